@@ -1,0 +1,59 @@
+# Every target makes its own .venv when there is none. PYTHON=… picks the interpreter for it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+CODE := $(wildcard client server tests examples benchmarks tools)
+ARGS ?=
+
+.PHONY: help venv demo test check lint ruff types imports protos-check protos bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: $(STAMP) ## make or update .venv
+
+$(STAMP): pyproject.toml constraints.txt tools/make_venv.sh
+	@bash tools/make_venv.sh
+
+demo: $(STAMP) ## run the demo
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(STAMP) ## run the tests; ARGS go to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint protos-check test ## everything that must hold before a merge
+
+lint: ruff types imports ## format, ruff, mypy, import-linter
+
+ruff: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy $(CODE)
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+protos-check: $(STAMP) ## buf lint, format and breaking; generated code is current
+	$(BIN)/python tools/protos.py deps
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --path protos/stepwire --diff --exit-code
+	$(BIN)/python tools/protos.py breaking
+	$(BIN)/python tools/protos.py check
+
+protos: $(STAMP) ## format the protos and generate client/stepwire/v1
+	$(BIN)/python tools/protos.py deps
+	$(BIN)/buf format protos --path protos/stepwire --write
+	$(BIN)/python tools/protos.py generate
+
+bench: $(STAMP) ## run the benchmarks; ARGS go to them
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove everything that make made
+	rm -rf .venv build dist protos/.deps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
