@@ -1,0 +1,241 @@
+"""The port to durable storage of runs.
+
+Everything above speaks to a `RunStore`; nothing above assumes one process. A run's snapshot is a set of *parts*
+(key to JSON value). Each commit writes the parts that changed as one *delta*; now and then a commit writes all parts,
+a *full* one, so that loading reads the last full commit and the deltas after it. The log of a run is kept in *chunks*
+that the layers above encode once; the store never looks into a delta or a chunk.
+
+Times are seconds since the epoch, UTC, as floats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+
+class RunKey(NamedTuple):
+    """Name a run: its namespace and its id."""
+
+    namespace: str
+    run_id: str
+
+
+class Status:
+    """The statuses of a run, as stored (the names of the contract without their prefix)."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    BLOCKED = "BLOCKED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+
+
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
+"""The statuses that end a run."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunRecord:
+    """What is known of a run without loading it.
+
+    `info` holds what only people and clients read (outcome, open questions, origin, …) as a JSON-able dict;
+    `wake_at` is when the run must be in memory next: 0.0 for at once (it has work), None for not before outside input.
+    """
+
+    key: RunKey
+    workflow: str
+    status: str
+    created_at: float
+    updated_at: float
+    ended_at: float | None = None
+    wake_at: float | None = 0.0
+    last_sequence: int = 0
+    first_available: int = 1
+    labels: dict[str, str] = field(default_factory=dict)
+    start_request_id: str = ""
+    start_digest: str = ""
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Chunk(NamedTuple):
+    """A contiguous range of the log, encoded: at most 256 entries or about 1 MiB.
+
+    `public` and `internal` hold the entries of each kind (None when there are none); a reader of both merges them.
+    """
+
+    first: int
+    last: int
+    public: bytes | None
+    internal: bytes | None
+
+
+class RequestRecord(NamedTuple):
+    """The first answer to a request_id: `digest` is of the parsed request, `response` a JSON-able dict."""
+
+    request_id: str
+    digest: str
+    response: dict[str, Any]
+    at: float
+
+
+class Claim(NamedTuple):
+    """The right to commit to a run; a later claim's `token` is higher and fences this one off."""
+
+    key: RunKey
+    token: int
+    handle: int
+
+
+@dataclass(slots=True)
+class Commit:
+    """What a run did since its last commit; written in one transaction or not at all.
+
+    `claim` is None for the first commit of a run: it creates the run and claims it. `delta` is the changed parts, or
+    all parts when `full`. `record` is the run's record after the commit.
+    """
+
+    record: RunRecord
+    claim: Claim | None
+    delta: bytes
+    full: bool
+    chunks: Sequence[Chunk] = ()
+    requests: Sequence[RequestRecord] = ()
+
+
+class StoredSnapshot(NamedTuple):
+    """A snapshot as stored: fold `deltas` over `full`. `at` is when the last of them was committed."""
+
+    sequence: int
+    at: float
+    full: bytes
+    deltas: list[bytes]
+
+
+class SnapshotInfo(NamedTuple):
+    """A snapshot that can be loaded; `size` is in bytes on disk of its own commit."""
+
+    sequence: int
+    at: float
+    size: int
+
+
+@dataclass(slots=True, kw_only=True)
+class RunQuery:
+    """Select runs of a namespace, newest first (created_at, then run_id, both descending).
+
+    `before` is the (created_at, run_id) of the last run of the page before.
+    """
+
+    namespace: str
+    workflow: str = ""
+    statuses: Sequence[str] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    created_after: float | None = None
+    created_before: float | None = None
+    before: tuple[float, str] | None = None
+    limit: int = 100
+
+
+class StoreError(Exception):
+    """Base of the errors of a store."""
+
+
+class RunExistsError(StoreError):
+    """The run_id of a first commit is taken."""
+
+
+class StartRequestExistsError(StoreError):
+    """The start_request_id of a first commit was used; `record` is the run that it started."""
+
+    def __init__(self, record: RunRecord) -> None:
+        super().__init__("the request_id was used to start another run")
+        self.record = record
+
+
+class StaleClaimError(StoreError):
+    """Someone else has claimed the run since, or it was deleted: drop it."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot write or read now; `full` when space ran out. Nothing of the commit was kept."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class StoreCorruptError(StoreError):
+    """What the store holds is damaged; it is refused rather than read wrongly."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the store; the message says which."""
+
+
+CommitListener = Callable[[Commit], None]
+"""Called on the event loop with each durable commit, before its future resolves."""
+
+
+class RunStore(Protocol):
+    """Keep runs: records, snapshots, logs and answered requests.
+
+    All methods are called on one event loop. Methods that read see every commit whose future has resolved.
+    """
+
+    async def open(self) -> None:
+        """Take hold of the storage. Raises StoreLockedError, StoreCorruptError."""
+
+    async def close(self) -> None:
+        """Finish the commits under way and let go of the storage."""
+
+    def listen(self, listener: CommitListener) -> None:
+        """Have `listener` called with each durable commit."""
+
+    def commit(self, commit: Commit) -> asyncio.Future[Claim]:
+        """Write a commit; the future resolves to its claim once it is durable.
+
+        The future fails with RunExistsError or StartRequestExistsError (first commits), StaleClaimError, or
+        StoreUnavailableError; a failure of one commit never harms another. A run has one commit in flight at most.
+        """
+
+    async def claim(self, key: RunKey) -> Claim | None:
+        """Claim a run with a new token, fencing off earlier claims; None when there is no such run."""
+
+    async def get(self, key: RunKey) -> RunRecord | None:
+        """Give the record of a run."""
+
+    async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
+        """Give the run that a StartRun with this request_id started."""
+
+    async def list(self, query: RunQuery) -> list[RunRecord]:
+        """Give the records that match, newest first."""
+
+    async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
+        """Give the latest snapshot, or the latest one with exactly this sequence; None when it is not kept."""
+
+    async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
+        """Give up to `limit` chunks, in order, from the one that holds sequence `after + 1`."""
+
+    async def requests(self, key: RunKey) -> list[RequestRecord]:
+        """Give the answered requests that are kept of a run, oldest first."""
+
+    async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
+        """List the kept snapshots with a sequence below `before`, newest first, one for each sequence."""
+
+    async def due(self, now: float, limit: int) -> list[RunKey]:
+        """Give unfinished, unblocked runs whose `wake_at` is not None and <= now, the most overdue first."""
+
+    async def next_wake(self, after: float) -> float | None:
+        """Give the earliest `wake_at` > after of the unfinished, unblocked runs."""
+
+    async def delete(self, key: RunKey) -> bool:
+        """Delete a run and everything of it; False when there is none."""
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """Count runs by (workflow, status)."""
