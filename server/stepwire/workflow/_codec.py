@@ -1,0 +1,381 @@
+"""The tagged JSON of snapshots: what goes in comes back equal, or is refused by key path (S21).
+
+None, bool, int, float, str, lists and dicts with string keys are themselves. Everything else is an
+object with a single key that begins with ``$``; a dict that looks like one is written as ``$dict``:
+
+======================================  =======================================================
+``{"$tuple" | "$set" | "$frozenset"}``  list of items; sets in the order of their JSON text
+``{"$bytes" | "$bytearray"}``           base64
+``{"$datetime" | "$time"}``             ISO 8601, or ``[naive ISO, zone, fold]``
+``{"$date"}``                           ISO 8601
+``{"$timedelta"}``                      ``[days, seconds, microseconds]``
+``{"$decimal" | "$uuid"}``              text
+``{"$enum"}``                           ``[type name, member name]``
+``{"$flag"}``                           ``[type name, int]``, for combined flags
+``{"$dict"}``                           ``[[key, value], …]``
+``{"$model"}``                          ``[type name, fields]`` or ``[type name, fields, rest]``
+``{"$component"}``                      ``[type name, its to_dict()]``, in process only
+======================================  =======================================================
+
+The ``rest`` of a model: ``extra`` (undeclared fields, such as the dynamic ones of an Event),
+``private`` (private attributes), ``set`` (the names set explicitly, when not all are).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, Flag
+from math import isfinite
+from types import NoneType
+from typing import Any, Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
+from pydantic_core import TzInfo
+
+from ._decoder import Decoder
+from .errors import SerializationError, SnapshotError
+from .events import StepFailedEvent
+
+__all__ = ["MAX_DEPTH", "Names", "decode", "encode", "encode_keys", "from_tagged", "to_tagged"]
+
+MAX_DEPTH = 100
+"""Nested values, a model and its field counting as one level each."""
+
+# json.loads refuses longer ones by default (sys.set_int_max_str_digits): 4300 digits.
+_MAX_INT_BITS = 14_000
+
+
+class Names(Protocol):
+    """How types are named in a payload, and found again."""
+
+    def name_of(self, cls: type) -> str:
+        """Return the name of `cls`; SerializationError when it has none."""
+
+    def lookup(self, name: str) -> type:
+        """Return the type called `name`; UnknownTypeError when there is none."""
+
+
+def encode(value: Any, names: Names) -> bytes:
+    """Return `value` as tagged JSON in UTF-8; SerializationError naming the path of what cannot."""
+    try:
+        return _encode(value, names)
+    except _Refused as refused:
+        raise SerializationError(
+            f"cannot save {refused.path or 'the value'}: {refused.reason}", keys=(refused.path,)
+        ) from None
+
+
+def encode_keys(mapping: Mapping[str, Any], names: Names) -> dict[str, bytes]:
+    """Encode each top-level value; one SerializationError names every key that cannot be saved."""
+    encoded: dict[str, bytes] = {}
+    failures: list[tuple[str, str]] = []
+    for key, value in mapping.items():
+        try:
+            if type(key) is not str:
+                raise _Refused(f"a top-level key of type {_type_name(type(key))}")
+            encoded[key] = _encode(value, names)
+        except _Refused as refused:
+            failures.append((refused.at(key).path, refused.reason))
+    if failures:
+        told = "; ".join(f"{path}: {reason}" for path, reason in failures)
+        raise SerializationError(f"cannot save {told}", keys=tuple(path for path, _ in failures))
+    return encoded
+
+
+def to_tagged(value: Any, names: Names) -> Any:
+    """Return `value` as what `json` can write; SerializationError as `encode`."""
+    # Through the text: only writing it finds every text that UTF-8 cannot hold.
+    return json.loads(encode(value, names))
+
+
+def decode(data: bytes | str, names: Names, *, validate: bool = True) -> Any:
+    """Read tagged JSON.
+
+    With `validate` models pass their validators; without it a model whose declared fields are
+    those in the payload is put together as it was saved, and only others are validated.
+    UnknownTypeError for a type that `names` does not know, SnapshotError for anything malformed.
+    """
+    try:
+        tagged = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SnapshotError(f"not tagged JSON: {type(error).__name__}") from None
+    return from_tagged(tagged, names, validate=validate)
+
+
+def from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> Any:
+    """Read what `to_tagged` returned; contract as `decode`."""
+    try:
+        return Decoder(names, validate=validate).value(tagged)
+    except RecursionError:
+        raise SnapshotError("nested too deep") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+class _Refused(Exception):
+    """A value that cannot be saved; collects its path on the way up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self._segments: list[str] = []
+
+    def at(self, segment: object) -> _Refused:
+        if type(segment) is str or type(segment) is int:
+            self._segments.append(str(segment)[:100])
+        else:
+            self._segments.append(f"<{type(segment).__name__}>")
+        return self
+
+    @property
+    def path(self) -> str:
+        return ".".join(reversed(self._segments))
+
+
+_to_json = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def _encode(value: Any, names: Names) -> bytes:
+    try:
+        tagged = _Encoder(names).value(value, 0)
+        return _to_json(tagged).encode()
+    except UnicodeEncodeError:
+        _Encoder(names, check_text=True).value(value, 0)
+        raise _Refused("text that is not valid Unicode") from None
+    except RecursionError:
+        raise _Refused("nested too deep") from None
+
+
+def _type_name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
+
+
+class _Encoder:
+    __slots__ = ("_check_text", "_names")
+
+    def __init__(self, names: Names, *, check_text: bool = False) -> None:
+        self._names = names
+        self._check_text = check_text
+
+    def value(self, value: Any, depth: int) -> Any:
+        cls = type(value)
+        if cls in _ATOMS:
+            if self._check_text and cls is str:
+                _check_text(value)
+            return value
+        handler = _HANDLERS.get(cls)
+        if handler is not None:
+            return handler(self, value, depth)
+        return self._other(value, cls, depth)
+
+    def list_(self, value: Any, depth: int) -> list[Any]:
+        if depth >= MAX_DEPTH:
+            raise _Refused(f"nested more than {MAX_DEPTH} deep, or containing itself")
+        out: list[Any] = []
+        walk = self.value
+        depth += 1
+        try:
+            for item in value:
+                out.append(walk(item, depth))
+        except _Refused as refused:
+            raise refused.at(len(out)) from None
+        return out
+
+    def dict_(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        if depth >= MAX_DEPTH:
+            raise _Refused(f"nested more than {MAX_DEPTH} deep, or containing itself")
+        for key in value:
+            if type(key) is not str:
+                return self._pairs(value, depth)
+        if len(value) == 1 and next(iter(value)).startswith("$"):
+            return self._pairs(value, depth)
+        return self._plain(value, depth)
+
+    def _plain(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        walk = self.value
+        depth += 1
+        key = ""
+        try:
+            for key, item in value.items():
+                out[key] = item if type(item) is str else walk(item, depth)
+            if self._check_text:
+                for key, item in value.items():
+                    _check_text(key)
+                    if type(item) is str:
+                        _check_text(item)
+        except _Refused as refused:
+            raise refused.at(key) from None
+        return out
+
+    def _pairs(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        pairs = []
+        depth += 1
+        for key, item in value.items():
+            try:
+                pairs.append([self.value(key, depth), self.value(item, depth)])
+            except _Refused as refused:
+                raise refused.at(key) from None
+        return {"$dict": pairs}
+
+    def _other(self, value: Any, cls: type, depth: int) -> Any:
+        if isinstance(value, BaseModel):
+            return self._model(value, depth)
+        if isinstance(value, Enum):
+            return self._enum(value, cls)
+        if getattr(self._names, "components", False) and _is_component(cls):
+            return {"$component": [self._name(cls), self.value(value.to_dict(), depth + 1)]}
+        for base in cls.__mro__[1:]:
+            if base in _ATOMS or base in _HANDLERS:
+                raise _Refused(f"{_type_name(cls)} is a subclass of {_type_name(base)}")
+        raise _Refused(f"values of type {_type_name(cls)} cannot be saved")
+
+    def _name(self, cls: type) -> str:
+        try:
+            return self._names.name_of(cls)
+        except SerializationError as error:
+            raise _Refused(str(error)) from None
+
+    def _model(self, value: BaseModel, depth: int) -> dict[str, Any]:
+        if depth >= MAX_DEPTH:
+            raise _Refused(f"nested more than {MAX_DEPTH} deep, or containing itself")
+        cls = type(value)
+        attributes = value.__dict__
+        declared = cls.model_fields
+        try:
+            # Only declared fields: the instance dict also holds cached properties.
+            fields = self._plain({key: attributes[key] for key in declared}, depth)
+        except KeyError as missing:
+            raise _Refused("a declared field has no value").at(missing.args[0]) from None
+        rest: dict[str, Any] = {}
+        extra = value.__pydantic_extra__
+        if extra:
+            rest["extra"] = self.dict_(extra, depth)
+        private = value.__pydantic_private__
+        if private:
+            if isinstance(value, StepFailedEvent):
+                private = {**private, "_exception": None}  # lives only in the process that failed
+            rest["private"] = self._plain(private, depth)
+        fields_set = value.__pydantic_fields_set__
+        if len(fields_set) != len(declared) + len(extra or ()):
+            rest["set"] = sorted(fields_set)
+        name = self._name(cls)
+        return {"$model": [name, fields, rest] if rest else [name, fields]}
+
+    def _enum(self, value: Enum, cls: type[Enum]) -> dict[str, Any]:
+        name = self._name(cls)
+        if cls.__members__.get(value.name) is value:
+            return {"$enum": [name, value.name]}
+        if isinstance(value, Flag) and type(value.value) is int:
+            return {"$flag": [name, value.value]}
+        raise _Refused(f"not a named member of {name}")
+
+    def int_(self, value: int, depth: int) -> int:
+        if value.bit_length() > _MAX_INT_BITS:
+            raise _Refused("an integer of more than 4200 digits")
+        return value
+
+    def float_(self, value: float, depth: int) -> float:
+        if not isfinite(value):
+            raise _Refused("NaN and infinities cannot be saved")
+        return value
+
+    def tuple_(self, value: Any, depth: int) -> dict[str, Any]:
+        return {"$tuple": self.list_(value, depth)}
+
+    def set_(self, value: Any, depth: int) -> dict[str, Any]:
+        return {"$set": self._items(value, depth)}
+
+    def frozenset_(self, value: Any, depth: int) -> dict[str, Any]:
+        return {"$frozenset": self._items(value, depth)}
+
+    def _items(self, value: Any, depth: int) -> list[Any]:
+        # Sorted, so that equal sets give equal bytes.
+        return sorted(self.list_(value, depth), key=_to_json)
+
+    def bytes_(self, value: bytes, depth: int) -> dict[str, Any]:
+        return {"$bytes": base64.b64encode(value).decode()}
+
+    def bytearray_(self, value: bytearray, depth: int) -> dict[str, Any]:
+        return {"$bytearray": base64.b64encode(value).decode()}
+
+    def datetime_(self, value: datetime, depth: int) -> dict[str, Any]:
+        return {"$datetime": _clock(value)}
+
+    def time_(self, value: time, depth: int) -> dict[str, Any]:
+        return {"$time": _clock(value)}
+
+    def date_(self, value: date, depth: int) -> dict[str, Any]:
+        return {"$date": value.isoformat()}
+
+    def timedelta_(self, value: timedelta, depth: int) -> dict[str, Any]:
+        return {"$timedelta": [value.days, value.seconds, value.microseconds]}
+
+    def decimal_(self, value: Decimal, depth: int) -> dict[str, Any]:
+        if not value.is_finite():
+            raise _Refused("NaN and infinities cannot be saved")
+        return {"$decimal": str(value)}
+
+    def uuid_(self, value: UUID, depth: int) -> dict[str, Any]:
+        return {"$uuid": str(value)}
+
+
+_ATOMS = frozenset({str, bool, NoneType})
+_HANDLERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
+    int: _Encoder.int_,
+    float: _Encoder.float_,
+    dict: _Encoder.dict_,
+    list: _Encoder.list_,
+    tuple: _Encoder.tuple_,
+    set: _Encoder.set_,
+    frozenset: _Encoder.frozenset_,
+    bytes: _Encoder.bytes_,
+    bytearray: _Encoder.bytearray_,
+    datetime: _Encoder.datetime_,
+    date: _Encoder.date_,
+    time: _Encoder.time_,
+    timedelta: _Encoder.timedelta_,
+    Decimal: _Encoder.decimal_,
+    UUID: _Encoder.uuid_,
+}
+
+
+def _is_component(cls: type) -> bool:
+    return all(
+        callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict")
+    )
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Refused("text that is not valid Unicode") from None
+
+
+def _clock(value: datetime | time) -> Any:
+    """Write wall time and zone so that zone and fold come back, not only the instant."""
+    zone = value.tzinfo
+    if zone is None:
+        return [value.isoformat(), None, 1] if value.fold else value.isoformat()
+    naive = value.replace(tzinfo=None).isoformat()
+    if type(zone) is ZoneInfo and zone.key is not None:
+        return [naive, zone.key, value.fold]
+    if type(zone) is timezone:
+        arguments: Any = zone.__reduce__()[1]  # (offset,) or (offset, name)
+        offset, *name = arguments
+        if name:
+            return [naive, [offset // timedelta(microseconds=1), *name], value.fold]
+    elif type(zone) is not TzInfo:
+        raise _Refused(f"a time zone of type {_type_name(type(zone))} cannot be saved")
+    return value.isoformat()
