@@ -1,0 +1,211 @@
+"""`@step` and `@catch_error`: what turns a method or function into a step."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from stepwire.workflow._signature import inspect_signature
+from stepwire.workflow.errors import WorkflowValidationError
+from stepwire.workflow.events import Event, StepFailedEvent
+from stepwire.workflow.resource import ResourceDefinition
+from stepwire.workflow.retry_policy import RetryPolicy
+from stepwire.workflow.service import ServiceDefinition
+
+if TYPE_CHECKING:
+    from stepwire.workflow.workflow import Workflow
+
+__all__ = ["StepConfig", "StepFunction", "catch_error", "step", "step_config_of"]
+
+StepFunction = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The name that 1.x uses. Always through getattr and setattr: a class body would mangle it.
+_ATTRIBUTE = "__step_config"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """Describe a step, as its signature and decorator do.
+
+    `return_types` holds event classes and NoneType; with `list_returns` the step may also return
+    a list of those events, each of which goes on by itself. `timeout` bounds one attempt, in
+    seconds. `catches` is None for an ordinary step; for a `@catch_error` step it holds the names
+    of the steps whose failures it takes, empty for all.
+    """
+
+    accepted_events: list[type[Event]]
+    event_name: str
+    return_types: list[type]
+    context_parameter: str | None = None
+    context_state_type: type | None = None
+    num_workers: int = 4
+    requested_services: list[ServiceDefinition] = field(default_factory=list)
+    retry_policy: RetryPolicy | None = None
+    resources: list[ResourceDefinition] = field(default_factory=list)
+    accept_subclasses: bool = False
+    timeout: float | None = None
+    is_async: bool = True
+    catches: tuple[str, ...] | None = None
+    list_returns: bool = False
+
+    def accepts(self, event_type: type) -> bool:
+        """Tell whether the step takes this very class, or a subclass if it opted in (S5)."""
+        if self.accept_subclasses:
+            return issubclass(event_type, tuple(self.accepted_events))
+        return event_type in self.accepted_events
+
+
+def step_config_of(func: object) -> StepConfig | None:
+    """Return the config of a step, bound or not; None for anything else."""
+    config = getattr(getattr(func, "__func__", func), _ATTRIBUTE, None)
+    return config if isinstance(config, StepConfig) else None
+
+
+@overload
+def step(func: F, /) -> F: ...
+@overload
+def step(
+    *,
+    workflow: type[Workflow] | None = None,
+    num_workers: int = 4,
+    retry_policy: RetryPolicy | None = None,
+    accept_subclasses: bool = False,
+    timeout: float | None = None,
+) -> Callable[[F], F]: ...
+def step(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    workflow: type[Workflow] | None = None,
+    num_workers: int = 4,
+    retry_policy: RetryPolicy | None = None,
+    accept_subclasses: bool = False,
+    timeout: float | None = None,
+) -> Any:
+    """Make a step of a method, or of a free function that is added to the class `workflow`.
+
+    Exactly one parameter is annotated with the event type, or union of types, that the step
+    accepts; the return annotation names what it may return: event types, None, or a list of
+    events to send on one by one. `Context` parameters, resources and services are passed by
+    annotation. At most `num_workers` executions run at a time in a run; `timeout` bounds one
+    attempt, in seconds; `accept_subclasses` also takes events of subclasses of the annotated
+    types. Raises WorkflowValidationError, naming the step, when a rule is broken.
+    """
+
+    def decorate(target: F) -> F:
+        return _make_step(
+            target,
+            workflow,
+            num_workers=num_workers,
+            retry_policy=retry_policy,
+            accept_subclasses=accept_subclasses,
+            timeout=timeout,
+        )
+
+    return decorate if func is None else decorate(func)
+
+
+@overload
+def catch_error(func: F, /) -> F: ...
+@overload
+def catch_error(*, steps: Sequence[str] | None = None) -> Callable[[F], F]: ...
+def catch_error(
+    func: Callable[..., Any] | None = None, /, *, steps: Sequence[str] | None = None
+) -> Any:
+    """Make a step that is given a StepFailedEvent when another step fails for good.
+
+    With `steps` it takes the failures of those only. Raises WorkflowValidationError when a rule
+    is broken.
+    """
+    if isinstance(steps, str) or (steps is not None and not steps):
+        raise WorkflowValidationError("@catch_error: steps must be a non-empty list of step names")
+
+    def decorate(target: F) -> F:
+        return _make_step(target, None, catches=tuple(steps or ()))
+
+    return decorate if func is None else decorate(func)
+
+
+def _make_step(
+    target: F,
+    workflow: type[Workflow] | None,
+    *,
+    num_workers: int = 4,
+    retry_policy: RetryPolicy | None = None,
+    accept_subclasses: bool = False,
+    timeout: float | None = None,
+    catches: tuple[str, ...] | None = None,
+) -> F:
+    func = getattr(target, "__func__", target)  # a staticmethod or classmethod object
+    if not inspect.isroutine(func):
+        raise WorkflowValidationError(
+            f"A step must be a method or a function, not {type(target).__name__}"
+        )
+    name = func.__name__
+    if workflow is None and _is_free(func.__qualname__):
+        raise WorkflowValidationError(
+            f"Step {name!r} is a free function: name its class with @step(workflow=…)"
+        )
+    _check_options(name, num_workers, retry_policy, timeout)
+    signature = inspect_signature(func, _caller())
+    if catches is not None and signature.accepted_events != [StepFailedEvent]:
+        raise WorkflowValidationError(
+            f"Step {name!r}: a @catch_error step accepts StepFailedEvent and nothing else"
+        )
+    config = StepConfig(
+        accepted_events=signature.accepted_events,
+        event_name=signature.event_name,
+        return_types=signature.return_types,
+        context_parameter=signature.context_parameter,
+        context_state_type=signature.context_state_type,
+        num_workers=num_workers,
+        requested_services=signature.requested_services,
+        retry_policy=retry_policy,
+        resources=signature.resources,
+        accept_subclasses=accept_subclasses,
+        timeout=timeout,
+        is_async=inspect.iscoroutinefunction(func),
+        catches=catches,
+        list_returns=signature.list_returns,
+    )
+    setattr(func, _ATTRIBUTE, config)
+    if workflow is not None:
+        workflow.add_step(func)
+    return target
+
+
+def _caller() -> FrameType | None:
+    """Return the frame that decorates: the first one outside this module."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals is globals():
+        frame = frame.f_back
+    return frame
+
+
+def _is_free(qualname: str) -> bool:
+    parent = qualname.rpartition(".")[0]
+    return not parent or parent.endswith("<locals>")
+
+
+def _check_options(name: str, num_workers: object, retry_policy: object, timeout: object) -> None:
+    if type(num_workers) is not int or num_workers < 1:
+        raise WorkflowValidationError(f"Step {name!r}: num_workers must be an int above 0")
+    if retry_policy is not None and (
+        isinstance(retry_policy, type) or not isinstance(retry_policy, RetryPolicy)
+    ):
+        raise WorkflowValidationError(f"Step {name!r}: retry_policy has no method next")
+    if timeout is not None and not (
+        isinstance(timeout, int | float)
+        and not isinstance(timeout, bool)
+        and math.isfinite(timeout)
+        and timeout > 0
+    ):
+        raise WorkflowValidationError(
+            f"Step {name!r}: timeout must be a finite number of seconds above 0"
+        )

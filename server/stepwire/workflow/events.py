@@ -1,0 +1,378 @@
+"""The events that steps exchange, and their plain JSON form.
+
+An event's dynamic fields are pydantic's extra fields, so that construction, validation and JSON
+stay in pydantic's compiled core; `_data` is the view of them that the 1.x model has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticSerializationError, to_json
+
+from stepwire.workflow.errors import SerializationError
+
+__all__ = [
+    "Event",
+    "HumanResponseEvent",
+    "InputRequiredEvent",
+    "StartEvent",
+    "StepFailedEvent",
+    "StopEvent",
+    "WorkflowCancelledEvent",
+    "WorkflowFailedEvent",
+    "WorkflowTimedOutEvent",
+    "event_from_json",
+    "event_to_json",
+]
+
+EventT = TypeVar("EventT", bound="Event")
+
+
+class Event(BaseModel):
+    """Carry data between steps: declared fields, plus any further keyword argument.
+
+    Declared fields and private attributes are taken by name; the rest are dynamic fields, kept in
+    `_data` and reachable as attributes and, dict-like, as items. A dynamic field with the name of
+    a method is reachable as an item only. `bool(event)` is always True.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        # `constants` so that event_to_json can see and refuse them: the default writes null.
+        ser_json_inf_nan="constants",
+    )
+
+    # Computed once per class: nothing about the class is looked up when an event is made.
+    __private_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
+    __own_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        properties = {
+            name
+            for base in cls.__mro__
+            for name, value in vars(base).items()
+            if isinstance(value, property | cached_property)
+        }
+        cls.__private_names__ = frozenset(cls.__private_attributes__) | {"_data"}
+        cls.__own_names__ = cls.__private_names__ | frozenset(cls.model_fields) | properties
+
+    def __init__(self, /, **params: Any) -> None:
+        if self.__private_names__.isdisjoint(params):
+            self.__pydantic_validator__.validate_python(params, self_instance=self)
+            return
+        private = {name: params.pop(name) for name in self.__private_names__ & params.keys()}
+        self.__pydantic_validator__.validate_python(params, self_instance=self)
+        for name, value in private.items():
+            setattr(self, name, value)
+
+    # Without this mark pydantic would validate nested events and JSON by calling __init__, which
+    # is slower and no longer knows that its input is JSON (bytes would not be read as base64).
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        """Return the dynamic fields; the dict is live."""
+        extra = self.__pydantic_extra__
+        return {} if extra is None else extra
+
+    @_data.setter
+    def _data(self, value: Mapping[str, Any]) -> None:
+        extra = self._data
+        fresh = dict(value)
+        extra.clear()
+        extra.update(fresh)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    else:
+
+        def __setattr__(self, name, value):
+            extra = self.__pydantic_extra__  # None in a subclass that forbids dynamic fields
+            if name in self.__own_names__ or extra is None or self.model_config.get("frozen"):
+                super().__setattr__(name, value)
+            else:
+                extra[name] = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self._data[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._data[key] = value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # 1.x: keys, not pairs
+        return iter(self._data)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the dynamic field `key`, or `default`."""
+        return self._data.get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the dynamic fields."""
+        return self._data.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values of the dynamic fields."""
+        return self._data.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the dynamic fields as pairs."""
+        return self._data.items()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a shallow copy of the dynamic fields."""
+        return dict(self._data)
+
+    def model_dump(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the declared fields, and the dynamic ones under `_data` when there are any.
+
+        Takes pydantic's arguments. Events inside the event are dumped with their dynamic fields
+        beside the declared ones; `Event(**dump)` and `model_validate(dump)` take both forms.
+        """
+        # A field declared as Event may hold any event: write it by its own type.
+        kwargs.setdefault("polymorphic_serialization", True)
+        dump = super().model_dump(**kwargs)
+        dynamic = {name: dump.pop(name) for name in self._data if name in dump}
+        if dynamic:
+            dump["_data"] = dynamic
+        return dump
+
+    def model_dump_json(self, **kwargs: Any) -> str:
+        """Return `model_dump` as JSON text; takes pydantic's arguments."""
+        indent = kwargs.pop("indent", None)
+        kwargs.setdefault("mode", "json")
+        return to_json(self.model_dump(**kwargs), indent=indent).decode()
+
+    @classmethod
+    def model_validate(cls, obj: Any, **kwargs: Any) -> Self:
+        """Validate like pydantic's; a `_data` key holds dynamic fields, as in `model_dump`."""
+        return _unfold(super().model_validate(obj, **kwargs), obj)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **kwargs: Any) -> Self:
+        """Validate like pydantic's; a `_data` key holds dynamic fields, as in `model_dump`."""
+        return _unfold(super().model_validate_json(json_data, **kwargs), None)
+
+
+def _unfold(event: EventT, source: object) -> EventT:
+    """Spread a `_data` key that validation took for a dynamic field."""
+    if event is not source and isinstance(event._data.get("_data"), Mapping):
+        event._data.update(event._data.pop("_data"))
+    return event
+
+
+class StartEvent(Event):
+    """Begin a run."""
+
+
+class StopEvent(Event):
+    """End a run with `result`.
+
+    A subclass may declare `result` with a type of its own, or override `_get_result` to compute it.
+    """
+
+    result: Any = None
+
+    # Whether `result` is as inherited: such a class does not show it while it is None.
+    __hides_result__: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        result = cls.model_fields["result"]
+        cls.__hides_result__ = result.annotation is Any and result.default is None
+        if "_get_result" in vars(cls):
+            type.__setattr__(cls, "__getattribute__", _computed_result)
+
+    def _get_result(self) -> Any:
+        """Return what `result` reads as; made to be overridden."""
+        return self.__dict__.get("result")
+
+    def model_dump(self, **kwargs: Any) -> dict[str, Any]:
+        """Dump like every event; an inherited `result` that is None is left out."""
+        dump = super().model_dump(**kwargs)
+        if self.__hides_result__ and dump.get("result", self) is None:
+            del dump["result"]
+        return dump
+
+
+def _computed_result(self: StopEvent, name: str) -> Any:
+    # Only classes that override _get_result pay for this; `result` stays a plain field of all
+    # others.
+    return self._get_result() if name == "result" else object.__getattribute__(self, name)
+
+
+class InputRequiredEvent(Event):
+    """Ask the outside for input; goes to the stream."""
+
+
+class HumanResponseEvent(Event):
+    """Answer an InputRequiredEvent from the outside."""
+
+
+class WorkflowFailedEvent(StopEvent):
+    """Close the stream of a run that failed (S12).
+
+    `step` is None when no step is to blame; `attempts` counts executions; `reference` finds the
+    failure in the service's log.
+    """
+
+    step: str | None
+    error_type: str
+    message: str
+    attempts: int
+    reference: str = ""
+
+
+class WorkflowCancelledEvent(StopEvent):
+    """Close the stream of a run that was cancelled (S12)."""
+
+    reason: str = ""
+
+
+class WorkflowTimedOutEvent(StopEvent):
+    """Close the stream of a run that exceeded its `timeout` in seconds (S12)."""
+
+    timeout: float
+    active_steps: list[str] = Field(default_factory=list)
+
+
+class StepFailedEvent(Event):
+    """Tell a `@catch_error` step that a step failed for good.
+
+    `event` is what the step was given; `attempts` counts executions.
+    """
+
+    step: str
+    error_type: str
+    message: str
+    attempts: int
+    event: SerializeAsAny[Event]
+
+    _exception: BaseException | None = PrivateAttr(default=None)
+
+    @property
+    def exception(self) -> BaseException | None:
+        """Return the exception itself; None after a restore."""
+        return self._exception
+
+    @exception.setter
+    def exception(self, value: BaseException | None) -> None:
+        self._exception = value
+
+
+def event_to_json(event: Event) -> bytes:
+    """Return the event as the plain JSON object that goes over the wire.
+
+    Declared and dynamic fields stand side by side, nested events and models are written by their
+    own type, bytes are URL-safe base64. Raises SerializationError, naming the fields, for what
+    has no JSON form and for NaN and infinities.
+    """
+    exclude = None
+    if isinstance(event, StopEvent) and event.__hides_result__:
+        exclude = {"result"} if event.__dict__.get("result") is None else None
+    try:
+        data = event.__pydantic_serializer__.to_json(
+            event, exclude=exclude, polymorphic_serialization=True
+        )
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        keys = _unserializable(event)
+        raise SerializationError(
+            f"{type(event).__name__} has no JSON form: cannot serialize {', '.join(keys)}",
+            keys=keys,
+        ) from error
+    # A model of the author's own writes NaN as null, so null is a reason to look too.
+    if b"NaN" in data or b"Infinity" in data or b"null" in data:
+        keys = _non_finite(event)
+        if keys:
+            raise SerializationError(
+                f"{type(event).__name__} has no JSON form: NaN or infinity in {', '.join(keys)}",
+                keys=keys,
+            )
+    return data
+
+
+def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) -> EventT:
+    """Validate plain JSON, text or parsed, as an event of class `cls`; inverse of `event_to_json`.
+
+    Unknown keys become dynamic fields. Raises pydantic's ValidationError, also for malformed JSON
+    and for NaN and infinities; SerializationError for a mapping that is not JSON.
+    """
+    if isinstance(data, Mapping):
+        # Through text, so that validation follows JSON's rules (bytes are base64, not text).
+        try:
+            data = to_json(data)
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise SerializationError(f"Input for {cls.__name__} is not JSON") from error
+    event = cls.__pydantic_validator__.validate_json(data)
+    keys = _non_finite(event)
+    if keys:
+        raise ValidationError.from_exception_data(
+            cls.__name__,
+            [InitErrorDetails(type="finite_number", loc=(key,), input=None) for key in keys],
+            hide_input=True,
+        )
+    checked: EventT = event
+    return checked
+
+
+def _fields_of(model: BaseModel) -> dict[str, Any]:
+    return {**model.__dict__, **(model.__pydantic_extra__ or {})}
+
+
+def _unserializable(event: Event) -> tuple[str, ...]:
+    """Return the names of the fields that fail by themselves."""
+    keys = []
+    for key in _fields_of(event):
+        try:
+            event.__pydantic_serializer__.to_json(
+                event, include={key}, polymorphic_serialization=True
+            )
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+            keys.append(key)
+    return tuple(keys)
+
+
+def _non_finite(event: Event) -> tuple[str, ...]:
+    """Return the names of the fields that hold NaN or an infinity at any depth."""
+    return tuple(key for key, value in _fields_of(event).items() if _has_non_finite(value))
+
+
+def _has_non_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, str | bytes | int) or value is None:
+        return False
+    if isinstance(value, BaseModel):
+        return any(map(_has_non_finite, _fields_of(value).values()))
+    if isinstance(value, Mapping):
+        return any(map(_has_non_finite, value.values())) or any(map(_has_non_finite, value))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_has_non_finite, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(
+            _has_non_finite(getattr(value, field.name, None)) for field in dataclasses.fields(value)
+        )
+    return False
