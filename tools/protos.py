@@ -7,8 +7,8 @@ import io
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from importlib.metadata import files as distribution_files
 from pathlib import Path
 
@@ -105,12 +105,12 @@ def breaking() -> None:
     if ref is None:
         print("no tag or main branch holds protos yet: nothing to break")
         return
-    archive = git("archive", ref, "protos")
+    archive = git("archive", "--format=zip", ref, "protos")
     if archive is None:
         sys.exit(f"git cannot read protos at {ref}")
     with tempfile.TemporaryDirectory() as temporary:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(temporary, filter="data")
+        with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+            packed.extractall(temporary)
         base = Path(temporary) / "protos"
         # Today's rules read both sides; the base may have had others, or none.
         shutil.copyfile(PROTOS / "buf.yaml", base / "buf.yaml")
