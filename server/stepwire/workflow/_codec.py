@@ -38,9 +38,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 from pydantic_core import TzInfo
 
-from ._decoder import Decoder
-from .errors import SerializationError, SnapshotError
-from .events import StepFailedEvent
+from stepwire.workflow._decoder import Decoder
+from stepwire.workflow.errors import SerializationError, SnapshotError
+from stepwire.workflow.events import StepFailedEvent
 
 __all__ = ["MAX_DEPTH", "Names", "decode", "encode", "encode_keys", "from_tagged", "to_tagged"]
 
@@ -67,7 +67,8 @@ def encode(value: Any, names: Names) -> bytes:
         return _encode(value, names)
     except _Refused as refused:
         raise SerializationError(
-            f"cannot save {refused.path or 'the value'}: {refused.reason}", keys=(refused.path,)
+            f"cannot save {refused.path or 'the value'}: {refused.reason}",
+            keys=(refused.path,) if refused.path else (),
         ) from None
 
 

@@ -7,19 +7,21 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticUndefined
 
-from .errors import SnapshotError
+from stepwire.workflow.errors import SnapshotError
 
 if TYPE_CHECKING:
-    from ._codec import Names
+    from stepwire.workflow._codec import Names
 
-__all__ = ["Decoder", "rebuild", "revive"]
+M = TypeVar("M", bound=BaseModel)
+
+__all__ = ["Decoder", "load", "rebuild", "revive"]
 
 
 class Decoder:
@@ -216,6 +218,20 @@ def revive(
     if private and model.__pydantic_private__ is not None:
         kept = {key: item for key, item in private.items() if key in cls.__private_attributes__}
         model.__pydantic_private__.update(kept)
+    return model
+
+
+def load(cls: type[M], values: dict[str, Any], *, validate: bool) -> M:
+    """Build an instance from its declared and undeclared fields together.
+
+    With `validate`, or when the fields are not those of `cls`, through its validators:
+    SnapshotError naming what does not pass.
+    """
+    fields = {key: value for key, value in values.items() if key in cls.model_fields}
+    extra = {key: value for key, value in values.items() if key not in fields}
+    build = revive if validate or not _fits(cls, fields, extra, None) else rebuild
+    model = build(cls, fields, extra, None, set(values))
+    assert isinstance(model, cls)
     return model
 
 

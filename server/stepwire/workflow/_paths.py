@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .errors import StateNotFoundError, StatePathError
+from stepwire.workflow.errors import StateNotFoundError, StatePathError
 
 __all__ = ["MAX_SEGMENTS", "Edit", "get_in", "parse", "set_in", "unset_in"]
 
