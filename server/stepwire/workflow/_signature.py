@@ -6,7 +6,17 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType, NoneType, UnionType
-from typing import Annotated, Any, Never, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Never,
+    NoReturn,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import BaseModel
 
@@ -175,14 +185,14 @@ def _is_context(hint: Any) -> bool:
 
 
 def _state_type(step: str, hint: Any) -> type | None:
-    args = get_args(hint)
-    if not args or not isinstance(args[0], type):  # bare, Context[Any] or a type variable
+    state = next(iter(get_args(hint)), Any)
+    if state is Any or isinstance(state, TypeVar):
         return None
-    if not issubclass(args[0], BaseModel):
+    if not (isinstance(state, type) and issubclass(state, BaseModel)):
         raise SignatureError(
-            f"Step {step!r}: the state type {args[0].__name__} is not a pydantic model", step=step
+            f"Step {step!r}: the state type {_name_of(state)} is not a pydantic model", step=step
         )
-    return args[0]
+    return state
 
 
 def _name_of(hint: Any) -> str:

@@ -54,6 +54,8 @@ class Event(BaseModel):
     # Computed once per class: nothing about the class is looked up when an event is made.
     __private_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
     __own_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
+    # True in StopEvents whose `result` is as inherited: they do not show it while it is None.
+    __hides_result__: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -195,9 +197,6 @@ class StopEvent(Event):
 
     result: Any = None
 
-    # Whether `result` is as inherited: such a class does not show it while it is None.
-    __hides_result__: ClassVar[bool] = False
-
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
@@ -291,8 +290,8 @@ def event_to_json(event: Event) -> bytes:
     has no JSON form and for NaN and infinities.
     """
     exclude = None
-    if isinstance(event, StopEvent) and event.__hides_result__:
-        exclude = {"result"} if event.__dict__.get("result") is None else None
+    if event.__hides_result__ and event.__dict__.get("result") is None:
+        exclude = {"result"}
     try:
         data = event.__pydantic_serializer__.to_json(
             event, exclude=exclude, polymorphic_serialization=True

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 __all__ = ["Resource", "ResourceDefinition", "ResourceManager"]
@@ -21,9 +21,11 @@ class Resource(Generic[T]):
     With `cache` the manager calls it once and passes the same object to every step.
     """
 
-    def __init__(
-        self, factory: Callable[[], Awaitable[T]] | Callable[[], T], cache: bool = True
-    ) -> None:
+    @overload
+    def __init__(self, factory: Callable[[], Awaitable[T]], cache: bool = True) -> None: ...
+    @overload
+    def __init__(self, factory: Callable[[], T], cache: bool = True) -> None: ...
+    def __init__(self, factory: Callable[[], Any], cache: bool = True) -> None:
         self.factory = factory
         self.cache = cache
 
@@ -42,9 +44,8 @@ class Resource(Generic[T]):
     async def call(self) -> T:
         """Make the object."""
         made = self.factory()
-        if inspect.isawaitable(made):
-            made = await made
-        return made
+        value: T = await made if inspect.isawaitable(made) else made
+        return value
 
     def __repr__(self) -> str:
         return f"Resource({self.name}, cache={self.cache})"

@@ -1,0 +1,159 @@
+# mypy: disable-error-code="empty-body"
+# The steps here are only looked at.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stepwire.workflow._graph import Edge, describe, draw, event_kind, event_schema
+from stepwire.workflow._validation import start_event_class, steps_of, stop_event_class
+from stepwire.workflow.decorators import catch_error, step
+from stepwire.workflow.events import (
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StartEvent,
+    StepFailedEvent,
+    StopEvent,
+)
+
+
+class Begin(StartEvent):
+    topic: str
+
+
+class Draft(Event):
+    text: str
+    raw: bytes = b""
+
+
+class LongDraft(Draft):
+    pass
+
+
+class Ask(InputRequiredEvent):
+    pass
+
+
+class Answer(HumanResponseEvent):
+    pass
+
+
+class Opaque:
+    pass
+
+
+class Article:
+    """Stands in for a workflow: what the functions take of one."""
+
+    @step(num_workers=2)
+    def write(self, ev: Begin) -> list[Draft] | LongDraft | None:
+        """Write it.
+
+        At length.
+        """
+
+    @step(accept_subclasses=True)
+    def review(self, ev: Draft) -> Ask: ...
+
+    @step
+    def publish(self, ev: Answer) -> StopEvent: ...
+
+    @catch_error(steps=["write"])
+    def rewrite(self, ev: StepFailedEvent) -> Draft: ...
+
+    @catch_error
+    def give_up(self, ev: StepFailedEvent) -> StopEvent: ...
+
+    def __init__(self) -> None:
+        self._steps: dict[str, Callable[..., Any]] = steps_of(type(self))
+        self.start_event_class = start_event_class("Article", self._steps)
+        self.stop_event_class = stop_event_class("Article", self._steps)
+
+
+ARTICLE: Any = Article()
+
+
+def test_steps_are_described_in_order() -> None:
+    description = describe(ARTICLE)
+    assert description.name == "Article"
+    names = [found.name for found in description.steps]
+    assert names == ["write", "review", "publish", "rewrite", "give_up"]
+    write = description.steps[0]
+    assert (write.accepts, write.returns) == (("Begin",), ("Draft", "LongDraft"))
+    assert (write.num_workers, write.doc) == (2, "Write it.\n\nAt length.")
+    assert description.steps[1].doc == ""
+
+
+def test_events_have_a_kind_and_a_schema_each_once() -> None:
+    events = {event.name: event for event in describe(ARTICLE).events}
+    assert len(events) == len(describe(ARTICLE).events) == 7
+    assert {name: event.kind for name, event in events.items()} == {
+        "Begin": "start",
+        "Draft": "event",
+        "LongDraft": "event",
+        "Ask": "input_required",
+        "Answer": "human_response",
+        "StopEvent": "stop",
+        "StepFailedEvent": "step_failed",
+    }
+    schema = events["Begin"].json_schema
+    assert schema["properties"]["topic"]["type"] == "string"
+    assert schema["required"] == ["topic"]
+    assert schema["additionalProperties"] is True
+
+
+def test_edges_lead_from_outside_to_outside() -> None:
+    assert describe(ARTICLE).edges == (
+        Edge("", "Begin", "write"),
+        Edge("write", "Draft", "review"),
+        Edge("write", "LongDraft", "review"),
+        Edge("review", "Ask", ""),
+        Edge("publish", "StopEvent", ""),
+        Edge("", "Answer", "publish"),
+        Edge("rewrite", "Draft", "review"),
+        Edge("write", "StepFailedEvent", "rewrite"),
+        Edge("give_up", "StopEvent", ""),
+        Edge("review", "StepFailedEvent", "give_up"),
+        Edge("publish", "StepFailedEvent", "give_up"),
+    )
+
+
+def test_a_type_without_a_json_form_allows_anything() -> None:
+    class Wrapper(Event):
+        thing: Opaque
+        other: Opaque | None = None
+        made: object = Opaque()
+        n: int
+
+    schema = event_schema(Wrapper)
+    assert schema["properties"]["n"]["type"] == "integer"
+    assert "type" not in schema["properties"]["thing"]
+    assert schema["required"] == ["thing", "n"]
+
+
+def test_kinds_follow_inheritance() -> None:
+    assert event_kind(StartEvent) == event_kind(Begin) == "start"
+    assert event_kind(Event) == event_kind(LongDraft) == "event"
+
+
+def test_the_chart_names_steps_events_and_the_way_between() -> None:
+    lines = draw(ARTICLE).splitlines()
+    assert lines[0] == "flowchart TD"
+    nodes = {}
+    for line in lines[1:]:
+        if "-->" not in line:
+            node, label = (
+                line.strip().split("[", 1) if "([" not in line else line.strip().split("([")
+            )
+            nodes[label.split('"')[1]] = node
+    assert nodes.keys() == {
+        *("write", "review", "publish", "rewrite", "give_up"),
+        *("Begin", "Ask", "Answer", "StopEvent"),
+    }
+    assert f"    {nodes['Begin']} --> {nodes['write']}" in lines
+    assert f'    {nodes["write"]} -->|"Draft"| {nodes["review"]}' in lines
+    assert f"    {nodes['review']} --> {nodes['Ask']}" in lines
+    assert f"    {nodes['give_up']} --> {nodes['StopEvent']}" in lines
+    assert len(lines) == 1 + len(nodes) + len(describe(ARTICLE).edges)
