@@ -59,6 +59,8 @@ def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) 
     for index, parameter in enumerate(inspect.signature(func).parameters.values()):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
+        if index == 0 and parameter.name in ("self", "cls"):  # also when it is annotated
+            continue
         if parameter.name in hints:
             _read_parameter(found, name, parameter, hints[parameter.name])
         elif index > 0 and parameter.default is parameter.empty:  # the first is self
