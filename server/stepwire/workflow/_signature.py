@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from stepwire.workflow.errors import SignatureError
 from stepwire.workflow.events import Event
 from stepwire.workflow.resource import Resource, ResourceDefinition
-from stepwire.workflow.service import ServiceDefinition
+from stepwire.workflow.service import NO_DEFAULT, ServiceDefinition
 
 __all__ = ["StepSignature", "inspect_signature"]
 
@@ -135,11 +135,8 @@ def _read_parameter(
         found.context_parameter = parameter.name
         found.context_state_type = _state_type(step, members[0])
     else:
-        has_default = parameter.default is not parameter.empty
-        default = parameter.default if has_default else None
-        found.requested_services.append(
-            ServiceDefinition(parameter.name, hint, default, has_default)
-        )
+        default = NO_DEFAULT if parameter.default is parameter.empty else parameter.default
+        found.requested_services.append(ServiceDefinition(parameter.name, hint, default))
 
 
 def _read_return(found: StepSignature, step: str, hint: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from stepwire.workflow.errors import WorkflowError
 
-__all__ = ["ServiceDefinition", "ServiceManager", "ServiceNotFoundError"]
+__all__ = ["NO_DEFAULT", "ServiceDefinition", "ServiceManager", "ServiceNotFoundError"]
 
-_MISSING: Any = object()
+NO_DEFAULT: Any = object()
 
 
 class ServiceNotFoundError(WorkflowError):
@@ -25,13 +25,17 @@ class ServiceNotFoundError(WorkflowError):
 class ServiceDefinition:
     """Describe a parameter of a step that a service is passed to.
 
-    `default_value` means something only when `has_default` is true.
+    `default_value` is NO_DEFAULT when the parameter has none: `ServiceManager.get` then raises.
     """
 
     name: str
     service: Any
-    default_value: Any = None
-    has_default: bool = False
+    default_value: Any = NO_DEFAULT
+
+    @property
+    def has_default(self) -> bool:
+        """Tell whether the step can do without the service."""
+        return self.default_value is not NO_DEFAULT
 
 
 class ServiceManager:
@@ -44,10 +48,10 @@ class ServiceManager:
         """Add a service, in place of one that has the name already."""
         self._services[name] = service
 
-    def get(self, name: str, default: Any = _MISSING) -> Any:
+    def get(self, name: str, default: Any = NO_DEFAULT) -> Any:
         """Return the service; without one `default`, else raise ServiceNotFoundError."""
         service = self._services.get(name, default)
-        if service is _MISSING:
+        if service is NO_DEFAULT:
             raise ServiceNotFoundError(f"Service {name!r} not found", name=name)
         return service
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepwire.workflow.service import ServiceManager, ServiceNotFoundError
+from stepwire.workflow.service import ServiceDefinition, ServiceManager, ServiceNotFoundError
 
 
 def test_a_service_is_found_by_name() -> None:
@@ -26,3 +26,11 @@ def test_a_missing_service_is_an_error_naming_it() -> None:
 def test_a_default_is_used_also_when_it_is_none() -> None:
     assert ServiceManager().get("a", 3) == 3
     assert ServiceManager().get("a", None) is None
+
+
+def test_a_definition_without_a_default_asks_for_the_service() -> None:
+    required, optional = ServiceDefinition("a", int), ServiceDefinition("a", int, None)
+    assert (required.has_default, optional.has_default) == (False, True)
+    with pytest.raises(ServiceNotFoundError):
+        ServiceManager().get(required.name, required.default_value)
+    assert ServiceManager().get(optional.name, optional.default_value) is None

@@ -234,7 +234,7 @@ def test_the_checks_come_in_their_order() -> None:
 
 
 def test_a_service_with_a_default_need_not_be_there() -> None:
-    optional = ServiceDefinition("svc", object, None, has_default=True)
+    optional = ServiceDefinition("svc", object, None)
     check({"go": fake([StartEvent], [StopEvent], requested_services=[optional])})
 
 
