@@ -1,0 +1,114 @@
+"""From gRPC's errors to ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from stepwire.client import errors
+
+DOMAIN = "stepwire"
+
+_CLASSES: Mapping[grpc.StatusCode, type[errors.StepwireError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
+    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPreconditionError,
+    grpc.StatusCode.ABORTED: errors.AbortedError,
+    grpc.StatusCode.OUT_OF_RANGE: errors.OutOfRangeError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhaustedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
+    grpc.StatusCode.UNIMPLEMENTED: errors.UnimplementedError,
+    grpc.StatusCode.INTERNAL: errors.InternalServerError,
+    grpc.StatusCode.UNKNOWN: errors.InternalServerError,
+    grpc.StatusCode.DATA_LOSS: errors.InternalServerError,
+}
+_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_DETAILS: Mapping[str, type[Message]] = {
+    descriptor.full_name: getattr(error_details_pb2, name)
+    for name, descriptor in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
+}
+
+
+def from_rpc_error(error: grpc.RpcError) -> errors.StepwireError:
+    """Return our error for one that a call of grpc or grpc.aio raised."""
+    call: Any = error  # both kinds of RpcError have the methods of a finished Call
+    try:
+        rich = rpc_status.from_call(call)
+    except (ValueError, DecodeError):
+        rich = None  # details that contradict the status: the status is what counts
+    if rich is not None:
+        return from_status(rich)
+    return _build(call.code() or grpc.StatusCode.UNKNOWN, call.details() or "", ())
+
+
+def from_status(status: status_pb2.Status) -> errors.StepwireError:
+    """Return our error for a google.rpc.Status."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _build(code, status.message, status.details)
+
+
+def _build(
+    code: grpc.StatusCode, message: str, packed: Iterable[AnyMessage]
+) -> errors.StepwireError:
+    details = [_unpack(item) for item in packed]
+    reason, reference, retry_after = "", "", None
+    metadata: dict[str, str] = {}
+    violations: list[errors.FieldViolation] = []
+    for detail in details:
+        if isinstance(detail, error_details_pb2.ErrorInfo) and detail.domain == DOMAIN:
+            reason, metadata = detail.reason, dict(detail.metadata)
+            reference = metadata.get("reference_id", reference)
+        elif isinstance(detail, error_details_pb2.BadRequest):
+            violations += [
+                errors.FieldViolation(item.field, item.description, item.reason)
+                for item in detail.field_violations
+            ]
+        elif isinstance(detail, error_details_pb2.RetryInfo):
+            retry_after = detail.retry_delay.ToTimedelta().total_seconds()
+        elif isinstance(detail, error_details_pb2.RequestInfo):
+            reference = reference or detail.request_id
+    return _CLASSES.get(code, errors.StepwireError)(
+        message or code.name,
+        code=code,
+        reason=reason,
+        details=details,
+        field_violations=violations,
+        retry_after=retry_after,
+        reference_id=reference,
+        metadata=metadata,
+    )
+
+
+def _unpack(packed: AnyMessage) -> Message:
+    """Return the google.rpc message inside, or the Any itself when it is of another kind."""
+    known = _DETAILS.get(packed.TypeName())
+    if known is None:
+        return packed
+    try:
+        return known.FromString(packed.value)
+    except DecodeError:
+        return packed
+
+
+def is_connection_loss(error: errors.StepwireError) -> bool:
+    """Say whether a stream that ended with `error` may go on over a new call.
+
+    A server that stops, or a proxy, ends streams with CANCELLED or a reset as well.
+    """
+    if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return True
+    return (
+        error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+        and not error.reason
+        and any(sign in error.message for sign in ("RST_STREAM", "Stream removed"))
+    )
