@@ -150,9 +150,9 @@ def _encode(value: Any, names: Names) -> bytes:
     try:
         tagged = _Encoder(names).value(value, 0)
         return _to_json(tagged).encode()
-    except UnicodeEncodeError:
-        _Encoder(names, check_text=True).value(value, 0)
-        raise _Refused("text that is not valid Unicode") from None
+    except ValueError:  # text that UTF-8, or an integer that json, cannot write: find out where
+        _Encoder(names, strict=True).value(value, 0)
+        raise _Refused("a value that JSON cannot hold") from None
     except RecursionError:
         raise _Refused("nested too deep") from None
 
@@ -162,17 +162,17 @@ def _type_name(cls: type) -> str:
 
 
 class _Encoder:
-    __slots__ = ("_check_text", "_names")
+    __slots__ = ("_atoms", "_names", "_strict")
 
-    def __init__(self, names: Names, *, check_text: bool = False) -> None:
+    def __init__(self, names: Names, *, strict: bool = False) -> None:
         self._names = names
-        self._check_text = check_text
+        self._strict = strict
+        # What json writes as it is; a strict walk looks into those too.
+        self._atoms: frozenset[type] = frozenset() if strict else _ATOMS
 
     def value(self, value: Any, depth: int) -> Any:
         cls = type(value)
-        if cls in _ATOMS:
-            if self._check_text and cls is str:
-                _check_text(value)
+        if cls in self._atoms:
             return value
         handler = _HANDLERS.get(cls)
         if handler is not None:
@@ -183,11 +183,11 @@ class _Encoder:
         if depth >= MAX_DEPTH:
             raise _Refused(f"nested more than {MAX_DEPTH} deep, or containing itself")
         out: list[Any] = []
-        walk = self.value
+        walk, atoms = self.value, self._atoms
         depth += 1
         try:
             for item in value:
-                out.append(walk(item, depth))
+                out.append(item if type(item) in atoms else walk(item, depth))
         except _Refused as refused:
             raise refused.at(len(out)) from None
         return out
@@ -204,17 +204,14 @@ class _Encoder:
 
     def _plain(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        walk = self.value
+        walk, atoms = self.value, self._atoms
         depth += 1
         key = ""
         try:
             for key, item in value.items():
-                out[key] = item if type(item) is str else walk(item, depth)
-            if self._check_text:
-                for key, item in value.items():
-                    _check_text(key)
-                    if type(item) is str:
-                        _check_text(item)
+                if self._strict:
+                    self.str_(key, depth)
+                out[key] = item if type(item) in atoms else walk(item, depth)
         except _Refused as refused:
             raise refused.at(key) from None
         return out
@@ -237,7 +234,7 @@ class _Encoder:
         if getattr(self._names, "components", False) and _is_component(cls):
             return {"$component": [self._name(cls), self.value(value.to_dict(), depth + 1)]}
         for base in cls.__mro__[1:]:
-            if base in _ATOMS or base in _HANDLERS:
+            if base in _HANDLERS:
                 raise _Refused(f"{_type_name(cls)} is a subclass of {_type_name(base)}")
         raise _Refused(f"values of type {_type_name(cls)} cannot be saved")
 
@@ -253,11 +250,12 @@ class _Encoder:
         cls = type(value)
         attributes = value.__dict__
         declared = cls.model_fields
-        try:
-            # Only declared fields: the instance dict also holds cached properties.
-            fields = self._plain({key: attributes[key] for key in declared}, depth)
-        except KeyError as missing:
-            raise _Refused("a declared field has no value").at(missing.args[0]) from None
+        if attributes.keys() != declared.keys():
+            # The instance dict also holds cached properties.
+            attributes = {key: value for key, value in attributes.items() if key in declared}
+            for missing in declared.keys() - attributes.keys():
+                raise _Refused("a declared field has no value").at(missing)
+        fields = self._plain(attributes, depth)
         rest: dict[str, Any] = {}
         extra = value.__pydantic_extra__
         if extra:
@@ -268,7 +266,7 @@ class _Encoder:
                 private = {**private, "_exception": None}  # lives only in the process that failed
             rest["private"] = self._plain(private, depth)
         fields_set = value.__pydantic_fields_set__
-        if len(fields_set) != len(declared) + len(extra or ()):
+        if fields_set != (declared.keys() | extra.keys() if extra else declared.keys()):
             rest["set"] = sorted(fields_set)
         name = self._name(cls)
         return {"$model": [name, fields, rest] if rest else [name, fields]}
@@ -280,6 +278,16 @@ class _Encoder:
         if isinstance(value, Flag) and type(value.value) is int:
             return {"$flag": [name, value.value]}
         raise _Refused(f"not a named member of {name}")
+
+    def atom_(self, value: Any, depth: int) -> Any:
+        return value
+
+    def str_(self, value: str, depth: int) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused("text that is not valid Unicode") from None
+        return value
 
     def int_(self, value: int, depth: int) -> int:
         if value.bit_length() > _MAX_INT_BITS:
@@ -331,9 +339,12 @@ class _Encoder:
         return {"$uuid": str(value)}
 
 
-_ATOMS = frozenset({str, bool, NoneType})
+_ATOMS: frozenset[type] = frozenset({str, int, bool, NoneType})
 _HANDLERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
+    str: _Encoder.str_,
     int: _Encoder.int_,
+    bool: _Encoder.atom_,
+    NoneType: _Encoder.atom_,
     float: _Encoder.float_,
     dict: _Encoder.dict_,
     list: _Encoder.list_,
@@ -355,13 +366,6 @@ def _is_component(cls: type) -> bool:
     return all(
         callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict")
     )
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _Refused("text that is not valid Unicode") from None
 
 
 def _clock(value: datetime | time) -> Any:

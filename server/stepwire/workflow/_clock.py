@@ -1,0 +1,84 @@
+"""Time as a run sees it."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Give seconds since the epoch, UTC, that never run backwards while the process lives.
+
+    Due times are saved as they are: they mean the same to the next process.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        """Return the present time in seconds since the epoch."""
+        return time.monotonic() + self._offset
+
+
+CLOCK = Clock()
+"""The clock of this process."""
+
+
+class Timer(Generic[T]):
+    """Something that falls due; `item` is None once it was cancelled."""
+
+    __slots__ = ("due", "item")
+
+    def __init__(self, due: float, item: T) -> None:
+        self.due = due
+        self.item: T | None = item
+
+    def __lt__(self, other: Timer[T]) -> bool:
+        return self.due < other.due
+
+
+class TimerQueue(Generic[T]):
+    """A heap of timers that forgets cancelled ones in amortized constant time."""
+
+    __slots__ = ("_cancelled", "_heap")
+
+    def __init__(self) -> None:
+        self._heap: list[Timer[T]] = []
+        self._cancelled = 0
+
+    def add(self, due: float, item: T) -> Timer[T]:
+        """Add an item that falls due at `due`."""
+        timer = Timer(due, item)
+        heapq.heappush(self._heap, timer)
+        return timer
+
+    def cancel(self, timer: Timer[T]) -> None:
+        """Forget a timer; harmless when it was popped or cancelled before."""
+        if timer.item is None:
+            return
+        timer.item = None
+        self._cancelled += 1
+        if self._cancelled > 16 and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry.item is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def next_due(self) -> float | None:
+        """Return the earliest due time; None when there is none."""
+        while self._heap and self._heap[0].item is None:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        return self._heap[0].due if self._heap else None
+
+    def pop_due(self, now: float) -> list[T]:
+        """Take out the items that are due at `now`, the earliest first."""
+        items: list[T] = []
+        while (due := self.next_due()) is not None and due <= now:
+            timer = heapq.heappop(self._heap)
+            assert timer.item is not None
+            items.append(timer.item)
+            timer.item = None
+        return items

@@ -1,0 +1,265 @@
+"""What the broker keeps of a delivery, its executions and what they wait for."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from stepwire.workflow._clock import Timer
+from stepwire.workflow.events import Event
+
+if TYPE_CHECKING:
+    from stepwire.workflow._broker import Broker
+
+QUEUED: Final = "queued"
+"""Waits for a worker; its body has never started, or is to start again."""
+RUNNING: Final = "running"
+"""Its body runs and holds a worker."""
+PARKED: Final = "parked"
+"""Its body waits in an open waiter, or will run again when a waiter is answered; holds no worker."""
+READY: Final = "ready"
+"""A waiter was answered; waits for a worker to go on."""
+BACKOFF: Final = "backoff"
+"""Failed; its policy runs it again at `due`."""
+
+MAX_LOST_EXECUTIONS: Final = 5
+"""After so many executions lost to crashes a delivery is poison (DESIGN: Poison)."""
+
+EFFECT_SIZE: Final = 8
+"""Bytes of one effect's digest."""
+EFFECT_PAGE: Final = 512
+"""Effects in one part of a snapshot."""
+
+
+class TimedOut:
+    """The answer of a wait that reached its deadline."""
+
+    __slots__ = ()
+
+
+TIMED_OUT: Final = TimedOut()
+
+Answer = Event | TimedOut | Exception
+"""What ends a wait: an event, its deadline, or (outside the steps) the end of the run."""
+Notify = Callable[[Answer], None]
+
+
+class Buffered:
+    """An event in a collect buffer; `number` is unique in the run."""
+
+    __slots__ = ("buffer_id", "encoded", "event", "number")
+
+    def __init__(self, number: int, buffer_id: str, event: Event, encoded: bytes | None) -> None:
+        self.number = number
+        self.buffer_id = buffer_id
+        self.event = event
+        self.encoded = encoded
+
+
+class Ledger:
+    """What the Context calls of a delivery got, kept until it finishes (DESIGN: the ledger)."""
+
+    __slots__ = ("collects", "waits")
+
+    def __init__(self) -> None:
+        self.collects: dict[str, list[list[Buffered] | None]] = {}
+        self.waits: dict[str, dict[int, Answer]] = {}
+
+
+class Delivery:
+    """One (event, step) pair that must be processed; its identity is `id`."""
+
+    __slots__ = (
+        "attempt",
+        "due",
+        "effects",
+        "encoded",
+        "event",
+        "execution",
+        "failures",
+        "first_started",
+        "id",
+        "ledger",
+        "lost",
+        "sequence",
+        "status",
+        "step",
+        "timer",
+        "waiters",
+    )
+
+    def __init__(
+        self, id: int, step: str, event: Event, sequence: int, encoded: bytes | None = None
+    ) -> None:
+        self.id = id
+        self.step = step
+        self.event = event
+        self.encoded = encoded
+        """The event as a snapshot holds it, encoded when it was accepted; None without a journal."""
+        self.sequence = sequence
+        self.status = QUEUED
+        self.attempt = 0
+        """Executions started."""
+        self.failures = 0
+        """Executions that failed, for the retry policy."""
+        self.lost = 0
+        """Executions lost to crashes."""
+        self.first_started: float | None = None
+        self.due: float | None = None
+        self.ledger: Ledger | None = None
+        self.effects: bytearray | None = None
+        """Digests of the sends and stream writes since the last failure, in order."""
+        self.execution: Execution | None = None
+        self.timer: Timer[Any] | None = None
+        self.waiters: dict[int, Waiter] | None = None
+        """Its open waiters by number."""
+
+    def __lt__(self, other: Delivery) -> bool:
+        return self.id < other.id
+
+    def ensure_ledger(self) -> Ledger:
+        """Return the ledger, made at the first need."""
+        if self.ledger is None:
+            self.ledger = Ledger()
+        return self.ledger
+
+
+class Execution:
+    """One attempt at a delivery: the token that its Context calls hold.
+
+    A dead execution was abandoned (timeout, cancel, release, end of the run): its calls raise and change nothing.
+    """
+
+    __slots__ = (
+        "broker",
+        "cancel",
+        "collects",
+        "dead",
+        "delivery",
+        "lent",
+        "open_waits",
+        "replay",
+        "settled",
+        "timer",
+        "waits",
+    )
+
+    def __init__(self, broker: Broker, delivery: Delivery) -> None:
+        self.broker = broker
+        self.delivery = delivery
+        self.dead = False
+        self.open_waits = 0
+        self.collects: Counter[str] | None = None
+        self.waits: Counter[str] | None = None
+        self.replay: Counter[bytes] | None = None
+        if delivery.effects:
+            effects = bytes(delivery.effects)
+            self.replay = Counter(
+                effects[at : at + EFFECT_SIZE] for at in range(0, len(effects), EFFECT_SIZE)
+            )
+        self.settled: list[tuple[Notify, Answer]] = []
+        self.lent: set[str] | None = None
+        self.cancel: Callable[[], object] | None = None
+        self.timer: Timer[Any] | None = None
+
+
+class Waiter:
+    """An open wait: of a delivery (durable), or of someone outside the steps (`delivery` is None)."""
+
+    __slots__ = (
+        "delivery",
+        "due",
+        "event_type",
+        "id",
+        "index",
+        "notify",
+        "number",
+        "prompt",
+        "requirements",
+        "timer",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        id: str,
+        event_type: type[Event] | None,
+        requirements: dict[str, Any],
+        prompt: Event | None,
+        due: float | None,
+        delivery: Delivery | None,
+        index: int,
+    ) -> None:
+        self.number = number
+        self.id = id
+        self.event_type = event_type
+        """None for a durable sleep, which nothing but its deadline ends."""
+        self.requirements = requirements
+        self.prompt = prompt
+        self.due = due
+        self.delivery = delivery
+        self.index = index
+        """The n-th wait for this id in its delivery."""
+        self.notify: Notify | None = None
+        self.timer: Timer[Any] | None = None
+
+    def matches(self, event: Event) -> bool:
+        """Tell whether the event has every required field, declared or dynamic, with an equal value."""
+        for name, value in self.requirements.items():
+            try:
+                found = getattr(event, name)
+            except AttributeError:
+                return False
+            if found != value:
+                return False
+        return True
+
+
+class StepQueue:
+    """The deliveries of one step that wait for one of its workers."""
+
+    __slots__ = ("again", "fresh", "name", "num_workers", "running")
+
+    def __init__(self, name: str, num_workers: int) -> None:
+        self.name = name
+        self.num_workers = num_workers
+        self.running = 0
+        self.fresh: deque[Delivery] = deque()
+        """Never started, in order of id."""
+        self.again: list[Delivery] = []
+        """A heap by id of those that were started before; they are older than the fresh ones."""
+
+    def push(self, delivery: Delivery) -> None:
+        """Queue a delivery: a new one at the end, one that was started before at its place by id."""
+        if delivery.attempt or delivery.status == READY:
+            heapq.heappush(self.again, delivery)
+        else:
+            self.fresh.append(delivery)
+
+    def pop(self) -> Delivery | None:
+        """Take the delivery with the lowest id when a worker is free."""
+        if self.running >= self.num_workers:
+            return None
+        if self.again and not (self.fresh and self.fresh[0].id < self.again[0].id):
+            return heapq.heappop(self.again)
+        return self.fresh.popleft() if self.fresh else None
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.again)
+
+
+_current: ContextVar[Execution | None] = ContextVar("stepwire_execution", default=None)
+
+
+def current_execution(broker: Broker) -> Execution | None:
+    """Return the execution of this broker that the caller runs in; None outside its steps."""
+    execution = _current.get()
+    return execution if execution is not None and execution.broker is broker else None
+
+
+def enter_execution(execution: Execution) -> None:
+    """Make this execution the current one for the calling task and what it starts."""
+    _current.set(execution)

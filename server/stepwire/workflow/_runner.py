@@ -1,0 +1,355 @@
+"""The runner: what touches the world for one broker.
+
+It starts tasks for executions, runs sync steps in threads, sleeps for timers and tells whoever waits. All transitions
+happen in the broker, on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
+from stepwire.workflow._delivery import Answer, Delivery, Execution, Notify, enter_execution
+from stepwire.workflow._journal import FailureReport, Host
+from stepwire.workflow.errors import (
+    CrashLoopError,
+    SerializationError,
+    StepReturnError,
+    StepTimeoutError,
+    WorkflowError,
+)
+from stepwire.workflow.events import (
+    Event,
+    StepFailedEvent,
+    StopEvent,
+    WorkflowCancelledEvent,
+    WorkflowFailedEvent,
+)
+
+if TYPE_CHECKING:
+    from stepwire.workflow.context.context import Context
+    from stepwire.workflow.workflow import Workflow
+
+logger = logging.getLogger("stepwire.workflow")
+
+T = TypeVar("T")
+AfterStep = Callable[[str, Event, Event | None], Awaitable[None]]
+"""Awaited after each step with its name, its event and what it returned, before that goes on."""
+
+
+class Runner:
+    """Drive one broker on the running event loop until its run ends or it is frozen."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        context: Context[Any],
+        broker: Broker,
+        *,
+        host: Host | None = None,
+        on_end: Callable[[], None] | None = None,
+        after_step: AfterStep | None = None,
+        stepwise: bool = False,
+        executor: concurrent.futures.Executor | None = None,
+    ) -> None:
+        self.workflow = workflow
+        self.context = context
+        self.broker = broker
+        self.loop = asyncio.get_running_loop()
+        self.stepwise = stepwise
+        self.held: list[Event] = []
+        """What steps of a stepwise run returned; the caller sends it on."""
+        self._host = host
+        self._on_end = on_end
+        self._after_step = after_step
+        self._executor = executor
+        self._thread = threading.get_ident()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pumping = False
+        self._ended = False
+
+    # -- entry points ---------------------------------------------------------------------------------------------
+
+    def start(self, event: Event | None, timeout: float | None) -> Receipt | None:
+        """Begin the run with its start event; None goes on with what a restored broker holds."""
+        if event is None and self.broker.started and self.broker.outcome is None:
+            if self._host is None:
+                self.broker.timeout = self.broker.remaining = timeout
+                self.broker.due = None
+            self.pump()
+            return None
+        receipt = self.broker.begin(event, timeout)
+        self.pump()
+        return receipt
+
+    def cancel(self, reason: str = "") -> None:
+        """End the run as cancelled, at once; steps that swallow the cancellation cannot hold it up (S15)."""
+        if self.broker.outcome is None and not self.broker.frozen:
+            self.broker.end(CANCELLED, WorkflowCancelledEvent(reason=reason))
+            self.pump()
+
+    def freeze(self) -> None:
+        """Stop driving: no transition happens any more, tasks are cancelled, waiters stay open."""
+        self.broker.freeze()
+        self._stop_timer()
+
+    def on_loop(self, function: Callable[[], T]) -> T:
+        """Call a function on the run's event loop, from any thread, and give its result."""
+        if threading.get_ident() == self._thread:
+            return function()
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                done.set_result(function())
+            except BaseException as error:  # handed to the calling thread, whatever it is
+                done.set_exception(error)
+
+        self.loop.call_soon_threadsafe(call)
+        return done.result()
+
+    # -- the pump -------------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Do what the last transitions made possible. Cheap when there is nothing to do."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            broker = self.broker
+            while broker.poisoned:
+                self._poisoned(broker.poisoned.pop())
+            started: list[Execution] = []
+            if not self.stepwise and not broker.frozen:
+                while (execution := broker.start_next()) is not None:
+                    started.append(execution)
+            resumed, broker.resumed = broker.resumed, []
+            if started or resumed:
+                if self._host is None:
+                    self._launch(started, resumed)
+                else:
+                    self._host.after_commit(partial(self._launch, started, resumed))
+            broker.tick()
+            self._set_timer()
+            if broker.outcome is not None and not self._ended:
+                self._ended = True
+                self._stop_timer()
+                if self._on_end is not None:
+                    self._on_end()
+        finally:
+            self._pumping = False
+
+    def _launch(self, started: list[Execution], resumed: list[tuple[Notify, Answer]]) -> None:
+        for notify, answer in resumed:
+            notify(answer)
+        for execution in started:
+            if execution.dead:
+                continue
+            task = self.loop.create_task(self._execute(execution))
+            execution.cancel = task.cancel
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _set_timer(self) -> None:
+        due = None if self.broker.frozen else self.broker.next_due()
+        if due == self._timer_due:
+            return
+        self._stop_timer()
+        if due is not None:
+            self._timer_due = due
+            delay = max(0.0, due - self.broker.clock.now())
+            self._timer = self.loop.call_later(delay, self._expire)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._timer_due = None
+
+    def _expire(self) -> None:
+        self._timer = self._timer_due = None
+        if self.broker.frozen:
+            return
+        for execution in self.broker.expire():
+            if not execution.dead:
+                timeout = self.broker.routing.steps[execution.delivery.step].timeout
+                error = StepTimeoutError(
+                    f"the attempt took longer than {timeout} seconds",
+                    step=execution.delivery.step,
+                    attempts=execution.delivery.failures + 1,
+                )
+                self._failed(execution, error)
+        self.pump()
+
+    # -- executions -----------------------------------------------------------------------------------------------
+
+    async def _execute(self, execution: Execution) -> None:
+        """Run a step's body once and bring its result or failure to the broker."""
+        enter_execution(execution)
+        delivery = execution.delivery
+        workflow = self.workflow
+        if workflow.verbose:
+            print(f"Running step {delivery.step}")
+        try:
+            call = workflow._calls[delivery.step]
+            kwargs = await call.arguments(workflow, delivery.event, self.context)
+            if call.config.is_async:
+                result = await call.function(**kwargs)
+            else:
+                bound = partial(contextvars.copy_context().run, partial(call.function, **kwargs))
+                result = await self.loop.run_in_executor(self._executor, bound)
+            outputs = _outputs(delivery.step, result, call.config.list_returns)
+            if self._after_step is not None and not execution.dead:
+                event = outputs[0] if outputs else None
+                await self._after_step(delivery.step, delivery.event, event)
+        except asyncio.CancelledError as error:
+            if execution.dead:
+                raise
+            self._failed(execution, error)
+        except (Exception, SystemExit) as error:
+            # A step may raise anything; a step that calls sys.exit() must not take its host down.
+            self._failed(execution, error)
+        else:
+            if not execution.dead:
+                self._finished(execution, outputs)
+        self.pump()
+
+    def _finished(self, execution: Execution, outputs: list[Event]) -> None:
+        step = execution.delivery.step
+        if self.workflow.verbose:
+            names = ", ".join(type(event).__name__ for event in outputs) or "no event"
+            print(f"Step {step} produced {names}")
+        held = outputs if self.stepwise else ()
+        execution.cancel = None
+        try:
+            self.broker.finish(execution, [] if held else outputs)
+        except SerializationError as error:
+            self._failed(execution, error)
+            return
+        self.held += held
+
+    def _failed(self, execution: Execution, error: BaseException) -> None:
+        """Retry as the step's policy says, else give up (S2)."""
+        if execution.dead or self.broker.outcome is not None:
+            return
+        delivery = execution.delivery
+        policy = self.broker.routing.steps[delivery.step].retry_policy
+        if policy is not None and isinstance(error, Exception) and not _is_final(error):
+            elapsed = max(0.0, self.broker.clock.now() - (delivery.first_started or 0.0))
+            try:
+                delay = policy.next(elapsed, delivery.failures, error)
+            except Exception:
+                logger.exception("the retry policy of step '%s' failed", delivery.step)
+                delay = None
+            if delay is not None:
+                self.broker.retry(execution, delay)
+                return
+        self._give_up(delivery, error, delivery.failures + 1)
+
+    def _poisoned(self, delivery: Delivery) -> None:
+        error = CrashLoopError(
+            f"{delivery.lost} executions were lost to crashes",
+            step=delivery.step,
+            attempts=delivery.attempt,
+        )
+        self._give_up(delivery, error, delivery.attempt)
+
+    def _give_up(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
+        step = delivery.step
+        report = self._report(step, error)
+        name = "CRASH_LOOP" if isinstance(error, CrashLoopError) else type(error).__name__
+        catcher = None if _is_final(error) else self.broker.routing.catcher(step)
+        if catcher is not None:
+            caught = StepFailedEvent(
+                step=step,
+                error_type=name,
+                message=report.message,
+                attempts=attempts,
+                event=delivery.event,
+            )
+            self.broker.fail(delivery, caught, catcher)
+            caught.exception = error
+            return
+        event = WorkflowFailedEvent(
+            step=step,
+            error_type=name,
+            message=report.message,
+            attempts=attempts,
+            reference=report.reference,
+        )
+        self.broker.end(FAILED, event, error)
+
+    def _report(self, step: str, error: BaseException) -> FailureReport:
+        if self._host is not None:
+            return self._host.report(step, error)
+        return FailureReport(str(error), "", "")
+
+    # -- stepwise -------------------------------------------------------------------------------------------------
+
+    async def run_pending(self) -> list[Event] | None:
+        """Run the steps that are pending and give what they returned; None once the run is over."""
+        if self.broker.outcome is not None:
+            return None
+        started: list[Execution] = []
+        while (execution := self.broker.start_next()) is not None:
+            started.append(execution)
+        self._launch(started, [])
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        held, self.held = self.held, []
+        return None if self.broker.outcome is not None and not held else held
+
+
+def _outputs(step: str, result: Any, list_returns: bool) -> list[Event]:
+    """Return what a step returned as a list of events (S6)."""
+    if result is None:
+        return []
+    if isinstance(result, Event):
+        return [result]
+    if list_returns and isinstance(result, list):
+        for item in result:
+            if not isinstance(item, Event):
+                raise StepReturnError(
+                    f"Step '{step}' returned a list with a {type(item).__name__}, not an event",
+                    step=step,
+                    type_name=type(item).__name__,
+                )
+        return result
+    raise StepReturnError(
+        f"Step '{step}' returned {type(result).__name__} instead of an Event instance",
+        step=step,
+        type_name=type(result).__name__,
+    )
+
+
+def _is_final(error: BaseException) -> bool:
+    """Tell whether an error is the program's, so that neither a retry nor a catch can help."""
+    return isinstance(error, StepReturnError)
+
+
+def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
+    """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
+    from stepwire.workflow.errors import StepError, WorkflowRuntimeError
+
+    step = getattr(event, "step", None)
+    if isinstance(error, StepReturnError):
+        return error
+    if step is None:
+        failed: WorkflowError = WorkflowRuntimeError(str(error))
+    else:
+        message = str(error) if error is not None else getattr(event, "message", "")
+        failed = StepError(
+            f"Error in step '{step}': {message}",
+            step=step,
+            attempts=getattr(event, "attempts", 0),
+        )
+    failed.__cause__ = error
+    return failed

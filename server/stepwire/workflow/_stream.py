@@ -1,0 +1,81 @@
+"""The stream of a run without a store: its public events, kept while someone can read them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from stepwire.workflow.events import Event, StopEvent
+
+
+class EventStream:
+    """An append-only list of events with any number of readers, each at its own place (S13)."""
+
+    __slots__ = ("_waiting", "ended", "events")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.ended = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def append(self, event: Event, *, last: bool = False) -> None:
+        """Add an event; `last` ends the stream."""
+        self.events.append(event)
+        if last:
+            self.ended = True
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    async def wait_beyond(self, position: int) -> bool:
+        """Wait until there is an event at `position`; False when the stream ends before."""
+        while len(self.events) <= position:
+            if self.ended:
+                return False
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+        return True
+
+
+class StreamReader(AsyncIterator[Event]):
+    """Read a stream from a place; `on_abandon` gets the place when reading stops before the end."""
+
+    def __init__(
+        self,
+        stream: EventStream,
+        position: int,
+        on_abandon: Callable[[int], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._position = position
+        self._on_abandon = on_abandon
+        self._finished = False
+
+    def __aiter__(self) -> StreamReader:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._finished or not await self._stream.wait_beyond(self._position):
+            self._finished = True
+            raise StopAsyncIteration
+        event = self._stream.events[self._position]
+        self._position += 1
+        if isinstance(event, StopEvent) and self._stream.ended:
+            self._finished = self._position >= len(self._stream.events)
+        return event
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._abandon()
+
+    def _abandon(self) -> None:
+        if not self._finished:
+            self._finished = True
+            if self._on_abandon is not None:
+                self._on_abandon(self._position)
+
+    def __del__(self) -> None:
+        self._abandon()

@@ -1,0 +1,75 @@
+"""Blocking twins of what a context offers to be awaited, for sync steps (S3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from stepwire.workflow.events import Event
+
+if TYPE_CHECKING:
+    from stepwire.workflow.context.context import Context
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class BlockingStore:
+    """The state store, blocking. Errors as the awaitable methods."""
+
+    def __init__(self, context: Context[Any]) -> None:
+        self._context = context
+
+    def get(self, path: str, **default: Any) -> Any:
+        """Return the value at a path, or `default` when it is given and nothing is there."""
+        return self._context._run_blocking(lambda: self._context.store.get(path, **default))
+
+    def set(self, path: str, value: Any) -> None:
+        """Set the value at a path."""
+        self._context._run_blocking(lambda: self._context.store.set(path, value))
+
+    def get_state(self) -> Any:
+        """Return an isolated copy of the state."""
+        return self._context._run_blocking(self._context.store.get_state)
+
+    def set_state(self, state: Any) -> None:
+        """Replace the state."""
+        self._context._run_blocking(lambda: self._context.store.set_state(state))
+
+    def clear(self) -> None:
+        """Reset the state."""
+        self._context._run_blocking(self._context.store.clear)
+
+    @contextmanager
+    def edit_state(self) -> Iterator[Any]:
+        """Edit the state in a transaction."""
+        manager = self._context.store.edit_state()
+        state = self._context._run_blocking(manager.__aenter__)
+        try:
+            yield state
+        except BaseException as error:  # the transaction must see whatever ended its body
+            kind, trace = type(error), error.__traceback__
+            self._context._run_blocking(lambda: manager.__aexit__(kind, error, trace))
+            raise
+        self._context._run_blocking(lambda: manager.__aexit__(None, None, None))
+
+
+class BlockingContext:
+    """The awaitable part of a context, blocking: for sync steps, which run in a thread."""
+
+    def __init__(self, context: Context[Any]) -> None:
+        self._context = context
+        self.store = BlockingStore(context)
+
+    def wait_for_event(self, event_type: type[EventT], *args: Any, **kwargs: Any) -> EventT:
+        """Wait for an event; parameters and errors as `Context.wait_for_event`."""
+        return cast(
+            EventT,
+            self._context._run_blocking(
+                lambda: self._context.wait_for_event(event_type, *args, **kwargs)
+            ),
+        )
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep as `Context.sleep` does."""
+        self._context._run_blocking(lambda: self._context.sleep(seconds))

@@ -1,0 +1,419 @@
+"""The context: what the steps of a run share."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from pydantic import BaseModel
+
+from stepwire.workflow._broker import COMPLETED, Broker, Receipt
+from stepwire.workflow._clock import CLOCK
+from stepwire.workflow._delivery import (
+    TIMED_OUT,
+    Answer,
+    Execution,
+    Waiter,
+    current_execution,
+)
+from stepwire.workflow._journal import RECEIVED, SENT, Journal
+from stepwire.workflow._snapshot import TypeMark, all_parts, restore
+from stepwire.workflow._types import QualifiedNames
+from stepwire.workflow.context._blocking import BlockingContext
+from stepwire.workflow.context._legacy import StreamingQueue, legacy_view, restore_legacy
+from stepwire.workflow.context.serializers import BaseSerializer, JsonSerializer
+from stepwire.workflow.context.state_store import DictState, InMemoryStateStore, in_edit_state
+from stepwire.workflow.errors import (
+    ContextSerdeError,
+    DeadAttemptError,
+    SnapshotVersionError,
+    SnapshotWorkflowError,
+    WorkflowRuntimeError,
+)
+from stepwire.workflow.events import Event, InputRequiredEvent
+
+if TYPE_CHECKING:
+    from stepwire.workflow._runner import Runner
+    from stepwire.workflow.workflow import Workflow
+
+StateT = TypeVar("StateT")
+EventT = TypeVar("EventT", bound=Event)
+
+_MISSING: Any = object()
+_DICT_FORMAT = 1
+
+
+class StepInfo:
+    """Who is calling: the delivery that a step works on. `key` names the work, the same in every attempt."""
+
+    __slots__ = ("attempt", "delivery_id", "run_id", "step")
+
+    def __init__(self, run_id: str, step: str, delivery_id: int, attempt: int) -> None:
+        self.run_id = run_id
+        self.step = step
+        self.delivery_id = delivery_id
+        self.attempt = attempt
+        """1 for the first execution; more when the work was tried before."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Return (run_id, step, delivery_id): the stable key to make outside effects idempotent with."""
+        return (self.run_id, self.step, self.delivery_id)
+
+
+class Context(Generic[StateT]):
+    """What the steps of a run share: events, waits, the stream and the state.
+
+    A context belongs to one run at a time. It can be filled before `Workflow.run(ctx=…)`, read after, saved with
+    `to_dict` and restored with `from_dict`.
+    """
+
+    def __init__(self, workflow: Workflow, stepwise: bool = False) -> None:
+        self._workflow = workflow
+        self.stepwise = stepwise
+        self.run_id = ""
+        self._store = cast("InMemoryStateStore[Any]", workflow._new_store())
+        self._broker = Broker(workflow._routing, self._store)
+        self._runner: Runner | None = None
+        self._lock: asyncio.Lock | None = None
+        self._store.on_check = self._check_state
+
+    # -- hosting --------------------------------------------------------------------------------------------------
+
+    def _make_durable(self, journal: Journal) -> None:
+        """Keep a journal from here on: what cannot be saved is refused at the call."""
+        self._broker.journal = journal
+        self._broker.pausing = True
+
+        def changed(keys: set[str]) -> None:
+            for key in keys:
+                journal.touch(f"s/{key}")
+            journal.touch("h")
+
+        def lend(key: str) -> None:
+            execution = current_execution(self._broker)
+            if execution is not None and not execution.dead:
+                if execution.lent is None:
+                    execution.lent = set()
+                execution.lent.add(key)
+
+        self._store.on_change = changed
+        self._store.on_lend = lend
+
+    def _check_state(self, values: dict[str, Any]) -> None:
+        execution = current_execution(self._broker)
+        if execution is not None and execution.dead:
+            raise DeadAttemptError(
+                f"step '{execution.delivery.step}' sets state after its attempt was abandoned"
+            )
+        if self._broker.journal is not None:
+            from stepwire.workflow._codec import encode_keys
+
+            encode_keys(values, self._broker.journal.names)
+
+    def _do(self, transition: Callable[[], Any]) -> Any:
+        """Make a transition on the run's loop, from whatever thread, and let the runner act on it."""
+        runner = self._runner
+        if runner is None:
+            return transition()
+
+        def call() -> Any:
+            try:
+                return transition()
+            finally:
+                runner.pump()
+
+        return runner.on_loop(call)
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> InMemoryStateStore[StateT]:
+        """Return the state store of the run."""
+        return self._store
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Return a lock for the steps of this run; it guards nothing by itself."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
+
+    @property
+    def blocking(self) -> BlockingContext:
+        """Return the blocking twins of store and waits, for sync steps."""
+        return BlockingContext(self)
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def send_event(self, message: Event, step: str | None = None) -> Receipt:
+        """Send an event to every step that accepts its type, or to one step.
+
+        Returns its receipt (`delivered` is 0 when nothing took it). Raises UnknownStepError, StepDoesNotAcceptError,
+        RunEndedError, and in a service SerializationError when the event cannot be saved.
+        """
+        if not isinstance(message, Event):
+            raise WorkflowRuntimeError(f"send_event takes an Event, not {type(message).__name__}")
+        execution = current_execution(self._broker)
+        kind = RECEIVED if execution is None else SENT
+        return cast(
+            Receipt, self._do(lambda: self._broker.accept(message, step, execution, kind))
+        )
+
+    def write_event_to_stream(self, ev: Event | None) -> None:
+        """Write an event to the stream of the run. None is taken and ignored, as in 1.x."""
+        if ev is None:
+            return
+        if not isinstance(ev, Event):
+            raise WorkflowRuntimeError(
+                f"write_event_to_stream takes an Event, not {type(ev).__name__}"
+            )
+        execution = current_execution(self._broker)
+        self._do(lambda: self._broker.write(ev, execution))
+
+    def collect_events(
+        self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
+    ) -> list[Event] | None:
+        """Buffer an event; return the expected ones, in the order of `expected`, once all are there.
+
+        All or nothing. The default buffer is the step's own for this set of types.
+        """
+        execution = current_execution(self._broker)
+        return cast(
+            "list[Event] | None",
+            self._do(lambda: self._broker.collect(ev, expected, buffer_id, execution)),
+        )
+
+    async def wait_for_event(
+        self,
+        event_type: type[EventT],
+        waiter_event: Event | None = None,
+        waiter_id: str | None = None,
+        requirements: dict[str, Any] | None = None,
+        timeout: float | None = 2000,
+    ) -> EventT:
+        """Wait for an event of this type that has the required fields; `waiter_event` goes to the stream first.
+
+        The step gives its worker back while it waits. Raises asyncio.TimeoutError after `timeout` seconds (None:
+        never) and WorkflowRuntimeError inside `edit_state`.
+        """
+        if in_edit_state():
+            raise WorkflowRuntimeError("wait_for_event cannot be awaited inside edit_state")
+        required = dict(requirements or {})
+        if isinstance(waiter_event, dict):
+            warnings.warn(
+                "a dict as waiter_event is taken as the fields of an InputRequiredEvent; pass an event",
+                stacklevel=2,
+            )
+            waiter_event = InputRequiredEvent(**waiter_event)
+        if waiter_id is None:
+            waiter_id = default_waiter_id(event_type, required)
+        answer = await self._wait(waiter_id, event_type, required, waiter_event, timeout)
+        if answer is TIMED_OUT:
+            raise asyncio.TimeoutError(f"no {event_type.__name__} within {timeout} seconds")
+        return cast(EventT, answer)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep like a waiter: without a worker, and in a service over restarts."""
+        if in_edit_state():
+            raise WorkflowRuntimeError("sleep cannot be awaited inside edit_state")
+        await self._wait("sleep", None, {}, None, max(0.0, seconds))
+
+    async def _wait(
+        self,
+        waiter_id: str,
+        event_type: type[Event] | None,
+        requirements: dict[str, Any],
+        prompt: Event | None,
+        timeout: float | None,
+    ) -> Answer:
+        broker = self._broker
+        execution = current_execution(broker)
+        found = broker.wait(execution, waiter_id, event_type, requirements, prompt, timeout)
+        if not isinstance(found, Waiter):
+            return found
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+
+        def notify(answer: Answer) -> None:
+            if not future.done():
+                future.set_result(answer)
+
+        found.notify = notify
+        self._pump()
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            await self._give_up_wait(found, execution)
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _give_up_wait(self, waiter: Waiter, execution: Execution | None) -> None:
+        """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def notify(answer: Answer) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        regains = self._broker.abandon(waiter, notify)
+        self._pump()
+        if regains and execution is not None and not execution.dead:
+            await future
+
+    def _pump(self) -> None:
+        if self._runner is not None:
+            self._runner.pump()
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether a run has begun and has not ended."""
+        return self._broker.started and self._broker.outcome is None
+
+    def step_info(self) -> StepInfo:
+        """Tell which step, delivery and attempt is calling. WorkflowRuntimeError outside a step."""
+        execution = current_execution(self._broker)
+        if execution is None:
+            raise WorkflowRuntimeError("step_info can only be called in a step")
+        delivery = execution.delivery
+        return StepInfo(self.run_id, delivery.step, delivery.id, delivery.attempt)
+
+    async def running_steps(self) -> list[str]:
+        """Return the names of the steps whose bodies run or wait now."""
+        return sorted({ex.delivery.step for ex in self._broker.executions.values()})
+
+    def get_result(self) -> Any:
+        """Return the result of the run. WorkflowRuntimeError while it has none."""
+        outcome = self._broker.outcome
+        if outcome is None or outcome.status != COMPLETED:
+            raise WorkflowRuntimeError("the run has no result yet")
+        from stepwire.workflow.handler import result_of
+
+        return result_of(outcome.event)
+
+    @property
+    def streaming_queue(self) -> StreamingQueue:
+        """Return the stream as a queue, as in 1.x; `WorkflowHandler.stream_events` is the way to read it."""
+        return StreamingQueue(self._broker)
+
+    # -- saving ---------------------------------------------------------------------------------------------------
+
+    def to_dict(self, serializer: BaseSerializer | None = None) -> dict[str, Any]:
+        """Return the context as a JSON-able dict: a view with the 1.x keys, and what `from_dict` restores.
+
+        Raises SerializationError naming what cannot be saved.
+        """
+        serializer = serializer or JsonSerializer()
+
+        def encode_value(value: Any) -> bytes:
+            if isinstance(value, TypeMark):
+                return json.dumps(QualifiedNames().name_of(value.type)).encode()
+            return json.dumps(serializer.serialize(value)).encode()
+
+        parts = all_parts(self._broker, encode_value, with_state=False)
+        data = legacy_view(self._broker, serializer, self.stepwise)
+        data["stepwire"] = {
+            "format": _DICT_FORMAT,
+            "workflow": type(self._workflow).__name__,
+            "saved_at": CLOCK.now(),
+            "parts": {key: json.loads(part) for key, part in parts.items()},
+        }
+        return data
+
+    @classmethod
+    def from_dict(
+        cls,
+        workflow: Workflow,
+        data: dict[str, Any],
+        serializer: BaseSerializer | None = None,
+    ) -> Context[StateT]:
+        """Restore a context from `to_dict`, or from one that 1.x saved.
+
+        Raises ContextSerdeError for a missing key, SnapshotVersionError and SnapshotWorkflowError for a mismatch.
+        """
+        serializer = serializer or JsonSerializer()
+        context = cls(workflow, stepwise=bool(data.get("stepwise", False)))
+        try:
+            restore_legacy(context._broker, data, serializer, with_events="stepwire" not in data)
+        except KeyError as error:
+            raise ContextSerdeError(f"The saved context has no key {error}") from error
+        own = data.get("stepwire")
+        if own is not None:
+            if own.get("format") != _DICT_FORMAT:
+                raise SnapshotVersionError(
+                    f"The saved context has another format than {_DICT_FORMAT}"
+                )
+            name = type(workflow).__name__
+            if own.get("workflow") != name:
+                raise SnapshotWorkflowError(
+                    f"The saved context is of workflow {own.get('workflow')!r}, not {name!r}"
+                )
+            restore(
+                context._broker,
+                own["parts"],
+                QualifiedNames(),
+                saved_at=own["saved_at"],
+                fork=True,
+                decode_value=serializer.deserialize,
+                with_state=False,
+            )
+        return context
+
+    # -- deprecated -----------------------------------------------------------------------------------------------
+
+    async def get(self, key: str, default: Any = _MISSING) -> Any:
+        """Get a value of the state. Deprecated: use `store.get`."""
+        _deprecated("Context.get", "Context.store.get")
+        if default is _MISSING:
+            return await self._store.get(key)
+        return await self._store.get(key, default=default)
+
+    async def set(self, key: str, value: Any, make_private: bool = False) -> None:
+        """Set a value of the state. Deprecated: use `store.set`."""
+        _deprecated("Context.set", "Context.store.set")
+        await self._store.set(key, value)
+
+    async def clear(self) -> None:
+        """Clear the state. Deprecated: use `store.clear`."""
+        _deprecated("Context.clear", "Context.store.clear")
+        await self._store.clear()
+
+    @property
+    def session(self) -> Context[StateT]:
+        """Return the context itself. Deprecated."""
+        _deprecated("Context.session", "the Context")
+        return self
+
+    def _run_blocking(self, make: Callable[[], Any]) -> Any:
+        """Run a coroutine of this context on its loop and block this thread until it is done."""
+        runner = self._runner
+        if runner is None:
+            raise WorkflowRuntimeError("blocking calls need a run")
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is runner.loop:
+            raise WorkflowRuntimeError("blocking calls are for sync steps; await in async ones")
+        future: concurrent.futures.Future[Any] = asyncio.run_coroutine_threadsafe(
+            make(), runner.loop
+        )
+        return future.result()
+
+
+def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:
+    """Name a wait by the event's full name and what is required of it."""
+    name = f"{event_type.__module__}.{event_type.__qualname__}"
+    return f"waiter_{name}_{requirements!r}" if requirements else f"waiter_{name}"
+
+
+def _deprecated(what: str, instead: str) -> None:
+    warnings.warn(f"{what} is deprecated, use {instead}", DeprecationWarning, stacklevel=3)
