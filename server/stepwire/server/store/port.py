@@ -1,9 +1,10 @@
 """The port to durable storage of runs.
 
-Everything above speaks to a `RunStore`; nothing above assumes one process. A run's snapshot is a set of *parts*
-(key to JSON value). Each commit writes the parts that changed as one *delta*; now and then a commit writes all parts,
-a *full* one, so that loading reads the last full commit and the deltas after it. The log of a run is kept in *chunks*
-that the layers above encode once; the store never looks into a delta or a chunk.
+Everything above speaks to a `RunStore`; nothing above assumes one process. A run's snapshot is a
+set of *parts* (key to JSON value). Each commit writes the parts that changed as one *delta*; now
+and then a commit writes all parts, a *full* one, so that loading reads the last full commit and the
+deltas after it. The log of a run is kept in *chunks* that the layers above encode once; the store
+never looks into a delta or a chunk.
 
 Times are seconds since the epoch, UTC, as floats.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 
@@ -44,8 +46,9 @@ TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.
 class RunRecord:
     """What is known of a run without loading it.
 
-    `info` holds what only people and clients read (outcome, open questions, origin, …) as a JSON-able dict;
-    `wake_at` is when the run must be in memory next: 0.0 for at once (it has work), None for not before outside input.
+    `info` holds what only people and clients read (outcome, open questions, origin, …) as a
+    JSON-able dict; `wake_at` is when the run must be in memory next: 0.0 for at once (it has work),
+    None for not before outside input.
     """
 
     key: RunKey
@@ -66,7 +69,8 @@ class RunRecord:
 class Chunk(NamedTuple):
     """A contiguous range of the log, encoded: at most 256 entries or about 1 MiB.
 
-    `public` and `internal` hold the entries of each kind (None when there are none); a reader of both merges them.
+    `public` and `internal` hold the entries of each kind (None when there are none); a reader of
+    both merges them.
     """
 
     first: int
@@ -76,7 +80,10 @@ class Chunk(NamedTuple):
 
 
 class RequestRecord(NamedTuple):
-    """The first answer to a request_id: `digest` is of the parsed request, `response` a JSON-able dict."""
+    """The first answer to a request_id.
+
+    `digest` is of the parsed request, `response` a JSON-able dict.
+    """
 
     request_id: str
     digest: str
@@ -96,8 +103,8 @@ class Claim(NamedTuple):
 class Commit:
     """What a run did since its last commit; written in one transaction or not at all.
 
-    `claim` is None for the first commit of a run: it creates the run and claims it. `delta` is the changed parts, or
-    all parts when `full`. `record` is the run's record after the commit.
+    `claim` is None for the first commit of a run: it creates the run and claims it. `delta` is the
+    changed parts, or all parts when `full`. `record` is the run's record after the commit.
     """
 
     record: RunRecord
@@ -109,7 +116,10 @@ class Commit:
 
 
 class StoredSnapshot(NamedTuple):
-    """A snapshot as stored: fold `deltas` over `full`. `at` is when the last of them was committed."""
+    """A snapshot as stored: fold `deltas` over `full`.
+
+    `at` is when the last of them was committed: the `updated_at` of its record.
+    """
 
     sequence: int
     at: float
@@ -129,7 +139,8 @@ class SnapshotInfo(NamedTuple):
 class RunQuery:
     """Select runs of a namespace, newest first (created_at, then run_id, both descending).
 
-    `before` is the (created_at, run_id) of the last run of the page before.
+    `before` is the (created_at, run_id) of the last run of the page before; `created_after` and
+    `created_before` are exclusive; a run must have all of `labels`.
     """
 
     namespace: str
@@ -163,7 +174,10 @@ class StaleClaimError(StoreError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store cannot write or read now; `full` when space ran out. Nothing of the commit was kept."""
+    """The store cannot write or read now; `full` when space ran out.
+
+    Nothing of the commit was kept.
+    """
 
     def __init__(self, message: str, *, full: bool = False) -> None:
         super().__init__(message)
@@ -185,7 +199,8 @@ CommitListener = Callable[[Commit], None]
 class RunStore(Protocol):
     """Keep runs: records, snapshots, logs and answered requests.
 
-    All methods are called on one event loop. Methods that read see every commit whose future has resolved.
+    All methods are called on one event loop. Methods that read see every commit whose future has
+    resolved.
     """
 
     async def open(self) -> None:
@@ -200,12 +215,13 @@ class RunStore(Protocol):
     def commit(self, commit: Commit) -> asyncio.Future[Claim]:
         """Write a commit; the future resolves to its claim once it is durable.
 
-        The future fails with RunExistsError or StartRequestExistsError (first commits), StaleClaimError, or
-        StoreUnavailableError; a failure of one commit never harms another. A run has one commit in flight at most.
+        The future fails with RunExistsError or StartRequestExistsError (first commits),
+        StaleClaimError, or StoreUnavailableError; a failure of one commit never harms another. A
+        run has one commit in flight at most.
         """
 
     async def claim(self, key: RunKey) -> Claim | None:
-        """Claim a run with a new token, fencing off earlier claims; None when there is no such run."""
+        """Claim a run with a new token, fencing off earlier claims; None when there is no run."""
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Give the record of a run."""
@@ -213,23 +229,28 @@ class RunStore(Protocol):
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
         """Give the run that a StartRun with this request_id started."""
 
-    async def list(self, query: RunQuery) -> list[RunRecord]:
-        """Give the records that match, newest first."""
-
     async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
-        """Give the latest snapshot, or the latest one with exactly this sequence; None when it is not kept."""
+        """Give the latest snapshot, or the latest one with exactly this sequence.
+
+        None when it is not kept.
+        What is damaged raises StoreCorruptError, here and in `entries`; it is never left out.
+        """
 
     async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
         """Give up to `limit` chunks, in order, from the one that holds sequence `after + 1`."""
 
     async def requests(self, key: RunKey) -> list[RequestRecord]:
-        """Give the answered requests that are kept of a run, oldest first."""
+        """Give the answered requests that are kept of a run, oldest first.
+
+        Kept are the last 10,000; of these, those older than 24 hours only while among the last
+        1,000.
+        """
 
     async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
-        """List the kept snapshots with a sequence below `before`, newest first, one for each sequence."""
+        """List the kept snapshots below sequence `before`, newest first, one for each sequence."""
 
     async def due(self, now: float, limit: int) -> list[RunKey]:
-        """Give unfinished, unblocked runs whose `wake_at` is not None and <= now, the most overdue first."""
+        """Give unfinished, unblocked runs whose `wake_at` is <= now, the most overdue first."""
 
     async def next_wake(self, after: float) -> float | None:
         """Give the earliest `wake_at` > after of the unfinished, unblocked runs."""
@@ -239,3 +260,37 @@ class RunStore(Protocol):
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
+
+    async def backup(self, target: Path) -> None:
+        """Write a consistent copy to the file `target` while runs go on, replacing what is there.
+
+        The copy holds every commit whose future had resolved. `target` appears complete or not at
+        all. Raises StoreUnavailableError when it cannot be written, StoreError when this store
+        keeps nothing on disk.
+        """
+
+    async def prune(
+        self,
+        workflow: str | None = None,
+        ended_before: float | None = None,
+        keep_last: int | None = None,
+        limit: int = 1000,
+    ) -> int:
+        """Delete ended runs, those that ended first first, at most `limit`; give how many.
+
+        A run goes only when every condition given holds: it is of `workflow`, it ended before
+        `ended_before`, and it is not among the `keep_last` of its namespace and workflow that ended
+        last. Without conditions any ended run goes. Runs go in small batches between commits.
+        """
+
+    async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
+        """Drop snapshots that an ended run hardly needs; give how many commits were dropped.
+
+        The snapshots at the sequences of full commits, at the last sequence and at those in `keep`
+        stay loadable, and so do those on the way to them; `load` of any other answers None and
+        `snapshots` leaves it out.
+        """
+
+    # Last, because it hides the builtin from the annotations that follow it.
+    async def list(self, query: RunQuery) -> list[RunRecord]:
+        """Give the records that match, newest first."""

@@ -1,0 +1,1 @@
+"""Host workflows behind gRPC: registry, runs, store, rpc, auth, telemetry, config, cli."""

@@ -1,0 +1,51 @@
+"""Durable storage of runs: the port, and its adapters in memory and on SQLite."""
+
+from stepwire.server.store.memory import MemoryStore
+from stepwire.server.store.port import (
+    TERMINAL,
+    Chunk,
+    Claim,
+    Commit,
+    CommitListener,
+    RequestRecord,
+    RunExistsError,
+    RunKey,
+    RunQuery,
+    RunRecord,
+    RunStore,
+    SnapshotInfo,
+    StaleClaimError,
+    StartRequestExistsError,
+    Status,
+    StoreCorruptError,
+    StoredSnapshot,
+    StoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
+from stepwire.server.store.sqlite import SqliteStore
+
+__all__ = [
+    "TERMINAL",
+    "Chunk",
+    "Claim",
+    "Commit",
+    "CommitListener",
+    "MemoryStore",
+    "RequestRecord",
+    "RunExistsError",
+    "RunKey",
+    "RunQuery",
+    "RunRecord",
+    "RunStore",
+    "SnapshotInfo",
+    "SqliteStore",
+    "StaleClaimError",
+    "StartRequestExistsError",
+    "Status",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreUnavailableError",
+    "StoredSnapshot",
+]

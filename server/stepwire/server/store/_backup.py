@@ -1,0 +1,47 @@
+"""Copying the database of a store while it is written to."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from stepwire.server.store._errors import translate
+from stepwire.server.store._schema import connect_reader
+from stepwire.server.store.port import StoreError, StoreUnavailableError
+
+
+def backup(source: Path, target: Path) -> None:
+    """Copy the database `source` to the file `target`, durably and all at once."""
+    if target.exists() and target.samefile(source):
+        raise StoreError("a store cannot be backed up onto itself")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            with closing(connect_reader(source)) as old, closing(sqlite3.connect(partial)) as new:
+                # All in one step: it reads one state and never starts again because of a commit.
+                old.backup(new)
+            _sync(partial)
+            # A log that was left beside an older copy would be taken for this one's.
+            for suffix in ("-wal", "-shm"):
+                target.with_name(target.name + suffix).unlink(missing_ok=True)
+            partial.replace(target)
+            _sync(target.parent)
+        finally:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+    except sqlite3.Error as error:
+        raise translate(error, "be backed up") from error
+    except OSError as error:
+        raise StoreUnavailableError(f"the backup cannot be written: {error.strerror}") from error
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # directories cannot be opened there
+        return
+    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,67 @@
+"""Selecting runs in the SQLite store: pages of them, and those that retention lets go."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from stepwire.server.store._rows import RECORD_COLUMNS, RecordRow, decode_record
+from stepwire.server.store.port import TERMINAL, RunQuery, RunRecord, Status
+
+STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sorted(TERMINAL))
+
+
+def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
+    """Give a page of runs, newest first."""
+    where = "namespace = ? AND status = ?"
+    values: list[Any] = []
+    if query.workflow:
+        where += " AND workflow = ?"
+        values.append(query.workflow)
+    if query.created_after is not None:
+        where += " AND created_at > ?"
+        values.append(query.created_after)
+    if query.created_before is not None:
+        where += " AND created_at < ?"
+        values.append(query.created_before)
+    if query.before is not None:
+        where += " AND (created_at, run_id) < (?, ?)"
+        values += query.before
+    for label, value in query.labels.items():
+        where += " AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)"
+        values += (label, value)
+    statement = f"SELECT {RECORD_COLUMNS} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT ?"
+    # One query for each status: each walks an index in order, however few runs match.
+    rows: list[RecordRow] = []
+    for status in dict.fromkeys(query.statuses or STATUSES):
+        found = connection.execute(statement, (query.namespace, status, *values, query.limit))
+        rows += (RecordRow(*row) for row in found)
+    rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=True)
+    return [decode_record(row) for row in rows[: query.limit]]
+
+
+def prunable(
+    connection: sqlite3.Connection,
+    workflow: str | None,
+    ended_before: float | None,
+    keep_last: int | None,
+    limit: int,
+) -> list[int]:
+    """Give the pks of ended runs that may go, those that ended first first."""
+    values: dict[str, Any] = {"limit": limit}
+    runs, where = "runs", "ended_at IS NOT NULL"
+    if workflow is not None:
+        where += " AND workflow = :workflow"
+        values["workflow"] = workflow
+    if keep_last is not None:
+        runs = (
+            "(SELECT pk, ended_at, row_number() OVER (PARTITION BY namespace, workflow"
+            f" ORDER BY ended_at DESC, pk DESC) AS place FROM runs WHERE {where})"
+        )
+        where = "place > :keep_last"
+        values["keep_last"] = keep_last
+    if ended_before is not None:
+        where += " AND ended_at < :ended_before"
+        values["ended_before"] = ended_before
+    rows = connection.execute(f"SELECT pk FROM {runs} WHERE {where} ORDER BY ended_at, pk LIMIT :limit", values)
+    return [pk for (pk,) in rows]

@@ -1,0 +1,79 @@
+"""The lock that gives a data directory to one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from stepwire.server.store.port import StoreLockedError, StoreUnavailableError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    # Windows locks are mandatory: this one lies beyond the text that others are to read.
+    _PLACE = 1 << 30
+
+    def _lock(file: IO[Any]) -> None:
+        file.seek(_PLACE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[Any]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class DirectoryLock:
+    """Hold `<directory>/lock`, which says who holds it; the system lets go when a process dies."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, at once or not at all; the directory is made when there is none.
+
+        Raises StoreLockedError, or StoreUnavailableError when the directory cannot be used.
+        """
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = (self._directory / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise StoreUnavailableError(f"cannot use the data directory {self._directory}: {error.strerror}") from error
+        try:
+            _lock(file)
+        except OSError as error:
+            holder = _holder(file)
+            file.close()
+            raise StoreLockedError(f"the data directory {self._directory} is in use by {holder}") from error
+        ours = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        file.truncate(0)
+        file.write(json.dumps(ours))
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes lock two files."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+
+def _holder(file: IO[str]) -> str:
+    try:
+        file.seek(0)
+        holder = json.loads(file.read())
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # being written at this moment
+        return "another process"

@@ -1,0 +1,199 @@
+"""Reading the SQLite store: a small pool of threads, and what they ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stepwire.server.store._errors import translate
+from stepwire.server.store._retention import Step, kept_requests
+from stepwire.server.store._rows import (
+    RECORD_COLUMNS,
+    RecordRow,
+    chunk_checksum,
+    decode_record,
+    decode_requests,
+    delta_checksum,
+)
+from stepwire.server.store._schema import UNFINISHED, connect_reader
+from stepwire.server.store.port import (
+    Chunk,
+    RequestRecord,
+    RunKey,
+    RunRecord,
+    SnapshotInfo,
+    StoreCorruptError,
+    StoredSnapshot,
+    StoreUnavailableError,
+)
+
+T = TypeVar("T")
+
+_RUN = "(SELECT pk FROM runs WHERE namespace = ? AND run_id = ?)"
+
+
+class Readers:
+    """Run queries on up to two threads, each with a connection of its own.
+
+    A query sees one state of the database throughout, the newest when it begins, and never waits
+    for the writer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._connections: set[sqlite3.Connection] = set()
+        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(2, thread_name_prefix="stepwire-store-reader")
+
+    async def run(self, query: Callable[..., T], *args: Any) -> T:
+        """Give `query(connection, *args)`. Raises StoreUnavailableError, StoreCorruptError."""
+        if self._pool is None:
+            raise StoreUnavailableError("the store is not open")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._call, query, args)
+
+    async def close(self) -> None:
+        """Finish the queries under way and close the connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
+        while self._connections:
+            self._connections.pop().close()
+
+    def _call(self, query: Callable[..., T], args: tuple[Any, ...]) -> T:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = connect_reader(self._path)
+                self._connections.add(connection)
+                self._local.connection = connection
+            connection.execute("BEGIN")
+            try:
+                return query(connection, *args)
+            finally:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if connection is not None:  # the next query starts afresh
+                self._local.connection = None
+                self._connections.discard(connection)
+                connection.close()
+            raise translate(error, "read") from error
+        except json.JSONDecodeError as error:
+            raise StoreCorruptError("a record or answered request is damaged") from error
+
+
+def get(connection: sqlite3.Connection, key: RunKey) -> RunRecord | None:
+    """Give the record of a run."""
+    row = connection.execute(f"SELECT {RECORD_COLUMNS} FROM runs WHERE pk = {_RUN}", key).fetchone()
+    return decode_record(RecordRow(*row)) if row else None
+
+
+def load(connection: sqlite3.Connection, key: RunKey, sequence: int | None) -> StoredSnapshot | None:
+    """Give the full commit and the deltas that make up a snapshot."""
+    exactly = "" if sequence is None else " AND sequence = ?"
+    last = connection.execute(
+        f"SELECT run, id, sequence, at FROM commits WHERE run = {_RUN}{exactly}"
+        " ORDER BY sequence DESC, id DESC LIMIT 1",
+        key if sequence is None else (*key, sequence),
+    ).fetchone()
+    if last is None:
+        return None
+    run, last_id, sequence, at = last
+    rows = connection.execute(
+        "SELECT sequence, full, checksum, delta FROM commits WHERE run = :run AND id <= :last"
+        " AND id >= (SELECT id FROM commits WHERE run = :run AND full = 1 AND id <= :last"
+        " ORDER BY sequence DESC, id DESC LIMIT 1) ORDER BY sequence, id",
+        {"run": run, "last": last_id},
+    ).fetchall()
+    for number, full, checksum, delta in rows:
+        if checksum != delta_checksum(run, number, full, delta):
+            raise StoreCorruptError(f"run {key.run_id}: snapshot data at {number} is damaged")
+    if not rows or not rows[0][1]:
+        raise StoreCorruptError(f"run {key.run_id}: snapshot data before {sequence} is missing")
+    deltas = [row[3] for row in rows]
+    return StoredSnapshot(sequence, at, deltas[0], deltas[1:])
+
+
+def entries(connection: sqlite3.Connection, key: RunKey, after: int, limit: int) -> list[Chunk]:
+    """Give chunks of the log, in order, from the one that holds `after + 1`."""
+    rows = connection.execute(
+        f"WITH found (pk) AS {_RUN}"
+        " SELECT run, first, last, public, internal, checksum FROM found JOIN log ON run = pk"
+        " WHERE last > ?3 AND first >="
+        " coalesce((SELECT max(first) FROM log WHERE run = pk AND first <= ?3 + 1), 0)"
+        " ORDER BY first LIMIT ?4",
+        (*key, after, limit),
+    ).fetchall()
+    chunks: list[Chunk] = []
+    for run, *fields, checksum in rows:
+        chunk = Chunk(*fields)
+        if checksum != chunk_checksum(run, chunk):
+            raise StoreCorruptError(f"run {key.run_id}: the log at {chunk.first} is damaged")
+        if chunks and chunk.first != chunks[-1].last + 1:
+            raise StoreCorruptError(f"run {key.run_id}: the log before {chunk.first} is missing")
+        chunks.append(chunk)
+    return chunks
+
+
+def requests(connection: sqlite3.Connection, key: RunKey) -> list[RequestRecord]:
+    """Give the answered requests of a run, oldest first."""
+    # As one value, not as up to 10,000 rows: each would wait for the interpreter lock.
+    (text,) = connection.execute(
+        "SELECT '[' || coalesce(group_concat(request, ','), '') || ']' FROM"
+        f" (SELECT request FROM requests WHERE run = {_RUN} ORDER BY id)",
+        key,
+    ).fetchone()
+    return kept_requests(decode_requests(text), time.time())
+
+
+def snapshots(connection: sqlite3.Connection, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
+    """Give the last commit of each sequence, newest first."""
+    below = "" if before is None else " AND sequence < ?"
+    rows = connection.execute(
+        "SELECT c.sequence, c.at, length(c.delta) FROM (SELECT max(id) AS id FROM commits"
+        f" WHERE run = {_RUN}{below} GROUP BY sequence ORDER BY sequence DESC LIMIT ?) AS newest"
+        " JOIN commits AS c USING (id) ORDER BY c.sequence DESC",
+        (*key, *(() if before is None else (before,)), limit),
+    )
+    return [SnapshotInfo(*row) for row in rows]
+
+
+def steps(connection: sqlite3.Connection, key: RunKey) -> tuple[int, list[Step]]:
+    """Give a run's pk and all its commits, in order, without what they hold."""
+    rows = connection.execute(
+        f"SELECT run, id, sequence, full FROM commits WHERE run = {_RUN} ORDER BY sequence, id", key
+    ).fetchall()
+    return rows[0][0] if rows else 0, [Step(row[1], row[2], bool(row[3])) for row in rows]
+
+
+def due(connection: sqlite3.Connection, now: float, limit: int) -> list[RunKey]:
+    """Give the runs to wake, the most overdue first."""
+    rows = connection.execute(
+        f"SELECT namespace, run_id FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED}"
+        " AND wake_at <= ? ORDER BY wake_at, pk LIMIT ?",
+        (now, limit),
+    )
+    return [RunKey(*row) for row in rows]
+
+
+def next_wake(connection: sqlite3.Connection, after: float) -> float | None:
+    """Give the earliest time to wake a run."""
+    row = connection.execute(
+        f"SELECT min(wake_at) FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED} AND wake_at > ?",
+        (after,),
+    ).fetchone()
+    wake_at: float | None = row[0]
+    return wake_at
+
+
+def counts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Count runs by workflow and status."""
+    rows = connection.execute("SELECT workflow, status, count(*) FROM runs GROUP BY 1, 2")
+    return {(workflow, status): count for workflow, status, count in rows}

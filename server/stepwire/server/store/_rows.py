@@ -1,0 +1,106 @@
+"""Records, requests and checksums as the store writes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from stepwire.server.store.port import Chunk, RequestRecord, RunKey, RunRecord
+
+
+class RecordRow(NamedTuple):
+    """A record as a row of the table of runs; labels and info are JSON."""
+
+    namespace: str
+    run_id: str
+    workflow: str
+    status: str
+    created_at: float
+    updated_at: float
+    ended_at: float | None
+    wake_at: float | None
+    last_sequence: int
+    first_available: int
+    labels: str
+    start_request_id: str
+    start_digest: str
+    info: str
+
+
+RECORD_COLUMNS = ", ".join(RecordRow._fields)
+"""The columns that make a RecordRow, in order."""
+
+_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def encode_json(value: dict[str, Any]) -> str:
+    """Encode a JSON-able dict. Raises TypeError or ValueError for what JSON cannot hold."""
+    return _to_json(value) if value else "{}"
+
+
+def encode_record(record: RunRecord) -> RecordRow:
+    """Encode a record. Raises TypeError or ValueError for what JSON cannot hold."""
+    return RecordRow(
+        record.key.namespace,
+        record.key.run_id,
+        record.workflow,
+        record.status,
+        record.created_at,
+        record.updated_at,
+        record.ended_at,
+        record.wake_at,
+        record.last_sequence,
+        record.first_available,
+        encode_json(record.labels),
+        record.start_request_id,
+        record.start_digest,
+        encode_json(record.info),
+    )
+
+
+def decode_record(row: RecordRow) -> RunRecord:
+    """Decode a record."""
+    return RunRecord(
+        key=RunKey(row.namespace, row.run_id),
+        workflow=row.workflow,
+        status=row.status,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        ended_at=row.ended_at,
+        wake_at=row.wake_at,
+        last_sequence=row.last_sequence,
+        first_available=row.first_available,
+        labels=json.loads(row.labels),
+        start_request_id=row.start_request_id,
+        start_digest=row.start_digest,
+        info=json.loads(row.info),
+    )
+
+
+def encode_request(request: RequestRecord) -> str:
+    """Encode an answered request as a JSON array."""
+    return _to_json(list(request))
+
+
+def decode_requests(text: str) -> list[RequestRecord]:
+    """Decode a JSON array of answered requests."""
+    return [RequestRecord(*fields) for fields in json.loads(text)]
+
+
+def delta_checksum(run: int, sequence: int, full: bool, delta: bytes) -> int:
+    """Give the checksum of a delta, which also ties it to its place."""
+    return crc32(delta, crc32(b"%d %d %d" % (run, sequence, full)))
+
+
+def chunk_checksum(run: int, chunk: Chunk) -> int:
+    """Give the checksum of a chunk's two parts, which also ties them to their place."""
+    public, internal = chunk.public, chunk.internal
+    head = b"%d %d %d %d %d" % (
+        run,
+        chunk.first,
+        chunk.last,
+        -1 if public is None else len(public),
+        -1 if internal is None else len(internal),
+    )
+    return crc32(internal or b"", crc32(public or b"", crc32(head)))

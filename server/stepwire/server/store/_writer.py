@@ -1,0 +1,299 @@
+"""The one thread that writes: it commits whatever is ready as one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from stepwire.server.store._errors import HARMLESS, code_of, translate
+from stepwire.server.store._futures import notify, resolve
+from stepwire.server.store._maintenance import prune_requests
+from stepwire.server.store._rows import encode_record
+from stepwire.server.store._statements import PreparedCommit, StaleError, apply, by_run, refusal
+from stepwire.server.store.port import (
+    Claim,
+    Commit,
+    CommitListener,
+    StoreError,
+    StoreUnavailableError,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Job = Callable[[sqlite3.Connection], Any]
+
+MAX_ITEMS = 512
+MAX_BYTES = 8 << 20
+"""What one transaction takes at most, so that the first commit in it does not wait for long."""
+
+PRUNE_EVERY = 1000
+"""Answered requests of a run between two prunings of them."""
+
+MAX_COUNTED = 10_000
+"""Runs whose answered requests are counted; with more, counting starts anew."""
+
+
+class _Item:
+    """Something to write, and the future to resolve when it is durable."""
+
+    __slots__ = ("future", "size", "work")
+
+    def __init__(self, work: PreparedCommit | Job, future: asyncio.Future[Any], size: int) -> None:
+        self.work = work
+        self.future = future
+        self.size = size
+
+
+class _RetryCarefully(Exception):
+    """Something in the batch was refused: write it again item by item to find out which."""
+
+
+class Writer:
+    """Write commits and other jobs in order on a thread of its own.
+
+    A future resolves once the transaction of its item is durable, and after the listeners of its
+    commit. When a transaction fails, all its futures do and nothing of it is kept; the thread goes
+    on, so that writing works again as soon as the disk does.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self.listeners: list[CommitListener] = []
+        self._connect = connect
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._next_pk = 1
+        self._new_requests: dict[int, int] = {}
+
+    async def start(self) -> None:
+        """Open the database and start to write. Raises StoreError and its kin."""
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._main, args=(opened,), name="stepwire-store-writer", daemon=True)
+        self._thread.start()
+        try:
+            await opened
+        except StoreError:
+            self._thread = None
+            raise
+
+    async def stop(self) -> None:
+        """Write what was given until now, then close the database."""
+        if self._thread is None:
+            return
+        thread, self._thread = self._thread, None
+        self._queue.put(None)
+        await self._loop.run_in_executor(None, thread.join)
+
+    def commit(self, commit: Commit) -> asyncio.Future[Claim]:
+        """Have a commit written. Its record is copied here: the caller may change it at once."""
+        future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
+        try:
+            row = encode_record(commit.record)
+        except (TypeError, ValueError) as error:
+            refused = StoreError(f"the record of run {commit.record.key.run_id} is not JSON-able")
+            refused.__cause__ = error
+            future.set_exception(refused)
+            return future
+        size = len(commit.delta)
+        for chunk in commit.chunks:
+            size += len(chunk.public or b"") + len(chunk.internal or b"")
+        self._put(_Item(PreparedCommit(commit, row), future, size))
+        return future
+
+    def run(self, job: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Have a short job done in a transaction, in order with the commits."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(_Item(job, future, 0))
+        return future
+
+    def _put(self, item: _Item) -> None:
+        if self._thread is None:
+            item.future.set_exception(StoreUnavailableError("the store is not open"))
+        else:
+            self._queue.put(item)
+
+    # --- on the thread ------------------------------------------------------------------------
+
+    def _main(self, opened: asyncio.Future[None]) -> None:
+        try:
+            self._open()
+        except StoreError as error:
+            self._loop.call_soon_threadsafe(resolve, opened, error)
+            return
+        self._loop.call_soon_threadsafe(resolve, opened, None)
+        try:
+            more = True
+            while more:
+                batch, more = self._take()
+                if batch:
+                    outcomes = self._write(batch)
+                    self._loop.call_soon_threadsafe(self._deliver, batch, outcomes)
+        except RuntimeError:
+            if not self._loop.is_closed():  # closed: no one is left to tell
+                raise
+        finally:
+            self._close()
+
+    def _take(self) -> tuple[list[_Item], bool]:
+        """Wait for an item, then take whatever else is there; False when there will be no more."""
+        batch: list[_Item] = []
+        size = 0
+        item = self._queue.get()
+        while item is not None:
+            batch.append(item)
+            size += item.size
+            if len(batch) >= MAX_ITEMS or size >= MAX_BYTES:
+                return batch, True
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return batch, True
+        return batch, False
+
+    def _write(self, batch: Sequence[_Item]) -> list[Any]:
+        """Give each item's result, or the error that it failed with."""
+        try:
+            try:
+                return self._transact(batch, self._quickly)
+            except _RetryCarefully:
+                return self._transact(batch, self._carefully)
+        except StoreError as error:
+            failure = error
+        except sqlite3.Error as error:
+            failure = translate(error, "write")
+            if code_of(error) != sqlite3.SQLITE_FULL:
+                self._close()  # whatever is wrong with it, the next batch starts afresh
+        except Exception as error:  # were the thread to die, every run would hang
+            log.exception("the writer of the store failed")
+            failure = translate(error, "write")
+            self._close()
+        log.error("a transaction of the store failed: %s", failure)
+        return [failure] * len(batch)
+
+    def _transact(
+        self,
+        batch: Sequence[_Item],
+        write: Callable[[sqlite3.Connection, Sequence[_Item]], list[Any]],
+    ) -> list[Any]:
+        connection = self._connection or self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = write(connection, batch)
+            self._prune_requests(connection, batch, outcomes)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _quickly(self, connection: sqlite3.Connection, batch: Sequence[_Item]) -> list[Any]:
+        """Write a batch in which nothing is refused."""
+        outcomes: list[Any] = []
+        try:
+            commits: list[PreparedCommit] = []
+            for item in batch:
+                if isinstance(item.work, PreparedCommit):
+                    commits.append(item.work)
+                    continue
+                outcomes += self._apply(connection, commits)
+                commits = []
+                outcomes.append(item.work(connection))
+            outcomes += self._apply(connection, commits)
+        except (StaleError, *HARMLESS) as error:
+            raise _RetryCarefully from error
+        return outcomes
+
+    def _carefully(self, connection: sqlite3.Connection, batch: Sequence[_Item]) -> list[Any]:
+        """Write a batch item by item, leaving out what is refused."""
+        outcomes: list[Any] = []
+        for item in batch:
+            work = item.work
+            connection.execute("SAVEPOINT item")
+            try:
+                if isinstance(work, PreparedCommit):
+                    outcomes += self._apply(connection, [work])
+                else:
+                    outcomes.append(work(connection))
+            except (StaleError, *HARMLESS) as error:
+                connection.execute("ROLLBACK TO item")
+                outcomes.append(_explain(connection, work, error))
+            connection.execute("RELEASE item")
+        return outcomes
+
+    def _apply(self, connection: sqlite3.Connection, commits: Sequence[PreparedCommit]) -> Iterator[Claim]:
+        for item in commits:
+            if item.commit.claim is None:
+                item.handle = self._next_pk
+                self._next_pk += 1
+        for group in by_run(commits):
+            apply(connection, group)
+        return (Claim(item.commit.record.key, item.token, item.handle) for item in commits)
+
+    def _prune_requests(self, connection: sqlite3.Connection, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
+        for item, outcome in zip(batch, outcomes, strict=True):
+            work = item.work
+            if not isinstance(work, PreparedCommit) or isinstance(outcome, Exception):
+                continue
+            run = work.handle
+            if work.commit.requests:
+                # A run that was loaded again may have come near the limit before.
+                count = self._new_requests.get(run, 0 if work.token == 1 else PRUNE_EVERY)
+                count += len(work.commit.requests)
+                if count >= PRUNE_EVERY:
+                    prune_requests(connection, run)
+                    count = 0
+                self._new_requests[run] = count
+                if len(self._new_requests) > MAX_COUNTED:
+                    self._new_requests.clear()
+            if work.commit.record.ended_at is not None:
+                self._new_requests.pop(run, None)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
+            self._next_pk = max((seq for (seq,) in row), default=0) + 1
+        except sqlite3.Error as error:
+            connection.close()
+            raise translate(error, "be opened") from error
+        self._connection = connection
+        return connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                log.warning("the store's database did not close cleanly: %s", error)
+
+    # --- on the loop --------------------------------------------------------------------------
+
+    def _deliver(self, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
+        for item, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(item.work, PreparedCommit) and not isinstance(outcome, Exception):
+                notify(self._loop, self.listeners, item.work.commit)
+            resolve(item.future, outcome)
+
+
+def _explain(connection: sqlite3.Connection, work: PreparedCommit | Job, error: Exception) -> StoreError:
+    """Give the error of an item whose statements were refused."""
+    refused: StoreError | None = None
+    if isinstance(work, PreparedCommit):
+        refused = refusal(connection, work, error)
+        what = f"the commit of run {work.commit.record.key.run_id}"
+    else:
+        what = "a job of the store"
+    refused = refused or StoreError(f"{what} was refused: {type(error).__name__}")
+    refused.__cause__ = error
+    return refused
