@@ -141,9 +141,7 @@ class _Refused(Exception):
         return ".".join(reversed(self._segments))
 
 
-_to_json = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-).encode
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 def _encode(value: Any, names: Names) -> bytes:
@@ -363,24 +361,27 @@ _HANDLERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
 
 
 def _is_component(cls: type) -> bool:
-    return all(
-        callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict")
-    )
+    return all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
 
 
 def _clock(value: datetime | time) -> Any:
-    """Write wall time and zone so that zone and fold come back, not only the instant."""
+    """Write wall time, zone and fold, so that all of them come back and not only the instant."""
     zone = value.tzinfo
-    if zone is None:
-        return [value.isoformat(), None, 1] if value.fold else value.isoformat()
-    naive = value.replace(tzinfo=None).isoformat()
-    if type(zone) is ZoneInfo and zone.key is not None:
-        return [naive, zone.key, value.fold]
+    fixed = type(zone) is TzInfo
+    name: str | None = None
     if type(zone) is timezone:
         arguments: Any = zone.__reduce__()[1]  # (offset,) or (offset, name)
-        offset, *name = arguments
-        if name:
-            return [naive, [offset // timedelta(microseconds=1), *name], value.fold]
-    elif type(zone) is not TzInfo:
-        raise _Refused(f"a time zone of type {_type_name(type(zone))} cannot be saved")
-    return value.isoformat()
+        fixed = True
+        name = arguments[1] if len(arguments) > 1 else None
+    if (zone is None or fixed) and not value.fold and name is None:
+        return value.isoformat()
+    naive = value.replace(tzinfo=None).isoformat()
+    if zone is None:
+        return [naive, None, value.fold]
+    if fixed:
+        offset = zone.utcoffset(None)
+        assert offset is not None
+        return [naive, [offset // timedelta(microseconds=1), name], value.fold]
+    if type(zone) is ZoneInfo and zone.key is not None:
+        return [naive, zone.key, value.fold]
+    raise _Refused(f"a time zone of type {_type_name(type(zone))} cannot be saved")

@@ -201,9 +201,7 @@ def revive(
     """
     given: Any = fields["root"] if issubclass(cls, RootModel) else {**extra, **fields}
     try:
-        model: BaseModel = cls.__pydantic_validator__.validate_python(
-            given, by_name=True, by_alias=False
-        )
+        model: BaseModel = cls.__pydantic_validator__.validate_python(given, by_name=True, by_alias=False)
     except ValidationError as error:
         told = ", ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the model'} ({each['type']})"
@@ -250,8 +248,7 @@ def _fits(
     given = private or {}
     # A private attribute without a default may be unset; one with a default is there.
     return given.keys() <= attributes.keys() and all(
-        name in given
-        or (attribute.default is PydanticUndefined and attribute.default_factory is None)
+        name in given or (attribute.default is PydanticUndefined and attribute.default_factory is None)
         for name, attribute in attributes.items()
     )
 
@@ -278,4 +275,5 @@ def _clock(item: Any, parse: Callable[[str], Any]) -> Any:
     if type(zone) is str:
         return value.replace(tzinfo=ZoneInfo(zone))
     offset, name = _list(zone, 2)
-    return value.replace(tzinfo=timezone(timedelta(microseconds=offset), _text(name)))
+    shift = timedelta(microseconds=offset)
+    return value.replace(tzinfo=timezone(shift) if name is None else timezone(shift, _text(name)))

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails
 
 from stepwire.workflow.errors import StateNotFoundError, StatePathError
 
@@ -96,11 +97,7 @@ class Edit:
 
     def changed(self) -> dict[str, Any]:
         """Return the new top-level values of the touched keys, removed ones left out."""
-        return {
-            key: value
-            for key in sorted(self._keys)
-            if (value := _child(self._draft, key)) is not _GONE
-        }
+        return {key: value for key in sorted(self._keys) if (value := _child(self._draft, key)) is not _GONE}
 
     def keys(self) -> frozenset[str]:
         """Return the touched top-level keys, removed ones included."""
@@ -175,7 +172,7 @@ class Edit:
             self._write_field(draft, segment, new, path)
         elif draft.__pydantic_extra__ is None:
             raise _bad(path, f"{type(draft).__name__} has no such field")
-        elif new is _GONE:
+        elif new is _GONE and not type(draft).model_config.get("frozen"):
             self._touch(draft, segment)
             del draft.__pydantic_extra__[segment]
             draft.__pydantic_fields_set__.discard(segment)
@@ -203,6 +200,12 @@ class Edit:
 
     def _validate(self, draft: BaseModel, segment: str, new: Any) -> None:
         self._copies[id(draft)].keys = None
+        if type(draft).model_config.get("frozen"):  # pydantic looks at that in __setattr__ only
+            raise ValidationError.from_exception_data(
+                type(draft).__name__,
+                [InitErrorDetails(type="frozen_instance", loc=(segment,), input=None)],
+                hide_input=True,
+            )
         type(draft).__pydantic_validator__.validate_assignment(draft, segment, new)
         known = self._copies.get(id(new))
         stored = _child(draft, segment)
