@@ -50,6 +50,7 @@ from stepwire.client.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from stepwire.client.sync import SyncClient, SyncContext, SyncConversation, SyncRun, SyncStore
 
 __all__ = [
     "AbortedError",
@@ -88,6 +89,11 @@ __all__ = [
     "StepwireError",
     "Store",
     "StreamGapError",
+    "SyncClient",
+    "SyncContext",
+    "SyncConversation",
+    "SyncRun",
+    "SyncStore",
     "TlsConfig",
     "UnauthenticatedError",
     "UnavailableError",

@@ -137,10 +137,11 @@ class Conversation:
 
     async def _pump(self) -> None:
         """Keep a connection until the run has ended."""
-        while not self._core.ended:
+        while True:
             failure = await self._connection()
-            if not self._core.ended:
-                await asyncio.sleep(self._core.delay_after(failure))
+            if self._core.ended:
+                return
+            await asyncio.sleep(self._core.delay_after(failure))
 
     async def _connection(self) -> StepwireError | None:
         """Serve one connection; return why it ended."""

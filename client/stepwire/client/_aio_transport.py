@@ -40,9 +40,7 @@ class AioTransport:
 
     def open(self, name: str, request: Any) -> Any:
         """Start a streaming call."""
-        return self.method(name)(
-            request, timeout=STREAM_DEADLINE, metadata=self._endpoint.metadata()
-        )
+        return self.method(name)(request, timeout=STREAM_DEADLINE, metadata=self._endpoint.metadata())
 
     async def close(self) -> None:
         """Close the channel unless it is the caller's."""

@@ -79,9 +79,7 @@ def new_request_id() -> str:
 class Pages(Generic[T]):
     """A paged list: ask for `call` until it is None."""
 
-    def __init__(
-        self, method: str, request: Any, parse: Callable[[Any], list[T]], budget: float
-    ) -> None:
+    def __init__(self, method: str, request: Any, parse: Callable[[Any], list[T]], budget: float) -> None:
         self._method = method
         self._request = request
         self._parse = parse
@@ -147,9 +145,7 @@ class ClientCalls:
             request.snapshot.CopyFrom(_to_message(snapshot))
         elif from_run is not None:
             source, sequence = (from_run, 0) if isinstance(from_run, str) else from_run
-            getattr(request, "from").CopyFrom(
-                types_pb2.SnapshotRef(run_id=source, sequence=sequence)
-            )
+            getattr(request, "from").CopyFrom(types_pb2.SnapshotRef(run_id=source, sequence=sequence))
         return Call(
             "RunService.StartRun",
             request,

@@ -94,9 +94,7 @@ class ConverseCore:
 
     def send(self, event: EventLike, step: str | None) -> tuple[Any, runs.ConverseRequest | None]:
         """Return the future of a send and the frame to write, None when it is too late for it."""
-        message = runs.ConverseSend(
-            request_id=new_request_id(), event=encode_event(event), step=step or ""
-        )
+        message = runs.ConverseSend(request_id=new_request_id(), event=encode_event(event), step=step or "")
         frame = runs.ConverseRequest(send=message)
         future = self._new_future()
         if self._failure is not None:

@@ -77,9 +77,7 @@ class GenericEvent(Mapping[str, Any]):
         self._fields = fields
 
     @classmethod
-    def of(
-        cls, type: str, fields: Mapping[str, Any], meta: EventMeta | None = None
-    ) -> GenericEvent:
+    def of(cls, type: str, fields: Mapping[str, Any], meta: EventMeta | None = None) -> GenericEvent:
         """Return the event of a type with the given fields."""
         event = cls(type)
         event._fields = dict(fields)
@@ -210,9 +208,7 @@ class EventTypes:
         except ValidationError as error:
             where = f" at sequence {meta.sequence}" if meta else ""
             places = ", ".join(".".join(map(str, e["loc"])) or "(all)" for e in error.errors())
-            raise EventDecodeError(
-                f"event {name}{where} does not fit the registered class: {places}"
-            ) from error
+            raise EventDecodeError(f"event {name}{where} does not fit the registered class: {places}") from error
         if meta is not None:
             _table.put(event, meta)
         return event

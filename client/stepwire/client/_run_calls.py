@@ -62,9 +62,7 @@ class RunCalls:
 
     def publish_event(self, event: EventLike) -> Call[int]:
         """Return the call of PublishEvent."""
-        request = runs.PublishEventRequest(
-            run_id=self.run_id, event=encode_event(event), request_id=new_request_id()
-        )
+        request = runs.PublishEventRequest(run_id=self.run_id, event=encode_event(event), request_id=new_request_id())
         return self.call("RunService.PublishEvent", request, lambda r: int(r.sequence), safe=True)
 
     def snapshot(self, sequence: int, context_dict: bool) -> Call[_types.Snapshot]:
@@ -91,9 +89,7 @@ class RunCalls:
         wait = _Wait(timeout, self.settings.reconnect_timeout)
         while True:
             poll = wait.poll()
-            request = runs.WaitRunRequest(
-                run_id=self.run_id, timeout=to_duration(poll), encoding=JSON
-            )
+            request = runs.WaitRunRequest(run_id=self.run_id, timeout=to_duration(poll), encoding=JSON)
             response = yield wait.call("RunService.WaitRun", request, poll)
             if response.run.HasField("outcome"):
                 return self.to_result(_types.to_outcome(response.run.outcome), as_)
@@ -166,9 +162,7 @@ class RunCalls:
                 )
             request.after_sequence = response.sequence
 
-    def follow(
-        self, after: int, types: Sequence[str | type[BaseModel]], internal: bool, follow: bool
-    ) -> Follow:
+    def follow(self, after: int, types: Sequence[str | type[BaseModel]], internal: bool, follow: bool) -> Follow:
         """Return the stream of the run's log."""
         return Follow(
             self.run_id,
@@ -196,9 +190,7 @@ class RunCalls:
     def _to_info(self, response: Any) -> _types.RunInfo:
         return _types.to_run_info(response.run, self.types)
 
-    def call(
-        self, method: str, request: Any, parse: Callable[[Any], Any], *, safe: bool
-    ) -> Call[Any]:
+    def call(self, method: str, request: Any, parse: Callable[[Any], Any], *, safe: bool) -> Call[Any]:
         """Return a call within the client's timeout."""
         return Call(method, request, parse, safe=safe, budget=self.settings.timeout)
 

@@ -96,9 +96,7 @@ class StateCalls:
         raise AssertionError("unreachable")
 
     def _write(self, method: str, request: Any) -> Call[str]:
-        return self._run.call(
-            f"StateService.{method}", request, lambda response: str(response.etag), safe=True
-        )
+        return self._run.call(f"StateService.{method}", request, lambda response: str(response.etag), safe=True)
 
 
 class Edit:

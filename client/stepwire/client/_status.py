@@ -57,9 +57,7 @@ def from_status(status: status_pb2.Status) -> errors.StepwireError:
     return _build(code, status.message, status.details)
 
 
-def _build(
-    code: grpc.StatusCode, message: str, packed: Iterable[AnyMessage]
-) -> errors.StepwireError:
+def _build(code: grpc.StatusCode, message: str, packed: Iterable[AnyMessage]) -> errors.StepwireError:
     details = [_unpack(item) for item in packed]
     reason, reference, retry_after = "", "", None
     metadata: dict[str, str] = {}
@@ -70,8 +68,7 @@ def _build(
             reference = metadata.get("reference_id", reference)
         elif isinstance(detail, error_details_pb2.BadRequest):
             violations += [
-                errors.FieldViolation(item.field, item.description, item.reason)
-                for item in detail.field_violations
+                errors.FieldViolation(item.field, item.description, item.reason) for item in detail.field_violations
             ]
         elif isinstance(detail, error_details_pb2.RetryInfo):
             retry_after = detail.retry_delay.ToTimedelta().total_seconds()

@@ -51,9 +51,7 @@ class RunStatus(enum.StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset(
-    {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.TIMED_OUT}
-)
+_TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.TIMED_OUT})
 _STATUSES = dict(enumerate(RunStatus))
 _ROLES = dict(enumerate(EventRole))
 
@@ -271,11 +269,7 @@ def to_run_info(run: types_pb2.Run, types: EventTypes) -> RunInfo:
         first_available=run.first_available,
         pending_waiters=tuple(_to_waiter(waiter, types) for waiter in run.pending_waiters),
         outcome=to_outcome(run.outcome) if run.HasField("outcome") else None,
-        forked_from=(
-            (run.forked_from.run_id, run.forked_from.sequence)
-            if run.HasField("forked_from")
-            else None
-        ),
+        forked_from=((run.forked_from.run_id, run.forked_from.sequence) if run.HasField("forked_from") else None),
         blocked_reason=run.blocked_reason,
         timeout_at=to_datetime(run, "timeout_at"),
     )

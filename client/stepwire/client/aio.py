@@ -259,9 +259,7 @@ class Context:
         stream first, once per `waiter_id`. Raises DeadlineError (a TimeoutError) after `timeout`
         seconds, FailedPreconditionError when the run ends first.
         """
-        operation = self._calls.wait_for_event(
-            event_type, waiter_event, waiter_id, requirements, timeout
-        )
+        operation = self._calls.wait_for_event(event_type, waiter_event, waiter_id, requirements, timeout)
         return await self._transport.run(operation)
 
     async def write_event_to_stream(self, event: EventLike) -> int:
