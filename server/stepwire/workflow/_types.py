@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import inspect
 import json
 import sys
 import typing
@@ -89,9 +88,7 @@ class TypeRegistry:
         try:
             return self._types[name]
         except KeyError:
-            raise UnknownTypeError(
-                f"the workflow has no type {name[:200]!r}", type_name=name
-            ) from None
+            raise UnknownTypeError(f"the workflow has no type {name[:200]!r}", type_name=name) from None
 
     def events(self) -> dict[str, type[Event]]:
         """Return the event types by name, in order of name."""
@@ -216,9 +213,10 @@ def _parts(found: Any) -> Iterable[Any]:
     if isinstance(found, type) and typing.get_origin(found) is None:
         if issubclass(found, BaseModel):
             return [each.annotation for each in found.model_fields.values()]
-        if dataclasses.is_dataclass(found) or typing.is_typeddict(found):
+        # By its attribute: typing does not know the TypedDict of typing_extensions.
+        if dataclasses.is_dataclass(found) or hasattr(found, "__total__"):
             try:
-                return inspect.get_annotations(found, eval_str=True).values()
+                return typing.get_type_hints(found, include_extras=True).values()
             except (NameError, TypeError, SyntaxError, AttributeError):
                 return ()  # names that exist for type checkers only
         return ()
