@@ -1,0 +1,606 @@
+"""The contract of a RunStore, held against every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwire.server.store import (
+    Chunk,
+    Claim,
+    Commit,
+    MemoryStore,
+    RequestRecord,
+    RunExistsError,
+    RunKey,
+    RunQuery,
+    RunRecord,
+    RunStore,
+    SnapshotInfo,
+    SqliteStore,
+    StaleClaimError,
+    StartRequestExistsError,
+    Status,
+    StoredSnapshot,
+    StoreError,
+    StoreUnavailableError,
+)
+
+ADAPTERS: dict[str, Callable[[Path], RunStore]] = {
+    "memory": lambda _: MemoryStore(),
+    "sqlite": SqliteStore,
+}
+
+
+@pytest.fixture(params=ADAPTERS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunStore]:
+    adapter = ADAPTERS[request.param](tmp_path)
+    await adapter.open()
+    yield adapter
+    await adapter.close()
+
+
+def record(run_id: str = "r1", **fields: Any) -> RunRecord:
+    values: dict[str, Any] = {
+        "workflow": "orders",
+        "status": Status.RUNNING,
+        "created_at": 100.0,
+        "updated_at": 100.0,
+        "namespace": "default",
+    }
+    values |= fields
+    return RunRecord(key=RunKey(values.pop("namespace"), run_id), **values)
+
+
+def first(run: RunRecord, **fields: Any) -> Commit:
+    return Commit(run, None, fields.pop("delta", b"full"), fields.pop("full", True), **fields)
+
+
+def later(run: RunRecord, claim: Claim, sequence: int, delta: bytes, **fields: Any) -> Commit:
+    run = replace(run, last_sequence=sequence, updated_at=100.0 + sequence)
+    return Commit(run, claim, delta, fields.pop("full", False), **fields)
+
+
+async def create(store: RunStore, run_id: str = "r1", **fields: Any) -> Claim:
+    return await store.commit(first(record(run_id, **fields)))
+
+
+# --- records ----------------------------------------------------------------------------------
+
+
+async def test_a_record_comes_back_whole_and_apart(store: RunStore) -> None:
+    run = record(
+        ended_at=None,
+        wake_at=12.5,
+        last_sequence=3,
+        first_available=2,
+        labels={"team": "blue", 'odd "key"': "é"},
+        start_request_id="req",
+        start_digest="abc",
+        info={"origin": {"list": [1, 2.5, None, "x"]}},
+    )
+    expected = replace(run, labels=dict(run.labels), info={"origin": {"list": [1, 2.5, None, "x"]}})
+    future = store.commit(first(run))
+    run.info["origin"]["list"].append("changed after the commit was given")
+    run.labels["team"] = "red"
+    await future
+    assert await store.get(run.key) == expected
+    got = await store.get(run.key)
+    assert got is not None
+    got.info.clear()
+    assert await store.get(run.key) == expected
+
+
+async def test_what_is_not_there(store: RunStore) -> None:
+    key = RunKey("default", "none")
+    assert await store.get(key) is None
+    assert await store.claim(key) is None
+    assert await store.find_start("default", "none") is None
+    assert await store.find_start("default", "") is None
+    assert await store.load(key) is None
+    assert await store.load(key, 1) is None
+    assert await store.entries(key, 0) == []
+    assert await store.requests(key) == []
+    assert await store.snapshots(key, None, 10) == []
+    assert await store.list(RunQuery(namespace="default")) == []
+    assert await store.due(1e12, 10) == []
+    assert await store.next_wake(0.0) is None
+    assert await store.counts() == {}
+    assert await store.delete(key) is False
+    assert await store.prune() == 0
+    assert await store.thin_snapshots(key) == 0
+
+
+async def test_a_later_commit_replaces_the_record_but_not_how_it_began(store: RunStore) -> None:
+    began = record(start_request_id="req", start_digest="abc", labels={"a": "1"})
+    claim = await store.commit(first(began))
+    changed = record(
+        workflow="other",
+        status=Status.COMPLETED,
+        created_at=1.0,
+        updated_at=200.0,
+        ended_at=200.0,
+        wake_at=None,
+        last_sequence=9,
+        first_available=4,
+        labels={"b": "2"},
+        start_request_id="other",
+        start_digest="other",
+        info={"outcome": 1},
+    )
+    assert await store.commit(Commit(changed, claim, b"d", full=False)) == claim
+    assert await store.get(began.key) == replace(
+        changed, workflow="orders", created_at=100.0, start_request_id="req", start_digest="abc"
+    )
+
+
+async def test_a_record_that_json_cannot_hold_is_refused(store: RunStore) -> None:
+    with pytest.raises(StoreError, match="r1") as caught:
+        await store.commit(first(record(info={"secret": object()})))
+    assert "secret" not in str(caught.value)
+    assert await store.get(RunKey("default", "r1")) is None
+
+
+# --- first commits ----------------------------------------------------------------------------
+
+
+async def test_a_taken_run_id_is_refused(store: RunStore) -> None:
+    await create(store)
+    with pytest.raises(RunExistsError):
+        await create(store)
+    await create(store, namespace="other")
+
+
+async def test_a_used_start_request_is_refused_with_the_run_it_started(store: RunStore) -> None:
+    started = record("r1", start_request_id="req")
+    await store.commit(first(started))
+    for run_id in ("r2", "r1"):  # also when the run_id conflicts: the same StartRun again
+        with pytest.raises(StartRequestExistsError) as caught:
+            await create(store, run_id, start_request_id="req")
+        assert caught.value.record == started
+    assert await store.find_start("default", "req") == started
+    assert await store.find_start("other", "req") is None
+    await create(store, "r1", namespace="other", start_request_id="req")
+    await create(store, "r3")
+    await create(store, "r4")  # none is not a request_id that could conflict
+
+
+async def test_of_the_same_starts_at_once_one_wins(store: RunStore) -> None:
+    futures = [store.commit(first(record(f"r{n}", start_request_id="req"))) for n in range(5)]
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(outcomes[0], Claim)
+    for outcome in outcomes[1:]:
+        assert isinstance(outcome, StartRequestExistsError)
+        assert outcome.record.key.run_id == "r0"
+    assert len(await store.list(RunQuery(namespace="default"))) == 1
+
+
+# --- claims -----------------------------------------------------------------------------------
+
+
+async def test_a_later_claim_fences_off_the_earlier(store: RunStore) -> None:
+    old = await create(store)
+    new = await store.claim(old.key)
+    assert new is not None
+    assert new.token > old.token
+    with pytest.raises(StaleClaimError):
+        await store.commit(later(record(), old, 1, b"stale", chunks=[Chunk(1, 1, b"x", None)]))
+    assert await store.entries(old.key, 0) == []
+    assert await store.commit(later(record(), new, 1, b"d")) == new
+    snapshot = await store.load(old.key)
+    assert snapshot == StoredSnapshot(1, 101.0, b"full", [b"d"])
+
+
+async def test_a_claim_of_a_deleted_run_never_fits_another(store: RunStore) -> None:
+    old = await create(store)
+    assert await store.delete(old.key)
+    with pytest.raises(StaleClaimError):
+        await store.commit(later(record(), old, 1, b"d"))
+    await create(store)
+    with pytest.raises(StaleClaimError):
+        await store.commit(later(record(), old, 1, b"d"))
+
+
+# --- commits together -------------------------------------------------------------------------
+
+
+async def test_a_failing_commit_harms_no_other(store: RunStore) -> None:
+    claims = [await create(store, f"r{n}") for n in range(5)]
+    await store.claim(claims[1].key)
+    taken = record("r3", start_request_id="a new one")
+    futures = [
+        store.commit(later(record("r0"), claims[0], 1, b"d0", chunks=[Chunk(1, 1, b"0", None)])),
+        store.commit(later(record("r1"), claims[1], 1, b"d1", chunks=[Chunk(1, 1, b"1", None)])),
+        store.commit(first(record("r5"))),
+        store.commit(first(taken)),
+        store.commit(later(record("r2", info={"bad": {1, 2}}), claims[2], 1, b"d2")),
+        store.commit(later(record("r4"), claims[4], 1, b"d4", chunks=[Chunk(1, 1, b"4", None)])),
+    ]
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [
+        Claim,
+        StaleClaimError,
+        Claim,
+        RunExistsError,
+        StoreError,
+        Claim,
+    ]
+    for run_id, deltas, chunks in (("r0", [b"d0"], 1), ("r1", [], 0), ("r2", [], 0), ("r4", [b"d4"], 1)):
+        key = RunKey("default", run_id)
+        snapshot = await store.load(key)
+        assert snapshot is not None
+        assert snapshot.deltas == deltas
+        assert len(await store.entries(key, 0)) == chunks
+    assert await store.get(RunKey("default", "r5")) == record("r5")
+    assert await store.find_start("default", "a new one") is None
+
+
+async def test_many_runs_commit_at_once(store: RunStore) -> None:
+    async def run(number: int) -> None:
+        run = record(f"r{number}")
+        claim = await store.commit(first(run, delta=b"%d" % number))
+        for sequence in range(1, 8):
+            data = b"%d.%d" % (number, sequence)
+            chunk = Chunk(sequence, sequence, data, None)
+            await store.commit(later(run, claim, sequence, data, chunks=[chunk]))
+
+    await asyncio.gather(*(run(number) for number in range(150)))
+    for number in range(150):
+        key = RunKey("default", f"r{number}")
+        data = [b"%d.%d" % (number, sequence) for sequence in range(1, 8)]
+        assert await store.load(key) == StoredSnapshot(7, 107.0, b"%d" % number, data)
+        assert [chunk.public for chunk in await store.entries(key, 0)] == data
+
+
+async def test_listeners_hear_of_each_commit_in_order_before_its_future(store: RunStore) -> None:
+    heard: list[tuple[str, str]] = []
+    store.listen(lambda commit: heard.append(("heard", commit.record.key.run_id)))
+    futures = []
+    for n in range(5):
+        future = store.commit(first(record("r1" if n == 3 else f"r{n}")))
+        futures.append(future)
+        future.add_done_callback(lambda _, n=n: heard.append(("done", f"r{n}")))  # type: ignore[misc]
+    commits_before = list(heard)
+    await asyncio.gather(*futures, return_exceptions=True)
+    assert commits_before == []
+    told = [run_id for what, run_id in heard if what == "heard"]
+    assert told == ["r0", "r1", "r2", "r4"]  # not the one that failed
+    for run_id in told:
+        assert heard.index(("heard", run_id)) < heard.index(("done", run_id))
+
+
+async def test_a_listener_that_fails_harms_no_commit(store: RunStore) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+    heard: list[str] = []
+
+    def fail(commit: Commit) -> None:
+        raise RuntimeError("broken listener")
+
+    store.listen(fail)
+    store.listen(lambda commit: heard.append(commit.record.key.run_id))
+    await create(store)
+    assert heard == ["r1"]
+    assert len(reported) == 1
+
+
+async def test_a_commit_no_one_waits_for_is_kept(store: RunStore) -> None:
+    store.commit(first(record("r1"))).cancel()
+    await create(store, "r2")
+    assert await store.get(RunKey("default", "r1")) is not None
+
+
+async def test_closing_finishes_what_is_under_way_and_takes_no_more(store: RunStore) -> None:
+    futures = [store.commit(first(record(f"r{n}"))) for n in range(20)]
+    await store.close()
+    assert all(future.done() and future.exception() is None for future in futures)
+    with pytest.raises(StoreUnavailableError):
+        await create(store, "late")
+
+
+# --- snapshots --------------------------------------------------------------------------------
+
+
+async def commit_chain(store: RunStore, *commits: tuple[int, bytes]) -> RunKey:
+    """Commit (sequence, delta) after (sequence, delta); capital letters are full."""
+    run = replace(record(), last_sequence=commits[0][0], updated_at=100.0 + commits[0][0])
+    claim = await store.commit(first(run, delta=commits[0][1]))
+    for sequence, delta in commits[1:]:
+        await store.commit(later(run, claim, sequence, delta, full=delta.isupper()))
+    return run.key
+
+
+async def test_load_folds_from_the_last_full_commit(store: RunStore) -> None:
+    key = await commit_chain(store, (0, b"A"), (1, b"b"), (3, b"C"), (4, b"d"), (4, b"e"), (6, b"f"))
+    assert await store.load(key) == StoredSnapshot(6, 106.0, b"C", [b"d", b"e", b"f"])
+    assert await store.load(key, 6) == StoredSnapshot(6, 106.0, b"C", [b"d", b"e", b"f"])
+    assert await store.load(key, 4) == StoredSnapshot(4, 104.0, b"C", [b"d", b"e"])
+    assert await store.load(key, 3) == StoredSnapshot(3, 103.0, b"C", [])
+    assert await store.load(key, 1) == StoredSnapshot(1, 101.0, b"A", [b"b"])
+    assert await store.load(key, 0) == StoredSnapshot(0, 100.0, b"A", [])
+    for sequence in (2, 5, 7):
+        assert await store.load(key, sequence) is None
+
+
+async def test_load_of_a_sequence_with_a_full_commit_between(store: RunStore) -> None:
+    key = await commit_chain(store, (1, b"A"), (2, b"b"), (2, b"C"), (2, b"d"), (3, b"E"))
+    assert await store.load(key, 2) == StoredSnapshot(2, 102.0, b"C", [b"d"])
+
+
+async def test_snapshots_lists_the_last_of_each_sequence(store: RunStore) -> None:
+    key = await commit_chain(store, (0, b"A"), (1, b"bb"), (4, b"cc"), (4, b"ddd"), (6, b"E"))
+    infos = [
+        SnapshotInfo(6, 106.0, 1),
+        SnapshotInfo(4, 104.0, 3),
+        SnapshotInfo(1, 101.0, 2),
+        SnapshotInfo(0, 100.0, 1),
+    ]
+    assert await store.snapshots(key, None, 10) == infos
+    assert await store.snapshots(key, None, 2) == infos[:2]
+    assert await store.snapshots(key, 4, 10) == infos[2:]
+    assert await store.snapshots(key, 5, 1) == [infos[1]]
+    assert await store.snapshots(key, 0, 10) == []
+
+
+# --- the log ----------------------------------------------------------------------------------
+
+
+async def test_entries_begin_with_the_chunk_that_holds_the_next(store: RunStore) -> None:
+    chunks = [
+        Chunk(1, 1, b"1", None),
+        Chunk(2, 5, b"2-5", b"internal"),
+        Chunk(6, 6, None, b"6"),
+        Chunk(7, 9, b"", b"7-9"),
+    ]
+    claim = await store.commit(first(record(), chunks=chunks[:2]))
+    await store.commit(later(record(), claim, 9, b"d", chunks=chunks[2:]))
+    key = claim.key
+    assert await store.entries(key, 0) == chunks
+    assert await store.entries(key, 1) == chunks[1:]
+    assert await store.entries(key, 3) == chunks[1:]  # from the middle of a chunk
+    assert await store.entries(key, 4, limit=2) == chunks[1:3]
+    assert await store.entries(key, 5) == chunks[2:]
+    assert await store.entries(key, 8) == chunks[3:]
+    assert await store.entries(key, 9) == []
+    assert await store.entries(key, 99) == []
+    assert len(await store.entries(key, 0, limit=1)) == 1
+
+
+async def test_a_log_that_begins_later(store: RunStore) -> None:
+    chunks = [Chunk(11, 12, b"a", None), Chunk(13, 13, b"b", None)]
+    claim = await store.commit(first(record(first_available=11), chunks=chunks))
+    assert await store.entries(claim.key, 0) == chunks
+    assert await store.entries(claim.key, 12) == chunks[1:]
+
+
+# --- answered requests ------------------------------------------------------------------------
+
+
+def answered(number: int, at: float) -> RequestRecord:
+    return RequestRecord(f"q{number}", f"d{number}", {"sequence": number, "ö": [None]}, at)
+
+
+async def test_answered_requests_come_back_oldest_first(store: RunStore) -> None:
+    now = time.time()
+    claim = await store.commit(first(record(), requests=[answered(1, now)]))
+    other = await store.commit(first(record("r2"), requests=[answered(7, now)]))
+    await store.commit(later(record(), claim, 1, b"d", requests=[answered(2, now + 0.123456), answered(3, now)]))
+    assert await store.requests(claim.key) == [
+        answered(1, now),
+        answered(2, now + 0.123456),
+        answered(3, now),
+    ]
+    assert await store.requests(other.key) == [answered(7, now)]
+
+
+async def test_the_last_10_000_answered_requests_are_kept(store: RunStore) -> None:
+    now = time.time()
+    claim = await create(store)
+    for start in range(0, 11_500, 500):
+        batch = [answered(n, now) for n in range(start, start + 500)]
+        await store.commit(later(record(), claim, 1, b"d", requests=batch))
+    kept = await store.requests(claim.key)
+    assert [kept[0].request_id, kept[-1].request_id, len(kept)] == ["q1500", "q11499", 10_000]
+
+
+async def test_old_answered_requests_are_kept_only_among_the_last_1_000(store: RunStore) -> None:
+    now = time.time()
+    claim = await create(store)
+    old = [answered(n, now - 25 * 3600) for n in range(1500)]
+    recent = [answered(n, now - 23 * 3600) for n in range(1500, 1900)]
+    await store.commit(later(record(), claim, 1, b"d", requests=[*old, *recent]))
+    kept = await store.requests(claim.key)
+    assert [kept[0].request_id, kept[-1].request_id, len(kept)] == ["q900", "q1899", 1000]
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+
+async def ids(store: RunStore, **fields: Any) -> list[str]:
+    query = RunQuery(**({"namespace": "default"} | fields))
+    return [found.key.run_id for found in await store.list(query)]
+
+
+async def test_list_filters(store: RunStore) -> None:
+    await create(store, "a", created_at=1.0, labels={"team": "x", "tier": "1"})
+    await create(store, "b", created_at=2.0, workflow="mail", labels={"team": "x"})
+    await create(store, "c", created_at=3.0, status=Status.WAITING, labels={"team": "y"})
+    await create(store, "d", created_at=4.0, status=Status.BLOCKED, workflow="mail")
+    await create(store, "e", created_at=5.0, namespace="other")
+    assert await ids(store) == ["d", "c", "b", "a"]
+    assert await ids(store, namespace="other") == ["e"]
+    assert await ids(store, workflow="mail") == ["d", "b"]
+    assert await ids(store, statuses=[Status.WAITING, Status.BLOCKED]) == ["d", "c"]
+    assert await ids(store, statuses=[Status.RUNNING], workflow="mail") == ["b"]
+    assert await ids(store, statuses=[Status.FAILED]) == []
+    assert await ids(store, labels={"team": "x"}) == ["b", "a"]
+    assert await ids(store, labels={"team": "x", "tier": "1"}) == ["a"]
+    assert await ids(store, labels={"tier": "2"}) == []
+    assert await ids(store, created_after=2.0) == ["d", "c"]
+    assert await ids(store, created_before=2.0) == ["a"]
+    assert await ids(store, created_after=1.0, created_before=4.0) == ["c", "b"]
+    assert await ids(store, limit=2) == ["d", "c"]
+
+
+async def test_pages_of_runs_created_at_the_same_time(store: RunStore) -> None:
+    statuses = [Status.RUNNING, Status.COMPLETED, Status.WAITING]
+    for n in range(10):
+        await create(store, f"r{n}", created_at=float(n // 5), status=statuses[n % 3])
+    expected = [f"r{n}" for n in reversed(range(10))]
+    seen: list[str] = []
+    before = None
+    while page := await store.list(RunQuery(namespace="default", before=before, limit=3)):
+        seen += [found.key.run_id for found in page]
+        before = (page[-1].created_at, page[-1].key.run_id)
+    assert seen == expected
+    running = [run_id for n, run_id in enumerate(expected) if (9 - n) % 3 == 0]
+    assert await ids(store, statuses=[Status.RUNNING], before=(1.0, "r9")) == running[1:]
+
+
+async def test_counts(store: RunStore) -> None:
+    await create(store, "a")
+    await create(store, "b", namespace="other")
+    claim = await create(store, "c", workflow="mail")
+    ended = replace(record("c", workflow="mail"), status=Status.FAILED)
+    await store.commit(Commit(ended, claim, b"d", full=False))
+    assert await store.counts() == {("orders", "RUNNING"): 2, ("mail", "FAILED"): 1}
+
+
+async def test_due_and_next_wake(store: RunStore) -> None:
+    await create(store, "later", status=Status.WAITING, wake_at=50.0)
+    await create(store, "now", status=Status.QUEUED, wake_at=0.0)
+    await create(store, "soon", status=Status.RUNNING, wake_at=20.0, namespace="other")
+    await create(store, "never", status=Status.WAITING, wake_at=None)
+    await create(store, "blocked", status=Status.BLOCKED, wake_at=1.0)
+    for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT):
+        await create(store, status, status=status, wake_at=1.0)
+    assert await store.due(20.0, 10) == [RunKey("default", "now"), RunKey("other", "soon")]
+    assert await store.due(99.0, 1) == [RunKey("default", "now")]
+    assert await store.due(-1.0, 10) == []
+    assert await store.next_wake(-1.0) == 0.0
+    assert await store.next_wake(0.0) == 20.0
+    assert await store.next_wake(20.0) == 50.0
+    assert await store.next_wake(50.0) is None
+    claim = await store.claim(RunKey("default", "later"))
+    assert claim is not None
+    await store.commit(Commit(record("later", wake_at=30.0), claim, b"d", full=False))
+    assert await store.next_wake(20.0) == 30.0
+
+
+# --- deletion and retention -------------------------------------------------------------------
+
+
+async def test_delete_leaves_nothing(store: RunStore) -> None:
+    run = record(start_request_id="req", wake_at=1.0)
+    chunks = [Chunk(1, 1, b"x", None)]
+    await store.commit(first(run, chunks=chunks, requests=[answered(1, time.time())]))
+    await create(store, "other")
+    assert await store.delete(run.key) is True
+    assert await store.delete(run.key) is False
+    assert await store.get(run.key) is None
+    assert await store.find_start("default", "req") is None
+    assert await store.claim(run.key) is None
+    assert await ids(store) == ["other"]
+    await store.commit(first(run, delta=b"new"))  # both ids are free again
+    assert await store.load(run.key) == StoredSnapshot(0, 100.0, b"new", [])
+    assert await store.entries(run.key, 0) == []
+    assert await store.requests(run.key) == []
+
+
+async def create_ended(store: RunStore) -> None:
+    """Make a1…a4 and b1, b2, ended at 1…4 and 1, 2, and one that runs."""
+    for workflow, count in (("a", 4), ("b", 2)):
+        for n in range(1, count + 1):
+            await create(
+                store,
+                f"{workflow}{n}",
+                workflow=workflow,
+                status=Status.COMPLETED,
+                created_at=float(n),
+                ended_at=float(n),
+                wake_at=None,
+            )
+    await create(store, "running", created_at=0.0)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "gone"),
+    [
+        ({}, "a1 a2 a3 a4 b1 b2"),
+        ({"workflow": "a"}, "a1 a2 a3 a4"),
+        ({"workflow": "orders"}, ""),
+        ({"ended_before": 3.0}, "a1 a2 b1 b2"),
+        ({"workflow": "b", "ended_before": 2.0}, "b1"),
+        ({"keep_last": 1}, "a1 a2 a3 b1"),
+        ({"keep_last": 0}, "a1 a2 a3 a4 b1 b2"),
+        ({"keep_last": 2, "workflow": "a"}, "a1 a2"),
+        ({"keep_last": 1, "ended_before": 2.0}, "a1 b1"),
+        ({"limit": 3}, "a1 b1 a2"),
+        ({"keep_last": 1, "limit": 1}, "a1"),
+    ],
+)
+async def test_prune(store: RunStore, conditions: dict[str, Any], gone: str) -> None:
+    await create_ended(store)
+    everything = {"a1", "a2", "a3", "a4", "b1", "b2", "running"}
+    assert await store.prune(**conditions) == len(gone.split())
+    assert set(await ids(store)) == everything - set(gone.split())
+
+
+async def test_prune_of_more_than_one_batch(store: RunStore) -> None:
+    for n in range(120):
+        await create(store, f"r{n}", status=Status.FAILED, ended_at=float(n))
+    assert await store.prune(keep_last=5) == 115
+    assert sorted(await ids(store)) == ["r115", "r116", "r117", "r118", "r119"]
+
+
+CHAIN = ((0, b"A"), (1, b"b"), (2, b"c"), (3, b"D"), (3, b"e"), (4, b"f"), (5, b"g"), (6, b"h"))
+
+
+async def loadable(store: RunStore, key: RunKey) -> dict[int, StoredSnapshot]:
+    found = {sequence: await store.load(key, sequence) for sequence in range(8)}
+    return {sequence: snapshot for sequence, snapshot in found.items() if snapshot}
+
+
+@pytest.mark.parametrize(
+    ("chain", "keep", "dropped", "kept"),
+    [
+        (CHAIN, None, 2, [0, 3, 4, 5, 6]),
+        (CHAIN, [1], 1, [0, 1, 3, 4, 5, 6]),
+        (CHAIN, [2, 99], 0, [0, 1, 2, 3, 4, 5, 6]),
+        ((*CHAIN, (7, b"I")), None, 5, [0, 3, 7]),
+        ((*CHAIN, (7, b"I")), [5], 3, [0, 3, 4, 5, 7]),
+        # The last of sequence 2 is what its snapshot is: it does not change into another one.
+        (((1, b"A"), (2, b"b"), (2, b"C"), (2, b"d"), (3, b"e"), (4, b"F")), None, 2, [1, 2, 4]),
+    ],
+)
+async def test_thinned_snapshots_load_as_before_or_not_at_all(
+    store: RunStore,
+    chain: tuple[tuple[int, bytes], ...],
+    keep: list[int] | None,
+    dropped: int,
+    kept: list[int],
+) -> None:
+    key = await commit_chain(store, *chain)
+    before = await loadable(store, key)
+    latest = await store.load(key)
+    assert await store.thin_snapshots(key, keep) == dropped
+    assert await store.load(key) == latest
+    assert await loadable(store, key) == {sequence: before[sequence] for sequence in kept}
+    listed = [info.sequence for info in await store.snapshots(key, None, 20)]
+    assert listed == sorted(kept, reverse=True)
+    assert await store.thin_snapshots(key, keep) == 0
+
+
+async def test_a_thinned_run_can_go_on(store: RunStore) -> None:
+    key = await commit_chain(store, *CHAIN)
+    await store.thin_snapshots(key)
+    claim = await store.claim(key)
+    assert claim is not None
+    await store.commit(later(record(), claim, 7, b"i"))
+    assert await store.load(key) == StoredSnapshot(7, 107.0, b"D", [b"e", b"f", b"g", b"h", b"i"])
