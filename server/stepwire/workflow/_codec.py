@@ -47,6 +47,8 @@ __all__ = ["MAX_DEPTH", "Names", "decode", "encode", "encode_keys", "from_tagged
 MAX_DEPTH = 100
 """Nested values, a model and its field counting as one level each."""
 
+_TRIES = 5
+
 # json.loads refuses longer ones by default (sys.set_int_max_str_digits): 4300 digits.
 _MAX_INT_BITS = 14_000
 
@@ -145,14 +147,18 @@ _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=
 
 
 def _encode(value: Any, names: Names) -> bytes:
-    try:
-        tagged = _Encoder(names).value(value, 0)
-        return _to_json(tagged).encode()
-    except ValueError:  # text that UTF-8, or an integer that json, cannot write: find out where
-        _Encoder(names, strict=True).value(value, 0)
-        raise _Refused("a value that JSON cannot hold") from None
-    except RecursionError:
-        raise _Refused("nested too deep") from None
+    for _ in range(_TRIES):
+        try:
+            tagged = _Encoder(names).value(value, 0)
+            return _to_json(tagged).encode()
+        except RecursionError:
+            raise _Refused("nested too deep") from None
+        except ValueError:  # text that UTF-8, or an integer that json, cannot write: find out where
+            _Encoder(names, strict=True).value(value, 0)
+            raise _Refused("a value that JSON cannot hold") from None
+        except RuntimeError:  # a sync step, in its thread, changed the size of what is walked
+            continue
+    raise _Refused("it changes while it is saved")
 
 
 def _type_name(cls: type) -> str:
@@ -230,7 +236,7 @@ class _Encoder:
         if isinstance(value, Enum):
             return self._enum(value, cls)
         if getattr(self._names, "components", False) and _is_component(cls):
-            return {"$component": [self._name(cls), self.value(value.to_dict(), depth + 1)]}
+            return self._component(value, cls, depth)
         for base in cls.__mro__[1:]:
             if base in _HANDLERS:
                 raise _Refused(f"{_type_name(cls)} is a subclass of {_type_name(base)}")
@@ -268,6 +274,13 @@ class _Encoder:
             rest["set"] = sorted(fields_set)
         name = self._name(cls)
         return {"$model": [name, fields, rest] if rest else [name, fields]}
+
+    def _component(self, value: Any, cls: type, depth: int) -> dict[str, Any]:
+        try:
+            data = value.to_dict()
+        except Exception as error:  # noqa: BLE001 - to_dict is the author's code
+            raise _Refused(f"to_dict fails with {type(error).__name__}") from None
+        return {"$component": [self._name(cls), self.value(data, depth + 1)]}
 
     def _enum(self, value: Enum, cls: type[Enum]) -> dict[str, Any]:
         name = self._name(cls)

@@ -124,7 +124,11 @@ class Decoder:
             raise SnapshotError("a component: only a JsonSerializer in process reads those")
         name, data = _list(item, 2)
         cls = self._names.lookup(_text(name))
-        return cls.from_dict(self.value(data))  # type: ignore[attr-defined]
+        data = self.value(data)
+        try:
+            return cls.from_dict(data)  # type: ignore[attr-defined]
+        except Exception as error:  # noqa: BLE001 - from_dict is the author's code
+            raise SnapshotError(f"{name}.from_dict fails with {type(error).__name__}") from None
 
     def model_(self, item: Any) -> Any:
         name, tagged, *more = _list(item)

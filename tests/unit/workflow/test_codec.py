@@ -334,6 +334,29 @@ def test_s21_encode_keys_encodes_each_value() -> None:
     assert encoded == {"a": b'{"$tuple":[1]}', "b": b'"x"'}
 
 
+def test_s21_what_a_thread_changes_meanwhile_is_saved_after_all() -> None:
+    class Busy(BaseModel):
+        pass
+
+    shared: dict[str, Any] = {"busy": Busy(), "x": 1}
+
+    class Meddler(TypeRegistry):
+        left = 2
+
+        def name_of(self, cls: type) -> str:
+            if self.left:  # as a thread would, between two items of the walk
+                self.left -= 1
+                shared[f"new{self.left}"] = self.left
+            return super().name_of(cls)
+
+    meddler = Meddler([Busy])
+    assert decode(encode(shared, meddler), meddler) == shared
+    assert shared.keys() == {"busy", "x", "new0", "new1"}
+    meddler.left = 100
+    with pytest.raises(SerializationError, match="changes while"):
+        encode(shared, meddler)
+
+
 def test_a_live_exception_is_not_saved() -> None:
     failed = StepFailedEvent(step="s", error_type="E", message="m", attempts=1, event=Ping(number=2))
     failed.exception = RuntimeError("boom")

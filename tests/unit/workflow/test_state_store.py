@@ -446,6 +446,26 @@ def test_lending_tells_the_top_level_key() -> None:
     assert set(hooks.lent[2:]) >= {"d", "m"}
 
 
+def test_keys_that_come_and_go_on_the_live_root_are_told() -> None:
+    store: InMemoryStateStore[Any] = plain(a=1, b=2)
+    hooks = Hooks(store)
+    root = store.peek("")
+    assert set(hooks.lent) == {"a", "b"}
+    store.values()
+    assert hooks.changed == []
+    root.new = 1
+    del root["a"]
+    assert store.values() == {"b": 2, "new": 1}
+    assert hooks.changed == [{"a", "new"}]
+    store.apply([("c", 3)])
+    store.values()
+    assert hooks.changed == [{"a", "new"}, {"c"}]
+    store.replace(DictState(z=1))
+    root.late = 1
+    store.values()
+    assert hooks.changed[2:] == [{"b", "new", "c", "z"}]
+
+
 def test_values_and_load_values_round_trip() -> None:
     typed = InMemoryStateStore(Typed(count=1, names=["a"], part=Part(n=2)))
     loaded = InMemoryStateStore(Typed())

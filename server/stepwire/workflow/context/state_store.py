@@ -39,9 +39,7 @@ _UNSET: Any = object()
 
 # The edits that are open around the code that runs, each with the task that opened it: tasks
 # started inside an edit inherit the variable but not the edit.
-_edits: ContextVar[tuple[tuple[object, asyncio.Task[Any] | None], ...]] = ContextVar(
-    "stepwire_edits", default=()
-)
+_edits: ContextVar[tuple[tuple[object, asyncio.Task[Any] | None], ...]] = ContextVar("stepwire_edits", default=())
 
 
 class UnserializableKeyWarning(UserWarning):
@@ -89,6 +87,8 @@ class InMemoryStateStore(Generic[S]):
         self.on_change: Callable[[_Keys], object] | None = None
         self.on_lend: Callable[[str], object] | None = None
         self._state = initial_state
+        # The keys when the live root was last seen, while someone may hold it.
+        self._root_keys: _Keys | None = None
 
     # --- for steps ----------------------------------------------------------------------------
 
@@ -119,14 +119,9 @@ class InMemoryStateStore(Generic[S]):
     async def clear(self) -> None:
         """Start anew with the defaults; ValueError when the state has fields without one."""
         async with self._writing():
-            required = [
-                name for name, field in self.state_type.model_fields.items() if field.is_required()
-            ]
+            required = [name for name, field in self.state_type.model_fields.items() if field.is_required()]
             if required:
-                raise ValueError(
-                    f"{self.state_type.__name__} cannot be cleared: "
-                    f"no default for {', '.join(required)}"
-                )
+                raise ValueError(f"{self.state_type.__name__} cannot be cleared: no default for {', '.join(required)}")
             self._swap(self.state_type(), validate=False)
 
     def edit_state(self) -> EditState[S]:
@@ -150,7 +145,9 @@ class InMemoryStateStore(Generic[S]):
         """Return the live value at `path`; contract of `get`."""
         if path == "":
             # The holder may rebind any of its keys, so all of them count as lent.
-            for key in values_of(self._state):
+            values = self.values()
+            self._root_keys = set(values)
+            for key in values:
                 self._lend(key)
             return self._state
         try:
@@ -187,14 +184,18 @@ class InMemoryStateStore(Generic[S]):
     def replace(self, state: S) -> None:
         """Make a copy of `state` the state; ValueError for another type, ValidationError."""
         if type(state) is not self.state_type:
-            raise ValueError(
-                f"the state is a {self.state_type.__name__}, not a {type(state).__name__}"
-            )
+            raise ValueError(f"the state is a {self.state_type.__name__}, not a {type(state).__name__}")
         self._swap(copy_state(state), validate=True)
 
     def values(self) -> dict[str, Any]:
-        """Return the live top-level values: declared fields, then dynamic ones."""
-        return values_of(self._state)
+        """Return the live top-level values: declared fields, then dynamic ones.
+
+        Tells `on_change` of keys that a holder of the live root has added or removed.
+        """
+        values = values_of(self._state)
+        if self._root_keys is not None and self._root_keys != values.keys():
+            self._changed(self._root_keys ^ values.keys())
+        return values
 
     def load_values(self, values: dict[str, Any], *, validate: bool) -> None:
         """Make `values`, as `values()` gave them, the state; calls no hook.
@@ -202,7 +203,7 @@ class InMemoryStateStore(Generic[S]):
         Without `validate` they are taken as they are when they fit the declared fields.
         SnapshotError naming the fields that do not validate.
         """
-        self._state = load(self.state_type, values, validate=validate)
+        self._state, self._root_keys = load(self.state_type, values, validate=validate), None
         self.version += 1
 
     def _swap(self, state: S, *, validate: bool) -> None:
@@ -211,7 +212,7 @@ class InMemoryStateStore(Generic[S]):
             state = validated(state)
         new = values_of(state)
         self._check(new)
-        self._state = state
+        self._state, self._root_keys = state, None
         self._changed(old.keys() | new.keys())
 
     def _merge(self, base: dict[str, Any], edited: S) -> None:
@@ -230,7 +231,7 @@ class InMemoryStateStore(Generic[S]):
         for key in live.keys() - keys - fields.keys():
             if extra is not None:
                 extra[key] = live[key]
-        self._state = edited
+        self._state, self._root_keys = edited, None
         if keys:
             self._changed(keys)
 
@@ -240,6 +241,8 @@ class InMemoryStateStore(Generic[S]):
 
     def _changed(self, keys: _Keys) -> None:
         self.version += 1
+        if self._root_keys is not None:
+            self._root_keys = set(values_of(self._state))
         if self.on_change is not None:
             self.on_change(keys)
 
@@ -283,9 +286,7 @@ class InMemoryStateStore(Generic[S]):
                 told = str(error) if isinstance(error, SerializationError) else ""
                 failed.append((key, f"state key {key!r}: {told or type(error).__name__}"))
         if failed:
-            raise SerializationError(
-                "; ".join(told for _, told in failed), keys=tuple(key for key, _ in failed)
-            )
+            raise SerializationError("; ".join(told for _, told in failed), keys=tuple(key for key, _ in failed))
         return data
 
     @classmethod
@@ -297,10 +298,7 @@ class InMemoryStateStore(Generic[S]):
             state_data = data["state_data"]
             state_type = data.get("state_type", "DictState")
             if state_type == "DictState" and isinstance(state_data, dict):
-                values = {
-                    str(key): serializer.deserialize(text)
-                    for key, text in state_data.get("_data", {}).items()
-                }
+                values = {str(key): serializer.deserialize(text) for key, text in state_data.get("_data", {}).items()}
                 return InMemoryStateStore(DictState(_data=values))
             state = serializer.deserialize(state_data)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -311,11 +309,7 @@ class InMemoryStateStore(Generic[S]):
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    return {
-        key
-        for key in old.keys() | new.keys()
-        if not same(old.get(key, _UNSET), new.get(key, _UNSET))
-    }
+    return {key for key in old.keys() | new.keys() if not same(old.get(key, _UNSET), new.get(key, _UNSET))}
 
 
 class EditState(Generic[S]):
