@@ -1,4 +1,4 @@
-"""Selecting runs in the SQLite store: pages of them, and those that retention lets go."""
+"""Finding runs in the SQLite store: by their start, pages of them, and those that retention lets go."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from stepwire.server.store._rows import RECORD_COLUMNS, RecordRow, decode_record
 from stepwire.server.store.port import TERMINAL, RunQuery, RunRecord, Status
 
 STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sorted(TERMINAL))
+
+
+def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | None:
+    """Give the run that was started with this request_id."""
+    row = connection.execute(
+        f"SELECT {RECORD_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
+        (namespace, request_id),
+    ).fetchone()
+    return decode_record(RecordRow(*row)) if row else None
 
 
 def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:

@@ -159,10 +159,10 @@ def snapshots(connection: sqlite3.Connection, key: RunKey, before: int | None, l
     rows = connection.execute(
         "SELECT c.sequence, c.at, length(c.delta) FROM (SELECT max(id) AS id FROM commits"
         f" WHERE run = {_RUN}{below} GROUP BY sequence ORDER BY sequence DESC LIMIT ?) AS newest"
-        " JOIN commits AS c USING (id) ORDER BY c.sequence DESC",
+        " JOIN commits AS c USING (id)",
         (*key, *(() if before is None else (before,)), limit),
     )
-    return [SnapshotInfo(*row) for row in rows]
+    return sorted((SnapshotInfo(*row) for row in rows), reverse=True)
 
 
 def steps(connection: sqlite3.Connection, key: RunKey) -> tuple[int, list[Step]]:

@@ -131,6 +131,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         raise StoreError("the file system of the data directory cannot hold a write-ahead log")
     for pragma in (
         "synchronous = FULL",
+        "fullfsync = ON",  # where fsync alone leaves data in the drive's cache (macOS)
         "foreign_keys = OFF",  # what belongs to a run is deleted explicitly, in batches
         "temp_store = MEMORY",
         "cache_size = -65536",  # KiB

@@ -13,18 +13,17 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
+from stepwire.server.store._lists import find_start
 from stepwire.server.store._rows import (
     RECORD_COLUMNS,
     RecordRow,
     chunk_checksum,
-    decode_record,
     delta_checksum,
     encode_request,
 )
 from stepwire.server.store.port import (
     Commit,
     RunExistsError,
-    RunRecord,
     StaleClaimError,
     StartRequestExistsError,
     StoreError,
@@ -160,12 +159,3 @@ def refusal(connection: sqlite3.Connection, item: PreparedCommit, error: Excepti
     if connection.execute(statement, key).fetchone():
         return RunExistsError(f"run {key.run_id} exists")
     return None
-
-
-def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | None:
-    """Give the run that was started with this request_id."""
-    row = connection.execute(
-        f"SELECT {RECORD_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
-        (namespace, request_id),
-    ).fetchone()
-    return decode_record(RecordRow(*row)) if row else None

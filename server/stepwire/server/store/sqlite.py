@@ -14,7 +14,6 @@ from stepwire.server.store._lock import DirectoryLock
 from stepwire.server.store._reader import Readers
 from stepwire.server.store._retention import unneeded
 from stepwire.server.store._schema import connect_writer
-from stepwire.server.store._statements import find_start
 from stepwire.server.store._writer import Writer
 from stepwire.server.store.port import (
     Chunk,
@@ -94,7 +93,7 @@ class SqliteStore:
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
         """Give the run that a StartRun with this request_id started."""
-        return await self._reading.run(find_start, namespace, request_id)
+        return await self._reading.run(_lists.find_start, namespace, request_id)
 
     async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
         """Give the latest snapshot, or the latest one with exactly this sequence."""

@@ -1,0 +1,473 @@
+"""What only the SQLite store does: files, crashes, damage, full disks, locks, versions, backups."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwire.server.store import (
+    Chunk,
+    Claim,
+    Commit,
+    RequestRecord,
+    RunKey,
+    RunQuery,
+    RunRecord,
+    SqliteStore,
+    Status,
+    StoreCorruptError,
+    StoredSnapshot,
+    StoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+    _lists,
+    _maintenance,
+    _reader,
+)
+from stepwire.server.store._schema import connect_reader
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = SqliteStore(tmp_path)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def record(run_id: str = "r1", sequence: int = 0, **fields: Any) -> RunRecord:
+    values: dict[str, Any] = {"workflow": "orders", "status": Status.RUNNING}
+    values |= {"created_at": 1.0, "updated_at": 1.0, "last_sequence": sequence}
+    return RunRecord(key=RunKey("default", run_id), **(values | fields))
+
+
+def first(run_id: str = "r1", **fields: Any) -> Commit:
+    return Commit(record(run_id, **fields), None, b"full", full=True)
+
+
+def later(claim: Claim, sequence: int, data: bytes = b"delta") -> Commit:
+    chunk = Chunk(sequence, sequence, b"public " + data, b"internal " + data)
+    run = record(claim.key.run_id, sequence)
+    return Commit(run, claim, data, full=False, chunks=[chunk])
+
+
+async def write_on(store: SqliteStore, statement: str) -> Any:
+    """Run a statement on the writer's connection."""
+    return await store._writer.run(lambda connection: connection.execute(statement).fetchall())
+
+
+def rows(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(count)
+
+
+# --- keeping ----------------------------------------------------------------------------------
+
+
+async def test_reopening_finds_everything(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    run = record(wake_at=7.0, labels={"a": "b"}, start_request_id="req", info={"x": [1]})
+    request = RequestRecord("q", "d", {"sequence": 1}, 1e12)
+    claim = await store.commit(Commit(run, None, b"full", full=True, requests=[request]))
+    await store.commit(later(claim, 1))
+    await store.close()
+    assert not (tmp_path / "stepwire.db-wal").exists()
+
+    store = SqliteStore(tmp_path)
+    await store.open()
+    kept = record(sequence=1, wake_at=0.0, start_request_id="req")
+    assert await store.get(claim.key) == kept
+    assert await store.find_start("default", "req") == kept
+    assert await store.load(claim.key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
+    assert await store.entries(claim.key, 0) == [Chunk(1, 1, b"public delta", b"internal delta")]
+    assert await store.requests(claim.key) == [request]
+    assert await store.due(0.0, 10) == [claim.key]
+    new = await store.claim(claim.key)
+    assert new is not None
+    assert new.token > claim.token
+    await store.commit(later(new, 2))
+    await store.close()
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from stepwire.server.store import Chunk, Commit, RunKey, RunRecord, SqliteStore
+
+async def run(store, number):
+    claim, sequence = None, 0
+    while True:
+        record = RunRecord(
+            key=RunKey("default", f"r{number}"), workflow="w", status="RUNNING",
+            created_at=1.0, updated_at=1.0, last_sequence=sequence,
+        )
+        data = b"%d.%d" % (number, sequence)
+        chunks = [Chunk(sequence, sequence, data, None)] if sequence else []
+        claim = await store.commit(Commit(record, claim, data, claim is None, chunks))
+        print(number, sequence, flush=True)
+        sequence += 1
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]))
+    await store.open()
+    await asyncio.gather(*(run(store, number) for number in range(20)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("acknowledged", [1, 50, 3000])
+async def test_a_killed_process_loses_nothing_acknowledged(tmp_path: Path, acknowledged: int) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    lines = [await child.stdout.readline() for _ in range(acknowledged)]
+    child.kill()
+    lines += (await child.stdout.read()).splitlines(keepends=True)
+    await child.wait()
+    told: dict[int, int] = {}
+    for line in lines:
+        if line.endswith(b"\n"):  # the last one may be cut off
+            number, sequence = map(int, line.split())
+            told[number] = sequence
+
+    store = SqliteStore(tmp_path)
+    await store.open()
+    for number, sequence in told.items():
+        key = RunKey("default", f"r{number}")
+        snapshot = await store.load(key)
+        assert snapshot is not None
+        # The commit in flight may have been written without word of it; not more, not half of it.
+        assert snapshot.sequence - sequence in (0, 1)
+        expected = [b"%d.%d" % (number, n) for n in range(snapshot.sequence + 1)]
+        assert [snapshot.full, *snapshot.deltas] == expected
+        chunks = await store.entries(key, 0, limit=10_000)
+        assert [chunk.public for chunk in chunks] == expected[1:]
+    await store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_commits_given_together_are_one_transaction_of_few_statements(
+    store: SqliteStore,
+) -> None:
+    claims = await asyncio.gather(*(store.commit(first(f"r{n}")) for n in range(64)))
+    statements: list[str] = []
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: sqlite3.Connection) -> None:
+        held.set()
+        go_on.wait(30)
+        connection.set_trace_callback(statements.append)
+
+    holding = store._writer.run(hold)
+    assert await asyncio.to_thread(held.wait, 30)
+    futures = [store.commit(later(claim, 1)) for claim in claims]
+    go_on.set()
+    await asyncio.gather(holding, *futures)
+    assert [statement.split()[0] for statement in statements] == [
+        "COMMIT",  # of the job that held the writer
+        "BEGIN",
+        "UPDATE",
+        "INSERT",
+        "INSERT",
+        "COMMIT",
+    ]
+
+
+async def test_reading_does_not_wait_for_writing(store: SqliteStore) -> None:
+    claim = await store.commit(first())
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # the writer cannot begin now
+        future = store.commit(later(claim, 1))
+        assert await store.get(claim.key) == record()
+        assert await store.load(claim.key) == StoredSnapshot(0, 1.0, b"full", [])
+        assert not future.done()
+        other.execute("ROLLBACK")
+        await future
+    assert await store.get(claim.key) == record(sequence=1)
+
+
+async def test_no_frequent_query_scans_a_table(store: SqliteStore) -> None:
+    key = (await store.commit(first())).key
+    statements: list[str] = []
+    with closing(connect_reader(store.path)) as connection:
+        connection.set_trace_callback(statements.append)
+        _reader.get(connection, key)
+        _reader.load(connection, key, None)
+        _reader.load(connection, key, 3)
+        _reader.entries(connection, key, 5, 16)
+        _reader.requests(connection, key)
+        _reader.snapshots(connection, key, 5, 10)
+        _reader.due(connection, 5.0, 10)
+        _reader.next_wake(connection, 5.0)
+        _lists.find_start(connection, "default", "req")
+        for workflow in ("", "orders"):
+            query = RunQuery(namespace="default", workflow=workflow, before=(1.0, "r"))
+            _lists.list_runs(connection, query)
+        _lists.prunable(connection, None, 5.0, None, 10)
+        connection.set_trace_callback(None)
+        assert len(statements) >= 12
+        for statement in statements:
+            for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
+                scanned = detail.split()[1] if detail.startswith("SCAN") else ""
+                assert scanned not in {"runs", "commits", "log", "requests"}, statement
+                assert "TEMP B-TREE" not in detail, statement
+
+
+# --- damage and trouble -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["snapshot", "public", "internal"])
+async def test_a_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    claim = await store.commit(first())
+    for sequence, data in ((1, b"one"), (2, b"TWO")):
+        await store.commit(later(claim, sequence, data))
+    await store.close()
+    pattern = {"snapshot": b"TWO", "public": b"public TWO", "internal": b"internal TWO"}[part]
+    content = bytearray(store.path.read_bytes())
+    places = [n for n in range(len(content)) if content.startswith(pattern, n)]
+    if part == "snapshot":
+        places = [n for n in places if content[n - 1 : n] != b" "]
+    assert len(places) == 1
+    content[places[0] + len(pattern) - 1] ^= 1
+    store.path.write_bytes(content)
+
+    store = SqliteStore(tmp_path)
+    await store.open()
+    with pytest.raises(StoreCorruptError, match=r"run r1: .* at 2 is damaged"):
+        await (store.load(claim.key) if part == "snapshot" else store.entries(claim.key, 0))
+    # What is not damaged can be read.
+    assert await store.load(claim.key, 1) == StoredSnapshot(1, 1.0, b"full", [b"one"])
+    assert len(await store.entries(claim.key, 0, limit=1)) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("DELETE FROM commits WHERE full = 1", "before 3 is missing"),
+        ("DELETE FROM log WHERE first = 2", "before 3 is missing"),
+        ("UPDATE commits SET sequence = 9 WHERE sequence = 3", "at 9 is damaged"),
+        ("UPDATE log SET public = NULL WHERE first = 3", "at 3 is damaged"),
+        ("UPDATE runs SET info = '{'", "damaged"),
+    ],
+)
+async def test_missing_and_exchanged_rows_are_refused(store: SqliteStore, statement: str, message: str) -> None:
+    claim = await store.commit(first())
+    for sequence in (1, 2, 3):
+        await store.commit(later(claim, sequence))
+    await write_on(store, statement)
+
+    async def read() -> None:
+        await store.get(claim.key)
+        await store.load(claim.key)
+        await store.entries(claim.key, 0)
+
+    with pytest.raises(StoreCorruptError, match=message):
+        await read()
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "stepwire.db").write_bytes(b"not a database at all " * 500)
+    store = SqliteStore(tmp_path)
+    with pytest.raises(StoreCorruptError):
+        await store.open()
+    with pytest.raises(StoreUnavailableError):
+        await store.get(RunKey("default", "r1"))
+    with pytest.raises(StoreUnavailableError):
+        await store.commit(first())
+    await store.close()
+
+
+async def test_a_full_disk_fails_the_batch_and_heals(store: SqliteStore) -> None:
+    claims = await asyncio.gather(*(store.commit(first(f"r{n}")) for n in range(3)))
+    (pages,) = (await write_on(store, "PRAGMA page_count"))[0]
+    await write_on(store, f"PRAGMA max_page_count = {pages + 2}")
+    big = [later(claim, 1, b"x" * 100_000) for claim in claims]
+    outcomes = await asyncio.gather(*map(store.commit, big), return_exceptions=True)
+    for outcome in outcomes:
+        assert isinstance(outcome, StoreUnavailableError)
+        assert outcome.full
+    for claim in claims:
+        assert await store.load(claim.key) == StoredSnapshot(0, 1.0, b"full", [])
+        assert await store.entries(claim.key, 0) == []
+    await write_on(store, "PRAGMA max_page_count = 1000000")
+    await asyncio.gather(*map(store.commit, big))
+    for claim in claims:
+        snapshot = await store.load(claim.key)
+        assert snapshot is not None
+        assert snapshot.deltas == [b"x" * 100_000]
+
+
+async def test_a_failing_disk_fails_the_batch_and_heals(store: SqliteStore) -> None:
+    claim = await store.commit(first())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # writes beyond it fail
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError) as caught:
+                await store.commit(later(claim, 1))
+            assert not caught.value.full
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert await store.load(claim.key) == StoredSnapshot(0, 1.0, b"full", [])
+    await store.commit(later(claim, 1))
+    await store.commit(first("r2"))
+    assert await store.load(claim.key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
+
+
+async def test_a_run_of_values_that_sqlite_cannot_hold_is_refused(store: SqliteStore) -> None:
+    futures = [store.commit(first("r1", last_sequence=1 << 70)), store.commit(first("r2"))]
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert type(outcomes[0]) is StoreError
+    assert isinstance(outcomes[1], Claim)
+    assert await store.get(RunKey("default", "r1")) is None
+
+
+# --- lock and versions ------------------------------------------------------------------------
+
+
+async def test_a_second_open_is_refused_and_names_the_holder(store: SqliteStore, tmp_path: Path) -> None:
+    second = SqliteStore(tmp_path)
+    async with asyncio.timeout(2):
+        with pytest.raises(StoreLockedError, match=rf"process {os.getpid()} on "):
+            await second.open()
+    await second.close()  # which does not let go of what it does not hold
+    script = """
+        import asyncio, sys
+        from pathlib import Path
+        from stepwire.server.store import SqliteStore
+        asyncio.run(SqliteStore(Path(sys.argv[1])).open())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    child = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert f"is in use by process {os.getpid()} on " in child.stderr
+    await store.close()
+    await second.open()
+    await second.close()
+
+
+async def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailableError, match="data directory"):
+        await SqliteStore(tmp_path / "file" / "data").open()
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    content = store.path.read_bytes()
+    with pytest.raises(StoreError, match="newer version of Stepwire"):
+        await SqliteStore(tmp_path).open()
+    assert store.path.read_bytes() == content
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    await store.open()  # the lock was let go
+    await store.close()
+
+
+async def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "stepwire.db")) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(StoreError, match="not a store"):
+        await SqliteStore(tmp_path).open()
+
+
+# --- deletion and backup ----------------------------------------------------------------------
+
+
+async def test_the_rows_of_deleted_runs_go(store: SqliteStore) -> None:
+    claims = [await store.commit(first(f"r{n}")) for n in range(3)]
+    for sequence in range(1, 2 * _maintenance.SWEEP_ROWS):
+        await store.commit(later(claims[0], sequence))
+    await store.commit(later(claims[2], 1))
+    for claim in claims[:2]:
+        assert await store.delete(claim.key)
+    assert store._sweeper is not None
+    await store._sweeper
+    assert [rows(store.path, table) for table in ("commits", "log", "doomed")] == [2, 1, 0]
+
+
+async def test_what_a_crash_left_of_deleted_runs_goes_at_the_next_start(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    claim = await store.commit(first())
+    await store.commit(later(claim, 1))
+    await store._writer.run(lambda connection: _maintenance.delete(connection, claim.key))
+    await store.close()
+    assert rows(store.path, "commits") == 2
+    await store.open()
+    assert store._sweeper is not None
+    await store._sweeper
+    await store.close()
+    assert [rows(store.path, table) for table in ("commits", "log", "doomed")] == [0, 0, 0]
+
+
+async def test_a_backup_under_load_restores(store: SqliteStore, tmp_path: Path) -> None:
+    stop = False
+
+    async def run(number: int) -> None:
+        claim = await store.commit(first(f"r{number}"))
+        sequence = 0
+        while not stop:
+            sequence += 1
+            await store.commit(later(claim, sequence, b"%d" % sequence))
+
+    claims = [await store.commit(first(f"before{n}")) for n in range(10)]
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(10):
+            tasks.create_task(run(number))
+        await store.commit(later(claims[0], 1))
+        target = tmp_path / "restored" / "stepwire.db"
+        target.parent.mkdir()
+        target.write_bytes(b"an older backup")
+        target.with_name("stepwire.db-wal").write_bytes(b"and its log")
+        await store.backup(target)
+        stop = True
+    assert [path.name for path in target.parent.iterdir()] == ["stepwire.db"]
+
+    restored = SqliteStore(target.parent)
+    await restored.open()
+    assert await restored.load(claims[0].key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
+    for run_ in await restored.list(RunQuery(namespace="default")):
+        snapshot = await restored.load(run_.key)
+        assert snapshot is not None
+        assert snapshot.sequence == run_.last_sequence
+        assert len(await restored.entries(run_.key, 0, limit=10_000)) == run_.last_sequence
+    await restored.commit(first("new"))
+    await restored.close()
+
+
+async def test_a_backup_that_cannot_be_written_leaves_nothing(store: SqliteStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError):
+        await store.backup(tmp_path / "missing" / "copy.db")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory" / "file").write_text("")
+    with pytest.raises(StoreUnavailableError):
+        await store.backup(tmp_path / "directory")
+    with pytest.raises(StoreError, match="onto itself"):
+        await store.backup(store.path)
+    left = set(os.listdir(tmp_path))
+    assert left <= {"directory", "lock", "stepwire.db", "stepwire.db-wal", "stepwire.db-shm"}
+    await store.commit(first())
