@@ -207,11 +207,19 @@ class EventTypes:
             event = cls.model_validate_json(payload_json(payload) or b"{}")
         except ValidationError as error:
             where = f" at sequence {meta.sequence}" if meta else ""
-            places = ", ".join(".".join(map(str, e["loc"])) or "(all)" for e in error.errors())
-            raise EventDecodeError(f"event {name}{where} does not fit the registered class: {places}") from error
+            # Not chained: pydantic's text quotes the values.
+            raise EventDecodeError(
+                f"event {name}{where} does not fit the registered class: {describe(error)}"
+            ) from None
         if meta is not None:
             _table.put(event, meta)
         return event
+
+
+def describe(error: ValidationError) -> str:
+    """Return which fields are wrong and how, without their values."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return ", ".join(f"{'.'.join(map(str, item['loc'])) or '(all)'} ({item['type']})" for item in found)
 
 
 def type_name(event_type: str | type[BaseModel]) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from stepwire.client import _types, errors
 from stepwire.client._calls import Call, Operation, Pages, Settings, new_request_id
 from stepwire.client._converse import ConverseCore, FutureLike
-from stepwire.client._events import EventLike, EventTypes, encode_event, type_name
+from stepwire.client._events import EventLike, EventTypes, describe, encode_event, type_name
 from stepwire.client._payload import JSON, from_payload, to_duration, to_payload
 from stepwire.client._stream import Follow, Reconnect, stream_options
 from stepwire.v1 import run_service_pb2 as runs
@@ -120,7 +120,7 @@ class RunCalls:
         try:
             return from_payload(outcome.payload, as_)
         except ValidationError as error:
-            raise errors.EventDecodeError(f"the result of {run} does not fit the type") from error
+            raise errors.EventDecodeError(f"the result of {run} does not fit the type: {describe(error)}") from None
 
     def wait_for_event(
         self,

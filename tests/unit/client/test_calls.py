@@ -277,18 +277,17 @@ async def test_workflows(client: Client, server: FakeServer) -> None:
         "ListWorkflows",
         workflows.ListWorkflowsResponse(workflows=[workflows.WorkflowSummary(name="flow", version="1")]),
     )
+    answer = workflows.WorkflowType(
+        name="Answer",
+        sendable=True,
+        is_event=True,
+        role=types_pb2.EVENT_ROLE_HUMAN_RESPONSE,
+        json_schema='{"type":"object"}',
+    )
     flow = workflows.Workflow(
         name="flow",
         steps=[workflows.WorkflowStep(name="a", accepts=["StartEvent"], num_workers=4)],
-        types=[
-            workflows.WorkflowType(
-                name="Answer",
-                sendable=True,
-                is_event=True,
-                role=types_pb2.EVENT_ROLE_HUMAN_RESPONSE,
-                json_schema='{"type":"object"}',
-            )
-        ],
+        types=[answer],
         edges=[workflows.WorkflowEdge(source="a", event_type="StopEvent")],
     )
     server.answers("GetWorkflow", workflows.GetWorkflowResponse(workflow=flow))

@@ -1,0 +1,199 @@
+"""The parts of the client without a transport."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import pytest
+from pydantic import BaseModel
+from tests.unit.client.fake import Fault, entry
+
+from stepwire import client as api
+from stepwire.client import aio, sync
+from stepwire.client._channel import Endpoint, is_local
+from stepwire.client._events import EventTypes, _table, encode_event
+from stepwire.client._retry import Attempts, Backoff
+from stepwire.client._status import from_status
+from stepwire.v1 import types_pb2
+
+
+class Tick(BaseModel):
+    n: int = 0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def full(low: float, high: float) -> float:
+    return high
+
+
+def test_backoff_doubles_up_to_its_limit() -> None:
+    backoff = Backoff(full)
+    assert [backoff.next() for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    backoff.reset()
+    assert backoff.next() == 0.1
+    assert backoff.next(api.UnavailableError("", retry_after=9)) == 9
+    assert Backoff(lambda low, high: low).next() == 0.05
+
+
+def test_backoff_of_a_very_long_outage() -> None:
+    backoff = Backoff(full)
+    assert {backoff.next() for _ in range(3000)} >= {5.0}
+
+
+def test_attempts_share_one_budget() -> None:
+    clock = Clock()
+    attempts = Attempts(10, safe=True, clock=clock, backoff=Backoff(full))
+    assert attempts.timeout() == 10
+    clock.now += 4
+    assert attempts.delay_after(api.UnavailableError("")) == 0.1
+    assert attempts.timeout() == 6
+    clock.now += 5.95
+    with pytest.raises(api.UnavailableError):
+        attempts.delay_after(api.UnavailableError(""))
+
+
+def test_attempts_of_a_poll() -> None:
+    clock = Clock()
+    attempts = Attempts(None, safe=True, per_attempt=3, clock=clock, backoff=Backoff(full))
+    clock.now += 1000
+    assert attempts.timeout() == 3
+    assert attempts.delay_after(api.DeadlineError("")) == 0.1
+    with pytest.raises(api.NotFoundError):
+        attempts.delay_after(api.NotFoundError(""))
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_every_code_has_an_error(code: grpc.StatusCode) -> None:
+    error = from_status(Fault(code, "WHY", retry="no").status)
+    assert (error.code, error.reason, error.metadata) == (code, "WHY", {"retry": "no"})
+    plain = {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
+    assert (type(error) is api.StepwireError) == (code in plain)
+
+
+def test_info_of_another_domain_is_not_ours() -> None:
+    fault = Fault(grpc.StatusCode.NOT_FOUND, "WHY")
+    info = fault.status.details[0]
+    info.value = info.value.replace(b"stepwire", b"elsewher")
+    assert from_status(fault.status).reason == ""
+
+
+def test_generic_event() -> None:
+    event = api.GenericEvent("Tick", n=1, step="field", items=[2])
+    assert (event.type, event.n, event["n"], event.get("m", 5)) == ("Tick", 1, 1, 5)
+    assert event.step == "field"
+    assert dict(event) == event.to_dict() == {"n": 1, "step": "field", "items": [2]}
+    assert event["items"] == [2]
+    assert "n" in event
+    assert bool(api.GenericEvent("Tick"))
+    assert event != api.GenericEvent("Tock", n=1, step="field", items=[2])
+    assert copy.deepcopy(event) == event
+    with pytest.raises(AttributeError, match="event Tick has no field m"):
+        _ = event.m
+    with pytest.raises(ValueError, match="not received"):
+        api.event_meta(event)
+    assert encode_event(api.GenericEvent.of("A", {"type": "field"})).payload.json == b'{"type":"field"}'
+
+
+def test_metadata_of_events() -> None:
+    fields: dict[str, Any] = {"kind": types_pb2.ENTRY_KIND_SENT, "role": types_pb2.EVENT_ROLE_INPUT_REQUIRED}
+    received = entry(7, json=b'{"step":"field"}', step="a", delivered=2, **fields)
+    received.time.FromDatetime(datetime(2025, 1, 1, tzinfo=UTC))
+    event = EventTypes().decode(received)
+    expected = api.EventMeta(
+        "Tick", 7, datetime(2025, 1, 1, tzinfo=UTC), api.EntryKind.SENT, api.EventRole.INPUT_REQUIRED, "a", 2
+    )
+    assert api.event_meta(event) == event.meta == expected
+    assert (event.step, event["step"], event.sequence, event.role) == ("a", "field", 7, "input_required")
+
+
+def test_metadata_is_not_kept_beyond_its_event() -> None:
+    before = len(_table._entries)
+    events = [EventTypes([Tick]).decode(entry(n)) for n in range(1, 4)]
+    assert [api.event_meta(event).sequence for event in events] == [1, 2, 3]
+    assert events[0] == Tick()
+    assert events[0].model_dump() == {"n": 0}
+    assert len(_table._entries) == before + 3
+    with pytest.raises(ValueError, match="not received"):
+        api.event_meta(events[0].model_copy())
+    del events
+    gc.collect()
+    assert len(_table._entries) == before
+
+
+def test_what_can_be_sent() -> None:
+    assert encode_event(Tick(n=1)).type == "Tick"
+    assert encode_event(("Tick", {"n": Tick(n=2)})).payload.json == b'{"n":{"n":2}}'
+    with pytest.raises(TypeError):
+        encode_event("Tick")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Unable to serialize"):
+        encode_event(("Tick", {"n": object()}))
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("localhost:1", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("dns:///localhost:1", True),
+        ("ipv4:127.0.0.1:1", True),
+        ("unix:/run/x.sock", True),
+        ("example.com:1", False),
+        ("localhost.example.com:1", False),
+        ("10.0.0.1:1", False),
+        ("dns:///example.com:1", False),
+    ],
+)
+def test_local_addresses(address: str, local: bool) -> None:
+    assert is_local(address) is local
+
+
+def endpoint(address: str = "example.com:1", **settings: Any) -> Endpoint:
+    return Endpoint.of(address, **{"token": None, "tls": None, "keepalive": None, **settings})
+
+
+def test_a_token_does_not_leave_unencrypted_by_accident() -> None:
+    with pytest.raises(ValueError, match="unencrypted"):
+        endpoint(token="t")
+    assert endpoint(token="t", tls=False).tls is None
+    assert endpoint(token="t", tls=True).tls == api.TlsConfig()
+    assert endpoint("localhost:1", token="t").metadata() == (("authorization", "Bearer t"),)
+
+
+def test_keepalive_is_not_too_eager() -> None:
+    with pytest.raises(ValueError, match="at least 10 s"):
+        endpoint(keepalive=9.9)
+    options = dict(endpoint(keepalive=10).options())
+    assert options["grpc.keepalive_time_ms"] == 10_000
+    assert "grpc.keepalive_time_ms" not in dict(endpoint().options())
+
+
+def test_tls_needs_cert_and_key() -> None:
+    with pytest.raises(ValueError, match="both cert and key"):
+        api.TlsConfig(cert=b"x").credentials()
+
+
+@pytest.mark.parametrize("name", ["Client", "Run", "Context", "Store", "Conversation"])
+def test_both_clients_have_the_same_surface(name: str) -> None:
+    ours, theirs = getattr(aio, name), getattr(sync, f"Sync{name}")
+
+    def surface(cls: type) -> dict[str, list[tuple[str, Any, Any]]]:
+        return {
+            key: [(p.name, p.kind, p.default) for p in inspect.signature(value).parameters.values()]
+            for key, value in vars(cls).items()
+            if callable(value) and (not key.startswith("_") or key == "__init__")
+        }
+
+    assert surface(ours) == surface(theirs)
