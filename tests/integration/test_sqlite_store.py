@@ -26,6 +26,7 @@ from stepwire.server.store import (
     RunQuery,
     RunRecord,
     SqliteStore,
+    StaleClaimError,
     Status,
     StoreCorruptError,
     StoredSnapshot,
@@ -163,24 +164,37 @@ async def test_a_killed_process_loses_nothing_acknowledged(tmp_path: Path, ackno
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+class Held:
+    """Hold the writer, so that what is given meanwhile is written together."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store = store
+        self.statements: list[str] = []
+        self._held, self._go_on = threading.Event(), threading.Event()
+
+    def _hold(self, connection: sqlite3.Connection) -> None:
+        self._held.set()
+        self._go_on.wait(30)
+        connection.set_trace_callback(self.statements.append)
+
+    async def __aenter__(self) -> Held:
+        self._job = self.store._writer.run(self._hold)
+        assert await asyncio.to_thread(self._held.wait, 30)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._go_on.set()
+        await self._job
+
+
 async def test_commits_given_together_are_one_transaction_of_few_statements(
     store: SqliteStore,
 ) -> None:
     claims = await asyncio.gather(*(store.commit(first(f"r{n}")) for n in range(64)))
-    statements: list[str] = []
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold(connection: sqlite3.Connection) -> None:
-        held.set()
-        go_on.wait(30)
-        connection.set_trace_callback(statements.append)
-
-    holding = store._writer.run(hold)
-    assert await asyncio.to_thread(held.wait, 30)
-    futures = [store.commit(later(claim, 1)) for claim in claims]
-    go_on.set()
-    await asyncio.gather(holding, *futures)
-    assert [statement.split()[0] for statement in statements] == [
+    async with Held(store) as held:
+        futures = [store.commit(later(claim, 1)) for claim in claims]
+    await asyncio.gather(*futures)
+    assert [statement.split()[0] for statement in held.statements] == [
         "COMMIT",  # of the job that held the writer
         "BEGIN",
         "UPDATE",
@@ -188,6 +202,71 @@ async def test_commits_given_together_are_one_transaction_of_few_statements(
         "INSERT",
         "COMMIT",
     ]
+
+
+async def test_what_is_given_together_is_done_in_order(store: SqliteStore) -> None:
+    claim = await store.commit(first())
+    other = await store.commit(first("r2"))
+    async with Held(store):
+        commits = [store.commit(later(claim, n, b"%d" % n)) for n in (1, 2)]
+        claimed = asyncio.ensure_future(store.claim(claim.key))
+        deleted = asyncio.ensure_future(store.delete(other.key))
+        await asyncio.sleep(0)  # both tasks give their jobs
+        stale = [store.commit(later(claim, 3)), store.commit(later(other, 1))]
+        again = store.commit(first("r2"))
+    assert await asyncio.gather(*commits) == [claim, claim]
+    assert (await store.load(claim.key)) == StoredSnapshot(2, 1.0, b"full", [b"1", b"2"])
+    assert await store.get(claim.key) == record(sequence=2)
+    assert await claimed == Claim(claim.key, claim.token + 1, claim.handle)
+    assert await deleted is True
+    for future in stale:
+        with pytest.raises(StaleClaimError):
+            await future
+    assert (await again).handle > other.handle
+
+
+async def test_a_commit_refused_in_its_last_statement_leaves_nothing(store: SqliteStore) -> None:
+    claims = [await store.commit(first(run_id)) for run_id in ("r1", "r2")]
+    bad = later(claims[0], 1)
+    bad.chunks = [Chunk(1, 1, b"x", None), Chunk(2, 1 << 70, b"y", None)]
+    async with Held(store):
+        futures = [store.commit(bad), store.commit(later(claims[1], 1))]
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert type(outcomes[0]) is StoreError
+    assert outcomes[1] == claims[1]
+    assert await store.get(claims[0].key) == record()
+    assert await store.load(claims[0].key) == StoredSnapshot(0, 1.0, b"full", [])
+    assert await store.entries(claims[0].key, 0) == []
+    assert await store.load(claims[1].key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
+
+
+async def answer(store: SqliteStore, claim: Claim, count: int) -> int:
+    """Commit answered requests; give how many there are in the file."""
+    requests = [RequestRecord("q", "d", {}, 1e12)] * count
+    await store.commit(Commit(record(), claim, b"d", full=False, requests=requests))
+    return rows(store.path, "requests")
+
+
+async def test_answered_requests_are_removed_each_thousand(store: SqliteStore) -> None:
+    claim = await store.commit(first())
+    assert await answer(store, claim, 10_900) == 10_000
+    assert await answer(store, claim, 999) == 10_999
+    assert await answer(store, claim, 1) == 10_000
+
+
+async def test_answered_requests_of_a_loaded_run_are_removed_at_once(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    old = await store.commit(first())
+    assert await answer(store, old, 10_900) == 10_000
+    assert await answer(store, old, 999) == 10_999
+    await store.close()
+    store = SqliteStore(tmp_path)  # it has not counted them
+    await store.open()
+    claim = await store.claim(old.key)
+    assert claim is not None
+    assert await answer(store, claim, 1) == 10_000
+    await store.close()
 
 
 async def test_reading_does_not_wait_for_writing(store: SqliteStore) -> None:
@@ -331,6 +410,14 @@ async def test_a_failing_disk_fails_the_batch_and_heals(store: SqliteStore) -> N
     assert await store.load(claim.key) == StoredSnapshot(0, 1.0, b"full", [])
     await store.commit(later(claim, 1))
     await store.commit(first("r2"))
+    assert await store.load(claim.key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
+
+
+async def test_a_broken_connection_is_replaced(store: SqliteStore) -> None:
+    claim = await store.commit(first())
+    with pytest.raises(StoreUnavailableError):
+        await store._writer.run(lambda connection: connection.close())
+    await store.commit(later(claim, 1))
     assert await store.load(claim.key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
 
 
