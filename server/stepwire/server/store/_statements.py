@@ -8,7 +8,7 @@ times slower), so a group of commits takes one statement of many rows for each t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any
@@ -49,7 +49,7 @@ class PreparedCommit:
 
 
 class StaleError(Exception):
-    """Some run of a group is not claimed by the commit for it."""
+    """Not every commit of a group updated the run that it claims."""
 
 
 _INSERT_RUNS = f"INSERT INTO runs (pk, token, {RECORD_COLUMNS}) VALUES "
@@ -98,7 +98,7 @@ def _insert(connection: sqlite3.Connection, head: str, rows: Sequence[Row]) -> N
 
 
 def apply(connection: sqlite3.Connection, group: Sequence[PreparedCommit]) -> None:
-    """Write a group of commits to different runs.
+    """Write a group of commits, each to a run of its own.
 
     New ones have their `handle` set by the caller. Raises StaleError or an error of SQLite, and
     then some of the group is written: the caller rolls back.
@@ -123,26 +123,11 @@ def apply(connection: sqlite3.Connection, group: Sequence[PreparedCommit]) -> No
             requests.append((run, request.at, encode_request(request)))
     _insert(connection, _INSERT_RUNS, created)
     for matched, given in _execute(connection, _UPDATE_HEAD, updated, _UPDATE_TAIL):
-        if matched != given:
+        if matched != given:  # also when a run comes twice: it is updated once
             raise StaleError
     _insert(connection, _INSERT_COMMITS, deltas)
     _insert(connection, _INSERT_LOG, chunks)
     _insert(connection, _INSERT_REQUESTS, requests)
-
-
-def by_run(commits: Iterable[PreparedCommit]) -> Iterator[list[PreparedCommit]]:
-    """Split commits into groups, in order, in which no run comes twice."""
-    group: list[PreparedCommit] = []
-    seen: set[int] = set()
-    for item in commits:
-        if item.handle in seen:
-            yield group
-            group, seen = [], set()
-        group.append(item)
-        if item.handle:
-            seen.add(item.handle)
-    if group:
-        yield group
 
 
 def refusal(connection: sqlite3.Connection, item: PreparedCommit, error: Exception) -> StoreError | None:

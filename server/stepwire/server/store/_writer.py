@@ -14,7 +14,7 @@ from stepwire.server.store._errors import HARMLESS, code_of, translate
 from stepwire.server.store._futures import notify, resolve
 from stepwire.server.store._maintenance import prune_requests
 from stepwire.server.store._rows import encode_record
-from stepwire.server.store._statements import PreparedCommit, StaleError, apply, by_run, refusal
+from stepwire.server.store._statements import PreparedCommit, StaleError, apply, refusal
 from stepwire.server.store.port import (
     Claim,
     Commit,
@@ -235,8 +235,7 @@ class Writer:
             if item.commit.claim is None:
                 item.handle = self._next_pk
                 self._next_pk += 1
-        for group in by_run(commits):
-            apply(connection, group)
+        apply(connection, commits)
         return (Claim(item.commit.record.key, item.token, item.handle) for item in commits)
 
     def _prune_requests(self, connection: sqlite3.Connection, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
