@@ -97,15 +97,20 @@ def _unpack(packed: AnyMessage) -> Message:
         return packed
 
 
+_LOSS_SIGNS = ("RST_STREAM", "Stream removed", "Internal error from Core")
+
+
 def is_connection_loss(error: errors.StepwireError) -> bool:
     """Say whether a stream that ended with `error` may go on over a new call.
 
-    A server that stops, or a proxy, ends streams with CANCELLED or a reset as well.
+    A server that stops, or a proxy, ends streams with CANCELLED or a reset as well. And grpc.aio
+    (grpc/grpc#36066) puts an error of its own over the status when a write was under way as the
+    stream ended; the next call meets the true reason if it lasts.
     """
     if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
     return (
         error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
         and not error.reason
-        and any(sign in error.message for sign in ("RST_STREAM", "Stream removed"))
+        and any(sign in error.message for sign in _LOSS_SIGNS)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -155,13 +156,22 @@ def test_a_repeat_over_the_testing_channel(channel: Any) -> None:
 def test_a_stream_over_the_testing_channel(channel: Any) -> None:
     client = SyncClient("localhost", channel=channel)
     method = RUN_SERVICE.methods_by_name["StreamEvents"]
+    got: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def follow() -> None:
+        for event in client.run("r1").events():
+            got.put(event.sequence)
+
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(lambda: [event.sequence for event in client.run("r1").events()])
+        future = pool.submit(follow)
         _, _, rpc = channel.take_unary_stream(method)
         rpc.send_response(events(1, 2))
+        # This channel drops responses that were not read when it terminates.
+        assert [got.get(timeout=10), got.get(timeout=10)] == [1, 2]
         rpc.terminate((), grpc.StatusCode.UNAVAILABLE, "gone")
         _, request, rpc = channel.take_unary_stream(method)
         assert request.after_sequence == 2
         rpc.send_response(events(3, 3))
         rpc.send_response(finished())
-        assert future.result(10) == [1, 2, 3]
+        future.result(10)
+    assert got.get(timeout=10) == 3
