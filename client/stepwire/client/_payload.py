@@ -21,7 +21,8 @@ def to_json_bytes(value: Any) -> bytes:
 
     Raises pydantic_core.PydanticSerializationError (a ValueError) for what has no JSON form.
     """
-    return to_json(value, bytes_mode="base64")
+    # Polymorphic: a model inside a model is written as what it is, not as what it is declared.
+    return to_json(value, bytes_mode="base64", polymorphic_serialization=True)
 
 
 def to_payload(value: Any) -> types_pb2.Payload:

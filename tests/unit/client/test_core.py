@@ -18,8 +18,9 @@ from stepwire.client import aio, sync
 from stepwire.client._channel import Endpoint, is_local
 from stepwire.client._events import EventTypes, _table, encode_event
 from stepwire.client._retry import Attempts, Backoff
-from stepwire.client._status import from_status
+from stepwire.client._status import from_status, is_connection_loss
 from stepwire.v1 import types_pb2
+from stepwire.workflow.events import Event, HumanResponseEvent, StopEvent
 
 
 class Tick(BaseModel):
@@ -139,6 +140,39 @@ def test_what_can_be_sent() -> None:
         encode_event("Tick")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Unable to serialize"):
         encode_event(("Tick", {"n": object()}))
+
+
+class Answer(HumanResponseEvent):
+    data: bytes
+    about: Event
+
+
+def test_events_of_the_engine_go_there_and_back() -> None:
+    answer = Answer(data=b"\xff\x00", about=StopEvent(result=1), who="me")
+    message = encode_event(answer)
+    assert message.type == "Answer"
+    assert message.payload.json == b'{"data":"_wA=","about":{"result":1},"who":"me"}'
+    back = EventTypes([Answer]).decode(entry(3, "Answer", message.payload.json))
+    assert isinstance(back, Answer)
+    assert (back.data, back.who, back.about.result) == (b"\xff\x00", "me", 1)
+    assert api.event_meta(back).sequence == 3
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "reason", "lost"),
+    [
+        ("", grpc.StatusCode.UNAVAILABLE, "DRAINING", True),
+        ("", grpc.StatusCode.CANCELLED, "", True),
+        ("Internal error from Core", grpc.StatusCode.INTERNAL, "", True),
+        ("Received RST_STREAM with error code 2", grpc.StatusCode.INTERNAL, "", True),
+        ("Internal error from Core", grpc.StatusCode.INTERNAL, "INTERNAL", False),
+        ("", grpc.StatusCode.INTERNAL, "", False),
+        ("", grpc.StatusCode.NOT_FOUND, "", False),
+        ("", grpc.StatusCode.RESOURCE_EXHAUSTED, "", False),
+    ],
+)
+def test_what_counts_as_a_lost_connection(message: str, code: grpc.StatusCode, reason: str, lost: bool) -> None:
+    assert is_connection_loss(api.StepwireError(message, code=code, reason=reason)) is lost
 
 
 @pytest.mark.parametrize(
