@@ -46,6 +46,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await adapter.close()
 
 
+SERVED = ("orders", "other", "mail")
+
+
 def record(run_id: str = "r1", **fields: Any) -> RunRecord:
     values: dict[str, Any] = {
         "workflow": "orders",
@@ -109,8 +112,8 @@ async def test_what_is_not_there(store: RunStore) -> None:
     assert await store.requests(key) == []
     assert await store.snapshots(key, None, 10) == []
     assert await store.list(RunQuery(namespace="default")) == []
-    assert await store.due(1e12, 10) == []
-    assert await store.next_wake(0.0) is None
+    assert await store.due(1e12, 10, workflows=SERVED) == []
+    assert await store.next_wake(0.0, workflows=SERVED) is None
     assert await store.counts() == {}
     assert await store.delete(key) is False
     assert await store.prune() == 0
@@ -480,17 +483,24 @@ async def test_due_and_next_wake(store: RunStore) -> None:
     await create(store, "blocked", status=Status.BLOCKED, wake_at=1.0)
     for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT):
         await create(store, status, status=status, wake_at=1.0)
-    assert await store.due(20.0, 10) == [RunKey("default", "now"), RunKey("other", "soon")]
-    assert await store.due(99.0, 1) == [RunKey("default", "now")]
-    assert await store.due(-1.0, 10) == []
-    assert await store.next_wake(-1.0) == 0.0
-    assert await store.next_wake(0.0) == 20.0
-    assert await store.next_wake(20.0) == 50.0
-    assert await store.next_wake(50.0) is None
+    await create(store, "foreign", status=Status.QUEUED, wake_at=0.0, workflow="unserved")
+    due = await store.due(20.0, 10, workflows=SERVED)
+    assert [run.key for run in due] == [RunKey("default", "now"), RunKey("other", "soon")]
+    first = await store.due(99.0, 1, workflows=SERVED)
+    assert [run.key for run in first] == [RunKey("default", "now")]
+    place = (first[0].wake_at, first[0].handle)
+    following = await store.due(99.0, 10, workflows=SERVED, after=place)
+    assert [run.key.run_id for run in following] == ["soon", "later"]
+    assert await store.due(-1.0, 10, workflows=SERVED) == []
+    assert await store.namespaces() == ["default", "other"]
+    assert await store.next_wake(-1.0, workflows=SERVED) == 0.0
+    assert await store.next_wake(0.0, workflows=SERVED) == 20.0
+    assert await store.next_wake(20.0, workflows=SERVED) == 50.0
+    assert await store.next_wake(50.0, workflows=SERVED) is None
     claim = await store.claim(RunKey("default", "later"))
     assert claim is not None
     await store.commit(Commit(record("later", wake_at=30.0), claim, b"d", full=False))
-    assert await store.next_wake(20.0) == 30.0
+    assert await store.next_wake(20.0, workflows=SERVED) == 30.0
 
 
 # --- deletion and retention -------------------------------------------------------------------

@@ -96,7 +96,7 @@ async def test_reopening_finds_everything(tmp_path: Path) -> None:
     assert await store.load(claim.key) == StoredSnapshot(1, 1.0, b"full", [b"delta"])
     assert await store.entries(claim.key, 0) == [Chunk(1, 1, b"public delta", b"internal delta")]
     assert await store.requests(claim.key) == [request]
-    assert await store.due(0.0, 10) == [claim.key]
+    assert [run.key for run in await store.due(0.0, 10, workflows=["orders"])] == [claim.key]
     new = await store.claim(claim.key)
     assert new is not None
     assert new.token > claim.token
@@ -293,8 +293,8 @@ async def test_no_frequent_query_scans_a_table(store: SqliteStore) -> None:
         _reader.entries(connection, key, 5, 16)
         _reader.requests(connection, key)
         _reader.snapshots(connection, key, 5, 10)
-        _reader.due(connection, 5.0, 10)
-        _reader.next_wake(connection, 5.0)
+        _reader.due(connection, 5.0, 10, ["orders"], (-1.0, 0))
+        _reader.next_wake(connection, 5.0, ["orders"])
         _lists.find_start(connection, "default", "req")
         for workflow in ("", "orders"):
             query = RunQuery(namespace="default", workflow=workflow, before=(1.0, "r"))

@@ -24,6 +24,7 @@ from stepwire.server.store._rows import (
 )
 from stepwire.server.store._schema import UNFINISHED, connect_reader
 from stepwire.server.store.port import (
+    DueRun,
     Chunk,
     RequestRecord,
     RunKey,
@@ -173,24 +174,32 @@ def steps(connection: sqlite3.Connection, key: RunKey) -> tuple[int, list[Step]]
     return rows[0][0] if rows else 0, [Step(row[1], row[2], bool(row[3])) for row in rows]
 
 
-def due(connection: sqlite3.Connection, now: float, limit: int) -> list[RunKey]:
+def due(
+    connection: sqlite3.Connection, now: float, limit: int, workflows: list[str], after: tuple[float, int]
+) -> list[DueRun]:
     """Give the runs to wake, the most overdue first."""
     rows = connection.execute(
-        f"SELECT namespace, run_id FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED}"
-        " AND wake_at <= ? ORDER BY wake_at, pk LIMIT ?",
-        (now, limit),
+        f"SELECT namespace, run_id, wake_at, pk FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED}"
+        " AND (wake_at, pk) > (?, ?) AND wake_at <= ?"
+        " AND workflow IN (SELECT value FROM json_each(?)) ORDER BY wake_at, pk LIMIT ?",
+        (*after, now, json.dumps(workflows), limit),
     )
-    return [RunKey(*row) for row in rows]
+    return [DueRun(RunKey(namespace, run_id), wake_at, pk) for namespace, run_id, wake_at, pk in rows]
 
 
-def next_wake(connection: sqlite3.Connection, after: float) -> float | None:
+def next_wake(connection: sqlite3.Connection, after: float, workflows: list[str]) -> float | None:
     """Give the earliest time to wake a run."""
     row = connection.execute(
-        f"SELECT min(wake_at) FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED} AND wake_at > ?",
-        (after,),
+        f"SELECT wake_at FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED} AND wake_at > ?"
+        " AND workflow IN (SELECT value FROM json_each(?)) ORDER BY wake_at LIMIT 1",
+        (after, json.dumps(workflows)),
     ).fetchone()
-    wake_at: float | None = row[0]
-    return wake_at
+    return None if row is None else float(row[0])
+
+
+def namespaces(connection: sqlite3.Connection) -> list[str]:
+    """Give the namespaces that have runs."""
+    return [row[0] for row in connection.execute("SELECT DISTINCT namespace FROM runs ORDER BY 1")]
 
 
 def counts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:

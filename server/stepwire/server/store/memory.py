@@ -21,6 +21,7 @@ from stepwire.server.store._rows import (
     encode_request,
 )
 from stepwire.server.store.port import (
+    DueRun,
     TERMINAL,
     Chunk,
     Claim,
@@ -166,19 +167,28 @@ class MemoryStore:
                 found.append(SnapshotInfo(delta.sequence, delta.at, len(delta.data)))
         return found
 
-    async def due(self, now: float, limit: int) -> list[RunKey]:
+    async def due(
+        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+    ) -> list[DueRun]:
         """Give unfinished, unblocked runs to wake, the most overdue first."""
         found = [
             (run.wake_at, run.handle, key)
             for key, run in self._runs.items()
-            if run.wake_at is not None and run.wake_at <= now
+            if run.wake_at is not None
+            and run.wake_at <= now
+            and run.row.workflow in workflows
+            and (run.wake_at, run.handle) > after
         ]
-        return [key for _, _, key in sorted(found)[:limit]]
+        return [DueRun(key, wake_at, handle) for wake_at, handle, key in sorted(found)[:limit]]
 
-    async def next_wake(self, after: float) -> float | None:
+    async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
         """Give the earliest time after `after` to wake a run."""
-        times = (run.wake_at for run in self._runs.values())
+        times = (run.wake_at for run in self._runs.values() if run.row.workflow in workflows)
         return min((at for at in times if at is not None and at > after), default=None)
+
+    async def namespaces(self) -> list[str]:
+        """Give the namespaces that have runs."""
+        return sorted({key.namespace for key in self._runs})
 
     async def delete(self, key: RunKey) -> bool:
         """Delete a run and everything of it."""

@@ -127,6 +127,14 @@ class StoredSnapshot(NamedTuple):
     deltas: list[bytes]
 
 
+class DueRun(NamedTuple):
+    """A run that must be in memory; (wake_at, handle) is its place in the order."""
+
+    key: RunKey
+    wake_at: float
+    handle: int
+
+
 class SnapshotInfo(NamedTuple):
     """A snapshot that can be loaded; `size` is in bytes on disk of its own commit."""
 
@@ -249,11 +257,19 @@ class RunStore(Protocol):
     async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
         """List the kept snapshots below sequence `before`, newest first, one for each sequence."""
 
-    async def due(self, now: float, limit: int) -> list[RunKey]:
-        """Give unfinished, unblocked runs whose `wake_at` is <= now, the most overdue first."""
+    async def due(
+        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+    ) -> list[DueRun]:
+        """Give unfinished, unblocked runs of these workflows with a `wake_at` <= now, the most overdue first.
 
-    async def next_wake(self, after: float) -> float | None:
-        """Give the earliest `wake_at` > after of the unfinished, unblocked runs."""
+        `after` is the (wake_at, handle) of the last one of the page before.
+        """
+
+    async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
+        """Give the earliest `wake_at` > after of the unfinished, unblocked runs of these workflows."""
+
+    async def namespaces(self) -> list[str]:
+        """Give the namespaces that have runs."""
 
     async def delete(self, key: RunKey) -> bool:
         """Delete a run and everything of it; False when there is none."""

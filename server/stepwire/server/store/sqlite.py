@@ -16,6 +16,7 @@ from stepwire.server.store._retention import unneeded
 from stepwire.server.store._schema import connect_writer
 from stepwire.server.store._writer import Writer
 from stepwire.server.store.port import (
+    DueRun,
     Chunk,
     Claim,
     Commit,
@@ -111,13 +112,19 @@ class SqliteStore:
         """List the kept snapshots below sequence `before`, newest first."""
         return await self._reading.run(_reader.snapshots, key, before, limit)
 
-    async def due(self, now: float, limit: int) -> list[RunKey]:
+    async def due(
+        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+    ) -> list[DueRun]:
         """Give unfinished, unblocked runs to wake, the most overdue first."""
-        return await self._reading.run(_reader.due, now, limit)
+        return await self._reading.run(_reader.due, now, limit, list(workflows), after)
 
-    async def next_wake(self, after: float) -> float | None:
+    async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
         """Give the earliest time after `after` to wake a run."""
-        return await self._reading.run(_reader.next_wake, after)
+        return await self._reading.run(_reader.next_wake, after, list(workflows))
+
+    async def namespaces(self) -> list[str]:
+        """Give the namespaces that have runs."""
+        return await self._reading.run(_reader.namespaces)
 
     async def delete(self, key: RunKey) -> bool:
         """Delete a run. It is gone at once; the space it took is freed between commits."""

@@ -1,0 +1,109 @@
+"""The workflows that a server serves, by name, with the types that may appear on the wire."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepwire.workflow import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
+from stepwire.workflow._graph import WorkflowDescription
+from stepwire.workflow._types import TypeRegistry
+from stepwire.workflow.errors import WorkflowConfigurationError
+from stepwire.workflow.workflow import Workflow
+
+__all__ = ["Registry", "Served"]
+
+_NEVER_SENT = (StartEvent, StopEvent, StepFailedEvent)
+
+
+@dataclass(eq=False)
+class Served:
+    """A workflow under its name.
+
+    `version` is the class attribute `version` of the workflow, else a digest of its types; `names` are the types that
+    payloads may hold; `sendable` the event types that a client may send or publish.
+    """
+
+    name: str
+    workflow: Workflow
+    names: TypeRegistry
+    version: str
+    sendable: frozenset[str]
+    description: WorkflowDescription = field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, workflow: Workflow) -> Served:
+        """Serve a workflow; WorkflowConfigurationError or WorkflowValidationError when it cannot run."""
+        workflow._validate()
+        kind = type(workflow)
+        names = TypeRegistry.of(kind, workflow._steps)
+        sendable = frozenset(
+            type_name
+            for type_name, event_type in names.events().items()
+            if not issubclass(event_type, _NEVER_SENT) and event_type is not Event
+        )
+        version = str(getattr(kind, "version", "") or names.schema_digest())
+        return cls(name, workflow, names, version, sendable, workflow.describe())
+
+    @property
+    def doc(self) -> str:
+        """Return the documentation of the workflow's class."""
+        return inspect.getdoc(type(self.workflow)) or "" if type(self.workflow).__doc__ else ""
+
+    @property
+    def state_type(self) -> str:
+        """Return the class name of the state."""
+        return self.workflow._new_store().state_type.__name__
+
+    def role(self, event_type: type[Any]) -> str:
+        """Return what an event type is for: START, STOP, INPUT_REQUIRED, HUMAN_RESPONSE or nothing."""
+        for base, role in (
+            (StartEvent, "START"),
+            (StopEvent, "STOP"),
+            (InputRequiredEvent, "INPUT_REQUIRED"),
+            (HumanResponseEvent, "HUMAN_RESPONSE"),
+        ):
+            if issubclass(event_type, base):
+                return role
+        return ""
+
+
+class Registry:
+    """The served workflows by name."""
+
+    def __init__(self) -> None:
+        self._served: dict[str, Served] = {}
+
+    def add(self, name: str, workflow: Workflow | type[Workflow]) -> Served:
+        """Serve a workflow, or an instance of a class made without arguments, under a name.
+
+        WorkflowConfigurationError when the name is taken or the workflow cannot be made or run.
+        """
+        if name in self._served:
+            raise WorkflowConfigurationError(f"two workflows are named {name!r}: give one another name")
+        if isinstance(workflow, type):
+            try:
+                workflow = workflow()
+            except TypeError as error:
+                raise WorkflowConfigurationError(
+                    f"{workflow.__name__} cannot be made without arguments: serve an instance instead"
+                ) from error
+        served = Served.of(name, workflow)
+        self._served[name] = served
+        return served
+
+    def get(self, name: str) -> Served | None:
+        """Return the workflow of this name; None when it is not served."""
+        return self._served.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names, sorted."""
+        return sorted(self._served)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def __len__(self) -> int:
+        return len(self._served)

@@ -1,0 +1,270 @@
+"""Events of a run: send, publish, wait, follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from stepwire.server.registry import Served
+from stepwire.server.runs.errors import (
+    InvalidError,
+    RequestIdReusedError,
+    RunEndedError,
+    StepDoesNotAcceptError,
+    StepNotFoundError,
+    StoreDownError,
+    UnknownEventTypeError,
+    Violation,
+)
+from stepwire.server.runs.feed import Feed, check_cursor
+from stepwire.server.runs.live import LiveRun
+from stepwire.server.runs.manager import RunManager
+from stepwire.server.runs.payloads import digest, parse_event
+from stepwire.server.runs.principal import Principal
+from stepwire.server.runs.requests import check_request_id
+from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunKey
+from stepwire.workflow import errors as engine
+from stepwire.workflow._broker import Receipt
+from stepwire.workflow._journal import RECEIVED, LogEntry
+from stepwire.workflow.context.context import default_waiter_id
+
+_PROMPT = "prompt\x00"
+"""Before a waiter_id: the request_id under which its prompt counts as written. No client's can begin so."""
+
+
+class Found(NamedTuple):
+    """What an observer's wait came to; `sequence` is how far the log was looked at."""
+
+    entry: LogEntry | None
+    sequence: int
+    timed_out: bool
+    run_ended: bool
+
+
+class RunEvents:
+    """Send events to runs and read their logs."""
+
+    def __init__(self, manager: RunManager) -> None:
+        self._manager = manager
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    async def send(
+        self, caller: Principal, run_id: str, type_name: str, data: bytes, step: str = "", request_id: str = ""
+    ) -> Receipt:
+        """Send an event to the run's steps and waiters, or to one step; return once it is durable."""
+        fingerprint = _fingerprint("send", type_name, data, step) if request_id else ""
+        return await self._once(caller, run_id, request_id, fingerprint, _Send(type_name, data, step))
+
+    async def publish(
+        self, caller: Principal, run_id: str, type_name: str, data: bytes, request_id: str = ""
+    ) -> Receipt:
+        """Write an event to the run's stream; return once it is durable."""
+        fingerprint = _fingerprint("publish", type_name, data, "") if request_id else ""
+        return await self._once(caller, run_id, request_id, fingerprint, _Publish(type_name, data))
+
+    async def _once(
+        self, caller: Principal, run_id: str, request_id: str, fingerprint: str, action: _Send | _Publish
+    ) -> Receipt:
+        if violations := check_request_id(request_id):
+            raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
+        try:
+            run = await self._manager.live(caller, run_id)
+        except RunEndedError:
+            if request_id and (known := await self.answered(caller.key(run_id), request_id, fingerprint)):
+                return Receipt(known["sequence"], known["delivered"])
+            raise
+        if request_id and (record := run.answered.get(request_id)) is not None:
+            response = same(record, fingerprint)
+            await run.committed()
+            return Receipt(response["sequence"], response["delivered"])
+        receipt = action.apply(run)
+        if request_id:
+            response = {"sequence": receipt.sequence, "delivered": receipt.delivered}
+            run.remember(RequestRecord(request_id, fingerprint, response, run.context._broker.clock.now()))
+        run.act()
+        await run.committed()
+        return receipt
+
+    async def answered(self, key: RunKey, request_id: str, fingerprint: str) -> dict[str, Any] | None:
+        """Return the answer that a run, ended since, gave to a request."""
+        for record in await self._manager.store.requests(key):
+            if record.request_id == request_id:
+                return same(record, fingerprint)
+        return None
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    async def wait_for(
+        self,
+        caller: Principal,
+        run_id: str,
+        type_name: str,
+        requirements: dict[str, Any],
+        prompt: tuple[str, bytes] | None,
+        waiter_id: str,
+        after: int | None,
+        timeout: float | None,
+    ) -> Found:
+        """Observe the log for the first event of a type with the required fields; it is not consumed.
+
+        The prompt is written once for each waiter_id.
+        """
+        manager = self._manager
+        record = await manager.get(caller, run_id)
+        served = manager.registry.get(record.workflow)
+        if served is not None and type_name not in served.names.events():
+            raise UnknownEventTypeError(
+                "The workflow has no event type of this name", workflow=served.name, type=type_name[:128]
+            )
+        run = manager._live.get(record.key)
+        last = run.context._broker.sequence if run is not None else record.last_sequence
+        start = last if after is None else after
+        if prompt is not None and record.status not in TERMINAL:
+            await self._prompt_once(caller, run_id, served, type_name, requirements, prompt, waiter_id)
+        position = start
+        feed = await manager.feeds.open(record.key, record)
+        try:
+            await self._reach(feed, start if after is None else None)
+            check_cursor(feed.record or record, start)
+            async with asyncio.timeout(timeout):
+                async for chunks in manager.feeds.read(record.key, feed, start):
+                    for entry in self.entries(chunks, position):
+                        position = entry.sequence
+                        if entry.type == type_name and _matches(entry, requirements):
+                            return Found(entry, entry.sequence, False, False)
+                    position = chunks[-1].last
+            return Found(None, position, False, True)
+        except TimeoutError:
+            return Found(None, position, True, False)
+        finally:
+            manager.feeds.close(record.key, feed)
+
+    async def _reach(self, feed: Feed, sequence: int | None) -> None:
+        """Wait until the log is durable up to a sequence that the live run has given out already."""
+        while sequence is not None and feed.record is not None and feed.record.last_sequence < sequence:
+            await feed.changed()
+
+    async def _prompt_once(
+        self,
+        caller: Principal,
+        run_id: str,
+        served: Served | None,
+        type_name: str,
+        requirements: dict[str, Any],
+        prompt: tuple[str, bytes],
+        waiter_id: str,
+    ) -> None:
+        if served is None:
+            raise RunEndedError("The run's workflow is not served here", run_id=run_id)
+        waiter_id = waiter_id or default_waiter_id(served.names.events()[type_name], requirements)
+        run = await self._manager.live(caller, run_id)
+        key = _PROMPT + waiter_id
+        if key not in run.answered:
+            receipt = _Publish(*prompt).apply(run)
+            response = {"sequence": receipt.sequence, "delivered": 0}
+            run.remember(RequestRecord(key, "", response, run.context._broker.clock.now()))
+            run.act()
+        await run.committed()
+
+    # -- following ------------------------------------------------------------------------------------------------
+
+    async def follow(
+        self, caller: Principal, run_id: str, after: int, *, follow: bool = True
+    ) -> AsyncIterator[list[Chunk]]:
+        """Give the log of a run from sequence `after + 1` on, as contiguous chunks."""
+        key = caller.key(run_id)
+        feed = await self.open(key)
+        try:
+            async for chunks in self._manager.feeds.read(key, feed, after, follow=follow):
+                yield chunks
+        finally:
+            self._manager.feeds.close(key, feed)
+
+    async def open(self, key: RunKey) -> Feed:
+        """Open the feed of a run; close it with `RunManager.feeds.close`."""
+        return await self._manager.feeds.open(key, await self._manager.find(key))
+
+    def entries(self, chunks: list[Chunk], after: int, *, internal: bool = True) -> list[LogEntry]:
+        """Decode the entries of chunks beyond `after`, in order."""
+        found: list[LogEntry] = []
+        codec = self._manager.codec
+        for chunk in chunks:
+            entries = codec.decode(chunk.public) if chunk.public else []
+            if internal and chunk.internal:
+                entries = sorted(entries + codec.decode(chunk.internal), key=lambda entry: entry.sequence)
+            found += entries
+        if found and found[0].sequence <= after:
+            found = [entry for entry in found if entry.sequence > after]
+        return found
+
+
+class _Send(NamedTuple):
+    type_name: str
+    data: bytes
+    step: str
+
+    def apply(self, run: LiveRun) -> Receipt:
+        event = parse_event(run.served, self.type_name, self.data)
+        try:
+            return run.context._broker.accept(event, self.step or None, kind=RECEIVED)
+        except (engine.WorkflowError, ValueError) as error:
+            raise _translated(error, run, self.step, self.type_name) from error
+
+
+class _Publish(NamedTuple):
+    type_name: str
+    data: bytes
+
+    def apply(self, run: LiveRun) -> Receipt:
+        event = parse_event(run.served, self.type_name, self.data)
+        try:
+            return run.context._broker.write(event)
+        except (engine.WorkflowError, ValueError) as error:
+            raise _translated(error, run, "", self.type_name) from error
+
+
+def _translated(error: Exception, run: LiveRun, step: str, type_name: str) -> Exception:
+    workflow = run.served.name
+    if isinstance(error, engine.UnknownStepError):
+        return StepNotFoundError("The workflow has no such step", workflow=workflow, step=step[:128])
+    if isinstance(error, engine.StepDoesNotAcceptError):
+        return StepDoesNotAcceptError(
+            "The step does not accept events of this type", workflow=workflow, step=step, type=type_name
+        )
+    if isinstance(error, engine.RunEndedError):
+        if run.context._broker.frozen:
+            # It left memory between the look-up and now; a repeat loads it again.
+            return StoreDownError("The run is not in memory any more; retry")
+        return RunEndedError("The run has ended", run_id=run.key.run_id)
+    if isinstance(error, engine.SerializationError):
+        violations = [Violation(key, "cannot be saved") for key in error.keys]
+        return InvalidError("INVALID_EVENT", "The event cannot be saved", violations)
+    return error
+
+
+def same(record: RequestRecord, fingerprint: str) -> dict[str, Any]:
+    """Return the first answer; RequestIdReusedError when the request is another one."""
+    if record.digest != fingerprint:
+        raise RequestIdReusedError("This request_id came before with another request")
+    return record.response
+
+
+def _fingerprint(method: str, type_name: str, data: bytes, step: str) -> str:
+    try:
+        fields: Any = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        fields = data.decode("utf-8", "replace")
+    return digest(method, type_name, fields, step)
+
+
+def _matches(entry: LogEntry, requirements: dict[str, Any]) -> bool:
+    if not requirements:
+        return True
+    fields = json.loads(entry.data)
+    return all(name in fields and fields[name] == value for name, value in requirements.items())
+
+
+__all__ = ["Found", "RunEvents", "same"]

@@ -1,0 +1,139 @@
+"""Following the log of a run: live chunks from memory, older ones from the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from stepwire.server.runs.errors import RunNotFoundError, SequenceOutOfRangeError
+from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore
+
+_RECENT_CHUNKS = 64
+
+
+class Feed:
+    """What the readers of one run share: its last committed record and its newest chunks.
+
+    A reader is a cursor: a slow one costs no queue (S13).
+    """
+
+    def __init__(self) -> None:
+        self.record: RunRecord | None = None
+        self.deleted = False
+        self.readers = 0
+        self._recent: deque[Chunk] = deque(maxlen=_RECENT_CHUNKS)
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def push(self, commit: Commit) -> None:
+        """Take in a durable commit and wake the readers."""
+        self.record = commit.record
+        self._recent.extend(commit.chunks)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have every waiting reader look again."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    def recent(self, after: int) -> list[Chunk] | None:
+        """Return the chunks from sequence `after + 1` on; None when memory does not hold the first of them."""
+        if not self._recent or self._recent[0].first > after + 1:
+            return None
+        return [chunk for chunk in self._recent if chunk.last > after]
+
+    def changed(self) -> asyncio.Future[None]:
+        """Return a future that resolves with the next commit."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return future
+
+
+class Feeds:
+    """The feeds of the runs that someone reads."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._feeds: dict[RunKey, Feed] = {}
+        store.listen(self._committed)
+
+    def _committed(self, commit: Commit) -> None:
+        feed = self._feeds.get(commit.record.key)
+        if feed is not None:
+            feed.push(commit)
+
+    def deleted(self, key: RunKey) -> None:
+        """End the reading of a run that is no more."""
+        feed = self._feeds.get(key)
+        if feed is not None:
+            feed.deleted = True
+            feed.wake()
+
+    async def open(self, key: RunKey, record: RunRecord | None = None) -> Feed:
+        """Follow a run; `close` it in the end. RunNotFoundError."""
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = Feed()
+        feed.readers += 1
+        try:
+            if feed.record is None:
+                found = record or await self._store.get(key)
+                if feed.record is None:
+                    feed.record = found
+            if feed.record is None:
+                raise RunNotFoundError(key.run_id)
+        except BaseException:
+            self.close(key, feed)
+            raise
+        return feed
+
+    def close(self, key: RunKey, feed: Feed) -> None:
+        """Stop following."""
+        feed.readers -= 1
+        if feed.readers == 0 and self._feeds.get(key) is feed:
+            del self._feeds[key]
+
+    async def read(self, key: RunKey, feed: Feed, after: int, *, follow: bool = True) -> AsyncIterator[list[Chunk]]:
+        """Give contiguous chunks from sequence `after + 1` on, as much as is ready at a time.
+
+        The first chunk may begin before `after + 1`. Ends with the run, or without `follow` at the present end of the
+        log. Raises SequenceOutOfRangeError for a cursor outside the log and RunNotFoundError when the run is deleted.
+        """
+        end: int | None = None
+        while True:
+            record = feed.record
+            assert record is not None
+            if feed.deleted:
+                raise RunNotFoundError(key.run_id)
+            check_cursor(record, after)
+            if end is None:
+                end = record.last_sequence
+            if after < record.last_sequence:
+                chunks = feed.recent(after)
+                if chunks is None:
+                    chunks = await self._store.entries(key, after)
+                    if not chunks:
+                        check_cursor(await self._fresh(key, record), after)
+                        raise RunNotFoundError(key.run_id)
+                after = chunks[-1].last
+                yield chunks
+                if not follow and after >= end:
+                    return
+            elif record.status in TERMINAL or not follow:
+                return
+            else:
+                await feed.changed()
+
+    async def _fresh(self, key: RunKey, record: RunRecord) -> RunRecord:
+        return await self._store.get(key) or record
+
+
+def check_cursor(record: RunRecord, after: int) -> None:
+    """Raise SequenceOutOfRangeError unless the log goes on at `after + 1`."""
+    if after < record.first_available - 1 or after > record.last_sequence:
+        raise SequenceOutOfRangeError(
+            "The log does not hold what comes after this sequence", record.first_available, record.last_sequence
+        )

@@ -1,0 +1,407 @@
+"""A run in memory: its context, its runner, and the commits that make what it does durable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from stepwire.server.registry import Served
+from stepwire.server.runs.errors import (
+    LimitError,
+    RequestIdReusedError,
+    RunExistsError,
+    RunsError,
+    StoreDownError,
+)
+from stepwire.server.runs.log import EntryCodec, chunks_of
+from stepwire.server.runs.parts import encode_delta
+from stepwire.server.runs.payloads import value_to_json
+from stepwire.server.store import (
+    TERMINAL,
+    Claim,
+    Commit,
+    RequestRecord,
+    RunRecord,
+    RunStore,
+    StartRequestExistsError,
+    Status,
+    StoreUnavailableError,
+)
+from stepwire.server.store import RunExistsError as StoredRunExistsError
+from stepwire.workflow._journal import FailureReport, Journal
+from stepwire.workflow._runner import Runner
+from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
+from stepwire.workflow.context.context import Context
+from stepwire.workflow.errors import WorkflowError
+from stepwire.workflow.events import StopEvent, WorkflowFailedEvent, event_to_json
+
+logger = logging.getLogger("stepwire.runs")
+
+FULL_EVERY_BYTES = 64 * 1024
+"""A commit writes all parts when the deltas since the last full one exceed this and four times that one's size."""
+KEPT_REQUESTS = 10_000
+
+_STATUS = {
+    "completed": Status.COMPLETED,
+    "failed": Status.FAILED,
+    "cancelled": Status.CANCELLED,
+    "timed_out": Status.TIMED_OUT,
+}
+
+
+class LiveRun:
+    """Host one run: drive its broker, commit what changed, one commit in flight at a time (DESIGN: the commit).
+
+    `on_gone` is called once, when the run is not in memory any more: with None after its end or release, with the
+    error after a failed commit.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        store: RunStore,
+        codec: EntryCodec,
+        record: RunRecord,
+        *,
+        claim: Claim | None = None,
+        failure_detail: str = "message",
+        on_gone: Callable[[LiveRun, BaseException | None], None],
+    ) -> None:
+        self.served = served
+        self.record = record
+        """The record as of the last durable commit (of a new run, as it will be created)."""
+        self.key = record.key
+        self.answered: dict[str, RequestRecord] = {}
+        """Answered requests by id, also those whose commit is still under way."""
+        self.context: Context[Any] = Context(served.workflow)
+        self.context.run_id = record.key.run_id
+        self.journal = Journal(served.names, self.changed)
+        self.idle_since = 0.0
+        self.paused = False
+        """Queued behind the workflow's concurrent runs: nothing starts."""
+        self._store = store
+        self._codec = codec
+        self._claim = claim
+        self._failure_detail = failure_detail
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._runner = Runner(served.workflow, self.context, self.context._broker, host=self)
+        self._callbacks: list[Callable[[], None]] = []
+        self._acks: list[asyncio.Future[None]] = []
+        self._requests: list[RequestRecord] = []
+        self._in_flight = False
+        self._scheduled = False
+        self._gone: BaseException | None = None
+        self._is_gone = False
+        self._deltas = 0
+        self._full_size = 0
+        self._failure: dict[str, Any] | None = None
+
+    # -- the host of the runner -----------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Commit soon."""
+        if not self._scheduled and not self._in_flight and not self._is_gone:
+            self._scheduled = True
+            self._loop.call_soon(self._commit)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back once everything done up to now is durable."""
+        self._callbacks.append(callback)
+        self.changed()
+
+    def report(self, step: str | None, error: BaseException) -> FailureReport:
+        """Log a step's failure under a reference id; tell of it what `failure_detail` allows."""
+        reference = uuid.uuid4().hex[:16]
+        logger.error(
+            "run %s: step %s failed (reference %s)",
+            self.key.run_id,
+            step,
+            reference,
+            exc_info=(type(error), error, error.__traceback__),
+        )
+        message = trace = ""
+        public = error.public if isinstance(error, WorkflowError) else None
+        if self._failure_detail in ("message", "traceback"):
+            message = str(error)
+        elif public is not None:
+            message = public
+        if self._failure_detail == "traceback":
+            trace = "".join(traceback.format_exception(error))[-16_384:]
+        self._failure = {"traceback": trace}
+        return FailureReport(message, trace, reference)
+
+    # -- entry points ---------------------------------------------------------------------------------------------
+
+    def make_durable(self) -> None:
+        """Keep a journal from here on."""
+        self.context._make_durable(self.journal)
+
+    def go(self) -> None:
+        """Let the runner drive the run from now on."""
+        self.paused = False
+        self.context._runner = self._runner
+        self._runner.pump()
+
+    def act(self) -> None:
+        """Let the runner act on a transition that was just made."""
+        if not self.paused:
+            self._runner.pump()
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the run."""
+        self._runner.cancel(reason)
+
+    async def committed(self) -> None:
+        """Wait until everything done up to now is durable; StoreDownError when it cannot be."""
+        self.raise_if_gone()
+        if not self._in_flight and not self._scheduled and not self.journal.dirty and not self.journal.entries:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._acks.append(future)
+        self.changed()
+        await future
+
+    def remember(self, request: RequestRecord) -> None:
+        """Keep the answer to a request with the next commit."""
+        self.answered[request.request_id] = request
+        if len(self.answered) > KEPT_REQUESTS:
+            del self.answered[next(iter(self.answered))]
+        self._requests.append(request)
+        self.changed()
+
+    def raise_if_gone(self) -> None:
+        """Raise what a call gets that came too late for this run in memory."""
+        if self._is_gone and self._gone is not None:
+            raise as_runs_error(self._gone)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the run is not in memory any more."""
+        return self._is_gone
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything is durable and nothing waits for a commit."""
+        return not (
+            self._in_flight
+            or self._scheduled
+            or self._callbacks
+            or self._acks
+            or self._requests
+            or self.journal.dirty
+            or self.journal.entries
+        )
+
+    def release(self) -> bool:
+        """Leave memory, if the run only waits and everything is durable (DESIGN: Release)."""
+        broker = self.context._broker
+        if not self.clean or broker.active or self.paused or self.context.store.locked:
+            return False
+        if any(waiter.delivery is None for waiter in broker.waits):
+            return False
+        self._leave(None)
+        return True
+
+    def freeze(self) -> None:
+        """Start nothing any more and cancel what runs; what it worked on is queued again (DESIGN: drain)."""
+        self._runner.freeze()
+        self.changed()
+
+    def _leave(self, error: BaseException | None) -> None:
+        if self._is_gone:
+            return
+        self._is_gone = True
+        self._gone = error
+        self._runner.freeze()
+        self._on_gone(self, error)
+        failure = as_runs_error(error) if error is not None else None
+        for ack in self._acks:
+            if not ack.done():
+                if failure is None:
+                    ack.set_result(None)
+                else:
+                    ack.set_exception(failure)
+        self._acks.clear()
+        self._callbacks.clear()
+
+    # -- commits --------------------------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        """Hand the store what changed since the last commit, unless one is in flight."""
+        self._scheduled = False
+        if self._in_flight or self._is_gone:
+            return
+        if not (self.journal.dirty or self.journal.entries or self._requests) and self._claim is not None:
+            self._durable(self._take_callbacks(), self._take_acks())
+            if self.record.status in TERMINAL and self.clean:
+                self._leave(None)
+            return
+        broker = self.context._broker
+        ended = broker.outcome is not None
+        changes = take_changes(broker)
+        if broker.outcome is not None and not ended:
+            # A state value that was damaged in place has just failed the run.
+            self._runner.pump()
+            changes = _joined(changes, take_changes(broker))
+        callbacks, acks = self._take_callbacks(), self._take_acks()
+        parts = changes.parts
+        full = self._claim is None
+        delta = encode_delta(parts, changes.deleted)
+        if not full and self._deltas + len(delta) > max(FULL_EVERY_BYTES, 4 * self._full_size):
+            full = True
+            delta = encode_delta(all_parts(broker, registry_encoder(self.served.names)))
+        if full:
+            self._full_size, self._deltas = len(delta), 0
+        else:
+            self._deltas += len(delta)
+        requests, self._requests = self._requests, []
+        record = self._next_record(parts, bool(changes.deleted))
+        commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
+        self._in_flight = True
+        future = self._store.commit(commit)
+        future.add_done_callback(lambda done: self._committed(done, record, callbacks, acks))
+
+    def _take_callbacks(self) -> list[Callable[[], None]]:
+        taken, self._callbacks = self._callbacks, []
+        return taken
+
+    def _take_acks(self) -> list[asyncio.Future[None]]:
+        taken, self._acks = self._acks, []
+        return taken
+
+    def _committed(
+        self,
+        future: asyncio.Future[Claim],
+        record: RunRecord,
+        callbacks: list[Callable[[], None]],
+        acks: list[asyncio.Future[None]],
+    ) -> None:
+        self._in_flight = False
+        error = future.exception()
+        if error is not None:
+            # A failed commit is a crash of this run: drop it, the next call loads it again.
+            logger.error("run %s: a commit failed: %s", self.key.run_id, error)
+            self._acks = acks + self._acks
+            self._leave(error)
+            return
+        self._claim = future.result()
+        self.record = record
+        self._durable(callbacks, acks)
+        if record.status in TERMINAL and self.clean:
+            self._leave(None)
+            return
+        if self.journal.dirty or self.journal.entries or self._requests or self._callbacks or self._acks:
+            self._scheduled = True
+            self._commit()
+
+    def _durable(self, callbacks: list[Callable[[], None]], acks: list[asyncio.Future[None]]) -> None:
+        for ack in acks:
+            if not ack.done():
+                ack.set_result(None)
+        if self.context._broker.frozen:
+            return
+        for callback in callbacks:
+            callback()
+
+    # -- the record -----------------------------------------------------------------------------------------------
+
+    def _next_record(self, parts: dict[str, bytes], deleted: bool) -> RunRecord:
+        broker = self.context._broker
+        now = broker.clock.now()
+        outcome = broker.outcome
+        info = dict(self.record.info)
+        info["version"] = self.served.version
+        info["timeout_at"] = broker.due
+        if deleted or any(key[0] == "w" for key in parts):
+            info["pending"] = self._pending()
+        wake_at: float | None
+        if outcome is not None:
+            info["outcome"] = self._outcome(outcome.event, outcome.status)
+            info["pending"] = []
+            info["timeout_at"] = wake_at = None
+            status = _STATUS[outcome.status]
+        elif self.paused:
+            status, wake_at = Status.QUEUED, 0.0
+        elif broker.active:
+            status, wake_at = Status.RUNNING, 0.0
+        else:
+            status, wake_at = Status.WAITING, broker.next_due()
+        return replace(
+            self.record,
+            status=status,
+            updated_at=now,
+            ended_at=now if outcome is not None else None,
+            wake_at=wake_at,
+            last_sequence=broker.sequence,
+            info=info,
+        )
+
+    def _pending(self) -> list[dict[str, Any]]:
+        """Describe the open questions as the record keeps them."""
+        names = self.served.names
+        return [
+            {
+                "waiter_id": waiter.id,
+                "event_type": names.name_of(waiter.event_type),
+                "requirements": json.loads(value_to_json(waiter.requirements)),
+                "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
+                "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
+                "deadline": waiter.due,
+                "step": waiter.delivery.step if waiter.delivery is not None else "",
+            }
+            for waiter in self.context._broker.waits
+            if waiter.event_type is not None and waiter.delivery is not None
+        ]
+
+    def _outcome(self, event: StopEvent, status: str) -> dict[str, Any]:
+        outcome: dict[str, Any] = {
+            "status": _STATUS[status],
+            "event_type": self.served.names.name_of(type(event)),
+        }
+        fields = json.loads(event_to_json(event))
+        if status == "completed":
+            value = fields.get("result") if type(event) is StopEvent else fields
+            outcome["result"] = json.dumps(value, ensure_ascii=False)
+        elif isinstance(event, WorkflowFailedEvent):
+            outcome["failure"] = {
+                "step": event.step or "",
+                "error_type": event.error_type,
+                "message": event.message,
+                "attempts": event.attempts,
+                "reference_id": event.reference,
+                "traceback": (self._failure or {}).get("traceback", ""),
+            }
+        elif status == "timed_out":
+            outcome["reason"] = f"the run took longer than {fields.get('timeout')} seconds"
+        else:
+            outcome["reason"] = str(fields.get("reason", ""))
+        return outcome
+
+
+def _joined(first: Any, second: Any) -> Any:
+    parts = {**first.parts, **second.parts}
+    gone = set(second.deleted)
+    deleted = [key for key in first.deleted if key not in second.parts] + second.deleted
+    return type(first)(
+        {key: value for key, value in parts.items() if key not in gone}, deleted, first.entries + second.entries
+    )
+
+
+def as_runs_error(error: BaseException) -> RunsError:
+    """Return what a client is told of a store's failure."""
+    if isinstance(error, RunsError):
+        return error
+    if isinstance(error, StoredRunExistsError):
+        return RunExistsError("A run with this run_id exists")
+    if isinstance(error, StartRequestExistsError):
+        return RequestIdReusedError("This request_id came before with another request")
+    if isinstance(error, StoreUnavailableError) and error.full:
+        return LimitError("The server's storage is full", retry_after=1.0)
+    return StoreDownError("The server could not commit; the outcome is unknown, retry with the same request_id")

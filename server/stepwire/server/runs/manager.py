@@ -1,0 +1,585 @@
+"""The runs of a server: start them, find them, load and release them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from stepwire.server.registry import Registry, Served
+from stepwire.server.runs.errors import (
+    DrainingError,
+    InvalidError,
+    LimitError,
+    RequestIdReusedError,
+    RunBlockedError,
+    RunEndedError,
+    RunExistsError,
+    RunNotFoundError,
+    RunsError,
+    SequenceOutOfRangeError,
+    SnapshotMismatchError,
+    SnapshotNotFoundError,
+    StoreDownError,
+    WorkflowNotFoundError,
+)
+from stepwire.server.runs.feed import Feeds
+from stepwire.server.runs.live import LiveRun, as_runs_error
+from stepwire.server.runs.log import EntryCodec
+from stepwire.server.runs.parts import Parts, encode_delta, fold
+from stepwire.server.runs.payloads import digest, parse_input
+from stepwire.server.runs.principal import Principal
+from stepwire.server.runs.requests import SnapshotData, StartRequest, WaitResult
+from stepwire.server.store import (
+    TERMINAL,
+    Commit,
+    RunKey,
+    RunQuery,
+    RunRecord,
+    RunStore,
+    StaleClaimError,
+    Status,
+    StoreCorruptError,
+    StoreError,
+)
+from stepwire.workflow._clock import CLOCK
+from stepwire.workflow._snapshot import restore
+from stepwire.workflow.context.context import Context
+from stepwire.workflow.errors import ContextSerdeError, SnapshotError
+
+logger = logging.getLogger("stepwire.runs")
+
+_LOAD_AT_ONCE = 64
+
+
+class RunManager:
+    """Hold the live runs and bring in others when something needs them.
+
+    `idle_after` is how long a run may only wait before it leaves memory, in seconds. Every call carries the caller's
+    principal; errors are `RunsError`s.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: RunStore,
+        codec: EntryCodec,
+        *,
+        idle_after: float = 60.0,
+        failure_detail: str = "message",
+    ) -> None:
+        self.registry = registry
+        self.store = store
+        self.codec = codec
+        self.feeds = Feeds(store)
+        self._idle_after = idle_after
+        self._failure_detail = failure_detail
+        self._live: dict[RunKey, LiveRun] = {}
+        self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
+        self._at_work: dict[str, set[RunKey]] = {}
+        self._queued: dict[str, deque[LiveRun]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wake = asyncio.Event()
+        self._lost: set[RunKey] = set()
+        """Runs that a failed commit dropped: they are loaded again when the store heals."""
+        self._draining = False
+
+    # -- life of the server ---------------------------------------------------------------------------------------
+
+    async def open(self) -> int:
+        """Take up every unfinished run that has work; return how many were taken up."""
+        for served in self.registry:
+            if served.workflow._num_concurrent_runs is not None:
+                await self._count_at_work(served)
+            await self._unblock(served)
+        taken = await self._take_up()
+        self._spawn(self._keep_waking(), "wake")
+        self._spawn(self._keep_releasing(), "release")
+        return taken
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new work, give running steps `grace` seconds, then freeze every run and commit."""
+        self._draining = True
+        for task in list(self._tasks):
+            task.cancel()
+        deadline = asyncio.get_running_loop().time() + grace
+        while asyncio.get_running_loop().time() < deadline:
+            busy = [run for run in self._live.values() if run.context._broker.executions and _runs(run)]
+            if not busy:
+                break
+            waits = [asyncio.ensure_future(self._quiet(run)) for run in busy]
+            _, pending = await asyncio.wait(
+                waits, timeout=max(0.0, deadline - asyncio.get_running_loop().time())
+            )
+            for waiting in pending:
+                waiting.cancel()
+        runs = list(self._live.values())
+        for run in runs:
+            run.freeze()
+        with contextlib.suppress(RunsError):
+            await asyncio.gather(*(run.committed() for run in runs), return_exceptions=True)
+
+    async def _quiet(self, run: LiveRun) -> None:
+        """Wait for the run's next commit; its steps finish by committing."""
+        feed = await self.feeds.open(run.key, run.record)
+        try:
+            await feed.changed()
+        finally:
+            self.feeds.close(run.key, feed)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=f"stepwire-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- starting -------------------------------------------------------------------------------------------------
+
+    async def start(self, caller: Principal, request: StartRequest) -> RunRecord:
+        """Start a run; a repeat of a request_id gives the run that the first one started."""
+        request.check()
+        served = self.registry.get(request.workflow)
+        if served is None:
+            raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
+        fingerprint = digest(
+            request.workflow,
+            (request.input or b"").decode("utf-8", "replace"),
+            request.run_id,
+            request.labels,
+            request.from_run,
+            request.snapshot.run_id if request.snapshot else None,
+            request.snapshot.sequence if request.snapshot else None,
+            request.timeout,
+        )
+        if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
+            return known
+        if request.run_id and request.use_existing:
+            existing = await self.find(caller.key(request.run_id))
+            if existing is not None:
+                return existing
+        if self._draining:
+            raise DrainingError("The server is stopping and starts no runs")
+        run = await self._new(caller, served, request, fingerprint)
+        try:
+            await run.committed()
+        except RunsError as error:
+            if isinstance(error, RequestIdReusedError):
+                known = await self._repeated(caller, request, fingerprint)
+                if known is not None:
+                    return known
+            if isinstance(error, RunExistsError) and request.use_existing:
+                existing = await self.find(caller.key(request.run_id))
+                if existing is not None:
+                    return existing
+            raise
+        return run.record
+
+    async def _repeated(self, caller: Principal, request: StartRequest, fingerprint: str) -> RunRecord | None:
+        known = await self.store.find_start(caller.namespace, request.request_id)
+        if known is None:
+            return None
+        if known.start_digest != fingerprint:
+            raise RequestIdReusedError("This request_id came before with another request")
+        return await self.find(known.key) or known
+
+    async def _new(
+        self, caller: Principal, served: Served, request: StartRequest, fingerprint: str
+    ) -> LiveRun:
+        snapshot = request.snapshot
+        if request.from_run is not None:
+            snapshot = await self.snapshot(caller, request.from_run[0], request.from_run[1])
+        event = None
+        if snapshot is not None:
+            if snapshot.workflow != served.name:
+                raise SnapshotMismatchError("The snapshot is of another workflow", workflow=served.name)
+            ended = "outcome" in snapshot.parts.get("h", {})
+            if ended != (request.input is not None):
+                message = (
+                    "A run that had ended starts anew and needs an input"
+                    if ended
+                    else "A run goes on from this snapshot and takes no input"
+                )
+                raise InvalidError("INVALID_REQUEST", message)
+        if snapshot is None or request.input is not None:
+            event = parse_input(served, request.input or b"")
+        now = _now()
+        key = caller.key(request.run_id or uuid.uuid4().hex)
+        if key in self._live:
+            raise RunExistsError("A run with this run_id exists", run_id=key.run_id)
+        record = RunRecord(
+            key=key,
+            workflow=served.name,
+            status=Status.RUNNING,
+            created_at=now,
+            updated_at=now,
+            labels=dict(request.labels),
+            start_request_id=request.request_id,
+            start_digest=fingerprint,
+            info={"version": served.version, "principal": caller.name},
+        )
+        run = self._host(served, record, None)
+        if snapshot is not None:
+            record.info["forked_from"] = {"run_id": snapshot.run_id, "sequence": snapshot.sequence}
+            try:
+                self._restore(run, snapshot.parts, snapshot.at, snapshot.version, fork=True)
+            except SnapshotError as error:
+                raise InvalidError("INVALID_SNAPSHOT", str(error)) from error
+        run.make_durable()
+        broker = run.context._broker
+        timeout = request.timeout if request.timeout is not None else served.workflow._timeout
+        self._live[key] = run
+        if event is not None:
+            if broker.outcome is not None:
+                broker.prepare()
+            broker.begin(event, timeout)
+        for part in broker.store.values():
+            run.journal.touch(f"s/{part}")
+        self._touch_all(run)
+        self._admit(run)
+        return run
+
+    def _touch_all(self, run: LiveRun) -> None:
+        """Have the first commit hold every part."""
+        broker = run.context._broker
+        broker.touch_head()
+        for delivery in broker.deliveries.values():
+            broker.touch_delivery(delivery)
+        for waiter in broker.waits:
+            run.journal.touch(f"w/{waiter.number}")
+        for item in broker.buffers:
+            run.journal.touch(f"b/{item.number}")
+        for delivery in broker.deliveries.values():
+            for results in (delivery.ledger.collects if delivery.ledger else {}).values():
+                for items in results:
+                    for item in items or ():
+                        run.journal.touch(f"b/{item.number}")
+            for page in range(-(-len(delivery.effects or b"") // 4096)):
+                run.journal.touch(f"x/{delivery.id}/{page}")
+
+    def _host(self, served: Served, record: RunRecord, claim: Any) -> LiveRun:
+        return LiveRun(
+            served,
+            self.store,
+            self.codec,
+            record,
+            claim=claim,
+            failure_detail=self._failure_detail,
+            on_gone=self._gone,
+        )
+
+    def _restore(self, run: LiveRun, parts: Parts, at: float, version: str, *, fork: bool) -> None:
+        served = run.served
+        if version != served.version and (migrate := getattr(served.workflow, "migrate", None)) is not None:
+            parts = migrate(parts)
+        restore(
+            run.context._broker,
+            parts,
+            served.names,
+            saved_at=at,
+            fork=fork,
+            validate=version != served.version,
+        )
+
+    # -- concurrent runs ------------------------------------------------------------------------------------------
+
+    async def _count_at_work(self, served: Served) -> None:
+        statuses = (Status.RUNNING, Status.WAITING)
+        at_work = self._at_work.setdefault(served.name, set())
+        for namespace in await self.store.namespaces():
+            query = RunQuery(namespace=namespace, workflow=served.name, statuses=statuses, limit=10_000)
+            at_work.update(record.key for record in await self.store.list(query))
+
+    def _admit(self, run: LiveRun) -> None:
+        """Let a run go, or queue it behind the workflow's concurrent runs."""
+        limit = run.served.workflow._num_concurrent_runs
+        if limit is not None and run.context._broker.outcome is None:
+            at_work = self._at_work.setdefault(run.served.name, set())
+            if run.key not in at_work and len(at_work) >= limit:
+                run.paused = True
+                self._queued.setdefault(run.served.name, deque()).append(run)
+                run.changed()
+                return
+            at_work.add(run.key)
+        run.go()
+
+    def _gone(self, run: LiveRun, error: BaseException | None) -> None:
+        """Forget a run that left memory; let the next one go when it has ended."""
+        if self._live.get(run.key) is run:
+            del self._live[run.key]
+        name = run.served.name
+        if run.record.status in TERMINAL or (error is not None and run.paused):
+            self._at_work.get(name, set()).discard(run.key)
+            queue = self._queued.get(name)
+            limit = run.served.workflow._num_concurrent_runs
+            while queue and limit is not None and len(self._at_work.get(name, ())) < limit:
+                following = queue.popleft()
+                if not following.gone and following.context._broker.outcome is None:
+                    self._at_work.setdefault(name, set()).add(following.key)
+                    following.go()
+                    following.changed()
+        if error is not None and not isinstance(error, StaleClaimError):
+            self._lost.add(run.key)
+        self._wake.set()
+
+    # -- finding and loading --------------------------------------------------------------------------------------
+
+    async def find(self, key: RunKey) -> RunRecord | None:
+        """Return the record of a run, as committed."""
+        run = self._live.get(key)
+        if run is not None and run._claim is not None:
+            return run.record
+        try:
+            return await self.store.get(key)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+
+    async def get(self, caller: Principal, run_id: str) -> RunRecord:
+        """Return the record of a run. RunNotFoundError."""
+        record = await self.find(caller.key(run_id))
+        if record is None:
+            raise RunNotFoundError(run_id)
+        return record
+
+    async def live(self, caller: Principal, run_id: str) -> LiveRun:
+        """Return a run that takes input, loaded if need be. RunNotFoundError, RunEndedError, RunBlockedError."""
+        key = caller.key(run_id)
+        run = self._live.get(key)
+        if run is None or run.gone:
+            run = await self._load(key)
+        if run._claim is None:
+            await run.committed()
+        if run.context._broker.outcome is not None:
+            raise RunEndedError("The run has ended", run_id=run_id)
+        return run
+
+    async def _load(self, key: RunKey) -> LiveRun:
+        """Load a run, once however many ask (DESIGN: loads are single-flight)."""
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = asyncio.ensure_future(self._do_load(key))
+            self._loading[key] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(key, None))
+        return await asyncio.shield(loading)
+
+    async def _do_load(self, key: RunKey) -> LiveRun:
+        try:
+            record = await self.store.get(key)
+            if record is None:
+                raise RunNotFoundError(key.run_id)
+            if record.status in TERMINAL:
+                raise RunEndedError("The run has ended", run_id=key.run_id)
+            served = self.registry.get(record.workflow)
+            if served is None:
+                raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
+            if self._draining:
+                raise DrainingError("The server is stopping")
+            claim = await self.store.claim(key)
+            stored = await self.store.load(key)
+            if claim is None or stored is None:
+                raise RunNotFoundError(key.run_id)
+            run = self._host(served, record, claim)
+            try:
+                self._restore(run, fold(stored), stored.at, record.info.get("version", ""), fork=False)
+            except (ContextSerdeError, StoreCorruptError) as error:
+                await self._block(record, claim, str(error))
+                raise RunBlockedError(f"The run cannot go on: {error}") from error
+            for request in await self.store.requests(key):
+                run.answered[request.request_id] = request
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        run.make_durable()
+        if record.status == Status.BLOCKED:
+            record.info.pop("blocked_reason", None)
+        for delivery in run.context._broker.deliveries.values():
+            run.context._broker.touch_delivery(delivery)
+        self._live[key] = run
+        self._admit(run)
+        return run
+
+    async def _block(self, record: RunRecord, claim: Any, reason: str) -> None:
+        """Mark a run that cannot go on with this code (DESIGN: new code, old runs)."""
+        logger.warning("run %s is blocked: %s", record.key.run_id, reason)
+        if record.status == Status.BLOCKED:
+            return
+        blocked = replace(
+            record, status=Status.BLOCKED, updated_at=_now(), info={**record.info, "blocked_reason": reason}
+        )
+        await self.store.commit(Commit(blocked, claim, encode_delta({}), False))
+
+    async def _unblock(self, served: Served) -> None:
+        """Try runs that were blocked under other code."""
+        for namespace in await self.store.namespaces():
+            query = RunQuery(namespace=namespace, workflow=served.name, statuses=(Status.BLOCKED,), limit=1000)
+            for record in await self.store.list(query):
+                with contextlib.suppress(RunBlockedError):
+                    await self._load(record.key)
+
+    # -- waking and releasing -------------------------------------------------------------------------------------
+
+    async def _take_up(self) -> int:
+        """At the start: load every unfinished run that has work or whose deadline has passed."""
+        taken = 0
+        place = (-1.0, 0)
+        while due := await self.store.due(_now(), 1024, workflows=self.registry.names(), after=place):
+            place = (due[-1].wake_at, due[-1].handle)
+            taken += await self._load_all([run.key for run in due])
+        return taken
+
+    async def _load_all(self, keys: Sequence[RunKey]) -> int:
+        taken = 0
+        todo = [key for key in keys if key not in self._live]
+        for start in range(0, len(todo), _LOAD_AT_ONCE):
+            batch = todo[start : start + _LOAD_AT_ONCE]
+            results = await asyncio.gather(*(self._load(key) for key in batch), return_exceptions=True)
+            for key, result in zip(batch, results, strict=True):
+                if not isinstance(result, BaseException):
+                    taken += 1
+                elif isinstance(result, StoreDownError | LimitError):
+                    self._lost.add(key)
+                elif not isinstance(result, RunEndedError):
+                    logger.warning("run %s was not taken up: %s", key.run_id, result)
+        return taken
+
+    async def _keep_waking(self) -> None:
+        """Load runs whose deadlines come while they are not in memory, and those that a failed commit dropped."""
+        place = (0.0, sys.maxsize)
+        while True:
+            self._wake.clear()
+            try:
+                now = _now()
+                names = self.registry.names()
+                due = await self.store.next_wake(now, workflows=names)
+                # A deadline far away is looked at again: another process may have moved it.
+                wait = 60.0 if due is None else min(60.0, max(0.01, due - now))
+                if self._lost:
+                    wait = 1.0
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait)
+                lost, self._lost = self._lost, set()
+                await self._load_all(list(lost))
+                overdue = await self.store.due(_now(), 1024, workflows=names, after=place)
+                await self._load_all([run.key for run in overdue])
+            except StoreError as error:
+                logger.warning("cannot look for runs that are due: %s", error)
+                await asyncio.sleep(1.0)
+
+    async def _keep_releasing(self) -> None:
+        """Let go of runs that have only waited for `idle_after` seconds."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(max(0.05, self._idle_after / 4))
+            now = loop.time()
+            for run in list(self._live.values()):
+                if run.context._broker.active or run.paused:
+                    run.idle_since = 0.0
+                elif not run.idle_since:
+                    run.idle_since = now
+                elif now - run.idle_since >= self._idle_after:
+                    run.release()
+
+    # -- ending and reading ---------------------------------------------------------------------------------------
+
+    async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
+        """Wait until a run has ended, or `timeout` seconds."""
+        record = await self.get(caller, run_id)
+        if record.status in TERMINAL:
+            return WaitResult(record, False)
+        key = record.key
+        feed = await self.feeds.open(key, record)
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    if feed.deleted or feed.record is None:
+                        raise RunNotFoundError(run_id)
+                    if feed.record.status in TERMINAL:
+                        return WaitResult(feed.record, False)
+                    await feed.changed()
+        except TimeoutError:
+            return WaitResult(feed.record or record, True)
+        finally:
+            self.feeds.close(key, feed)
+
+    async def list(self, query: RunQuery) -> list[RunRecord]:
+        """List runs, newest first."""
+        try:
+            return await self.store.list(query)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+
+    async def cancel(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
+        """Cancel a run; one that has ended stays as it is."""
+        try:
+            run = await self.live(caller, run_id)
+        except RunEndedError:
+            return await self.get(caller, run_id)
+        except RunBlockedError:
+            return await self._cancel_blocked(caller, run_id, reason)
+        run.cancel(reason)
+        if run.paused:
+            run.go()
+        await run.committed()
+        return run.record
+
+    async def _cancel_blocked(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
+        """End a run that cannot be loaded, without its code."""
+        record = await self.get(caller, run_id)
+        claim = await self.store.claim(record.key)
+        if claim is None:
+            raise RunNotFoundError(run_id)
+        outcome = {"status": Status.CANCELLED, "event_type": "WorkflowCancelledEvent", "reason": reason}
+        now = _now()
+        ended = replace(
+            record,
+            status=Status.CANCELLED,
+            updated_at=now,
+            ended_at=now,
+            wake_at=None,
+            info={**record.info, "outcome": outcome, "pending": []},
+        )
+        await self.store.commit(Commit(ended, claim, encode_delta({}), False))
+        return ended
+
+    async def snapshot(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
+        """Return the last committed snapshot of a run, or the one at `sequence`."""
+        record = await self.get(caller, run_id)
+        if sequence > record.last_sequence or sequence < 0:
+            raise SequenceOutOfRangeError(
+                "The run's log does not hold this sequence", record.first_available, record.last_sequence
+            )
+        try:
+            stored = await self.store.load(record.key, sequence or None)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        if stored is None:
+            raise SnapshotNotFoundError("No snapshot is kept at this sequence", sequence=sequence)
+        version = record.info.get("version", "")
+        return SnapshotData(record.workflow, version, run_id, stored.sequence, stored.at, fold(stored))
+
+    def context_of(self, served: Served, parts: Parts, at: float, version: str) -> Context[Any]:
+        """Build a context that belongs to no run, to look into a snapshot."""
+        context: Context[Any] = Context(served.workflow)
+        restore(
+            context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version
+        )
+        return context
+
+    @property
+    def live_runs(self) -> int:
+        """How many runs are in memory."""
+        return len(self._live)
+
+
+def _runs(run: LiveRun) -> bool:
+    """Tell whether a body of the run is at work, not parked."""
+    return any(execution.delivery.status == "running" for execution in run.context._broker.executions.values())
+
+
+def _now() -> float:
+    return CLOCK.now()
+
+

@@ -1,0 +1,35 @@
+"""Deltas of a snapshot's parts, and the parts from a stored snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stepwire.server.store import StoreCorruptError, StoredSnapshot
+
+Parts = dict[str, Any]
+"""Key to parsed JSON."""
+
+
+def encode_delta(parts: Mapping[str, bytes], deleted: Iterable[str] = ()) -> bytes:
+    """Return changed and deleted parts as one JSON document; the values are JSON already."""
+    values = b",".join(json.dumps(key).encode() + b":" + value for key, value in parts.items())
+    gone = list(deleted)
+    if gone:
+        return b'{"set":{%b},"del":%b}' % (values, json.dumps(gone).encode())
+    return b'{"set":{%b}}' % values
+
+
+def fold(stored: StoredSnapshot) -> Parts:
+    """Return the parts of a stored snapshot."""
+    try:
+        parts: Parts = dict(json.loads(stored.full)["set"])
+        for delta in stored.deltas:
+            change = json.loads(delta)
+            parts.update(change["set"])
+            for key in change.get("del", ()):
+                parts.pop(key, None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreCorruptError(f"the snapshot at sequence {stored.sequence} cannot be read") from error
+    return parts

@@ -1,0 +1,143 @@
+"""Payloads: JSON documents from clients to typed values, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+
+from stepwire.server.registry import Served
+from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
+from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.events import Event, StartEvent, event_from_json, event_to_json
+
+MAX_DEPTH = 100
+"""Levels of nesting that a payload may have."""
+
+
+def check_depth(data: bytes, reason: str) -> None:
+    """Raise InvalidError for JSON nested deeper than MAX_DEPTH, before anything parses it."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    quoted = escaped = False
+    for byte in data:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                quoted = False
+        elif byte == 0x22:
+            quoted = True
+        elif byte in (0x5B, 0x7B):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidError(reason, f"The JSON is nested deeper than {MAX_DEPTH} levels")
+        elif byte in (0x5D, 0x7D):
+            depth -= 1
+
+
+def parse_json(data: bytes, reason: str, what: str = "The payload") -> Any:
+    """Parse JSON from a client; InvalidError for malformed, too deep, NaN or infinite."""
+    check_depth(data, reason)
+    try:
+        return pydantic_core.from_json(data, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as error:
+        # The text of the parser's error says where, and quotes nothing of the value.
+        raise InvalidError(reason, f"{what} is not valid JSON: {str(error)[:120]}") from error
+
+
+def parse_object(data: bytes, reason: str, what: str = "The payload") -> dict[str, Any]:
+    """Parse a JSON object from a client; empty bytes are the empty object."""
+    value = parse_json(data, reason, what) if data else {}
+    if not isinstance(value, dict):
+        raise InvalidError(reason, f"{what} must be a JSON object")
+    return value
+
+
+def parse_event(served: Served, type_name: str, data: bytes) -> Event:
+    """Make an event that a client sends. UnknownEventTypeError, InvalidError (INVALID_EVENT)."""
+    if not type_name:
+        raise InvalidError("INVALID_EVENT", "The event has no type", [Violation("event.type", "is required")])
+    if type_name not in served.sendable:
+        raise UnknownEventTypeError(
+            f"Workflow {served.name} has no event type of this name that can be sent",
+            workflow=served.name,
+            type=type_name[:128],
+        )
+    cls = served.names.lookup(type_name)
+    fields = parse_object(data, "INVALID_EVENT", "The event's payload")
+    return build(cls, fields, "INVALID_EVENT", f"The fields do not fit {type_name}")
+
+
+def parse_input(served: Served, data: bytes) -> StartEvent:
+    """Make the start event of a run. InvalidError (INVALID_INPUT)."""
+    fields = parse_object(data, "INVALID_INPUT", "The input")
+    cls = served.workflow.start_event_class
+    return build(cls, fields, "INVALID_INPUT", f"The input does not fit {cls.__name__}")
+
+
+def build(cls: type[Any], fields: dict[str, Any], reason: str, message: str) -> Any:
+    """Validate fields into an event; InvalidError names the fields that do not fit."""
+    try:
+        return event_from_json(cls, fields)
+    except ValidationError as error:
+        raise InvalidError(reason, message, violations_of(error)) from error
+    except SerializationError as error:
+        raise InvalidError(reason, message, [Violation(key, "cannot be represented") for key in error.keys]) from error
+    except RecursionError as error:
+        raise InvalidError(reason, f"{message}: nested too deeply") from error
+
+
+def violations_of(error: ValidationError) -> list[Violation]:
+    """Return pydantic's complaints by field; they never quote the input."""
+    return [
+        Violation(".".join(str(part) for part in problem["loc"]), _described(problem))
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    ][:50]
+
+
+def _described(problem: Any) -> str:
+    # The text of a validator's own exception is the author's and may quote the value.
+    if problem["type"] in ("value_error", "assertion_error"):
+        return "is not valid"
+    return str(problem["msg"])
+
+
+def value_to_json(value: Any) -> bytes:
+    """Return a value of the state as plain JSON; SerializationError when it has no JSON form."""
+    if isinstance(value, Event):
+        return event_to_json(value)
+    try:
+        return pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants", serialize_unknown=False)
+    except (pydantic_core.PydanticSerializationError, ValueError) as error:
+        raise SerializationError("the value has no JSON form") from error
+
+
+def digest(*what: Any) -> str:
+    """Return a digest of a parsed request, equal for requests that mean the same."""
+
+    def plain(value: Any) -> Any:
+        return json.loads(event_to_json(value)) if isinstance(value, Event) else str(value)
+
+    text = json.dumps(what, sort_keys=True, separators=(",", ":"), default=plain, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def state_from_json(state_type: type[BaseModel], value: Any, *, dynamic: bool) -> BaseModel:
+    """Validate a JSON object into a whole state; InvalidError (INVALID_STATE) names the fields that do not fit."""
+    if not isinstance(value, dict):
+        raise InvalidError("INVALID_STATE", "The state must be a JSON object")
+    try:
+        if dynamic:
+            return state_type(**value)
+        return state_type.model_validate(value)
+    except ValidationError as error:
+        raise InvalidError(
+            "INVALID_STATE", f"The value does not fit {state_type.__name__}", violations_of(error)
+        ) from error
