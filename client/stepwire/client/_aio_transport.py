@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
@@ -89,7 +89,7 @@ class AioTransport:
             for item in await self.unary(call):
                 yield item
 
-    async def follow(self, follow: Follow) -> AsyncIterator[Any]:
+    async def follow(self, follow: Follow) -> AsyncGenerator[Any, None]:
         """Iterate over the events of a log, over as many calls as it takes."""
         while True:
             call = self.open(follow.method, follow.request())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -91,7 +91,7 @@ class SyncTransport:
         while (call := pages.call()) is not None:
             yield from self.unary(call)
 
-    def follow(self, follow: Follow) -> Iterator[Any]:
+    def follow(self, follow: Follow) -> Generator[Any, None, None]:
         """Iterate over the events of a log, over as many calls as it takes."""
         while True:
             call = self.open(follow.method, follow.request())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from types import TracebackType
@@ -176,12 +176,13 @@ class Run:
         types: Sequence[str | type[BaseModel]] = (),
         internal: bool = False,
         follow: bool = True,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Iterate over the log after a sequence, to the end of the run.
 
         `types` keeps only those (and the terminal event), `internal` adds what was sent to and by
         steps, `follow=False` ends at the present end of the log. A lost connection is taken up
-        again where it was. Raises NotFoundError, OutOfRangeError, StreamGapError.
+        again where it was. `aclose` it (`contextlib.aclosing`) when you leave it early.
+        Raises NotFoundError, OutOfRangeError, StreamGapError, EventDecodeError.
         """
         return self._transport.follow(self._calls.follow(after, types, internal, follow))
 

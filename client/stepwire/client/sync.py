@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -162,7 +162,7 @@ class SyncRun:
         types: Sequence[str | type[BaseModel]] = (),
         internal: bool = False,
         follow: bool = True,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Iterate over the log after a sequence, to the end of the run."""
         return self._transport.follow(self._calls.follow(after, types, internal, follow))
 

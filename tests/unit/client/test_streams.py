@@ -137,7 +137,7 @@ async def test_leaving_a_stream_ends_its_call(client: Client, server: FakeServer
     server.on("StreamEvents", script)
     stream = client.run("r1").events()
     await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+    await stream.aclose()
     await gone.wait()
 
 
