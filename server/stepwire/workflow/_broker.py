@@ -104,9 +104,7 @@ class Broker:
         self.delivery_ids = 0
         self.numbers = 0
         """The last number given to a waiter or a buffered event."""
-        self.queues = {
-            name: StepQueue(name, config.num_workers) for name, config in routing.steps.items()
-        }
+        self.queues = {name: StepQueue(name, config.num_workers) for name, config in routing.steps.items()}
         self.deliveries: dict[int, Delivery] = {}
         self.executions: dict[int, Execution] = {}
         self.parked = 0
@@ -227,9 +225,7 @@ class Broker:
             if config is None:
                 raise UnknownStepError(f"Step {step} does not exist", step=step)
             if not accepts(config, cls):
-                raise StepDoesNotAcceptError(
-                    f"Step {step} does not accept event of type {cls.__name__}", step=step
-                )
+                raise StepDoesNotAcceptError(f"Step {step} does not accept event of type {cls.__name__}", step=step)
             targets = (step,)
         if self.journal is not None:
             data = self.journal.wire(event)
@@ -262,9 +258,7 @@ class Broker:
             self._settle(waiter, event)
         return Receipt(sequence, delivered)
 
-    def write(
-        self, event: Event, execution: Execution | None = None, source: str = ""
-    ) -> Receipt:
+    def write(self, event: Event, execution: Execution | None = None, source: str = "") -> Receipt:
         """Write an event to the stream. Errors as `accept`."""
         self.check(execution)
         if self.journal is None:
@@ -299,9 +293,7 @@ class Broker:
     def check(self, execution: Execution | None) -> None:
         """Raise DeadAttemptError or RunEndedError when a call may not change the run any more."""
         if execution is not None and execution.dead:
-            raise DeadAttemptError(
-                f"step '{execution.delivery.step}' goes on after its attempt was abandoned"
-            )
+            raise DeadAttemptError(f"step '{execution.delivery.step}' goes on after its attempt was abandoned")
         if self.outcome is not None:
             raise RunEndedError(f"the run has ended: {self.outcome.status}")
         if self.frozen:
@@ -554,9 +546,7 @@ class Broker:
             execution.waits[waiter_id] += 1
         self.numbers += 1
         due = None if timeout is None else self.clock.now() + timeout
-        waiter = Waiter(
-            self.numbers, waiter_id, event_type, requirements, prompt, due, delivery, nth
-        )
+        waiter = Waiter(self.numbers, waiter_id, event_type, requirements, prompt, due, delivery, nth)
         if due is not None:
             waiter.timer = self._timers.add(due, waiter)
         self.waits.add(waiter)

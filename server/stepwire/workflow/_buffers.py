@@ -50,6 +50,4 @@ class Buffers:
                 yield from items
 
     def __len__(self) -> int:
-        return sum(
-            len(items) for by_type in self._events.values() for items in by_type.values()
-        )
+        return sum(len(items) for by_type in self._events.values() for items in by_type.values())

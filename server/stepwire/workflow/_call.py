@@ -25,9 +25,7 @@ class StepCall:
         self._context = config.context_parameter
         self._injected = bool(config.requested_services or config.resources)
 
-    async def arguments(
-        self, workflow: Workflow, event: Event, context: Context[Any]
-    ) -> dict[str, Any]:
+    async def arguments(self, workflow: Workflow, event: Event, context: Context[Any]) -> dict[str, Any]:
         """Return the keyword arguments: the event, the context, services by name, resources."""
         arguments: dict[str, Any] = {self._event: event}
         if self._context is not None:
@@ -36,9 +34,7 @@ class StepCall:
             for service in self.config.requested_services:
                 found = workflow._service_manager
                 arguments[service.name] = (
-                    found.get(service.name, service.default_value)
-                    if service.has_default
-                    else found.get(service.name)
+                    found.get(service.name, service.default_value) if service.has_default else found.get(service.name)
                 )
             for resource in self.config.resources:
                 arguments[resource.name] = await workflow._resource_manager.get(resource.resource)

@@ -91,9 +91,7 @@ class Delivery:
         "waiters",
     )
 
-    def __init__(
-        self, id: int, step: str, event: Event, sequence: int, encoded: bytes | None = None
-    ) -> None:
+    def __init__(self, id: int, step: str, event: Event, sequence: int, encoded: bytes | None = None) -> None:
         self.id = id
         self.step = step
         self.event = event
@@ -157,9 +155,7 @@ class Execution:
         self.replay: Counter[bytes] | None = None
         if delivery.effects:
             effects = bytes(delivery.effects)
-            self.replay = Counter(
-                effects[at : at + EFFECT_SIZE] for at in range(0, len(effects), EFFECT_SIZE)
-            )
+            self.replay = Counter(effects[at : at + EFFECT_SIZE] for at in range(0, len(effects), EFFECT_SIZE))
         self.settled: list[tuple[Notify, Answer]] = []
         self.lent: set[str] | None = None
         self.cancel: Callable[[], object] | None = None

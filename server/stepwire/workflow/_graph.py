@@ -107,10 +107,7 @@ def describe(workflow: Workflow) -> WorkflowDescription:
             )
             for name, config in configs.items()
         ),
-        events=tuple(
-            EventDescription(event.__name__, event_schema(event), event_kind(event))
-            for event in events
-        ),
+        events=tuple(EventDescription(event.__name__, event_schema(event), event_kind(event)) for event in events),
         edges=tuple(dict.fromkeys(_edges(workflow.start_event_class, configs))),
     )
 
@@ -151,9 +148,7 @@ class _LenientSchema(GenerateJsonSchema):
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
         """Say nothing: a default that has no JSON form is left out of the schema."""
 
-    def handle_invalid_for_json_schema(
-        self, schema: core_schema.CoreSchema, error_info: str
-    ) -> JsonSchemaValue:
+    def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> JsonSchemaValue:
         return {}
 
 

@@ -118,16 +118,10 @@ class Journal:
         """Return the event as a snapshot holds it; SerializationError when it cannot be saved."""
         return encode(event, self.names)
 
-    def log(
-        self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int
-    ) -> None:
+    def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""
         cls = type(event)
-        self.entries.append(
-            LogEntry(
-                sequence, at, kind, self.names.name_of(cls), data, step, delivered, role_of(cls)
-            )
-        )
+        self.entries.append(LogEntry(sequence, at, kind, self.names.name_of(cls), data, step, delivered, role_of(cls)))
         self.schedule()
 
     def wire(self, event: Event) -> bytes:

@@ -28,9 +28,7 @@ class Routing:
         targets = self._targets.get(event_type)
         if targets is None:
             targets = tuple(
-                name
-                for name, config in self.steps.items()
-                if config.catches is None and accepts(config, event_type)
+                name for name, config in self.steps.items() if config.catches is None and accepts(config, event_type)
             )
             self._targets[event_type] = targets
         return targets

@@ -21,9 +21,11 @@ from stepwire.workflow._journal import FailureReport, Host
 from stepwire.workflow.errors import (
     CrashLoopError,
     SerializationError,
+    StepError,
     StepReturnError,
     StepTimeoutError,
     WorkflowError,
+    WorkflowRuntimeError,
 )
 from stepwire.workflow.events import (
     Event,
@@ -337,8 +339,6 @@ def _is_final(error: BaseException) -> bool:
 
 def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
     """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
-    from stepwire.workflow.errors import StepError, WorkflowRuntimeError
-
     step = getattr(event, "step", None)
     if isinstance(error, StepReturnError):
         return error

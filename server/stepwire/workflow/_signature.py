@@ -64,13 +64,9 @@ def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) 
         if parameter.name in hints:
             _read_parameter(found, name, parameter, hints[parameter.name])
         elif index > 0 and parameter.default is parameter.empty:  # the first is self
-            raise SignatureError(
-                f"Step {name!r}: parameter {parameter.name!r} has no annotation", step=name
-            )
+            raise SignatureError(f"Step {name!r}: parameter {parameter.name!r} has no annotation", step=name)
     if not found.accepted_events:
-        raise SignatureError(
-            f"Step {name!r} must have exactly one parameter annotated with an Event type", step=name
-        )
+        raise SignatureError(f"Step {name!r} must have exactly one parameter annotated with an Event type", step=name)
     if "return" not in hints:
         raise SignatureError(f"Step {name!r} must have a return annotation", step=name)
     _read_return(found, name, hints["return"])
@@ -89,9 +85,7 @@ def _resolve(func: Callable[..., Any], name: str, frame: FrameType | None) -> di
             f"Step {name!r}: the name {error.name!r} in its annotations is not defined", step=name
         ) from error
     except (TypeError, SyntaxError, AttributeError) as error:
-        raise SignatureError(
-            f"Step {name!r}: an annotation cannot be evaluated: {error}", step=name
-        ) from error
+        raise SignatureError(f"Step {name!r}: an annotation cannot be evaluated: {error}", step=name) from error
 
 
 def _enclosing_names(func: Callable[..., Any], frame: FrameType | None) -> dict[str, Any]:
@@ -105,9 +99,7 @@ def _enclosing_names(func: Callable[..., Any], frame: FrameType | None) -> dict[
     return names
 
 
-def _read_parameter(
-    found: StepSignature, step: str, parameter: inspect.Parameter, hint: Any
-) -> None:
+def _read_parameter(found: StepSignature, step: str, parameter: inspect.Parameter, hint: Any) -> None:
     if get_origin(hint) is Annotated:
         hint, *metadata = get_args(hint)
         resource = next((item for item in metadata if isinstance(item, Resource)), None)
@@ -126,9 +118,7 @@ def _read_parameter(
         found.event_name = parameter.name
         found.accepted_events = events
     elif events:
-        raise SignatureError(
-            f"Step {step!r}: parameter {parameter.name!r} mixes events and other types", step=step
-        )
+        raise SignatureError(f"Step {step!r}: parameter {parameter.name!r} mixes events and other types", step=step)
     elif len(members) == 1 and _is_context(members[0]):
         if found.context_parameter is not None:
             raise SignatureError(f"Step {step!r} has more than one Context parameter", step=step)
@@ -188,9 +178,7 @@ def _state_type(step: str, hint: Any) -> type | None:
     if state is Any or isinstance(state, TypeVar):
         return None
     if not (isinstance(state, type) and issubclass(state, BaseModel)):
-        raise SignatureError(
-            f"Step {step!r}: the state type {_name_of(state)} is not a pydantic model", step=step
-        )
+        raise SignatureError(f"Step {step!r}: the state type {_name_of(state)} is not a pydantic model", step=step)
     return state
 
 

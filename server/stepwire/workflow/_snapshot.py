@@ -89,19 +89,13 @@ def _encode_state(broker: Broker, names: Names) -> dict[str, bytes]:
             except SerializationError:
                 damaged.append(key[2:])
     if damaged and broker.outcome is None:
-        error = SerializationError(
-            f"The state cannot be saved any more: {', '.join(sorted(damaged))}", keys=damaged
-        )
-        event = WorkflowFailedEvent(
-            step=None, error_type="SerializationError", message=str(error), attempts=0
-        )
+        error = SerializationError(f"The state cannot be saved any more: {', '.join(sorted(damaged))}", keys=damaged)
+        event = WorkflowFailedEvent(step=None, error_type="SerializationError", message=str(error), attempts=0)
         broker.end("failed", event, error)
     return state
 
 
-def all_parts(
-    broker: Broker, encode_value: EncodeValue, *, with_state: bool = True
-) -> dict[str, bytes]:
+def all_parts(broker: Broker, encode_value: EncodeValue, *, with_state: bool = True) -> dict[str, bytes]:
     """Return every part of a broker; `encode_value` gives a value as JSON."""
     keys = ["h"]
     keys += [f"d/{number}" for number in broker.deliveries]
@@ -215,10 +209,7 @@ def _delivery_part(delivery: Delivery, encode_value: EncodeValue) -> bytes:
                 b"%b:{%b}"
                 % (
                     _json(key),
-                    b",".join(
-                        b'"%d":%b' % (nth, _answer(answer, encode_value))
-                        for nth, answer in answers.items()
-                    ),
+                    b",".join(b'"%d":%b' % (nth, _answer(answer, encode_value)) for nth, answer in answers.items()),
                 )
                 for key, answers in ledger.waits.items()
             )
@@ -298,7 +289,8 @@ def restore(
                 for name, value in parts.items()
                 if name.startswith("s/")
             }
-            broker.store.load_values(values, validate)
+            broker.store.load_values(values, validate=validate)
+            broker.store.version = _int(parts["h"]["sv"])
         for key in sorted(_numbered(parts, "b"), key=_number):
             reader.buffered(key)
         for key in sorted(_numbered(parts, "d"), key=_number):
@@ -325,9 +317,7 @@ def _number(key: str) -> int:
 class _Reader:
     """Read parts into a broker."""
 
-    def __init__(
-        self, broker: Broker, parts: Mapping[str, Any], names: Names, decode: DecodeValue
-    ) -> None:
+    def __init__(self, broker: Broker, parts: Mapping[str, Any], names: Names, decode: DecodeValue) -> None:
         self.broker = broker
         self.parts = parts
         self.names = names
@@ -353,7 +343,6 @@ class _Reader:
         broker.sequence = 0 if fork else _int(head["seq"])
         broker.delivery_ids = _int(head["ids"])
         broker.numbers = _int(head["nums"])
-        broker.store.version = _int(head["sv"])
         broker.started = bool(head["started"])
         broker.asked = bool(head["asked"])
         broker.timeout = _time(head["timeout"])
@@ -396,19 +385,15 @@ class _Reader:
                 delivery.due += shift
         for buffer_id, results in part.get("c", {}).items():
             delivery.ensure_ledger().collects[buffer_id] = [
-                None if numbers is None else [self.loose.pop(number) for number in numbers]
-                for numbers in results
+                None if numbers is None else [self.loose.pop(number) for number in numbers] for numbers in results
             ]
         for waiter_id, answers in part.get("w", {}).items():
             delivery.ensure_ledger().waits[waiter_id] = {
-                int(nth): TIMED_OUT if answer is None else self.event(answer)
-                for nth, answer in answers.items()
+                int(nth): TIMED_OUT if answer is None else self.event(answer) for nth, answer in answers.items()
             }
         page = 0
         while (digests := self.parts.get(f"x/{delivery.id}/{page}")) is not None:
-            delivery.effects = (delivery.effects or bytearray()) + base64.b64decode(
-                digests, validate=True
-            )
+            delivery.effects = (delivery.effects or bytearray()) + base64.b64decode(digests, validate=True)
             page += 1
         if delivery.effects is not None and len(delivery.effects) % EFFECT_SIZE:
             raise SnapshotError("The snapshot's effects are torn")

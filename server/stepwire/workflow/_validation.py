@@ -77,9 +77,7 @@ def context_state_type(name: str, steps: Mapping[str, StepFunction]) -> type | N
             found.setdefault(config.context_state_type, step)
     if len(found) > 1:
         listed = ", ".join(f"{cls.__name__} (step {step!r})" for cls, step in found.items())
-        raise WorkflowConfigurationError(
-            f"Workflow {name!r}: its steps name different state types: {listed}"
-        )
+        raise WorkflowConfigurationError(f"Workflow {name!r}: its steps name different state types: {listed}")
     return next(iter(found), None)
 
 
@@ -99,12 +97,7 @@ def validate_graph(
     """
     configs = dict(_configs(steps))
     consumed = [(step, event) for step, c in configs.items() for event in c.accepted_events]
-    produced = [
-        (step, event)
-        for step, c in configs.items()
-        for event in c.return_types
-        if event is not NoneType
-    ]
+    produced = [(step, event) for step, c in configs.items() for event in c.return_types if event is not NoneType]
     stops = [(step, event) for step, event in consumed if issubclass(event, StopEvent)]
     if stops:
         raise _problem(name, "a StopEvent ends the run and no step may accept it", stops)
@@ -124,8 +117,7 @@ def validate_graph(
     unused = [
         (step, event)
         for step, event in produced
-        if not issubclass(event, _OUTSIDE)
-        and not any(config.accepts(event) for config in configs.values())
+        if not issubclass(event, _OUTSIDE) and not any(config.accepts(event) for config in configs.values())
     ]
     if unused:
         raise _problem(name, "the following events are produced but never consumed", unused)
@@ -141,13 +133,8 @@ def validate_graph(
     for step, config in configs.items():
         unknown = [caught for caught in config.catches or () if caught not in configs]
         if unknown:
-            raise _problem(
-                name, f"step {step!r} catches errors of unknown steps: {', '.join(unknown)}"
-            )
-    return any(
-        issubclass(event, InputRequiredEvent | HumanResponseEvent)
-        for _, event in [*consumed, *produced]
-    )
+            raise _problem(name, f"step {step!r} catches errors of unknown steps: {', '.join(unknown)}")
+    return any(issubclass(event, InputRequiredEvent | HumanResponseEvent) for _, event in [*consumed, *produced])
 
 
 def _configs(steps: Mapping[str, StepFunction]) -> Iterator[tuple[str, StepConfig]]:
@@ -176,8 +163,6 @@ def _is_produced(event: type[Event], config: StepConfig, sources: Collection[typ
     return event in sources
 
 
-def _problem(
-    name: str, what: str, where: list[tuple[str, type]] | None = None
-) -> WorkflowValidationError:
+def _problem(name: str, what: str, where: list[tuple[str, type]] | None = None) -> WorkflowValidationError:
     listed = ", ".join(f"{event.__name__} (step {step!r})" for step, event in where or ())
     return WorkflowValidationError(f"Workflow {name!r}: {what}" + (f": {listed}" if where else ""))

@@ -50,10 +50,7 @@ class Waits:
 
     def prompted(self, waiter_id: str, prompt: Event) -> bool:
         """Tell whether an open waiter of this id has an equal prompt."""
-        return any(
-            waiter.id == waiter_id and waiter.prompt == prompt
-            for waiter in self._waiters.values()
-        )
+        return any(waiter.id == waiter_id and waiter.prompt == prompt for waiter in self._waiters.values())
 
     def __iter__(self) -> Iterator[Waiter]:
         return iter(self._waiters.values())

@@ -68,9 +68,7 @@ class WorkflowCheckpointer:
 
     def run_from(self, checkpoint: Checkpoint, **kwargs: Any) -> WorkflowHandler:
         """Run on from a checkpoint, with checkpoints."""
-        return self.workflow.run_from(
-            checkpoint, self._serializer, checkpoint_callback=self._note, **kwargs
-        )
+        return self.workflow.run_from(checkpoint, self._serializer, checkpoint_callback=self._note, **kwargs)
 
     @property
     def checkpoints(self) -> dict[str, list[Checkpoint]]:

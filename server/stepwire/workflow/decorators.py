@@ -115,9 +115,7 @@ def step(
 def catch_error(func: F, /) -> F: ...
 @overload
 def catch_error(*, steps: Sequence[str] | None = None) -> Callable[[F], F]: ...
-def catch_error(
-    func: Callable[..., Any] | None = None, /, *, steps: Sequence[str] | None = None
-) -> Any:
+def catch_error(func: Callable[..., Any] | None = None, /, *, steps: Sequence[str] | None = None) -> Any:
     """Make a step that is given a StepFailedEvent when another step fails for good.
 
     With `steps` it takes the failures of those only. Raises WorkflowValidationError when a rule
@@ -144,20 +142,14 @@ def _make_step(
 ) -> F:
     func = getattr(target, "__func__", target)  # a staticmethod or classmethod object
     if not inspect.isroutine(func):
-        raise WorkflowValidationError(
-            f"A step must be a method or a function, not {type(target).__name__}"
-        )
+        raise WorkflowValidationError(f"A step must be a method or a function, not {type(target).__name__}")
     name = func.__name__
     if workflow is None and _is_free(func.__qualname__):
-        raise WorkflowValidationError(
-            f"Step {name!r} is a free function: name its class with @step(workflow=…)"
-        )
+        raise WorkflowValidationError(f"Step {name!r} is a free function: name its class with @step(workflow=…)")
     _check_options(name, num_workers, retry_policy, timeout)
     signature = inspect_signature(func, _caller())
     if catches is not None and signature.accepted_events != [StepFailedEvent]:
-        raise WorkflowValidationError(
-            f"Step {name!r}: a @catch_error step accepts StepFailedEvent and nothing else"
-        )
+        raise WorkflowValidationError(f"Step {name!r}: a @catch_error step accepts StepFailedEvent and nothing else")
     config = StepConfig(
         accepted_events=signature.accepted_events,
         event_name=signature.event_name,
@@ -196,16 +188,9 @@ def _is_free(qualname: str) -> bool:
 def _check_options(name: str, num_workers: object, retry_policy: object, timeout: object) -> None:
     if type(num_workers) is not int or num_workers < 1:
         raise WorkflowValidationError(f"Step {name!r}: num_workers must be an int above 0")
-    if retry_policy is not None and (
-        isinstance(retry_policy, type) or not isinstance(retry_policy, RetryPolicy)
-    ):
+    if retry_policy is not None and (isinstance(retry_policy, type) or not isinstance(retry_policy, RetryPolicy)):
         raise WorkflowValidationError(f"Step {name!r}: retry_policy has no method next")
     if timeout is not None and not (
-        isinstance(timeout, int | float)
-        and not isinstance(timeout, bool)
-        and math.isfinite(timeout)
-        and timeout > 0
+        isinstance(timeout, int | float) and not isinstance(timeout, bool) and math.isfinite(timeout) and timeout > 0
     ):
-        raise WorkflowValidationError(
-            f"Step {name!r}: timeout must be a finite number of seconds above 0"
-        )
+        raise WorkflowValidationError(f"Step {name!r}: timeout must be a finite number of seconds above 0")

@@ -293,9 +293,7 @@ def event_to_json(event: Event) -> bytes:
     if event.__hides_result__ and event.__dict__.get("result") is None:
         exclude = {"result"}
     try:
-        data = event.__pydantic_serializer__.to_json(
-            event, exclude=exclude, polymorphic_serialization=True
-        )
+        data = event.__pydantic_serializer__.to_json(event, exclude=exclude, polymorphic_serialization=True)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         keys = _unserializable(event)
         raise SerializationError(
@@ -346,9 +344,7 @@ def _unserializable(event: Event) -> tuple[str, ...]:
     keys = []
     for key in _fields_of(event):
         try:
-            event.__pydantic_serializer__.to_json(
-                event, include={key}, polymorphic_serialization=True
-            )
+            event.__pydantic_serializer__.to_json(event, include={key}, polymorphic_serialization=True)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             keys.append(key)
     return tuple(keys)
@@ -371,7 +367,5 @@ def _has_non_finite(value: Any) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return any(map(_has_non_finite, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return any(
-            _has_non_finite(getattr(value, field.name, None)) for field in dataclasses.fields(value)
-        )
+        return any(_has_non_finite(getattr(value, field.name, None)) for field in dataclasses.fields(value))
     return False

@@ -121,9 +121,7 @@ class WorkflowHandler:
             return
         if status == ENDED_TIMED_OUT:
             seconds = getattr(event, "timeout", None)
-            self._future.set_exception(
-                WorkflowTimeoutError(f"Operation timed out after {seconds} seconds")
-            )
+            self._future.set_exception(WorkflowTimeoutError(f"Operation timed out after {seconds} seconds"))
         elif status == CANCELLED:
             self._future.set_exception(WorkflowCancelledByUser("the run was cancelled"))
         else:

@@ -72,9 +72,7 @@ class ResourceManager:
         self._set: dict[str, Any] = {}
         self._made: dict[Hashable, _Made] = {}
         # Per loop: a workflow may run in one loop after another, and a lock belongs to one.
-        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Lock]] = (
-            WeakKeyDictionary()
-        )
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Lock]] = WeakKeyDictionary()
 
     async def set(self, name: str, val: Any) -> None:
         """Use `val` for every cached resource whose `Resource.name` is `name`."""

@@ -90,19 +90,14 @@ class Workflow:
                 self._state_type()
             except ValidationError as error:
                 raise WorkflowConfigurationError(
-                    f"Workflow {name!r}: every field of its state {self._state_type.__name__} "
-                    f"needs a default"
+                    f"Workflow {name!r}: every field of its state {self._state_type.__name__} needs a default"
                 ) from error
         added = {key for cls in type(self).__mro__ for key in vars(cls).get("_step_functions", {})}
         self._steps: dict[str, StepFunction] = {
-            key: function if key in added else getattr(self, key)
-            for key, function in functions.items()
+            key: function if key in added else getattr(self, key) for key, function in functions.items()
         }
         self._routing = Routing(self._steps)
-        self._calls = {
-            key: StepCall(function, self._routing.steps[key])
-            for key, function in self._steps.items()
-        }
+        self._calls = {key: StepCall(function, self._routing.steps[key]) for key, function in self._steps.items()}
 
     def _new_store(self) -> InMemoryStateStore[Any]:
         return InMemoryStateStore((self._state_type or DictState)())
@@ -114,13 +109,9 @@ class Workflow:
         WorkflowValidationError when it is not decorated or its name is taken.
         """
         if step_config_of(func) is None:
-            raise WorkflowValidationError(
-                f"Step function {func.__name__} is missing the `@step` decorator"
-            )
+            raise WorkflowValidationError(f"Step function {func.__name__} is missing the `@step` decorator")
         if func.__name__ in steps_of(cls):
-            raise WorkflowValidationError(
-                f"Step {func.__name__} is already defined in {cls.__name__}"
-            )
+            raise WorkflowValidationError(f"Step {func.__name__} is already defined in {cls.__name__}")
         if "_step_functions" not in vars(cls):
             cls._step_functions = {}
         cls._step_functions[func.__name__] = func
@@ -160,9 +151,7 @@ class Workflow:
         """
         interactive = self._validate()
         if interactive and stepwise:
-            raise WorkflowRuntimeError(
-                "Human-in-the-loop is not supported with stepwise=True"
-            )
+            raise WorkflowRuntimeError("Human-in-the-loop is not supported with stepwise=True")
         if start_event is not None:
             if not isinstance(start_event, StartEvent):
                 raise ValueError("start_event must be a StartEvent")

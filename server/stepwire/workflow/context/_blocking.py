@@ -65,9 +65,7 @@ class BlockingContext:
         """Wait for an event; parameters and errors as `Context.wait_for_event`."""
         return cast(
             EventT,
-            self._context._run_blocking(
-                lambda: self._context.wait_for_event(event_type, *args, **kwargs)
-            ),
+            self._context._run_blocking(lambda: self._context.wait_for_event(event_type, *args, **kwargs)),
         )
 
     def sleep(self, seconds: float) -> None:

@@ -25,9 +25,7 @@ def legacy_view(broker: Broker, serializer: BaseSerializer, stepwise: bool) -> d
     for item in broker.buffers:
         cls = type(item.event)
         by_type = buffers.setdefault(item.buffer_id, {})
-        by_type.setdefault(f"{cls.__module__}.{cls.__qualname__}", []).append(
-            serializer.serialize(item.event)
-        )
+        by_type.setdefault(f"{cls.__module__}.{cls.__qualname__}", []).append(serializer.serialize(item.event))
     return {
         "state": broker.store.to_dict(serializer),
         "streaming_queue": "[]",
@@ -41,19 +39,17 @@ def legacy_view(broker: Broker, serializer: BaseSerializer, stepwise: bool) -> d
     }
 
 
-def restore_legacy(
-    broker: Broker, data: dict[str, Any], serializer: BaseSerializer, *, with_events: bool
-) -> None:
+def restore_legacy(broker: Broker, data: dict[str, Any], serializer: BaseSerializer, *, with_events: bool) -> None:
     """Fill a new broker from the 1.x keys; KeyError names a missing one.
 
     `with_events` takes queues, buffers and events in progress too: those run again.
     """
     if "globals" in data and "state" not in data:
         values = {key: serializer.deserialize(value) for key, value in data["globals"].items()}
-        broker.store.load_values(values, True)
+        broker.store.load_values(values, validate=True)
     else:
         restored: InMemoryStateStore[Any] = InMemoryStateStore.from_dict(data["state"], serializer)
-        broker.store.load_values(restored.values(), True)
+        broker.store.load_values(restored.values(), validate=True)
     queues, in_progress, buffers = data["queues"], data["in_progress"], data["event_buffers"]
     running = bool(data["is_running"])
     for key in ("streaming_queue", "stepwise", "accepted_events", "broker_log"):

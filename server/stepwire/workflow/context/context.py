@@ -107,9 +107,7 @@ class Context(Generic[StateT]):
     def _check_state(self, values: dict[str, Any]) -> None:
         execution = current_execution(self._broker)
         if execution is not None and execution.dead:
-            raise DeadAttemptError(
-                f"step '{execution.delivery.step}' sets state after its attempt was abandoned"
-            )
+            raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
         if self._broker.journal is not None:
             from stepwire.workflow._codec import encode_keys
 
@@ -160,18 +158,14 @@ class Context(Generic[StateT]):
             raise WorkflowRuntimeError(f"send_event takes an Event, not {type(message).__name__}")
         execution = current_execution(self._broker)
         kind = RECEIVED if execution is None else SENT
-        return cast(
-            Receipt, self._do(lambda: self._broker.accept(message, step, execution, kind))
-        )
+        return cast(Receipt, self._do(lambda: self._broker.accept(message, step, execution, kind)))
 
     def write_event_to_stream(self, ev: Event | None) -> None:
         """Write an event to the stream of the run. None is taken and ignored, as in 1.x."""
         if ev is None:
             return
         if not isinstance(ev, Event):
-            raise WorkflowRuntimeError(
-                f"write_event_to_stream takes an Event, not {type(ev).__name__}"
-            )
+            raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {type(ev).__name__}")
         execution = current_execution(self._broker)
         self._do(lambda: self._broker.write(ev, execution))
 
@@ -348,14 +342,10 @@ class Context(Generic[StateT]):
         own = data.get("stepwire")
         if own is not None:
             if own.get("format") != _DICT_FORMAT:
-                raise SnapshotVersionError(
-                    f"The saved context has another format than {_DICT_FORMAT}"
-                )
+                raise SnapshotVersionError(f"The saved context has another format than {_DICT_FORMAT}")
             name = type(workflow).__name__
             if own.get("workflow") != name:
-                raise SnapshotWorkflowError(
-                    f"The saved context is of workflow {own.get('workflow')!r}, not {name!r}"
-                )
+                raise SnapshotWorkflowError(f"The saved context is of workflow {own.get('workflow')!r}, not {name!r}")
             restore(
                 context._broker,
                 own["parts"],
@@ -403,9 +393,7 @@ class Context(Generic[StateT]):
             running = None
         if running is runner.loop:
             raise WorkflowRuntimeError("blocking calls are for sync steps; await in async ones")
-        future: concurrent.futures.Future[Any] = asyncio.run_coroutine_threadsafe(
-            make(), runner.loop
-        )
+        future: concurrent.futures.Future[Any] = asyncio.run_coroutine_threadsafe(make(), runner.loop)
         return future.result()
 
 
