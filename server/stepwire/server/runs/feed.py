@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from stepwire.server.runs.errors import RunNotFoundError, SequenceOutOfRangeError
-from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore
+from stepwire.server.runs.errors import DrainingError, RunNotFoundError, SequenceOutOfRangeError
+from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError
 
 _RECENT_CHUNKS = 64
 
@@ -58,9 +58,10 @@ class Feeds:
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self._feeds: dict[RunKey, Feed] = {}
-        store.listen(self._committed)
+        self._closing = False
 
-    def _committed(self, commit: Commit) -> None:
+    def committed(self, commit: Commit) -> None:
+        """Take in a durable commit."""
         feed = self._feeds.get(commit.record.key)
         if feed is not None:
             feed.push(commit)
@@ -70,6 +71,12 @@ class Feeds:
         feed = self._feeds.get(key)
         if feed is not None:
             feed.deleted = True
+            feed.wake()
+
+    def end_all(self) -> None:
+        """End every reading with DrainingError, which tells where to resume."""
+        self._closing = True
+        for feed in self._feeds.values():
             feed.wake()
 
     async def open(self, key: RunKey, record: RunRecord | None = None) -> Feed:
@@ -96,39 +103,58 @@ class Feeds:
         if feed.readers == 0 and self._feeds.get(key) is feed:
             del self._feeds[key]
 
-    async def read(self, key: RunKey, feed: Feed, after: int, *, follow: bool = True) -> AsyncIterator[list[Chunk]]:
+    def record(self, key: RunKey, feed: Feed, after: int = 0) -> RunRecord:
+        """Return the run's last committed record. RunNotFoundError when it was deleted, DrainingError."""
+        if feed.deleted or feed.record is None:
+            raise RunNotFoundError(key.run_id)
+        if self._closing:
+            raise DrainingError("The server is stopping; resume after this sequence", resume_sequence=after)
+        return feed.record
+
+    async def ready(self, key: RunKey, feed: Feed, after: int) -> list[Chunk]:
+        """Return what is there from sequence `after + 1` on, contiguous; nothing when the log ends there now.
+
+        The first chunk may begin before `after + 1`. Raises SequenceOutOfRangeError for a cursor outside the log, and
+        as `record`.
+        """
+        record = self.record(key, feed, after)
+        check_cursor(record, after)
+        if after == record.last_sequence:
+            return []
+        chunks = feed.recent(after)
+        if chunks is None:
+            chunks = await self._store.entries(key, after)
+            if not chunks:
+                fresh = await self._store.get(key)
+                if fresh is None:
+                    raise RunNotFoundError(key.run_id)
+                check_cursor(fresh, after)
+                raise StoreCorruptError(f"the log of a run has a gap after sequence {after}")
+        return chunks
+
+    async def read(
+        self, key: RunKey, feed: Feed, after: int, *, follow: bool = True, idle: float | None = None
+    ) -> AsyncIterator[list[Chunk]]:
         """Give contiguous chunks from sequence `after + 1` on, as much as is ready at a time.
 
-        The first chunk may begin before `after + 1`. Ends with the run, or without `follow` at the present end of the
-        log. Raises SequenceOutOfRangeError for a cursor outside the log and RunNotFoundError when the run is deleted.
+        Ends with the run, or without `follow` at the present end of the log; gives an empty list after each `idle`
+        seconds without news. Raises as `ready`.
         """
-        end: int | None = None
+        end = self.record(key, feed, after).last_sequence
         while True:
-            record = feed.record
-            assert record is not None
-            if feed.deleted:
-                raise RunNotFoundError(key.run_id)
-            check_cursor(record, after)
-            if end is None:
-                end = record.last_sequence
-            if after < record.last_sequence:
-                chunks = feed.recent(after)
-                if chunks is None:
-                    chunks = await self._store.entries(key, after)
-                    if not chunks:
-                        check_cursor(await self._fresh(key, record), after)
-                        raise RunNotFoundError(key.run_id)
+            chunks = await self.ready(key, feed, after)
+            if chunks:
                 after = chunks[-1].last
                 yield chunks
-                if not follow and after >= end:
-                    return
-            elif record.status in TERMINAL or not follow:
+            elif not follow or self.record(key, feed, after).status in TERMINAL:
                 return
             else:
-                await feed.changed()
-
-    async def _fresh(self, key: RunKey, record: RunRecord) -> RunRecord:
-        return await self._store.get(key) or record
+                try:
+                    await asyncio.wait_for(feed.changed(), idle)
+                except TimeoutError:
+                    yield []
+            if not follow and after >= end:
+                return
 
 
 def check_cursor(record: RunRecord, after: int) -> None:

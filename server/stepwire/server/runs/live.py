@@ -71,6 +71,7 @@ class LiveRun:
         *,
         claim: Claim | None = None,
         failure_detail: str = "message",
+        on_commit: Callable[[Commit], None],
         on_gone: Callable[[LiveRun, BaseException | None], None],
     ) -> None:
         self.served = served
@@ -89,6 +90,7 @@ class LiveRun:
         self._codec = codec
         self._claim = claim
         self._failure_detail = failure_detail
+        self._on_commit = on_commit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         self._runner = Runner(served.workflow, self.context, self.context._broker, host=self)
@@ -266,7 +268,7 @@ class LiveRun:
         commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
         self._in_flight = True
         future = self._store.commit(commit)
-        future.add_done_callback(lambda done: self._committed(done, record, callbacks, acks))
+        future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
 
     def _take_callbacks(self) -> list[Callable[[], None]]:
         taken, self._callbacks = self._callbacks, []
@@ -279,7 +281,7 @@ class LiveRun:
     def _committed(
         self,
         future: asyncio.Future[Claim],
-        record: RunRecord,
+        commit: Commit,
         callbacks: list[Callable[[], None]],
         acks: list[asyncio.Future[None]],
     ) -> None:
@@ -292,19 +294,24 @@ class LiveRun:
             self._leave(error)
             return
         self._claim = future.result()
-        self.record = record
-        self._durable(callbacks, acks)
-        if record.status in TERMINAL and self.clean:
+        self.record = commit.record
+        self._durable(callbacks, acks, commit)
+        if commit.record.status in TERMINAL and self.clean:
             self._leave(None)
             return
         if self.journal.dirty or self.journal.entries or self._requests or self._callbacks or self._acks:
             self._scheduled = True
             self._commit()
 
-    def _durable(self, callbacks: list[Callable[[], None]], acks: list[asyncio.Future[None]]) -> None:
+    def _durable(
+        self, callbacks: list[Callable[[], None]], acks: list[asyncio.Future[None]], commit: Commit | None = None
+    ) -> None:
+        # Acknowledgements first: a send_result precedes the entries of its commit.
         for ack in acks:
             if not ack.done():
                 ack.set_result(None)
+        if commit is not None:
+            self._on_commit(commit)
         if self.context._broker.frozen:
             return
         for callback in callbacks:

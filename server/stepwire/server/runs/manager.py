@@ -114,9 +114,7 @@ class RunManager:
             if not busy:
                 break
             waits = [asyncio.ensure_future(self._quiet(run)) for run in busy]
-            _, pending = await asyncio.wait(
-                waits, timeout=max(0.0, deadline - asyncio.get_running_loop().time())
-            )
+            _, pending = await asyncio.wait(waits, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
             for waiting in pending:
                 waiting.cancel()
         runs = list(self._live.values())
@@ -187,9 +185,7 @@ class RunManager:
             raise RequestIdReusedError("This request_id came before with another request")
         return await self.find(known.key) or known
 
-    async def _new(
-        self, caller: Principal, served: Served, request: StartRequest, fingerprint: str
-    ) -> LiveRun:
+    async def _new(self, caller: Principal, served: Served, request: StartRequest, fingerprint: str) -> LiveRun:
         snapshot = request.snapshot
         if request.from_run is not None:
             snapshot = await self.snapshot(caller, request.from_run[0], request.from_run[1])
@@ -269,6 +265,7 @@ class RunManager:
             record,
             claim=claim,
             failure_detail=self._failure_detail,
+            on_commit=self.feeds.committed,
             on_gone=self._gone,
         )
 
@@ -494,13 +491,12 @@ class RunManager:
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    if feed.deleted or feed.record is None:
-                        raise RunNotFoundError(run_id)
-                    if feed.record.status in TERMINAL:
-                        return WaitResult(feed.record, False)
+                    record = self.feeds.record(key, feed)
+                    if record.status in TERMINAL:
+                        return WaitResult(record, False)
                     await feed.changed()
         except TimeoutError:
-            return WaitResult(feed.record or record, True)
+            return WaitResult(record, True)
         finally:
             self.feeds.close(key, feed)
 
@@ -541,7 +537,9 @@ class RunManager:
             wake_at=None,
             info={**record.info, "outcome": outcome, "pending": []},
         )
-        await self.store.commit(Commit(ended, claim, encode_delta({}), False))
+        commit = Commit(ended, claim, encode_delta({}), False)
+        await self.store.commit(commit)
+        self.feeds.committed(commit)
         return ended
 
     async def snapshot(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
@@ -563,9 +561,7 @@ class RunManager:
     def context_of(self, served: Served, parts: Parts, at: float, version: str) -> Context[Any]:
         """Build a context that belongs to no run, to look into a snapshot."""
         context: Context[Any] = Context(served.workflow)
-        restore(
-            context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version
-        )
+        restore(context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version)
         return context
 
     @property
@@ -581,5 +577,3 @@ def _runs(run: LiveRun) -> bool:
 
 def _now() -> float:
     return CLOCK.now()
-
-

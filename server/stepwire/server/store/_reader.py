@@ -24,8 +24,8 @@ from stepwire.server.store._rows import (
 )
 from stepwire.server.store._schema import UNFINISHED, connect_reader
 from stepwire.server.store.port import (
-    DueRun,
     Chunk,
+    DueRun,
     RequestRecord,
     RunKey,
     RunRecord,

@@ -21,12 +21,12 @@ from stepwire.server.store._rows import (
     encode_request,
 )
 from stepwire.server.store.port import (
-    DueRun,
     TERMINAL,
     Chunk,
     Claim,
     Commit,
     CommitListener,
+    DueRun,
     RequestRecord,
     RunExistsError,
     RunKey,

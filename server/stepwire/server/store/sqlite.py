@@ -16,11 +16,11 @@ from stepwire.server.store._retention import unneeded
 from stepwire.server.store._schema import connect_writer
 from stepwire.server.store._writer import Writer
 from stepwire.server.store.port import (
-    DueRun,
     Chunk,
     Claim,
     Commit,
     CommitListener,
+    DueRun,
     RequestRecord,
     RunKey,
     RunQuery,

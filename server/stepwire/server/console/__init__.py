@@ -1,0 +1,54 @@
+"""Terminal output: event lines, progress, tables, questions. Knows the client's answers, nothing of commands."""
+
+from __future__ import annotations
+
+from stepwire.server.console._ask import Asker
+from stepwire.server.console._lines import LineReader
+from stepwire.server.console._lists import (
+    outcome_lines,
+    question_text,
+    run_page,
+    runs_table,
+    workflow_page,
+    workflows_table,
+)
+from stepwire.server.console._output import Output, error_text, to_json
+from stepwire.server.console._progress import Progress, event_line
+from stepwire.server.console._questions import Field, fields_of, parse
+from stepwire.server.console._records import (
+    event_record,
+    outcome_record,
+    run_record,
+    snapshot_record,
+    workflow_record,
+)
+from stepwire.server.console._text import clean, compact, duration, fields_text, since
+
+__all__ = [
+    "Asker",
+    "Field",
+    "LineReader",
+    "Output",
+    "Progress",
+    "clean",
+    "compact",
+    "duration",
+    "error_text",
+    "event_line",
+    "event_record",
+    "fields_of",
+    "fields_text",
+    "outcome_lines",
+    "outcome_record",
+    "parse",
+    "question_text",
+    "run_page",
+    "run_record",
+    "runs_table",
+    "since",
+    "snapshot_record",
+    "to_json",
+    "workflow_page",
+    "workflow_record",
+    "workflows_table",
+]

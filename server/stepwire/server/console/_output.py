@@ -1,0 +1,89 @@
+"""Where a command writes: results on standard output, all that is for eyes only on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from stepwire.client import StepwireError
+from stepwire.server.console._text import clean
+
+__all__ = ["Output", "error_text", "to_json"]
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON text; on one line unless `indent` is given."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=str)
+
+
+def error_text(error: StepwireError) -> str:
+    """Return `error: REASON: message`, a line for each field the server refused, and the reference."""
+    reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
+    lines = [f"error: {reason}: {clean(error.message, keep='')}"]
+    lines += [f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.field_violations]
+    if error.reference_id:
+        lines.append(f"  reference: {clean(error.reference_id, keep='')}")
+    return "\n".join(lines)
+
+
+class Output:
+    """Write for people, or for scripts when `json` is set: then standard output holds JSON and nothing else."""
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self.out = Console(highlight=False, markup=False, emoji=False)
+        self.err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+    @property
+    def interactive(self) -> bool:
+        """Say whether a person reads and can answer."""
+        return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def live(self) -> bool:
+        """Say whether standard error is a terminal that lines can be redrawn in."""
+        return not self.json and sys.stderr.isatty() and not self.err.is_dumb_terminal
+
+    def document(self, value: Any) -> None:
+        """Write a JSON document: indented for people, on one line for scripts."""
+        if self.json:
+            self.record(value)
+        else:
+            self.text(to_json(value, indent=2))
+
+    def record(self, value: Mapping[str, Any] | Any) -> None:
+        """Write one line of JSON, at once."""
+        sys.stdout.write(to_json(value) + "\n")
+        sys.stdout.flush()
+
+    def result(self, value: Any) -> None:
+        """Write the result of a run: text as it is, all else as JSON."""
+        self.text(
+            value if isinstance(value, str) and not self.json else to_json(value, indent=None if self.json else 2)
+        )
+
+    def text(self, text: str) -> None:
+        """Write text to standard output as it is; cleaned where it goes to a terminal."""
+        sys.stdout.write((clean(text) if sys.stdout.isatty() else text) + "\n")
+        sys.stdout.flush()
+
+    def show(self, item: RenderableType) -> None:
+        """Write a table or styled text to standard output."""
+        # A table that is read by another program must not be cut at some default width.
+        width = None if self.out.is_terminal else 200
+        self.out.print(item, width=width, soft_wrap=isinstance(item, Text))
+
+    def note(self, text: str, style: str = "") -> None:
+        """Write a line for people to standard error."""
+        self.err.print(Text(clean(text), style=style), soft_wrap=True)
+        self.err.file.flush()
+
+    def error(self, error: StepwireError) -> None:
+        """Write what went wrong to standard error."""
+        self.note(error_text(error), style="red")

@@ -1,0 +1,76 @@
+"""Values, times and durations as text that is safe to show in a terminal."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = ["clean", "compact", "duration", "fields_text", "since"]
+
+# Categories that can move the cursor, hide text or turn its direction: what a run says is not to be trusted with them.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Joiners that scripts and emoji need.
+_JOINERS = frozenset("\u200c\u200d")
+
+
+def clean(text: str, keep: str = "\n\t") -> str:
+    """Return the text with control and direction characters shown as escapes, except those in `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _harmless(char) or char in keep else _escape(char) for char in text)
+
+
+def compact(value: Any, limit: int = 60) -> str:
+    """Return a JSON value on one line of at most `limit` characters; plain words stand without quotes."""
+    if isinstance(value, str) and value and not any(char in value for char in " \"'=") and _is_text(value):
+        text = value
+    else:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = clean(text, keep="")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def fields_text(fields: Mapping[str, Any], limit: int = 60) -> str:
+    """Return fields as `name=value name=value`."""
+    return " ".join(f"{clean(str(name), keep='')}={compact(value, limit)}" for name, value in fields.items())
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people: `3.2s`, `2m05s`, `1h03m`, `2d04h`."""
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole // 60 % 60:02}m"
+    return f"{whole // 86400}d{whole // 3600 % 24:02}h"
+
+
+def since(time: datetime | None, now: datetime | None = None) -> str:
+    """Return how long ago a time was; "" for none."""
+    if time is None:
+        return ""
+    return duration(((now or datetime.now(UTC)) - time).total_seconds())
+
+
+def _harmless(char: str) -> bool:
+    return char in _JOINERS or unicodedata.category(char) not in _HIDDEN
+
+
+def _is_text(value: str) -> bool:
+    """Say whether the word would not be read as another JSON value: `5` the text is shown as `"5"`."""
+    try:
+        json.loads(value)
+    except ValueError:
+        return True
+    return False
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

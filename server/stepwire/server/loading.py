@@ -1,0 +1,237 @@
+"""Find workflows by `MODULE:NAME`. What is wrong is told in one message: what, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import stepwire.workflow
+from stepwire.server.registry import Registry
+from stepwire.workflow import Workflow, WorkflowConfigurationError, WorkflowValidationError
+from stepwire.workflow._validation import steps_of
+
+__all__ = ["LoadError", "Loadable", "load", "load_all"]
+
+Loadable = Workflow | type[Workflow]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ENGINE = str(Path(stepwire.workflow.__file__).parent.parent)
+
+
+class LoadError(Exception):
+    """Tell that a workflow cannot be loaded: what is wrong, where, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """`MODULE[:NAME][=SERVED_NAME]` in its parts; `module` is a dotted name or a path that ends in .py."""
+
+    module: str
+    name: str = ""
+    served: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Return the parts. Raises LoadError when it is none."""
+        rest, found, served = text.rpartition("=")
+        if not found:
+            rest, served = text, ""
+        elif not _NAME.fullmatch(served):
+            raise LoadError(f"{text}: a served name is of letters, digits, '.', '_' and '-': MODULE:NAME=served-name")
+        module, name = rest, ""
+        if not rest.endswith(".py"):
+            head, colon, tail = rest.rpartition(":")
+            if colon:
+                module, name = head, tail
+        if not module or (rest != module and not name):
+            raise LoadError(f"{text}: expected MODULE:NAME, as in orders:OrderFlow or flows/orders.py:OrderFlow")
+        return cls(module, name, served)
+
+
+def load(spec: str) -> list[tuple[str, Loadable]]:
+    """Return the workflows that a spec names, each with the name to serve it under.
+
+    `MODULE:NAME` is one; `MODULE` alone is every Workflow class and instance that the module defines, except names
+    with a leading underscore and classes without steps. The current directory is importable. Raises LoadError.
+    """
+    parts = Spec.parse(spec)
+    if (cwd := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, cwd)
+    module = _import(parts.module)
+    if parts.name:
+        return [(parts.served or parts.name.rpartition(".")[2], _find(module, parts.name))]
+    found = _defined(module)
+    if not found:
+        raise LoadError(f"{parts.module} ({_file(module)}) defines no workflow: name a module with a Workflow class")
+    if parts.served and len(found) > 1:
+        names = ", ".join(name for name, _ in found)
+        raise LoadError(f"{spec}: {parts.module} defines several workflows ({names}): say which, as MODULE:NAME=name")
+    return [(parts.served or name, item) for name, item in found]
+
+
+def load_all(registry: Registry, specs: Iterable[str]) -> None:
+    """Load workflows and serve them in a registry. Raises LoadError for the first that cannot be."""
+    for spec in specs:
+        for name, item in load(spec):
+            try:
+                registry.add(name, item)
+            except (WorkflowConfigurationError, WorkflowValidationError) as error:
+                where = _where(item, getattr(error, "step", ""))
+                hint = f"; serve it as {spec}=other-name" if "two workflows are named" in str(error) else ""
+                raise LoadError(f"{name} ({where}) cannot be served: {error}{hint}") from error
+            except Exception as error:  # the author's __init__ and schemas may raise anything
+                where = _line_of(error) or _where(item)
+                raise LoadError(f"{name} cannot be made: {_say(error)} ({where})") from error
+
+
+def _import(name: str) -> ModuleType:
+    path: Path | None = None
+    module_name = name
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise LoadError(f"there is no file {name}{_similar_files(path)}")
+        module_name = _make_importable(path)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise LoadError(_no_module(name, error.name)) from error
+        hint = "install it, or add its directory to PYTHONPATH"
+        raise LoadError(f"cannot import {name}: {_say(error)} ({_line_of(error)}): {hint}") from error
+    except SystemExit as error:
+        hint = 'put what the script does under if __name__ == "__main__":'
+        raise LoadError(f"{name} exits when it is imported ({_line_of(error)}): {hint}") from error
+    except Exception as error:  # a module may raise anything
+        raise LoadError(f"cannot import {name}: {_say(error)} ({_line_of(error)})") from error
+    loaded = getattr(module, "__file__", None)
+    if path is not None and (loaded is None or Path(loaded).resolve() != path):
+        raise LoadError(f"{name} would be module {module_name}, which is {loaded or 'built in'}: rename the file")
+    return module
+
+
+def _make_importable(path: Path) -> str:
+    """Return the module name of a file, its packages included; their parent becomes importable."""
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    bad = [part for part in parts if not part.isidentifier()]
+    if bad or not parts:
+        raise LoadError(f"{path.name} is not importable: rename it to letters, digits and '_' ({path})")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return ".".join(parts)
+
+
+def _find(module: ModuleType, name: str) -> Loadable:
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            known = [known for known, _ in _defined(module)]
+            close = difflib.get_close_matches(part, [*known, *vars(module)], n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(close)}?" if close else ""
+            listed = f"it defines {', '.join(known)}" if known else "it defines no workflow"
+            raise LoadError(f"{module.__name__} ({_file(module)}) has no {name}: {hint or listed}") from None
+    if isinstance(found, Workflow) or (isinstance(found, type) and issubclass(found, Workflow)):
+        if found is Workflow:
+            raise LoadError(f"{name} is the class Workflow itself: name a subclass of it")
+        return found
+    kind = "a class that is not a Workflow" if isinstance(found, type) else f"a {type(found).__name__}"
+    raise LoadError(
+        f"{module.__name__}:{name} ({_where(found) or _file(module)}) is {kind}: "
+        "name a subclass of stepwire.workflow.Workflow, or an instance of one"
+    )
+
+
+def _defined(module: ModuleType) -> list[tuple[str, Loadable]]:
+    found: list[tuple[str, Loadable]] = []
+    for name, value in vars(module).items():
+        if name.startswith("_"):
+            continue
+        own_class = isinstance(value, type) and issubclass(value, Workflow) and value.__module__ == module.__name__
+        if (own_class and name == value.__name__ and steps_of(value)) or isinstance(value, Workflow):
+            found.append((name, value))
+    return found
+
+
+def _say(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _line_of(error: BaseException) -> str:
+    """Return file and line of the author's code that an error came from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}:{error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and not frame.filename.startswith((importlib.__path__[0], __file__))
+    ]
+    own = [frame for frame in frames if "site-packages" not in frame.filename and _ENGINE not in frame.filename]
+    if not (own or frames):
+        return ""
+    frame = (own or frames)[-1]
+    return f"{_short(frame.filename)}:{frame.lineno}"
+
+
+def _where(item: Any, step: str = "") -> str:
+    """Return file and line of a class or function, or of one of its steps; "" when unknown."""
+    target = item if inspect.isclass(item) or inspect.isroutine(item) else type(item)
+    if step:
+        target = inspect.unwrap(getattr(target, step, target))
+    try:
+        return f"{_short(inspect.getsourcefile(target) or '')}:{inspect.getsourcelines(target)[1]}"
+    except (OSError, TypeError):  # built in, or made at run time
+        return ""
+
+
+def _file(module: ModuleType) -> str:
+    return _short(getattr(module, "__file__", None) or "built in")
+
+
+def _short(file: str) -> str:
+    path = Path(file)
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _no_module(name: str, missing: str) -> str:
+    package, _, _ = missing.rpartition(".")
+    if package:
+        parent = sys.modules.get(package)
+        path = list(getattr(parent, "__path__", []))
+    else:
+        path = [str(Path.cwd())]
+    near = difflib.get_close_matches(
+        missing.rpartition(".")[2], [item.name for item in pkgutil.iter_modules(path)], n=3, cutoff=0.6
+    )
+    if near:
+        hint = f"did you mean {' or '.join(f'{package}.{item}' if package else item for item in near)}?"
+    else:
+        hint = "run from the directory it is in, install it, or give its path as path/to/file.py:NAME"
+    wanted = f", wanted for {name}," if missing != name else ""
+    return f"there is no module {missing}{wanted} in {path[0] if path else package} or the Python path: {hint}"
+
+
+def _similar_files(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f": there is no directory {_short(str(path.parent))}"
+    near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*.py")], n=3, cutoff=0.6)
+    return f": did you mean {' or '.join(near)}?" if near else f" (in {_short(str(path.parent))})"

@@ -1,0 +1,200 @@
+"""Converse: one session of the bidirectional stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from stepwire.server.rpc import convert
+from stepwire.server.rpc.entries import Framer
+from stepwire.server.rpc.errors import status_of
+from stepwire.server.rpc.payloads import json_of
+from stepwire.server.runs import Principal, RunEvents, RunManager, StartRequest
+from stepwire.server.runs.errors import InvalidError, RunsError, Violation
+from stepwire.server.runs.feed import Feed, check_cursor
+from stepwire.server.store import TERMINAL, RunKey, RunRecord, StoreError
+from stepwire.v1 import run_service_pb2 as pb
+
+_EVENTS_FIELD = pb.ConverseResponse.DESCRIPTOR.fields_by_name["events"].number
+_MAX_SENDS_UNDER_WAY = 256
+_METHOD = "/stepwire.v1.RunService/Converse"
+
+
+class Session:
+    """Talk with one run until it ends or the client goes. A disconnect detaches, it never cancels."""
+
+    def __init__(
+        self,
+        caller: Principal,
+        manager: RunManager,
+        events: RunEvents,
+        start_request: Callable[[pb.StartRunRequest], StartRequest],
+        heartbeat: float,
+    ) -> None:
+        self._caller = caller
+        self._manager = manager
+        self._events = events
+        self._start_request = start_request
+        self._heartbeat = heartbeat
+        self._run_id = ""
+        self._results: deque[pb.ConverseResponse] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sends = asyncio.Semaphore(_MAX_SENDS_UNDER_WAY)
+        self._error: BaseException | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._window = 0
+        self._acked = 0
+
+    async def converse(self, frames: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[pb.ConverseResponse | bytes]:
+        """Give the frames of the answer."""
+        first = await anext(frames, None)
+        record, after, options = await self._open(first)
+        self._run_id = record.key.run_id
+        self._acked = after
+        key = record.key
+        feeds = self._manager.feeds
+        feed = await feeds.open(key, record)
+        try:
+            check_cursor(feeds.record(key, feed, after), after)
+            yield self._opened(feeds.record(key, feed, after), after, options.encoding)
+            framer = Framer(
+                _EVENTS_FIELD,
+                after,
+                encoding=options.encoding,
+                internal=options.include_internal,
+                types=options.event_types,
+            )
+            self._spawn(self._read(frames))
+            async for frame in self._output(key, feed, framer):
+                yield frame
+            outcome = convert.outcome(feeds.record(key, feed, framer.sent), options.encoding)
+            yield pb.ConverseResponse(finished=pb.RunFinished(outcome=outcome))
+        finally:
+            feeds.close(key, feed)
+            for task in self._tasks:
+                task.cancel()
+
+    async def _open(self, frame: pb.ConverseRequest | None) -> tuple[RunRecord, int, pb.StreamOptions]:
+        kind = None if frame is None else frame.WhichOneof("frame")
+        if frame is not None and kind == "start":
+            record = await self._manager.start(self._caller, self._start_request(frame.start.request))
+            self._window = _window(frame.start.max_unacked)
+            return record, 0, frame.start.options
+        if frame is not None and kind == "attach":
+            record = await self._manager.get(self._caller, frame.attach.run_id)
+            self._window = _window(frame.attach.max_unacked)
+            return record, frame.attach.after_sequence, frame.attach.options
+        raise InvalidError(
+            "INVALID_FRAME", "The first frame must be start or attach", [Violation("frame", "is neither")]
+        )
+
+    def _opened(self, record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:
+        return pb.ConverseResponse(
+            opened=pb.ConverseOpened(
+                run=convert.run(record, encoding),
+                first_available=record.first_available,
+                next_sequence=after + 1,
+            )
+        )
+
+    # -- out --------------------------------------------------------------------------------------------------
+
+    async def _output(self, key: RunKey, feed: Feed, framer: Framer) -> AsyncIterator[pb.ConverseResponse | bytes]:
+        feeds = self._manager.feeds
+        while True:
+            news = self._news = feed.changed()
+            while self._results:
+                yield self._results.popleft()
+            if self._error is not None:
+                raise self._error
+            up_to = self._acked + self._window if self._window else None
+            progress = False
+            if up_to is None or framer.position < up_to:
+                chunks = await feeds.ready(key, feed, framer.position)
+                # A send_result precedes the entries of its commit.
+                while self._results:
+                    yield self._results.popleft()
+                for frame in framer.frames(chunks, up_to):
+                    yield frame
+                progress = bool(chunks)
+            record = feeds.record(key, feed, framer.sent)
+            if record.status in TERMINAL and framer.position >= record.last_sequence:
+                await self._last_results()
+                while self._results:
+                    yield self._results.popleft()
+                return
+            if progress or self._results or self._error is not None:
+                continue
+            try:
+                await asyncio.wait_for(news, self._heartbeat)
+            except TimeoutError:
+                yield pb.ConverseResponse(heartbeat=pb.Heartbeat(sequence=framer.sent))
+
+    async def _last_results(self) -> None:
+        """Wait for the sends under way: the run has ended, so none takes long."""
+        sends = [task for task in self._tasks if task.get_name() == "send"]
+        if sends:
+            await asyncio.wait(sends)
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
+        """Act on the client's frames until it half-closes."""
+        try:
+            async for frame in frames:
+                kind = frame.WhichOneof("frame")
+                if kind == "send":
+                    await self._sends.acquire()
+                    self._spawn(self._send(frame.send), "send")
+                elif kind == "ack":
+                    if frame.ack.sequence > self._acked:
+                        self._acked = frame.ack.sequence
+                        self._signal()
+                elif kind == "cancel":
+                    await self._manager.cancel(self._caller, self._run_id, frame.cancel.reason[:1000])
+                else:
+                    raise InvalidError(
+                        "INVALID_FRAME",
+                        "After the first frame only send, ack and cancel may come",
+                        [Violation("frame", "is something else")],
+                    )
+        except (RunsError, StoreError) as error:
+            self._error = error
+            self._signal()
+
+    async def _send(self, send: pb.ConverseSend) -> None:
+        """Send one event; a bad one fails its frame, not the stream."""
+        result = pb.ConverseSendResult(request_id=send.request_id)
+        try:
+            receipt = await self._events.send(
+                self._caller,
+                self._run_id,
+                send.event.type,
+                json_of(send.event.payload) or b"",
+                send.step,
+                send.request_id,
+            )
+            result.sequence, result.delivered = receipt
+        except Exception as error:  # status_of turns whatever it is into what SendEvent would answer
+            result.error.CopyFrom(status_of(error, _METHOD))
+        finally:
+            self._sends.release()
+        self._results.append(pb.ConverseResponse(send_result=result))
+        self._signal()
+
+    def _signal(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _spawn(self, work: object, name: str = "read") -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _window(max_unacked: int) -> int:
+    if max_unacked < 0:
+        violation = Violation("max_unacked", "must not be negative")
+        raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
+    return max_unacked

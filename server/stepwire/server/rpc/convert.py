@@ -1,0 +1,312 @@
+"""Between the contract's messages and domain types. Nothing else knows both."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stepwire.server.registry import Served
+from stepwire.server.rpc.payloads import json_of, payload
+from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.requests import SnapshotData, StartRequest
+from stepwire.server.store import RunRecord
+from stepwire.v1 import run_service_pb2, types_pb2, workflow_service_pb2
+
+FORMAT_VERSION = 1
+_STATUS_PREFIX = "RUN_STATUS_"
+_SERVER_PAGE = (1, 1000, 100)
+
+
+def seconds_of(duration: Duration) -> float:
+    """Return a duration in seconds."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def duration(seconds: float) -> Duration:
+    """Return seconds as a duration."""
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+def time_of(timestamp: Timestamp) -> float:
+    """Return a timestamp in seconds since the epoch."""
+    return timestamp.seconds + timestamp.nanos / 1e9
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Return seconds since the epoch as a timestamp."""
+    whole = int(seconds)
+    return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+def status_number(status: str) -> types_pb2.RunStatus:
+    """Return the contract's number of a stored status."""
+    return types_pb2.RunStatus.Value(_STATUS_PREFIX + status)
+
+
+def status_names(numbers: Any) -> list[str]:
+    """Return the stored statuses of a filter."""
+    names: list[str] = []
+    for number in numbers:
+        if number == types_pb2.RUN_STATUS_UNSPECIFIED:
+            continue
+        try:
+            names.append(types_pb2.RunStatus.Name(number).removeprefix(_STATUS_PREFIX))
+        except ValueError as error:
+            raise InvalidError(
+                "INVALID_REQUEST", "The request is not valid", [Violation("statuses", "has an unknown status")]
+            ) from error
+    return names
+
+
+def page_size(asked: int) -> int:
+    """Return the size of a page: 1 to 1000, 100 when nothing was asked for."""
+    low, high, default = _SERVER_PAGE
+    if asked < 0:
+        raise InvalidError(
+            "INVALID_REQUEST", "The request is not valid", [Violation("page_size", "must not be negative")]
+        )
+    return default if asked == 0 else max(low, min(high, asked))
+
+
+def page_token(place: list[Any], bound: str) -> str:
+    """Return an opaque token for a place in a listing; `bound` ties it to the listing's filter."""
+    return base64.urlsafe_b64encode(json.dumps([bound, place]).encode()).decode()
+
+
+def page_place(token: str, bound: str) -> list[Any]:
+    """Return the place of a token. InvalidError (INVALID_PAGE_TOKEN) for another filter's, or none of ours."""
+    try:
+        found, place = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError) as error:
+        raise InvalidError("INVALID_PAGE_TOKEN", "The page_token is not one of this server's") from error
+    if found != bound or not isinstance(place, list):
+        raise InvalidError("INVALID_PAGE_TOKEN", "The page_token belongs to another filter")
+    return place
+
+
+# -- runs ---------------------------------------------------------------------------------------------------------
+
+
+def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None) -> StartRequest:
+    """Return a StartRun as the runs take it; `snapshot` is its verified snapshot."""
+    source = request.WhichOneof("source")
+    ref = request.WhichOneof("source") == "from" and getattr(request, "from")
+    policy = request.run_id_conflict_policy
+    if policy not in (0, 1, 2):
+        raise InvalidError(
+            "INVALID_REQUEST",
+            "The request is not valid",
+            [Violation("run_id_conflict_policy", "is unknown")],
+        )
+    return StartRequest(
+        workflow=request.workflow,
+        input=json_of(request.input) if request.HasField("input") else None,
+        run_id=request.run_id,
+        use_existing=policy == run_service_pb2.RUN_ID_CONFLICT_POLICY_USE_EXISTING,
+        request_id=request.request_id,
+        labels=dict(request.labels),
+        snapshot=snapshot,
+        from_run=(ref.run_id, ref.sequence) if source == "from" and ref else None,
+        timeout=seconds_of(request.timeout) if request.HasField("timeout") else None,
+    )
+
+
+def run(record: RunRecord, encoding: int) -> types_pb2.Run:
+    """Return a record as a Run."""
+    info = record.info
+    message = types_pb2.Run(
+        run_id=record.key.run_id,
+        workflow=record.workflow,
+        workflow_version=info.get("version", ""),
+        status=status_number(record.status),
+        labels=record.labels,
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+        last_sequence=record.last_sequence,
+        first_available=record.first_available,
+        blocked_reason=info.get("blocked_reason", ""),
+    )
+    if record.ended_at is not None:
+        message.ended_at.CopyFrom(timestamp(record.ended_at))
+    if info.get("timeout_at") is not None:
+        message.timeout_at.CopyFrom(timestamp(info["timeout_at"]))
+    if (origin := info.get("forked_from")) is not None:
+        message.forked_from.run_id = origin["run_id"]
+        message.forked_from.sequence = origin["sequence"]
+    for waiter in info.get("pending", ()):
+        message.pending_waiters.append(pending_waiter(waiter, encoding))
+    if (ended := outcome(record, encoding)) is not None:
+        message.outcome.CopyFrom(ended)
+    return message
+
+
+def pending_waiter(waiter: Mapping[str, Any], encoding: int) -> types_pb2.PendingWaiter:
+    """Return an open question."""
+    message = types_pb2.PendingWaiter(
+        waiter_id=waiter["waiter_id"],
+        event_type=waiter["event_type"],
+        requirements=payload(json.dumps(waiter["requirements"], ensure_ascii=False).encode(), encoding),
+        step=waiter["step"],
+    )
+    if waiter["prompt_type"]:
+        message.prompt.type = waiter["prompt_type"]
+        message.prompt.payload.CopyFrom(payload(waiter["prompt"].encode(), encoding))
+    if waiter["deadline"] is not None:
+        message.deadline.CopyFrom(timestamp(waiter["deadline"]))
+    return message
+
+
+def outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome | None:
+    """Return how a run ended; None while it lives."""
+    info = record.info.get("outcome")
+    if info is None:
+        return None
+    message = types_pb2.Outcome(
+        status=status_number(info["status"]), event_type=info["event_type"], reason=info.get("reason", "")
+    )
+    if "result" in info:
+        message.result.CopyFrom(payload(info["result"].encode(), encoding))
+    if "failure" in info:
+        message.failure.CopyFrom(types_pb2.Failure(**info["failure"]))
+    return message
+
+
+# -- snapshots ----------------------------------------------------------------------------------------------------
+
+
+def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> types_pb2.ContextSnapshot:
+    """Return a snapshot as a message, unsigned."""
+    message = types_pb2.ContextSnapshot(
+        format_version=FORMAT_VERSION,
+        workflow=snapshot.workflow,
+        workflow_version=snapshot.version,
+        run_id=snapshot.run_id,
+        sequence=snapshot.sequence,
+        created_at=timestamp(snapshot.at),
+        status=status_number(status),
+        state_type=state_type,
+    )
+    buffers: dict[str, dict[str, Any]] = {}
+    pages: dict[str, dict[int, bytes]] = {}
+    for key, part in snapshot.parts.items():
+        if key.startswith("x/"):
+            _, number, page = key.split("/")
+            pages.setdefault(number, {})[int(page)] = base64.b64decode(part)
+    for key, part in snapshot.parts.items():
+        kind, _, rest = key.partition("/")
+        if kind == "h":
+            message.head_json = _dump(part)
+        elif kind == "s":
+            message.state_json[rest] = _dump(part)
+        elif kind == "b":
+            buffers.setdefault(part["i"], {})[rest] = part["e"]
+        elif kind == "w":
+            message.waiters.add(number=int(rest), data_json=_dump(part))
+        elif kind == "d":
+            place = message.queued if part["st"] == "queued" else message.in_progress
+            data = {name: value for name, value in part.items() if name not in ("s", "a", "c", "w")}
+            ledger = {name: part[name] for name in ("c", "w") if name in part}
+            effects = b"".join(data for _, data in sorted(pages.get(rest, {}).items()))
+            place.add(
+                delivery_id=int(rest),
+                step=part["s"],
+                event_type=_event_type(part["e"]),
+                data_json=_dump(data),
+                ledger_json=_dump(ledger) if ledger else b"",
+                effects=effects,
+                attempt=part["a"],
+            )
+    for buffer_id, events in buffers.items():
+        message.buffers.add(buffer_id=buffer_id, events_json=_dump(events))
+    return message
+
+
+def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
+    """Return a snapshot message's content. InvalidError (INVALID_SNAPSHOT) when it is malformed."""
+    if message.format_version != FORMAT_VERSION:
+        raise InvalidError(
+            "INVALID_SNAPSHOT", f"The snapshot has format version {message.format_version}; this is {FORMAT_VERSION}"
+        )
+    try:
+        parts: dict[str, Any] = {"h": json.loads(message.head_json)}
+        for key, value in message.state_json.items():
+            parts[f"s/{key}"] = json.loads(value)
+        for buffer in message.buffers:
+            for number, event in json.loads(buffer.events_json).items():
+                parts[f"b/{int(number)}"] = {"i": buffer.buffer_id, "e": event}
+        for waiter in message.waiters:
+            parts[f"w/{waiter.number}"] = json.loads(waiter.data_json)
+        for delivery in (*message.queued, *message.in_progress):
+            part = {**json.loads(delivery.data_json), "s": delivery.step, "a": delivery.attempt}
+            if delivery.ledger_json:
+                part.update(json.loads(delivery.ledger_json))
+            parts[f"d/{delivery.delivery_id}"] = part
+            for start in range(0, len(delivery.effects), 4096):
+                page = base64.b64encode(delivery.effects[start : start + 4096]).decode()
+                parts[f"x/{delivery.delivery_id}/{start // 4096}"] = page
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidError("INVALID_SNAPSHOT", "The snapshot is malformed") from error
+    return SnapshotData(
+        message.workflow,
+        message.workflow_version,
+        message.run_id,
+        message.sequence,
+        time_of(message.created_at),
+        parts,
+    )
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _event_type(event: Any) -> str:
+    """Return the type name of a tagged event."""
+    tagged = event.get("$model") if isinstance(event, dict) else None
+    return str(tagged[0]) if isinstance(tagged, list) and tagged else ""
+
+
+# -- workflows ----------------------------------------------------------------------------------------------------
+
+
+def workflow(served: Served) -> workflow_service_pb2.Workflow:
+    """Return a served workflow."""
+    description = served.description
+    message = workflow_service_pb2.Workflow(
+        name=served.name,
+        version=served.version,
+        description=served.doc,
+        start_event=served.workflow.start_event_class.__name__,
+        stop_event=served.workflow.stop_event_class.__name__,
+        state_type=served.state_type,
+        mermaid=served.workflow.draw(),
+    )
+    for step in description.steps:
+        message.steps.add(
+            name=step.name,
+            accepts=step.accepts,
+            returns=step.returns,
+            num_workers=step.num_workers,
+            description=step.doc,
+        )
+    events = served.names.events()
+    for name, cls in served.names.items():
+        role = served.role(cls)
+        message.types.add(
+            name=name,
+            role=types_pb2.EventRole.Value(f"EVENT_ROLE_{role}") if role else types_pb2.EVENT_ROLE_UNSPECIFIED,
+            is_event=name in events,
+            sendable=name in served.sendable,
+            json_schema=json.dumps(served.names.json_schema(name), ensure_ascii=False),
+        )
+    for edge in description.edges:
+        message.edges.add(source=edge.source, event_type=edge.event, target=edge.target)
+    if served.workflow._timeout is not None:
+        message.timeout.CopyFrom(duration(served.workflow._timeout))
+    return message

@@ -1,0 +1,99 @@
+"""The one table from domain errors to status codes, with google.rpc details."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Final
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from stepwire.server.runs.errors import InvalidError, LimitError, RunsError
+from stepwire.server.runs.live import as_runs_error
+from stepwire.server.store import StoreError
+
+logger = logging.getLogger("stepwire.rpc")
+
+DOMAIN: Final = "stepwire"
+MAX_DETAILS_BYTES: Final = 8 * 1024
+
+CODES: Final[dict[str, grpc.StatusCode]] = {
+    "WORKFLOW_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "RUN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "STEP_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "PATH_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SNAPSHOT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "INVALID_REQUEST": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_INPUT": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_EVENT": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_PATH": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_STATE": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_SNAPSHOT": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_PAGE_TOKEN": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_FRAME": grpc.StatusCode.INVALID_ARGUMENT,
+    "MALFORMED_MESSAGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "UNKNOWN_EVENT_TYPE": grpc.StatusCode.INVALID_ARGUMENT,
+    "STEP_DOES_NOT_ACCEPT": grpc.StatusCode.INVALID_ARGUMENT,
+    "SNAPSHOT_WORKFLOW_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
+    "RUN_ENDED": grpc.StatusCode.FAILED_PRECONDITION,
+    "RUN_BLOCKED": grpc.StatusCode.FAILED_PRECONDITION,
+    "RUN_NOT_ENDED": grpc.StatusCode.FAILED_PRECONDITION,
+    "RUN_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "REQUEST_ID_REUSED": grpc.StatusCode.ALREADY_EXISTS,
+    "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
+    "SEQUENCE_OUT_OF_RANGE": grpc.StatusCode.OUT_OF_RANGE,
+    "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "NOT_IMPLEMENTED": grpc.StatusCode.UNIMPLEMENTED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+"""Reason to code: the error table of the contract. A test goes through every row."""
+
+
+def status_of(error: BaseException, method: str) -> status_pb2.Status:
+    """Return the status that a client gets for an error; anything unexpected is INTERNAL with a reference id."""
+    if isinstance(error, StoreError):
+        logger.error("%s: %s", method, error)
+        error = as_runs_error(error)
+    if not isinstance(error, RunsError):
+        reference = uuid.uuid4().hex[:16]
+        logger.error("%s failed unexpectedly (reference %s)", method, reference, exc_info=error)
+        return _status("INTERNAL", "Internal error", {"reference_id": reference}, [])
+    details: list[Message] = []
+    if isinstance(error, InvalidError) and error.violations:
+        bad = error_details_pb2.BadRequest()
+        size = 0
+        for field, description in error.violations:
+            size += len(field) + len(description) + 16
+            if size > MAX_DETAILS_BYTES // 2:
+                break
+            bad.field_violations.add(field=field[:512], description=description[:512])
+        details.append(bad)
+    if isinstance(error, LimitError) and error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return _status(error.code_reason, str(error)[:1024], error.facts, details)
+
+
+def _status(reason: str, message: str, facts: dict[str, str], details: list[Message]) -> status_pb2.Status:
+    status = status_pb2.Status(code=CODES[reason].value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    for name, value in facts.items():
+        info.metadata[name] = value[:512]
+    for detail in (info, *details):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+async def abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) -> None:
+    """End a call with a status and its details."""
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(code, status.message, metadata)

@@ -1,0 +1,324 @@
+"""The servicers: convert, call, convert."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import grpc
+
+from stepwire.server.registry import Registry
+from stepwire.server.rpc import convert
+from stepwire.server.rpc.converse import Session
+from stepwire.server.rpc.entries import Framer, entry_message
+from stepwire.server.rpc.payloads import json_of, payload
+from stepwire.server.rpc.signing import Signer
+from stepwire.server.runs import ANONYMOUS, Principal, RunEvents, RunManager, RunState
+from stepwire.server.runs.errors import InvalidError, RunsError, Violation, WorkflowNotFoundError
+from stepwire.server.runs.payloads import digest, parse_json, parse_object
+from stepwire.server.runs.requests import StartRequest
+from stepwire.server.store import RunQuery
+from stepwire.v1 import (
+    run_service_pb2,
+    run_service_pb2_grpc,
+    snapshot_service_pb2,
+    snapshot_service_pb2_grpc,
+    state_service_pb2,
+    state_service_pb2_grpc,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
+)
+from stepwire.workflow.context._legacy import legacy_view
+from stepwire.workflow.context.serializers import RegistrySerializer
+
+Context = grpc.aio.ServicerContext
+
+HEARTBEAT_SECONDS = 15.0
+_EVENTS_FIELD = run_service_pb2.StreamEventsResponse.DESCRIPTOR.fields_by_name["events"].number
+
+
+class NotImplementedYetError(RunsError):
+    """The method comes later."""
+
+    reason = "NOT_IMPLEMENTED"
+
+
+def principal_of(context: Context) -> Principal:
+    """Return the caller."""
+    return ANONYMOUS
+
+
+class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
+    """Describe the served workflows."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def ListWorkflows(
+        self, request: workflow_service_pb2.ListWorkflowsRequest, context: Context
+    ) -> workflow_service_pb2.ListWorkflowsResponse:
+        names = self._registry.names()
+        if request.page_token:
+            last = str(convert.page_place(request.page_token, "workflows")[0])
+            names = [name for name in names if name > last]
+        size = convert.page_size(request.page_size)
+        response = workflow_service_pb2.ListWorkflowsResponse()
+        for name in names[:size]:
+            served = self._registry.get(name)
+            assert served is not None
+            summary = served.doc.strip().split("\n", 1)[0]
+            response.workflows.add(name=name, version=served.version, description=summary)
+        if len(names) > size:
+            response.next_page_token = convert.page_token([names[size - 1]], "workflows")
+        return response
+
+    async def GetWorkflow(
+        self, request: workflow_service_pb2.GetWorkflowRequest, context: Context
+    ) -> workflow_service_pb2.GetWorkflowResponse:
+        served = self._registry.get(request.name)
+        if served is None:
+            raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.name[:128])
+        return workflow_service_pb2.GetWorkflowResponse(workflow=convert.workflow(served))
+
+
+class RunService(run_service_pb2_grpc.RunServiceServicer):
+    """Start runs, follow them and talk with them."""
+
+    def __init__(self, manager: RunManager, events: RunEvents, signer: Signer) -> None:
+        self._manager = manager
+        self._events = events
+        self._signer = signer
+
+    def start_request(self, request: run_service_pb2.StartRunRequest) -> StartRequest:
+        """Convert a StartRun, its snapshot verified."""
+        snapshot = None
+        if request.WhichOneof("source") == "snapshot":
+            self._signer.verify(request.snapshot)
+            snapshot = convert.snapshot_data(request.snapshot)
+        return convert.start_request(request, snapshot)
+
+    async def StartRun(
+        self, request: run_service_pb2.StartRunRequest, context: Context
+    ) -> run_service_pb2.StartRunResponse:
+        record = await self._manager.start(principal_of(context), self.start_request(request))
+        return run_service_pb2.StartRunResponse(run=convert.run(record, request.encoding))
+
+    async def GetRun(self, request: run_service_pb2.GetRunRequest, context: Context) -> run_service_pb2.GetRunResponse:
+        record = await self._manager.get(principal_of(context), request.run_id)
+        return run_service_pb2.GetRunResponse(run=convert.run(record, request.encoding))
+
+    async def ListRuns(
+        self, request: run_service_pb2.ListRunsRequest, context: Context
+    ) -> run_service_pb2.ListRunsResponse:
+        caller = principal_of(context)
+        size = convert.page_size(request.page_size)
+        query = RunQuery(
+            namespace=caller.namespace,
+            workflow=request.workflow,
+            statuses=convert.status_names(request.statuses),
+            labels=dict(request.labels),
+            created_after=convert.time_of(request.created_after) if request.HasField("created_after") else None,
+            created_before=convert.time_of(request.created_before) if request.HasField("created_before") else None,
+            limit=size + 1,
+        )
+        bound = digest(
+            "runs", query.namespace, query.workflow, list(query.statuses), query.labels,
+            query.created_after, query.created_before,
+        )  # fmt: skip
+        if request.page_token:
+            created_at, run_id = convert.page_place(request.page_token, bound)
+            query.before = (float(created_at), str(run_id))
+        records = await self._manager.list(query)
+        response = run_service_pb2.ListRunsResponse()
+        for record in records[:size]:
+            response.runs.append(convert.run(record, request.encoding))
+        if len(records) > size:
+            last = records[size - 1]
+            response.next_page_token = convert.page_token([last.created_at, last.key.run_id], bound)
+        return response
+
+    async def WaitRun(
+        self, request: run_service_pb2.WaitRunRequest, context: Context
+    ) -> run_service_pb2.WaitRunResponse:
+        timeout = convert.seconds_of(request.timeout) if request.HasField("timeout") else None
+        record, timed_out = await self._manager.wait(principal_of(context), request.run_id, timeout)
+        return run_service_pb2.WaitRunResponse(run=convert.run(record, request.encoding), timed_out=timed_out)
+
+    async def CancelRun(
+        self, request: run_service_pb2.CancelRunRequest, context: Context
+    ) -> run_service_pb2.CancelRunResponse:
+        reason = checked_reason(request.reason)
+        record = await self._manager.cancel(principal_of(context), request.run_id, reason)
+        return run_service_pb2.CancelRunResponse(run=convert.run(record, request.encoding))
+
+    async def DeleteRun(
+        self, request: run_service_pb2.DeleteRunRequest, context: Context
+    ) -> run_service_pb2.DeleteRunResponse:
+        raise NotImplementedYetError("DeleteRun is not implemented yet")
+
+    async def SendEvent(
+        self, request: run_service_pb2.SendEventRequest, context: Context
+    ) -> run_service_pb2.SendEventResponse:
+        sequence, delivered = await self._events.send(
+            principal_of(context),
+            request.run_id,
+            request.event.type,
+            json_of(request.event.payload) or b"",
+            request.step,
+            request.request_id,
+        )
+        return run_service_pb2.SendEventResponse(sequence=sequence, delivered=delivered)
+
+    async def PublishEvent(
+        self, request: run_service_pb2.PublishEventRequest, context: Context
+    ) -> run_service_pb2.PublishEventResponse:
+        sequence, _ = await self._events.publish(
+            principal_of(context),
+            request.run_id,
+            request.event.type,
+            json_of(request.event.payload) or b"",
+            request.request_id,
+        )
+        return run_service_pb2.PublishEventResponse(sequence=sequence)
+
+    async def WaitForEvent(
+        self, request: run_service_pb2.WaitForEventRequest, context: Context
+    ) -> run_service_pb2.WaitForEventResponse:
+        prompt = None
+        if request.HasField("waiter_event"):
+            prompt = (request.waiter_event.type, json_of(request.waiter_event.payload) or b"")
+        required = json_of(request.requirements) or b""
+        found = await self._events.wait_for(
+            principal_of(context),
+            request.run_id,
+            request.event_type,
+            parse_object(required, "INVALID_REQUEST", "requirements"),
+            prompt,
+            request.waiter_id,
+            request.after_sequence if request.HasField("after_sequence") else None,
+            convert.seconds_of(request.timeout) if request.HasField("timeout") else None,
+        )
+        response = run_service_pb2.WaitForEventResponse(
+            timed_out=found.timed_out, run_ended=found.run_ended, sequence=found.sequence
+        )
+        if found.entry is not None:
+            response.entry.CopyFrom(entry_message(found.entry, request.encoding))
+        return response
+
+    async def StreamEvents(
+        self, request: run_service_pb2.StreamEventsRequest, context: Context
+    ) -> AsyncIterator[run_service_pb2.StreamEventsResponse | bytes]:
+        key = principal_of(context).key(request.run_id)
+        options = request.options
+        after = request.after_sequence
+        framer = Framer(
+            _EVENTS_FIELD,
+            after,
+            encoding=options.encoding,
+            internal=options.include_internal,
+            types=options.event_types,
+        )
+        feeds = self._manager.feeds
+        feed = await self._events.open(key)
+        try:
+            follow = not request.no_follow
+            async for chunks in feeds.read(key, feed, after, follow=follow, idle=HEARTBEAT_SECONDS):
+                for frame in framer.frames(chunks):
+                    yield frame
+                if not chunks:
+                    beat = run_service_pb2.Heartbeat(sequence=framer.sent)
+                    yield run_service_pb2.StreamEventsResponse(heartbeat=beat)
+            outcome = convert.outcome(feeds.record(key, feed, framer.sent), options.encoding)
+            if outcome is not None:
+                finished = run_service_pb2.RunFinished(outcome=outcome)
+                yield run_service_pb2.StreamEventsResponse(finished=finished)
+        finally:
+            feeds.close(key, feed)
+
+    async def Converse(
+        self, request_iterator: AsyncIterator[run_service_pb2.ConverseRequest], context: Context
+    ) -> AsyncIterator[run_service_pb2.ConverseResponse | bytes]:
+        session = Session(principal_of(context), self._manager, self._events, self.start_request, HEARTBEAT_SECONDS)
+        async for frame in session.converse(request_iterator):
+            yield frame
+
+
+class StateService(state_service_pb2_grpc.StateServiceServicer):
+    """Read and write the states of runs."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    async def GetState(
+        self, request: state_service_pb2.GetStateRequest, context: Context
+    ) -> state_service_pb2.GetStateResponse:
+        data, etag = await self._state.get(principal_of(context), request.run_id, request.path)
+        return state_service_pb2.GetStateResponse(value=payload(data, request.encoding), etag=etag)
+
+    async def SetState(
+        self, request: state_service_pb2.SetStateRequest, context: Context
+    ) -> state_service_pb2.SetStateResponse:
+        values = []
+        for number, item in enumerate(request.values):
+            data = json_of(item.value)
+            if data is None:
+                violation = Violation(f"values.{number}.value", "is required")
+                raise InvalidError("INVALID_STATE", "A value is missing", [violation])
+            values.append((item.path, parse_json(data, "INVALID_STATE", "The value")))
+        etag = await self._state.set(principal_of(context), request.run_id, values, request.etag, request.request_id)
+        return state_service_pb2.SetStateResponse(etag=etag)
+
+    async def UnsetState(
+        self, request: state_service_pb2.UnsetStateRequest, context: Context
+    ) -> state_service_pb2.UnsetStateResponse:
+        etag = await self._state.unset(
+            principal_of(context), request.run_id, list(request.paths), request.etag, request.request_id
+        )
+        return state_service_pb2.UnsetStateResponse(etag=etag)
+
+    async def ReplaceState(
+        self, request: state_service_pb2.ReplaceStateRequest, context: Context
+    ) -> state_service_pb2.ReplaceStateResponse:
+        value = parse_object(json_of(request.value) or b"", "INVALID_STATE", "The state")
+        etag = await self._state.replace(principal_of(context), request.run_id, value, request.etag, request.request_id)
+        return state_service_pb2.ReplaceStateResponse(etag=etag)
+
+
+class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
+    """Give the snapshots of runs."""
+
+    def __init__(self, manager: RunManager, signer: Signer) -> None:
+        self._manager = manager
+        self._signer = signer
+
+    async def GetSnapshot(
+        self, request: snapshot_service_pb2.GetSnapshotRequest, context: Context
+    ) -> snapshot_service_pb2.GetSnapshotResponse:
+        caller = principal_of(context)
+        record = await self._manager.get(caller, request.run_id)
+        snapshot = await self._manager.snapshot(caller, request.run_id, request.sequence)
+        served = self._manager.registry.get(record.workflow)
+        state_type = served.state_type if served is not None else ""
+        message = convert.snapshot_message(snapshot, record.status, state_type)
+        response = snapshot_service_pb2.GetSnapshotResponse(snapshot=self._signer.sign(message))
+        if request.include_context_dict:
+            if served is None:
+                raise WorkflowNotFoundError("The run's workflow is not served here", workflow=record.workflow)
+            found = self._manager.context_of(served, snapshot.parts, snapshot.at, snapshot.version)
+            view = legacy_view(found._broker, RegistrySerializer(served.names), stepwise=False)
+            data = json.dumps(view, ensure_ascii=False).encode()
+            response.context_dict.CopyFrom(payload(data, request.encoding))
+        return response
+
+    async def ListSnapshots(
+        self, request: snapshot_service_pb2.ListSnapshotsRequest, context: Context
+    ) -> snapshot_service_pb2.ListSnapshotsResponse:
+        raise NotImplementedYetError("ListSnapshots is not implemented yet")
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason of a cancel; InvalidError when it is too long."""
+    if len(reason) > 1000:
+        violation = Violation("reason", "must be at most 1000 characters")
+        raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
+    return reason

@@ -1,0 +1,64 @@
+"""Signatures of snapshots: a server takes back only what a holder of its key gave out."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+from stepwire.server.runs.errors import InvalidError
+from stepwire.v1 import types_pb2 as pb
+
+_KEY_BYTES = 32
+
+
+class Signer:
+    """Sign and verify snapshots with HMAC-SHA256 over their deterministic serialization."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.key_id = hashlib.sha256(b"stepwire snapshot key" + key).hexdigest()[:16]
+
+    @classmethod
+    def of_directory(cls, directory: Path) -> Signer:
+        """Return the signer of a data directory; its key is made at the first use and readable by the owner only."""
+        path = directory / "snapshot.key"
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            key = os.urandom(_KEY_BYTES)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())
+        if len(key) != _KEY_BYTES:
+            raise ValueError(f"{path} does not hold a key of {_KEY_BYTES} bytes")
+        return cls(key)
+
+    @classmethod
+    def ephemeral(cls) -> Signer:
+        """Return a signer whose key goes with the process."""
+        return cls(os.urandom(_KEY_BYTES))
+
+    def sign(self, snapshot: pb.ContextSnapshot) -> pb.ContextSnapshot:
+        """Put the signature into a snapshot and return it."""
+        snapshot.key_id = self.key_id
+        snapshot.signature = self._digest(snapshot)
+        return snapshot
+
+    def verify(self, snapshot: pb.ContextSnapshot) -> None:
+        """Raise InvalidError (INVALID_SNAPSHOT) unless this key signed the snapshot as it is."""
+        if snapshot.key_id != self.key_id:
+            raise InvalidError("INVALID_SNAPSHOT", "The snapshot was not signed with this server's key")
+        if not hmac.compare_digest(snapshot.signature, self._digest(snapshot)):
+            raise InvalidError("INVALID_SNAPSHOT", "The snapshot was altered: its signature does not fit")
+
+    def _digest(self, snapshot: pb.ContextSnapshot) -> bytes:
+        bare = pb.ContextSnapshot()
+        bare.CopyFrom(snapshot)
+        bare.DiscardUnknownFields()
+        bare.ClearField("signature")
+        bare.ClearField("key_id")
+        return hmac.digest(self._key, bare.SerializeToString(deterministic=True), "sha256")
