@@ -23,14 +23,15 @@ class Served:
     """A workflow under its name.
 
     `version` is the class attribute `version` of the workflow, else a digest of its types; `names` are the types that
-    payloads may hold; `sendable` the event types that a client may send or publish.
+    payloads may hold; `sendable` the event types that a client
+    may send or publish, by name.
     """
 
     name: str
     workflow: Workflow
     names: TypeRegistry
     version: str
-    sendable: frozenset[str]
+    sendable: dict[str, type[Event]]
     description: WorkflowDescription = field(repr=False)
 
     @classmethod
@@ -39,11 +40,11 @@ class Served:
         workflow._validate()
         kind = type(workflow)
         names = TypeRegistry.of(kind, workflow._steps)
-        sendable = frozenset(
-            type_name
+        sendable = {
+            type_name: event_type
             for type_name, event_type in names.events().items()
             if not issubclass(event_type, _NEVER_SENT) and event_type is not Event
-        )
+        }
         version = str(getattr(kind, "version", "") or names.schema_digest())
         return cls(name, workflow, names, version, sendable, workflow.describe())
 
@@ -84,11 +85,12 @@ class Registry:
         if name in self._served:
             raise WorkflowConfigurationError(f"two workflows are named {name!r}: give one another name")
         if isinstance(workflow, type):
+            kind = workflow
             try:
-                workflow = workflow()
+                workflow = kind()
             except TypeError as error:
                 raise WorkflowConfigurationError(
-                    f"{workflow.__name__} cannot be made without arguments: serve an instance instead"
+                    f"{kind.__name__} cannot be made without arguments: serve an instance instead"
                 ) from error
         served = Served.of(name, workflow)
         self._served[name] = served

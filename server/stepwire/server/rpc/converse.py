@@ -176,7 +176,7 @@ class Session:
                 send.request_id,
             )
             result.sequence, result.delivered = receipt
-        except Exception as error:  # status_of turns whatever it is into what SendEvent would answer
+        except Exception as error:  # noqa: BLE001 - status_of turns whatever it is into what SendEvent would answer
             result.error.CopyFrom(status_of(error, _METHOD))
         finally:
             self._sends.release()

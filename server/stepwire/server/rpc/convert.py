@@ -46,7 +46,8 @@ def timestamp(seconds: float) -> Timestamp:
 
 def status_number(status: str) -> types_pb2.RunStatus:
     """Return the contract's number of a stored status."""
-    return types_pb2.RunStatus.Value(_STATUS_PREFIX + status)
+    number: types_pb2.RunStatus = types_pb2.RunStatus.Value(_STATUS_PREFIX + status)  # type: ignore[assignment]
+    return number
 
 
 def status_names(numbers: Any) -> list[str]:

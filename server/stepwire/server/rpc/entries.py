@@ -61,11 +61,11 @@ def entry_message(entry: LogEntry, encoding: int) -> pb.LogEntry:
     """Return an entry as a message, its payload in the encoding asked for."""
     message = pb.LogEntry(
         sequence=entry.sequence,
-        kind=entry.kind,
+        kind=entry.kind,  # type: ignore[arg-type]  # an int is what it takes
         type=entry.type,
         step=entry.step,
         delivered=entry.delivered,
-        role=entry.role,
+        role=entry.role,  # type: ignore[arg-type]
         payload=payload(entry.data, encoding),
     )
     seconds = int(entry.at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -92,7 +92,7 @@ def _status(reason: str, message: str, facts: dict[str, str], details: list[Mess
     return status
 
 
-async def abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) -> None:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> None:
     """End a call with a status and its details."""
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     metadata = (("grpc-status-details-bin", status.SerializeToString()),)

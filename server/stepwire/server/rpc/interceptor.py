@@ -11,7 +11,8 @@ import grpc
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.runs.errors import DrainingError, InvalidError
 
-Handler = grpc.RpcMethodHandler
+Handler = grpc.RpcMethodHandler[Any, Any]
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class _Malformed:
@@ -29,9 +30,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Any:
         """Wrap the handler of a method."""
         handler = await continuation(details)
         if handler is None:
@@ -52,7 +53,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _unary(call: Any, method: str) -> Any:
-    async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def handle(request: Any, context: Context) -> Any:
         try:
             return await call(_checked(request), context)
         except asyncio.CancelledError:
@@ -60,14 +61,14 @@ def _unary(call: Any, method: str) -> Any:
             raise
         except grpc.aio.AbortError:
             raise
-        except Exception as error:  # whatever it is, the client gets a status and no text of ours
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
             await abort(context, status_of(error, method))
 
     return handle
 
 
 def _stream(call: Any, method: str, check: Callable[[Any], Any]) -> Any:
-    async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
             async for response in call(check(request), context):
                 yield response
@@ -76,13 +77,13 @@ def _stream(call: Any, method: str, check: Callable[[Any], Any]) -> Any:
             raise
         except grpc.aio.AbortError:
             raise
-        except Exception as error:  # whatever it is, the client gets a status and no text of ours
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
             await abort(context, status_of(error, method))
 
     return handle
 
 
-async def _cancelled(context: grpc.aio.ServicerContext, method: str) -> None:
+async def _cancelled(context: Context, method: str) -> None:
     """Answer when engine code was cancelled inside a call; a client that cancelled itself needs no answer."""
     task = asyncio.current_task()
     if task is not None and not task.cancelling() and not context.done():

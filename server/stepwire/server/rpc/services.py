@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
@@ -31,7 +32,7 @@ from stepwire.v1 import (
 from stepwire.workflow.context._legacy import legacy_view
 from stepwire.workflow.context.serializers import RegistrySerializer
 
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 
 HEARTBEAT_SECONDS = 15.0
 _EVENTS_FIELD = run_service_pb2.StreamEventsResponse.DESCRIPTOR.fields_by_name["events"].number

@@ -87,8 +87,10 @@ class SnapshotNotFoundError(RunsError):
 
 
 class InvalidError(RunsError):
-    """The request is wrong in itself: INVALID_INPUT, INVALID_EVENT, INVALID_PATH, INVALID_STATE, INVALID_SNAPSHOT,
-    INVALID_REQUEST, INVALID_PAGE_TOKEN or INVALID_FRAME.
+    """The request is wrong in itself.
+
+    Reasons: INVALID_INPUT, INVALID_EVENT, INVALID_PATH, INVALID_STATE, INVALID_SNAPSHOT, INVALID_REQUEST,
+    INVALID_PAGE_TOKEN, INVALID_FRAME, MALFORMED_MESSAGE.
     """
 
     def __init__(self, reason: str, message: str, violations: list[Violation] | None = None, **facts: object) -> None:
@@ -98,6 +100,7 @@ class InvalidError(RunsError):
 
     @property
     def code_reason(self) -> str:
+        """Return the reason that this error was made with."""
         return self._reason
 
 

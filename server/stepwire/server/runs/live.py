@@ -361,7 +361,7 @@ class LiveRun:
                 "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
                 "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
                 "deadline": waiter.due,
-                "step": waiter.delivery.step if waiter.delivery is not None else "",
+                "step": waiter.delivery.step,
             }
             for waiter in self.context._broker.waits
             if waiter.event_type is not None and waiter.delivery is not None

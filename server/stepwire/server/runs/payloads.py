@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,8 @@ from stepwire.server.registry import Served
 from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import Event, StartEvent, event_from_json, event_to_json
+
+EventT = TypeVar("EventT", bound=Event)
 
 MAX_DEPTH = 100
 """Levels of nesting that a payload may have."""
@@ -64,13 +66,13 @@ def parse_event(served: Served, type_name: str, data: bytes) -> Event:
     """Make an event that a client sends. UnknownEventTypeError, InvalidError (INVALID_EVENT)."""
     if not type_name:
         raise InvalidError("INVALID_EVENT", "The event has no type", [Violation("event.type", "is required")])
-    if type_name not in served.sendable:
+    cls = served.sendable.get(type_name)
+    if cls is None:
         raise UnknownEventTypeError(
             f"Workflow {served.name} has no event type of this name that can be sent",
             workflow=served.name,
             type=type_name[:128],
         )
-    cls = served.names.lookup(type_name)
     fields = parse_object(data, "INVALID_EVENT", "The event's payload")
     return build(cls, fields, "INVALID_EVENT", f"The fields do not fit {type_name}")
 
@@ -82,7 +84,7 @@ def parse_input(served: Served, data: bytes) -> StartEvent:
     return build(cls, fields, "INVALID_INPUT", f"The input does not fit {cls.__name__}")
 
 
-def build(cls: type[Any], fields: dict[str, Any], reason: str, message: str) -> Any:
+def build(cls: type[EventT], fields: dict[str, Any], reason: str, message: str) -> EventT:
     """Validate fields into an event; InvalidError names the fields that do not fit."""
     try:
         return event_from_json(cls, fields)
