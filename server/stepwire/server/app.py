@@ -17,40 +17,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import (
-    CODEC,
-    ErrorInterceptor,
-    RunService,
-    Signer,
-    SnapshotService,
-    StateService,
-    WorkflowService,
-)
-from stepwire.server.runs import RunEvents, RunManager, RunState
+from stepwire.server.rpc import CODEC, SERVICES, ErrorInterceptor, Signer, add_services
+from stepwire.server.runs import RunManager
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
-from stepwire.v1 import (
-    run_service_pb2,
-    run_service_pb2_grpc,
-    snapshot_service_pb2,
-    snapshot_service_pb2_grpc,
-    state_service_pb2,
-    state_service_pb2_grpc,
-    workflow_service_pb2,
-    workflow_service_pb2_grpc,
-)
 
 logger = logging.getLogger("stepwire.server")
-
-SERVICES = tuple(
-    file.DESCRIPTOR.services_by_name[name].full_name
-    for file, name in (
-        (workflow_service_pb2, "WorkflowService"),
-        (run_service_pb2, "RunService"),
-        (state_service_pb2, "StateService"),
-        (snapshot_service_pb2, "SnapshotService"),
-    )
-)
-"""The full names of the contract's services."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds between chances for the writer thread to take the interpreter: it commits about 3 times as often as with
@@ -134,11 +105,7 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )
-        events = RunEvents(manager)
-        workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(self.registry), server)
-        run_service_pb2_grpc.add_RunServiceServicer_to_server(RunService(manager, events, signer), server)
-        state_service_pb2_grpc.add_StateServiceServicer_to_server(StateService(RunState(manager, events)), server)
-        snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(manager, signer), server)
+        add_services(server, self.registry, manager, signer)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

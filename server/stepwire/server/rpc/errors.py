@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import InvalidError, LimitError, RunsError
 from stepwire.server.runs.live import as_runs_error
 from stepwire.server.store import StoreError
@@ -92,7 +93,7 @@ def _status(reason: str, message: str, facts: dict[str, str], details: list[Mess
     return status
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> None:
+async def abort(context: Context, status: status_pb2.Status) -> None:
     """End a call with a status and its details."""
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     metadata = (("grpc-status-details-bin", status.SerializeToString()),)

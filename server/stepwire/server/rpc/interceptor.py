@@ -9,10 +9,8 @@ from typing import Any
 import grpc
 
 from stepwire.server.rpc.errors import abort, status_of
+from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import DrainingError, InvalidError
-
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class _Malformed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 
@@ -12,6 +11,7 @@ from stepwire.server.registry import Registry
 from stepwire.server.rpc import convert
 from stepwire.server.rpc.converse import Session
 from stepwire.server.rpc.entries import Framer, entry_message
+from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.rpc.signing import Signer
 from stepwire.server.runs import ANONYMOUS, Principal, RunEvents, RunManager, RunState
@@ -32,10 +32,29 @@ from stepwire.v1 import (
 from stepwire.workflow.context._legacy import legacy_view
 from stepwire.workflow.context.serializers import RegistrySerializer
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
 HEARTBEAT_SECONDS = 15.0
 _EVENTS_FIELD = run_service_pb2.StreamEventsResponse.DESCRIPTOR.fields_by_name["events"].number
+
+
+SERVICES = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (workflow_service_pb2, "WorkflowService"),
+        (run_service_pb2, "RunService"),
+        (state_service_pb2, "StateService"),
+        (snapshot_service_pb2, "SnapshotService"),
+    )
+)
+"""The full names of the contract's services."""
+
+
+def add_services(server: grpc.aio.Server, registry: Registry, manager: RunManager, signer: Signer) -> None:
+    """Serve the contract on a gRPC server."""
+    events = RunEvents(manager)
+    workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(registry), server)
+    run_service_pb2_grpc.add_RunServiceServicer_to_server(RunService(manager, events, signer), server)
+    state_service_pb2_grpc.add_StateServiceServicer_to_server(StateService(RunState(manager, events)), server)
+    snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(manager, signer), server)
 
 
 class NotImplementedYetError(RunsError):

@@ -1,0 +1,79 @@
+"""What all commands share: options, the client, errors and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from stepwire.client import (
+    Client,
+    RunCancelledError,
+    RunFailedError,
+    RunOutcomeError,
+    RunTimedOutError,
+    StepwireError,
+    UnavailableError,
+)
+from stepwire.server.console import Output, clean
+
+__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "examples"]
+
+T = TypeVar("T")
+
+DEFAULT_SERVER = "127.0.0.1:50051"
+CALL_TIMEOUT = 10.0
+"""Seconds that a call may take, its repeats included: also how long a server that does not answer is tried."""
+
+ERROR, USAGE, RUN_ENDED_BADLY, INTERRUPTED = 1, 2, 3, 130
+"""Exit codes."""
+
+Server = Annotated[
+    str, typer.Option("--server", "-s", envvar="STEPWIRE_SERVER", metavar="HOST:PORT", help="The server to speak with.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for scripts: a document, or a line for each item.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of the run.", show_default=False)]
+
+_OUTCOME_REASONS: dict[type[RunOutcomeError], str] = {
+    RunFailedError: "RUN_FAILED",
+    RunCancelledError: "RUN_CANCELLED",
+    RunTimedOutError: "RUN_TIMED_OUT",
+}
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a command's help."""
+    title = "Example:" if len(lines) == 1 else "Examples:"
+    return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
+
+
+def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Run a command's calls; what goes wrong becomes one line on standard error and an exit code."""
+
+    async def main() -> T:
+        async with Client(server, timeout=CALL_TIMEOUT) as client:
+            return await body(client)
+
+    try:
+        return asyncio.run(main())
+    except RunOutcomeError as error:
+        reason = _OUTCOME_REASONS.get(type(error), "RUN_ENDED")
+        output.note(f"error: {reason}: {clean(error.message, keep='')}", style="red")
+        failure = error.outcome.failure
+        if failure is not None and failure.reference_id:
+            output.note(f"  reference: {failure.reference_id}", style="red")
+        if failure is not None and failure.traceback:
+            output.note(failure.traceback.rstrip())
+        raise typer.Exit(RUN_ENDED_BADLY) from None
+    except StepwireError as error:
+        output.error(error)
+        if isinstance(error, UnavailableError) and not error.reason:
+            output.note(f"  no server answers at {server}: start one with stepwire serve, or name it with --server")
+        raise typer.Exit(ERROR) from None
+    except ValueError as error:  # the client refuses wrong use of itself
+        output.note(f"error: {clean(str(error), keep='')}", style="red")
+        raise typer.Exit(USAGE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
