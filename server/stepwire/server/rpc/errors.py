@@ -49,7 +49,6 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
-    "NOT_IMPLEMENTED": grpc.StatusCode.UNIMPLEMENTED,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 """Reason to code: the error table of the contract. A test goes through every row."""

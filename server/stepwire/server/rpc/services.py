@@ -15,7 +15,7 @@ from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.rpc.signing import Signer
 from stepwire.server.runs import ANONYMOUS, Principal, RunEvents, RunManager, RunState
-from stepwire.server.runs.errors import InvalidError, RunsError, Violation, WorkflowNotFoundError
+from stepwire.server.runs.errors import InvalidError, Violation, WorkflowNotFoundError
 from stepwire.server.runs.payloads import digest, parse_json, parse_object
 from stepwire.server.runs.requests import StartRequest
 from stepwire.server.store import RunQuery
@@ -55,12 +55,6 @@ def add_services(server: grpc.aio.Server, registry: Registry, manager: RunManage
     run_service_pb2_grpc.add_RunServiceServicer_to_server(RunService(manager, events, signer), server)
     state_service_pb2_grpc.add_StateServiceServicer_to_server(StateService(RunState(manager, events)), server)
     snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(manager, signer), server)
-
-
-class NotImplementedYetError(RunsError):
-    """The method comes later."""
-
-    reason = "NOT_IMPLEMENTED"
 
 
 def principal_of(context: Context) -> Principal:
@@ -148,7 +142,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
         if request.page_token:
             created_at, run_id = convert.page_place(request.page_token, bound)
             query.before = (float(created_at), str(run_id))
-        records = await self._manager.list(query)
+        records = await self._manager.list_runs(query)
         response = run_service_pb2.ListRunsResponse()
         for record in records[:size]:
             response.runs.append(convert.run(record, request.encoding))
@@ -174,7 +168,8 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     async def DeleteRun(
         self, request: run_service_pb2.DeleteRunRequest, context: Context
     ) -> run_service_pb2.DeleteRunResponse:
-        raise NotImplementedYetError("DeleteRun is not implemented yet")
+        await self._manager.delete(principal_of(context), request.run_id)
+        return run_service_pb2.DeleteRunResponse()
 
     async def SendEvent(
         self, request: run_service_pb2.SendEventRequest, context: Context
@@ -333,7 +328,16 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
     async def ListSnapshots(
         self, request: snapshot_service_pb2.ListSnapshotsRequest, context: Context
     ) -> snapshot_service_pb2.ListSnapshotsResponse:
-        raise NotImplementedYetError("ListSnapshots is not implemented yet")
+        size = convert.page_size(request.page_size)
+        bound = digest("snapshots", request.run_id)
+        before = int(convert.page_place(request.page_token, bound)[0]) if request.page_token else None
+        found = await self._manager.snapshots(principal_of(context), request.run_id, before, size + 1)
+        response = snapshot_service_pb2.ListSnapshotsResponse()
+        for sequence, at, stored in found[:size]:
+            response.snapshots.add(sequence=sequence, created_at=convert.timestamp(at), size_bytes=stored)
+        if len(found) > size:
+            response.next_page_token = convert.page_token([found[size - 1].sequence], bound)
+        return response
 
 
 def checked_reason(reason: str) -> str:

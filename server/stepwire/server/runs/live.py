@@ -8,6 +8,7 @@ import logging
 import traceback
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,7 @@ class LiveRun:
         *,
         claim: Claim | None = None,
         failure_detail: str = "message",
+        executor: Executor | None = None,
         on_commit: Callable[[Commit], None],
         on_gone: Callable[[LiveRun, BaseException | None], None],
     ) -> None:
@@ -93,7 +95,7 @@ class LiveRun:
         self._on_commit = on_commit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
-        self._runner = Runner(served.workflow, self.context, self.context._broker, host=self)
+        self._runner = Runner(served.workflow, self.context, self.context._broker, host=self, executor=executor)
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
         self._requests: list[RequestRecord] = []
@@ -101,6 +103,8 @@ class LiveRun:
         self._scheduled = False
         self._gone: BaseException | None = None
         self._is_gone = False
+        self.commits = 0
+        """Commits made by this process."""
         self._deltas = 0
         self._full_size = 0
         self._failure: dict[str, Any] | None = None
@@ -267,6 +271,7 @@ class LiveRun:
         record = self._next_record(parts, bool(changes.deleted))
         commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
         self._in_flight = True
+        self.commits += 1
         future = self._store.commit(commit)
         future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
 

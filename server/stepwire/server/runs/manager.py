@@ -21,6 +21,7 @@ from stepwire.server.runs.errors import (
     RunBlockedError,
     RunEndedError,
     RunExistsError,
+    RunNotEndedError,
     RunNotFoundError,
     RunsError,
     SequenceOutOfRangeError,
@@ -36,6 +37,8 @@ from stepwire.server.runs.parts import Parts, encode_delta, fold
 from stepwire.server.runs.payloads import digest, parse_input
 from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.requests import SnapshotData, StartRequest, WaitResult
+from stepwire.server.runs.retention import Retention
+from stepwire.server.runs.threads import StepThreads
 from stepwire.server.store import (
     TERMINAL,
     Commit,
@@ -43,6 +46,7 @@ from stepwire.server.store import (
     RunQuery,
     RunRecord,
     RunStore,
+    SnapshotInfo,
     StaleClaimError,
     Status,
     StoreCorruptError,
@@ -56,6 +60,8 @@ from stepwire.workflow.errors import ContextSerdeError, SnapshotError
 logger = logging.getLogger("stepwire.runs")
 
 _LOAD_AT_ONCE = 64
+_THIN_ABOVE_COMMITS = 16
+"""Runs with fewer commits keep every snapshot: there is little to win."""
 
 
 class RunManager:
@@ -73,6 +79,8 @@ class RunManager:
         *,
         idle_after: float = 60.0,
         failure_detail: str = "message",
+        sync_threads: int = 64,
+        retention: Retention | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -80,6 +88,8 @@ class RunManager:
         self.feeds = Feeds(store)
         self._idle_after = idle_after
         self._failure_detail = failure_detail
+        self._threads = StepThreads(sync_threads)
+        self._retention = retention or Retention()
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
         self._at_work: dict[str, set[RunKey]] = {}
@@ -101,6 +111,7 @@ class RunManager:
         taken = await self._take_up()
         self._spawn(self._keep_waking(), "wake")
         self._spawn(self._keep_releasing(), "release")
+        self._spawn(self._retention.keep(self.registry, self.store), "retention")
         return taken
 
     async def drain(self, grace: float) -> None:
@@ -265,6 +276,7 @@ class RunManager:
             record,
             claim=claim,
             failure_detail=self._failure_detail,
+            executor=self._threads,
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )
@@ -309,6 +321,8 @@ class RunManager:
         if self._live.get(run.key) is run:
             del self._live[run.key]
         name = run.served.name
+        if run.record.status in TERMINAL and run.commits > _THIN_ABOVE_COMMITS:
+            self._retention.thin_later(run.key)
         if run.record.status in TERMINAL or (error is not None and run.paused):
             self._at_work.get(name, set()).discard(run.key)
             queue = self._queued.get(name)
@@ -500,7 +514,7 @@ class RunManager:
         finally:
             self.feeds.close(key, feed)
 
-    async def list(self, query: RunQuery) -> list[RunRecord]:
+    async def list_runs(self, query: RunQuery) -> list[RunRecord]:
         """List runs, newest first."""
         try:
             return await self.store.list(query)
@@ -541,6 +555,27 @@ class RunManager:
         await self.store.commit(commit)
         self.feeds.committed(commit)
         return ended
+
+    async def delete(self, caller: Principal, run_id: str) -> None:
+        """Delete an ended run with its log and snapshots. RunNotFoundError, RunNotEndedError."""
+        record = await self.get(caller, run_id)
+        if record.status not in TERMINAL:
+            raise RunNotEndedError("Only a run that has ended can be deleted: cancel it first", run_id=run_id)
+        try:
+            deleted = await self.store.delete(record.key)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        if not deleted:
+            raise RunNotFoundError(run_id)
+        self.feeds.deleted(record.key)
+
+    async def snapshots(self, caller: Principal, run_id: str, before: int | None, limit: int) -> list[SnapshotInfo]:
+        """List the kept snapshots of a run, newest first, those below sequence `before`."""
+        record = await self.get(caller, run_id)
+        try:
+            return await self.store.snapshots(record.key, before, limit)
+        except StoreError as error:
+            raise as_runs_error(error) from error
 
     async def snapshot(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
         """Return the last committed snapshot of a run, or the one at `sequence`."""

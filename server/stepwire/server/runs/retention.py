@@ -1,0 +1,80 @@
+"""Retention: ended runs and old snapshots go, in the background and in small steps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stepwire.server.registry import Registry
+from stepwire.server.store import RunKey, RunStore, StoreError
+from stepwire.workflow._clock import CLOCK
+
+logger = logging.getLogger("stepwire.retention")
+
+_BATCH = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What is kept of the ended runs of a workflow; None keeps all.
+
+    `age` is in seconds since the end; `runs` counts the newest of each namespace. A run goes when either says so.
+    """
+
+    age: float | None = None
+    runs: int | None = None
+
+
+@dataclass(kw_only=True)
+class Retention:
+    """What is kept: `default`, and other rules by the name of the workflow. Looked at every `interval` seconds.
+
+    A living run keeps a snapshot of every commit; `thin_after` seconds after its end it keeps the last and the full
+    ones.
+    """
+
+    default: Keep = field(default_factory=Keep)
+    workflows: Mapping[str, Keep] = field(default_factory=dict)
+    interval: float = 60.0
+    thin_after: float = 3600.0
+    _ended: deque[tuple[float, RunKey]] = field(default_factory=deque, repr=False)
+
+    def thin_later(self, key: RunKey) -> None:
+        """Thin the snapshots of a run that has just ended, in due time."""
+        self._ended.append((CLOCK.now() + self.thin_after, key))
+
+    async def keep(self, registry: Registry, store: RunStore) -> None:
+        """Apply the rules for ever."""
+        while True:
+            try:
+                await self.apply(registry, store)
+            except StoreError as error:
+                logger.warning("retention: %s", error)
+            await asyncio.sleep(self.interval)
+
+    async def apply(self, registry: Registry, store: RunStore) -> int:
+        """Apply the rules once; return how many runs went."""
+        while self._ended and self._ended[0][0] <= CLOCK.now():
+            await store.thin_snapshots(self._ended.popleft()[1])
+        gone = 0
+        for name in registry.names():
+            rule = self.workflows.get(name, self.default)
+            if rule.age is not None:
+                gone += await self._prune(store, name, CLOCK.now() - rule.age, None)
+            if rule.runs is not None:
+                gone += await self._prune(store, name, None, rule.runs)
+        if gone:
+            logger.info("retention: %d ended run%s deleted", gone, "" if gone == 1 else "s")
+        return gone
+
+    async def _prune(self, store: RunStore, name: str, ended_before: float | None, keep_last: int | None) -> int:
+        """Delete in batches, so that commits never wait long."""
+        gone = 0
+        while True:
+            step = await store.prune(workflow=name, ended_before=ended_before, keep_last=keep_last, limit=_BATCH)
+            gone += step
+            if step < _BATCH:
+                return gone
