@@ -15,6 +15,7 @@ from stepwire.client import (
     FailedPreconditionError,
     GenericEvent,
     InvalidArgumentError,
+    NotFoundError,
     Run,
     RunInfo,
     RunStatus,
@@ -34,6 +35,7 @@ from stepwire.server.console import (
     outcome_record,
     question_text,
     run_record,
+    waiter_text,
 )
 
 __all__ = ["Follower", "Question"]
@@ -87,13 +89,20 @@ class Follower:
         self._bare = events_to_stdout
         self._workflow: WorkflowInfo | None = None
         self._info: RunInfo | None = None
-        self._prompt: GenericEvent | None = None
+        # Questions of the log that no waiter stands behind, oldest first, and the sequences of our own answers.
+        self._prompts: list[GenericEvent] = []
+        self._own: set[int] = set()
         self._told: set[tuple[str, str]] = set()
         self._left: set[tuple[str, str]] = set()
         self._activity = asyncio.Event()
         self._looked = asyncio.Event()
         self._lock = asyncio.Lock()
         self.sequence = after
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since this began."""
+        return self._progress.elapsed
 
     async def follow(self) -> RunInfo:
         """Follow the run; return it as it ended. Cancelling leaves the run as it is."""
@@ -127,10 +136,10 @@ class Follower:
         async for event in self._run.events(self._after, internal=True):
             meta = event_meta(event)
             self.sequence = meta.sequence
-            if meta.kind is EntryKind.RECEIVED:
-                self._prompt = None
+            if meta.kind is EntryKind.RECEIVED and meta.sequence not in self._own:
+                del self._prompts[:1]
             elif meta.role is EventRole.INPUT_REQUIRED and meta.kind is EntryKind.STREAM:
-                self._prompt = event
+                self._prompts.append(event)
             self._activity.set()
             if self._shown(event):
                 self._show(event)
@@ -142,10 +151,11 @@ class Follower:
         return not self._types or meta.type in self._types or meta.kind is EntryKind.TERMINAL
 
     def _show(self, event: GenericEvent) -> None:
+        meta = event_meta(event)
         if self._output.json:
             record = event_record(event)
             self._output.record(record if self._bare else {"event": record})
-        else:
+        elif self._bare or meta.kind is not EntryKind.TERMINAL:  # `run` writes the outcome itself
             self._progress.event(event)
 
     # -- the run's status and questions ---------------------------------------------------------
@@ -190,18 +200,24 @@ class Follower:
                     ("waiter", waiter.waiter_id),
                     (waiter.event_type,),
                     waiter.requirements,
-                    question_text(waiter),
+                    waiter_text(waiter),
                     record,
                 )
                 for waiter, record in zip(info.pending_waiters, records, strict=True)
             ]
-        if self._prompt is None or info.status is not RunStatus.WAITING or not (types := self._answer_types()):
+        if info.status is not RunStatus.WAITING or not (types := self._answer_types()):
             return []
         # A step returned the question, another one takes the answer: there is no waiter.
-        sequence = str(event_meta(self._prompt).sequence)
-        prompt = {"type": self._prompt.type, "data": self._prompt.to_dict()}
-        record = {"sequence": int(sequence), "event_types": list(types), "prompt": prompt}
-        return [Question(("event", sequence), types, {}, question_text(self._prompt), record)]
+        return [self._returned_question(prompt, types) for prompt in self._prompts]
+
+    def _returned_question(self, prompt: GenericEvent, types: tuple[str, ...]) -> Question:
+        sequence = event_meta(prompt).sequence
+        record = {
+            "sequence": sequence,
+            "event_types": list(types),
+            "prompt": {"type": prompt.type, "data": prompt.to_dict()},
+        }
+        return Question(("event", str(sequence)), types, {}, question_text(prompt), record)
 
     def _answer_types(self) -> tuple[str, ...]:
         if self._workflow is None:
@@ -216,7 +232,7 @@ class Follower:
     async def _find_workflow(self, name: str) -> WorkflowInfo | None:
         try:
             return await self._client.workflow(name)
-        except FailedPreconditionError:
+        except NotFoundError:  # the workflow of an old run that is not served any more
             return None
 
     # -- answers --------------------------------------------------------------------------------
@@ -314,6 +330,7 @@ class Follower:
             self._output.note(f"  nothing took the {event_type}", style="dim")
             self._left.add(question.key)
         if question.key[0] == "event":
-            self._prompt = None
+            self._own.add(sent.sequence)
+            self._prompts = [item for item in self._prompts if str(event_meta(item).sequence) != question.key[1]]
         await self._refresh()
         return True

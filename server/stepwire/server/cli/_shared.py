@@ -19,7 +19,7 @@ from stepwire.client import (
 )
 from stepwire.server.console import Output, clean
 
-__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "examples"]
+__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "come_back", "examples"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,18 @@ def examples(*lines: str) -> str:
     """Return the epilog of a command's help."""
     title = "Example:" if len(lines) == 1 else "Examples:"
     return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
+
+
+def come_back(run_id: str, sequence: int, server: str, *, ask: bool) -> str:
+    """Return the command that goes on following a run."""
+    words = ["stepwire events", run_id, "--follow"]
+    if ask:
+        words.append("--ask")
+    if sequence:
+        words.append(f"--after {sequence}")
+    if server != DEFAULT_SERVER:
+        words.append(f"--server {server}")
+    return " ".join(words)
 
 
 def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

@@ -9,6 +9,8 @@ from stepwire.server.console._lists import (
     question_text,
     run_page,
     runs_table,
+    snapshots_table,
+    waiter_text,
     workflow_page,
     workflows_table,
 )
@@ -47,7 +49,9 @@ __all__ = [
     "runs_table",
     "since",
     "snapshot_record",
+    "snapshots_table",
     "to_json",
+    "waiter_text",
     "workflow_page",
     "workflow_record",
     "workflows_table",

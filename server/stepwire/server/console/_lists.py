@@ -10,7 +10,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from stepwire.client import Outcome, PendingWaiter, RunInfo, RunStatus, WorkflowInfo, WorkflowSummary
+from stepwire.client import (
+    GenericEvent,
+    Outcome,
+    PendingWaiter,
+    RunInfo,
+    RunStatus,
+    SnapshotInfo,
+    WorkflowInfo,
+    WorkflowSummary,
+)
 from stepwire.server.console._text import clean, compact, fields_text, since
 
 __all__ = [
@@ -19,6 +28,8 @@ __all__ = [
     "question_text",
     "run_page",
     "runs_table",
+    "snapshots_table",
+    "waiter_text",
     "workflow_page",
     "workflows_table",
 ]
@@ -41,7 +52,7 @@ def runs_table(runs: Iterable[RunInfo], now: datetime | None = None) -> Table:
     """Return a table of runs."""
     table = _table("RUN", "WORKFLOW", "STATUS", "AGE", "QUESTIONS")
     for info in runs:
-        questions = ", ".join(_one_line(question_text(waiter)) for waiter in info.pending_waiters)
+        questions = ", ".join(_one_line(waiter_text(waiter)) for waiter in info.pending_waiters)
         status = Text(str(info.status), style=STATUS_STYLES.get(info.status, ""))
         table.add_row(_text(info.run_id), _text(info.workflow), status, since(info.created_at, now), _text(questions))
     return table
@@ -52,6 +63,14 @@ def workflows_table(workflows: Iterable[WorkflowSummary]) -> Table:
     table = _table("WORKFLOW", "VERSION", "DESCRIPTION")
     for summary in workflows:
         table.add_row(_text(summary.name), _text(summary.version), _text(summary.description))
+    return table
+
+
+def snapshots_table(snapshots: Iterable[SnapshotInfo], now: datetime | None = None) -> Table:
+    """Return a table of snapshots."""
+    table = _table("SEQUENCE", "AGE", "BYTES")
+    for info in snapshots:
+        table.add_row(str(info.sequence), since(info.created_at, now), str(info.size_bytes))
     return table
 
 
@@ -70,7 +89,7 @@ def run_page(info: RunInfo, now: datetime | None = None) -> Text:
     if info.forked_from:
         page.row("forked from", f"{info.forked_from[0]} at {info.forked_from[1]}")
     for waiter in info.pending_waiters:
-        page.row("question", question_text(waiter), "yellow")
+        page.row("question", waiter_text(waiter), "yellow")
         page.row(
             "", f"answer: stepwire send {info.run_id} {waiter.event_type} {fields_text(waiter.requirements)}".strip()
         )
@@ -98,17 +117,22 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     return lines
 
 
-def question_text(waiter: PendingWaiter) -> str:
-    """Return what a waiter asks: the words of its prompt, else the event that it waits for."""
-    if waiter.prompt is None:
-        return " ".join(filter(None, [waiter.event_type, fields_text(waiter.requirements)]))
-    fields = waiter.prompt.to_dict()
+def question_text(prompt: GenericEvent) -> str:
+    """Return what a prompt asks: its words, and its other fields behind them."""
+    fields = prompt.to_dict()
     words = next((name for name in _QUESTIONS if isinstance(fields.get(name), str) and fields[name].strip()), None)
     if words is None:
-        return " ".join(filter(None, [waiter.prompt.type, fields_text(fields)]))
+        return " ".join(filter(None, [prompt.type, fields_text(fields)]))
     text = fields.pop(words).strip()
     rest = fields_text({name: value for name, value in fields.items() if value not in (None, "")})
     return f"{text} ({rest})" if rest else text
+
+
+def waiter_text(waiter: PendingWaiter) -> str:
+    """Return what a waiter asks; the event that it waits for when nothing was asked."""
+    if waiter.prompt is not None:
+        return question_text(waiter.prompt)
+    return " ".join(filter(None, [waiter.event_type, fields_text(waiter.requirements), "is awaited"]))
 
 
 def workflow_page(info: WorkflowInfo) -> Text:

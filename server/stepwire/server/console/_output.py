@@ -84,6 +84,16 @@ class Output:
         self.err.print(Text(clean(text), style=style), soft_wrap=True)
         self.err.file.flush()
 
+    def line(self, line: Text) -> None:
+        """Write styled text as one line to standard output."""
+        self.out.print(line, soft_wrap=True)
+        self.out.file.flush()
+
+    def progress_note(self, text: str, style: str = "dim") -> None:
+        """Write a line about how it goes, for people only."""
+        if not self.json:
+            self.note(text, style)
+
     def error(self, error: StepwireError) -> None:
         """Write what went wrong to standard error."""
         self.note(error_text(error), style="red")

@@ -1,0 +1,35 @@
+"""The command line: `stepwire`. One module for each group of commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwire.server.cli._app import app
+
+__all__ = ["app", "main"]
+
+# gRPC's core writes lines of its own to standard error; what matters comes as an error of ours.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from stepwire.server.cli._app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        # The base install is the client library alone.
+        sys.exit(f"error: {error.name} is not installed: pip install 'stepwire[cli]', or 'stepwire[server]' to serve")
+    app(prog_name="stepwire")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from stepwire.server.cli._app import app
+
+        return app
+    raise AttributeError(name)
