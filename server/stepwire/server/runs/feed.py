@@ -130,6 +130,8 @@ class Feeds:
                     raise RunNotFoundError(key.run_id)
                 check_cursor(fresh, after)
                 raise StoreCorruptError(f"the log of a run has a gap after sequence {after}")
+            # The store may be a commit ahead of what this feed has been told.
+            chunks = [chunk for chunk in chunks if chunk.last <= record.last_sequence]
         return chunks
 
     async def read(
