@@ -31,10 +31,10 @@ from stepwire.server.console import (
     Progress,
     error_text,
     event_record,
-    fields_text,
     outcome_record,
     question_text,
     run_record,
+    send_command,
     waiter_text,
 )
 
@@ -98,6 +98,11 @@ class Follower:
         self._looked = asyncio.Event()
         self._lock = asyncio.Lock()
         self.sequence = after
+
+    @property
+    def resume_after(self) -> int:
+        """Return the sequence to come back at: what was seen, but not the questions that are still open."""
+        return min([self.sequence, *(event_meta(prompt).sequence - 1 for prompt in self._prompts)])
 
     @property
     def elapsed(self) -> float:
@@ -240,7 +245,9 @@ class Follower:
     async def _answer(self) -> None:
         while True:
             self._looked.clear()
-            for question in self._questions():
+            # What led to a question is shown before it.
+            shown = self._info is not None and self._info.last_sequence <= self.sequence
+            for question in self._questions() if shown else ():
                 if question.key not in self._left and await self._handle(question):
                     break  # the questions have changed
             else:
@@ -275,8 +282,7 @@ class Follower:
             self._output.note(f"  answer: {self._send_command(question)}")
 
     def _send_command(self, question: Question) -> str:
-        fields = fields_text(question.fixed) or "key=value"
-        return f"stepwire send {self._run.run_id} {question.types[0]} {fields}"
+        return send_command(self._run.run_id, question.types[0], question.fixed)
 
     async def _ask(self, question: Question, asker: Asker) -> None:
         """Ask until the answer is taken, the person leaves the question, or someone else has answered it."""

@@ -60,7 +60,7 @@ def events(
         try:
             await follower.follow()
         finally:
-            place = follower.sequence
+            place = follower.resume_after
 
     async def reading(client: Client) -> None:
         nonlocal place
@@ -87,7 +87,7 @@ def send(
     values: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="Fields of the event. A value that is JSON is taken as JSON, any other as text.",
             show_default=False,
         ),

@@ -36,7 +36,7 @@ def run(
     values: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="Fields of the start event. A value that is JSON is taken as JSON, any other as text.",
             show_default=False,
         ),
@@ -67,9 +67,10 @@ def run(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Start a run, follow it live, answer its questions, write its result.
+    """Start a run, follow it, write its result.
 
-    Events and questions go to standard error, the result to standard output. Ctrl-C leaves; the run goes on.
+    Its questions are put to you when there is a terminal. Events go to standard error, the result to standard output.
+    Ctrl-C leaves; the run goes on.
     With --json: a line for the run, each event, each question and the outcome.
     Exit code 3 when the run failed, was cancelled or timed out.
     """
@@ -111,7 +112,7 @@ async def _follow(client: Client, started: Run, output: Output, answers: Answers
         await follower.follow()
     except asyncio.CancelledError:
         output.note(f"\nleft; run {started.run_id} goes on. Come back:")
-        output.note(f"  {come_back(started.run_id, follower.sequence, server, ask=output.interactive)}")
+        output.note(f"  {come_back(started.run_id, follower.resume_after, server, ask=output.interactive)}")
         raise
     if unused := answers.unused():
         output.note(f"no question took the answer{'s' * (len(unused) > 1)} {', '.join(unused)}", style="yellow")

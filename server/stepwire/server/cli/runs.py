@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def runs(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="One run, to show it whole.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="One run, to show it whole.", show_default=False)
     ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")] = None,
     status: Annotated[

@@ -41,7 +41,7 @@ def serve(
     workflows: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULE:NAME...",
+            metavar="MODULE:NAME",
             help="A workflow class or instance, also as path/to/file.py:NAME; MODULE alone is all that it defines;"
             " =NAME behind it is the name to serve it under.",
             show_default=False,

@@ -43,7 +43,10 @@ def snapshot(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Fetch a run's context as of a sequence: as JSON to read, or as a file to start a run from."""
+    """Fetch a run's context, to read or to start a run from.
+
+    Without --out it is a JSON document.
+    """
     output = Output(json=as_json)
 
     async def show(client: Client) -> None:

@@ -47,7 +47,7 @@ def set_(
     values: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH=VALUE...",
+            metavar="PATH=VALUE",
             help="A value that is JSON is taken as JSON, any other as text.",
             show_default=False,
         ),
@@ -68,7 +68,7 @@ def set_(
 
 def unset(
     run_id: RunId,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Dotted paths.", show_default=False)],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Dotted paths.", show_default=False)],
     etag: Annotated[str | None, typer.Option(help="Write only if the state still has this etag.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,

@@ -27,7 +27,7 @@ def workflows(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """List the workflows that the server serves, or show one: steps, events, fields."""
+    """List the served workflows, or show one."""
     output = Output(json=as_json)
 
     async def show_all(client: Client) -> None:
@@ -56,7 +56,7 @@ def describe(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Write the workflow's events and types as one JSON Schema document."""
+    """Write a workflow's types as a JSON Schema document."""
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:

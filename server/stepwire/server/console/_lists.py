@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +31,7 @@ __all__ = [
     "question_text",
     "run_page",
     "runs_table",
+    "send_command",
     "snapshots_table",
     "waiter_text",
     "workflow_page",
@@ -44,6 +48,8 @@ STATUS_STYLES = {
     RunStatus.CANCELLED: "red",
     RunStatus.TIMED_OUT: "red",
 }
+_ENGINE_EVENTS = frozenset({"InputRequiredEvent", "HumanResponseEvent"})
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 # Fields in which a prompt's author most likely put the question itself; `prefix` is that of the 1.x examples.
 _QUESTIONS = ("question", "prompt", "prefix", "message", "text", "msg")
 
@@ -62,7 +68,7 @@ def workflows_table(workflows: Iterable[WorkflowSummary]) -> Table:
     """Return a table of workflows."""
     table = _table("WORKFLOW", "VERSION", "DESCRIPTION")
     for summary in workflows:
-        table.add_row(_text(summary.name), _text(summary.version), _text(summary.description))
+        table.add_row(_text(summary.name), _text(_version(summary.version)), _text(summary.description))
     return table
 
 
@@ -78,7 +84,7 @@ def run_page(info: RunInfo, now: datetime | None = None) -> Text:
     """Return all that is known of a run."""
     page = _Page()
     page.row("run", info.run_id)
-    page.row("workflow", f"{info.workflow} ({info.workflow_version})" if info.workflow_version else info.workflow)
+    page.row("workflow", _versioned(info.workflow, info.workflow_version))
     page.row("status", str(info.status), STATUS_STYLES.get(info.status, ""))
     page.row("blocked", info.blocked_reason)
     page.row("labels", fields_text(info.labels))
@@ -90,9 +96,7 @@ def run_page(info: RunInfo, now: datetime | None = None) -> Text:
         page.row("forked from", f"{info.forked_from[0]} at {info.forked_from[1]}")
     for waiter in info.pending_waiters:
         page.row("question", waiter_text(waiter), "yellow")
-        page.row(
-            "", f"answer: stepwire send {info.run_id} {waiter.event_type} {fields_text(waiter.requirements)}".strip()
-        )
+        page.row("", f"answer: {send_command(info.run_id, waiter.event_type, waiter.requirements)}")
     if info.outcome is not None:
         for line in outcome_lines(info.outcome):
             page.row("outcome", line)
@@ -138,19 +142,35 @@ def waiter_text(waiter: PendingWaiter) -> str:
 def workflow_page(info: WorkflowInfo) -> Text:
     """Return a workflow: its steps, and its events with their fields."""
     page = _Page()
-    page.row("workflow", f"{info.name} ({info.version})" if info.version else info.name)
+    page.row("workflow", _versioned(info.name, info.version))
     page.row("about", info.description)
     page.row("timeout", f"{info.timeout.total_seconds():g}s" if info.timeout is not None else "none")
     page.row("state", info.state_type)
     for step in info.steps:
         page.row("step", f"{step.name}: {_names(step.accepts)} -> {_names(step.returns) or 'nothing'}")
+    in_steps = {name for step in info.steps for name in (*step.accepts, *step.returns)}
     for item in info.types:
-        if item.is_event:
+        # Every workflow has the engine's own events; they say something only where a step names them.
+        if item.is_event and (item.name in in_steps or (item.sendable and item.name not in _ENGINE_EVENTS)):
             notes = [note for note in (_role(info, item.name, str(item.role)), "sendable" * item.sendable) if note]
             page.row(
                 "event", f"{item.name}({_signature(item.json_schema)})" + (f"  [{', '.join(notes)}]" if notes else "")
             )
     return page.text
+
+
+def send_command(run_id: str, event_type: str, fixed: Mapping[str, Any]) -> str:
+    """Return the command that answers a question, to be completed and typed in a shell."""
+    given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in fixed.items()]
+    return shlex.join(["stepwire", "send", run_id, event_type, *given]) + " key=value"
+
+
+def _versioned(name: str, version: str) -> str:
+    return f"{name} ({_version(version)})" if version else name
+
+
+def _version(version: str) -> str:
+    return version[:12] if _DIGEST.fullmatch(version) else version
 
 
 def _signature(schema: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -37,8 +37,8 @@ class Output:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
-        self.out = Console(highlight=False, markup=False, emoji=False)
-        self.err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self.out = Console(highlight=False, markup=False, emoji=False, width=_width(sys.stdout))
+        self.err = Console(stderr=True, highlight=False, markup=False, emoji=False, width=_width(sys.stderr))
 
     @property
     def interactive(self) -> bool:
@@ -75,9 +75,8 @@ class Output:
 
     def show(self, item: RenderableType) -> None:
         """Write a table or styled text to standard output."""
-        # A table that is read by another program must not be cut at some default width.
-        width = None if self.out.is_terminal else 200
-        self.out.print(item, width=width, soft_wrap=isinstance(item, Text))
+        self.out.print(item, soft_wrap=isinstance(item, Text))
+        self.out.file.flush()
 
     def note(self, text: str, style: str = "") -> None:
         """Write a line for people to standard error."""
@@ -97,3 +96,8 @@ class Output:
     def error(self, error: StepwireError) -> None:
         """Write what went wrong to standard error."""
         self.note(error_text(error), style="red")
+
+
+def _width(stream: TextIO) -> int | None:
+    """Return None for a terminal, whose width rich finds; else a width at which other programs get whole columns."""
+    return None if stream.isatty() else 250
