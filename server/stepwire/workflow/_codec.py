@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -36,7 +37,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
-from pydantic_core import TzInfo
+from pydantic_core import TzInfo, to_json
 
 from stepwire.workflow._decoder import Decoder
 from stepwire.workflow.errors import SerializationError, SnapshotError
@@ -143,6 +144,9 @@ class _Refused(Exception):
         return ".".join(reversed(self._segments))
 
 
+_LONG = 4200
+_LONG_NUMBER = re.compile(rb"[0-9]{4200}")
+"""Digits that Python may refuse to read; text can look like it, so only the slow writer decides."""
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
@@ -150,7 +154,12 @@ def _encode(value: Any, names: Names) -> bytes:
     for _ in range(_TRIES):
         try:
             tagged = _Encoder(names).value(value, 0)
-            return _to_json(tagged).encode()
+            try:
+                data = to_json(tagged)
+                if len(data) < _LONG or _LONG_NUMBER.search(data) is None:
+                    return data
+            except ValueError:  # deeper than the fast writer goes, or not to be written at all
+                return _to_json(tagged).encode()
         except RecursionError:
             raise _Refused("nested too deep") from None
         except ValueError:  # text that UTF-8, or an integer that json, cannot write: find out where

@@ -1,16 +1,17 @@
 """Snapshots: the parts of a broker, and a broker from its parts.
 
-A snapshot is a dict of parts, key to JSON. Keys: `h` the head (counters, clocks, outcome), `s/<key>` a top-level value of
-the state, `d/<id>` a delivery with its ledger, `x/<id>/<page>` a page of a delivery's effects, `b/<number>` a
-buffered event, `w/<number>` an open waiter. Only what lives is in it: nothing grows with history (S17).
+A snapshot is a dict of parts, key to JSON. Keys: `h` the head (counters, clocks, outcome), `s/<key>` a top-level
+value of the state, `d/<id>` a delivery with its ledger, `x/<id>/<page>` a page of a delivery's effects, `b/<number>`
+a buffered event, `w/<number>` an open waiter. Only what lives is in it: nothing grows with history (S17).
 """
 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from pydantic_core import to_json
 
 from stepwire.workflow._broker import Broker, Outcome
 from stepwire.workflow._codec import Names, encode, from_tagged
@@ -54,45 +55,27 @@ def take_changes(broker: Broker) -> Changes:
     """
     journal = broker.journal
     assert journal is not None
-    for execution in broker.executions.values():
-        for key in execution.lent or ():
-            journal.dirty[f"s/{key}"] = None
-    state = _encode_state(broker, journal.names)
+    state, damaged = broker.encode_state()
+    if damaged:
+        broker.fail_damaged(damaged)
     dirty, entries = journal.take()
+    if dirty or entries:
+        dirty["h"] = None  # every transition moves a counter
     parts: dict[str, bytes] = {}
     deleted: list[str] = []
     encode_value = registry_encoder(journal.names)
-    buffered = _buffered(broker) if any(key[0] == "b" for key in dirty) else {}
     for key in dirty:
         if key[0] == "s":
             part = state.get(key)
             if part is None and key[2:] in broker.store.values():
                 continue
         else:
-            part = _part(broker, key, encode_value, buffered)
+            part = _part(broker, key, encode_value)
         if part is None:
             deleted.append(key)
         else:
             parts[key] = part
     return Changes(parts, deleted, entries)
-
-
-def _encode_state(broker: Broker, names: Names) -> dict[str, bytes]:
-    assert broker.journal is not None
-    values = broker.store.values()
-    state: dict[str, bytes] = {}
-    damaged: list[str] = []
-    for key in broker.journal.dirty:
-        if key[0] == "s" and key[2:] in values:
-            try:
-                state[key] = encode(values[key[2:]], names)
-            except SerializationError:
-                damaged.append(key[2:])
-    if damaged and broker.outcome is None:
-        error = SerializationError(f"The state cannot be saved any more: {', '.join(sorted(damaged))}", keys=damaged)
-        event = WorkflowFailedEvent(step=None, error_type="SerializationError", message=str(error), attempts=0)
-        broker.end("failed", event, error)
-    return state
 
 
 def all_parts(broker: Broker, encode_value: EncodeValue, *, with_state: bool = True) -> dict[str, bytes]:
@@ -103,15 +86,11 @@ def all_parts(broker: Broker, encode_value: EncodeValue, *, with_state: bool = T
         if delivery.effects:
             pages = -(-len(delivery.effects) // _PAGE_BYTES)
             keys += [f"x/{delivery.id}/{page}" for page in range(pages)]
-        if delivery.ledger is not None:
-            for results in delivery.ledger.collects.values():
-                keys += [f"b/{item.number}" for items in results for item in items or ()]
-    keys += [f"b/{item.number}" for item in broker.buffers]
+    keys += [f"b/{number}" for number in broker.buffers.numbers()]
     keys += [f"w/{waiter.number}" for waiter in broker.waits if waiter.delivery is not None]
-    buffered = _buffered(broker)
     parts: dict[str, bytes] = {}
     for key in keys:
-        part = _part(broker, key, encode_value, buffered)
+        part = _part(broker, key, encode_value)
         if part is not None:
             parts[key] = part
     if with_state:
@@ -120,21 +99,10 @@ def all_parts(broker: Broker, encode_value: EncodeValue, *, with_state: bool = T
     return parts
 
 
-def _buffered(broker: Broker) -> dict[int, Buffered]:
-    found = {item.number: item for item in broker.buffers}
-    for delivery in broker.deliveries.values():
-        if delivery.ledger is not None:
-            for results in delivery.ledger.collects.values():
-                for items in results:
-                    found.update((item.number, item) for item in items or ())
-    return found
-
-
 def _part(
     broker: Broker,
     key: str,
     encode_value: EncodeValue,
-    buffered: dict[int, Buffered],
 ) -> bytes | None:
     kind = key[0]
     if kind == "d":
@@ -143,11 +111,11 @@ def _part(
     if kind == "h":
         return _head(broker, encode_value)
     if kind == "b":
-        item = buffered.get(int(key[2:]))
+        item = broker.buffers.get(int(key[2:]))
         if item is None:
             return None
         event = item.encoded or encode_value(item.event)
-        return b'{"i":%b,"e":%b}' % (_json(item.buffer_id), event)
+        return b'{"i":%b,"e":%b}' % (to_json(item.buffer_id), event)
     if kind == "w":
         waiter = broker.waits.get(int(key[2:]))
         return None if waiter is None else _waiter_part(waiter, encode_value)
@@ -158,10 +126,6 @@ def _part(
     start = int(page) * _PAGE_BYTES
     digests = bytes(delivery.effects[start : start + _PAGE_BYTES])
     return b'"%b"' % base64.b64encode(digests) if digests else None
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _head(broker: Broker, encode_value: EncodeValue) -> bytes:
@@ -177,11 +141,11 @@ def _head(broker: Broker, encode_value: EncodeValue) -> bytes:
         "remaining": broker.remaining,
         "due": broker.due,
     }
-    data = _json(head)
+    data = to_json(head)
     if broker.outcome is None:
         return data
     event = encode_value(broker.outcome.event)
-    return b'%b,"outcome":%b,"event":%b}' % (data[:-1], _json(broker.outcome.status), event)
+    return b'%b,"outcome":%b,"event":%b}' % (data[:-1], to_json(broker.outcome.status), event)
 
 
 def _delivery_part(delivery: Delivery, encode_value: EncodeValue) -> bytes:
@@ -195,7 +159,7 @@ def _delivery_part(delivery: Delivery, encode_value: EncodeValue) -> bytes:
         "t": delivery.first_started,
         "u": delivery.due,
     }
-    fragments = [_json(meta)[:-1], b',"e":', delivery.encoded or encode_value(delivery.event)]
+    fragments = [to_json(meta)[:-1], b',"e":', delivery.encoded or encode_value(delivery.event)]
     ledger = delivery.ledger
     if ledger is not None:
         if ledger.collects:
@@ -203,12 +167,12 @@ def _delivery_part(delivery: Delivery, encode_value: EncodeValue) -> bytes:
                 key: [None if items is None else [item.number for item in items] for items in results]
                 for key, results in ledger.collects.items()
             }
-            fragments += [b',"c":', _json(collects)]
+            fragments += [b',"c":', to_json(collects)]
         if ledger.waits:
             waits = b",".join(
                 b"%b:{%b}"
                 % (
-                    _json(key),
+                    to_json(key),
                     b",".join(b'"%d":%b' % (nth, _answer(answer, encode_value)) for nth, answer in answers.items()),
                 )
                 for key, answers in ledger.waits.items()
@@ -231,7 +195,7 @@ def _waiter_part(waiter: Waiter, encode_value: EncodeValue) -> bytes:
         "n": waiter.index,
     }
     return b'%b,"t":%b,"r":%b,"p":%b}' % (
-        _json(meta)[:-1],
+        to_json(meta)[:-1],
         b"null" if event_type is None else encode_value(TypeMark(event_type)),
         encode_value(waiter.requirements),
         b"null" if waiter.prompt is None else encode_value(waiter.prompt),
@@ -252,7 +216,7 @@ def registry_encoder(names: Names) -> EncodeValue:
 
     def encode_value(value: Any) -> bytes:
         if isinstance(value, TypeMark):
-            return _json(names.name_of(value.type))
+            return to_json(names.name_of(value.type))
         return encode(value, names)
 
     return encode_value
@@ -361,6 +325,12 @@ class _Reader:
         number = _number(key)
         self.loose[number] = Buffered(number, str(part["i"]), self.event(part["e"]), None)
 
+    def held(self, number: int) -> Buffered:
+        """Take an event that a ledger holds."""
+        item = self.loose.pop(number)
+        self.broker.buffers.hold(item)
+        return item
+
     def delivery(self, key: str, saved_at: float, fork: bool) -> None:
         part = self.parts[key]
         broker = self.broker
@@ -385,7 +355,7 @@ class _Reader:
                 delivery.due += shift
         for buffer_id, results in part.get("c", {}).items():
             delivery.ensure_ledger().collects[buffer_id] = [
-                None if numbers is None else [self.loose.pop(number) for number in numbers] for numbers in results
+                None if numbers is None else [self.held(number) for number in numbers] for numbers in results
             ]
         for waiter_id, answers in part.get("w", {}).items():
             delivery.ensure_ledger().waits[waiter_id] = {
@@ -438,7 +408,6 @@ class _Reader:
             else:
                 delivery.status = QUEUED
                 broker.requeue(delivery)
-            broker.touch_delivery(delivery)
         for waiter in broker.waits:
             if waiter.due is not None:
                 broker.arm(waiter.due, waiter)

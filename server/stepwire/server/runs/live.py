@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import traceback
-import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
@@ -20,6 +20,7 @@ from stepwire.server.runs.errors import (
     RunsError,
     StoreDownError,
 )
+from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.log import EntryCodec, chunks_of
 from stepwire.server.runs.parts import encode_delta
 from stepwire.server.runs.payloads import value_to_json
@@ -124,7 +125,7 @@ class LiveRun:
 
     def report(self, step: str | None, error: BaseException) -> FailureReport:
         """Log a step's failure under a reference id; tell of it what `failure_detail` allows."""
-        reference = uuid.uuid4().hex[:16]
+        reference = new_id()[:16]
         logger.error(
             "run %s: step %s failed (reference %s)",
             self.key.run_id,
@@ -249,6 +250,20 @@ class LiveRun:
             if self.record.status in TERMINAL and self.clean:
                 self._leave(None)
             return
+        try:
+            commit, callbacks, acks = self._build()
+        except Exception as error:
+            # Nothing may go on that cannot be made durable: the run is dropped, those who wait are told.
+            logger.exception("run %s: a commit could not be made", self.key.run_id)
+            self._leave(error)
+            return
+        self._in_flight = True
+        self.commits += 1
+        future = self._store.commit(commit)
+        future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
+
+    def _build(self) -> tuple[Commit, list[Callable[[], None]], list[asyncio.Future[None]]]:
+        """Take what changed since the last commit, and who waits for it."""
         broker = self.context._broker
         ended = broker.outcome is not None
         changes = take_changes(broker)
@@ -256,7 +271,6 @@ class LiveRun:
             # A state value that was damaged in place has just failed the run.
             self._runner.pump()
             changes = _joined(changes, take_changes(broker))
-        callbacks, acks = self._take_callbacks(), self._take_acks()
         parts = changes.parts
         full = self._claim is None
         delta = encode_delta(parts, changes.deleted)
@@ -270,10 +284,7 @@ class LiveRun:
         requests, self._requests = self._requests, []
         record = self._next_record(parts, bool(changes.deleted))
         commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
-        self._in_flight = True
-        self.commits += 1
-        future = self._store.commit(commit)
-        future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
+        return commit, self._take_callbacks(), self._take_acks()
 
     def _take_callbacks(self) -> list[Callable[[], None]]:
         taken, self._callbacks = self._callbacks, []
@@ -362,7 +373,7 @@ class LiveRun:
             {
                 "waiter_id": waiter.id,
                 "event_type": names.name_of(waiter.event_type),
-                "requirements": json.loads(value_to_json(waiter.requirements)),
+                "requirements": from_json(value_to_json(waiter.requirements)),
                 "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
                 "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
                 "deadline": waiter.due,
@@ -377,10 +388,10 @@ class LiveRun:
             "status": _STATUS[status],
             "event_type": self.served.names.name_of(type(event)),
         }
-        fields = json.loads(event_to_json(event))
+        fields = from_json(event_to_json(event))
         if status == "completed":
             value = fields.get("result") if type(event) is StopEvent else fields
-            outcome["result"] = json.dumps(value, ensure_ascii=False)
+            outcome["result"] = to_json(value).decode()
         elif isinstance(event, WorkflowFailedEvent):
             outcome["failure"] = {
                 "step": event.step or "",

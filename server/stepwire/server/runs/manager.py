@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +30,7 @@ from stepwire.server.runs.errors import (
     WorkflowNotFoundError,
 )
 from stepwire.server.runs.feed import Feeds
+from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.live import LiveRun, as_runs_error
 from stepwire.server.runs.log import EntryCodec
 from stepwire.server.runs.parts import Parts, encode_delta, fold
@@ -60,6 +60,7 @@ from stepwire.workflow.errors import ContextSerdeError, SnapshotError
 logger = logging.getLogger("stepwire.runs")
 
 _LOAD_AT_ONCE = 64
+_ENDED_KEPT = 1024
 _THIN_ABOVE_COMMITS = 16
 """Runs with fewer commits keep every snapshot: there is little to win."""
 
@@ -96,6 +97,9 @@ class RunManager:
         self._queued: dict[str, deque[LiveRun]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
+        self._next_look = 0.0
+        self._ended: OrderedDict[RunKey, RunRecord] = OrderedDict()
+        """Records of runs that have just ended: callers ask for them at once."""
         self._lost: set[RunKey] = set()
         """Runs that a failed commit dropped: they are loaded again when the store heals."""
         self._draining = False
@@ -111,7 +115,7 @@ class RunManager:
         taken = await self._take_up()
         self._spawn(self._keep_waking(), "wake")
         self._spawn(self._keep_releasing(), "release")
-        self._spawn(self._retention.keep(self.registry, self.store), "retention")
+        self._spawn(self._retention.keep(self.registry, self.store, self._ended.clear), "retention")
         return taken
 
     async def drain(self, grace: float) -> None:
@@ -215,7 +219,7 @@ class RunManager:
         if snapshot is None or request.input is not None:
             event = parse_input(served, request.input or b"")
         now = _now()
-        key = caller.key(request.run_id or uuid.uuid4().hex)
+        key = caller.key(request.run_id or new_id())
         if key in self._live:
             raise RunExistsError("A run with this run_id exists", run_id=key.run_id)
         record = RunRecord(
@@ -333,9 +337,17 @@ class RunManager:
                     self._at_work.setdefault(name, set()).add(following.key)
                     following.go()
                     following.changed()
-        if error is not None and not isinstance(error, StaleClaimError):
-            self._lost.add(run.key)
-        self._wake.set()
+        record = run.record
+        if error is not None:
+            if not isinstance(error, StaleClaimError):
+                self._lost.add(run.key)
+                self._wake.set()
+        elif record.status in TERMINAL:
+            self._ended[record.key] = record
+            if len(self._ended) > _ENDED_KEPT:
+                self._ended.popitem(last=False)
+        elif record.wake_at is not None and record.wake_at < self._next_look:
+            self._wake.set()
 
     # -- finding and loading --------------------------------------------------------------------------------------
 
@@ -344,6 +356,8 @@ class RunManager:
         run = self._live.get(key)
         if run is not None and run._claim is not None:
             return run.record
+        if (ended := self._ended.get(key)) is not None:
+            return ended
         try:
             return await self.store.get(key)
         except StoreError as error:
@@ -469,6 +483,7 @@ class RunManager:
                 wait = 60.0 if due is None else min(60.0, max(0.01, due - now))
                 if self._lost:
                     wait = 1.0
+                self._next_look = now + wait
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), wait)
                 lost, self._lost = self._lost, set()
@@ -567,6 +582,7 @@ class RunManager:
             raise as_runs_error(error) from error
         if not deleted:
             raise RunNotFoundError(run_id)
+        self._ended.pop(record.key, None)
         self.feeds.deleted(record.key)
 
     async def snapshots(self, caller: Principal, run_id: str, before: int | None, limit: int) -> list[SnapshotInfo]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from stepwire.server.store import StoreCorruptError, StoredSnapshot
 
 Parts = dict[str, Any]
@@ -14,10 +16,10 @@ Parts = dict[str, Any]
 
 def encode_delta(parts: Mapping[str, bytes], deleted: Iterable[str] = ()) -> bytes:
     """Return changed and deleted parts as one JSON document; the values are JSON already."""
-    values = b",".join(json.dumps(key).encode() + b":" + value for key, value in parts.items())
+    values = b",".join(to_json(key) + b":" + value for key, value in parts.items())
     gone = list(deleted)
     if gone:
-        return b'{"set":{%b},"del":%b}' % (values, json.dumps(gone).encode())
+        return b'{"set":{%b},"del":%b}' % (values, to_json(gone))
     return b'{"set":{%b}}' % values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from stepwire.server.registry import Registry
@@ -46,11 +46,12 @@ class Retention:
         """Thin the snapshots of a run that has just ended, in due time."""
         self._ended.append((CLOCK.now() + self.thin_after, key))
 
-    async def keep(self, registry: Registry, store: RunStore) -> None:
-        """Apply the rules for ever."""
+    async def keep(self, registry: Registry, store: RunStore, deleted: Callable[[], None]) -> None:
+        """Apply the rules for ever; `deleted` is called after runs went."""
         while True:
             try:
-                await self.apply(registry, store)
+                if await self.apply(registry, store):
+                    deleted()
             except StoreError as error:
                 logger.warning("retention: %s", error)
             await asyncio.sleep(self.interval)

@@ -66,7 +66,8 @@ class Writer:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self.listeners: list[CommitListener] = []
         self._connect = connect
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Item] | None] = SimpleQueue()
+        self._handover: list[_Item] = []
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
@@ -90,6 +91,7 @@ class Writer:
         if self._thread is None:
             return
         thread, self._thread = self._thread, None
+        self._hand_over()
         self._queue.put(None)
         await self._loop.run_in_executor(None, thread.join)
 
@@ -118,8 +120,16 @@ class Writer:
     def _put(self, item: _Item) -> None:
         if self._thread is None:
             item.future.set_exception(StoreUnavailableError("the store is not open"))
-        else:
-            self._queue.put(item)
+            return
+        # Handed over together at the end of this turn of the loop: waking the thread costs more than an item.
+        if not self._handover:
+            self._loop.call_soon(self._hand_over)
+        self._handover.append(item)
+
+    def _hand_over(self) -> None:
+        items, self._handover = self._handover, []
+        if items:
+            self._queue.put(items)
 
     # --- on the thread ------------------------------------------------------------------------
 
@@ -144,17 +154,17 @@ class Writer:
             self._close()
 
     def _take(self) -> tuple[list[_Item], bool]:
-        """Wait for an item, then take whatever else is there; False when there will be no more."""
+        """Wait for items, then take whatever else is there; False when there will be no more."""
         batch: list[_Item] = []
         size = 0
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
-            size += item.size
+        items = self._queue.get()
+        while items is not None:
+            batch += items
+            size += sum(item.size for item in items)
             if len(batch) >= MAX_ITEMS or size >= MAX_BYTES:
                 return batch, True
             try:
-                item = self._queue.get_nowait()
+                items = self._queue.get_nowait()
             except Empty:
                 return batch, True
         return batch, False
