@@ -154,12 +154,8 @@ def _encode(value: Any, names: Names) -> bytes:
     for _ in range(_TRIES):
         try:
             tagged = _Encoder(names).value(value, 0)
-            try:
-                data = to_json(tagged)
-                if len(data) < _LONG or _LONG_NUMBER.search(data) is None:
-                    return data
-            except ValueError:  # deeper than the fast writer goes, or not to be written at all
-                return _to_json(tagged).encode()
+            data = _fast_json(tagged)
+            return _to_json(tagged).encode() if data is None else data
         except RecursionError:
             raise _Refused("nested too deep") from None
         except ValueError:  # text that UTF-8, or an integer that json, cannot write: find out where
@@ -168,6 +164,15 @@ def _encode(value: Any, names: Names) -> bytes:
         except RuntimeError:  # a sync step, in its thread, changed the size of what is walked
             continue
     raise _Refused("it changes while it is saved")
+
+
+def _fast_json(tagged: Any) -> bytes | None:
+    """Return JSON by pydantic's writer; None for what only the standard one can judge."""
+    try:
+        data = to_json(tagged)
+    except ValueError:  # deeper than this writer goes, or not to be written at all
+        return None
+    return data if len(data) < _LONG or _LONG_NUMBER.search(data) is None else None
 
 
 def _type_name(cls: type) -> str:
