@@ -23,7 +23,7 @@ RUN_ID_CONFLICT_POLICY_FAIL: RunIdConflictPolicy
 RUN_ID_CONFLICT_POLICY_USE_EXISTING: RunIdConflictPolicy
 
 class StartRunRequest(_message.Message):
-    __slots__ = ("workflow", "input", "run_id", "run_id_conflict_policy", "request_id", "labels", "snapshot", "timeout", "encoding")
+    __slots__ = ("workflow", "input", "run_id", "run_id_conflict_policy", "request_id", "labels", "snapshot", "timeout", "encoding", "wait")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class StartRunRequest(_message.Message):
     FROM_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
     workflow: str
     input: _types_pb2.Payload
     run_id: str
@@ -50,7 +51,8 @@ class StartRunRequest(_message.Message):
     snapshot: _types_pb2.ContextSnapshot
     timeout: _duration_pb2.Duration
     encoding: _types_pb2.PayloadEncoding
-    def __init__(self, workflow: _Optional[str] = ..., input: _Optional[_Union[_types_pb2.Payload, _Mapping]] = ..., run_id: _Optional[str] = ..., run_id_conflict_policy: _Optional[_Union[RunIdConflictPolicy, str]] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., snapshot: _Optional[_Union[_types_pb2.ContextSnapshot, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., **kwargs) -> None: ...
+    wait: _duration_pb2.Duration
+    def __init__(self, workflow: _Optional[str] = ..., input: _Optional[_Union[_types_pb2.Payload, _Mapping]] = ..., run_id: _Optional[str] = ..., run_id_conflict_policy: _Optional[_Union[RunIdConflictPolicy, str]] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., snapshot: _Optional[_Union[_types_pb2.ContextSnapshot, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., **kwargs) -> None: ...
 
 class StartRunResponse(_message.Message):
     __slots__ = ("run",)

@@ -114,7 +114,10 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     async def StartRun(
         self, request: run_service_pb2.StartRunRequest, context: Context
     ) -> run_service_pb2.StartRunResponse:
-        record = await self._manager.start(principal_of(context), self.start_request(request))
+        caller = principal_of(context)
+        record = await self._manager.start(caller, self.start_request(request))
+        if request.HasField("wait"):
+            record, _ = await self._manager.wait(caller, record.key.run_id, convert.seconds_of(request.wait))
         return run_service_pb2.StartRunResponse(run=convert.run(record, request.encoding))
 
     async def GetRun(self, request: run_service_pb2.GetRunRequest, context: Context) -> run_service_pb2.GetRunResponse:
