@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections import deque
@@ -22,7 +23,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from stepwire.client import Client, Conversation, Run, RunStatus, StepwireError, event_meta
+from stepwire.client import Client, Conversation, RunStatus, StepwireError, event_meta
 
 EXAMPLES = Path(__file__).resolve().parent
 ANSWERS = ("ignore", "ticket", "block")
@@ -83,8 +84,8 @@ class Server:
     async def start(self) -> None:
         """Start the server, from the second time on at the same address, and wait until it listens."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "stepwire.server.cli", "serve", f"{EXAMPLES / 'code_review.py'}:CodeReview=code_review"),
+            Path(sysconfig.get_path("scripts")) / "stepwire",
+            *("serve", f"{EXAMPLES / 'code_review.py'}:CodeReview=code_review"),
             *("--address", self.address, "--data", str(self._data)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -127,7 +128,7 @@ async def main(package: str, answer: str | None) -> None:
             async with contextlib.AsyncExitStack() as stack:
                 await show(Demo(), server, stack, Path(name), package, answer)
         except (StepwireError, RuntimeError, TimeoutError, OSError) as error:
-            print(f"   ✗ {type(error).__name__}: {error or 'it took too long'}\n{server.log}", file=sys.stderr)
+            print(f"   ✗ {type(error).__name__}: {str(error) or 'it took too long'}\n{server.log}", file=sys.stderr)
             sys.exit(1)
         finally:
             await server.end(kill=True)
@@ -164,6 +165,8 @@ async def show(
                 question = event
                 break
     demo.check(question is not None, f"the run asks: {question.text if question else 'nothing'}")
+    for finding in question.worst:
+        demo.say(f"  {finding['module']}:{finding['line']}: {finding['what']}")
     last = sequences[-1]
     demo.check(sequences == list(range(1, last + 1)), f"the stream had every sequence from 1 to {last} once")
     state = await run.context.store.get_state()
@@ -187,9 +190,12 @@ async def show(
 
     demo.part(f"Resume the stream at sequence {last + 1}")
     async with run.converse(after=last, internal=True) as talk:
-        decision = await answer_question(demo, talk, answer, second=False)
+        decision = await answer_question(demo, talk, question, answer)
         after = await follow_to_end(talk)
-        demo.check(after == list(range(last + 1, last + 1 + len(after))), f"it went on with {after[0]} and ended")
+        demo.check(
+            after == list(range(last + 1, last + 1 + len(after))),
+            f"it went on without a gap to {last + len(after)}, the end",
+        )
     demo.check(work_log.read_text() == work, "the work before the question was not repeated")
 
     demo.part("The report and the result")
@@ -197,7 +203,7 @@ async def show(
     text = report.read_text()
     for line in text.splitlines()[:12]:
         demo.say(paint(f"| {line}", "2"))
-    demo.say(f"result: {result}")
+    demo.say(f"result: { ({name: value for name, value in result.items() if name != 'report'}) }")
     demo.check(result["decision"] == decision and result["modules"] == len(modules), "the result has the decision")
     demo.check(f"**{decision}** (by Ada)" in text, "the report has the decision, and the reviewer that we wrote")
 
@@ -208,11 +214,14 @@ async def show(
     await second.context.store.set("report", str(second_report))
     other = next(item for item in ANSWERS if item != decision)
     async with second.converse(internal=True) as talk:
-        await answer_question(demo, talk, other, second=True)
+        await answer_question(demo, talk, question, other)
         after = await follow_to_end(talk)
         demo.check(after == list(range(1, len(after) + 1)), f"its own stream has every sequence from 1 to {len(after)}")
     result = await second.result(timeout=PATIENCE)
-    demo.check(result["decision"] == other and f"**{other}**" in second_report.read_text(), f"it ended: {result}")
+    demo.check(
+        result["decision"] == other and f"**{other}**" in second_report.read_text(),
+        f"it ended with another decision: {other}",
+    )
     demo.check(report.read_text() == text, "the first run's report is as it was")
     demo.check(work_log.read_text() == work, "and still no module was reviewed twice")
 
@@ -221,20 +230,21 @@ async def show(
 
 
 async def bounded(talk: Conversation) -> AsyncIterator[Any]:
-    """Iterate over a conversation; TimeoutError when the whole takes too long."""
-    async with asyncio.timeout(PATIENCE):
-        async for event in talk:
-            yield event
+    """Iterate over a conversation; TimeoutError when an event is long in coming."""
+    while True:
+        try:
+            event = await asyncio.wait_for(anext(talk), PATIENCE)
+        except StopAsyncIteration:
+            return
+        yield event
 
 
-async def answer_question(demo: Demo, talk: Conversation, answer: str | None, *, second: bool) -> str:
+async def answer_question(demo: Demo, talk: Conversation, question: Any, answer: str | None) -> str:
     """See the pending question and answer it; return the answer."""
     pending = talk.info.pending_waiters
-    demo.check(len(pending) == 1 and pending[0].event_type == "ReviewDecision", "the question is pending still")
+    demo.check(len(pending) == 1 and pending[0].event_type == "ReviewDecision", "the question is pending")
     prompt = pending[0].prompt
-    demo.check(prompt is not None and prompt.type == "ReviewQuestion", f"{prompt.text}")
-    for finding in prompt.worst if not second else ():
-        demo.say(f"  {finding['module']}:{finding['line']}: {finding['what']}")
+    demo.check(prompt == question, f"it is the one that was asked: {question.text}")
     decision = answer or await ask_person()
     sent = await asyncio.wait_for(talk.send(("ReviewDecision", {"decision": decision})), PATIENCE)
     demo.check(sent.delivered == 1, f"answered: {decision}")

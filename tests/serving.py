@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
+import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: the servers' working directory, so that specs like `examples.hello:Hello` import."""
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "stepwire"
+"""The command, as installed beside the interpreter that runs the tests."""
 
 _READY = re.compile(r"stepwire: listening on (\S+:\d+)")
 
@@ -73,7 +76,7 @@ class ServerProcess:
         """Start it and wait until it listens. RuntimeError with its output when it does not."""
         if self.running:
             raise RuntimeError("the server is running")
-        command = [sys.executable, "-m", "stepwire.server.cli", "serve", *self._specs]
+        command = [str(COMMAND), "serve", *self._specs]
         command += ["--address", self._address or "127.0.0.1:0", "--data", str(self._data_dir), *self._args]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._ready = threading.Event()
