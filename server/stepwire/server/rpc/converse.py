@@ -54,7 +54,7 @@ class Session:
         self._acked = after
         key = record.key
         feeds = self._manager.feeds
-        feed = await feeds.open(key, record)
+        feed = await feeds.open(key)
         try:
             check_cursor(feeds.record(key, feed, after), after)
             yield self._opened(feeds.record(key, feed, after), after, options.encoding)

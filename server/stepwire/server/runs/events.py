@@ -125,7 +125,7 @@ class RunEvents:
         if prompt is not None and record.status not in TERMINAL:
             await self._prompt_once(caller, run_id, served, type_name, requirements, prompt, waiter_id)
         position = start
-        feed = await manager.feeds.open(record.key, record)
+        feed = await manager.feeds.open(record.key)
         try:
             await self._reach(feed, start if after is None else None)
             check_cursor(feed.record or record, start)
@@ -185,7 +185,7 @@ class RunEvents:
 
     async def open(self, key: RunKey) -> Feed:
         """Open the feed of a run; close it with `RunManager.feeds.close`."""
-        return await self._manager.feeds.open(key, await self._manager.find(key))
+        return await self._manager.feeds.open(key)
 
     def entries(self, chunks: list[Chunk], after: int, *, internal: bool = True) -> list[LogEntry]:
         """Decode the entries of chunks beyond `after`, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from stepwire.server.runs.errors import DrainingError, RunNotFoundError, SequenceOutOfRangeError
 from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError
@@ -55,8 +55,9 @@ class Feed:
 class Feeds:
     """The feeds of the runs that someone reads."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, find: Callable[[RunKey], Awaitable[RunRecord | None]]) -> None:
         self._store = store
+        self._find = find
         self._feeds: dict[RunKey, Feed] = {}
         self._closing = False
 
@@ -79,7 +80,7 @@ class Feeds:
         for feed in self._feeds.values():
             feed.wake()
 
-    async def open(self, key: RunKey, record: RunRecord | None = None) -> Feed:
+    async def open(self, key: RunKey) -> Feed:
         """Follow a run; `close` it in the end. RunNotFoundError."""
         feed = self._feeds.get(key)
         if feed is None:
@@ -87,7 +88,8 @@ class Feeds:
         feed.readers += 1
         try:
             if feed.record is None:
-                found = record or await self._store.get(key)
+                # Looked up only now that commits are pushed here: none can fall between.
+                found = await self._find(key)
                 if feed.record is None:
                     feed.record = found
             if feed.record is None:

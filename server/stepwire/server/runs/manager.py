@@ -86,7 +86,7 @@ class RunManager:
         self.registry = registry
         self.store = store
         self.codec = codec
-        self.feeds = Feeds(store)
+        self.feeds = Feeds(store, self.find)
         self._idle_after = idle_after
         self._failure_detail = failure_detail
         self._threads = StepThreads(sync_threads)
@@ -140,7 +140,7 @@ class RunManager:
 
     async def _quiet(self, run: LiveRun) -> None:
         """Wait for the run's next commit; its steps finish by committing."""
-        feed = await self.feeds.open(run.key, run.record)
+        feed = await self.feeds.open(run.key)
         try:
             await feed.changed()
         finally:
@@ -512,11 +512,9 @@ class RunManager:
 
     async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
         """Wait until a run has ended, or `timeout` seconds."""
-        record = await self.get(caller, run_id)
-        if record.status in TERMINAL:
-            return WaitResult(record, False)
-        key = record.key
-        feed = await self.feeds.open(key, record)
+        key = caller.key(run_id)
+        feed = await self.feeds.open(key)
+        record = self.feeds.record(key, feed)
         try:
             async with asyncio.timeout(timeout):
                 while True:
