@@ -53,8 +53,9 @@ class Spec:
             head, colon, tail = rest.rpartition(":")
             if colon:
                 module, name = head, tail
-        if not module or (rest != module and not name):
-            raise LoadError(f"{text}: expected MODULE:NAME, as in orders:OrderFlow or flows/orders.py:OrderFlow")
+        parts = name.split(".") if name else []
+        if not module or (rest != module and not name) or not all(part.isidentifier() for part in parts):
+            raise LoadError(f"{text!r}: expected MODULE:NAME, as in orders:OrderFlow or flows/orders.py:OrderFlow")
         return cls(module, name, served)
 
 
@@ -142,7 +143,7 @@ def _find(module: ModuleType, name: str) -> Loadable:
             found = getattr(found, part)
         except AttributeError:
             known = [known for known, _ in _defined(module)]
-            close = difflib.get_close_matches(part, [*known, *vars(module)], n=3, cutoff=0.6)
+            close = difflib.get_close_matches(part, {*known, *vars(module)}, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(close)}?" if close else ""
             listed = f"it defines {', '.join(known)}" if known else "it defines no workflow"
             raise LoadError(f"{module.__name__} ({_file(module)}) has no {name}: {hint or listed}") from None
@@ -169,7 +170,8 @@ def _defined(module: ModuleType) -> list[tuple[str, Loadable]]:
 
 
 def _say(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    # The text of a SyntaxError has its place already, in other words than ours.
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

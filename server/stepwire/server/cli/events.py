@@ -88,7 +88,8 @@ def send(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Fields of the event. A value that is JSON is taken as JSON, any other as text.",
+            help="Fields of the event. A value that is JSON is taken as JSON, any other as text; text that looks"
+            " like JSON needs quotes of its own: zip='\"0123\"'.",
             show_default=False,
         ),
     ] = None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf.message import DecodeError
 
 from stepwire.client import Client, Run, Snapshot
 from stepwire.server.cli._answers import Answers
@@ -32,12 +33,13 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    workflow: Annotated[str, typer.Argument(help="The workflow.", show_default=False)],
+    workflow: Annotated[str, typer.Argument(metavar="NAME", help="The workflow.", show_default=False)],
     values: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Fields of the start event. A value that is JSON is taken as JSON, any other as text.",
+            help="Fields of the start event. A value that is JSON is taken as JSON, any other as text; text that looks"
+            " like JSON needs quotes of its own: zip='\"0123\"'.",
             show_default=False,
         ),
     ] = None,
@@ -146,5 +148,5 @@ def _read_snapshot(path: Path) -> Snapshot:
         return Snapshot.parse(path.read_bytes())
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--from-snapshot") from None
-    except ValueError:  # protobuf's DecodeError
+    except DecodeError:
         raise typer.BadParameter(f"{path} is no snapshot", param_hint="--from-snapshot") from None

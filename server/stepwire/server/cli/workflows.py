@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def workflows(
-    name: Annotated[str | None, typer.Argument(help="One workflow, to show it whole.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One workflow, to show it whole.", show_default=False)
+    ] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Write its graph as a Mermaid flowchart.")] = False,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
@@ -52,7 +54,7 @@ def workflows(
 
 
 def describe(
-    name: Annotated[str, typer.Argument(help="The workflow.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The workflow.", show_default=False)],
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:

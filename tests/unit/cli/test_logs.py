@@ -1,0 +1,61 @@
+"""The lines of the log."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from stepwire.server import logs
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, logging.getLogger("stepwire").level)
+    yield io.StringIO()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    for handler in before[0]:
+        root.addHandler(handler)
+    root.setLevel(before[1])
+    logging.getLogger("stepwire").setLevel(before[2])
+    logging.captureWarnings(False)
+
+
+def test_time_level_message(stream: io.StringIO) -> None:
+    logs.configure("info", stream)
+    logging.getLogger("stepwire.server").info("took up %d runs", 3)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO     took up 3 runs\n", stream.getvalue())
+
+
+def test_a_message_cannot_forge_a_line(stream: io.StringIO) -> None:
+    logs.configure("info", stream)
+    logging.getLogger("stepwire").warning("a\nb\x1b[2J")
+    assert stream.getvalue().endswith("WARNING  a\\nb\\x1b[2J\n")
+
+
+def test_a_traceback_is_indented(stream: io.StringIO) -> None:
+    logs.configure("info", stream)
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        logging.getLogger("stepwire").exception("it failed")
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("it failed")
+    assert rest[-1].endswith("ValueError: boom")
+    assert all(line.startswith("    ") for line in rest)
+
+
+def test_levels(stream: io.StringIO) -> None:
+    logs.configure("info", stream)
+    logging.getLogger("asyncio").info("of another library")
+    logging.getLogger("stepwire").debug("too much")
+    assert stream.getvalue() == ""
+    logging.getLogger("asyncio").warning("of importance")
+    logs.configure("debug", stream)
+    logging.getLogger("asyncio").debug("in detail")
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["WARNING", "DEBUG"]

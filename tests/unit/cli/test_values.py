@@ -1,0 +1,138 @@
+"""What is typed: key=value, JSON, times, answers."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from stepwire.server.cli._answers import Answers
+from stepwire.server.cli._values import fields, json_object, labels, moment, pairs, run_and_sequence, seconds, value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5", 5),
+        ("1.5", 1.5),
+        ("true", True),
+        ("null", None),
+        ('"5"', "5"),
+        ("[1,2]", [1, 2]),
+        ('{"a":1}', {"a": 1}),
+        ("Ada", "Ada"),
+        ("", ""),
+        ("a=b", "a=b"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("True", "True"),
+        ("0123", "0123"),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+)
+def test_value_is_json_when_it_is_json_else_text(text: str, expected: Any) -> None:
+    found = value(text)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_pairs() -> None:
+    assert pairs(["name=Ada", "n=3", "eq=a=b", "empty="]) == {"name": "Ada", "n": 3, "eq": "a=b", "empty": ""}
+
+
+@pytest.mark.parametrize("items", [["name"], ["=x"], ["a=1", "a=2"]])
+def test_bad_pairs(items: list[str]) -> None:
+    with pytest.raises(typer.BadParameter):
+        pairs(items)
+
+
+def test_fields_of_a_document_and_of_arguments(tmp_path: Path) -> None:
+    file = tmp_path / "in.json"
+    file.write_text('{"a": 1, "b": {"c": 2}}', encoding="utf-8")
+    assert fields(["a=7"], f"@{file}") == {"a": 7, "b": {"c": 2}}
+    assert fields([], None) is None
+    assert fields([], "{}") == {}
+
+
+def test_document_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1}'))
+    assert json_object("@-", "--input") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON (line 1"),
+        ("[1]", "not a JSON object"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ("@no/such", "no/such"),
+    ],
+)
+def test_bad_documents(text: str, said: str) -> None:
+    with pytest.raises(typer.BadParameter) as caught:
+        json_object(text, "--input")
+    assert said in str(caught.value)
+    assert "--input" in str(caught.value)
+
+
+def test_labels_are_text() -> None:
+    assert labels(["n=5", "team=blue=green"]) == {"n": "5", "team": "blue=green"}
+    with pytest.raises(typer.BadParameter):
+        labels(["team"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("30", 30.0), ("0.5", 0.5), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0), ("1d", 86400.0)]
+)
+def test_seconds(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "-1", "2 weeks", "s", "1e3"])
+def test_bad_seconds(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        seconds(text)
+
+
+def test_moment() -> None:
+    assert moment("2026-01-31T12:00:00+02:00") == datetime(2026, 1, 31, 10, tzinfo=UTC)
+    assert moment("2026-01-31T12:00").tzinfo is UTC
+    before = datetime.now(UTC)
+    assert before <= moment("2h") + timedelta(hours=2) <= datetime.now(UTC)
+    with pytest.raises(typer.BadParameter):
+        moment("yesterday")
+
+
+def test_run_and_sequence() -> None:
+    assert run_and_sequence("a:b.c-d") == "a:b.c-d"
+    assert run_and_sequence("r@12") == ("r", 12)
+    for bad in ("r@", "@3", "r@x", "r@-1"):
+        with pytest.raises(typer.BadParameter):
+            run_and_sequence(bad)
+
+
+def test_answers_in_order() -> None:
+    answers = Answers.parse(["Ok:a=1", "Ok:b=x", "Ok:a=2", "No", 'Ok:{"a": 3}'])
+    assert answers.take("Ok", {}) == {"a": 1, "b": "x"}
+    assert answers.take("Ok", {}) == {"a": 2}
+    assert answers.unused() == ["Ok", "No"]
+    assert answers.take("No", {"id": 7}) == {"id": 7}
+    assert answers.take("No", {}) is None
+    assert answers.take("Other", {}) is None
+
+
+def test_an_answer_goes_to_the_question_that_it_fits() -> None:
+    answers = Answers.parse(["Ok:id=1", "Ok:yes=true", "Ok:id=2", "Ok:yes=false"])
+    assert answers.take("Ok", {"id": 2}) == {"id": 2, "yes": False}
+    assert answers.take("Ok", {"id": 2}) is None
+    assert answers.take("Ok", {"id": 1}) == {"id": 1, "yes": True}
+
+
+@pytest.mark.parametrize("item", ["", ":a=1", "Ok:a", "Ok:=1", "Ok:{", "not a name:a=1"])
+def test_bad_answers(item: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        Answers.parse([item])
