@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,7 @@ from stepwire.workflow._delivery import (
     BACKOFF,
     EFFECT_PAGE,
     EFFECT_SIZE,
+    MAX_LOST_EXECUTIONS,
     PARKED,
     QUEUED,
     READY,
@@ -30,6 +32,7 @@ from stepwire.workflow._delivery import (
     Notify,
     StepQueue,
     Waiter,
+    has_fields,
 )
 from stepwire.workflow._journal import RECEIVED, SENT, STREAM, TERMINAL, Journal
 from stepwire.workflow._routing import Routing, accepts
@@ -39,6 +42,7 @@ from stepwire.workflow.context.state_store import InMemoryStateStore
 from stepwire.workflow.errors import (
     DeadAttemptError,
     RunEndedError,
+    SerializationError,
     StepDoesNotAcceptError,
     UnknownStepError,
 )
@@ -47,6 +51,7 @@ from stepwire.workflow.events import (
     InputRequiredEvent,
     StepFailedEvent,
     StopEvent,
+    WorkflowFailedEvent,
     WorkflowTimedOutEvent,
 )
 
@@ -138,12 +143,17 @@ class Broker:
         if self.outcome is not None:
             self.prepare()
         self.started = True
-        self.timeout = timeout
-        self.remaining = timeout
+        self.set_timeout(timeout)
         self.touch_head()
         receipt = None if event is None else self.accept(event, kind=RECEIVED)
         self.tick()
         return receipt
+
+    def set_timeout(self, timeout: float | None) -> None:
+        """Give the run so many seconds from now on; None or infinity: no end."""
+        self.timeout = self.remaining = _finite(timeout)
+        self._stop_clock()
+        self.due = None
 
     def prepare(self) -> None:
         """Make ready for a new run after one has ended: a new stream, the old state and buffers (S16)."""
@@ -154,15 +164,19 @@ class Broker:
         self.asked = False
 
     def end(self, status: str, event: StopEvent, error: BaseException | None = None) -> None:
-        """End the run: one terminal entry, every execution dead, nothing queued or waiting any more."""
+        """End the run: one terminal entry, every execution dead, nothing queued or waiting any more.
+
+        A run whose state was damaged in place so that it cannot be saved does not complete: it fails.
+        """
         if self.outcome is not None:
             return
         if self.journal is None:
             self.sequence += 1
             self.stream.append(event, last=True)
         else:
+            if status == COMPLETED and (damaged := self.encode_state()[1]):
+                status, event, error = _damage(damaged)
             data = self.journal.wire(event)
-            self.journal.encode(event)
             self.sequence += 1
             self.journal.log(self.sequence, self.clock.now(), TERMINAL, event, data, "", 0)
         self.outcome = Outcome(status, event, error)
@@ -180,6 +194,18 @@ class Broker:
                 self.touch_delivery(delivery)
         self.executions.clear()
 
+    def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
+        """Return the changed parts of the state, encoded, and the keys that were damaged in place."""
+        assert self.journal is not None
+        for execution in self.executions.values():
+            for key in execution.lent or ():
+                self.journal.dirty[f"s/{key}"] = None
+        return self.journal.encode_state(self.store.values())
+
+    def fail_damaged(self, keys: list[str]) -> None:
+        """Fail the run because values of its state cannot be saved any more."""
+        self.end(*_damage(keys))
+
     def _clear(self) -> None:
         for execution in list(self.executions.values()):
             self._kill(execution)
@@ -192,7 +218,6 @@ class Broker:
             queue.running = 0
         self.parked = 0
         self._hot.clear()
-        self.resumed.clear()
         for waiter in list(self.waits):
             self._forget(waiter)
             if waiter.notify is not None and waiter.delivery is None:
@@ -227,28 +252,47 @@ class Broker:
             if not accepts(config, cls):
                 raise StepDoesNotAcceptError(f"Step {step} does not accept event of type {cls.__name__}", step=step)
             targets = (step,)
-        if self.journal is not None:
-            data = self.journal.wire(event)
-            encoded = self.journal.encode(event)
-        else:
-            data, encoded = b"", None
+        data, encoded = self._encode(event, targets)
         if execution is not None:
             source = execution.delivery.step
             if self._repeated(execution, f"send {step or ''}", event, data):
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False
+        return self._take(event, kind, source, targets, data, encoded, to_waiters=step is None)
+
+    def _encode(self, event: Event, targets: Sequence[str]) -> tuple[bytes, bytes | None]:
+        """Return the event for the log and, when something will keep it, for the snapshot."""
+        if self.journal is None:
+            return b"", None
+        data = self.journal.wire(event)
+        if targets or isinstance(event, StopEvent) or self.waits.expects(type(event)):
+            return data, self.journal.encode(event)
+        return data, None
+
+    def _take(
+        self,
+        event: Event,
+        kind: int,
+        source: str,
+        targets: Sequence[str],
+        data: bytes,
+        encoded: bytes | None,
+        *,
+        to_waiters: bool = True,
+    ) -> Receipt:
+        """Take an event that may be taken and can be saved."""
         if isinstance(event, StopEvent):
-            return self._stop(event)
+            self.end(COMPLETED, event)
+            return Receipt(self.sequence, 1)
         self.sequence += 1
         sequence = self.sequence
-        question = isinstance(event, InputRequiredEvent)
-        if question:
+        if isinstance(event, InputRequiredEvent):
             self.asked = True
             kind = STREAM
             if self.journal is None:
                 self.stream.append(event)
-        matching = self.waits.matching(event) if len(self.waits) else ()
+        matching = self.waits.matching(event) if to_waiters and len(self.waits) else ()
         for name in targets:
             self._enqueue(name, event, encoded)
         delivered = len(targets) + len(matching)
@@ -278,10 +322,6 @@ class Broker:
             self.asked = True
         return Receipt(self.sequence, 0)
 
-    def _stop(self, event: StopEvent) -> Receipt:
-        self.end(COMPLETED, event)
-        return Receipt(self.sequence, 1)
-
     def _enqueue(self, name: str, event: Event, encoded: bytes | None) -> Delivery:
         self.delivery_ids += 1
         delivery = Delivery(self.delivery_ids, name, event, self.sequence, encoded)
@@ -293,7 +333,7 @@ class Broker:
     def check(self, execution: Execution | None) -> None:
         """Raise DeadAttemptError or RunEndedError when a call may not change the run any more."""
         if execution is not None and execution.dead:
-            raise DeadAttemptError(f"step '{execution.delivery.step}' goes on after its attempt was abandoned")
+            raise _dead(execution.delivery.step)
         if self.outcome is not None:
             raise RunEndedError(f"the run has ended: {self.outcome.status}")
         if self.frozen:
@@ -329,15 +369,16 @@ class Broker:
 
     # -- executions -----------------------------------------------------------------------------------------------
 
-    def start_next(self) -> Execution | None:
+    def start_next(self, again_only: bool = False) -> Execution | None:
         """Start the next delivery that has a worker, in order; None when there is none.
 
-        A delivery whose body was only parked goes on: its answers move to `resumed`.
+        A delivery whose body was only parked goes on: its answers move to `resumed`. `again_only` takes none that
+        never started.
         """
         while self._hot:
             name = next(iter(self._hot))
             queue = self.queues[name]
-            delivery = queue.pop()
+            delivery = queue.pop(again_only)
             if delivery is None:
                 del self._hot[name]
                 continue
@@ -352,11 +393,10 @@ class Broker:
                 execution = Execution(self, delivery)
                 delivery.execution = execution
                 self.executions[delivery.id] = execution
-                config = self.routing.steps[delivery.step]
-                if config.timeout is not None:
-                    due = self.clock.now() + config.timeout
-                    execution.timer = self._timers.add(due, execution)
+                execution.remaining = self.routing.steps[delivery.step].timeout
+                self._start_attempt_clock(execution)
                 return execution
+            self._start_attempt_clock(execution)
             self.resumed += execution.settled
             execution.settled = []
         return None
@@ -364,16 +404,17 @@ class Broker:
     def finish(self, execution: Execution, outputs: Sequence[Event]) -> list[Receipt]:
         """Finish a delivery and take what its step returned, in one transition."""
         self.check(execution)
-        if self.journal is not None:
-            for event in outputs:
-                self.journal.wire(event)
-                self.journal.encode(event)
+        encoded = []
+        for event in outputs:
+            targets = self.routing.targets(type(event))
+            encoded.append((event, targets, *self._encode(event, targets)))
         step = execution.delivery.step
+        execution.finished = True
         self._retire(execution)
         receipts: list[Receipt] = []
-        for event in outputs:
+        for event, targets, data, saved in encoded:
             if self.outcome is None:
-                receipts.append(self.accept(event, source=step))
+                receipts.append(self._take(event, SENT, step, targets, data, saved))
         return receipts
 
     def retry(self, execution: Execution, delay: float) -> None:
@@ -385,8 +426,7 @@ class Broker:
         self._kill(execution)
         self.executions.pop(delivery.id, None)
         self._drop_effects(delivery)
-        if delivery.effects is not None:
-            delivery.effects = None
+        delivery.effects = None
         if delay <= 0:
             delivery.status = QUEUED
             self._push(delivery)
@@ -394,6 +434,20 @@ class Broker:
             delivery.status = BACKOFF
             delivery.due = self.clock.now() + delay
             delivery.timer = self._timers.add(delivery.due, delivery)
+        self.touch_delivery(delivery)
+
+    def lose(self, execution: Execution) -> None:
+        """Note an execution that was lost though the process lives; it runs again as after a crash."""
+        delivery = execution.delivery
+        self._release_worker(delivery)
+        self._kill(execution)
+        self.executions.pop(delivery.id, None)
+        delivery.lost += 1
+        delivery.status = QUEUED
+        if delivery.lost >= MAX_LOST_EXECUTIONS:
+            self.poisoned.append(delivery)
+        else:
+            self._push(delivery)
         self.touch_delivery(delivery)
 
     def fail(self, delivery: Delivery, event: StepFailedEvent, catcher: str) -> None:
@@ -419,14 +473,17 @@ class Broker:
             self._timers.cancel(delivery.timer)
         for waiter in list((delivery.waiters or {}).values()):
             self._forget(waiter)
+        self.touch_delivery(delivery)
+        self._drop_effects(delivery)
+        if delivery.ledger is not None and delivery.ledger.collects:
+            self._consume(delivery.collected())
+
+    def _consume(self, items: Sequence[Buffered]) -> None:
+        """Take collected events out of the run for good."""
+        self.buffers.drop(items)
         if self.journal is not None:
-            self.journal.touch(f"d/{delivery.id}")
-            self._drop_effects(delivery)
-            if delivery.ledger is not None:
-                for results in delivery.ledger.collects.values():
-                    for items in results:
-                        for item in items or ():
-                            self.journal.touch(f"b/{item.number}")
+            for item in items:
+                self.journal.touch(f"b/{item.number}")
 
     def _drop_effects(self, delivery: Delivery) -> None:
         if self.journal is not None and delivery.effects:
@@ -443,8 +500,14 @@ class Broker:
         if execution.lent and self.journal is not None:
             for key in execution.lent:
                 self.journal.touch(f"s/{key}")
+        # What still waits in this attempt is told, so that no task or thread of it hangs.
+        step = execution.delivery.step
         for waiter in (execution.delivery.waiters or {}).values():
-            waiter.notify = None
+            if waiter.notify is not None:
+                self.resumed.append((waiter.notify, _dead(step)))
+                waiter.notify = None
+        self.resumed += [(notify, _dead(step)) for notify, _ in execution.settled]
+        execution.settled = []
         if execution.cancel is not None:
             execution.cancel()
             execution.cancel = None
@@ -489,7 +552,14 @@ class Broker:
             ledger = execution.delivery.ensure_ledger().collects.setdefault(key, [])
             if nth < len(ledger):
                 known = ledger[nth]
-                return None if known is None else [item.event for item in known]
+                if known is None:
+                    return None
+                if [type(item.event) for item in known] == list(expected):
+                    return [item.event for item in known]
+                # A call that differs is new: what this and later calls took is there again.
+                for items in ledger[nth:]:
+                    self.buffers.put_back(items or ())
+                del ledger[nth:]
         encoded = None if self.journal is None else self.journal.encode(event)
         self.numbers += 1
         item = Buffered(self.numbers, key, event, encoded)
@@ -497,9 +567,8 @@ class Broker:
         taken = self.buffers.take(key, expected)
         if self.journal is not None:
             self.journal.touch(f"b/{item.number}")
-            if execution is None:
-                for gone in taken or ():
-                    self.journal.touch(f"b/{gone.number}")
+        if execution is None and taken:
+            self._consume(taken)
         if ledger is not None and execution is not None:
             ledger.append(taken)
             self.touch_delivery(execution.delivery)
@@ -516,8 +585,14 @@ class Broker:
         prompt: Event | None,
         timeout: float | None,
     ) -> Answer | Waiter:
-        """Open a waiter, take up the one that an earlier execution opened, or give the recorded answer."""
+        """Open a waiter, take up the one that an earlier execution opened, or give the recorded answer.
+
+        A call that differs from the one of the earlier execution is new. SerializationError when a journal is kept
+        and the wait cannot be saved; then nothing has changed.
+        """
         self.check(execution)
+        if self.journal is not None:
+            self.journal.check_wait(event_type, requirements, prompt)
         delivery = None
         nth = 0
         if execution is not None:
@@ -527,10 +602,15 @@ class Broker:
             nth = execution.waits[waiter_id]
             answers = delivery.ledger.waits.get(waiter_id) if delivery.ledger else None
             if answers is not None and nth in answers:
-                execution.waits[waiter_id] += 1
-                return answers[nth]
-            for waiter in (delivery.waiters or {}).values():
+                if _fits(answers[nth], event_type, requirements):
+                    execution.waits[waiter_id] += 1
+                    return answers[nth]
+                del answers[nth]
+            for waiter in list((delivery.waiters or {}).values()):
                 if waiter.id == waiter_id and waiter.index == nth and waiter.notify is None:
+                    if waiter.event_type is not event_type or waiter.requirements != requirements:
+                        self._forget(waiter)
+                        break
                     execution.waits[waiter_id] += 1
                     if prompt is not None and not self.waits.prompted(waiter_id, prompt):
                         self._prompt(prompt, delivery.step)
@@ -538,13 +618,12 @@ class Broker:
                         self._touch_waiter(waiter)
                     self._park(execution)
                     return waiter
-        if self.journal is not None and prompt is not None:
-            self.journal.encode(prompt)
         if prompt is not None and not self.waits.prompted(waiter_id, prompt):
             self._prompt(prompt, "" if delivery is None else delivery.step)
         if execution is not None and execution.waits is not None:
             execution.waits[waiter_id] += 1
         self.numbers += 1
+        timeout = _finite(timeout)
         due = None if timeout is None else self.clock.now() + timeout
         waiter = Waiter(self.numbers, waiter_id, event_type, requirements, prompt, due, delivery, nth)
         if due is not None:
@@ -564,6 +643,7 @@ class Broker:
         delivery = execution.delivery
         if delivery.status == RUNNING:
             self._release_worker(delivery)
+            self._stop_attempt_clock(execution)
             delivery.status = PARKED
             self.parked += 1
             self.touch_delivery(delivery)
@@ -582,12 +662,15 @@ class Broker:
         if execution is None:
             if delivery.status == PARKED:
                 self._unpark(delivery)
-        elif waiter.notify is not None:
-            execution.open_waits -= 1
-            if execution.open_waits and delivery.status == PARKED:
-                self.resumed.append((waiter.notify, answer))
-            else:
-                execution.settled.append((waiter.notify, answer))
+            return
+        if waiter.notify is None:
+            return  # opened by an earlier execution; this one has not come to it
+        execution.open_waits -= 1
+        if delivery.status == RUNNING or (delivery.status == PARKED and execution.open_waits):
+            self.resumed.append((waiter.notify, answer))
+        else:
+            execution.settled.append((waiter.notify, answer))
+            if delivery.status == PARKED:
                 self._unpark(delivery)
 
     def _unpark(self, delivery: Delivery) -> None:
@@ -595,22 +678,23 @@ class Broker:
         delivery.status = READY
         self._push(delivery)
 
-    def abandon(self, waiter: Waiter, notify: Notify) -> bool:
+    def abandon(self, waiter: Waiter, execution: Execution | None, notify: Notify) -> bool:
         """Remove a waiter whose await was cancelled; True when `notify` will tell that a worker is back."""
-        if waiter.notify is None or (waiter.delivery is None and self.outcome is not None):
+        is_open = self.waits.get(waiter.number) is not None
+        if execution is None:
+            if is_open:
+                self._forget(waiter)
             return False
-        delivery = waiter.delivery
-        waiter.notify = None
-        if self.waits.get(waiter.number) is None:
+        if execution.dead:
             return False
-        self._forget(waiter)
-        if delivery is None or delivery.execution is None:
-            return False
-        execution = delivery.execution
-        execution.open_waits -= 1
-        if execution.open_waits == 0 and delivery.status == PARKED:
+        delivery = execution.delivery
+        if is_open:
+            self._forget(waiter)
+            execution.open_waits -= 1
+            if delivery.status == PARKED and execution.open_waits == 0:
+                self._unpark(delivery)
+        if delivery.status == READY:
             execution.settled.append((notify, TIMED_OUT))
-            self._unpark(delivery)
             return True
         return False
 
@@ -630,8 +714,8 @@ class Broker:
 
     @property
     def waiting_outside(self) -> bool:
-        """Whether nothing is left to do before outside input or a deadline arrives."""
-        return self.active == 0 and (self.asked or len(self.waits) > 0)
+        """Whether nothing is left to do before outside input arrives; a durable sleep waits for none."""
+        return self.active == 0 and (self.asked or self.waits.outside)
 
     def tick(self) -> None:
         """Start or stop the run's clock as S14 says; called after each batch of transitions."""
@@ -641,15 +725,29 @@ class Broker:
         if stop and self.due is not None:
             self.remaining = max(0.0, self.due - self.clock.now())
             self.due = None
-            if self._run_timer is not None:
-                self._timers.cancel(self._run_timer)
-                self._run_timer = None
+            self._stop_clock()
             self.touch_head()
         elif not stop and self.due is None and self.remaining is not None:
             self.due = self.clock.now() + self.remaining
             self._run_timer = self._timers.add(self.due, _RUN_TIMEOUT)
             self.remaining = None
             self.touch_head()
+
+    def _stop_clock(self) -> None:
+        if self._run_timer is not None:
+            self._timers.cancel(self._run_timer)
+            self._run_timer = None
+
+    def _start_attempt_clock(self, execution: Execution) -> None:
+        if execution.remaining is not None:
+            execution.timer = self._timers.add(self.clock.now() + execution.remaining, execution)
+
+    def _stop_attempt_clock(self, execution: Execution) -> None:
+        """Stop the clock of the step's timeout: a step that waits takes no time."""
+        if execution.timer is not None:
+            execution.remaining = max(0.0, execution.timer.due - self.clock.now())
+            self._timers.cancel(execution.timer)
+            execution.timer = None
 
     def next_due(self) -> float | None:
         """Return when something falls due next."""
@@ -708,3 +806,25 @@ class Broker:
     def _touch_waiter(self, waiter: Waiter) -> None:
         if self.journal is not None and waiter.delivery is not None:
             self.journal.touch(f"w/{waiter.number}")
+
+
+def _finite(seconds: float | None) -> float | None:
+    return None if seconds is None or math.isinf(seconds) else seconds
+
+
+def _dead(step: str) -> DeadAttemptError:
+    return DeadAttemptError(f"step '{step}' goes on after its attempt was abandoned")
+
+
+def _damage(keys: list[str]) -> tuple[str, StopEvent, Exception]:
+    """Return the end of a run whose state cannot be saved any more."""
+    error = SerializationError(f"The state cannot be saved any more: {', '.join(sorted(keys))}", keys=keys)
+    event = WorkflowFailedEvent(step=None, error_type="SerializationError", message=str(error), attempts=0)
+    return FAILED, event, error
+
+
+def _fits(answer: Answer, event_type: type[Event] | None, requirements: dict[str, Any]) -> bool:
+    """Tell whether a recorded answer is one to this wait; a deadline fits all."""
+    if not isinstance(answer, Event):
+        return True
+    return type(answer) is event_type and has_fields(answer, requirements)

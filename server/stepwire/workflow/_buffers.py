@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stepwire.workflow._delivery import Buffered
 from stepwire.workflow.events import Event
@@ -16,20 +16,25 @@ def default_buffer_id(step: str, expected: Sequence[type[Event]]) -> str:
 
 
 class Buffers:
-    """Events by buffer id and type, in the order of arrival."""
+    """Events by buffer id and type, in the order of arrival; by number also those that ledgers hold."""
 
-    __slots__ = ("_events",)
+    __slots__ = ("_events", "_numbered")
 
     def __init__(self) -> None:
         self._events: dict[str, dict[type[Event], deque[Buffered]]] = {}
+        self._numbered: dict[int, Buffered] = {}
 
     def add(self, item: Buffered) -> None:
         """Append an event to its buffer."""
+        self.hold(item)
         by_type = self._events.setdefault(item.buffer_id, {})
         by_type.setdefault(type(item.event), deque()).append(item)
 
     def take(self, buffer_id: str, expected: Sequence[type[Event]]) -> list[Buffered] | None:
-        """Take the oldest events of the expected types, in the order of `expected`; None when one is missing."""
+        """Take the oldest events of the expected types, in the order of `expected`; None when one is missing.
+
+        They can be found by number until they are dropped.
+        """
         by_type = self._events.get(buffer_id)
         if by_type is None:
             return None if expected else []
@@ -43,6 +48,29 @@ class Buffers:
         if not by_type:
             del self._events[buffer_id]
         return taken
+
+    def put_back(self, items: Iterable[Buffered]) -> None:
+        """Undo a `take`: the events are the oldest of their buffer again."""
+        for item in sorted(items, key=lambda each: each.number, reverse=True):
+            by_type = self._events.setdefault(item.buffer_id, {})
+            by_type.setdefault(type(item.event), deque()).appendleft(item)
+
+    def hold(self, item: Buffered) -> None:
+        """Make an event that a ledger holds findable by its number."""
+        self._numbered[item.number] = item
+
+    def drop(self, items: Iterable[Buffered]) -> None:
+        """Forget events that were taken."""
+        for item in items:
+            self._numbered.pop(item.number, None)
+
+    def get(self, number: int) -> Buffered | None:
+        """Return the event of this number, also one that a ledger holds."""
+        return self._numbered.get(number)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all events, also of those that ledgers hold."""
+        return list(self._numbered)
 
     def __iter__(self) -> Iterator[Buffered]:
         for by_type in self._events.values():

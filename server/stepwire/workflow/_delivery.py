@@ -118,6 +118,12 @@ class Delivery:
     def __lt__(self, other: Delivery) -> bool:
         return self.id < other.id
 
+    def collected(self) -> list[Buffered]:
+        """Return the events that its collects took: consumed when it finishes."""
+        if self.ledger is None:
+            return []
+        return [item for results in self.ledger.collects.values() for items in results for item in items or ()]
+
     def ensure_ledger(self) -> Ledger:
         """Return the ledger, made at the first need."""
         if self.ledger is None:
@@ -137,9 +143,12 @@ class Execution:
         "collects",
         "dead",
         "delivery",
+        "finished",
         "lent",
         "open_waits",
+        "remaining",
         "replay",
+        "returned",
         "settled",
         "timer",
         "waits",
@@ -149,7 +158,13 @@ class Execution:
         self.broker = broker
         self.delivery = delivery
         self.dead = False
+        self.finished = False
+        """Its step returned and the delivery is through; what it left running counts as outside the steps."""
+        self.returned = False
+        """Its step returned; the delivery is about to finish."""
         self.open_waits = 0
+        self.remaining: float | None = None
+        """Seconds of the step's timeout left while its clock is stopped."""
         self.collects: Counter[str] | None = None
         self.waits: Counter[str] | None = None
         self.replay: Counter[bytes] | None = None
@@ -203,15 +218,23 @@ class Waiter:
         self.timer: Timer[Any] | None = None
 
     def matches(self, event: Event) -> bool:
-        """Tell whether the event has every required field, declared or dynamic, with an equal value."""
-        for name, value in self.requirements.items():
-            try:
-                found = getattr(event, name)
-            except AttributeError:
-                return False
-            if found != value:
-                return False
-        return True
+        """Tell whether the event has every required field with an equal value."""
+        return has_fields(event, self.requirements)
+
+
+def has_fields(event: Event, requirements: dict[str, Any]) -> bool:
+    """Tell whether an event has every field, declared or dynamic, with an equal value (S9)."""
+    dynamic = event._data
+    for name, value in requirements.items():
+        if name in dynamic:
+            found = dynamic[name]
+        elif name in type(event).model_fields:
+            found = getattr(event, name)
+        else:
+            return False
+        if found != value:
+            return False
+    return True
 
 
 class StepQueue:
@@ -235,10 +258,12 @@ class StepQueue:
         else:
             self.fresh.append(delivery)
 
-    def pop(self) -> Delivery | None:
-        """Take the delivery with the lowest id when a worker is free."""
+    def pop(self, again_only: bool = False) -> Delivery | None:
+        """Take the delivery with the lowest id when a worker is free; `again_only`: of those started before."""
         if self.running >= self.num_workers:
             return None
+        if again_only:
+            return heapq.heappop(self.again) if self.again else None
         if self.again and not (self.fresh and self.fresh[0].id < self.again[0].id):
             return heapq.heappop(self.again)
         return self.fresh.popleft() if self.fresh else None
@@ -251,9 +276,14 @@ _current: ContextVar[Execution | None] = ContextVar("stepwire_execution", defaul
 
 
 def current_execution(broker: Broker) -> Execution | None:
-    """Return the execution of this broker that the caller runs in; None outside its steps."""
+    """Return the execution of this broker that the caller runs in; None outside its steps.
+
+    A task that a step left running when it returned is outside, too.
+    """
     execution = _current.get()
-    return execution if execution is not None and execution.broker is broker else None
+    if execution is None or execution.broker is not broker or execution.finished:
+        return None
+    return execution
 
 
 def enter_execution(execution: Execution) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from stepwire.workflow._codec import Names, encode
+from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import (
     Event,
     HumanResponseEvent,
@@ -117,6 +118,28 @@ class Journal:
     def encode(self, event: Event) -> bytes:
         """Return the event as a snapshot holds it; SerializationError when it cannot be saved."""
         return encode(event, self.names)
+
+    def check_wait(self, event_type: type[Event] | None, requirements: dict[str, Any], prompt: Event | None) -> None:
+        """Raise SerializationError for a wait that cannot be saved."""
+        if event_type is not None:
+            self.names.name_of(event_type)
+        if requirements:
+            encode(requirements, self.names)
+        if prompt is not None:
+            self.wire(prompt)
+            self.encode(prompt)
+
+    def encode_state(self, values: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
+        """Return the parts of the state that changed, and the keys that cannot be saved."""
+        parts: dict[str, bytes] = {}
+        damaged: list[str] = []
+        for key in self.dirty:
+            if key[0] == "s" and key[2:] in values:
+                try:
+                    parts[key] = encode(values[key[2:]], self.names)
+                except SerializationError:
+                    damaged.append(key[2:])
+        return parts, damaged
 
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""

@@ -10,13 +10,14 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
+import math
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
-from stepwire.workflow._delivery import Answer, Delivery, Execution, Notify, enter_execution
+from stepwire.workflow._delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow._journal import FailureReport, Host
 from stepwire.workflow.errors import (
     CrashLoopError,
@@ -73,6 +74,9 @@ class Runner:
         self._after_step = after_step
         self._executor = executor
         self._thread = threading.get_ident()
+        # Steps see the context variables of whoever started the run, not of whoever sent their event.
+        self._variables = contextvars.copy_context()
+        self._stirred = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,8 +89,7 @@ class Runner:
         """Begin the run with its start event; None goes on with what a restored broker holds."""
         if event is None and self.broker.started and self.broker.outcome is None:
             if self._host is None:
-                self.broker.timeout = self.broker.remaining = timeout
-                self.broker.due = None
+                self.broker.set_timeout(timeout)
             self.pump()
             return None
         receipt = self.broker.begin(event, timeout)
@@ -103,6 +106,8 @@ class Runner:
         """Stop driving: no transition happens any more, tasks are cancelled, waiters stay open."""
         self.broker.freeze()
         self._stop_timer()
+        resumed, self.broker.resumed = self.broker.resumed, []
+        self._launch([], resumed)
 
     def on_loop(self, function: Callable[[], T]) -> T:
         """Call a function on the run's event loop, from any thread, and give its result."""
@@ -113,7 +118,7 @@ class Runner:
         def call() -> None:
             try:
                 done.set_result(function())
-            except BaseException as error:  # handed to the calling thread, whatever it is
+            except BaseException as error:  # noqa: BLE001 - handed to the calling thread, whatever it is
                 done.set_exception(error)
 
         self.loop.call_soon_threadsafe(call)
@@ -129,7 +134,9 @@ class Runner:
         try:
             broker = self.broker
             while broker.poisoned:
-                self._poisoned(broker.poisoned.pop())
+                delivery = broker.poisoned.pop()
+                if broker.outcome is None:
+                    self._poisoned(delivery)
             started: list[Execution] = []
             if not self.stepwise and not broker.frozen:
                 while (execution := broker.start_next()) is not None:
@@ -149,6 +156,8 @@ class Runner:
                     self._on_end()
         finally:
             self._pumping = False
+            if self.stepwise:
+                self._stirred.set()
 
     def _launch(self, started: list[Execution], resumed: list[tuple[Notify, Answer]]) -> None:
         for notify, answer in resumed:
@@ -156,7 +165,7 @@ class Runner:
         for execution in started:
             if execution.dead:
                 continue
-            task = self.loop.create_task(self._execute(execution))
+            task = self.loop.create_task(self._execute(execution), context=self._variables.copy())
             execution.cancel = task.cancel
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -199,25 +208,35 @@ class Runner:
         delivery = execution.delivery
         workflow = self.workflow
         if workflow.verbose:
-            print(f"Running step {delivery.step}")
+            print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
             call = workflow._calls[delivery.step]
             kwargs = await call.arguments(workflow, delivery.event, self.context)
             if call.config.is_async:
                 result = await call.function(**kwargs)
             else:
-                bound = partial(contextvars.copy_context().run, partial(call.function, **kwargs))
+                bound = partial(contextvars.copy_context().run, _call, call.function, kwargs)
                 result = await self.loop.run_in_executor(self._executor, bound)
             outputs = _outputs(delivery.step, result, call.config.list_returns)
             if self._after_step is not None and not execution.dead:
-                event = outputs[0] if outputs else None
+                # A checkpoint holds one event; of a step that returned more it is taken as not through.
+                execution.returned = len(outputs) <= 1
+                event = outputs[0] if len(outputs) == 1 else None
                 await self._after_step(delivery.step, delivery.event, event)
         except asyncio.CancelledError as error:
             if execution.dead:
                 raise
+            execution.cancel = None
+            task = asyncio.current_task()
+            if self._host is not None and task is not None and task.cancelling():
+                # Not the step's doing: someone cancelled its task, as a loop does that is closed.
+                self.broker.lose(execution)
+                self.pump()
+                raise
             self._failed(execution, error)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             # A step may raise anything; a step that calls sys.exit() must not take its host down.
+            execution.cancel = None
             self._failed(execution, error)
         else:
             if not execution.dead:
@@ -227,8 +246,9 @@ class Runner:
     def _finished(self, execution: Execution, outputs: list[Event]) -> None:
         step = execution.delivery.step
         if self.workflow.verbose:
-            names = ", ".join(type(event).__name__ for event in outputs) or "no event"
-            print(f"Step {step} produced {names}")
+            names = ", ".join(type(event).__name__ for event in outputs)
+            produced = f"event {names}" if names else "no event"
+            print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
         held = outputs if self.stepwise else ()
         execution.cancel = None
         try:
@@ -248,6 +268,8 @@ class Runner:
             elapsed = max(0.0, self.broker.clock.now() - (delivery.first_started or 0.0))
             try:
                 delay = policy.next(elapsed, delivery.failures, error)
+                if delay is not None and not math.isfinite(delay):
+                    raise ValueError("the delay is not a finite number of seconds")
             except Exception:
                 logger.exception("the retry policy of step '%s' failed", delivery.step)
                 delay = None
@@ -290,24 +312,45 @@ class Runner:
         self.broker.end(FAILED, event, error)
 
     def _report(self, step: str, error: BaseException) -> FailureReport:
-        if self._host is not None:
-            return self._host.report(step, error)
-        return FailureReport(str(error), "", "")
+        report = FailureReport(str(error), "", "") if self._host is None else self._host.report(step, error)
+        # An exception's text may hold what no log can: halves of surrogate pairs.
+        return report._replace(message=report.message.encode(errors="replace").decode())
 
     # -- stepwise -------------------------------------------------------------------------------------------------
 
     async def run_pending(self) -> list[Event] | None:
         """Run the steps that are pending and give what they returned; None once the run is over."""
-        if self.broker.outcome is not None:
+        broker = self.broker
+        if self._over():
             return None
+        batch = self._start_held()
+        # Retries belong to the step that is run; a step that waits for an event does not hold the caller up.
+        while not self._over() and any(each.id in broker.deliveries and each.status != PARKED for each in batch):
+            self._stirred.clear()
+            await self._stirred.wait()
+            self._start_held(again_only=True)
+        held, self.held = self.held, []
+        return None if self._over() and not held else held
+
+    def _over(self) -> bool:
+        return self.broker.outcome is not None
+
+    def _start_held(self, again_only: bool = False) -> list[Delivery]:
         started: list[Execution] = []
-        while (execution := self.broker.start_next()) is not None:
+        while (execution := self.broker.start_next(again_only)) is not None:
             started.append(execution)
         self._launch(started, [])
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
-        held, self.held = self.held, []
-        return None if self.broker.outcome is not None and not held else held
+        if self.broker.resumed:
+            self.pump()
+        return [execution.delivery for execution in started]
+
+
+def _call(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """Call a sync step; StopIteration, which no future can carry, becomes RuntimeError."""
+    try:
+        return function(**kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the step raised StopIteration") from error
 
 
 def _outputs(step: str, result: Any, list_returns: bool) -> list[Event]:

@@ -32,11 +32,10 @@ from stepwire.workflow._delivery import (
 )
 from stepwire.workflow._journal import Changes
 from stepwire.workflow.errors import (
-    SerializationError,
     SnapshotError,
     SnapshotVersionError,
 )
-from stepwire.workflow.events import Event, StopEvent, WorkflowFailedEvent
+from stepwire.workflow.events import Event, StopEvent
 
 FORMAT_VERSION: Final = 1
 """The version of the parts that this code writes."""
@@ -78,16 +77,22 @@ def take_changes(broker: Broker) -> Changes:
     return Changes(parts, deleted, entries)
 
 
-def all_parts(broker: Broker, encode_value: EncodeValue, *, with_state: bool = True) -> dict[str, bytes]:
-    """Return every part of a broker; `encode_value` gives a value as JSON."""
+def all_parts(
+    broker: Broker, encode_value: EncodeValue, *, with_state: bool = True, without: Delivery | None = None
+) -> dict[str, bytes]:
+    """Return every part of a broker; `encode_value` gives a value as JSON. `without` leaves a delivery out."""
     keys = ["h"]
-    keys += [f"d/{number}" for number in broker.deliveries]
+    left_out: set[int] = set()
     for delivery in broker.deliveries.values():
+        if delivery is without:
+            left_out = {item.number for item in delivery.collected()}
+            continue
+        keys.append(f"d/{delivery.id}")
         if delivery.effects:
             pages = -(-len(delivery.effects) // _PAGE_BYTES)
             keys += [f"x/{delivery.id}/{page}" for page in range(pages)]
-    keys += [f"b/{number}" for number in broker.buffers.numbers()]
-    keys += [f"w/{waiter.number}" for waiter in broker.waits if waiter.delivery is not None]
+    keys += [f"b/{number}" for number in broker.buffers.numbers() if number not in left_out]
+    keys += [f"w/{waiter.number}" for waiter in broker.waits if waiter.delivery not in (None, without)]
     parts: dict[str, bytes] = {}
     for key in keys:
         part = _part(broker, key, encode_value)

@@ -16,7 +16,7 @@ class EventStream:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.ended = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def append(self, event: Event, *, last: bool = False) -> None:
         """Add an event; `last` ends the stream."""
@@ -24,7 +24,7 @@ class EventStream:
         if last:
             self.ended = True
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, set()
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -35,8 +35,11 @@ class EventStream:
             if self.ended:
                 return False
             future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
+            self._waiting.add(future)
+            try:
+                await future
+            finally:
+                self._waiting.discard(future)
         return True
 
 

@@ -48,6 +48,15 @@ class Waits:
                 found[waiter.id] = waiter
         return list(found.values())
 
+    def expects(self, event_type: type[Event]) -> bool:
+        """Tell whether a waiter is open for events of this type."""
+        return event_type in self._by_type
+
+    @property
+    def outside(self) -> bool:
+        """Whether a waiter is open that an event can answer: one that is no durable sleep."""
+        return bool(self._by_type)
+
     def prompted(self, waiter_id: str, prompt: Event) -> bool:
         """Tell whether an open waiter of this id has an equal prompt."""
         return any(waiter.id == waiter_id and waiter.prompt == prompt for waiter in self._waiters.values())

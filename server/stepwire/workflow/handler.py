@@ -11,7 +11,6 @@ from stepwire.workflow._runner import Runner, result_error
 from stepwire.workflow._stream import StreamReader
 from stepwire.workflow.errors import (
     WorkflowCancelledByUser,
-    WorkflowRuntimeError,
     WorkflowTimeoutError,
 )
 from stepwire.workflow.events import Event, StopEvent
@@ -36,7 +35,7 @@ class WorkflowHandler:
         self.ctx = ctx
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._runner: Runner | None = None
-        self._cancelled_early = False
+        self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] = {}
         self._next = 0
         self._stream = ctx._broker.stream
 
@@ -68,7 +67,19 @@ class WorkflowHandler:
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         """Call back with this handler when the run has ended."""
-        self._future.add_done_callback(lambda _: callback(self))
+
+        def call(_: object) -> None:
+            callback(self)
+
+        self._callbacks.setdefault(callback, []).append(call)
+        self._future.add_done_callback(call)
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
+        """Undo `add_done_callback`; return how often it had been added."""
+        calls = self._callbacks.pop(callback, [])
+        for call in calls:
+            self._future.remove_done_callback(call)
+        return len(calls)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop of the run."""
@@ -94,7 +105,6 @@ class WorkflowHandler:
         if self._runner is not None:
             self._runner.cancel()
         elif not self.done():
-            self._cancelled_early = True
             self.ctx._workflow._withdraw(self)
 
     async def run_step(self) -> list[Event] | None:
@@ -126,12 +136,3 @@ class WorkflowHandler:
             self._future.set_exception(WorkflowCancelledByUser("the run was cancelled"))
         else:
             self._future.set_exception(result_error(error, event))
-
-    def _refuse(self, error: BaseException) -> None:
-        """Fail without having run."""
-        if not self._future.done():
-            if not isinstance(error, WorkflowRuntimeError):
-                failed = WorkflowRuntimeError(str(error))
-                failed.__cause__ = error
-                error = failed
-            self._future.set_exception(error)

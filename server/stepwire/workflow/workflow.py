@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
-from stepwire.workflow._broker import CANCELLED, Outcome
+from stepwire.workflow._broker import CANCELLED, FAILED
 from stepwire.workflow._call import StepCall
 from stepwire.workflow._graph import WorkflowDescription, describe, draw
 from stepwire.workflow._routing import Routing
@@ -32,7 +34,7 @@ from stepwire.workflow.errors import (
     WorkflowRuntimeError,
     WorkflowValidationError,
 )
-from stepwire.workflow.events import Event, StartEvent, WorkflowCancelledEvent
+from stepwire.workflow.events import Event, StartEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.handler import WorkflowHandler
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
@@ -77,6 +79,7 @@ class Workflow:
         self._running = 0
         self._queued: deque[tuple[WorkflowHandler, Callable[[], None]]] = deque()
         self._handlers: set[WorkflowHandler] = set()
+        self._latest: weakref.ref[WorkflowHandler] | None = None
         self._build()
 
     def _build(self) -> None:
@@ -92,9 +95,9 @@ class Workflow:
                 raise WorkflowConfigurationError(
                     f"Workflow {name!r}: every field of its state {self._state_type.__name__} needs a default"
                 ) from error
-        added = {key for cls in type(self).__mro__ for key in vars(cls).get("_step_functions", {})}
+        free = {function for cls in type(self).__mro__ for function in cls.__dict__.get("_step_functions", {}).values()}
         self._steps: dict[str, StepFunction] = {
-            key: function if key in added else getattr(self, key) for key, function in functions.items()
+            key: function if function in free else getattr(self, key) for key, function in functions.items()
         }
         self._routing = Routing(self._steps)
         self._calls = {key: StepCall(function, self._routing.steps[key]) for key, function in self._steps.items()}
@@ -158,6 +161,10 @@ class Workflow:
             if kwargs:
                 logger.info("start_event is given: the keyword arguments are ignored")
         context: Context[Any] = Context(self, stepwise=stepwise) if ctx is None else ctx
+        if type(context._workflow) is not type(self):
+            raise WorkflowRuntimeError(f"the context is one of {type(context._workflow).__name__}")
+        if context._in_use:
+            raise WorkflowRuntimeError("the context belongs to a run that has not ended")
         context.stepwise = context.stepwise or stepwise
         goes_on = context.is_running
         if context._broker.outcome is not None:
@@ -168,8 +175,9 @@ class Workflow:
         if not goes_on:
             try:
                 event = start_event or self.start_event_class(**kwargs)
-            except Exception as error:  # whatever the author's validators raise is an invalid input
-                handler._refuse(error)
+            except Exception as error:  # noqa: BLE001 - whatever the author's validators raise is an invalid input
+                context._broker.end(FAILED, _invalid(error), error)
+                self._conclude(handler)
                 return handler
         self._launch(handler, event, checkpoint_callback)
         return handler
@@ -208,6 +216,8 @@ class Workflow:
     ) -> None:
         """Start now, or when one of the concurrent runs has ended."""
         context = handler.ctx
+        context._in_use = True
+        self._latest = weakref.ref(handler)
         after_step: Callable[[str, Event, Event | None], Awaitable[None]] | None = None
         if callback is not None:
             checkpoint = callback
@@ -229,10 +239,7 @@ class Workflow:
             runner.start(event, self._timeout)
 
         def ended() -> None:
-            outcome = context._broker.outcome
-            assert outcome is not None
-            handler._ended(outcome)
-            self._handlers.discard(handler)
+            self._conclude(handler)
             self._running -= 1
             while self._queued and self._free():
                 self._queued.popleft()[1]()
@@ -241,7 +248,17 @@ class Workflow:
         if self._free():
             begin()
         else:
-            self._queued.append((handler, begin))
+            # When it begins, it is the end of another run that calls: keep the caller's context variables.
+            variables = contextvars.copy_context()
+            self._queued.append((handler, lambda: variables.run(begin)))
+
+    def _conclude(self, handler: WorkflowHandler) -> None:
+        """Tell a handler how its run ended."""
+        outcome = handler.ctx._broker.outcome
+        assert outcome is not None
+        handler.ctx._in_use = False
+        self._handlers.discard(handler)
+        handler._ended(outcome)
 
     def _free(self) -> bool:
         return self._num_concurrent_runs is None or self._running < self._num_concurrent_runs
@@ -249,11 +266,8 @@ class Workflow:
     def _withdraw(self, handler: WorkflowHandler) -> None:
         """Cancel a run that waits for others to end: it acts at once (S15)."""
         self._queued = deque(entry for entry in self._queued if entry[0] is not handler)
-        self._handlers.discard(handler)
-        broker = handler.ctx._broker
-        event = WorkflowCancelledEvent()
-        broker.end(CANCELLED, event)
-        handler._ended(Outcome(CANCELLED, event, None))
+        handler.ctx._broker.end(CANCELLED, WorkflowCancelledEvent())
+        self._conclude(handler)
 
     # -- one run at a time, as in 1.x -----------------------------------------------------------------------------
 
@@ -265,8 +279,9 @@ class Workflow:
         return next(iter(self._handlers))
 
     def stream_events(self) -> StreamReader:
-        """Iterate over the stream of the only run in progress."""
-        return self._only_handler().stream_events()
+        """Iterate over the stream of the only run in progress, or of the latest one when none is."""
+        latest = self._latest() if self._latest is not None and not self._handlers else None
+        return (latest or self._only_handler()).stream_events()
 
     def send_event(self, message: Event, step: str | None = None) -> None:
         """Send an event to the only run in progress."""
@@ -275,6 +290,11 @@ class Workflow:
     def is_done(self) -> bool:
         """Tell whether no run is in progress."""
         return not self._handlers
+
+
+def _invalid(error: Exception) -> WorkflowFailedEvent:
+    message = str(error).encode(errors="replace").decode()
+    return WorkflowFailedEvent(step=None, error_type=type(error).__name__, message=message, attempts=0)
 
 
 __all__ = ["Workflow"]

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from stepwire.workflow.errors import WorkflowRuntimeError
 from stepwire.workflow.events import Event
 
 if TYPE_CHECKING:
     from stepwire.workflow.context.context import Context
 
 EventT = TypeVar("EventT", bound=Event)
+
+_editing: ContextVar[bool] = ContextVar("stepwire_blocking_edit", default=False)
+
+
+def _refuse_in_edit(what: str) -> None:
+    if _editing.get():
+        raise WorkflowRuntimeError(f"{what} cannot be called inside edit_state")
 
 
 class BlockingStore:
@@ -26,6 +35,7 @@ class BlockingStore:
 
     def set(self, path: str, value: Any) -> None:
         """Set the value at a path."""
+        _refuse_in_edit("set")
         self._context._run_blocking(lambda: self._context.store.set(path, value))
 
     def get_state(self) -> Any:
@@ -34,24 +44,31 @@ class BlockingStore:
 
     def set_state(self, state: Any) -> None:
         """Replace the state."""
+        _refuse_in_edit("set_state")
         self._context._run_blocking(lambda: self._context.store.set_state(state))
 
     def clear(self) -> None:
         """Reset the state."""
+        _refuse_in_edit("clear")
         self._context._run_blocking(self._context.store.clear)
 
     @contextmanager
     def edit_state(self) -> Iterator[Any]:
         """Edit the state in a transaction."""
+        _refuse_in_edit("edit_state")
         manager = self._context.store.edit_state()
         state = self._context._run_blocking(manager.__aenter__)
+        token = _editing.set(True)
+        failed: BaseException | None = None
         try:
             yield state
-        except BaseException as error:  # the transaction must see whatever ended its body
-            kind, trace = type(error), error.__traceback__
-            self._context._run_blocking(lambda: manager.__aexit__(kind, error, trace))
+        except BaseException as error:
+            failed = error
             raise
-        self._context._run_blocking(lambda: manager.__aexit__(None, None, None))
+        finally:
+            _editing.reset(token)
+            kind = None if failed is None else type(failed)
+            self._context._run_blocking(lambda: manager.__aexit__(kind, failed, None))
 
 
 class BlockingContext:
@@ -62,7 +79,8 @@ class BlockingContext:
         self.store = BlockingStore(context)
 
     def wait_for_event(self, event_type: type[EventT], *args: Any, **kwargs: Any) -> EventT:
-        """Wait for an event; parameters and errors as `Context.wait_for_event`."""
+        """Wait for an event; parameters and errors as `Context.wait_for_event`. It holds its thread."""
+        _refuse_in_edit("wait_for_event")
         return cast(
             EventT,
             self._context._run_blocking(lambda: self._context.wait_for_event(event_type, *args, **kwargs)),
@@ -70,4 +88,5 @@ class BlockingContext:
 
     def sleep(self, seconds: float) -> None:
         """Sleep as `Context.sleep` does."""
+        _refuse_in_edit("sleep")
         self._context._run_blocking(lambda: self._context.sleep(seconds))

@@ -21,8 +21,7 @@ __all__ = ["copy_state", "is_mutable", "same", "validated", "values_of"]
 M = TypeVar("M", bound=BaseModel)
 
 _IMMUTABLE = frozenset(
-    {NoneType, bool, int, float, complex, str, bytes}
-    | {datetime, date, time, timedelta, Decimal, UUID}
+    {NoneType, bool, int, float, complex, str, bytes} | {datetime, date, time, timedelta, Decimal, UUID}
 )
 
 
@@ -73,9 +72,7 @@ def _copy_value(value: Any) -> Any:
         return value
 
 
-def _assemble(
-    like: M, fields: dict[str, Any], extra: dict[str, Any], private: dict[str, Any] | None
-) -> M:
+def _assemble(like: M, fields: dict[str, Any], extra: dict[str, Any], private: dict[str, Any] | None) -> M:
     model = rebuild(type(like), fields, extra, private, set(like.__pydantic_fields_set__))
     assert isinstance(model, type(like))
     return model

@@ -8,17 +8,22 @@ from typing import Any
 
 from stepwire.workflow._broker import Broker
 from stepwire.workflow._delivery import QUEUED, Buffered, Delivery
+from stepwire.workflow._stream import EventStream
 from stepwire.workflow.context.serializers import BaseSerializer
 from stepwire.workflow.context.state_store import InMemoryStateStore
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError
 from stepwire.workflow.events import Event
 
 
-def legacy_view(broker: Broker, serializer: BaseSerializer, stepwise: bool) -> dict[str, Any]:
+def legacy_view(
+    broker: Broker, serializer: BaseSerializer, stepwise: bool, without: Delivery | None = None
+) -> dict[str, Any]:
     """Return the 1.x keys of a context; what only grows with history stays empty (S17)."""
     queues: dict[str, list[str]] = {name: [] for name in broker.queues}
     in_progress: dict[str, list[str]] = {name: [] for name in broker.queues}
     for delivery in broker.deliveries.values():
+        if delivery is without:
+            continue
         place = queues if delivery.status == QUEUED else in_progress
         place[delivery.step].append(serializer.serialize(delivery.event))
     buffers: dict[str, dict[str, list[str]]] = {}
@@ -90,13 +95,13 @@ def _event(value: Any) -> Event:
 class StreamingQueue:
     """The stream of a run with the reading methods of an asyncio queue, as 1.x had it."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._stream = broker.stream
+    def __init__(self, stream: EventStream) -> None:
+        self.stream = stream
         self._position = 0
 
     def qsize(self) -> int:
         """Return how many events are there to read."""
-        return len(self._stream.events) - self._position
+        return len(self.stream.events) - self._position
 
     def empty(self) -> bool:
         """Tell whether there is nothing to read now."""
@@ -104,7 +109,7 @@ class StreamingQueue:
 
     async def get(self) -> Event:
         """Wait for the next event."""
-        if not await self._stream.wait_beyond(self._position):
+        if not await self.stream.wait_beyond(self._position):
             raise asyncio.QueueEmpty
         return self.get_nowait()
 
@@ -113,4 +118,4 @@ class StreamingQueue:
         if self.empty():
             raise asyncio.QueueEmpty
         self._position += 1
-        return self._stream.events[self._position - 1]
+        return self.stream.events[self._position - 1]

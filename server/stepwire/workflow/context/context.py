@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from stepwire.workflow._broker import COMPLETED, Broker, Receipt
 from stepwire.workflow._clock import CLOCK
+from stepwire.workflow._codec import encode_keys
 from stepwire.workflow._delivery import (
     TIMED_OUT,
     Answer,
@@ -26,10 +27,12 @@ from stepwire.workflow._types import QualifiedNames
 from stepwire.workflow.context._blocking import BlockingContext
 from stepwire.workflow.context._legacy import StreamingQueue, legacy_view, restore_legacy
 from stepwire.workflow.context.serializers import BaseSerializer, JsonSerializer
-from stepwire.workflow.context.state_store import DictState, InMemoryStateStore, in_edit_state
+from stepwire.workflow.context.state_store import InMemoryStateStore, in_edit_state
 from stepwire.workflow.errors import (
     ContextSerdeError,
     DeadAttemptError,
+    RunEndedError,
+    SnapshotError,
     SnapshotVersionError,
     SnapshotWorkflowError,
     WorkflowRuntimeError,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from stepwire.workflow._runner import Runner
     from stepwire.workflow.workflow import Workflow
 
-StateT = TypeVar("StateT")
+StateT = TypeVar("StateT", bound=BaseModel)
 EventT = TypeVar("EventT", bound=Event)
 
 _MISSING: Any = object()
@@ -76,10 +79,13 @@ class Context(Generic[StateT]):
         self._workflow = workflow
         self.stepwise = stepwise
         self.run_id = ""
-        self._store = cast("InMemoryStateStore[Any]", workflow._new_store())
+        self._store = workflow._new_store()
         self._broker = Broker(workflow._routing, self._store)
         self._runner: Runner | None = None
         self._lock: asyncio.Lock | None = None
+        self._in_use = False
+        """Whether a run in this process has it."""
+        self._streaming: StreamingQueue | None = None
         self._store.on_check = self._check_state
 
     # -- hosting --------------------------------------------------------------------------------------------------
@@ -108,16 +114,19 @@ class Context(Generic[StateT]):
         execution = current_execution(self._broker)
         if execution is not None and execution.dead:
             raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
+        if self._broker.frozen:
+            raise RunEndedError("the run is not in memory any more")
         if self._broker.journal is not None:
-            from stepwire.workflow._codec import encode_keys
-
             encode_keys(values, self._broker.journal.names)
 
     def _do(self, transition: Callable[[], Any]) -> Any:
         """Make a transition on the run's loop, from whatever thread, and let the runner act on it."""
         runner = self._runner
         if runner is None:
-            return transition()
+            try:
+                return transition()
+            finally:
+                self._pump()
 
         def call() -> Any:
             try:
@@ -185,7 +194,7 @@ class Context(Generic[StateT]):
     async def wait_for_event(
         self,
         event_type: type[EventT],
-        waiter_event: Event | None = None,
+        waiter_event: Event | dict[str, Any] | None = None,
         waiter_id: str | None = None,
         requirements: dict[str, Any] | None = None,
         timeout: float | None = 2000,
@@ -208,7 +217,7 @@ class Context(Generic[StateT]):
             waiter_id = default_waiter_id(event_type, required)
         answer = await self._wait(waiter_id, event_type, required, waiter_event, timeout)
         if answer is TIMED_OUT:
-            raise asyncio.TimeoutError(f"no {event_type.__name__} within {timeout} seconds")
+            raise TimeoutError(f"no {event_type.__name__} within {timeout} seconds")
         return cast(EventT, answer)
 
     async def sleep(self, seconds: float) -> None:
@@ -227,7 +236,11 @@ class Context(Generic[StateT]):
     ) -> Answer:
         broker = self._broker
         execution = current_execution(broker)
-        found = broker.wait(execution, waiter_id, event_type, requirements, prompt, timeout)
+        # Outside the steps a wait is this task's alone, also when no run drives the broker: it keeps its own time.
+        own_timeout = timeout if execution is None else None
+        found = broker.wait(
+            execution, waiter_id, event_type, requirements, prompt, None if execution is None else timeout
+        )
         if not isinstance(found, Waiter):
             return found
         loop = asyncio.get_running_loop()
@@ -239,11 +252,17 @@ class Context(Generic[StateT]):
 
         found.notify = notify
         self._pump()
+        timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
         try:
             answer = await future
         except asyncio.CancelledError:
             await self._give_up_wait(found, execution)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if answer is TIMED_OUT and execution is None:
+            broker.abandon(found, None, notify)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -256,14 +275,18 @@ class Context(Generic[StateT]):
             if not future.done():
                 future.set_result(None)
 
-        regains = self._broker.abandon(waiter, notify)
+        regains = self._broker.abandon(waiter, execution, notify)
         self._pump()
-        if regains and execution is not None and not execution.dead:
+        if regains:
             await future
 
     def _pump(self) -> None:
         if self._runner is not None:
             self._runner.pump()
+            return
+        resumed, self._broker.resumed = self._broker.resumed, []
+        for notify, answer in resumed:
+            notify(answer)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -296,24 +319,29 @@ class Context(Generic[StateT]):
     @property
     def streaming_queue(self) -> StreamingQueue:
         """Return the stream as a queue, as in 1.x; `WorkflowHandler.stream_events` is the way to read it."""
-        return StreamingQueue(self._broker)
+        if self._streaming is None or self._streaming.stream is not self._broker.stream:
+            self._streaming = StreamingQueue(self._broker.stream)
+        return self._streaming
 
     # -- saving ---------------------------------------------------------------------------------------------------
 
     def to_dict(self, serializer: BaseSerializer | None = None) -> dict[str, Any]:
         """Return the context as a JSON-able dict: a view with the 1.x keys, and what `from_dict` restores.
 
-        Raises SerializationError naming what cannot be saved.
+        What is in progress runs again after a restore; only a step whose own checkpoint this is, is through. Raises
+        SerializationError naming what cannot be saved.
         """
         serializer = serializer or JsonSerializer()
+        execution = current_execution(self._broker)
+        through = execution.delivery if execution is not None and execution.returned else None
 
         def encode_value(value: Any) -> bytes:
             if isinstance(value, TypeMark):
                 return json.dumps(QualifiedNames().name_of(value.type)).encode()
             return json.dumps(serializer.serialize(value)).encode()
 
-        parts = all_parts(self._broker, encode_value, with_state=False)
-        data = legacy_view(self._broker, serializer, self.stepwise)
+        parts = all_parts(self._broker, encode_value, with_state=False, without=through)
+        data = legacy_view(self._broker, serializer, self.stepwise, without=through)
         data["stepwire"] = {
             "format": _DICT_FORMAT,
             "workflow": type(self._workflow).__name__,
@@ -341,16 +369,21 @@ class Context(Generic[StateT]):
             raise ContextSerdeError(f"The saved context has no key {error}") from error
         own = data.get("stepwire")
         if own is not None:
+            if not isinstance(own, dict):
+                raise SnapshotError("The saved context is malformed")
             if own.get("format") != _DICT_FORMAT:
                 raise SnapshotVersionError(f"The saved context has another format than {_DICT_FORMAT}")
             name = type(workflow).__name__
             if own.get("workflow") != name:
                 raise SnapshotWorkflowError(f"The saved context is of workflow {own.get('workflow')!r}, not {name!r}")
+            parts, saved_at = own.get("parts"), own.get("saved_at")
+            if not isinstance(parts, dict) or not isinstance(saved_at, int | float):
+                raise SnapshotError("The saved context is malformed")
             restore(
                 context._broker,
-                own["parts"],
+                parts,
                 QualifiedNames(),
-                saved_at=own["saved_at"],
+                saved_at=saved_at,
                 fork=True,
                 decode_value=serializer.deserialize,
                 with_state=False,

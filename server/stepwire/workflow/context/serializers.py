@@ -34,9 +34,7 @@ _MODULES_OF_1X = frozenset(
         "llama_index.core.workflow.context.state_store",
     }
 )
-_OWN = {name: getattr(engine_events, name) for name in engine_events.__all__} | {
-    "DictState": DictState
-}
+_OWN = {name: getattr(engine_events, name) for name in engine_events.__all__} | {"DictState": DictState}
 
 
 class BaseSerializer(ABC):
