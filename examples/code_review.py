@@ -199,7 +199,7 @@ class CodeReview(Workflow):
         answer = await ctx.wait_for_event(
             ReviewDecision,
             waiter_event=ReviewQuestion(
-                text=f"{package} has {len(ev.findings)} findings. What about the worst?", worst=worst
+                text=f"Findings in {package}: {len(ev.findings)}. What about the worst?", worst=worst
             ),
             waiter_id="decision",
             timeout=None,
