@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from stepwire.server import failpoints
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import DrainingError, InvalidError
@@ -52,6 +53,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 def _unary(call: Any, method: str) -> Any:
     async def handle(request: Any, context: Context) -> Any:
+        if failpoints.ACTIVE:
+            context.add_done_callback(lambda _: failpoints.hit("ack.after"))
         try:
             return await call(_checked(request), context)
         except asyncio.CancelledError:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from stepwire.server import failpoints
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
     LimitError,
@@ -266,6 +267,8 @@ class LiveRun:
         """Take what changed since the last commit, and who waits for it."""
         broker = self.context._broker
         ended = broker.outcome is not None
+        if failpoints.ACTIVE:
+            failpoints.hit("snapshot.before")
         changes = take_changes(broker)
         if broker.outcome is not None and not ended:
             # A state value that was damaged in place has just failed the run.
@@ -284,6 +287,8 @@ class LiveRun:
         requests, self._requests = self._requests, []
         record = self._next_record(parts, bool(changes.deleted))
         commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
+        if failpoints.ACTIVE:
+            failpoints.hit("snapshot.after")
         return commit, self._take_callbacks(), self._take_acks()
 
     def _take_callbacks(self) -> list[Callable[[], None]]:
@@ -323,6 +328,8 @@ class LiveRun:
         self, callbacks: list[Callable[[], None]], acks: list[asyncio.Future[None]], commit: Commit | None = None
     ) -> None:
         # Acknowledgements first: a send_result precedes the entries of its commit.
+        if failpoints.ACTIVE:
+            failpoints.hit("ack.before")
         for ack in acks:
             if not ack.done():
                 ack.set_result(None)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from stepwire.server import failpoints
 from stepwire.server.registry import Registry, Served
 from stepwire.server.runs.errors import (
     DrainingError,
@@ -409,7 +410,11 @@ class RunManager:
                 raise RunNotFoundError(key.run_id)
             run = self._host(served, record, claim)
             try:
+                if failpoints.ACTIVE:
+                    failpoints.hit("restore.before")
                 self._restore(run, fold(stored), stored.at, record.info.get("version", ""), fork=False)
+                if failpoints.ACTIVE:
+                    failpoints.hit("restore.after")
             except (ContextSerdeError, StoreCorruptError) as error:
                 await self._block(record, claim, str(error))
                 raise RunBlockedError(f"The run cannot go on: {error}") from error

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from stepwire.server import failpoints
 from stepwire.server.store._errors import HARMLESS, code_of, translate
 from stepwire.server.store._futures import notify, resolve
 from stepwire.server.store._maintenance import prune_requests
@@ -199,7 +200,11 @@ class Writer:
         try:
             outcomes = write(connection, batch)
             self._prune_requests(connection, batch, outcomes)
+            if failpoints.ACTIVE:
+                failpoints.hit("commit.before")
             connection.execute("COMMIT")
+            if failpoints.ACTIVE:
+                failpoints.hit("commit.after")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

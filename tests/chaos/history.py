@@ -1,0 +1,52 @@
+"""The history of a chaos run: a JSONL file with one line for each thing that someone saw.
+
+Lines have an `op`: what a client did (`start send publish set get`, each with run, request, args, start, end, status
+and, when ok, sequence or value), what a reader got (`batch`), what a step did outside (`effect`), what was done to the
+server (`kill`), and what the healed server holds (`final`, one for each run). Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+Record = dict[str, Any]
+
+OK = "ok"
+UNKNOWN = "unknown"
+
+
+class History:
+    """Write a history; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Write what is left and close it."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, op: str, **fields: Any) -> None:
+        """Write a line."""
+        self._file.write(json.dumps({"op": op, **fields}, separators=(",", ":")) + "\n")
+
+
+def read(*paths: Path) -> Iterator[Record]:
+    """Read the lines of histories; a file that is not there has none."""
+    for path in paths:
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
