@@ -11,6 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import InvalidError, LimitError, RunsError
 from stepwire.server.runs.live import as_runs_error
@@ -47,6 +48,8 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "SEQUENCE_OUT_OF_RANGE": grpc.StatusCode.OUT_OF_RANGE,
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
@@ -73,10 +76,16 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
                 break
             bad.field_violations.add(field=field[:512], description=description[:512])
         details.append(bad)
-    if isinstance(error, LimitError) and error.retry_after is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(error.retry_after * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if isinstance(error, LimitError):
+        COUNTERS.add("limit_exceeded", error.limit)
+        if error.retry_after is not None:
+            delay = duration_pb2.Duration()
+            delay.FromMilliseconds(int(error.retry_after * 1000))
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        else:
+            quota = error_details_pb2.QuotaFailure()
+            quota.violations.add(subject=error.limit, description=str(error)[:512])
+            details.append(quota)
     return _status(error.code_reason, str(error)[:1024], error.facts, details)
 
 

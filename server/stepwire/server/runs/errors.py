@@ -20,6 +20,8 @@
     ├── EtagMismatchError         ETAG_MISMATCH
     ├── SequenceOutOfRangeError   SEQUENCE_OUT_OF_RANGE
     ├── LimitError                LIMIT_EXCEEDED: a limit, or the disk, is full
+    ├── UnauthenticatedError      UNAUTHENTICATED: no credential, or one that is not valid (any more)
+    ├── PermissionDeniedError     PERMISSION_DENIED: the caller's scopes do not allow it
     ├── DrainingError             DRAINING: the server stops
     └── StoreDownError            STORE_UNAVAILABLE: the outcome is unknown, retry with the same request_id
 
@@ -168,13 +170,26 @@ class SequenceOutOfRangeError(RunsError):
 
 
 class LimitError(RunsError):
-    """Too much, or too big; `retry_after` is in seconds, None when a retry cannot help."""
+    """Too much, or too big; `limit` names which one, `retry_after` is in seconds, None when a retry cannot help."""
 
     reason = "LIMIT_EXCEEDED"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, **facts: object) -> None:
-        super().__init__(message, **facts)
+    def __init__(self, message: str, *, limit: str = "", retry_after: float | None = None, **facts: object) -> None:
+        super().__init__(message, **({"limit": limit} if limit else {}), **facts)
+        self.limit = limit
         self.retry_after = retry_after
+
+
+class UnauthenticatedError(RunsError):
+    """The call carries no credential, or one that is not valid (any more)."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(RunsError):
+    """The caller's scopes do not allow this."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class DrainingError(RunsError):

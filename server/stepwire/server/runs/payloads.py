@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import re
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -20,28 +22,27 @@ MAX_DEPTH = 100
 """Levels of nesting that a payload may have."""
 
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = [0] * 256
+for _opening in b"[{":
+    _STEPS[_opening] = 1
+for _closing in b"]}":
+    _STEPS[_closing] = -1
+
+
+def deeper_than(data: bytes, levels: int) -> bool:
+    """Tell whether JSON is nested deeper, without parsing it."""
+    if data.count(b"[") + data.count(b"{") <= levels:
+        return False
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > levels
+
+
 def check_depth(data: bytes, reason: str) -> None:
     """Raise InvalidError for JSON nested deeper than MAX_DEPTH, before anything parses it."""
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return
-    depth = 0
-    quoted = escaped = False
-    for byte in data:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte in (0x5B, 0x7B):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidError(reason, f"The JSON is nested deeper than {MAX_DEPTH} levels")
-        elif byte in (0x5D, 0x7D):
-            depth -= 1
+    if deeper_than(data, MAX_DEPTH):
+        raise InvalidError(reason, f"The JSON is nested deeper than {MAX_DEPTH} levels")
 
 
 def parse_json(data: bytes, reason: str, what: str = "The payload") -> Any:

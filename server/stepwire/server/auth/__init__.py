@@ -1,0 +1,20 @@
+"""Who calls: API keys, JSON Web Tokens and client certificates. Knows nothing of gRPC."""
+
+from stepwire.server.auth._access import AccessFile, AccessFileError, Grant
+from stepwire.server.auth._authenticator import Authenticator
+from stepwire.server.auth._files import WatchedFile
+from stepwire.server.auth._keys import NewKey, hash_of, new_key
+from stepwire.server.auth._tokens import TokenError, TokenVerifier
+
+__all__ = [
+    "AccessFile",
+    "AccessFileError",
+    "Authenticator",
+    "Grant",
+    "NewKey",
+    "TokenError",
+    "TokenVerifier",
+    "WatchedFile",
+    "hash_of",
+    "new_key",
+]

@@ -1,0 +1,130 @@
+"""From a call's credentials to its principal."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stepwire.server.auth._access import AccessFile, AccessFileError
+from stepwire.server.auth._files import WatchedFile
+from stepwire.server.auth._keys import hash_of, id_of
+from stepwire.server.auth._tokens import TokenError, TokenVerifier
+from stepwire.server.counters import COUNTERS
+from stepwire.server.runs.errors import UnauthenticatedError
+from stepwire.server.runs.principal import DEFAULT_NAMESPACE, Principal
+
+logger = logging.getLogger("stepwire.auth")
+
+_BEARER = "bearer "
+_NO_HASH = "sha256:" + "0" * 64
+
+
+class Authenticator:
+    """Know principals by bearer token (API key or JWT) or client certificate; files are read again when they change.
+
+    A bearer token goes before a certificate, and a wrong one is refused whatever the certificate. With `certificates`
+    and no [[certificates]] in the access file, each certificate that the client CA signed is a principal of the
+    default namespace that may do everything; with some, only those are. A file that is wrong when it is read again
+    is told in the log, and what was known stays.
+    """
+
+    def __init__(
+        self,
+        *,
+        access: Path | None = None,
+        jwks: Path | None = None,
+        issuer: str | None = None,
+        audience: str | None = None,
+        certificates: bool = False,
+    ) -> None:
+        self._certificates = certificates
+        self._access = AccessFile({}, {})
+        self._access_file = WatchedFile(access) if access is not None else None
+        self._tokens = TokenVerifier(issuer=issuer, audience=audience) if jwks is not None else None
+        self._jwks_file = WatchedFile(jwks) if jwks is not None else None
+        self.generation = 0
+        """Rises when a file was read again: calls under way are looked at anew."""
+
+    def open(self) -> None:
+        """Read the files. AccessFileError, TokenError or OSError, each naming the file."""
+        if self._access_file is not None:
+            try:
+                self._access = AccessFile.parse(self._access_file.read())
+            except AccessFileError as error:
+                raise AccessFileError(f"{self._access_file.path}: {error}") from None
+        if self._jwks_file is not None and self._tokens is not None:
+            try:
+                self._tokens.load(self._jwks_file.read())
+            except TokenError as error:
+                raise TokenError(f"{self._jwks_file.path}: {error}") from None
+
+    def refresh(self) -> None:
+        """Read again what changed."""
+        access, jwks = self._access_file, self._jwks_file
+        if access is not None and access.changed():
+            try:
+                self._access = AccessFile.parse(access.read())
+                logger.info("read %s again: %d keys", access.path.name, len(self._access.keys))
+            except (AccessFileError, OSError) as error:
+                logger.error("%s changed and is not used: %s", access.path.name, error)
+            self.generation += 1
+        if jwks is not None and self._tokens is not None and jwks.changed():
+            try:
+                self._tokens.load(jwks.read())
+                logger.info("read %s again", jwks.path.name)
+            except (TokenError, OSError) as error:
+                logger.error("%s changed and is not used: %s", jwks.path.name, error)
+            self.generation += 1
+
+    def authenticate(self, authorization: str | None, identities: Sequence[str] = ()) -> Principal:
+        """Return the principal of a call; UnauthenticatedError says which kind of credential is wrong, not why.
+
+        `authorization` is the header; `identities` the common name and alternative names of the client's certificate.
+        """
+        self.refresh()
+        if authorization is not None:
+            if authorization[:7].lower() != _BEARER:
+                raise _refused("the authorization is not a bearer token", "scheme")
+            principal = self._of_token(authorization[7:].strip())
+        elif self._certificates and identities:
+            principal = self._of_certificate(identities)
+        else:
+            raise _refused("The call carries no credential", "missing")
+        if principal.expires is not None and principal.expires <= time.time():
+            raise _refused("The credential has expired", "expired")
+        return principal
+
+    def _of_token(self, token: str) -> Principal:
+        key_id = id_of(token)
+        if key_id is not None:
+            grant = self._access.keys.get(key_id)
+            known = hmac.compare_digest(hash_of(token), grant.hash if grant is not None else _NO_HASH)
+            if grant is None or not known:
+                raise _refused("The token is not valid", "key")
+            return grant.principal
+        if self._tokens is None:
+            raise _refused("The token is not valid", "token")
+        try:
+            return self._tokens.verify(token)
+        except TokenError as error:
+            logger.debug("a token was refused: %s", error)
+            if "expired" in str(error):
+                raise _refused("The credential has expired", "expired") from None
+            raise _refused("The token is not valid", "token") from None
+
+    def _of_certificate(self, identities: Sequence[str]) -> Principal:
+        if not self._access.certificates:
+            return Principal(identities[0][:128], DEFAULT_NAMESPACE)
+        for identity in identities:
+            principal = self._access.certificates.get(identity)
+            if principal is not None:
+                return principal
+        raise _refused("The client's certificate is not known here", "certificate")
+
+
+def _refused(message: str, why: str) -> UnauthenticatedError:
+    COUNTERS.add("unauthenticated", why)
+    return UnauthenticatedError(message)

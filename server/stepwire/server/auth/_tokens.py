@@ -1,0 +1,125 @@
+"""JSON Web Tokens, verified with the public keys of a JWKS file."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any, Final
+
+import jwt
+
+from stepwire.server.auth._access import valid_name, valid_namespace
+from stepwire.server.runs.principal import DEFAULT_NAMESPACE, Principal, Scopes
+
+ALGORITHMS: Final = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+"""Signatures by a private key only: no shared secrets, and never `none`."""
+
+_MAX_LENGTH = 8192
+_KEPT = 4096
+_SCOPE = re.compile(r"(read|write|admin)(:.+)?")
+
+
+class TokenError(ValueError):
+    """The JWKS file is wrong, or a token is not valid; the message never holds any of it."""
+
+
+class TokenVerifier:
+    """Verify tokens: signature, `exp`, and, where given, `iss` and `aud`.
+
+    `sub` names the principal, the claim `namespace` its namespace (default: `default`), the claim `scope` (text) or
+    `scopes` (a list) what it may do; words that are no scopes of ours are passed over. Without scopes nothing is
+    allowed.
+    """
+
+    def __init__(self, *, issuer: str | None = None, audience: str | None = None) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._keys: dict[str | None, tuple[Any, str]] = {}
+        self._verified: dict[str, Principal] = {}
+
+    def load(self, data: bytes) -> None:
+        """Take the keys of a JWKS document instead of those before. TokenError."""
+        try:
+            document = json.loads(data)
+            entries = document["keys"]
+            if not isinstance(entries, list) or not entries:
+                raise TypeError
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise TokenError('not a JWKS document: {"keys": [...]} with at least one key') from None
+        keys: dict[str | None, tuple[Any, str]] = {}
+        for number, entry in enumerate(entries, 1):
+            if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+                continue
+            if entry.get("kty") == "oct" or "d" in entry:
+                raise TokenError(f"key {number} is a secret: a JWKS file holds public keys only")
+            try:
+                key = jwt.PyJWK(entry)
+            except jwt.PyJWTError as error:
+                raise TokenError(f"key {number} cannot be used: {type(error).__name__}") from None
+            if key.algorithm_name not in ALGORITHMS:
+                raise TokenError(f"key {number} is for an algorithm that is not accepted")
+            if entry.get("kid") in keys:
+                raise TokenError(f"key {number} has the kid of another, or several have none")
+            keys[entry.get("kid")] = (key.key, key.algorithm_name)
+        if not keys:
+            raise TokenError("no key for signatures")
+        self._keys = keys
+        self._verified.clear()
+
+    def verify(self, token: str) -> Principal:
+        """Return the principal of a token. TokenError."""
+        known = self._verified.get(token)
+        if known is not None:
+            if known.expires is not None and known.expires <= time.time():
+                del self._verified[token]
+                raise TokenError("the token has expired")
+            return known
+        principal = self._verify(token)
+        if len(self._verified) >= _KEPT:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = principal
+        return principal
+
+    def _verify(self, token: str) -> Principal:
+        if len(token) > _MAX_LENGTH:
+            raise TokenError("the token is too long")
+        try:
+            header = jwt.get_unverified_header(token)
+            found = self._keys.get(header.get("kid"))
+            if found is None and "kid" not in header and len(self._keys) == 1:
+                found = next(iter(self._keys.values()))
+            if found is None:
+                raise TokenError("the token names no known key")
+            key, algorithm = found
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenError("the token has expired") from None
+        except jwt.PyJWTError as error:
+            raise TokenError(f"the token is not valid ({type(error).__name__})") from None
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            raise TokenError("the token is not valid") from None
+        return _principal(claims)
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    name = claims["sub"]
+    namespace = claims.get("namespace", DEFAULT_NAMESPACE)
+    if not valid_name(name) or not valid_namespace(namespace):
+        raise TokenError("the token's sub or namespace is not valid")
+    words = claims.get("scopes", claims.get("scope", ""))
+    if isinstance(words, str):
+        words = words.split()
+    if not isinstance(words, list):
+        raise TokenError("the token's scopes are not valid")
+    scopes = [word for word in words if isinstance(word, str) and _SCOPE.fullmatch(word)]
+    return Principal(name, namespace, Scopes(scopes), float(claims["exp"]))
