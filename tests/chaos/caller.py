@@ -12,14 +12,15 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from tests.chaos.history import OK, UNKNOWN, History
+from tests.chaos.server import CHANNEL_OPTIONS
+from tests.chaos.workload import WORKFLOW
 
+from stepwire.client import Client, GenericEvent, StepwireError
 from stepwire.client._status import from_rpc_error, is_connection_loss
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state
-from tests.chaos.history import OK, UNKNOWN, History
-from tests.chaos.server import CHANNEL_OPTIONS
-from tests.chaos.workload import WORKFLOW
 
 JSON = types_pb2.PAYLOAD_ENCODING_JSON
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -168,4 +169,83 @@ class Caller:
         finally:
             record = {**fields, **answer, "client": self.client, "status": status, "attempts": attempts}
             self._history.add(record.pop("op"), **record, start=start, end=time.time())
+        return answer if status == OK else None
+
+
+class PublicCaller(Caller):
+    """The same through the public client, which makes request ids and repeats by itself: every call must succeed."""
+
+    def __init__(self, history: History, address: str, client: str, *, patience: float = 60.0) -> None:
+        super().__init__(history, address, client, patience=patience)
+        self._client = Client(address, timeout=patience)
+        self._sent: set[str] = set()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+        await super().close()
+
+    async def start(self, *, once: bool = False, request_id: str = "") -> str:
+        """Start a run; return its id, "" when that failed."""
+        request_id = request_id or new_id()
+
+        async def call() -> dict[str, Any]:
+            run = await self._client.start_run(WORKFLOW, owner=self.client, labels={"request": request_id})
+            return {"run": run.run_id}
+
+        answer = await self._public(call, op="start", request=request_id, args={})
+        return str(answer["run"]) if answer else ""
+
+    async def send(
+        self, run: str, type_name: str, *, once: bool = False, request_id: str = "", **fields: Any
+    ) -> int | None:
+        """Send an event; a repeat of an earlier request is left out, the client repeats by itself."""
+        if request_id in self._sent:
+            return None
+        self._sent.add(request_id)
+        event = GenericEvent.of(type_name, fields)
+
+        async def call() -> dict[str, Any]:
+            result = await self._client.run(run).context.send_event(event)
+            return {"sequence": result.sequence, "delivered": result.delivered}
+
+        args = {"type": type_name, **fields}
+        answer = await self._public(call, op="send", run=run, request=request_id or new_id(), args=args)
+        return int(answer["sequence"]) if answer else None
+
+    async def publish(self, run: str, *, once: bool = False, request_id: str = "", token: str) -> None:
+        """Publish a note."""
+
+        async def call() -> dict[str, Any]:
+            event = GenericEvent.of("Note", {"token": token})
+            return {"sequence": await self._client.run(run).context.write_event_to_stream(event)}
+
+        args = {"type": "Note", "token": token}
+        await self._public(call, op="publish", run=run, request=new_id(), args=args)
+
+    async def set(self, run: str, values: dict[str, Any], *, once: bool = False, request_id: str = "") -> None:
+        """Set state."""
+
+        async def call() -> dict[str, Any]:
+            return {"etag": await self._client.run(run).context.store.set_many(values)}
+
+        await self._public(call, op="set", run=run, request=new_id(), args=values)
+
+    async def get(self, run: str) -> None:
+        """Read the whole state."""
+
+        async def call() -> dict[str, Any]:
+            return {"value": await self._client.run(run).context.store.get_state()}
+
+        await self._public(call, op="get", run=run, request="", args={})
+
+    async def _public(self, call: Callable[[], Awaitable[dict[str, Any]]], **fields: Any) -> dict[str, Any] | None:
+        start = time.time()
+        status, answer = OK, {}
+        try:
+            answer = await call()
+        except StepwireError as error:
+            status = error.reason or type(error).__name__
+        record = {**fields, **answer, "client": self.client, "status": status}
+        self._history.add(record.pop("op"), **record, start=start, end=time.time())
         return answer if status == OK else None

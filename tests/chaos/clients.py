@@ -29,10 +29,11 @@ class Worker:
         pause: float = 0.0,
         patience: float = 60.0,
         gives_up: float = 0.1,
+        caller: type[Caller] = Caller,
     ) -> None:
         self.name = f"c{number}"
         self.operations = 0
-        self.caller = Caller(history, address, self.name, patience=patience)
+        self.caller = caller(history, address, self.name, patience=patience)
         self._history = history
         self._shared = shared
         self._random = random.Random(f"{seed}/{number}")
@@ -120,7 +121,7 @@ class Worker:
     async def _send(self, run: str, type_name: str, fields: dict[str, Any], once: bool) -> None:
         request_id = new_id()
         await self.caller.send(run, type_name, once=once, request_id=request_id, **fields)
-        self._answered = self._answered[-20:] + [(run, type_name, request_id, fields)]
+        self._answered = [*self._answered[-20:], (run, type_name, request_id, fields)]
 
     async def _set(self, run: str, once: bool) -> None:
         """Set two keys of this client's own to the same number, atomically."""

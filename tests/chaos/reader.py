@@ -11,13 +11,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from tests.chaos.history import History
+from tests.chaos.server import CHANNEL_OPTIONS
 
 from stepwire.client._status import from_rpc_error, is_connection_loss
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state
-from tests.chaos.history import History
-from tests.chaos.server import CHANNEL_OPTIONS
 
 JSON = types_pb2.PAYLOAD_ENCODING_JSON
 PUBLIC = (types_pb2.ENTRY_KIND_STREAM, types_pb2.ENTRY_KIND_TERMINAL)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import sys
 
+from tests.chaos.workload import WORKFLOW, Ledger
+
 from stepwire.server.app import Settings, serve
 from stepwire.server.registry import Registry
-from tests.chaos.workload import WORKFLOW, Ledger
 
 
 def main() -> None:

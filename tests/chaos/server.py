@@ -13,9 +13,9 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+from tests.chaos.workload import EFFECTS
 
 from stepwire.v1 import workflow_service_pb2, workflow_service_pb2_grpc
-from tests.chaos.workload import EFFECTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
