@@ -53,7 +53,7 @@ class Everything(StartEvent):
     exact: Decimal | None = None
     uid: UUID | None = None
     colour: Colour | None = None
-    items: list[int] = Field(default_factory=list)
+    numbers: list[int] = Field(default_factory=list)
     table: dict[str, float] = Field(default_factory=dict)
     anything: Any = None
 
@@ -85,7 +85,7 @@ class Echoed(StopEvent):
     exact: Decimal | None
     uid: UUID | None
     colour: Colour | None
-    items: list[int]
+    numbers: list[int]
     table: dict[str, float]
     anything: Any
 
@@ -100,9 +100,7 @@ class Fields(Workflow):
         await ctx.store.set("text", ev.text)
         await ctx.store.set("raw", ev.raw)
         ctx.write_event_to_stream(
-            Echo(
-                integer=ev.integer, number=ev.number, text=ev.text, raw=ev.raw, nested=ev.nested, when=ev.when
-            )
+            Echo(integer=ev.integer, number=ev.number, text=ev.text, raw=ev.raw, nested=ev.nested, when=ev.when)
         )
         return Echoed(**{name: getattr(ev, name) for name in Everything.model_fields})
 
@@ -128,7 +126,7 @@ class Answer(HumanResponseEvent):
     rating: int = Field(default=0, ge=0, le=5)
 
 
-class Note(Event):
+class Note(HumanResponseEvent):
     """Say something aside."""
 
     text: str
@@ -141,7 +139,7 @@ class Noted(Event):
     count: int
 
 
-class Progress(Event):
+class Progress(HumanResponseEvent):
     """Tell the stream how far it is; clients may publish it too."""
 
     percent: float
