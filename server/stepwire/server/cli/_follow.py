@@ -328,6 +328,11 @@ class Follower:
             if self._asker is None:
                 self._left.add(question.key)
             return False
+        except (UnavailableError, DeadlineError) as error:
+            if self._asker is None:
+                raise
+            self._output.note(error_text(error), style="red")
+            return False
         except FailedPreconditionError as error:  # the run has ended meanwhile: its stream says how
             self._output.note(error_text(error), style="dim")
             self._left.add(question.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from stepwire.client import WorkflowInfo
@@ -43,19 +43,12 @@ def document(info: WorkflowInfo) -> dict[str, Any]:
     }
 
 
-def _place(
-    inner: str, outer: str, schema: Any, definitions: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]
-) -> str:
-    """Return where a nested definition goes: its own name, unless another type has that."""
-    if inner == outer:
-        return inner
-    taken = _body(types[inner], inner) if inner in types else definitions.get(inner, schema)
-    return inner if taken == schema else f"{outer}.{inner}"
+def _place(inner: str, outer: str, schema: Any, definitions: Mapping[str, Any], types: Container[str]) -> str:
+    """Return where a nested definition goes: its own name, unless a nested one of another type has that.
 
-
-def _body(schema: Mapping[str, Any], name: str) -> Any:
-    body = {key: value for key, value in schema.items() if key != "$defs"}
-    return schema["$defs"].get(name) if body.get("$ref") == f"{_PREFIX}{name}" and "$defs" in schema else body
+    A name of the workflow's registry is the same type everywhere.
+    """
+    return inner if inner in types or definitions.get(inner, schema) == schema else f"{outer}.{inner}"
 
 
 def _renamed(node: Any, names: Mapping[str, str]) -> Any:

@@ -1,0 +1,83 @@
+"""Workflows that the tests of the command line serve."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from stepwire.workflow import (
+    Context,
+    DictState,
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StartEvent,
+    StopEvent,
+    Workflow,
+    step,
+)
+
+
+class Speed(Enum):
+    SLOW = "slow"
+    FAST = "fast"
+
+
+class Greeting(StartEvent):
+    name: str
+
+
+class Tick(Event):
+    n: int
+
+
+class Ask(InputRequiredEvent):
+    question: str
+
+
+class Approval(HumanResponseEvent):
+    order: str
+    approved: bool
+    parcels: int
+    speed: Speed
+
+
+class Greet(Workflow):
+    """Greet someone.
+
+    With ticks.
+    """
+
+    @step
+    async def greet(self, ctx: Context[DictState], ev: Greeting) -> StopEvent:
+        for n in range(2):
+            ctx.write_event_to_stream(Tick(n=n))
+        return StopEvent(result=f"Hello, {ev.name}!")
+
+
+class Order(Workflow):
+    @step
+    async def order(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
+        await ctx.store.set("order.paid", False)
+        answer = await ctx.wait_for_event(
+            Approval, waiter_event=Ask(question="Ship it?"), waiter_id="ship", requirements={"order": "7"}
+        )
+        note = await ctx.store.get("note", default=None)
+        return StopEvent(result={"approved": answer.approved, "speed": answer.speed.value, "note": note})
+
+
+class Name(Workflow):
+    """One step returns the question, another takes the answer."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent(prefix="Your name? ")
+
+    @step
+    async def greet(self, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent(result=f"Hello, {ev.response}!")
+
+
+class Fail(Workflow):
+    @step
+    async def fail(self, ev: StartEvent) -> StopEvent:
+        raise ValueError("boom")
