@@ -475,8 +475,12 @@ class Broker:
             self._forget(waiter)
         self.touch_delivery(delivery)
         self._drop_effects(delivery)
-        if delivery.ledger is not None and delivery.ledger.collects:
-            self._consume(delivery.collected())
+        if delivery.ledger is not None:
+            if self.journal is not None:
+                for number in range(len(delivery.ledger.answers)):
+                    self.journal.touch(f"a/{delivery.id}/{number}")
+            if delivery.ledger.collects:
+                self._consume(delivery.collected())
 
     def _consume(self, items: Sequence[Buffered]) -> None:
         """Take collected events out of the run for good."""
@@ -656,7 +660,9 @@ class Broker:
             if waiter.notify is not None:
                 self.resumed.append((waiter.notify, answer))
             return
-        delivery.ensure_ledger().waits.setdefault(waiter.id, {})[waiter.index] = answer
+        number = delivery.ensure_ledger().answer(waiter.id, waiter.index, answer)
+        if self.journal is not None:
+            self.journal.touch(f"a/{delivery.id}/{number}")
         self.touch_delivery(delivery)
         execution = delivery.execution
         if execution is None:

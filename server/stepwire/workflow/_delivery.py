@@ -62,11 +62,19 @@ class Buffered:
 class Ledger:
     """What the Context calls of a delivery got, kept until it finishes (DESIGN: the ledger)."""
 
-    __slots__ = ("collects", "waits")
+    __slots__ = ("answers", "collects", "waits")
 
     def __init__(self) -> None:
         self.collects: dict[str, list[list[Buffered] | None]] = {}
         self.waits: dict[str, dict[int, Answer]] = {}
+        self.answers: list[tuple[str, int]] = []
+        """The waits that were answered, by id and index, in order: each is a part of the snapshot, written once."""
+
+    def answer(self, waiter_id: str, index: int, answer: Answer) -> int:
+        """Note what a wait got; return the number of the answer."""
+        self.waits.setdefault(waiter_id, {})[index] = answer
+        self.answers.append((waiter_id, index))
+        return len(self.answers) - 1
 
 
 class Delivery:

@@ -1,8 +1,9 @@
 """Snapshots: the parts of a broker, and a broker from its parts.
 
 A snapshot is a dict of parts, key to JSON. Keys: `h` the head (counters, clocks, outcome), `s/<key>` a top-level
-value of the state, `d/<id>` a delivery with its ledger, `x/<id>/<page>` a page of a delivery's effects, `b/<number>`
-a buffered event, `w/<number>` an open waiter. Only what lives is in it: nothing grows with history (S17).
+value of the state, `d/<id>` a delivery with its ledger, `a/<id>/<n>` an answer that it got, `x/<id>/<page>` a page of
+its effects, `b/<number>` a buffered event, `w/<number>` an open waiter. Only what lives is in it: nothing grows with
+history (S17), except that a step which never returns keeps what it was answered.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from stepwire.workflow._delivery import (
     READY,
     RUNNING,
     TIMED_OUT,
-    Answer,
     Buffered,
     Delivery,
     Waiter,
@@ -81,6 +81,19 @@ def all_parts(
     broker: Broker, encode_value: EncodeValue, *, with_state: bool = True, without: Delivery | None = None
 ) -> dict[str, bytes]:
     """Return every part of a broker; `encode_value` gives a value as JSON. `without` leaves a delivery out."""
+    parts: dict[str, bytes] = {}
+    for key in part_keys(broker, without):
+        part = _part(broker, key, encode_value)
+        if part is not None:
+            parts[key] = part
+    if with_state:
+        for name, value in broker.store.values().items():
+            parts[f"s/{name}"] = encode_value(value)
+    return parts
+
+
+def part_keys(broker: Broker, without: Delivery | None = None) -> list[str]:
+    """Return the keys of every part of a broker but the state's."""
     keys = ["h"]
     left_out: set[int] = set()
     for delivery in broker.deliveries.values():
@@ -91,17 +104,11 @@ def all_parts(
         if delivery.effects:
             pages = -(-len(delivery.effects) // _PAGE_BYTES)
             keys += [f"x/{delivery.id}/{page}" for page in range(pages)]
+        if delivery.ledger is not None:
+            keys += [f"a/{delivery.id}/{number}" for number in range(len(delivery.ledger.answers))]
     keys += [f"b/{number}" for number in broker.buffers.numbers() if number not in left_out]
     keys += [f"w/{waiter.number}" for waiter in broker.waits if waiter.delivery not in (None, without)]
-    parts: dict[str, bytes] = {}
-    for key in keys:
-        part = _part(broker, key, encode_value)
-        if part is not None:
-            parts[key] = part
-    if with_state:
-        for name, value in broker.store.values().items():
-            parts[f"s/{name}"] = encode_value(value)
-    return parts
+    return keys
 
 
 def _part(
@@ -126,6 +133,8 @@ def _part(
         return None if waiter is None else _waiter_part(waiter, encode_value)
     _, number, page = key.split("/")
     delivery = broker.deliveries.get(int(number))
+    if kind == "a":
+        return None if delivery is None else _answer_part(delivery, int(page), encode_value)
     if delivery is None or not delivery.effects:
         return None
     start = int(page) * _PAGE_BYTES
@@ -166,29 +175,24 @@ def _delivery_part(delivery: Delivery, encode_value: EncodeValue) -> bytes:
     }
     fragments = [to_json(meta)[:-1], b',"e":', delivery.encoded or encode_value(delivery.event)]
     ledger = delivery.ledger
-    if ledger is not None:
-        if ledger.collects:
-            collects = {
-                key: [None if items is None else [item.number for item in items] for items in results]
-                for key, results in ledger.collects.items()
-            }
-            fragments += [b',"c":', to_json(collects)]
-        if ledger.waits:
-            waits = b",".join(
-                b"%b:{%b}"
-                % (
-                    to_json(key),
-                    b",".join(b'"%d":%b' % (nth, _answer(answer, encode_value)) for nth, answer in answers.items()),
-                )
-                for key, answers in ledger.waits.items()
-            )
-            fragments.append(b',"w":{%b}' % waits)
+    if ledger is not None and ledger.collects:
+        collects = {
+            key: [None if items is None else [item.number for item in items] for items in results]
+            for key, results in ledger.collects.items()
+        }
+        fragments += [b',"c":', to_json(collects)]
     fragments.append(b"}")
     return b"".join(fragments)
 
 
-def _answer(answer: Answer, encode_value: EncodeValue) -> bytes:
-    return encode_value(answer) if isinstance(answer, Event) else b"null"
+def _answer_part(delivery: Delivery, number: int, encode_value: EncodeValue) -> bytes | None:
+    ledger = delivery.ledger
+    if ledger is None or number >= len(ledger.answers):
+        return None
+    waiter_id, index = ledger.answers[number]
+    answer = ledger.waits[waiter_id][index]
+    event = encode_value(answer) if isinstance(answer, Event) else b"null"
+    return b'{"i":%b,"n":%d,"e":%b}' % (to_json(waiter_id), index, event)
 
 
 def _waiter_part(waiter: Waiter, encode_value: EncodeValue) -> bytes:
@@ -362,10 +366,11 @@ class _Reader:
             delivery.ensure_ledger().collects[buffer_id] = [
                 None if numbers is None else [self.held(number) for number in numbers] for numbers in results
             ]
-        for waiter_id, answers in part.get("w", {}).items():
-            delivery.ensure_ledger().waits[waiter_id] = {
-                int(nth): TIMED_OUT if answer is None else self.event(answer) for nth, answer in answers.items()
-            }
+        number = 0
+        while (found := self.parts.get(f"a/{delivery.id}/{number}")) is not None:
+            answer = TIMED_OUT if found["e"] is None else self.event(found["e"])
+            delivery.ensure_ledger().answer(str(found["i"]), _int(found["n"]), answer)
+            number += 1
         page = 0
         while (digests := self.parts.get(f"x/{delivery.id}/{page}")) is not None:
             delivery.effects = (delivery.effects or bytearray()) + base64.b64decode(digests, validate=True)

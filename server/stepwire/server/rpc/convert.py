@@ -195,10 +195,14 @@ def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> ty
     )
     buffers: dict[str, dict[str, Any]] = {}
     pages: dict[str, dict[int, bytes]] = {}
+    answers: dict[str, dict[int, Any]] = {}
     for key, part in snapshot.parts.items():
-        if key.startswith("x/"):
-            _, number, page = key.split("/")
-            pages.setdefault(number, {})[int(page)] = base64.b64decode(part)
+        if key[:2] in ("x/", "a/"):
+            kind, number, index = key.split("/")
+            if kind == "x":
+                pages.setdefault(number, {})[int(index)] = base64.b64decode(part)
+            else:
+                answers.setdefault(number, {})[int(index)] = part
     for key, part in snapshot.parts.items():
         kind, _, rest = key.partition("/")
         if kind == "h":
@@ -211,8 +215,10 @@ def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> ty
             message.waiters.add(number=int(rest), data_json=_dump(part))
         elif kind == "d":
             place = message.queued if part["st"] == "queued" else message.in_progress
-            data = {name: value for name, value in part.items() if name not in ("s", "a", "c", "w")}
-            ledger = {name: part[name] for name in ("c", "w") if name in part}
+            data = {name: value for name, value in part.items() if name not in ("s", "a", "c")}
+            ledger: dict[str, Any] = {"c": part["c"]} if "c" in part else {}
+            if rest in answers:
+                ledger["a"] = [answer for _, answer in sorted(answers[rest].items())]
             effects = b"".join(data for _, data in sorted(pages.get(rest, {}).items()))
             place.add(
                 delivery_id=int(rest),
@@ -246,7 +252,11 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
         for delivery in (*message.queued, *message.in_progress):
             part = {**json.loads(delivery.data_json), "s": delivery.step, "a": delivery.attempt}
             if delivery.ledger_json:
-                part.update(json.loads(delivery.ledger_json))
+                ledger = json.loads(delivery.ledger_json)
+                if "c" in ledger:
+                    part["c"] = ledger["c"]
+                for number, answer in enumerate(ledger.get("a", ())):
+                    parts[f"a/{delivery.delivery_id}/{number}"] = answer
             parts[f"d/{delivery.delivery_id}"] = part
             for start in range(0, len(delivery.effects), 4096):
                 page = base64.b64encode(delivery.effects[start : start + 4096]).decode()

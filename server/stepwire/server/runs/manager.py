@@ -54,7 +54,7 @@ from stepwire.server.store import (
     StoreError,
 )
 from stepwire.workflow._clock import CLOCK
-from stepwire.workflow._snapshot import restore
+from stepwire.workflow._snapshot import part_keys, restore
 from stepwire.workflow.context.context import Context
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError
 
@@ -83,6 +83,8 @@ class RunManager:
         failure_detail: str = "message",
         sync_threads: int = 64,
         retention: Retention | None = None,
+        limits: RunLimits | None = None,
+        quota: RunQuota | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -92,6 +94,8 @@ class RunManager:
         self._failure_detail = failure_detail
         self._threads = StepThreads(sync_threads)
         self._retention = retention or Retention()
+        self.limits = limits or RunLimits()
+        self._quota = quota or RunQuota(0)
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
         self._at_work: dict[str, set[RunKey]] = {}
@@ -109,6 +113,7 @@ class RunManager:
 
     async def open(self) -> int:
         """Take up every unfinished run that has work; return how many were taken up."""
+        await self._quota.open(self.store)
         for served in self.registry:
             if served.workflow._num_concurrent_runs is not None:
                 await self._count_at_work(served)
@@ -158,7 +163,7 @@ class RunManager:
         """Start a run; a repeat of a request_id gives the run that the first one started."""
         request.check()
         served = self.registry.get(request.workflow)
-        if served is None:
+        if served is None or not caller.scopes.sees(request.workflow):
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
         fingerprint = digest(
             request.workflow,
@@ -251,27 +256,10 @@ class RunManager:
             broker.begin(event, timeout)
         for part in broker.store.values():
             run.journal.touch(f"s/{part}")
-        self._touch_all(run)
+        for part in part_keys(broker):
+            run.journal.touch(part)
         self._admit(run)
         return run
-
-    def _touch_all(self, run: LiveRun) -> None:
-        """Have the first commit hold every part."""
-        broker = run.context._broker
-        broker.touch_head()
-        for delivery in broker.deliveries.values():
-            broker.touch_delivery(delivery)
-        for waiter in broker.waits:
-            run.journal.touch(f"w/{waiter.number}")
-        for item in broker.buffers:
-            run.journal.touch(f"b/{item.number}")
-        for delivery in broker.deliveries.values():
-            for results in (delivery.ledger.collects if delivery.ledger else {}).values():
-                for items in results:
-                    for item in items or ():
-                        run.journal.touch(f"b/{item.number}")
-            for page in range(-(-len(delivery.effects or b"") // 4096)):
-                run.journal.touch(f"x/{delivery.id}/{page}")
 
     def _host(self, served: Served, record: RunRecord, claim: Any) -> LiveRun:
         return LiveRun(
@@ -367,7 +355,7 @@ class RunManager:
     async def get(self, caller: Principal, run_id: str) -> RunRecord:
         """Return the record of a run. RunNotFoundError."""
         record = await self.find(caller.key(run_id))
-        if record is None:
+        if record is None or not caller.scopes.sees(record.workflow):
             raise RunNotFoundError(run_id)
         return record
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
 from stepwire.server.runs.errors import (
     EtagMismatchError,
     InvalidError,
+    LimitError,
     PathNotFoundError,
     RunBlockedError,
     RunEndedError,
@@ -41,6 +43,7 @@ class RunState:
     def __init__(self, manager: RunManager, events: RunEvents) -> None:
         self._manager = manager
         self._events = events
+        self._sizes: WeakKeyDictionary[InMemoryStateStore[Any], int] = WeakKeyDictionary()
 
     async def get(self, caller: Principal, run_id: str, path: str) -> Value:
         """Return the value at a path, once everything that led to it is durable; of an ended run its last."""
@@ -68,14 +71,16 @@ class RunState:
         values: Sequence[tuple[str, Any]],
         etag: str = "",
         request_id: str = "",
+        size: int = 0,
     ) -> str:
-        """Set values at paths, all or none; return the new etag."""
+        """Set values at paths, all or none; return the new etag. `size` is that of the values in bytes."""
         _check_count(len(values), "values")
         if any(not path for path, _ in values):
             raise InvalidError("INVALID_PATH", "Use ReplaceState for the whole state", [Violation("path", "is empty")])
         fingerprint = digest("set", [list(item) for item in values], etag) if request_id else ""
 
         def change(store: InMemoryStateStore[Any]) -> None:
+            self._check_size(store, size)
             store.apply(values)
 
         return await self._write(caller, run_id, change, etag, request_id, fingerprint)
@@ -101,6 +106,20 @@ class RunState:
             store.replace(state_from_json(store.state_type, value, dynamic=dynamic))
 
         return await self._write(caller, run_id, change, etag, request_id, fingerprint)
+
+    def _check_size(self, store: InMemoryStateStore[Any], size: int) -> None:
+        """Refuse values that would make the state too big. LimitError.
+
+        The size is what it was when it was last measured and what was written since: measured again only when that
+        is too much.
+        """
+        limit = self._manager.limits.state_bytes
+        known = self._sizes.get(store)
+        if known is None or known + size > limit:
+            known = _size(store)
+        if known + size > limit:
+            raise LimitError(f"The state of a run may have at most {limit} bytes", limit="state_bytes")
+        self._sizes[store] = known + size
 
     async def _write(
         self,
@@ -163,6 +182,13 @@ def _read(store: InMemoryStateStore[Any], path: str) -> Value:
         raise _path_error(error) from error
     except SerializationError as error:
         raise InvalidError("INVALID_STATE", "The value has no JSON form") from error
+
+
+def _size(store: InMemoryStateStore[Any]) -> int:
+    try:
+        return len(value_to_json(store.values() if store.state_type is DictState else store.peek("")))
+    except SerializationError:  # a value without a JSON form: what clients wrote since is counted alone
+        return 0
 
 
 def _path_error(error: Exception) -> Exception:
