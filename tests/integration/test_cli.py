@@ -329,6 +329,13 @@ def test_a_reader_that_goes_away() -> None:
     assert done.stderr == ""
 
 
+def test_output_is_utf_8_whatever_the_locale() -> None:
+    command = [str(COMMAND), "run", "Greet", "--input", '{"name": "Zo\\u00eb"}']
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, env=plain, timeout=30, check=True)
+    assert done.stdout.decode() == "Hello, Zoë!\n"
+
+
 # -- at a terminal ------------------------------------------------------------------------------------------------
 
 

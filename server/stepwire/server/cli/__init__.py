@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ def main() -> None:
             raise
         # The base install is the client library alone.
         sys.exit(f"error: {error.name} is not installed: pip install 'stepwire[cli]', or 'stepwire[server]' to serve")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Other programs get UTF-8 whatever the locale is; a terminal gets what it can show.
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     app(prog_name="stepwire")
 
 
