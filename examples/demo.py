@@ -100,7 +100,8 @@ class Server:
                     self.address = found.group(1)
                     self._drain = asyncio.create_task(self._keep(lines))
                     return
-        raise RuntimeError("the server ended before it listened")
+        code = await self._process.wait()
+        raise RuntimeError(f"the server ended before it listened: exit code {code}")
 
     async def _keep(self, lines: asyncio.StreamReader) -> None:
         while line := await lines.readline():
