@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from stepwire.server.auth import Authenticator
+from stepwire.server.config import ConfigError, Settings, is_loopback
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import CODEC, SERVICES, ErrorInterceptor, Signer, add_services
+from stepwire.server.rpc import (
+    CODEC,
+    SERVICES,
+    Calls,
+    Certificates,
+    ErrorInterceptor,
+    Gate,
+    Limits,
+    Signer,
+    TlsError,
+    add_services,
+)
 from stepwire.server.runs import RunManager
+from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
+
+__all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
 
 logger = logging.getLogger("stepwire.server")
 
@@ -27,23 +41,8 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds between chances for the writer thread to take the interpreter: it commits about 3 times as often as with
 Python's 5 ms beside a busy event loop."""
 
-_MAX_RECEIVE_BYTES = 16 << 20
-
-
-@dataclass(kw_only=True)
-class Settings:
-    """How to serve. Times are in seconds."""
-
-    address: str = "127.0.0.1:50051"
-    data: str = "stepwire-data"
-    """The data directory, or `:memory:` to keep nothing."""
-    idle_after: float = 60.0
-    """After how long a run that only waits leaves memory."""
-    grace: float = 5.0
-    """How long running steps may go on when the server stops."""
-    failure_detail: str | None = None
-    """What clients see of a step's error: type, message or traceback; None: message on loopback, type beyond."""
-    reflection: bool = True
+_OVER = 1 << 20
+"""Bytes over the limit that a message may have and still be refused by us, with details, instead of by gRPC."""
 
 
 class Server:
@@ -60,6 +59,8 @@ class Server:
             self._store = SqliteStore(Path(settings.data))
         self._grpc: grpc.aio.Server | None = None
         self._manager: RunManager | None = None
+        self.calls = Calls(_limits(settings), _authenticator(settings))
+        """The calls under way, for whoever exports metrics."""
         self._health = health.aio.HealthServicer()
 
     @property
@@ -68,37 +69,74 @@ class Server:
         return f"{self.settings.address.rpartition(':')[0]}:{self.port}"
 
     async def start(self) -> None:
-        """Open the store, take up unfinished runs, listen. Raises StoreError kinds, OSError when the port is taken."""
+        """Open the store, take up unfinished runs, listen.
+
+        Raises ConfigError for a wrong access, key or TLS file, StoreError kinds, OSError when the port is taken.
+        """
         settings = self.settings
+        credentials = self._prepare_access()
         sys.setswitchinterval(_SWITCH_INTERVAL)
         await self._store.open()
         try:
             memory = settings.data == ":memory:"
             signer = Signer.ephemeral() if memory else Signer.of_directory(Path(settings.data))
-            detail = settings.failure_detail or ("message" if is_loopback(settings.address) else "type")
+            quota = RunQuota(settings.quota("max_runs"))
             manager = RunManager(
-                self.registry, self._store, CODEC, idle_after=settings.idle_after, failure_detail=detail
+                self.registry,
+                self._store,
+                CODEC,
+                idle_after=settings.idle_after,
+                failure_detail=settings.shown_failure_detail,
+                sync_threads=settings.sync_threads,
+                retention=settings.retention(),
+                limits=RunLimits(
+                    queued_events=settings.max_queued_events,
+                    log_entries=settings.max_log_entries,
+                    state_bytes=settings.max_state_bytes,
+                ),
+                quota=quota,
             )
             self._manager = manager
-            self._grpc = self._make_grpc(manager, signer)
-            self.port = self._bind(self._grpc)
+            self._grpc = self._make_grpc(manager, signer, Gate(manager, lambda: manager.sync_backlog))
+            self.port = self._bind(self._grpc, credentials)
             taken = await manager.open()
             if taken:
                 logger.info("took up %d unfinished run%s", taken, "" if taken == 1 else "s")
             await self._grpc.start()
+            self.calls.start()
         except BaseException:
             await self._store.close()
             raise
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
-    def _make_grpc(self, manager: RunManager, signer: Signer) -> grpc.aio.Server:
+    def _prepare_access(self) -> grpc.ServerCredentials | None:
+        """Read the access and TLS files; say in the log what is missing. ConfigError."""
+        settings = self.settings
+        credentials = None
+        try:
+            if self.calls.authenticator is not None:
+                self.calls.authenticator.open()
+            if settings.tls_cert is not None and settings.tls_key is not None:
+                credentials = Certificates(settings.tls_cert, settings.tls_key, settings.client_ca).credentials()
+        except (TlsError, ValueError) as error:
+            raise ConfigError(str(error)) from None
+        except OSError as error:
+            raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
+        if settings.exposed:
+            if credentials is None:
+                logger.warning("INSECURE: %s listens beyond loopback without TLS", settings.address)
+            if self.calls.authenticator is None:
+                logger.warning("INSECURE: %s listens beyond loopback without authentication", settings.address)
+        return credentials
+
+    def _make_grpc(self, manager: RunManager, signer: Signer, gate: Gate) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=(ErrorInterceptor(),),
+            interceptors=(ErrorInterceptor(self.calls, gate),),
             options=(
                 # Two servers on one port would share its connections silently.
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES),
+                ("grpc.max_receive_message_length", self.settings.max_message_bytes + _OVER),
                 ("grpc.max_send_message_length", -1),
                 # Clients may ping every 10 seconds, also without a call.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -107,13 +145,16 @@ class Server:
         )
         add_services(server, self.registry, manager, signer)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        if self.settings.reflection:
+        if self.settings.shows_reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
 
-    def _bind(self, server: grpc.aio.Server) -> int:
+    def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
         try:
-            port = server.add_insecure_port(self.settings.address)
+            if credentials is not None:
+                port = server.add_secure_port(self.settings.address, credentials)
+            else:
+                port = server.add_insecure_port(self.settings.address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self.settings.address}: is the port taken?") from error
         if port == 0:
@@ -127,6 +168,7 @@ class Server:
         if self._manager is not None:
             await self._manager.drain(self.settings.grace)
             self._manager.feeds.end_all()
+        self.calls.stop()
         if self._grpc is not None:
             await self._grpc.stop(1.0)
         await self._store.close()
@@ -151,12 +193,29 @@ async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Serv
         logger.info("stopped")
 
 
-def is_loopback(address: str) -> bool:
-    """Tell whether an address can be reached from this machine only."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost" or address.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        message_bytes=settings.max_message_bytes,
+        event_bytes=settings.max_event_bytes,
+        state_bytes=settings.max_state_bytes,
+        snapshot_bytes=settings.max_snapshot_bytes,
+        depth=settings.max_depth,
+        calls=settings.max_calls,
+        streams=settings.quota("max_streams"),
+        waiters=settings.quota("max_waiters"),
+        events_per_second=settings.quota("max_events_per_second"),
+        sync_backlog=settings.max_sync_backlog,
+        stalled_after=settings.stalled_after,
+    )
+
+
+def _authenticator(settings: Settings) -> Authenticator | None:
+    if not settings.authenticates:
+        return None
+    return Authenticator(
+        access=settings.api_keys,
+        jwks=settings.jwks,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        certificates=settings.client_ca is not None,
+    )

@@ -58,7 +58,11 @@ class Settings(BaseSettings):
     """How to serve. Times are in seconds or texts with a unit (5m), sizes in bytes or texts with a unit (16MiB)."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, nested_model_default_partial_update=True
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        nested_model_default_partial_update=True,
     )
     _file: ClassVar[Path | None] = None
 
@@ -70,9 +74,7 @@ class Settings(BaseSettings):
     failure_detail: Literal["type", "message", "traceback"] | None = Field(
         None, description="What clients see of a step's error. Unset: message on loopback, type beyond."
     )
-    reflection: bool | None = Field(
-        None, description="Serve gRPC reflection. Unset: on loopback only."
-    )
+    reflection: bool | None = Field(None, description="Serve gRPC reflection. Unset: on loopback only.")
 
     # -- TLS and access -------------------------------------------------------------------------------------------
     tls_cert: Path | None = Field(None, description="The server's certificate chain (PEM); read again when it changes.")
@@ -86,9 +88,7 @@ class Settings(BaseSettings):
     jwks: Path | None = Field(None, description="The public keys (JWKS) that JSON Web Tokens are verified with.")
     jwt_issuer: str | None = Field(None, description="The `iss` that tokens must have.")
     jwt_audience: str | None = Field(None, description="The `aud` that tokens must have; required with `jwks`.")
-    insecure: bool = Field(
-        False, description="Listen beyond loopback although TLS or authentication is missing."
-    )
+    insecure: bool = Field(False, description="Listen beyond loopback although TLS or authentication is missing.")
 
     # -- limits ---------------------------------------------------------------------------------------------------
     max_message_bytes: Size = Field(16 << 20, description="Largest request message.")
@@ -106,16 +106,23 @@ class Settings(BaseSettings):
         None, description="Open streams of a principal. Unset: 1,000 with authentication; 0: no limit."
     )
     max_waiters: Quota | None = Field(
-        None, description="Open WaitRun and WaitForEvent of a principal. Unset: 10,000 with authentication; 0: no limit."
+        None,
+        description="Open WaitRun and WaitForEvent of a principal. Unset: 10,000 with authentication; 0: no limit.",
     )
     max_events_per_second: Quota | None = Field(
         None, description="Events and starts a second of a principal. Unset: 5,000 with authentication; 0: no limit."
     )
-    max_queued_events: Count = Field(10_000, description="Deliveries that a run may have open before it takes an event.")
+    max_queued_events: Count = Field(
+        10_000, description="Deliveries that a run may have open before it takes an event."
+    )
     max_log_entries: Count = Field(1_000_000, description="Entries of a run's log beyond which it takes no event.")
     sync_threads: Count = Field(64, description="Threads for sync steps.")
-    max_sync_backlog: Count = Field(10_000, description="Sync steps that may queue for a thread before runs are refused.")
-    stalled_after: Seconds = Field(30.0, description="After how long a stream ends whose client reads nothing; 0: never.")
+    max_sync_backlog: Count = Field(
+        10_000, description="Sync steps that may queue for a thread before runs are refused."
+    )
+    stalled_after: Seconds = Field(
+        30.0, description="After how long a stream ends whose client reads nothing; 0: never."
+    )
 
     # -- retention ------------------------------------------------------------------------------------------------
     retention_age: Seconds | None = Field(None, description="How long ended runs are kept. Unset: for ever.")
@@ -192,8 +199,9 @@ class Settings(BaseSettings):
             missing.append("authentication (api_keys, jwks or client_ca)")
         if missing and not self.insecure and not is_loopback(self.address):
             raise ValueError(
-                f"address: {self.address} can be reached from other machines and there is no {' and no '.join(missing)};"
-                " set it, listen on 127.0.0.1, or say insecure if something in front of the server does it"
+                f"address: {self.address} can be reached from other machines"
+                f" and there is no {' and no '.join(missing)}: set it, listen on 127.0.0.1,"
+                " or say insecure if something in front of the server does it"
             )
         return self
 

@@ -1,17 +1,19 @@
-"""The access file: who may do what, by hashed API key or by client certificate. TOML::
+"""The access file: who may do what, by hashed API key or by client certificate.
 
-    [[keys]]
-    id = "5f2a…"                      # from `stepwire keys new`
-    hash = "sha256:…"
-    name = "orders-service"
-    namespace = "shop"                # default: default
-    scopes = ["write:orders", "read"]
-    expires = 2030-01-01T00:00:00Z    # optional
+::
 
-    [[certificates]]
-    subject = "orders.internal"       # a common name, or an alternative name of the client's certificate
-    name = "orders-service"           # default: the subject
-    scopes = ["write"]
+[[keys]]
+id = "5f2a…"                      # from `stepwire keys new`
+hash = "sha256:…"
+name = "orders-service"
+namespace = "shop"                # default: default
+scopes = ["write:orders", "read"]
+expires = 2030-01-01T00:00:00Z    # optional
+
+[[certificates]]
+subject = "orders.internal"       # a common name, or an alternative name of the client's certificate
+name = "orders-service"           # default: the subject
+scopes = ["write"]
 """
 
 from __future__ import annotations

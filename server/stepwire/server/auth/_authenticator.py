@@ -40,7 +40,8 @@ class Authenticator:
         audience: str | None = None,
         certificates: bool = False,
     ) -> None:
-        self._certificates = certificates
+        self.certificates = certificates
+        """Whether clients may show a certificate instead of a token."""
         self._access = AccessFile({}, {})
         self._access_file = WatchedFile(access) if access is not None else None
         self._tokens = TokenVerifier(issuer=issuer, audience=audience) if jwks is not None else None
@@ -89,7 +90,7 @@ class Authenticator:
             if authorization[:7].lower() != _BEARER:
                 raise _refused("the authorization is not a bearer token", "scheme")
             principal = self._of_token(authorization[7:].strip())
-        elif self._certificates and identities:
+        elif self.certificates and identities:
             principal = self._of_certificate(identities)
         else:
             raise _refused("The call carries no credential", "missing")

@@ -1,8 +1,24 @@
 """The contract on the wire: servicers, conversion, errors."""
 
+from stepwire.server.rpc.access import RULES, Gate
+from stepwire.server.rpc.calls import Calls
 from stepwire.server.rpc.entries import CODEC
 from stepwire.server.rpc.interceptor import ErrorInterceptor
+from stepwire.server.rpc.limits import Limits
 from stepwire.server.rpc.services import SERVICES, add_services
 from stepwire.server.rpc.signing import Signer
+from stepwire.server.rpc.tls import Certificates, TlsError
 
-__all__ = ["CODEC", "SERVICES", "ErrorInterceptor", "Signer", "add_services"]
+__all__ = [
+    "CODEC",
+    "RULES",
+    "SERVICES",
+    "Calls",
+    "Certificates",
+    "ErrorInterceptor",
+    "Gate",
+    "Limits",
+    "Signer",
+    "TlsError",
+    "add_services",
+]

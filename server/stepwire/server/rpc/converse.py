@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from stepwire.server.rpc import convert
+from stepwire.server.rpc.calls import CALL, permit, permit_start
 from stepwire.server.rpc.entries import Framer
 from stepwire.server.rpc.errors import status_of
 from stepwire.server.rpc.payloads import json_of
 from stepwire.server.runs import Principal, RunEvents, RunManager, StartRequest
-from stepwire.server.runs.errors import InvalidError, RunsError, Violation
+from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.feed import Feed, check_cursor
-from stepwire.server.store import TERMINAL, RunKey, RunRecord, StoreError
+from stepwire.server.runs.principal import WRITE
+from stepwire.server.store import TERMINAL, RunKey, RunRecord
 from stepwire.v1 import run_service_pb2 as pb
 
 _EVENTS_FIELD = pb.ConverseResponse.DESCRIPTOR.fields_by_name["events"].number
@@ -38,6 +40,8 @@ class Session:
         self._start_request = start_request
         self._heartbeat = heartbeat
         self._run_id = ""
+        self._workflow = ""
+        self._call = CALL.get()
         self._results: deque[pb.ConverseResponse] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sends = asyncio.Semaphore(_MAX_SENDS_UNDER_WAY)
@@ -51,6 +55,7 @@ class Session:
         first = await anext(frames, None)
         record, after, options = await self._open(first)
         self._run_id = record.key.run_id
+        self._workflow = record.workflow
         self._acked = after
         key = record.key
         feeds = self._manager.feeds
@@ -78,7 +83,12 @@ class Session:
     async def _open(self, frame: pb.ConverseRequest | None) -> tuple[RunRecord, int, pb.StreamOptions]:
         kind = None if frame is None else frame.WhichOneof("frame")
         if frame is not None and kind == "start":
-            record = await self._manager.start(self._caller, self._start_request(frame.start.request))
+            request = frame.start.request
+            permit_start(self._caller, request.workflow)
+            if self._call is not None:
+                self._call.check_event(request.input)
+                self._call.limits.check_request(request)
+            record = await self._manager.start(self._caller, self._start_request(request))
             self._window = _window(frame.start.max_unacked)
             return record, 0, frame.start.options
         if frame is not None and kind == "attach":
@@ -105,7 +115,7 @@ class Session:
         while True:
             news = self._news = feed.changed()
             while self._results:
-                yield self._results.popleft()
+                yield self._next_result()
             if self._error is not None:
                 raise self._error
             up_to = self._acked + self._window if self._window else None
@@ -114,15 +124,17 @@ class Session:
                 chunks = await feeds.ready(key, feed, framer.position)
                 # A send_result precedes the entries of its commit.
                 while self._results:
-                    yield self._results.popleft()
+                    yield self._next_result()
                 for frame in framer.frames(chunks, up_to):
                     yield frame
+                    if self._call is not None:
+                        self._call.sequence = framer.sent
                 progress = bool(chunks)
             record = feeds.record(key, feed, framer.sent)
             if record.status in TERMINAL and framer.position >= record.last_sequence:
                 await self._last_results()
                 while self._results:
-                    yield self._results.popleft()
+                    yield self._next_result()
                 return
             if progress or self._results or self._error is not None:
                 continue
@@ -130,6 +142,11 @@ class Session:
                 await asyncio.wait_for(news, self._heartbeat)
             except TimeoutError:
                 yield pb.ConverseResponse(heartbeat=pb.Heartbeat(sequence=framer.sent))
+
+    def _next_result(self) -> pb.ConverseResponse:
+        # Only now may another send begin: who sends and does not read fills no queue.
+        self._sends.release()
+        return self._results.popleft()
 
     async def _last_results(self) -> None:
         """Wait for the sends under way: the run has ended, so none takes long."""
@@ -152,6 +169,7 @@ class Session:
                         self._acked = frame.ack.sequence
                         self._signal()
                 elif kind == "cancel":
+                    permit(self._caller, WRITE, self._workflow)
                     await self._manager.cancel(self._caller, self._run_id, frame.cancel.reason[:1000])
                 else:
                     raise InvalidError(
@@ -159,7 +177,7 @@ class Session:
                         "After the first frame only send, ack and cancel may come",
                         [Violation("frame", "is something else")],
                     )
-        except (RunsError, StoreError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the stream with a status
             self._error = error
             self._signal()
 
@@ -167,6 +185,9 @@ class Session:
         """Send one event; a bad one fails its frame, not the stream."""
         result = pb.ConverseSendResult(request_id=send.request_id)
         try:
+            permit(self._caller, WRITE, self._workflow)
+            if self._call is not None:
+                self._call.check_event(send.event.payload)
             receipt = await self._events.send(
                 self._caller,
                 self._run_id,
@@ -178,8 +199,6 @@ class Session:
             result.sequence, result.delivered = receipt
         except Exception as error:  # noqa: BLE001 - status_of turns whatever it is into what SendEvent would answer
             result.error.CopyFrom(status_of(error, _METHOD))
-        finally:
-            self._sends.release()
         self._results.append(pb.ConverseResponse(send_result=result))
         self._signal()
 

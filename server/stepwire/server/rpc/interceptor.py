@@ -1,104 +1,221 @@
-"""The outer interceptor: no exception's text ever reaches a client."""
+"""The outer interceptor: it admits calls, and no exception's text ever reaches a client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
 from stepwire.server import failpoints
+from stepwire.server.counters import COUNTERS
+from stepwire.server.rpc.access import RULES, START, Gate, Rule
+from stepwire.server.rpc.calls import CALL, Call, Calls
 from stepwire.server.rpc.errors import abort, status_of
-from stepwire.server.rpc.grpc_types import Context
-from stepwire.server.runs.errors import DrainingError, InvalidError
+from stepwire.server.rpc.grpc_types import Context, Handler
+from stepwire.server.rpc.limits import Limits
+from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
+from stepwire.server.runs.principal import ANONYMOUS, READ
 
+_IDENTITIES = ("x509_subject_alternative_name", "x509_common_name")
 
-class _Malformed:
-    """What stands in for a message that is no valid protobuf."""
-
-
-_MALFORMED = _Malformed()
+Parse = Callable[[bytes], Any]
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Translate what handlers raise, and messages that cannot be parsed, to statuses.
+    """Admit calls, and translate what handlers raise, and messages that cannot be parsed, to statuses.
 
-    It also lets handlers of streams give messages that are serialized already.
+    In this order: who calls, may they call this method, are there too many calls, is the message too long, is it
+    valid protobuf, is what it carries too big or deep, may the caller do this with this workflow. It must be the
+    outermost interceptor. It also lets handlers of streams give messages that are serialized already.
     """
+
+    def __init__(self, calls: Calls | None = None, gate: Gate | None = None) -> None:
+        self._calls = calls or Calls(Limits(), None)
+        self._gate = gate
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of a method."""
+        """Wrap the handler of a method, once."""
         handler = await continuation(details)
         if handler is None:
             return handler
         method = str(details.method)
-        deserialize = _tolerant(handler.request_deserializer)
+        known = self._wrapped.get(method)
+        if known is not None and known[0] is handler:
+            return known[1]
+        wrapped = self._wrap(handler, method)
+        self._wrapped[method] = (handler, wrapped)
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> Handler:
+        parse = _parser(handler.request_deserializer)
         serialize = _passing(handler.response_serializer)
+        # Messages come as bytes: who calls is known before anything of theirs is parsed.
         if handler.request_streaming and handler.response_streaming:
-            wrapped = _stream(handler.stream_stream, method, _checked_messages)
-            return grpc.stream_stream_rpc_method_handler(wrapped, deserialize, serialize)
+            wrapped = self._stream(handler.stream_stream, method, parse, many=True)
+            return grpc.stream_stream_rpc_method_handler(wrapped, None, serialize)
         if handler.response_streaming:
-            wrapped = _stream(handler.unary_stream, method, _checked)
-            return grpc.unary_stream_rpc_method_handler(wrapped, deserialize, serialize)
+            wrapped = self._stream(handler.unary_stream, method, parse, many=False)
+            return grpc.unary_stream_rpc_method_handler(wrapped, None, serialize)
         if handler.request_streaming:
-            return handler
-        unary = _unary(handler.unary_unary, method)
-        return grpc.unary_unary_rpc_method_handler(unary, deserialize, serialize)
+            raise TypeError(f"{method}: no method of the contract streams requests alone")
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, method, parse), None, serialize)
+
+    def _open(self, method: str, rule: Rule | None, context: Context) -> Call:
+        """Return the call with its caller. UnauthenticatedError, PermissionDeniedError."""
+        calls, caller = self._calls, ANONYMOUS
+        authorization: str | None = None
+        identities: Sequence[str] = ()
+        authenticator = calls.authenticator
+        if authenticator is not None:
+            if rule is None:
+                COUNTERS.add("permission_denied", "unknown")
+                raise PermissionDeniedError("This method is not open to anyone")
+            if rule.action is not None:
+                authorization = _authorization(context)
+                if authorization is None and authenticator.certificates:
+                    identities = _identities(context)
+                caller = authenticator.authenticate(authorization, identities)
+        elif rule is None:
+            rule = Rule(READ)
+        call = Call(method, rule.kind, caller, calls.limits, calls.usage(caller))
+        call.authorization, call.identities = authorization, identities
+        if self._gate is not None:
+            self._gate.check_method(call, rule)
+        return call
+
+    def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
+        calls, gate = self._calls, self._gate
+        rule = RULES.get(method)
+
+        async def handle(data: bytes, context: Context) -> Any:
+            if failpoints.ACTIVE:
+                context.add_done_callback(lambda _: failpoints.hit("ack.after"))  # type: ignore[arg-type]
+            call = entered = None
+            try:
+                call = self._open(method, rule, context)
+                CALL.set(call)
+                calls.enter(call)
+                entered = call
+                calls.limits.check_message(len(data))
+                request = parse(data)
+                if method == START and request.HasField("wait"):
+                    calls.leave(call)
+                    entered = None
+                    call.kind = "wait"
+                    calls.enter(call)
+                    entered = call
+                if gate is not None and rule is not None:
+                    gate.check_limits(call, request)
+                    if gate.needs_look(call, rule, request):
+                        await gate.check_request(call, rule, request)
+                return await handler(request, context)
+            except asyncio.CancelledError:
+                await _cancelled(context, method, call)
+                raise
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
+                await abort(context, status_of(error, method))
+            finally:
+                if entered is not None:
+                    calls.leave(entered)
+
+        return handle
+
+    def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
+        calls, gate = self._calls, self._gate
+        rule = RULES.get(method)
+        generates = inspect.isasyncgenfunction(handler)
+
+        # A coroutine that writes, not a generator: a stalled write can be ended from here.
+        async def handle(data: Any, context: Context) -> None:
+            call = entered = None
+            try:
+                call = self._open(method, rule, context)
+                CALL.set(call)
+                calls.enter(call)
+                entered = call
+                if many:
+                    request = _messages(data, parse, call)
+                else:
+                    calls.limits.check_message(len(data))
+                    request = parse(data)
+                    if gate is not None and rule is not None:
+                        gate.check_limits(call, request)
+                        if gate.needs_look(call, rule, request):
+                            await gate.check_request(call, rule, request)
+                if not generates:
+                    await handler(request, context)
+                    return
+                time = asyncio.get_running_loop().time
+                async with aclosing(handler(request, context)) as responses:
+                    async for response in responses:
+                        call.since = time()
+                        await context.write(response)
+                        call.since = 0.0
+            except asyncio.CancelledError:
+                await _cancelled(context, method, call)
+                raise
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
+                await abort(context, status_of(error, method))
+            finally:
+                if entered is not None:
+                    calls.leave(entered)
+
+        return handle
 
 
-def _unary(call: Any, method: str) -> Any:
-    async def handle(request: Any, context: Context) -> Any:
-        if failpoints.ACTIVE:
-            context.add_done_callback(lambda _: failpoints.hit("ack.after"))
-        try:
-            return await call(_checked(request), context)
-        except asyncio.CancelledError:
-            await _cancelled(context, method)
-            raise
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
-            await abort(context, status_of(error, method))
-
-    return handle
-
-
-def _stream(call: Any, method: str, check: Callable[[Any], Any]) -> Any:
-    async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            async for response in call(check(request), context):
-                yield response
-        except asyncio.CancelledError:
-            await _cancelled(context, method)
-            raise
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
-            await abort(context, status_of(error, method))
-
-    return handle
-
-
-async def _cancelled(context: Context, method: str) -> None:
-    """Answer when engine code was cancelled inside a call; a client that cancelled itself needs no answer."""
+async def _cancelled(context: Context, method: str, call: Call | None) -> None:
+    """Answer when this server ended the call, or engine code was cancelled in it; a client that left needs none."""
     task = asyncio.current_task()
-    if task is not None and not task.cancelling() and not context.done():
+    if task is None or context.done():
+        return
+    if call is not None and call.ended is not None:
+        task.uncancel()
+        await abort(context, status_of(call.ended, method))
+    if not task.cancelling():
         await abort(context, status_of(DrainingError("The call was interrupted"), method))
 
 
-def _tolerant(deserialize: Any) -> Any:
-    def tolerant(data: bytes) -> Any:
+def _authorization(context: Context) -> str | None:
+    found = None
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            if found is not None:
+                raise UnauthenticatedError("The call carries several credentials")
+            found = value if isinstance(value, str) else value.decode("ascii", "replace")
+    return found
+
+
+def _identities(context: Context) -> Sequence[str]:
+    properties = context.auth_context()
+    return tuple(
+        value.decode("utf-8", "replace") for name in _IDENTITIES for value in properties.get(name, ()) if value
+    )
+
+
+def _parser(deserialize: Any) -> Parse:
+    def parse(data: bytes) -> Any:
+        if deserialize is None:
+            return data
         try:
             return deserialize(data)
-        except Exception:  # noqa: BLE001 - protobuf raises several kinds; gRPC would answer UNKNOWN
-            return _MALFORMED
+        except Exception as error:  # protobuf raises several kinds; gRPC would answer UNKNOWN
+            message = "The message is not valid protobuf of this method's request type"
+            raise InvalidError("MALFORMED_MESSAGE", message) from error
 
-    return tolerant
+    return parse
 
 
 def _passing(serialize: Any) -> Any:
@@ -111,12 +228,8 @@ def _passing(serialize: Any) -> Any:
     return passing
 
 
-def _checked(message: Any) -> Any:
-    if message is _MALFORMED:
-        raise InvalidError("MALFORMED_MESSAGE", "The message is not valid protobuf of this method's request type")
-    return message
-
-
-async def _checked_messages(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for message in messages:
-        yield _checked(message)
+async def _messages(messages: AsyncIterator[bytes], parse: Parse, call: Call) -> AsyncIterator[Any]:
+    async for data in messages:
+        call.check_alive()
+        call.limits.check_message(len(data))
+        yield parse(data)

@@ -9,12 +9,13 @@ import grpc
 
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import convert
+from stepwire.server.rpc.calls import CALL, caller_of_call
 from stepwire.server.rpc.converse import Session
 from stepwire.server.rpc.entries import Framer, entry_message
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.rpc.signing import Signer
-from stepwire.server.runs import ANONYMOUS, Principal, RunEvents, RunManager, RunState
+from stepwire.server.runs import Principal, RunEvents, RunManager, RunState
 from stepwire.server.runs.errors import InvalidError, Violation, WorkflowNotFoundError
 from stepwire.server.runs.payloads import digest, parse_json, parse_object
 from stepwire.server.runs.requests import StartRequest
@@ -59,7 +60,7 @@ def add_services(server: grpc.aio.Server, registry: Registry, manager: RunManage
 
 def principal_of(context: Context) -> Principal:
     """Return the caller."""
-    return ANONYMOUS
+    return caller_of_call()
 
 
 class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
@@ -71,7 +72,8 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
     async def ListWorkflows(
         self, request: workflow_service_pb2.ListWorkflowsRequest, context: Context
     ) -> workflow_service_pb2.ListWorkflowsResponse:
-        names = self._registry.names()
+        scopes = principal_of(context).scopes
+        names = [name for name in self._registry.names() if scopes.sees(name)]
         if request.page_token:
             last = str(convert.page_place(request.page_token, "workflows")[0])
             names = [name for name in names if name > last]
@@ -90,7 +92,7 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
         self, request: workflow_service_pb2.GetWorkflowRequest, context: Context
     ) -> workflow_service_pb2.GetWorkflowResponse:
         served = self._registry.get(request.name)
-        if served is None:
+        if served is None or not principal_of(context).scopes.sees(request.name):
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.name[:128])
         return workflow_service_pb2.GetWorkflowResponse(workflow=convert.workflow(served))
 
@@ -137,10 +139,11 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             created_after=convert.time_of(request.created_after) if request.HasField("created_after") else None,
             created_before=convert.time_of(request.created_before) if request.HasField("created_before") else None,
             limit=size + 1,
+            workflows=caller.scopes.workflows if caller.scopes.restricted else None,
         )
         bound = digest(
             "runs", query.namespace, query.workflow, list(query.statuses), query.labels,
-            query.created_after, query.created_before,
+            query.created_after, query.created_before, query.workflows,
         )  # fmt: skip
         if request.page_token:
             created_at, run_id = convert.page_place(request.page_token, bound)
@@ -226,7 +229,11 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     async def StreamEvents(
         self, request: run_service_pb2.StreamEventsRequest, context: Context
     ) -> AsyncIterator[run_service_pb2.StreamEventsResponse | bytes]:
-        key = principal_of(context).key(request.run_id)
+        caller = principal_of(context)
+        key = caller.key(request.run_id)
+        if caller.scopes.restricted:
+            await self._manager.get(caller, request.run_id)
+        call = CALL.get()
         options = request.options
         after = request.after_sequence
         framer = Framer(
@@ -243,6 +250,8 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             async for chunks in feeds.read(key, feed, after, follow=follow, idle=HEARTBEAT_SECONDS):
                 for frame in framer.frames(chunks):
                     yield frame
+                    if call is not None:
+                        call.sequence = framer.sent
                 if not chunks:
                     beat = run_service_pb2.Heartbeat(sequence=framer.sent)
                     yield run_service_pb2.StreamEventsResponse(heartbeat=beat)
@@ -276,14 +285,17 @@ class StateService(state_service_pb2_grpc.StateServiceServicer):
     async def SetState(
         self, request: state_service_pb2.SetStateRequest, context: Context
     ) -> state_service_pb2.SetStateResponse:
-        values = []
+        values, size = [], 0
         for number, item in enumerate(request.values):
             data = json_of(item.value)
             if data is None:
                 violation = Violation(f"values.{number}.value", "is required")
                 raise InvalidError("INVALID_STATE", "A value is missing", [violation])
+            size += len(data)
             values.append((item.path, parse_json(data, "INVALID_STATE", "The value")))
-        etag = await self._state.set(principal_of(context), request.run_id, values, request.etag, request.request_id)
+        etag = await self._state.set(
+            principal_of(context), request.run_id, values, request.etag, request.request_id, size
+        )
         return state_service_pb2.SetStateResponse(etag=etag)
 
     async def UnsetState(

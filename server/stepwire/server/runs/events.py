@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
     InvalidError,
+    LimitError,
     RequestIdReusedError,
     RunEndedError,
     StepDoesNotAcceptError,
@@ -80,6 +81,7 @@ class RunEvents:
             response = same(record, fingerprint)
             await run.committed()
             return Receipt(response["sequence"], response["delivered"])
+        self._check_room(run)
         receipt = action.apply(run)
         if request_id:
             response = {"sequence": receipt.sequence, "delivered": receipt.delivered}
@@ -87,6 +89,15 @@ class RunEvents:
         run.act()
         await run.committed()
         return receipt
+
+    def _check_room(self, run: LiveRun) -> None:
+        """Refuse an event for a run that has too much to do, or too long a log. LimitError."""
+        limits, broker = self._manager.limits, run.context._broker
+        if len(broker.deliveries) >= limits.queued_events:
+            message = f"A run may have at most {limits.queued_events} events to work on"
+            raise LimitError(message, limit="queued_events", retry_after=1.0)
+        if broker.sequence >= limits.log_entries:
+            raise LimitError(f"The log of a run may have at most {limits.log_entries} entries", limit="log_entries")
 
     async def answered(self, key: RunKey, request_id: str, fingerprint: str) -> dict[str, Any] | None:
         """Return the answer that a run, ended since, gave to a request."""

@@ -32,6 +32,7 @@ from stepwire.server.runs.errors import (
 )
 from stepwire.server.runs.feed import Feeds
 from stepwire.server.runs.ids import new_id
+from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.runs.live import LiveRun, as_runs_error
 from stepwire.server.runs.log import EntryCodec
 from stepwire.server.runs.parts import Parts, encode_delta, fold
@@ -178,25 +179,33 @@ class RunManager:
         if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
             return known
         if request.run_id and request.use_existing:
-            existing = await self.find(caller.key(request.run_id))
+            existing = await self._existing(caller, request.run_id)
             if existing is not None:
                 return existing
         if self._draining:
             raise DrainingError("The server is stopping and starts no runs")
-        run = await self._new(caller, served, request, fingerprint)
         try:
-            await run.committed()
+            with self._quota.starting(caller):
+                run = await self._new(caller, served, request, fingerprint)
+                await run.committed()
         except RunsError as error:
             if isinstance(error, RequestIdReusedError):
                 known = await self._repeated(caller, request, fingerprint)
                 if known is not None:
                     return known
             if isinstance(error, RunExistsError) and request.use_existing:
-                existing = await self.find(caller.key(request.run_id))
+                existing = await self._existing(caller, request.run_id)
                 if existing is not None:
                     return existing
             raise
         return run.record
+
+    async def _existing(self, caller: Principal, run_id: str) -> RunRecord | None:
+        """Return the run that has this id; RunExistsError when the caller may not see it."""
+        existing = await self.find(caller.key(run_id))
+        if existing is not None and not caller.scopes.sees(existing.workflow):
+            raise RunExistsError("A run with this run_id exists", run_id=run_id)
+        return existing
 
     async def _repeated(self, caller: Principal, request: StartRequest, fingerprint: str) -> RunRecord | None:
         known = await self.store.find_start(caller.namespace, request.request_id)
@@ -362,6 +371,8 @@ class RunManager:
     async def live(self, caller: Principal, run_id: str) -> LiveRun:
         """Return a run that takes input, loaded if need be. RunNotFoundError, RunEndedError, RunBlockedError."""
         key = caller.key(run_id)
+        if caller.scopes.restricted:
+            await self.get(caller, run_id)
         run = self._live.get(key)
         if run is None or run.gone:
             run = await self._load(key)
@@ -605,6 +616,11 @@ class RunManager:
         context: Context[Any] = Context(served.workflow)
         restore(context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version)
         return context
+
+    @property
+    def sync_backlog(self) -> int:
+        """How many sync steps wait for a thread."""
+        return self._threads.backlog
 
     @property
     def live_runs(self) -> int:

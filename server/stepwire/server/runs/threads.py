@@ -38,6 +38,11 @@ class StepThreads(Executor):
             threading.Thread(target=self._work, name=name, daemon=True).start()
         return future
 
+    @property
+    def backlog(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._waiting - self._limit)
+
     def _work(self) -> None:
         while True:
             future, call = self._calls.get()

@@ -27,6 +27,9 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord
     if query.workflow:
         where += " AND workflow = ?"
         values.append(query.workflow)
+    if query.workflows is not None:
+        where += f" AND workflow IN ({', '.join('?' * len(query.workflows))})"
+        values += query.workflows
     if query.created_after is not None:
         where += " AND created_at > ?"
         values.append(query.created_after)

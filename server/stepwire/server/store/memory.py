@@ -305,6 +305,7 @@ def _matches(record: RunRecord, query: RunQuery) -> bool:
     position = (record.created_at, record.key.run_id)
     return (
         (not query.workflow or record.workflow == query.workflow)
+        and (query.workflows is None or record.workflow in query.workflows)
         and (not query.statuses or record.status in query.statuses)
         and (query.created_after is None or record.created_at > query.created_after)
         and (query.created_before is None or record.created_at < query.created_before)

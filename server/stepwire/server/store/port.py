@@ -148,7 +148,8 @@ class RunQuery:
     """Select runs of a namespace, newest first (created_at, then run_id, both descending).
 
     `before` is the (created_at, run_id) of the last run of the page before; `created_after` and
-    `created_before` are exclusive; a run must have all of `labels`.
+    `created_before` are exclusive; a run must have all of `labels`, and be
+    of one of `workflows` unless that is None.
     """
 
     namespace: str
@@ -158,6 +159,7 @@ class RunQuery:
     created_after: float | None = None
     created_before: float | None = None
     before: tuple[float, str] | None = None
+    workflows: Sequence[str] | None = None
     limit: int = 100
 
 

@@ -1,0 +1,217 @@
+"""Calls under way: who calls, what may end a call, and the caller's quotas."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from stepwire.server.auth import Authenticator
+from stepwire.server.counters import COUNTERS
+from stepwire.server.rpc.limits import Limits, Usage, Usages
+from stepwire.server.runs.errors import LimitError, PermissionDeniedError, RunsError, UnauthenticatedError
+from stepwire.server.runs.principal import ANONYMOUS, WRITE, Action, Principal
+from stepwire.v1 import types_pb2 as pb
+
+logger = logging.getLogger("stepwire.rpc")
+
+_SWEEP_EVERY = 0.25
+"""Seconds between looks at the long calls: an expired credential ends them within this time."""
+
+
+class Call:
+    """One call: its caller, and what the handlers say of its progress."""
+
+    __slots__ = (
+        "authorization",
+        "caller",
+        "ended",
+        "identities",
+        "kind",
+        "limits",
+        "method",
+        "sequence",
+        "since",
+        "task",
+        "usage",
+    )
+
+    def __init__(self, method: str, kind: str, caller: Principal, limits: Limits, usage: Usage | None) -> None:
+        self.method = method
+        self.kind = kind
+        self.caller = caller
+        self.limits = limits
+        self.usage = usage
+        self.authorization: str | None = None
+        self.identities: Sequence[str] = ()
+        self.task: asyncio.Task[Any] | None = None
+        self.since = 0.0
+        """When the message that is being written began to be, on the loop's clock; 0 while none is."""
+        self.sequence = 0
+        """Up to where the client's cursor may be."""
+        self.ended: RunsError | None = None
+        """Why this server ended the call."""
+
+    def check_event(self, payload: pb.Payload) -> None:
+        """Admit an event of the caller. LimitError."""
+        if self.usage is not None:
+            self.usage.spend()
+        self.limits.check_event(payload)
+
+    def check_alive(self) -> None:
+        """Raise UnauthenticatedError once the caller's credential has expired."""
+        expires = self.caller.expires
+        if expires is not None and expires <= time.time():
+            raise UnauthenticatedError("The credential has expired")
+
+    def end(self, error: RunsError) -> None:
+        """End the call with an error, whatever it is doing."""
+        if self.ended is None and self.task is not None:
+            self.ended = error
+            self.task.cancel()
+
+
+CALL: ContextVar[Call | None] = ContextVar("stepwire_call", default=None)
+"""The call that this task serves; tasks that it starts inherit it."""
+
+
+def caller_of_call() -> Principal:
+    """Return the caller of the call that this task serves."""
+    call = CALL.get()
+    return ANONYMOUS if call is None else call.caller
+
+
+def permit(caller: Principal, action: Action, workflow: str) -> None:
+    """Raise PermissionDeniedError unless the caller may do this with a workflow that it sees."""
+    if not caller.scopes.allow(action, workflow):
+        COUNTERS.add("permission_denied", action)
+        raise PermissionDeniedError(f"This needs the scope {action} for the workflow", scope=action, workflow=workflow)
+
+
+def permit_start(caller: Principal, workflow: str) -> None:
+    """Raise PermissionDeniedError unless the caller may start runs; a workflow that it may not see is not found."""
+    if caller.scopes.sees(workflow):
+        permit(caller, WRITE, workflow)
+
+
+class Calls:
+    """The calls under way of a server."""
+
+    def __init__(self, limits: Limits, authenticator: Authenticator | None) -> None:
+        self.limits = limits
+        self.authenticator = authenticator
+        self.under_way = 0
+        """Calls that are neither streams nor waits."""
+        self._usages = Usages(limits.events_per_second)
+        self._long: set[Call] = set()
+        self._generation = 0
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look after long calls."""
+        self._sweeper = asyncio.create_task(self._sweep(), name="stepwire-calls")
+
+    def stop(self) -> None:
+        """Look after them no more."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return sum(usage.streams for _, usage in self._usages)
+
+    @property
+    def waiters(self) -> int:
+        """How many calls wait for a run or an event."""
+        return sum(usage.waiters for _, usage in self._usages)
+
+    def usage(self, caller: Principal) -> Usage:
+        """Return what a caller uses."""
+        return self._usages.of(caller.namespace, caller.name)
+
+    def enter(self, call: Call) -> None:
+        """Take a call up. LimitError when there are too many."""
+        usage, limits = call.usage, self.limits
+        if call.kind == "stream":
+            assert usage is not None
+            if limits.streams and usage.streams >= limits.streams:
+                message = f"At most {limits.streams} streams of a caller may be open"
+                raise LimitError(message, limit="streams", retry_after=1.0)
+            usage.streams += 1
+        elif call.kind == "wait":
+            assert usage is not None
+            if limits.waiters and usage.waiters >= limits.waiters:
+                message = f"At most {limits.waiters} calls of a caller may wait"
+                raise LimitError(message, limit="waiters", retry_after=1.0)
+            usage.waiters += 1
+        else:
+            if self.under_way >= limits.calls:
+                raise LimitError("The server has too many calls under way", limit="calls", retry_after=0.1)
+            self.under_way += 1
+            return
+        call.task = asyncio.current_task()
+        self._long.add(call)
+
+    def leave(self, call: Call) -> None:
+        """Let a call go."""
+        if call.kind == "unary":
+            self.under_way -= 1
+            return
+        assert call.usage is not None
+        if call.kind == "stream":
+            call.usage.streams -= 1
+        else:
+            call.usage.waiters -= 1
+        self._long.discard(call)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            try:
+                self._look(loop.time())
+            except Exception:
+                logger.exception("looking after the calls failed")
+
+    def _look(self, now: float) -> None:
+        """End the calls whose credential is no longer good, and the streams whose client does not read."""
+        changed = False
+        if self.authenticator is not None:
+            self.authenticator.refresh()
+            changed = self._generation != self.authenticator.generation
+            self._generation = self.authenticator.generation
+        stalled = self.limits.stalled_after
+        wall = time.time()
+        for call in list(self._long):
+            if call.ended is not None:
+                continue
+            expires = call.caller.expires
+            if expires is not None and expires <= wall:
+                COUNTERS.add("stream_ended", "expired")
+                call.end(UnauthenticatedError("The credential has expired", resume_sequence=call.sequence))
+            elif changed and self.authenticator is not None and call.caller is not ANONYMOUS:
+                self._look_again(call, self.authenticator)
+            elif stalled and call.since and now - call.since > stalled:
+                COUNTERS.add("stream_ended", "stalled")
+                message = f"The client has read nothing for {stalled:g} seconds; resume after this sequence"
+                call.end(LimitError(message, limit="stalled", retry_after=1.0, resume_sequence=call.sequence))
+
+    def _look_again(self, call: Call, authenticator: Authenticator) -> None:
+        try:
+            caller = authenticator.authenticate(call.authorization, call.identities)
+        except UnauthenticatedError:
+            COUNTERS.add("stream_ended", "revoked")
+            call.end(UnauthenticatedError("The credential is not valid any more", resume_sequence=call.sequence))
+            return
+        if caller != call.caller:
+            same = (caller.name, caller.namespace, repr(caller.scopes)) == (
+                call.caller.name, call.caller.namespace, repr(call.caller.scopes)
+            )  # fmt: skip
+            if same:
+                call.caller = caller
+            else:
+                call.end(UnauthenticatedError("The credential has changed", resume_sequence=call.sequence))
