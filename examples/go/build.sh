@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Generate stepwirev1/ from the protos and build build/approval and build/driver.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+protos=../../protos
+if [ ! -d $protos/.deps ]; then
+    make -s -C ../.. venv
+    ../../.venv/bin/python ../../tools/protos.py deps
+fi
+module=$(go list -m)
+mkdir -p build/bin
+go build -o build/bin google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+options=(--go_opt=module="$module" --go-grpc_opt=module="$module")
+files=()
+for path in $protos/stepwire/v1/*.proto; do
+    file=stepwire/v1/$(basename "$path")
+    files+=("$file")
+    # Where the stubs live in this module; a real client would take the protos' own go_package.
+    options+=(--go_opt=M"$file=$module/stepwirev1" --go-grpc_opt=M"$file=$module/stepwirev1")
+done
+PATH="$PWD/build/bin:$PATH" ${PROTOC:-protoc} -I$protos -I$protos/.deps \
+    --go_out=. --go-grpc_out=. "${options[@]}" "${files[@]}"
+
+go build -o build/approval .
+go build -o build/driver ./conformance

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	_ "github.com/stepwire/stepwire/examples/go/stepwirev1"
+)
+
+// methodOf finds Service.Method of the generated code; its path on the wire works for unknown methods too.
+func methodOf(name string) (string, protoreflect.MethodDescriptor) {
+	service, method, _ := strings.Cut(name, ".")
+	path := fmt.Sprintf("/stepwire.v1.%s/%s", service, method)
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName("stepwire.v1." + service))
+	if err != nil {
+		return path, nil
+	}
+	return path, found.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(method))
+}
+
+func newMessage(descriptor protoreflect.MessageDescriptor) (proto.Message, error) {
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(descriptor.FullName())
+	if err != nil {
+		return nil, err
+	}
+	return kind.New().Interface(), nil
+}
+
+func messageOf(descriptor protoreflect.MessageDescriptor, document any) (proto.Message, error) {
+	message, err := newMessage(descriptor)
+	if err != nil || document == nil {
+		return message, err
+	}
+	text, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
+	return message, protojson.Unmarshal(text, message)
+}
+
+func documentOf(message proto.Message) (object, error) {
+	text, err := protojson.Marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	var document object
+	return document, json.Unmarshal(text, &document)
+}
+
+func errorOf(err error) object {
+	return errorObject(status.Convert(err).Proto())
+}
+
+func errorObject(failed *statuspb.Status) object {
+	found := object{
+		"code": code.Code(failed.GetCode()).String(), "message": failed.GetMessage(),
+		"reason": "", "domain": "", "metadata": object{}, "violations": []any{}, "retryMs": 0.0,
+	}
+	for _, packed := range failed.GetDetails() {
+		detail, err := packed.UnmarshalNew()
+		if err != nil {
+			continue
+		}
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			found["reason"], found["domain"] = detail.Reason, detail.Domain
+			metadata := object{}
+			for key, value := range detail.Metadata {
+				metadata[key] = value
+			}
+			found["metadata"] = metadata
+		case *errdetails.BadRequest:
+			violations := []any{}
+			for _, violation := range detail.FieldViolations {
+				violations = append(violations, violation.Field)
+			}
+			found["violations"] = violations
+		case *errdetails.RetryInfo:
+			found["retryMs"] = float64(detail.RetryDelay.AsDuration().Milliseconds())
+		}
+	}
+	return found
+}
+
+// bytesCodec sends bytes as they are.
+type bytesCodec struct{}
+
+func (bytesCodec) Marshal(value any) ([]byte, error) { return value.([]byte), nil }
+
+func (bytesCodec) Unmarshal(data []byte, value any) error {
+	*value.(*[]byte) = append([]byte(nil), data...)
+	return nil
+}
+
+func (bytesCodec) Name() string { return "proto" }
