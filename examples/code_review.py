@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,9 @@ MAX_LINES = 60
 MAX_ARGUMENTS = 7
 ASKED_ABOUT = 3
 """How many of the worst findings the human is asked about."""
+
+_PARSING = threading.Lock()
+"""CPython 3.11, for one, counts the depth of its parser for all threads together: two at once can fail each other."""
 
 FunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 Decision = Literal["ignore", "ticket", "block"]
@@ -162,7 +166,8 @@ class CodeReview(Workflow):
         source = Path(ev.path).read_text(encoding="utf-8")
         with open(ev.work_log, "a", encoding="utf-8") as log:
             log.write(f"{ev.name} pid={os.getpid()}\n")
-        tree = ast.parse(source, ev.path)
+        with _PARSING:
+            tree = ast.parse(source, ev.path)
         functions = sum(isinstance(node, FunctionDef) for node in ast.walk(tree))
         return ModuleReviewed(
             name=ev.name,
