@@ -19,10 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={}", protos.join("stepwire").display());
 
     if !imported.join("google/rpc/status.proto").exists() {
-        let status = Command::new(root.join(".venv/bin/python"))
-            .arg(root.join("tools/protos.py"))
-            .arg("deps")
-            .status();
+        let status = Command::new(root.join(".venv/bin/python")).arg(root.join("tools/protos.py")).arg("deps").status();
         if !status.is_ok_and(|status| status.success()) {
             return Err("protos/.deps is not there: run `make venv` in the root of the checkout first".into());
         }

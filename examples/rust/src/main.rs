@@ -6,13 +6,13 @@ use serde_json::json;
 use stepwire_example::{
     document, payload,
     v1::{
-        converse_request, converse_response, converse_send_result, run_service_client::RunServiceClient,
-        ConverseRequest, ConverseSend, ConverseStart, Event, EventRole, PayloadEncoding, StartRunRequest, StreamOptions,
+        ConverseRequest, ConverseSend, ConverseStart, Event, EventRole, PayloadEncoding, StartRunRequest,
+        StreamOptions, converse_request, converse_response, converse_send_result, run_service_client::RunServiceClient,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{transport::Endpoint, Request};
+use tonic::{Request, transport::Endpoint};
 
 fn frame(frame: converse_request::Frame) -> ConverseRequest {
     ConverseRequest { frame: Some(frame) }
@@ -21,10 +21,8 @@ fn frame(frame: converse_request::Frame) -> ConverseRequest {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into());
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(Duration::from_secs(5))
-        .connect()
-        .await?;
+    let channel =
+        Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(Duration::from_secs(5)).connect().await?;
     let mut runs = RunServiceClient::new(channel);
 
     // Converse: frames go out through `frames`, the log and the answers come in through `incoming`.
@@ -54,8 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     let data = document(&entry.payload);
                     println!("{:>3} {} {data}", entry.sequence, entry.r#type);
                     if entry.role() == EventRole::InputRequired {
-                        let answer =
-                            json!({"expense_id": data["expense_id"], "verdict": "approve", "by": "grace"});
+                        let answer = json!({"expense_id": data["expense_id"], "verdict": "approve", "by": "grace"});
                         let send = ConverseSend {
                             // Makes it safe to send again after a lost connection.
                             request_id: format!("answer-{}", entry.sequence),

@@ -1,0 +1,136 @@
+//! The stubs by the names of the table, and their messages as JSON.
+
+use std::{sync::LazyLock, time::Duration};
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde_json::Value;
+use stepwire_example::v1::{
+    run_service_client::RunServiceClient, snapshot_service_client::SnapshotServiceClient,
+    state_service_client::StateServiceClient, workflow_service_client::WorkflowServiceClient,
+};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+
+use crate::matching::Mismatch;
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(stepwire_example::DESCRIPTORS).expect("the generated descriptors"));
+
+fn descriptor(name: &str) -> MessageDescriptor {
+    POOL.get_message_by_name(&format!("stepwire.v1.{name}")).expect("a message of the contract")
+}
+
+/// Reads a message from protobuf's JSON mapping.
+pub fn from_json<M: Message + Default>(name: &str, document: &Value) -> Result<M, Mismatch> {
+    let message = DynamicMessage::deserialize(descriptor(name), document)
+        .map_err(|error| format!("the table's {name} is not one: {error}"))?;
+    message.transcode_to().map_err(|error| error.to_string())
+}
+
+/// Writes a message in protobuf's JSON mapping.
+pub fn to_json<M: Message>(name: &str, message: &M) -> Value {
+    let mut dynamic = DynamicMessage::new(descriptor(name));
+    dynamic.transcode_from(message).expect("a message of the contract");
+    serde_json::to_value(&dynamic).expect("a message is JSON")
+}
+
+/// What a call came to: the response in JSON, or its status.
+pub type Answer = Result<Value, Status>;
+
+/// Calls a unary method.
+pub async fn call(channel: Channel, name: &str, document: &Value, deadline: Duration) -> Result<Answer, Mismatch> {
+    macro_rules! methods {
+        ($($service:ident.$rpc:ident: $client:ident.$method:ident($request:ident) -> $response:ident;)*) => {
+            match name {
+                $(concat!(stringify!($service), ".", stringify!($rpc)) => {
+                    let message: stepwire_example::v1::$request = from_json(stringify!($request), document)?;
+                    let mut request = Request::new(message);
+                    request.set_timeout(deadline);
+                    let answer = $client::new(channel).$method(request).await;
+                    Ok(answer.map(|answer| to_json(stringify!($response), answer.get_ref())))
+                })*
+                _ => Err(format!("there is no unary method {name}")),
+            }
+        };
+    }
+    methods! {
+        RunService.StartRun: RunServiceClient.start_run(StartRunRequest) -> StartRunResponse;
+        RunService.GetRun: RunServiceClient.get_run(GetRunRequest) -> GetRunResponse;
+        RunService.ListRuns: RunServiceClient.list_runs(ListRunsRequest) -> ListRunsResponse;
+        RunService.WaitRun: RunServiceClient.wait_run(WaitRunRequest) -> WaitRunResponse;
+        RunService.CancelRun: RunServiceClient.cancel_run(CancelRunRequest) -> CancelRunResponse;
+        RunService.DeleteRun: RunServiceClient.delete_run(DeleteRunRequest) -> DeleteRunResponse;
+        RunService.SendEvent: RunServiceClient.send_event(SendEventRequest) -> SendEventResponse;
+        RunService.PublishEvent: RunServiceClient.publish_event(PublishEventRequest) -> PublishEventResponse;
+        RunService.WaitForEvent: RunServiceClient.wait_for_event(WaitForEventRequest) -> WaitForEventResponse;
+        StateService.GetState: StateServiceClient.get_state(GetStateRequest) -> GetStateResponse;
+        StateService.SetState: StateServiceClient.set_state(SetStateRequest) -> SetStateResponse;
+        StateService.UnsetState: StateServiceClient.unset_state(UnsetStateRequest) -> UnsetStateResponse;
+        StateService.ReplaceState: StateServiceClient.replace_state(ReplaceStateRequest) -> ReplaceStateResponse;
+        SnapshotService.GetSnapshot: SnapshotServiceClient.get_snapshot(GetSnapshotRequest) -> GetSnapshotResponse;
+        SnapshotService.ListSnapshots:
+            SnapshotServiceClient.list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;
+        WorkflowService.ListWorkflows:
+            WorkflowServiceClient.list_workflows(ListWorkflowsRequest) -> ListWorkflowsResponse;
+        WorkflowService.GetWorkflow: WorkflowServiceClient.get_workflow(GetWorkflowRequest) -> GetWorkflowResponse;
+    }
+}
+
+/// Calls any method with bytes that need not be a message.
+pub async fn call_raw(channel: Channel, name: &str, bytes: Vec<u8>, deadline: Duration) -> Result<Answer, Mismatch> {
+    let path = PathAndQuery::try_from(format!("/stepwire.v1.{}", name.replacen('.', "/", 1)))
+        .map_err(|error| error.to_string())?;
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(|error| error.to_string())?;
+    let mut request = Request::new(bytes);
+    request.set_timeout(deadline);
+    let answer = grpc.unary(request, path, bytes_codec::BytesCodec).await;
+    Ok(answer.map(|_| Value::Object(Default::default())))
+}
+
+/// Sends bytes as they are; ignores what comes back.
+mod bytes_codec {
+    use prost::bytes::{Buf, BufMut};
+    use tonic::{
+        Status,
+        codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    };
+
+    #[derive(Default)]
+    pub struct BytesCodec;
+
+    impl Codec for BytesCodec {
+        type Encode = Vec<u8>;
+        type Decode = ();
+        type Encoder = Self;
+        type Decoder = Self;
+
+        fn encoder(&mut self) -> Self {
+            Self
+        }
+
+        fn decoder(&mut self) -> Self {
+            Self
+        }
+    }
+
+    impl Encoder for BytesCodec {
+        type Item = Vec<u8>;
+        type Error = Status;
+
+        fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+            to.put_slice(&item);
+            Ok(())
+        }
+    }
+
+    impl Decoder for BytesCodec {
+        type Item = ();
+        type Error = Status;
+
+        fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
+            from.advance(from.remaining());
+            Ok(Some(()))
+        }
+    }
+}
