@@ -170,7 +170,8 @@ class DurableRun:
         """Load the run again from what was committed and let it go on."""
         assert not self._alive
         self._load(self.parsed(), fork=False)
-        self.runner.start(None, None)
+        if self.outcome is None:
+            self.runner.start(None, None)
         return self
 
     def crash_and_recover(self) -> DurableRun:

@@ -134,5 +134,6 @@ class WorkflowHandler:
             self._future.set_exception(WorkflowTimeoutError(f"Operation timed out after {seconds} seconds"))
         elif status == CANCELLED:
             self._future.set_exception(WorkflowCancelledByUser("the run was cancelled"))
+            self._future.exception()  # who cancels knows: no report when no one awaits
         else:
             self._future.set_exception(result_error(error, event))
