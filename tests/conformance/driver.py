@@ -11,6 +11,7 @@ import json
 import queue
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version as found
 from typing import Any, Final
 
 import grpc
@@ -303,5 +304,15 @@ def _told(error: BaseException) -> str:
     return str(error)[:500]
 
 
+def version() -> str:
+    """Return what this column of the matrix ran with."""
+    return ", ".join(
+        [f"Python {sys.version.split()[0]}", *(f"{name} {found(name)}" for name in ("grpcio", "protobuf"))]
+    )
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if sys.argv[1:] == ["--version"]:
+        print(version())  # noqa: T201 - what the option is for
+    else:
+        main(sys.argv[1])

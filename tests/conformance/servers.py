@@ -47,7 +47,7 @@ def serving(directory: Path) -> Iterator[Serving]:
         blocked = _blocked_run(directory / "main")
         main = stack.enter_context(ServerProcess(directory / "main", SPECS))
         draining = stack.enter_context(_draining(directory / "draining"))
-        broken = stack.enter_context(_broken())
+        broken = stack.enter_context(_broken(directory / "broken.log"))
         yield Serving({"main": main.address, "draining": draining, "broken": broken}, {"blocked_run": blocked})
 
 
@@ -94,18 +94,20 @@ def _start(stub: Any, workflow: str, fields: dict[str, Any], request_id: str = "
 
 
 @contextlib.contextmanager
-def _broken() -> Iterator[str]:
+def _broken(log: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.conformance.servers"]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        with process.stdout:
-            yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            if not address:
+                raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+            yield address
+        finally:
+            process.kill()
 
 
 class FailingStore(MemoryStore):
