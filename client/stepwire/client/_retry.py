@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
+from stepwire.client._status import is_connection_loss
 from stepwire.client.errors import DeadlineError, StepwireError, UnavailableError
 
 FIRST_DELAY = 0.1
@@ -76,7 +77,8 @@ class Attempts:
         return None if self._end is None else self._end - self._clock()
 
     def _passing(self, error: StepwireError) -> bool:
-        if isinstance(error, UnavailableError):
+        # A server that stops ends calls under way with CANCELLED as well; our own cancelling is no RpcError.
+        if isinstance(error, UnavailableError) or (is_connection_loss(error) and not error.reason):
             return True
         # The attempt's own deadline, not the caller's.
         return isinstance(error, DeadlineError) and self._per_attempt is not None

@@ -118,6 +118,14 @@ async def test_other_errors_are_not_repeated(client: Client, server: FakeServer)
     assert len(server.seen["GetRun"]) == 1
 
 
+async def test_a_call_that_a_stopping_server_cut_is_repeated(client: Client, server: FakeServer) -> None:
+    server.answers("SendEvent", Fault(grpc.StatusCode.CANCELLED), runs.SendEventResponse(sequence=4, delivered=2))
+    assert await client.run("r1").context.send_event(("Tick", {"n": 1})) == api.SendResult(4, 2)
+    requests = server.seen["SendEvent"]
+    assert len(requests) == 2
+    assert requests[0] == requests[1]
+
+
 async def test_retry_info_is_honoured(client: Client, server: FakeServer) -> None:
     server.answers("GetRun", unavailable(retry_after=0.5), runs.GetRunResponse())
     begin = time.monotonic()

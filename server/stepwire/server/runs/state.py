@@ -15,6 +15,7 @@ from stepwire.server.runs.errors import (
     PathNotFoundError,
     RunBlockedError,
     RunEndedError,
+    StoreDownError,
     Violation,
 )
 from stepwire.server.runs.events import RunEvents, same
@@ -158,6 +159,9 @@ class RunState:
         store = run.context.store
         if run.context._broker.outcome is not None:
             raise RunEndedError("The run has ended", run_id=run.key.run_id)
+        if run.context._broker.frozen:
+            # It left memory between the look-up and now; a repeat loads it again.
+            raise StoreDownError("The run is not in memory any more; retry")
         if etag and etag != _etag(store):
             raise EtagMismatchError("The state has changed since this etag was read", etag=_etag(store))
         try:
