@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test check lint ruff types imports protos-check protos bench clean
+.PHONY: help venv demo test check lint ruff types imports protos-check protos bench chaos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,8 +51,14 @@ protos: $(STAMP) ## format the protos and generate client/stepwire/v1
 	$(BIN)/buf format protos --path protos/stepwire --write
 	$(BIN)/python tools/protos.py generate
 
+config: $(STAMP) ## write docs/configuration.md and the options of serve from the settings
+	$(BIN)/python tools/config.py
+
 bench: $(STAMP) ## run the benchmarks; ARGS go to them
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(STAMP) ## kill, cut and fill the server; ARGS: scenarios, --full, --seed N
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## remove everything that make made
 	rm -rf .venv build dist protos/.deps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

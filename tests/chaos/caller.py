@@ -162,6 +162,7 @@ class Caller:
                     code = error.code()
                     if code not in _PASSING and not is_connection_loss(failure):
                         status = failure.reason or code.name
+                        fields["detail"] = str(failure)
                         break
                 if once or time.monotonic() > deadline:
                     break
@@ -246,6 +247,7 @@ class PublicCaller(Caller):
             answer = await call()
         except StepwireError as error:
             status = error.reason or type(error).__name__
+            fields["detail"] = str(error)
         record = {**fields, **answer, "client": self.client, "status": status}
         self._history.add(record.pop("op"), **record, start=start, end=time.time())
         return answer if status == OK else None

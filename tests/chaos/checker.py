@@ -7,6 +7,7 @@ follows it sees just it) and what the workload's steps do (see `workload`), and 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ class Checker:
         for record in self._operations:
             run = record.get("run", "")
             if record["status"] not in (OK, UNKNOWN, *REFUSALS):
-                self._found("refused", run, f"{record['op']}: {record['status']}")
+                self._found("refused", run, f"{record['op']}: {record['status']}: {record.get('detail', '')}")
             if record["status"] == "RUN_ENDED" and run in self._logs and not self._logs[run].ended:
                 self._found("refused", run, f"{record['op']}: RUN_ENDED, but it has not ended")
             if record["status"] != OK or not record["request"]:
@@ -179,6 +180,8 @@ class Checker:
 
     def _check_sends(self) -> None:
         """Check what was sent or published: in the log once at its sequence when acknowledged, else at most once."""
+        # A request that was made again may have been refused once its run had ended, and done before.
+        effective = {(r["op"], r["request"]) for r in self._operations if r["status"] in (OK, UNKNOWN)}
         claimed: dict[tuple[str, int], str] = {}
         asked: dict[str, set[tuple[str, str]]] = defaultdict(set)
         acknowledged: dict[str, list[Record]] = defaultdict(list)
@@ -204,7 +207,7 @@ class Checker:
                 owner = claimed.setdefault((run, record["sequence"]), record["request"])
                 if owner != record["request"]:
                     self._found("sequence_shared", run, f"{record['sequence']} was given to two requests")
-            elif record["status"] != UNKNOWN and places and not self._acknowledged_elsewhere(record):
+            elif record["status"] != UNKNOWN and places and (record["op"], record["request"]) not in effective:
                 self._found("refused_but_done", run, f"{what}: {record['status']}, but it is at {places}")
         for run, log in self._logs.items():
             notes = {what: places for what, places in log.streamed.items() if what[0] == "Note"}
@@ -213,13 +216,6 @@ class Checker:
                     self._found("unasked", run, f"{what} is in the log, nobody sent it")
         for run, records in acknowledged.items():
             self._check_order(run, records)
-
-    def _acknowledged_elsewhere(self, record: Record) -> bool:
-        return any(
-            other["request"] == record["request"] and other["status"] in (OK, UNKNOWN)
-            for other in self._operations
-            if other["op"] == record["op"] and other["run"] == record["run"]
-        )
 
     def _check_order(self, run: str, records: list[Record]) -> None:
         """Check that what returned before another began comes before it in the log; repeats apart."""
@@ -238,28 +234,28 @@ class Checker:
 
     def _check_states(self) -> None:
         """Check each key, which only one client writes: reads and the end see the last acknowledged set or later."""
-        sets: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        sets: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
         for record in self._operations:
             if record["op"] == "set":
                 for key in record["args"]:
-                    sets[record["run"], key].append(record)
-        for (run, key), records in sets.items():
+                    sets[record["run"]][key].append(record)
+        reads: dict[str, list[Record]] = defaultdict(list)
+        for record in self._operations:
+            if record["op"] == "get" and record["status"] == OK:
+                reads[record["run"]].append(record)
+        for run, keys in sets.items():
             final = self._finals.get(run)
-            if final is None:
-                if any(record["status"] == OK for record in records):
+            for key, records in keys.items():
+                if final is not None:
+                    value = final["state"].get(key)
+                    self._check_value(run, key, records, value, math.inf, math.inf, "set_lost")
+                elif any(record["status"] == OK for record in records):
                     self._found("set_lost", run, f"{key} was acknowledged, the run is gone")
-                continue
-            self._check_value(run, key, records, final["state"].get(key), float("inf"), float("inf"), "set_lost")
-        for read in self._operations:
-            if read["op"] == "get" and read["status"] == OK:
-                for (run, key), records in sets.items():
-                    if run == read["run"]:
-                        value = read["value"].get(key)
-                        self._check_value(run, key, records, value, read["start"], read["end"], "read_stale")
+                for read in reads[run]:
+                    value = read["value"].get(key)
+                    self._check_value(run, key, records, value, read["start"], read["end"], "read_stale")
         for run, final in self._finals.items():
-            states = [final["state"]]
-            states += [r["value"] for r in self._operations if r["op"] == "get" and r["run"] == run and "value" in r]
-            for values in states:
+            for values in [final["state"], *(read["value"] for read in reads[run])]:
                 for key, value in values.items():
                     if key.endswith("_a") and values.get(key[:-2] + "_b") != value:
                         self._found("set_torn", run, f"{key[:-2]} was set in one request, its two keys differ")

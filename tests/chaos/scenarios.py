@@ -113,13 +113,15 @@ async def sigkill(
     )
 
 
-async def crash_at(work: Path, *, hits: int = 20, seed: int = 0, progress: Progress = quiet) -> Report:
+async def crash_at(
+    work: Path, *, hits: int = 20, points: Sequence[str] = POINTS, seed: int = 0, progress: Progress = quiet
+) -> Report:
     """Have the server die before and after every commit, acknowledgement, snapshot and restore, each so often."""
     rng = random.Random(f"failpoints/{seed}")
     server = ServerProcess(work)
     history = History(work / "history.jsonl")
     died: Counter[str] = Counter()
-    plan = [point for point in POINTS for _ in range(hits)]
+    plan = [point for point in points for _ in range(hits)]
     rng.shuffle(plan)
     server.spawn()
     await server.ready()
@@ -143,7 +145,7 @@ async def crash_at(work: Path, *, hits: int = 20, seed: int = 0, progress: Progr
         await finals(server.address, history)
     finally:
         server.kill()
-    return verdict("failpoints", history, server, seed=seed, **{point: died[point] for point in POINTS})
+    return verdict("failpoints", history, server, seed=seed, **{point: died[point] for point in points})
 
 
 async def lost_replies(
