@@ -268,7 +268,7 @@ class Row(NamedTuple):
 
     name: str
     flag: str
-    variable: str
+    metavar: str
     default: str
     description: str
 
@@ -283,7 +283,20 @@ def rows() -> Iterator[Row]:
         elif name == "retention_workflows":
             flag = ""
         shown = "" if default is None or default is PydanticUndefined else _shown(name, default)
-        yield Row(name, flag, f"{PREFIX}{name.upper()}", shown, field.description or "")
+        yield Row(name, flag, _metavar(name, field.annotation), shown, field.description or "")
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    if name == "address":
+        return "HOST:PORT"
+    if name in ("data", "tls_cert", "tls_key", "client_ca", "api_keys", "jwks"):
+        return "DIR" if name == "data" else "FILE"
+    if name == "failure_detail":
+        return "type|message|traceback"
+    if name.endswith("_bytes"):
+        return "SIZE"
+    kinds = str(annotation)
+    return "TIME" if "float" in kinds else "NUMBER" if "int" in kinds else "TEXT"
 
 
 def _shown(name: str, default: Any) -> str:

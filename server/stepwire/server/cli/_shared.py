@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -15,11 +16,12 @@ from stepwire.client import (
     RunOutcomeError,
     RunTimedOutError,
     StepwireError,
+    TlsConfig,
     UnavailableError,
 )
 from stepwire.server.console import Output, clean
 
-__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "come_back", "examples"]
+__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "come_back", "credentials", "examples"]
 
 T = TypeVar("T")
 
@@ -61,11 +63,24 @@ def come_back(run_id: str, sequence: int, server: str, *, ask: bool) -> str:
     return " ".join(words)
 
 
+def credentials(variables: Mapping[str, str]) -> tuple[str | None, TlsConfig | None]:
+    """Return the token and the TLS of environment variables.
+
+    STEPWIRE_TOKEN is the token (a flag would show in the list of processes). STEPWIRE_CA, STEPWIRE_CERT and
+    STEPWIRE_KEY are PEM files; STEPWIRE_TLS=1 is TLS with gRPC's own roots.
+    """
+    ca, cert, key = (variables.get(f"STEPWIRE_{name}") or None for name in ("CA", "CERT", "KEY"))
+    secured = any((ca, cert, key)) or variables.get("STEPWIRE_TLS", "") not in ("", "0")
+    return variables.get("STEPWIRE_TOKEN") or None, TlsConfig(ca=ca, cert=cert, key=key) if secured else None
+
+
 def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Run a command's calls; what goes wrong becomes one line on standard error and an exit code."""
 
+    token, tls = credentials(os.environ)
+
     async def main() -> T:
-        async with Client(server, timeout=CALL_TIMEOUT) as client:
+        async with Client(server, timeout=CALL_TIMEOUT, token=token, tls=tls) as client:
             return await body(client)
 
     try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from stepwire.server import logs
+from stepwire.server.cli._options import OPTIONS
 from stepwire.server.cli._shared import ERROR, USAGE, examples
-from stepwire.server.cli._values import seconds
 from stepwire.server.console import Output, clean
 from stepwire.server.loading import LoadError, load_all
 from stepwire.server.registry import Registry
@@ -24,17 +26,31 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-FAILURE_DETAILS = ("type", "message", "traceback")
-
 EPILOG = examples(
     "stepwire serve orders:OrderFlow",
-    "stepwire serve flows/orders.py:OrderFlow=orders --address 0.0.0.0:50051 --data /var/lib/stepwire",
+    "stepwire serve flows/orders.py:OrderFlow=orders --config /etc/stepwire/stepwire.toml",
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    _add_settings()
     app.command(epilog=EPILOG)(serve)
+
+
+def _add_settings() -> None:
+    """Give the command an option for each setting: typer reads the signature."""
+    signature = inspect.signature(serve, eval_str=True)
+    parameters = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+    for option in OPTIONS:
+        if option.switch:
+            kind: Any = Annotated[bool | None, typer.Option(help=option.help, show_default=False)]
+        else:
+            kind = Annotated[str | None, typer.Option(metavar=option.metavar, help=option.help, show_default=False)]
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(option.name, keyword, default=None, annotation=kind))
+        serve.__annotations__[option.name] = kind
+    serve.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
 
 
 def serve(
@@ -47,39 +63,24 @@ def serve(
             show_default=False,
         ),
     ],
-    address: Annotated[
-        str, typer.Option(envvar="STEPWIRE_ADDRESS", metavar="HOST:PORT", help="Where to listen; port 0 is a free one.")
-    ] = "127.0.0.1:50051",
-    data: Annotated[
-        str,
-        typer.Option(envvar="STEPWIRE_DATA", metavar="DIR", help="Where runs are kept; :memory: keeps nothing."),
-    ] = "stepwire-data",
-    idle_after: Annotated[
-        str, typer.Option(metavar="TIME", help="After how long a run that only waits leaves memory (60, 5m).")
-    ] = "60",
-    grace: Annotated[
-        str, typer.Option(metavar="TIME", help="How long running steps may go on when the server stops.")
-    ] = "5",
-    failure_detail: Annotated[
-        str | None,
+    config: Annotated[
+        Path | None,
         typer.Option(
-            metavar="|".join(FAILURE_DETAILS),
-            help="What clients see of a step's error. Default: message on loopback, type beyond.",
+            envvar="STEPWIRE_CONFIG",
+            metavar="FILE",
+            help="A TOML file with settings; flags and STEPWIRE_* variables go before it.",
             show_default=False,
         ),
     ] = None,
     log_level: Annotated[
         str, typer.Option(envvar="STEPWIRE_LOG_LEVEL", metavar="|".join(logs.LEVELS), help="What is logged.")
     ] = "info",
-    reflection: Annotated[bool, typer.Option(help="Serve gRPC reflection, for tools as grpcurl.")] = True,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of what cannot be loaded.")] = False,
+    **settings: Any,
 ) -> None:
     """Serve workflows until SIGTERM or Ctrl-C."""
-    if failure_detail is not None and failure_detail not in FAILURE_DETAILS:
-        raise typer.BadParameter(f"one of {', '.join(FAILURE_DETAILS)}", param_hint="--failure-detail")
     if log_level.lower() not in logs.LEVELS:
         raise typer.BadParameter(f"one of {', '.join(logs.LEVELS)}", param_hint="--log-level")
-    idle_seconds, grace_seconds = seconds(idle_after), seconds(grace)
     output = Output()
     logs.configure(log_level.lower())
     registry = Registry()
@@ -88,19 +89,15 @@ def serve(
     except LoadError as error:
         _fail(output, error, USAGE, debug)
     try:
-        from stepwire.server.app import Settings  # needs more than the client commands do
-        from stepwire.server.app import serve as run_server
+        from stepwire.server.app import serve as run_server  # needs more than the client commands do
+        from stepwire.server.config import ConfigError, Settings
     except ModuleNotFoundError as error:
         output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
         raise typer.Exit(ERROR) from None
-    settings = Settings(
-        address=address,
-        data=data,
-        idle_after=idle_seconds,
-        grace=grace_seconds,
-        failure_detail=failure_detail,
-        reflection=reflection,
-    )
+    try:
+        chosen = Settings.load(config, **settings)
+    except ConfigError as error:
+        _fail(output, error, USAGE, debug)
 
     def ready(server: Server) -> None:
         for name in registry.names():
@@ -110,7 +107,9 @@ def serve(
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run_server(registry, settings, ready))
+            runner.run(run_server(registry, chosen, ready))
+    except ConfigError as error:
+        _fail(output, error, USAGE, debug)
     except (StoreError, OSError) as error:
         _fail(output, error, ERROR, debug)
     except KeyboardInterrupt:  # before the server took over the signals
@@ -125,7 +124,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-def _fail(output: Output, error: Exception, code: int, debug: bool) -> None:
+def _fail(output: Output, error: Exception, code: int, debug: bool) -> NoReturn:
     if debug:
         output.note("".join(traceback.format_exception(error)).rstrip())
     output.note(f"error: {clean(str(error), keep='')}", style="red")
