@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from tests.semantics.harness import DurableRun
 
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
@@ -21,7 +22,6 @@ from stepwire.workflow import (
     step,
 )
 from stepwire.workflow.errors import RunEndedError, SerializationError
-from tests.semantics.harness import DurableRun
 
 
 class A(Event):

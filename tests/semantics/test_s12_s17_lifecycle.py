@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+from tests.semantics.harness import DurableRun
 
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
@@ -32,7 +33,6 @@ from stepwire.workflow import (
 )
 from stepwire.workflow._broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
 from stepwire.workflow.errors import RunEndedError
-from tests.semantics.harness import DurableRun
 
 
 class Work(Event):
@@ -92,7 +92,7 @@ async def test_s12_completed() -> None:
 
 async def test_s12_failed() -> None:
     handler = Whole().run(how="fail")
-    with pytest.raises(WorkflowRuntimeError, match="^Error in step 'work': no good$") as caught:
+    with pytest.raises(WorkflowRuntimeError, match=r"^Error in step 'work': no good$") as caught:
         await handler
     assert isinstance(caught.value.__cause__, ValueError)
     (last,) = await events_of(handler)
@@ -240,7 +240,7 @@ async def test_s12_a_failing_rescue_fails_the_run() -> None:
         async def rescue(self, ev: StepFailedEvent) -> StopEvent:
             raise KeyError("dear")
 
-    with pytest.raises(WorkflowRuntimeError, match="^Error in step 'rescue'"):
+    with pytest.raises(WorkflowRuntimeError, match=r"^Error in step 'rescue'"):
         await Careless().run()
 
 
@@ -595,7 +595,7 @@ async def test_s15_the_handler_is_like_a_future() -> None:
     assert handler.result() == {"how": "hang"}
     assert handler.exception() is None
     assert called == [handler]
-    assert await asyncio.gather(handler, handler) == [{"how": "hang"}] * 2
+    assert list(await asyncio.gather(handler, handler)) == [{"how": "hang"}] * 2
 
 
 async def test_s15_an_invalid_start_surfaces_on_await_and_ends_the_stream() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
+from tests.semantics.harness import DurableRun
 
 from stepwire.workflow import (
     Context,
@@ -18,7 +19,6 @@ from stepwire.workflow import (
     step,
 )
 from stepwire.workflow.errors import SerializationError, StatePathError
-from tests.semantics.harness import DurableRun
 
 
 class Address(BaseModel):
@@ -91,7 +91,7 @@ async def test_s18_a_segment_that_begins_with_an_underscore_is_refused(path: str
             await store.set(path, 1)
 
 
-@pytest.mark.parametrize("path", ["tags.01", "tags.-1", "tags.+1", "tags. 1", "tags.2", "tags.١"])
+@pytest.mark.parametrize("path", ["tags.01", "tags.-1", "tags.+1", "tags. 1", "tags.2", "tags.\u0661"])
 async def test_s18_list_indexes_are_plain_decimals_within_the_list(path: str) -> None:
     with pytest.raises(StatePathError):
         await typed().store.get(path)
@@ -142,10 +142,9 @@ async def test_s19_edit_state_is_a_transaction() -> None:
         state.age, state.name = 5, "bob"
         assert await store.get("age") == 1
     assert await store.get("age") == 5
-    with pytest.raises(KeyError):
+    with pytest.raises(ZeroDivisionError):
         async with store.edit_state() as state:
-            state.age = 6
-            raise KeyError
+            state.age = 6 // 0
     assert await store.get("age") == 5
     with pytest.raises(ValidationError):
         async with store.edit_state() as state:
@@ -246,19 +245,22 @@ class Bag(Workflow):
 
 async def test_s19_in_a_durable_run_what_cannot_be_saved_is_refused_at_the_call() -> None:
     async def body(ctx: Context[Any]) -> list[str]:
-        told = []
+        told: list[str] = []
+
+        async def edit() -> None:
+            async with ctx.store.edit_state() as state:
+                state["one"], state["two"], state["good"] = {object}, float("nan"), 1
+
         with pytest.raises(SerializationError) as caught:
             await ctx.store.set("bad", {"deep": object()})
         told += caught.value.keys
         with pytest.raises(SerializationError) as caught:
-            async with ctx.store.edit_state() as state:
-                state["one"], state["two"], state["good"] = {1}, float("nan"), 1
-                state["one"].add(object)
-        told += sorted(caught.value.keys)
-        return [*told, *ctx.store.values()]
+            await edit()
+        told += sorted(key.partition(".")[0] for key in caught.value.keys)
+        return told
 
     run = DurableRun(Bag(body)).start()
-    assert (await run.ended()).event.result[:1] == ["bad.deep"]
+    assert (await run.ended()).event.result == ["bad.deep", "one", "two"]
     assert [key for key in run.parts if key.startswith("s/")] == []
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
+from tests.semantics.harness import DurableRun
 
 from stepwire.workflow import (
     Context,
@@ -37,7 +38,6 @@ from stepwire.workflow.errors import (
     SnapshotWorkflowError,
     UnknownTypeError,
 )
-from tests.semantics.harness import DurableRun
 
 
 class Mood(Enum):

@@ -561,8 +561,7 @@ class Broker:
                 if [type(item.event) for item in known] == list(expected):
                     return [item.event for item in known]
                 # A call that differs is new: what this and later calls took is there again.
-                for items in ledger[nth:]:
-                    self.buffers.put_back(items or ())
+                self.buffers.put_back(item for items in ledger[nth:] for item in items or ())
                 del ledger[nth:]
         encoded = None if self.journal is None else self.journal.encode(event)
         self.numbers += 1

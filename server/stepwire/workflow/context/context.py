@@ -40,10 +40,17 @@ from stepwire.workflow.errors import (
 from stepwire.workflow.events import Event, InputRequiredEvent
 
 if TYPE_CHECKING:
+    import typing_extensions
+
     from stepwire.workflow._runner import Runner
+    from stepwire.workflow.context.state_store import DictState
     from stepwire.workflow.workflow import Workflow
 
-StateT = TypeVar("StateT", bound=BaseModel)
+    # A bare `Context` has a DictState; the running Python may be too old to say so.
+    StateT = typing_extensions.TypeVar("StateT", bound=BaseModel, default=DictState)
+else:
+    StateT = TypeVar("StateT", bound=BaseModel)
+
 EventT = TypeVar("EventT", bound=Event)
 
 _MISSING: Any = object()
