@@ -6,8 +6,6 @@ import json
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from pydantic_core import to_json
-
 from stepwire.server.store.port import Chunk, RequestRecord, RunKey, RunRecord
 
 
@@ -38,7 +36,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def encode_json(value: dict[str, Any]) -> str:
     """Encode a JSON-able dict. Raises TypeError or ValueError for what JSON cannot hold."""
-    return to_json(value).decode() if value else "{}"
+    return _to_json(value) if value else "{}"
 
 
 def encode_record(record: RunRecord) -> RecordRow:
