@@ -76,7 +76,6 @@ def credentials(variables: Mapping[str, str]) -> tuple[str | None, TlsConfig | N
 
 def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Run a command's calls; what goes wrong becomes one line on standard error and an exit code."""
-
     token, tls = credentials(os.environ)
 
     async def main() -> T:

@@ -1,5 +1,6 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
+from stepwire.server.store._backup import backup_directory
 from stepwire.server.store.memory import MemoryStore
 from stepwire.server.store.port import (
     TERMINAL,
@@ -50,4 +51,5 @@ __all__ = [
     "StoreLockedError",
     "StoreUnavailableError",
     "StoredSnapshot",
+    "backup_directory",
 ]

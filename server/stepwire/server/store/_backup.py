@@ -8,8 +8,17 @@ from contextlib import closing
 from pathlib import Path
 
 from stepwire.server.store._errors import translate
-from stepwire.server.store._schema import connect_reader
+from stepwire.server.store._schema import DATABASE, connect_reader
 from stepwire.server.store.port import StoreError, StoreUnavailableError
+
+
+def backup_directory(directory: Path, target: Path) -> int:
+    """Copy the database of a data directory, whose server may be running; return the bytes of the copy."""
+    source = directory / DATABASE
+    if not source.is_file():
+        raise StoreError(f"{directory} holds no database of a server")
+    backup(source, target)
+    return target.stat().st_size
 
 
 def backup(source: Path, target: Path) -> None:

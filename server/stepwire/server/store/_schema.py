@@ -8,6 +8,9 @@ from pathlib import Path
 from stepwire.server.store._errors import translate
 from stepwire.server.store.port import StoreError
 
+DATABASE = "stepwire.db"
+"""The name of the database in a data directory."""
+
 APPLICATION_ID = 0x53545057  # "STPW": tells a store from any other SQLite file
 
 UNFINISHED = "status IN ('QUEUED', 'RUNNING', 'WAITING')"

@@ -13,7 +13,7 @@ from stepwire.server.store._backup import backup
 from stepwire.server.store._lock import DirectoryLock
 from stepwire.server.store._reader import Readers
 from stepwire.server.store._retention import unneeded
-from stepwire.server.store._schema import connect_writer
+from stepwire.server.store._schema import DATABASE, connect_writer
 from stepwire.server.store._writer import Writer
 from stepwire.server.store.port import (
     Chunk,
@@ -44,7 +44,7 @@ class SqliteStore:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        self.path = data_dir / "stepwire.db"
+        self.path = data_dir / DATABASE
         self._lock = DirectoryLock(data_dir)
         self._writer = Writer(partial(connect_writer, self.path))
         self._readers: Readers | None = None
