@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import sys
@@ -865,3 +866,66 @@ async def test_s17_without_a_store_the_stream_lives_as_long_as_its_readers() -> 
     assert alive() is None
     # This name and the call's own argument: no one else holds the stream.
     assert sys.getrefcount(stream) == 2
+
+
+async def test_s16_what_is_left_of_an_ended_run_does_not_drive_the_next_one() -> None:
+    class Lingering(Workflow):
+        first_ended = asyncio.Event()
+        lingered = asyncio.Event()
+
+        @step
+        async def begin(self, ctx: Context, ev: StartEvent) -> list[Work | Note]:
+            return [Note(n=ev.n)] if ev.n else [Work(), Note(n=0)]
+
+        @step
+        async def linger(self, ctx: Context, ev: Work) -> StopEvent:
+            while not self.first_ended.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.first_ended.wait()
+            self.lingered.set()
+            return StopEvent(result="lingered")
+
+        @step
+        async def end(self, ctx: Context, ev: Note) -> StopEvent:
+            if ev.n:
+                self.first_ended.set()
+                await self.lingered.wait()
+                await asyncio.sleep(0)
+            return StopEvent(result=ev.n)
+
+    workflow = Lingering()
+    first = workflow.run(n=0)
+    assert await first == 0
+    second = workflow.run(ctx=first.ctx, n=5)
+    await first.cancel_run()
+    assert await second == 5
+    assert (await first, first.result()) == (0, 0)
+
+
+async def test_s16_a_queued_run_of_a_used_context_begins_only_in_its_turn() -> None:
+    class Turns(Workflow):
+        go_on = asyncio.Event()
+        ran: list[str] = []  # noqa: RUF012
+
+        @step
+        async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            if ev.get("hang"):
+                await self.go_on.wait()
+            return StopEvent(result=ctx.collect_events(Note(n=1), [Note], buffer_id="x"))
+
+        @step
+        async def note(self, ev: Note) -> None:
+            self.ran.append("note")
+
+    workflow = Turns(num_concurrent_runs=1, disable_validation=True)
+    used = workflow.run()
+    await used
+    blocker = workflow.run(hang=True)
+    queued = workflow.run(ctx=used.ctx)
+    queued.ctx.send_event(Note())
+    await asyncio.sleep(0)
+    assert workflow.ran == []
+    workflow.go_on.set()
+    await blocker
+    await queued
+    assert workflow.ran == ["note"]

@@ -98,7 +98,7 @@ class Runner:
 
     def cancel(self, reason: str = "") -> None:
         """End the run as cancelled, at once; steps that swallow the cancellation cannot hold it up (S15)."""
-        if self.broker.outcome is None and not self.broker.frozen:
+        if self.broker.outcome is None and not self.broker.frozen and not self._ended:
             self.broker.end(CANCELLED, WorkflowCancelledEvent(reason=reason))
             self.pump()
 
@@ -128,8 +128,8 @@ class Runner:
 
     def pump(self) -> None:
         """Do what the last transitions made possible. Cheap when there is nothing to do."""
-        if self._pumping:
-            return
+        if self._pumping or self._ended:
+            return  # what is left of an ended run must not drive the next one of its context
         self._pumping = True
         try:
             broker = self.broker

@@ -257,6 +257,7 @@ class Workflow:
         outcome = handler.ctx._broker.outcome
         assert outcome is not None
         handler.ctx._in_use = False
+        handler.ctx._runner = None
         self._handlers.discard(handler)
         handler._ended(outcome)
 

@@ -17,6 +17,7 @@ from stepwire.workflow._codec import encode_keys
 from stepwire.workflow._delivery import (
     TIMED_OUT,
     Answer,
+    Delivery,
     Execution,
     Waiter,
     current_execution,
@@ -338,10 +339,13 @@ class Context(Generic[StateT]):
         What is in progress runs again after a restore; only a step whose own checkpoint this is, is through. Raises
         SerializationError naming what cannot be saved.
         """
-        serializer = serializer or JsonSerializer()
         execution = current_execution(self._broker)
         through = execution.delivery if execution is not None and execution.returned else None
+        if self._runner is None:
+            return self._saved(serializer or JsonSerializer(), through)
+        return self._runner.on_loop(lambda: self._saved(serializer or JsonSerializer(), through))
 
+    def _saved(self, serializer: BaseSerializer, through: Delivery | None) -> dict[str, Any]:
         def encode_value(value: Any) -> bytes:
             if isinstance(value, TypeMark):
                 return json.dumps(QualifiedNames().name_of(value.type)).encode()
