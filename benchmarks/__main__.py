@@ -1,0 +1,95 @@
+"""Measure Stepwire against what gRPC, the disk and asyncio can do: `make bench`, or `python -m benchmarks`.
+
+Exits 1 when a ratio is more than 15 % worse than the committed one (benchmarks/baseline.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import report, streams, unary
+from benchmarks.measure import Bench, Row
+
+Figure = Callable[[Bench], Awaitable[list[Row]]]
+
+FIGURES: dict[str, Figure] = {
+    "get_state": unary.get_state,
+    "send_event": unary.send_event,
+    "trivial": unary.trivial,
+    "h2load": unary.h2load,
+    "latency": unary.latency,
+    "live": streams.live,
+    "replay": streams.replay,
+}
+
+
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--figures", help=f"only these, separated by commas: {', '.join(FIGURES)}")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes; says which")
+    parser.add_argument("--repeats", type=int, help="rounds of each figure (5; quick 3)")
+    parser.add_argument("--seconds", type=float, help="of one measurement in a round (2; quick 1)")
+    parser.add_argument("--dir", help="where data directories are made; default: a temporary one")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and its plot")
+    parser.add_argument("--write-baseline", action="store_true", help="commit to these ratios: baseline.json")
+    options = parser.parse_args()
+    wanted = options.figures.split(",") if options.figures else list(FIGURES)
+    unknown = [name for name in wanted if name not in FIGURES]
+    if unknown:
+        parser.error(f"no such figure: {', '.join(unknown)}; there are {', '.join(FIGURES)}")
+    options.figures = wanted
+    return options
+
+
+async def measure(options: argparse.Namespace, directory: Path, console: Console) -> tuple[list[Row], list[str]]:
+    """Measure the figures one after the other."""
+    rows: list[Row] = []
+    with console.status("starting") as status:
+        bench = Bench(
+            directory,
+            repeats=options.repeats or (3 if options.quick else 5),
+            seconds=options.seconds or (1.0 if options.quick else 2.0),
+            quick=options.quick,
+        )
+        for number, name in enumerate(options.figures, 1):
+            place = f"[{number}/{len(options.figures)}]"
+
+            def say(text: str, place: str = place) -> None:
+                status.update(f"{place} {text}")
+                if not console.is_terminal:
+                    print(f"{place} {text}", file=sys.stderr, flush=True)
+
+            bench.say = say
+            rows += await FIGURES[name](bench)
+    return rows, bench.notes
+
+
+def main() -> int:
+    """Measure, print, compare, write."""
+    options = parse()
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with tempfile.TemporaryDirectory(prefix="stepwire-bench-", dir=options.dir) as directory:
+        rows, notes = asyncio.run(measure(options, Path(directory), console))
+    report.show(console, rows, notes)
+    mode = "quick" if options.quick else "full"
+    worse = report.regressions(rows, mode)
+    if options.write_baseline:
+        report.write_baseline(rows, mode)
+    elif worse:
+        console.print("\nWorse than the committed table by more than 15 %:", style="red")
+        for line in worse:
+            console.print(f"- {line}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The processes that are measured: start them, ask what they use, stop them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+__all__ = ["Process", "raw_server", "stepwire_server"]
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+
+
+class Process:
+    """A server in a process of its own, as a context manager; `address` is where it says that it listens."""
+
+    def __init__(self, command: Sequence[str], name: str) -> None:
+        self.name = name
+        self._tail: deque[str] = deque(maxlen=30)
+        self._ready = threading.Event()
+        self.address = ""
+        self._popen = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._ready.wait(START_SECONDS) or not self.address:
+            self.stop()
+            raise RuntimeError(f"{name} did not start: {' | '.join(self._tail)}")
+        self._info = psutil.Process(self._popen.pid)
+
+    def _read(self) -> None:
+        assert self._popen.stderr is not None
+        for line in self._popen.stderr:
+            self._tail.append(line.rstrip())
+            if not self.address and " listening on " in line:
+                self.address = line.rsplit(" listening on ", 1)[1].strip()
+                self._ready.set()
+        self._ready.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that it has used, all its threads together."""
+        times = self._info.cpu_times()
+        return float(times.user + times.system)
+
+    def memory(self) -> int:
+        """Return its resident bytes."""
+        return int(self._info.memory_info().rss)
+
+    def stop(self) -> None:
+        """Ask it to end; kill it when it does not."""
+        if self._popen.poll() is None:
+            self._popen.terminate()
+            try:
+                self._popen.wait(20)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+        self._reader.join(5)
+
+
+def raw_server() -> Process:
+    """Start the bare grpc.aio server."""
+    return Process([sys.executable, "-m", "benchmarks.raw_server"], "raw grpc.aio")
+
+
+def stepwire_server(data: str | Path, *, idle_after: str = "24h", arguments: Sequence[str] = ()) -> Process:
+    """Start `stepwire serve` with the benchmarks' workflows; `data` is a directory or `:memory:`."""
+    command = [sys.executable, "-m", "stepwire.server.cli", "serve", "benchmarks/workflows.py"]
+    command += ["--address", "127.0.0.1:0", "--data", str(data), "--idle-after", idle_after]
+    command += ["--log-level", "warning", *arguments]
+    return Process(command, "stepwire")
