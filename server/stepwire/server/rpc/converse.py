@@ -192,7 +192,7 @@ class Session:
                 self._caller,
                 self._run_id,
                 send.event.type,
-                json_of(send.event.payload) or b"",
+                json_of(send.event.payload, "INVALID_EVENT") or b"",
                 send.step,
                 send.request_id,
             )

@@ -27,6 +27,16 @@ def seconds_of(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
+def wait_of(request: Any, field: str) -> float | None:
+    """Return how long a request wants to wait at most, in seconds; None when it says nothing."""
+    if not request.HasField(field):
+        return None
+    seconds = seconds_of(getattr(request, field))
+    if seconds < 0:
+        raise InvalidError("INVALID_REQUEST", "The request is not valid", [Violation(field, "must not be negative")])
+    return seconds
+
+
 def duration(seconds: float) -> Duration:
     """Return seconds as a duration."""
     whole = int(seconds)
@@ -80,15 +90,19 @@ def page_token(place: list[Any], bound: str) -> str:
     return base64.urlsafe_b64encode(json.dumps([bound, place]).encode()).decode()
 
 
-def page_place(token: str, bound: str) -> list[Any]:
-    """Return the place of a token. InvalidError (INVALID_PAGE_TOKEN) for another filter's, or none of ours."""
+def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
+    """Return the place of a token, whose parts are of these kinds.
+
+    InvalidError (INVALID_PAGE_TOKEN) for another filter's, or none of ours.
+    """
     try:
         found, place = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, TypeError) as error:
+        fits = [type(part) for part in place] == list(kinds)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidError("INVALID_PAGE_TOKEN", "The page_token is not one of this server's") from error
-    if found != bound or not isinstance(place, list):
+    if found != bound or not fits:
         raise InvalidError("INVALID_PAGE_TOKEN", "The page_token belongs to another filter")
-    return place
+    return list(place)
 
 
 # -- runs ---------------------------------------------------------------------------------------------------------
@@ -107,7 +121,7 @@ def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotDa
         )
     return StartRequest(
         workflow=request.workflow,
-        input=json_of(request.input) if request.HasField("input") else None,
+        input=json_of(request.input, "INVALID_INPUT"),
         run_id=request.run_id,
         use_existing=policy == run_service_pb2.RUN_ID_CONFLICT_POLICY_USE_EXISTING,
         request_id=request.request_id,

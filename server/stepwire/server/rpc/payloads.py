@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 
 from stepwire.server.runs.errors import InvalidError
 from stepwire.v1 import types_pb2 as pb
@@ -15,18 +16,38 @@ _MAX_VALUE_DEPTH = 30
 """protobuf's parsers refuse messages nested 100 deep, and each level of a Value takes three."""
 
 
-def json_of(payload: pb.Payload) -> bytes | None:
-    """Return a payload from a client as JSON bytes, unchecked; None when it is unset."""
+def json_of(payload: pb.Payload, reason: str) -> bytes | None:
+    """Return a payload from a client as JSON bytes, unchecked; None when it is unset.
+
+    InvalidError (`reason`) for a protobuf value that no JSON can say.
+    """
     which = payload.WhichOneof("encoding")
     if which is None:
         return None
     if which == "json":
         return payload.json
-    try:
-        value = json_format.MessageToDict(payload.value)
-    except (json_format.SerializeToJsonError, ValueError) as error:
-        raise InvalidError("INVALID_REQUEST", "A payload holds NaN, an infinity or an unset value") from error
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(_plain(payload.value, reason), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _plain(value: struct_pb2.Value, reason: str) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            raise InvalidError(reason, "A payload holds NaN or an infinity")
+        # All numbers of protobuf are doubles: what is whole and exact was an integer.
+        return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "struct_value":
+        return {key: _plain(item, reason) for key, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_plain(item, reason) for item in value.list_value.values]
+    if kind == "null_value":
+        return None
+    raise InvalidError(reason, "A payload holds a value without a kind")
 
 
 def payload(data: bytes, encoding: int) -> pb.Payload:

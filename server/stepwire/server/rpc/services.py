@@ -75,7 +75,7 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
         scopes = principal_of(context).scopes
         names = [name for name in self._registry.names() if scopes.sees(name)]
         if request.page_token:
-            last = str(convert.page_place(request.page_token, "workflows")[0])
+            last = str(convert.page_place(request.page_token, "workflows", str)[0])
             names = [name for name in names if name > last]
         size = convert.page_size(request.page_size)
         response = workflow_service_pb2.ListWorkflowsResponse()
@@ -117,9 +117,10 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
         self, request: run_service_pb2.StartRunRequest, context: Context
     ) -> run_service_pb2.StartRunResponse:
         caller = principal_of(context)
+        wait = convert.wait_of(request, "wait")
         record = await self._manager.start(caller, self.start_request(request))
-        if request.HasField("wait"):
-            record, _ = await self._manager.wait(caller, record.key.run_id, convert.seconds_of(request.wait))
+        if wait is not None:
+            record, _ = await self._manager.wait(caller, record.key.run_id, wait)
         return run_service_pb2.StartRunResponse(run=convert.run(record, request.encoding))
 
     async def GetRun(self, request: run_service_pb2.GetRunRequest, context: Context) -> run_service_pb2.GetRunResponse:
@@ -146,8 +147,8 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             query.created_after, query.created_before, query.workflows,
         )  # fmt: skip
         if request.page_token:
-            created_at, run_id = convert.page_place(request.page_token, bound)
-            query.before = (float(created_at), str(run_id))
+            created_at, run_id = convert.page_place(request.page_token, bound, float, str)
+            query.before = (created_at, run_id)
         records = await self._manager.list_runs(query)
         response = run_service_pb2.ListRunsResponse()
         for record in records[:size]:
@@ -160,7 +161,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     async def WaitRun(
         self, request: run_service_pb2.WaitRunRequest, context: Context
     ) -> run_service_pb2.WaitRunResponse:
-        timeout = convert.seconds_of(request.timeout) if request.HasField("timeout") else None
+        timeout = convert.wait_of(request, "timeout")
         record, timed_out = await self._manager.wait(principal_of(context), request.run_id, timeout)
         return run_service_pb2.WaitRunResponse(run=convert.run(record, request.encoding), timed_out=timed_out)
 
@@ -184,7 +185,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             principal_of(context),
             request.run_id,
             request.event.type,
-            json_of(request.event.payload) or b"",
+            json_of(request.event.payload, "INVALID_EVENT") or b"",
             request.step,
             request.request_id,
         )
@@ -197,7 +198,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             principal_of(context),
             request.run_id,
             request.event.type,
-            json_of(request.event.payload) or b"",
+            json_of(request.event.payload, "INVALID_EVENT") or b"",
             request.request_id,
         )
         return run_service_pb2.PublishEventResponse(sequence=sequence)
@@ -207,8 +208,8 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     ) -> run_service_pb2.WaitForEventResponse:
         prompt = None
         if request.HasField("waiter_event"):
-            prompt = (request.waiter_event.type, json_of(request.waiter_event.payload) or b"")
-        required = json_of(request.requirements) or b""
+            prompt = (request.waiter_event.type, json_of(request.waiter_event.payload, "INVALID_EVENT") or b"")
+        required = json_of(request.requirements, "INVALID_REQUEST") or b""
         found = await self._events.wait_for(
             principal_of(context),
             request.run_id,
@@ -217,7 +218,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             prompt,
             request.waiter_id,
             request.after_sequence if request.HasField("after_sequence") else None,
-            convert.seconds_of(request.timeout) if request.HasField("timeout") else None,
+            convert.wait_of(request, "timeout"),
         )
         response = run_service_pb2.WaitForEventResponse(
             timed_out=found.timed_out, run_ended=found.run_ended, sequence=found.sequence
@@ -287,7 +288,7 @@ class StateService(state_service_pb2_grpc.StateServiceServicer):
     ) -> state_service_pb2.SetStateResponse:
         values, size = [], 0
         for number, item in enumerate(request.values):
-            data = json_of(item.value)
+            data = json_of(item.value, "INVALID_STATE")
             if data is None:
                 violation = Violation(f"values.{number}.value", "is required")
                 raise InvalidError("INVALID_STATE", "A value is missing", [violation])
@@ -309,7 +310,10 @@ class StateService(state_service_pb2_grpc.StateServiceServicer):
     async def ReplaceState(
         self, request: state_service_pb2.ReplaceStateRequest, context: Context
     ) -> state_service_pb2.ReplaceStateResponse:
-        value = parse_object(json_of(request.value) or b"", "INVALID_STATE", "The state")
+        data = json_of(request.value, "INVALID_STATE")
+        if data is None:
+            raise InvalidError("INVALID_STATE", "The state is missing", [Violation("value", "is required")])
+        value = parse_object(data, "INVALID_STATE", "The state")
         etag = await self._state.replace(principal_of(context), request.run_id, value, request.etag, request.request_id)
         return state_service_pb2.ReplaceStateResponse(etag=etag)
 
@@ -345,7 +349,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
     ) -> snapshot_service_pb2.ListSnapshotsResponse:
         size = convert.page_size(request.page_size)
         bound = digest("snapshots", request.run_id)
-        before = int(convert.page_place(request.page_token, bound)[0]) if request.page_token else None
+        before = int(convert.page_place(request.page_token, bound, int)[0]) if request.page_token else None
         found = await self._manager.snapshots(principal_of(context), request.run_id, before, size + 1)
         response = snapshot_service_pb2.ListSnapshotsResponse()
         for sequence, at, stored in found[:size]:

@@ -12,6 +12,7 @@ from stepwire.server.runs.errors import (
     InvalidError,
     LimitError,
     RequestIdReusedError,
+    RunBlockedError,
     RunEndedError,
     StepDoesNotAcceptError,
     StepNotFoundError,
@@ -22,7 +23,7 @@ from stepwire.server.runs.errors import (
 from stepwire.server.runs.feed import Feed, check_cursor
 from stepwire.server.runs.live import LiveRun
 from stepwire.server.runs.manager import RunManager
-from stepwire.server.runs.payloads import digest, parse_event
+from stepwire.server.runs.payloads import digest, parse_event, readable
 from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.requests import check_request_id
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunKey
@@ -130,6 +131,8 @@ class RunEvents:
             raise UnknownEventTypeError(
                 "The workflow has no event type of this name", workflow=served.name, type=type_name[:128]
             )
+        if after is not None:
+            check_cursor(record, after)
         run = manager._live.get(record.key)
         last = run.context._broker.sequence if run is not None else record.last_sequence
         start = last if after is None else after
@@ -138,24 +141,25 @@ class RunEvents:
         position = start
         feed = await manager.feeds.open(record.key)
         try:
-            await self._reach(feed, start if after is None else None)
-            check_cursor(feed.record or record, start)
-            async with asyncio.timeout(timeout):
-                async for chunks in manager.feeds.read(record.key, feed, start):
-                    for entry in self.entries(chunks, position):
-                        position = entry.sequence
-                        if entry.type == type_name and _matches(entry, requirements):
-                            return Found(entry, entry.sequence, False, False)
-                    position = chunks[-1].last
+            if after is None:
+                await self._reach(record.key, feed, start)
+            # What is there already is looked at whatever the timeout.
+            for follow in (False, True):
+                async with asyncio.timeout(timeout if follow else None):
+                    async for chunks in manager.feeds.read(record.key, feed, position, follow=follow):
+                        for entry in self.entries(chunks, position):
+                            if entry.type == type_name and _matches(entry, requirements):
+                                return Found(entry, entry.sequence, False, False)
+                        position = chunks[-1].last
             return Found(None, position, False, True)
         except TimeoutError:
             return Found(None, position, True, False)
         finally:
             manager.feeds.close(record.key, feed)
 
-    async def _reach(self, feed: Feed, sequence: int | None) -> None:
+    async def _reach(self, key: RunKey, feed: Feed, sequence: int) -> None:
         """Wait until the log is durable up to a sequence that the live run has given out already."""
-        while sequence is not None and feed.record is not None and feed.record.last_sequence < sequence:
+        while self._manager.feeds.record(key, feed).last_sequence < sequence:
             await feed.changed()
 
     async def _prompt_once(
@@ -169,9 +173,12 @@ class RunEvents:
         waiter_id: str,
     ) -> None:
         if served is None:
-            raise RunEndedError("The run's workflow is not served here", run_id=run_id)
+            raise RunBlockedError("The run's workflow is not served here", run_id=run_id)
         waiter_id = waiter_id or default_waiter_id(served.names.events()[type_name], requirements)
-        run = await self._manager.live(caller, run_id)
+        try:
+            run = await self._manager.live(caller, run_id)
+        except RunEndedError:
+            return  # nobody is left to answer; the log tells that the run has ended
         key = _PROMPT + waiter_id
         if key not in run.answered:
             receipt = _Publish(*prompt).apply(run)
@@ -264,11 +271,7 @@ def same(record: RequestRecord, fingerprint: str) -> dict[str, Any]:
 
 
 def _fingerprint(method: str, type_name: str, data: bytes, step: str) -> str:
-    try:
-        fields: Any = json.loads(data) if data else {}
-    except (ValueError, RecursionError):
-        fields = data.decode("utf-8", "replace")
-    return digest(method, type_name, fields, step)
+    return digest(method, type_name, readable(data), step)
 
 
 def _matches(entry: LogEntry, requirements: dict[str, Any]) -> bool:

@@ -23,7 +23,7 @@ class Feed:
         self.deleted = False
         self.readers = 0
         self._recent: deque[Chunk] = deque(maxlen=_RECENT_CHUNKS)
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def push(self, commit: Commit) -> None:
         """Take in a durable commit and wake the readers."""
@@ -34,7 +34,7 @@ class Feed:
     def wake(self) -> None:
         """Have every waiting reader look again."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, set()
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -48,7 +48,9 @@ class Feed:
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the next commit."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiting.add(future)
+        # A reader that waits again and again while nothing is committed leaves nothing behind.
+        future.add_done_callback(self._waiting.discard)
         return future
 
 

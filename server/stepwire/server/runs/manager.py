@@ -28,6 +28,7 @@ from stepwire.server.runs.errors import (
     SnapshotMismatchError,
     SnapshotNotFoundError,
     StoreDownError,
+    Violation,
     WorkflowNotFoundError,
 )
 from stepwire.server.runs.feed import Feeds
@@ -36,7 +37,7 @@ from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.runs.live import LiveRun, as_runs_error
 from stepwire.server.runs.log import EntryCodec
 from stepwire.server.runs.parts import Parts, encode_delta, fold
-from stepwire.server.runs.payloads import digest, parse_input
+from stepwire.server.runs.payloads import digest, parse_input, readable
 from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.requests import SnapshotData, StartRequest, WaitResult
 from stepwire.server.runs.retention import Retention
@@ -168,7 +169,7 @@ class RunManager:
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
         fingerprint = digest(
             request.workflow,
-            (request.input or b"").decode("utf-8", "replace"),
+            readable(request.input or b""),
             request.run_id,
             request.labels,
             request.from_run,
@@ -230,7 +231,7 @@ class RunManager:
                     if ended
                     else "A run goes on from this snapshot and takes no input"
                 )
-                raise InvalidError("INVALID_REQUEST", message)
+                raise InvalidError("INVALID_REQUEST", message, [Violation("input", message)])
         if snapshot is None or request.input is not None:
             event = parse_input(served, request.input or b"")
         now = _now()
@@ -612,9 +613,12 @@ class RunManager:
         return SnapshotData(record.workflow, version, run_id, stored.sequence, stored.at, fold(stored))
 
     def context_of(self, served: Served, parts: Parts, at: float, version: str) -> Context[Any]:
-        """Build a context that belongs to no run, to look into a snapshot."""
+        """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""
         context: Context[Any] = Context(served.workflow)
-        restore(context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version)
+        try:
+            restore(context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version)
+        except ContextSerdeError as error:
+            raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
         return context
 
     @property

@@ -132,6 +132,14 @@ def digest(*what: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def readable(data: bytes) -> Any:
+    """Return what a JSON payload says, so that a digest sees the same in another spelling; else its text."""
+    try:
+        return json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        return data.decode("utf-8", "replace")
+
+
 def state_from_json(state_type: type[BaseModel], value: Any, *, dynamic: bool) -> BaseModel:
     """Validate a JSON object into a whole state; InvalidError (INVALID_STATE) names the fields that do not fit."""
     if not isinstance(value, dict):

@@ -1,0 +1,23 @@
+"""Fixtures of the integration tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.integration.rpc_flows import Gate
+from tests.integration.rpc_serving import Rpc, everything, serving
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """What holds the steps of `hold`."""
+    return Gate()
+
+
+@pytest.fixture
+async def rpc(gate: Gate) -> AsyncIterator[Rpc]:
+    """A server that keeps nothing, with all workflows of the tests."""
+    async with serving(everything(gate)) as found:
+        yield found
+        gate.opened.set()
