@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.chaos import scenarios
+from tests.chaos.checker import check
+from tests.chaos.history import read
 from tests.chaos.scenarios import Report, Unsupported
 
 
@@ -61,7 +63,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how often, instead")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31), help="to repeat a run")
     parser.add_argument("--keep", type=Path, help="a directory for histories and logs, kept")
+    parser.add_argument("--check", type=Path, nargs="+", metavar="FILE", help="only check the history in these files")
     options = parser.parse_args()
+    if options.check:
+        report = Report("check", {"files": len(options.check)}, check(read(*options.check)))
+        say("\n".join(report.lines()))
+        return int(bool(report.violations))
     if unknown := set(options.scenario) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}")
     failed = False

@@ -182,6 +182,7 @@ class Checker:
         """Check what was sent or published: in the log once at its sequence when acknowledged, else at most once."""
         # A request that was made again may have been refused once its run had ended, and done before.
         effective = {(r["op"], r["request"]) for r in self._operations if r["status"] in (OK, UNKNOWN)}
+        begun: dict[str, float] = {}
         claimed: dict[tuple[str, int], str] = {}
         asked: dict[str, set[tuple[str, str]]] = defaultdict(set)
         acknowledged: dict[str, list[Record]] = defaultdict(list)
@@ -190,6 +191,7 @@ class Checker:
                 continue
             run, args = record["run"], record["args"]
             what = (args["type"], identity(args["type"], args))
+            begun[record["request"]] = min(record["start"], begun.get(record["request"], math.inf))
             asked[run].add(what)
             if record["status"] == OK:
                 acknowledged[run].append(record)
@@ -215,18 +217,17 @@ class Checker:
                 if what not in asked[run] and what[0] != "Open":
                     self._found("unasked", run, f"{what} is in the log, nobody sent it")
         for run, records in acknowledged.items():
-            self._check_order(run, records)
+            self._check_order(run, records, begun)
 
-    def _check_order(self, run: str, records: list[Record]) -> None:
-        """Check that what returned before another began comes before it in the log; repeats apart."""
+    def _check_order(self, run: str, records: list[Record], begun: dict[str, float]) -> None:
+        """Check that what returned before another request was first made comes before it in the log."""
         firsts: dict[str, Record] = {}
-        for record in sorted(records, key=lambda item: float(item["start"])):
+        for record in sorted(records, key=lambda item: float(item["end"])):
             firsts.setdefault(record["request"], record)
-        begun = sorted(firsts.values(), key=lambda item: float(item["start"]))
-        returned = sorted(firsts.values(), key=lambda item: float(item["end"]))
+        returned = list(firsts.values())
         done, highest = 0, 0
-        for record in begun:
-            while done < len(returned) and returned[done]["end"] < record["start"]:
+        for record in sorted(returned, key=lambda item: begun[item["request"]]):
+            while done < len(returned) and returned[done]["end"] < begun[record["request"]]:
                 highest = max(highest, returned[done]["sequence"])
                 done += 1
             if record["sequence"] < highest:

@@ -70,8 +70,9 @@ class Sound:
         self.answer = self._sent(10)
         self.again = {**self._sent(10), "request": self.answer["request"]}
         self.note = self._sent(12, op="publish")
-        self.second_ask = self._sent(13)
+        self.second_ask = {**self._sent(13), "status": "unknown"}
         self.late_answer = self._sent(15)
+        self.second_ask_again = {**self._sent(13), "request": self.second_ask["request"]}
         self.first_set = self._done("set", "A", {"c0_a": 1, "c0_b": 1}, etag="v1")
         self.read = self._done("get", "A", {}, request="", value={"c0_a": 1, "c0_b": 1})
         self.second_set = self._done("set", "A", {"c0_a": 2, "c0_b": 2}, etag="v2")
