@@ -471,10 +471,12 @@ class Broker:
         self.deliveries.pop(delivery.id, None)
         if delivery.timer is not None:
             self._timers.cancel(delivery.timer)
-        for waiter in list((delivery.waiters or {}).values()):
-            self._forget(waiter)
-        self.touch_delivery(delivery)
-        self._drop_effects(delivery)
+        if delivery.waiters:
+            for waiter in list(delivery.waiters.values()):
+                self._forget(waiter)
+        if self.journal is not None:
+            self.touch_delivery(delivery)
+            self._drop_effects(delivery)
         if delivery.ledger is not None:
             if self.journal is not None:
                 for number in range(len(delivery.ledger.answers)):
@@ -506,12 +508,14 @@ class Broker:
                 self.journal.touch(f"s/{key}")
         # What still waits in this attempt is told, so that no task or thread of it hangs.
         step = execution.delivery.step
-        for waiter in (execution.delivery.waiters or {}).values():
-            if waiter.notify is not None:
-                self.resumed.append((waiter.notify, _dead(step)))
-                waiter.notify = None
-        self.resumed += [(notify, _dead(step)) for notify, _ in execution.settled]
-        execution.settled = []
+        if execution.delivery.waiters:
+            for waiter in execution.delivery.waiters.values():
+                if waiter.notify is not None:
+                    self.resumed.append((waiter.notify, _dead(step)))
+                    waiter.notify = None
+        if execution.settled:
+            self.resumed += [(notify, _dead(step)) for notify, _ in execution.settled]
+            execution.settled = []
         if execution.cancel is not None:
             execution.cancel()
             execution.cancel = None
@@ -604,11 +608,9 @@ class Broker:
                 execution.waits = Counter()
             nth = execution.waits[waiter_id]
             answers = delivery.ledger.waits.get(waiter_id) if delivery.ledger else None
-            if answers is not None and nth in answers:
-                if _fits(answers[nth], event_type, requirements):
-                    execution.waits[waiter_id] += 1
-                    return answers[nth]
-                del answers[nth]
+            if answers is not None and nth in answers and _fits(answers[nth], event_type, requirements):
+                execution.waits[waiter_id] += 1
+                return answers[nth]
             for waiter in list((delivery.waiters or {}).values()):
                 if waiter.id == waiter_id and waiter.index == nth and waiter.notify is None:
                     if waiter.event_type is not event_type or waiter.requirements != requirements:

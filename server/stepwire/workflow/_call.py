@@ -16,26 +16,28 @@ if TYPE_CHECKING:
 class StepCall:
     """A step's function and where its arguments come from."""
 
-    __slots__ = ("_context", "_event", "_injected", "config", "function")
+    __slots__ = ("_context", "_event", "config", "function", "injected")
 
     def __init__(self, function: Callable[..., Any], config: StepConfig) -> None:
         self.function = function
         self.config = config
         self._event = config.event_name
         self._context = config.context_parameter
-        self._injected = bool(config.requested_services or config.resources)
+        self.injected = bool(config.requested_services or config.resources)
 
-    async def arguments(self, workflow: Workflow, event: Event, context: Context[Any]) -> dict[str, Any]:
-        """Return the keyword arguments: the event, the context, services by name, resources."""
+    def arguments(self, event: Event, context: Context[Any]) -> dict[str, Any]:
+        """Return the keyword arguments that are at hand: the event and the context."""
         arguments: dict[str, Any] = {self._event: event}
         if self._context is not None:
             arguments[self._context] = context
-        if self._injected:
-            for service in self.config.requested_services:
-                found = workflow._service_manager
-                arguments[service.name] = (
-                    found.get(service.name, service.default_value) if service.has_default else found.get(service.name)
-                )
-            for resource in self.config.resources:
-                arguments[resource.name] = await workflow._resource_manager.get(resource.resource)
         return arguments
+
+    async def inject(self, workflow: Workflow, arguments: dict[str, Any]) -> None:
+        """Add services by name and resources; only when `injected`."""
+        services = workflow._service_manager
+        for service in self.config.requested_services:
+            arguments[service.name] = (
+                services.get(service.name, service.default_value) if service.has_default else services.get(service.name)
+            )
+        for resource in self.config.resources:
+            arguments[resource.name] = await workflow._resource_manager.get(resource.resource)

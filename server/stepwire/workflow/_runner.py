@@ -79,7 +79,6 @@ class Runner:
         self._stirred = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: float | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._pumping = False
         self._ended = False
 
@@ -165,10 +164,8 @@ class Runner:
         for execution in started:
             if execution.dead:
                 continue
-            task = self.loop.create_task(self._execute(execution), context=self._variables.copy())
-            execution.cancel = task.cancel
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # The bound method keeps the task alive as long as the execution lives.
+            execution.cancel = self.loop.create_task(self._execute(execution), context=self._variables.copy()).cancel
 
     def _set_timer(self) -> None:
         due = None if self.broker.frozen else self.broker.next_due()
@@ -211,7 +208,9 @@ class Runner:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
             call = workflow._calls[delivery.step]
-            kwargs = await call.arguments(workflow, delivery.event, self.context)
+            kwargs = call.arguments(delivery.event, self.context)
+            if call.injected:
+                await call.inject(workflow, kwargs)
             if call.config.is_async:
                 result = await call.function(**kwargs)
             else:
