@@ -145,7 +145,7 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )
-        add_services(server, self.registry, manager, signer)
+        add_services(server, self.registry, manager, signer, heartbeat=self.settings.heartbeat)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.shows_reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

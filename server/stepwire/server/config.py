@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     stalled_after: Seconds = Field(
         30.0, description="After how long a stream ends whose client reads nothing; 0: never."
     )
+    heartbeat: Annotated[Seconds, Field(gt=0)] = Field(
+        15.0, description="How often a stream on which nothing happens says that it lives."
+    )
 
     # -- retention ------------------------------------------------------------------------------------------------
     retention_age: Seconds | None = Field(None, description="How long ended runs are kept. Unset: for ever.")

@@ -192,6 +192,12 @@ OPTIONS: Final = (
         "After how long a stream ends whose client reads nothing; 0: never. Default: 30.",
     ),
     ServeOption(
+        "heartbeat",
+        "TIME",
+        False,
+        "How often a stream on which nothing happens says that it lives. Default: 15.",
+    ),
+    ServeOption(
         "retention_age",
         "TIME",
         False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -48,7 +49,7 @@ class Session:
         self._error: BaseException | None = None
         self._news: asyncio.Future[None] | None = None
         self._window = 0
-        self._acked = 0
+        self._framer: Framer | None = None
 
     async def converse(self, frames: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[pb.ConverseResponse | bytes]:
         """Give the frames of the answer."""
@@ -56,19 +57,19 @@ class Session:
         record, after, options = await self._open(first)
         self._run_id = record.key.run_id
         self._workflow = record.workflow
-        self._acked = after
         key = record.key
         feeds = self._manager.feeds
         feed = await feeds.open(key)
         try:
             check_cursor(feeds.record(key, feed, after), after)
             yield self._opened(feeds.record(key, feed, after), after, options.encoding)
-            framer = Framer(
+            framer = self._framer = Framer(
                 _EVENTS_FIELD,
                 after,
                 encoding=options.encoding,
                 internal=options.include_internal,
                 types=options.event_types,
+                window=self._window,
             )
             self._spawn(self._read(frames))
             async for frame in self._output(key, feed, framer):
@@ -78,7 +79,9 @@ class Session:
         finally:
             feeds.close(key, feed)
             for task in self._tasks:
-                task.cancel()
+                # What the client asked for before it went is done; nobody hears of it.
+                if task.get_name() == "read":
+                    task.cancel()
 
     async def _open(self, frame: pb.ConverseRequest | None) -> tuple[RunRecord, int, pb.StreamOptions]:
         kind = None if frame is None else frame.WhichOneof("frame")
@@ -112,21 +115,23 @@ class Session:
 
     async def _output(self, key: RunKey, feed: Feed, framer: Framer) -> AsyncIterator[pb.ConverseResponse | bytes]:
         feeds = self._manager.feeds
+        time = asyncio.get_running_loop().time
+        beat_at = time() + self._heartbeat
         while True:
             news = self._news = feed.changed()
             while self._results:
                 yield self._next_result()
             if self._error is not None:
                 raise self._error
-            up_to = self._acked + self._window if self._window else None
             progress = False
-            if up_to is None or framer.position < up_to:
+            if not framer.full:
                 chunks = await feeds.ready(key, feed, framer.position)
                 # A send_result precedes the entries of its commit.
                 while self._results:
                     yield self._next_result()
-                for frame in framer.frames(chunks, up_to):
+                for frame in framer.frames(chunks):
                     yield frame
+                    beat_at = time() + self._heartbeat
                     if self._call is not None:
                         self._call.sequence = framer.sent
                 progress = bool(chunks)
@@ -136,12 +141,13 @@ class Session:
                 while self._results:
                     yield self._next_result()
                 return
+            if time() >= beat_at:
+                beat_at = time() + self._heartbeat
+                yield framer.rest() or pb.ConverseResponse(heartbeat=pb.Heartbeat(sequence=framer.sent))
             if progress or self._results or self._error is not None:
                 continue
-            try:
-                await asyncio.wait_for(news, self._heartbeat)
-            except TimeoutError:
-                yield pb.ConverseResponse(heartbeat=pb.Heartbeat(sequence=framer.sent))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news, max(0.0, beat_at - time()))
 
     def _next_result(self) -> pb.ConverseResponse:
         # Only now may another send begin: who sends and does not read fills no queue.
@@ -149,8 +155,8 @@ class Session:
         return self._results.popleft()
 
     async def _last_results(self) -> None:
-        """Wait for the sends under way: the run has ended, so none takes long."""
-        sends = [task for task in self._tasks if task.get_name() == "send"]
+        """Wait for what is under way: the run has ended, so nothing takes long."""
+        sends = [task for task in self._tasks if task.get_name() != "read"]
         if sends:
             await asyncio.wait(sends)
 
@@ -165,12 +171,12 @@ class Session:
                     await self._sends.acquire()
                     self._spawn(self._send(frame.send), "send")
                 elif kind == "ack":
-                    if frame.ack.sequence > self._acked:
-                        self._acked = frame.ack.sequence
+                    if self._framer is not None:
+                        self._framer.ack(frame.ack.sequence)
                         self._signal()
                 elif kind == "cancel":
-                    permit(self._caller, WRITE, self._workflow)
-                    await self._manager.cancel(self._caller, self._run_id, frame.cancel.reason[:1000])
+                    # A task as sends are: it comes after those before it.
+                    self._spawn(self._cancel(frame.cancel), "cancel")
                 else:
                     raise InvalidError(
                         "INVALID_FRAME",
@@ -178,8 +184,14 @@ class Session:
                         [Violation("frame", "is something else")],
                     )
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the stream with a status
-            self._error = error
-            self._signal()
+            self._fail(error)
+
+    async def _cancel(self, cancel: pb.ConverseCancel) -> None:
+        try:
+            permit(self._caller, WRITE, self._workflow)
+            await self._manager.cancel(self._caller, self._run_id, cancel.reason[:1000])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the stream with a status
+            self._fail(error)
 
     async def _send(self, send: pb.ConverseSend) -> None:
         """Send one event; a bad one fails its frame, not the stream."""
@@ -200,6 +212,10 @@ class Session:
         except Exception as error:  # noqa: BLE001 - status_of turns whatever it is into what SendEvent would answer
             result.error.CopyFrom(status_of(error, _METHOD))
         self._results.append(pb.ConverseResponse(send_result=result))
+        self._signal()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
         self._signal()
 
     def _signal(self) -> None:

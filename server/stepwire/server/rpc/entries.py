@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import DecodeError
@@ -77,35 +78,44 @@ def entry_message(entry: LogEntry, encoding: int) -> pb.LogEntry:
 class Framer:
     """Cut the chunks of a log into frames of a stream: contiguous ranges, filtered and encoded as its options ask.
 
-    `field` is the number of the EventBatch in the frame's message. `position` is the last sequence covered by a
-    frame given out or by a range that the filter emptied; `sent` only by frames.
+    `field` is the number of the EventBatch in the frame's message. `window` bounds the entries given out and not
+    acknowledged; 0 is no bound. `position` is the last sequence covered by a frame given out or by a range that the
+    filter emptied; `sent` only by frames.
     """
 
     def __init__(
-        self, field: int, after: int, *, encoding: int, internal: bool, types: Sequence[str], first_available: int = 1
+        self, field: int, after: int, *, encoding: int, internal: bool, types: Sequence[str], window: int = 0
     ) -> None:
         self._tag = bytes([field << 3 | 2])
         self._encoding = encoding
         self._internal = internal
         self._types = frozenset(types)
         self._raw = encoding == pb.PAYLOAD_ENCODING_JSON and not internal and not types
+        self._window = window
+        self._unacked: deque[int] = deque()
         self.position = after
         self.sent = after
 
-    def frames(self, chunks: Sequence[Chunk], up_to: int | None = None) -> Iterator[bytes]:
-        """Give the frames of chunks that go on at `position`, not beyond sequence `up_to`."""
+    @property
+    def full(self) -> bool:
+        """Whether the window is full: nothing goes out before an acknowledgement."""
+        return 0 < self._window <= len(self._unacked)
+
+    def ack(self, sequence: int) -> None:
+        """Take in that the client has got everything up to a sequence."""
+        while self._unacked and self._unacked[0] <= sequence:
+            self._unacked.popleft()
+
+    def frames(self, chunks: Sequence[Chunk]) -> Iterator[bytes]:
+        """Give the frames of chunks that go on at `position`, as far as the window allows."""
         batch: list[bytes] = []
         size = 0
         for chunk in chunks:
             if chunk.last <= self.position:
                 continue
-            if up_to is not None and self.position >= up_to:
+            if self.full:
                 break
-            last = chunk.last if up_to is None else min(chunk.last, up_to)
-            if self._raw and chunk.first > self.position and last == chunk.last:
-                part = chunk.public or b""
-            else:
-                part = self._part(chunk, last)
+            last, part = self._part(chunk)
             if batch and size + len(part) > _MAX_FRAME_BYTES:
                 yield self._frame(batch)
                 batch, size = [], 0
@@ -116,18 +126,35 @@ class Framer:
         if batch:
             yield self._frame(batch)
 
-    def _part(self, chunk: Chunk, last: int) -> bytes:
+    def rest(self) -> bytes | None:
+        """Return a frame without entries for what the filter emptied since the last frame; None when nothing was."""
+        return self._frame([]) if self.position > self.sent else None
+
+    def _part(self, chunk: Chunk) -> tuple[int, bytes]:
+        """Return up to where the window lets a chunk through, and its entries as bytes of an EventBatch."""
+        if self._raw and chunk.first > self.position:
+            public = chunk.public or b""
+            if not self._window:
+                return chunk.last, public
+            sequences = [entry.sequence for entry in pb.EventBatch.FromString(public).entries]
+            if len(self._unacked) + len(sequences) <= self._window:
+                self._unacked += sequences
+                return chunk.last, public
         entries = CODEC.decode(chunk.public) if chunk.public else []
         if self._internal and chunk.internal:
             entries = sorted(entries + CODEC.decode(chunk.internal))
         batch = pb.EventBatch()
         for entry in entries:
-            if not self.position < entry.sequence <= last:
+            if entry.sequence <= self.position:
                 continue
             if self._types and entry.type not in self._types and entry.kind != pb.ENTRY_KIND_TERMINAL:
                 continue
+            if self.full:
+                return self._unacked[-1], batch.SerializeToString()
+            if self._window:
+                self._unacked.append(entry.sequence)
             batch.entries.append(entry_message(entry, self._encoding))
-        return batch.SerializeToString()
+        return chunk.last, batch.SerializeToString()
 
     def _frame(self, parts: list[bytes]) -> bytes:
         head = b"\x08" + _varint(self.sent + 1) + b"\x10" + _varint(self.position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -49,11 +50,19 @@ SERVICES = tuple(
 """The full names of the contract's services."""
 
 
-def add_services(server: grpc.aio.Server, registry: Registry, manager: RunManager, signer: Signer) -> None:
-    """Serve the contract on a gRPC server."""
+def add_services(
+    server: grpc.aio.Server,
+    registry: Registry,
+    manager: RunManager,
+    signer: Signer,
+    *,
+    heartbeat: float = HEARTBEAT_SECONDS,
+) -> None:
+    """Serve the contract on a gRPC server; silent streams say every `heartbeat` seconds that they live."""
     events = RunEvents(manager)
+    service = RunService(manager, events, signer, heartbeat)
     workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(registry), server)
-    run_service_pb2_grpc.add_RunServiceServicer_to_server(RunService(manager, events, signer), server)
+    run_service_pb2_grpc.add_RunServiceServicer_to_server(service, server)
     state_service_pb2_grpc.add_StateServiceServicer_to_server(StateService(RunState(manager, events)), server)
     snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(manager, signer), server)
 
@@ -100,10 +109,11 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
 class RunService(run_service_pb2_grpc.RunServiceServicer):
     """Start runs, follow them and talk with them."""
 
-    def __init__(self, manager: RunManager, events: RunEvents, signer: Signer) -> None:
+    def __init__(self, manager: RunManager, events: RunEvents, signer: Signer, heartbeat: float) -> None:
         self._manager = manager
         self._events = events
         self._signer = signer
+        self._heartbeat = heartbeat
 
     def start_request(self, request: run_service_pb2.StartRunRequest) -> StartRequest:
         """Convert a StartRun, its snapshot verified."""
@@ -232,8 +242,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     ) -> AsyncIterator[run_service_pb2.StreamEventsResponse | bytes]:
         caller = principal_of(context)
         key = caller.key(request.run_id)
-        if caller.scopes.restricted:
-            await self._manager.get(caller, request.run_id)
+        await self._manager.check_seen(caller, request.run_id)
         call = CALL.get()
         options = request.options
         after = request.after_sequence
@@ -248,14 +257,21 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
         feed = await self._events.open(key)
         try:
             follow = not request.no_follow
-            async for chunks in feeds.read(key, feed, after, follow=follow, idle=HEARTBEAT_SECONDS):
+            time = asyncio.get_running_loop().time
+            beat_at = time() + self._heartbeat
+            async for chunks in feeds.read(key, feed, after, follow=follow, idle=self._heartbeat):
                 for frame in framer.frames(chunks):
                     yield frame
+                    beat_at = time() + self._heartbeat
                     if call is not None:
                         call.sequence = framer.sent
-                if not chunks:
+                # Nothing new, or nothing that the filter lets through.
+                if not chunks or time() >= beat_at:
+                    beat_at = time() + self._heartbeat
                     beat = run_service_pb2.Heartbeat(sequence=framer.sent)
-                    yield run_service_pb2.StreamEventsResponse(heartbeat=beat)
+                    yield framer.rest() or run_service_pb2.StreamEventsResponse(heartbeat=beat)
+            if (rest := framer.rest()) is not None:
+                yield rest
             outcome = convert.outcome(feeds.record(key, feed, framer.sent), options.encoding)
             if outcome is not None:
                 finished = run_service_pb2.RunFinished(outcome=outcome)
@@ -266,7 +282,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     async def Converse(
         self, request_iterator: AsyncIterator[run_service_pb2.ConverseRequest], context: Context
     ) -> AsyncIterator[run_service_pb2.ConverseResponse | bytes]:
-        session = Session(principal_of(context), self._manager, self._events, self.start_request, HEARTBEAT_SECONDS)
+        session = Session(principal_of(context), self._manager, self._events, self.start_request, self._heartbeat)
         async for frame in session.converse(request_iterator):
             yield frame
 
