@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks import report, streams, unary
+from benchmarks import latency, memory, report, streams, unary
 from benchmarks.measure import Bench, Row
+from rich.console import Console
 
 Figure = Callable[[Bench], Awaitable[list[Row]]]
 
@@ -24,9 +23,14 @@ FIGURES: dict[str, Figure] = {
     "send_event": unary.send_event,
     "trivial": unary.trivial,
     "h2load": unary.h2load,
-    "latency": unary.latency,
+    "latency": latency.start_to_result,
     "live": streams.live,
     "replay": streams.replay,
+    "subscribers": streams.subscribers,
+    "first_event": streams.first_event,
+    "converse": streams.converse,
+    "idle_streams": memory.idle_streams,
+    "waiting_runs": memory.waiting_runs,
 }
 
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
+from benchmarks.workflows import TEXT
 from google.protobuf.duration_pb2 import Duration
 
-from benchmarks.workflows import TEXT
 from stepwire.v1 import (
     run_service_pb2 as runs,
 )
@@ -27,7 +27,6 @@ from stepwire.v1 import (
 __all__ = ["Caller", "one_at_a_time", "saturate"]
 
 JSON = types_pb2.PAYLOAD_ENCODING_JSON
-OPTIONS = types_pb2.PAYLOAD_ENCODING_JSON
 WAIT = Duration(seconds=30)
 
 Call = Callable[[int], Awaitable[object]]
@@ -120,6 +119,12 @@ def ping() -> Any:
 def answer(number: int = 0) -> Any:
     """Return an answer to a question."""
     return types_pb2.Event(type="Answer", payload=types_pb2.Payload(json=b'{"number":%d}' % number))
+
+
+def go(run_id: str, count: int) -> Any:
+    """Return the request that lets a held run write events."""
+    event = types_pb2.Event(type="Go", payload=types_pb2.Payload(json=b'{"count":%d}' % count))
+    return runs.SendEventRequest(run_id=run_id, event=event)
 
 
 async def saturate(call: Call, in_flight: int, seconds: float) -> tuple[float, int]:

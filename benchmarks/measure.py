@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from benchmarks.servers import Process
-
-__all__ = ["AT_LEAST", "AT_MOST", "Bench", "Row", "Sample", "alternate", "cost", "make_row", "median"]
+__all__ = ["AT_LEAST", "AT_MOST", "Bench", "Row", "Sample", "alternate", "cost", "make_row", "median", "values"]
 
 AT_LEAST = ">="
 AT_MOST = "<="
@@ -83,12 +81,23 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-async def cost(process: Process | None, work: Callable[[], Awaitable[tuple[float, int]]]) -> Sample:
+def values(samples: Sequence[Sample]) -> list[float]:
+    """Return the values."""
+    return [sample.value for sample in samples]
+
+
+class Measured(Protocol):
+    """What uses CPU: a process."""
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that it has used."""
+        ...
+
+
+async def cost(process: Measured, work: Callable[[], Awaitable[tuple[float, int]]]) -> Sample:
     """Measure `work`, which returns its value and how many operations it did."""
-    before = process.cpu() if process is not None else 0.0
+    before = process.cpu()
     value, operations = await work()
-    if process is None:
-        return Sample(value)
     return Sample(value, (process.cpu() - before) / max(1, operations))
 
 
@@ -143,15 +152,3 @@ def make_row(
         note,
         guarded,
     )
-
-
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Return them."""
-        return time.perf_counter() - self._began

@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
-
 from benchmarks.workflows import TEXT
+
 from stepwire.v1 import (
     run_service_pb2 as runs,
 )

@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.measure import AT_LEAST, Row
 from rich.console import Console
 from rich.table import Table
-
-from benchmarks.measure import AT_LEAST, Row
 
 __all__ = ["BASELINE", "regressions", "show", "write_baseline"]
 
@@ -23,7 +22,9 @@ def figure(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     if unit == "s":
-        return f"{value * 1e6:,.0f} µs" if value < 1e-3 else f"{value * 1e3:,.2f} ms" if value < 1 else f"{value:,.1f} s"
+        return (
+            f"{value * 1e6:,.0f} µs" if value < 1e-3 else f"{value * 1e3:,.2f} ms" if value < 1 else f"{value:,.1f} s"
+        )
     if unit == "B":
         return f"{value / 1024:,.1f} KiB" if abs(value) >= 1024 else f"{value:,.0f} B"
     return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:,.2f} {unit}"
@@ -47,7 +48,7 @@ def cpu(row: Row) -> str:
         return ""
     text = figure(row.cpu, "s")
     if row.raw_cpu:
-        text += f" ({row.cpu / row.raw_cpu:.2f} × {figure(row.raw_cpu, 's')})"
+        text += f" ({row.cpu / row.raw_cpu:.2f} times {figure(row.raw_cpu, 's')})"
     return text
 
 

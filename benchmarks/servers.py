@@ -7,13 +7,17 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+from benchmarks.measure import Bench
 
-__all__ = ["Process", "raw_server", "stepwire_server"]
+__all__ = ["MEMORY", "RAW", "SQLITE", "Process", "raw_server", "servers", "stepwire_server"]
+
+RAW, SQLITE, MEMORY = "raw", "SQLite", "memory"
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
@@ -86,3 +90,13 @@ def stepwire_server(data: str | Path, *, idle_after: str = "24h", arguments: Seq
     command += ["--address", "127.0.0.1:0", "--data", str(data), "--idle-after", idle_after]
     command += ["--log-level", "warning", *arguments]
     return Process(command, "stepwire")
+
+
+async def servers(bench: Bench, stack: AsyncExitStack) -> dict[str, Process]:
+    """Start one of each kind; the stack stops them."""
+    bench.say("starting servers")
+    return {
+        RAW: stack.enter_context(raw_server()),
+        SQLITE: stack.enter_context(stepwire_server(bench.data())),
+        MEMORY: stack.enter_context(stepwire_server(":memory:")),
+    }

@@ -1,4 +1,4 @@
-"""Figures of unary calls: GetState, SendEvent, start to result; in flight, one at a time, and under h2load."""
+"""Figures of unary calls: GetState, SendEvent, start to result; 64 in flight, and under h2load."""
 
 from __future__ import annotations
 
@@ -10,35 +10,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commits import CommitLoop
-from benchmarks.load import Call, Caller, one_at_a_time, saturate, trivial_request
-from benchmarks.measure import AT_MOST, Bench, Measure, Row, Sample, alternate, cost, make_row
-from benchmarks.servers import Process, raw_server, stepwire_server
+from benchmarks.load import Call, Caller, saturate, trivial_request
+from benchmarks.measure import Bench, Measure, Row, Sample, alternate, cost, make_row, values
+from benchmarks.servers import MEMORY, RAW, SQLITE, Process, servers
 
-__all__ = ["get_state", "h2load", "latency", "send_event", "trivial"]
+__all__ = ["get_state", "h2load", "send_event", "trivial"]
 
 IN_FLIGHT = 64
 SMALLEST_ANSWER = 100
 """Bytes that an answer to StartRun has at least."""
-RAW, SQLITE, MEMORY = "raw", "SQLite", "memory"
-
-
-async def servers(bench: Bench, stack: AsyncExitStack) -> dict[str, Process]:
-    """Start one of each kind."""
-    bench.say("starting servers")
-    return {
-        RAW: stack.enter_context(raw_server()),
-        SQLITE: stack.enter_context(stepwire_server(bench.data())),
-        MEMORY: stack.enter_context(stepwire_server(":memory:")),
-    }
 
 
 def _loaded(bench: Bench, process: Process, call: Call) -> Measure:
     return lambda: cost(process, lambda: saturate(call, IN_FLIGHT, bench.seconds))
-
-
-def _values(samples: list[Sample]) -> list[float]:
-    return [sample.value for sample in samples]
 
 
 async def _in_flight(bench: Bench, name: str, make: Any) -> dict[str, list[Sample]]:
@@ -84,7 +68,7 @@ async def send_event(bench: Bench) -> list[Row]:
             "SendEvent, SQLite beside memory",
             "1/s",
             samples[SQLITE],
-            _values(samples[MEMORY]),
+            values(samples[MEMORY]),
             limit_name="memory store",
             target=0.6,
         )
@@ -112,69 +96,13 @@ def _rows(
             title if kind == SQLITE else f"{title} (memory)",
             "1/s",
             samples[kind],
-            _values(raw),
+            values(raw),
             limit_name="echo",
             raw=raw,
             target=target if kind == SQLITE else memory_target,
         )
         for kind in (SQLITE, MEMORY)
     ]
-
-
-async def latency(bench: Bench) -> list[Row]:
-    """Start a trivial run and get its result, one at a time; beside an echo and bare commits."""
-    commits = CommitLoop(bench.data())
-    async with AsyncExitStack() as stack:
-        stack.callback(commits.close)
-        processes = await servers(bench, stack)
-        measures: dict[str, Measure] = {}
-        for kind, process in processes.items():
-            caller = await stack.enter_async_context(Caller.open(process.address))
-            call = caller.run_trivial()
-            await one_at_a_time(call, 0.2)
-
-            def measure(process: Process = process, call: Call = call) -> Any:
-                return cost(process, lambda: one_at_a_time(call, bench.seconds / 2))
-
-            measures[kind] = measure
-
-        async def commit() -> Sample:
-            return Sample(commits.p50(bench.seconds / 4))
-
-        measures["commit"] = commit
-        samples = await alternate(bench, "start → result, one at a time", measures)
-    pairs = list(zip(samples[RAW], samples["commit"], strict=True))
-    bounds = [2 * echo.value + 3 * bare.value for echo, bare in pairs]
-    rows = [
-        make_row(
-            "latency",
-            "start → result, one at a time, p50",
-            "s",
-            samples[SQLITE],
-            bounds,
-            limit_name="2 echo + 3 commits",
-            raw=samples[RAW],
-            sense=AT_MOST,
-            target=1.0,
-        ),
-        make_row(
-            "latency_memory",
-            "start → result, one at a time, p50 (memory)",
-            "s",
-            samples[MEMORY],
-            _values(samples[RAW]),
-            limit_name="echo",
-            raw=samples[RAW],
-            sense=AT_MOST,
-        ),
-    ]
-    rows[0].note = f"echo {_ms(samples[RAW])}, bare commit {_ms(samples['commit'])}"
-    return rows
-
-
-def _ms(samples: list[Sample]) -> str:
-    values = sorted(_values(samples))
-    return f"{values[len(values) // 2] * 1000:.2f} ms"
 
 
 # -- h2load -------------------------------------------------------------------------------------------------------

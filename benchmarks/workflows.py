@@ -83,18 +83,40 @@ class Wait(Workflow):
         return StopEvent(result=answer.number)
 
 
+class Go(HumanResponseEvent):
+    """Let a held run write so many events."""
+
+    count: int = 1
+
+
+async def _talk(ctx: Context, count: int) -> None:
+    for number in range(1, count + 1):
+        ctx.write_event_to_stream(Token())
+        if number % FRAME == 0:
+            await asyncio.sleep(0)
+
+
 class Talk(Workflow):
-    """Write `count` events to the stream; with `held`, only once an answer has come."""
+    """Write `count` events to the stream."""
 
     @step
     async def talk(self, ctx: Context, ev: StartEvent) -> StopEvent:
         """Write them, `FRAME` at a time."""
-        if ev.get("held", False):
-            await ctx.wait_for_event(Answer, timeout=None)
-        for number in range(1, ev.get("count", 1) + 1):
-            ctx.write_event_to_stream(Token())
-            if number % FRAME == 0:
-                await asyncio.sleep(0)
+        await _talk(ctx, ev.get("count", 1))
+        return StopEvent(result="done")
+
+
+class HeldTalk(Workflow):
+    """Write events to the stream once told to."""
+
+    @step
+    async def hold(self, ev: StartEvent) -> None:
+        """Wait to be told."""
+
+    @step
+    async def talk(self, ctx: Context, ev: Go) -> StopEvent:
+        """Write them, `FRAME` at a time."""
+        await _talk(ctx, ev.count)
         return StopEvent(result="done")
 
 
