@@ -422,6 +422,20 @@ async def test_s03_stepwise_runs_a_step_through_its_retries() -> None:
     assert await handler == 3
 
 
+async def test_s03_stepwise_raises_what_a_step_fails_with() -> None:
+    class Failing(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            raise ValueError("no")
+
+    handler = Failing().run(stepwise=True)
+    with pytest.raises(WorkflowRuntimeError, match="Error in step 'work': no"):
+        await handler.run_step()
+    assert await handler.run_step() is None
+    with pytest.raises(ValueError, match="stepwise=True"):
+        await Exact().run().run_step()
+
+
 # -- S4: order ------------------------------------------------------------------------------------------------------
 
 

@@ -594,6 +594,7 @@ async def test_s15_the_handler_is_like_a_future() -> None:
     done, pending = await asyncio.wait([handler])  # type: ignore[type-var]
     assert (done, pending) == ({handler}, set())
     assert handler.result() == {"how": "hang"}
+    assert str(handler) == "{'how': 'hang'}"
     assert handler.exception() is None
     assert called == [handler]
     assert list(await asyncio.gather(handler, handler)) == [{"how": "hang"}] * 2

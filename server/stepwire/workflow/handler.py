@@ -43,6 +43,8 @@ class WorkflowHandler:
         return asyncio.shield(self._future).__await__()
 
     def __str__(self) -> str:
+        if self.done() and self._future.exception() is None:
+            return str(self._future.result())  # as in 1.x
         return f"WorkflowHandler(run_id={self.run_id!r}, done={self.done()})"
 
     # -- like a future --------------------------------------------------------------------------------------------
@@ -110,14 +112,17 @@ class WorkflowHandler:
     async def run_step(self) -> list[Event] | None:
         """Run the pending steps of a stepwise run and return the events that they produced.
 
-        [] when they produced none, None once the run is over. The caller sends the events on. ValueError when the
-        run is not stepwise.
+        [] when they produced none, None once the run is over. The caller sends the events on. Raises what the run
+        failed with when a step fails now, and ValueError when the run is not stepwise.
         """
         if not self.ctx.stepwise:
             raise ValueError("run_step needs a run that was started with stepwise=True")
         if self.done() or self._runner is None:
             return None
-        return await self._runner.run_pending()
+        events = await self._runner.run_pending()
+        if events is None and (error := self._future.exception()) is not None:
+            raise error
+        return events
 
     # -- for the workflow -----------------------------------------------------------------------------------------
 
