@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from stepwire.server.app import Server
 
 __all__ = ["register"]
+
+logger = logging.getLogger("stepwire.server")
 
 EPILOG = examples(
     "stepwire serve orders:OrderFlow",
@@ -105,15 +109,31 @@ def serve(
         sys.stderr.write(f"stepwire: listening on {server.address}\n")
         sys.stderr.flush()
 
+    async def main() -> None:
+        await run_server(registry, chosen, ready)
+        await _leave()
+
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run_server(registry, chosen, ready))
+            runner.run(main())
     except ConfigError as error:
         _fail(output, error, USAGE, debug)
     except (StoreError, OSError) as error:
         _fail(output, error, ERROR, debug)
     except KeyboardInterrupt:  # before the server took over the signals
         raise typer.Exit(ERROR) from None
+
+
+async def _leave() -> None:
+    """End the process now when a step swallows its cancellation: the loop would wait for it for ever."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    pending = (await asyncio.wait(others, timeout=1.0))[1] if others else ()
+    if pending:
+        logger.warning("%d steps do not end when they are cancelled: leaving without them", len(pending))
+        logging.shutdown()
+        os._exit(0)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
