@@ -7,8 +7,6 @@ import re
 import time
 from typing import Any, Final
 
-import jwt
-
 from stepwire.server.auth._access import valid_name, valid_namespace
 from stepwire.server.runs.principal import DEFAULT_NAMESPACE, Principal, Scopes
 
@@ -42,6 +40,8 @@ class TokenVerifier:
 
     def load(self, data: bytes) -> None:
         """Take the keys of a JWKS document instead of those before. TokenError."""
+        import jwt  # here: its cryptography is a quarter of the server's start, which few need
+
         try:
             document = json.loads(data)
             entries = document["keys"]
@@ -84,6 +84,8 @@ class TokenVerifier:
         return principal
 
     def _verify(self, token: str) -> Principal:
+        import jwt
+
         if len(token) > _MAX_LENGTH:
             raise TokenError("the token is too long")
         try:
