@@ -248,6 +248,17 @@ def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> ty
     return message
 
 
+def snapshot_status(snapshot: SnapshotData, record: RunRecord) -> str:
+    """Return the status of a run at the moment of a snapshot."""
+    if snapshot.sequence == record.last_sequence:
+        return record.status
+    head = snapshot.parts.get("h", {})
+    if "outcome" in head:
+        return str(head["outcome"]).upper()
+    deliveries = [part for key, part in snapshot.parts.items() if key.startswith("d/")]
+    return "WAITING" if all(part["st"] == "parked" for part in deliveries) else "RUNNING"
+
+
 def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
     """Return a snapshot message's content. InvalidError (INVALID_SNAPSHOT) when it is malformed."""
     if message.format_version != FORMAT_VERSION:

@@ -349,7 +349,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
         snapshot = await self._manager.snapshot(caller, request.run_id, request.sequence)
         served = self._manager.registry.get(record.workflow)
         state_type = served.state_type if served is not None else ""
-        message = convert.snapshot_message(snapshot, record.status, state_type)
+        message = convert.snapshot_message(snapshot, convert.snapshot_status(snapshot, record), state_type)
         response = snapshot_service_pb2.GetSnapshotResponse(snapshot=self._signer.sign(message))
         if request.include_context_dict:
             if served is None:

@@ -193,6 +193,7 @@ class RunEvents:
         self, caller: Principal, run_id: str, after: int, *, follow: bool = True
     ) -> AsyncIterator[list[Chunk]]:
         """Give the log of a run from sequence `after + 1` on, as contiguous chunks."""
+        await self._manager.check_seen(caller, run_id)
         key = caller.key(run_id)
         feed = await self.open(key)
         try:

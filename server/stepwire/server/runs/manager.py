@@ -369,11 +369,15 @@ class RunManager:
             raise RunNotFoundError(run_id)
         return record
 
+    async def check_seen(self, caller: Principal, run_id: str) -> None:
+        """Raise RunNotFoundError for a run of a workflow that the caller may not see."""
+        if caller.scopes.restricted:
+            await self.get(caller, run_id)
+
     async def live(self, caller: Principal, run_id: str) -> LiveRun:
         """Return a run that takes input, loaded if need be. RunNotFoundError, RunEndedError, RunBlockedError."""
         key = caller.key(run_id)
-        if caller.scopes.restricted:
-            await self.get(caller, run_id)
+        await self.check_seen(caller, run_id)
         run = self._live.get(key)
         if run is None or run.gone:
             run = await self._load(key)
@@ -517,6 +521,7 @@ class RunManager:
 
     async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
         """Wait until a run has ended, or `timeout` seconds."""
+        await self.check_seen(caller, run_id)
         key = caller.key(run_id)
         feed = await self.feeds.open(key)
         record = self.feeds.record(key, feed)
