@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from stepwire.client import Client, SnapshotInfo, event_meta
 from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, examples
@@ -68,7 +69,7 @@ def fork(
         if as_json:
             output.document(run_record(await forked.info()))
             return
-        output.line(forked.run_id)
+        output.line(Text(forked.run_id))
         moment = f"sequence {at}" if at else "its last snapshot"
         output.note(f"forked from {run_id} at {moment}; follow it: stepwire events {forked.run_id} --follow")
 
