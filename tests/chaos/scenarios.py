@@ -83,6 +83,7 @@ async def sigkill(
     server = ServerProcess(work)
     history = History(work / "history.jsonl")
     recoveries: list[float] = []
+    cpu: list[float] = []
     server.spawn()
     await server.ready()
     try:
@@ -92,6 +93,7 @@ async def sigkill(
                     await asyncio.sleep(rng.uniform(0.0, 1.0))  # also while it starts
                 else:
                     recoveries.append(await server.ready())
+                    cpu.append(server.cpu)
                     await asyncio.sleep(rng.uniform(0.0, 0.5))
                 server.kill()
                 history.add("kill", start=time.time())
@@ -110,6 +112,7 @@ async def sigkill(
         kills=kills,
         recovery_p50=round(percentile(recoveries, 0.5), 3),
         recovery_p99=round(percentile(recoveries, 0.99), 3),
+        recovery_cpu_p99=round(percentile(cpu, 0.99), 3),
     )
 
 
