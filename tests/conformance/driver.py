@@ -109,7 +109,7 @@ class Run:
             data = _message(method.input_type, step.get("request", {})).SerializeToString()
         call = self._channel.unary_unary(path, None, None)
         try:
-            answer = call(data, timeout=timeout)
+            answer = call(data, timeout=timeout, metadata=_headers(step))
         except grpc.RpcError as error:
             found = self._met(error_of(error))
             if "error" not in step:
@@ -126,7 +126,8 @@ class Run:
         path, method = _method(step["open"])
         request = _message(method.input_type, step.get("request", {}))
         timeout = step.get("deadline_ms", _STREAM_SECONDS * 1000) / 1000
-        self._streams[step.get("stream", "main")] = Stream(self._channel, path, method, request, timeout, self._met)
+        stream = Stream(self._channel, path, method, request, timeout, _headers(step), self._met)
+        self._streams[step.get("stream", "main")] = stream
 
     def _receive(self, step: dict[str, Any]) -> Any:
         stream, item = self._stream(step), None
@@ -174,6 +175,7 @@ class Stream:
         method: Any,
         request: Message,
         timeout: float,
+        headers: list[tuple[str, str]],
         met: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
         self._met = met
@@ -190,7 +192,7 @@ class Stream:
             first = request
             self._cursor = int(request.after_sequence)  # type: ignore[attr-defined]
         call = kind(path, lambda message: message.SerializeToString(), GetMessageClass(method.output_type).FromString)
-        self._call = call(first, timeout=timeout)
+        self._call = call(first, timeout=timeout, metadata=headers)
 
     def _sent(self) -> Iterator[Message]:
         while (frame := self._frames.get()) is not None:
@@ -280,6 +282,10 @@ def error_object(status: status_pb2.Status) -> dict[str, Any]:
 
 def _channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address)
+
+
+def _headers(step: dict[str, Any]) -> list[tuple[str, str]]:
+    return list(step.get("headers", {}).items())
 
 
 def _method(name: str) -> tuple[str, Any]:

@@ -21,6 +21,7 @@ from tests.conformance.workflows import Counter
 from tests.serving import ROOT, ServerProcess
 
 from stepwire.server.app import Server, Settings
+from stepwire.server.auth import new_key
 from stepwire.server.registry import Registry
 from stepwire.server.store import MemoryStore, RunKey, RunRecord
 from stepwire.server.store.port import Claim, Commit, StoreUnavailableError
@@ -48,7 +49,16 @@ def serving(directory: Path) -> Iterator[Serving]:
         main = stack.enter_context(ServerProcess(directory / "main", SPECS))
         draining = stack.enter_context(_draining(directory / "draining"))
         broken = stack.enter_context(_broken(directory / "broken.log"))
-        yield Serving({"main": main.address, "draining": draining, "broken": broken}, {"blocked_run": blocked})
+        key = new_key()
+        access = directory / "access.toml"
+        access.write_text(f'[[keys]]\nid = "{key.id}"\nhash = "{key.hash}"\nname = "reader"\nscopes = ["read"]\n')
+        guarded = stack.enter_context(
+            ServerProcess(directory / "guarded", SPECS, args=("--api-keys", str(access), "--insecure"))
+        )
+        yield Serving(
+            {"main": main.address, "guarded": guarded.address, "draining": draining, "broken": broken},
+            {"blocked_run": blocked, "reader_key": key.key},
+        )
 
 
 def _blocked_run(data: Path) -> str:

@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 type table struct {
@@ -157,7 +158,8 @@ func (r *run) do(step object) (any, error) {
 		streamName = "main"
 	}
 	if name, ok := step["open"].(string); ok {
-		opened, err := openStream(r.connection, name, step["request"], deadline(step, 30*time.Second), r.met)
+		ctx, cancel := callContext(step, 30*time.Second)
+		opened, err := openStream(ctx, cancel, r.connection, name, step["request"], r.met)
 		if err == nil {
 			r.streams[streamName] = opened
 		}
@@ -208,7 +210,7 @@ func (r *run) do(step object) (any, error) {
 }
 
 func (r *run) call(name string, step object) (any, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline(step, 15*time.Second))
+	ctx, cancel := callContext(step, 15*time.Second)
 	defer cancel()
 	path, method := methodOf(name)
 	var document object
@@ -272,9 +274,15 @@ func end(open *stream, step object) error {
 	return nil
 }
 
-func deadline(step object, standard time.Duration) time.Duration {
+// callContext has the deadline and the headers of a step.
+func callContext(step object, standard time.Duration) (context.Context, context.CancelFunc) {
 	if milliseconds, ok := step["deadline_ms"].(float64); ok {
-		return time.Duration(milliseconds) * time.Millisecond
+		standard = time.Duration(milliseconds) * time.Millisecond
 	}
-	return standard
+	ctx := context.Background()
+	headers, _ := step["headers"].(object)
+	for name, value := range headers {
+		ctx = metadata.AppendToOutgoingContext(ctx, name, value.(string))
+	}
+	return context.WithTimeout(ctx, standard)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -34,14 +33,19 @@ func (end ended) Error() string {
 }
 
 func openStream(
-	connection *grpc.ClientConn, name string, request any, timeout time.Duration, met func(object) object,
+	ctx context.Context,
+	cancel context.CancelFunc,
+	connection *grpc.ClientConn,
+	name string,
+	request any,
+	met func(object) object,
 ) (*stream, error) {
 	path, method := methodOf(name)
 	message, err := messageOf(method.Input(), request)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	description := &grpc.StreamDesc{ServerStreams: true, ClientStreams: method.IsStreamingClient()}
 	client, err := connection.NewStream(ctx, description, path)
 	if err != nil {
@@ -56,6 +60,7 @@ func openStream(
 		opened.cursor = request.GetAttach().GetAfterSequence()
 	}
 	if err := client.SendMsg(message); err != nil && !errors.Is(err, io.EOF) {
+		cancel()
 		return nil, err
 	}
 	if !method.IsStreamingClient() {

@@ -39,6 +39,7 @@ export class StepwireClient {
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     options: grpc.CallOptions = { deadline: Date.now() + 10_000 },
+    headers = new grpc.Metadata(),
   ): Promise<MessageShape<O>> {
     return new Promise((resolve, reject) => {
       this.channel.makeUnaryRequest(
@@ -46,7 +47,7 @@ export class StepwireClient {
         writer(method.input),
         reader(method.output),
         create(method.input, request),
-        new grpc.Metadata(),
+        headers,
         options,
         (error, response) => (error ? reject(error) : resolve(response!)),
       );
@@ -58,13 +59,14 @@ export class StepwireClient {
     method: DescMethodServerStreaming<I, O>,
     request: MessageInitShape<I>,
     options: grpc.CallOptions = {},
+    headers = new grpc.Metadata(),
   ): grpc.ClientReadableStream<MessageShape<O>> {
     return this.channel.makeServerStreamRequest(
       path(method),
       writer(method.input),
       reader(method.output),
       create(method.input, request),
-      new grpc.Metadata(),
+      headers,
       options,
     );
   }
@@ -73,12 +75,13 @@ export class StepwireClient {
   converse<I extends DescMessage, O extends DescMessage>(
     method: DescMethodBiDiStreaming<I, O>,
     options: grpc.CallOptions = {},
+    headers = new grpc.Metadata(),
   ): grpc.ClientDuplexStream<MessageShape<I>, MessageShape<O>> {
     return this.channel.makeBidiStreamRequest(
       path(method),
       writer(method.input),
       reader(method.output),
-      new grpc.Metadata(),
+      headers,
       options,
     );
   }

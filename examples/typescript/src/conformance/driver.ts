@@ -68,7 +68,7 @@ class Run {
     if (typeof step["open"] === "string") {
       const request = (step["request"] as JsonObject | undefined) ?? {};
       const limit = (step["deadline_ms"] as number | undefined) ?? 30_000;
-      this.streams.set(name, Stream.open(this.client, step["open"], request, limit, this.met));
+      this.streams.set(name, Stream.open(this.client, step["open"], request, limit, headers(step), this.met));
       return undefined;
     }
     const stream = this.streams.get(name);
@@ -117,7 +117,7 @@ class Run {
       const data = Buffer.from(step["raw"], "base64");
       await new Promise<void>((resolve, reject) => {
         const same = (bytes: Buffer): Buffer => bytes;
-        this.client.channel.makeUnaryRequest(path, same, same, data, new grpc.Metadata(), options, (error) =>
+        this.client.channel.makeUnaryRequest(path, same, same, data, headers(step), options, (error) =>
           error ? reject(error) : resolve(),
         );
       });
@@ -126,7 +126,7 @@ class Run {
     if (method?.methodKind !== "unary") throw new Mismatch(`there is no unary ${name}`);
     const unary = method as DescMethodUnary;
     const request = step["request"] === undefined ? create(unary.input) : fromJson(unary.input, step["request"]);
-    return toJson(unary.output, await this.client.call(unary, request, options)) as JsonObject;
+    return toJson(unary.output, await this.client.call(unary, request, options, headers(step))) as JsonObject;
   }
 
   private async end(stream: Stream, pattern: Json | undefined): Promise<undefined> {
@@ -143,6 +143,14 @@ class Run {
   }
 
   private readonly met = (error: JsonObject): JsonObject => (this.lastError = error);
+}
+
+function headers(step: JsonObject): grpc.Metadata {
+  const metadata = new grpc.Metadata();
+  for (const [name, value] of Object.entries((step["headers"] as JsonObject | undefined) ?? {})) {
+    metadata.set(name, value as string);
+  }
+  return metadata;
 }
 
 function matches(pattern: Json, item: Json): boolean {

@@ -44,17 +44,19 @@ export class Stream {
     name: string,
     request: JsonObject,
     milliseconds: number,
+    headers: grpc.Metadata,
     met: (error: JsonObject) => JsonObject,
   ): Stream {
     const options = { deadline: Date.now() + milliseconds };
     if (name === "RunService.Converse") {
       const first = fromJson(ConverseRequestSchema, request);
-      const call = client.converse(RunService.method.converse, options);
+      const call = client.converse(RunService.method.converse, options, headers);
       call.write(first);
       return new Stream(call, first.frame.case === "attach" ? first.frame.value.afterSequence : 0n, met);
     }
     const first = fromJson(StreamEventsRequestSchema, request);
-    return new Stream(client.stream(RunService.method.streamEvents, first, options), first.afterSequence, met);
+    const call = client.stream(RunService.method.streamEvents, first, options, headers);
+    return new Stream(call, first.afterSequence, met);
   }
 
   send(frame: JsonObject): void {
