@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from stepwire.workflow import (
     Context,
@@ -23,8 +23,8 @@ class Begin(StartEvent):
     """Begin."""
 
     text: str = ""
-    numbers: list[int] = []
-    nested: dict[str, object] = {}
+    numbers: list[int] = Field(default_factory=list)
+    nested: dict[str, object] = Field(default_factory=dict)
 
 
 class Question(InputRequiredEvent):
