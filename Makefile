@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test check lint ruff types imports protos-check protos bench chaos clean
+.PHONY: help venv demo test check lint ruff types imports protos-check protos bench chaos clean conformance
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench: $(STAMP) ## run the benchmarks; ARGS go to them
 
 chaos: $(STAMP) ## kill, cut and fill the server; ARGS: scenarios, --full, --seed N
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+conformance: $(STAMP) ## every client runs the conformance scenarios; ARGS: --only Go, --bench, --write-docs
+	$(BIN)/python -m tests.conformance $(ARGS)
 
 clean: ## remove everything that make made
 	rm -rf .venv build dist protos/.deps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

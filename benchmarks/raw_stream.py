@@ -77,7 +77,7 @@ def _ended_run(address: str, events: int) -> tuple[str, list[bytes]]:
         stub.WaitRun(pb.WaitRunRequest(run_id=run_id), timeout=120)
         options = pb.StreamOptions(encoding=types_pb2.PAYLOAD_ENCODING_JSON)
         request = pb.StreamEventsRequest(run_id=run_id, options=options)
-        call = channel.unary_stream(_METHOD, pb.StreamEventsRequest.SerializeToString, None)
+        call: Any = channel.unary_stream(_METHOD, pb.StreamEventsRequest.SerializeToString, None)
         return run_id, list(call(request, timeout=120))
 
 
@@ -91,7 +91,7 @@ def _raw_server(frames: list[bytes]) -> Iterator[str]:
 
     async def serve() -> None:
         server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-        method = grpc.unary_stream_rpc_method_handler(stream, None, None)
+        method: Any = grpc.unary_stream_rpc_method_handler(stream, None, None)
         service, name = _METHOD.strip("/").split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: method}),))
         address.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")

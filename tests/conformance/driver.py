@@ -107,7 +107,7 @@ class Run:
             data = base64.b64decode(step["raw"])
         else:
             data = _message(method.input_type, step.get("request", {})).SerializeToString()
-        call = self._channel.unary_unary(path, None, None)
+        call: Any = self._channel.unary_unary(path, None, None)
         try:
             answer = call(data, timeout=timeout, metadata=_headers(step))
         except grpc.RpcError as error:

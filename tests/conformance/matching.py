@@ -81,7 +81,7 @@ def _equal(pattern: Any, actual: Any) -> bool:
             return float(pattern) == float(actual or 0)
         except (TypeError, ValueError):
             return False
-    return bool(pattern == (actual or "" if actual is None else actual))
+    return bool(pattern == ("" if actual is None else actual))
 
 
 def _short(value: Any) -> str:
