@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticUndefined
@@ -269,6 +270,18 @@ def _text(item: Any) -> str:
     return item
 
 
+@functools.cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> ZoneInfo:
+    # Looking for a zone opens a file, and imports a package, that the name chooses: only known names may.
+    if name not in _zones():
+        raise SnapshotError("a time zone that is not known here")
+    return ZoneInfo(name)
+
+
 def _clock(item: Any, parse: Callable[[str], Any]) -> Any:
     if type(item) is str:
         return parse(item)
@@ -277,7 +290,7 @@ def _clock(item: Any, parse: Callable[[str], Any]) -> Any:
     if zone is None:
         return value
     if type(zone) is str:
-        return value.replace(tzinfo=ZoneInfo(zone))
+        return value.replace(tzinfo=_zone(zone))
     offset, name = _list(zone, 2)
     shift = timedelta(microseconds=offset)
     return value.replace(tzinfo=timezone(shift) if name is None else timezone(shift, _text(name)))
