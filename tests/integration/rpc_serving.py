@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,20 @@ def registry_of(**workflows: Any) -> Registry:
     return registry
 
 
-def everything(gate: Gate | None = None) -> Registry:
-    """Serve all workflows of the tests."""
-    hold = Hold(gate or Gate(), timeout=None)
+@cache
+def _everything() -> Registry:
+    hold = Hold(Gate(), timeout=None)
     return registry_of(ask=Ask, count=Count, echo=Echo, fail=Fail, hold=hold, picky=Picky, shop=Shop)
+
+
+def everything(gate: Gate | None = None) -> Registry:
+    """Serve all workflows of the tests; the registry is made once, which takes longest of a server's start."""
+    registry = _everything()
+    hold = registry.get("hold")
+    assert hold is not None
+    assert isinstance(hold.workflow, Hold)
+    hold.workflow.gate = gate or Gate()
+    return registry
 
 
 def payload(value: Any) -> types.Payload:

@@ -163,10 +163,10 @@ class Broker:
         self.sequence = 0
         self.asked = False
 
-    def end(self, status: str, event: StopEvent, error: BaseException | None = None) -> None:
+    def end(self, status: str, event: StopEvent, error: BaseException | None = None, *, step: str = "") -> None:
         """End the run: one terminal entry, every execution dead, nothing queued or waiting any more.
 
-        A run whose state was damaged in place so that it cannot be saved does not complete: it fails.
+        `step` is the step that gave the event, when one did. A run whose state was damaged in place so that it cannot be saved does not complete: it fails.
         """
         if self.outcome is not None:
             return
@@ -178,7 +178,7 @@ class Broker:
                 status, event, error = _damage(damaged)
             data = self.journal.wire(event)
             self.sequence += 1
-            self.journal.log(self.sequence, self.clock.now(), TERMINAL, event, data, "", 0)
+            self.journal.log(self.sequence, self.clock.now(), TERMINAL, event, data, step, 0)
         self.outcome = Outcome(status, event, error)
         self._clear()
         self.touch_head()
@@ -283,7 +283,7 @@ class Broker:
     ) -> Receipt:
         """Take an event that may be taken and can be saved."""
         if isinstance(event, StopEvent):
-            self.end(COMPLETED, event)
+            self.end(COMPLETED, event, step=source)
             return Receipt(self.sequence, 1)
         self.sequence += 1
         sequence = self.sequence

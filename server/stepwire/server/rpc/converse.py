@@ -48,6 +48,8 @@ class Session:
         self._sends = asyncio.Semaphore(_MAX_SENDS_UNDER_WAY)
         self._error: BaseException | None = None
         self._news: asyncio.Future[None] | None = None
+        self._under_way = 0
+        """Sends without a result."""
         self._window = 0
         self._framer: Framer | None = None
 
@@ -126,7 +128,9 @@ class Session:
             progress = False
             if not framer.full:
                 chunks = await feeds.ready(key, feed, framer.position)
-                # A send_result precedes the entries of its commit.
+                if chunks and self._under_way:
+                    # A send_result precedes the entries of its commit: the sends that it acknowledged run first.
+                    await asyncio.sleep(0)
                 while self._results:
                     yield self._next_result()
                 for frame in framer.frames(chunks):
@@ -169,6 +173,7 @@ class Session:
                 kind = frame.WhichOneof("frame")
                 if kind == "send":
                     await self._sends.acquire()
+                    self._under_way += 1
                     self._spawn(self._send(frame.send), "send")
                 elif kind == "ack":
                     if self._framer is not None:
@@ -211,6 +216,7 @@ class Session:
             result.sequence, result.delivered = receipt
         except Exception as error:  # noqa: BLE001 - status_of turns whatever it is into what SendEvent would answer
             result.error.CopyFrom(status_of(error, _METHOD))
+        self._under_way -= 1
         self._results.append(pb.ConverseResponse(send_result=result))
         self._signal()
 
