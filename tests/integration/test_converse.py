@@ -6,10 +6,8 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
-
-from stepwire.v1 import run_service_pb2 as runs
-from stepwire.v1 import types_pb2 as types
 from tests.integration.rpc_flows import SECRET, Gate
 from tests.integration.rpc_serving import (
     JSON,
@@ -21,6 +19,9 @@ from tests.integration.rpc_serving import (
     refusal_of_status,
     serving,
 )
+
+from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import types_pb2 as types
 
 
 class Talk:
@@ -147,7 +148,7 @@ async def test_every_send_has_its_result_before_its_entry(rpc: Rpc) -> None:
     await talk.attach(run.run_id, include_internal=True)
     for n in range(50):
         await talk.send(f"r{n}", event("Note", n=n))
-    seen: dict[int, str] = {}
+    seen: dict[int, int] = {}
     told: list[int] = []
     while len(told) < 50 or len(seen) < 50:
         before = len(talk.entries)
@@ -346,10 +347,9 @@ async def test_a_stop_ends_conversations_and_says_where_to_resume(rpc: Rpc) -> N
     await talk.attach(run.run_id)
     await talk.until("events")
     stopping = asyncio.create_task(rpc.server.stop())
-    try:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
         await talk.until("finished")
-    except grpc.aio.AioRpcError as error:
-        refusal = refusal_of(error)
+    refusal = refusal_of(failure.value)
     assert (refusal.reason, refusal.facts["resume_sequence"]) == ("DRAINING", str(talk.cursor))
     await stopping
 
@@ -360,9 +360,6 @@ async def test_a_deleted_run_ends_its_streams(rpc: Rpc) -> None:
     await talk.attach(run.run_id, max_unacked=1)
     await talk.until("events")
     await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=run.run_id))
-    try:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
         await talk.until("finished")
-    except grpc.aio.AioRpcError as error:
-        assert refusal_of(error).reason == "RUN_NOT_FOUND"
-    else:
-        raise AssertionError("the stream of a run that is no more ended well")
+    assert refusal_of(failure.value).reason == "RUN_NOT_FOUND"

@@ -9,10 +9,11 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
+from tests.integration.rpc_serving import JSON, VALUE, Rpc, event, payload, plain, refusal_of, serving
 
+from stepwire.server.rpc.calls import Call
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
-from tests.integration.rpc_serving import JSON, VALUE, Rpc, event, payload, plain, refusal_of, serving
 
 INTERNAL = {types.ENTRY_KIND_RECEIVED, types.ENTRY_KIND_SENT}
 
@@ -210,21 +211,28 @@ async def test_what_a_filter_hides_moves_the_cursor_of_a_silent_stream() -> None
         call.cancel()
 
 
-async def test_a_reader_that_goes_leaves_nothing_behind(rpc: Rpc) -> None:
+async def test_a_reader_that_goes_leaves_nothing_behind(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     run = await rpc.asking("tea")
+    feeds, calls = rpc.manager.feeds, rpc.server.calls
+    left, closed = calls.leave, asyncio.Event()
+
+    def leave(call: Call) -> None:
+        left(call)
+        if not feeds._feeds and not calls.streams:
+            closed.set()
+
+    monkeypatch.setattr(calls, "leave", leave)
     call = rpc.stream(run.run_id)
     await call.read()
-    feed = rpc.manager.feeds._feeds[next(iter(rpc.manager.feeds._feeds))]
+    (feed,) = feeds._feeds.values()
     call.cancel()
     other = rpc.stream(run.run_id)
     await other.read()
     await rpc.answer(run.run_id)
     await batches_of(other)
-    while rpc.manager.feeds._feeds:  # the handlers end on their own turns of the loop
-        await asyncio.sleep(0)
+    await closed.wait()
     assert feed.readers == 0
     assert not feed._waiting
-    assert rpc.server.calls.streams == 0
 
 
 async def batches_of(call: Any) -> None:
@@ -273,13 +281,12 @@ async def test_a_stop_ends_streams_and_says_where_to_resume(tmp_path: Any) -> No
         await rpc.get(run.run_id)  # both calls have begun
         stopping = asyncio.create_task(rpc.server.stop())
         with pytest.raises(grpc.aio.AioRpcError) as failure:
-            while True:
-                await call.read()
+            await batches_of(call)
         refusal = refusal_of(failure.value)
         assert refusal.reason == "DRAINING"
         assert refusal.facts["resume_sequence"] == str(run.last_sequence)
-        for found in await asyncio.gather(waiting, observing):
-            assert found.code() == grpc.StatusCode.UNAVAILABLE
+        for ended in await asyncio.gather(waiting, observing):
+            assert ended.code() == grpc.StatusCode.UNAVAILABLE
         await stopping
     async with serving(data=str(tmp_path)) as rpc:
         assert (await rpc.answer(run.run_id)).status == types.RUN_STATUS_COMPLETED
