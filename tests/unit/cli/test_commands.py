@@ -20,10 +20,14 @@ COMMANDS = [
     "delete",
     "events",
     "send",
+    "history",
+    "fork",
     "state get",
     "state set",
     "state unset",
     "snapshot",
+    "backup",
+    "keys new",
     "version",
 ]
 
