@@ -1,0 +1,249 @@
+"""The broker's data, and the small changes that its transitions are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+from typing import Any, Final, NamedTuple
+
+from stepwire.workflow._buffers import Buffers
+from stepwire.workflow._clock import CLOCK, Clock, Timer, TimerQueue
+from stepwire.workflow._delivery import (
+    EFFECT_PAGE,
+    EFFECT_SIZE,
+    PARKED,
+    READY,
+    RUNNING,
+    Answer,
+    Delivery,
+    Execution,
+    Notify,
+    StepQueue,
+    Waiter,
+)
+from stepwire.workflow._journal import STREAM, Journal
+from stepwire.workflow._routing import Routing
+from stepwire.workflow._stream import EventStream
+from stepwire.workflow._waits import Waits
+from stepwire.workflow.context.state_store import InMemoryStateStore
+from stepwire.workflow.errors import DeadAttemptError, RunEndedError
+from stepwire.workflow.events import Event, InputRequiredEvent, StopEvent
+
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+ENDED_TIMED_OUT: Final = "timed_out"
+
+
+class Receipt(NamedTuple):
+    """What became of an event: its place in the log, and how many deliveries and waiters took it."""
+
+    sequence: int
+    delivered: int
+
+
+class Outcome(NamedTuple):
+    """How a run ended: one of the four terminal statuses, its terminal event, and the error in process."""
+
+    status: str
+    event: StopEvent
+    error: BaseException | None
+
+
+class BrokerCore:
+    """Hold what a run is.
+
+    With a journal, every change notes which parts of the snapshot it concerns and what goes to the log; without one,
+    public events go to `stream` and nothing is encoded. `pausing` makes the run's clock stop while it only waits for
+    outside input (S14).
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        store: InMemoryStateStore[Any],
+        *,
+        clock: Clock = CLOCK,
+        journal: Journal | None = None,
+        pausing: bool = False,
+    ) -> None:
+        self.routing = routing
+        self.store = store
+        self.clock = clock
+        self.journal = journal
+        self.pausing = pausing
+        self.sequence = 0
+        self.delivery_ids = 0
+        self.numbers = 0
+        """The last number given to a waiter or a buffered event."""
+        self.queues = {name: StepQueue(name, config.num_workers) for name, config in routing.steps.items()}
+        self.deliveries: dict[int, Delivery] = {}
+        self.executions: dict[int, Execution] = {}
+        self.parked = 0
+        self.buffers = Buffers()
+        self.waits = Waits()
+        self.stream = EventStream()
+        self.outcome: Outcome | None = None
+        self.started = False
+        self.frozen = False
+        self.asked = False
+        """An InputRequiredEvent went out since the last outside event."""
+        self.timeout: float | None = None
+        """The seconds that the run may take in all."""
+        self.remaining: float | None = None
+        """The seconds left while the run's clock is stopped."""
+        self.due: float | None = None
+        """When the run times out, while its clock runs."""
+        self.resumed: list[tuple[Notify, Answer]] = []
+        """Waits whose bodies may go on; the runner tells them once it is durable."""
+        self.poisoned: list[Delivery] = []
+        """Deliveries that were lost to crashes too often; the runner fails them."""
+        self._timers: TimerQueue[Any] = TimerQueue()
+        self._run_timer: Timer[Any] | None = None
+        self._hot: dict[str, None] = {}
+        self._digests: dict[tuple[str, str, type[Event]], bytes] = {}
+
+    def check(self, execution: Execution | None) -> None:
+        """Raise DeadAttemptError or RunEndedError when a call may not change the run any more."""
+        if execution is not None and execution.dead:
+            raise _dead(execution.delivery.step)
+        if self.outcome is not None:
+            raise RunEndedError(f"the run has ended: {self.outcome.status}")
+        if self.frozen:
+            raise RunEndedError("the run is not in memory any more")
+
+    # -- the log ------------------------------------------------------------------------------------------------------
+
+    def write(self, event: Event, execution: Execution | None = None, source: str = "") -> Receipt:
+        """Write an event to the stream. Errors as `accept`."""
+        self.check(execution)
+        if self.journal is None:
+            if execution is not None and self._repeated(execution, "write", event, b""):
+                return Receipt(0, 0)
+            self.sequence += 1
+            self.stream.append(event)
+        else:
+            data = self.journal.wire(event)
+            if execution is not None:
+                source = execution.delivery.step
+                if self._repeated(execution, "write", event, data):
+                    return Receipt(0, 0)
+            self.sequence += 1
+            self.journal.log(self.sequence, self.clock.now(), STREAM, event, data, source, 0)
+        if isinstance(event, InputRequiredEvent):
+            self.asked = True
+        return Receipt(self.sequence, 0)
+
+    def _repeated(self, execution: Execution, call: str, event: Event, data: bytes) -> bool:
+        """Note a send or write in the ledger; True when an earlier execution made the same one."""
+        if self.journal is not None:
+            text = f"{call} {type(event).__name__} ".encode() + data
+            digest = hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()
+        else:
+            # In process only the kind of call is noted: it costs no encoding, and a restored context repeats the
+            # same calls in the same order.
+            key = (call, "", type(event))
+            found = self._digests.get(key)
+            if found is None:
+                text = f"{call} {type(event).__module__}.{type(event).__qualname__}".encode()
+                found = hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()
+                self._digests[key] = found
+            digest = found
+        replay = execution.replay
+        if replay is not None and replay[digest] > 0:
+            replay[digest] -= 1
+            return True
+        delivery = execution.delivery
+        if delivery.effects is None:
+            delivery.effects = bytearray()
+        if self.journal is not None:
+            page = len(delivery.effects) // (EFFECT_SIZE * EFFECT_PAGE)
+            self.journal.touch(f"x/{delivery.id}/{page}")
+        delivery.effects += digest
+        return False
+
+    # -- deliveries and executions ------------------------------------------------------------------------------------
+
+    def _push(self, delivery: Delivery) -> None:
+        self.queues[delivery.step].push(delivery)
+        self._hot[delivery.step] = None
+
+    def _release_worker(self, delivery: Delivery) -> None:
+        if delivery.status == RUNNING:
+            self.queues[delivery.step].running -= 1
+            self._hot[delivery.step] = None
+        elif delivery.status == PARKED:
+            self.parked -= 1
+        elif delivery.status == READY:
+            again = self.queues[delivery.step].again
+            again.remove(delivery)
+            heapq.heapify(again)
+
+    def _drop_effects(self, delivery: Delivery) -> None:
+        if self.journal is not None and delivery.effects:
+            for page in range(-(-len(delivery.effects) // (EFFECT_SIZE * EFFECT_PAGE))):
+                self.journal.touch(f"x/{delivery.id}/{page}")
+
+    def _kill(self, execution: Execution) -> None:
+        """Abandon an execution: its calls raise from now on, its task is cancelled."""
+        execution.dead = True
+        execution.delivery.execution = None
+        if execution.timer is not None:
+            self._timers.cancel(execution.timer)
+            execution.timer = None
+        if execution.lent and self.journal is not None:
+            for key in execution.lent:
+                self.journal.touch(f"s/{key}")
+        # What still waits in this attempt is told, so that no task or thread of it hangs.
+        step = execution.delivery.step
+        if execution.delivery.waiters:
+            for waiter in execution.delivery.waiters.values():
+                if waiter.notify is not None:
+                    self.resumed.append((waiter.notify, _dead(step)))
+                    waiter.notify = None
+        if execution.settled:
+            self.resumed += [(notify, _dead(step)) for notify, _ in execution.settled]
+            execution.settled = []
+        if execution.cancel is not None:
+            execution.cancel()
+            execution.cancel = None
+
+    def _forget(self, waiter: Waiter) -> None:
+        self.waits.remove(waiter)
+        if waiter.timer is not None:
+            self._timers.cancel(waiter.timer)
+            waiter.timer = None
+        self._touch_waiter(waiter)
+
+    def _stop_attempt_clock(self, execution: Execution) -> None:
+        """Stop the clock of the step's timeout: a step that waits takes no time."""
+        if execution.timer is not None:
+            execution.remaining = max(0.0, execution.timer.due - self.clock.now())
+            self._timers.cancel(execution.timer)
+            execution.timer = None
+
+    # -- the journal --------------------------------------------------------------------------------------------------
+
+    def touch_delivery(self, delivery: Delivery) -> None:
+        """Note that a delivery's part of the snapshot changed."""
+        if self.journal is not None:
+            self.journal.touch(f"d/{delivery.id}")
+
+    def touch_head(self) -> None:
+        """Note that the head of the snapshot changed."""
+        if self.journal is not None:
+            self.journal.touch("h")
+
+    def _touch_waiter(self, waiter: Waiter) -> None:
+        if self.journal is not None and waiter.delivery is not None:
+            self.journal.touch(f"w/{waiter.number}")
+
+
+def finite(seconds: float | None) -> float | None:
+    """Return None for infinity: what never falls due."""
+    return None if seconds is None or math.isinf(seconds) else seconds
+
+
+def _dead(step: str) -> DeadAttemptError:
+    return DeadAttemptError(f"step '{step}' goes on after its attempt was abandoned")
