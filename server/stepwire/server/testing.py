@@ -1,0 +1,92 @@
+"""A real server for authors' tests: on a free port of this machine, in a thread of its own.
+
+Use `serve` as a context manager, or the pytest fixture `stepwire_serve`, after
+``pytest_plugins = ["stepwire.server.testing"]`` in a conftest::
+
+    def test_it_greets(stepwire_serve):
+        server = stepwire_serve(Greet)
+        with server.client() as client:
+            assert client.start_run("Greet", name="Ada").result() == "Hello, Ada!"
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwire.client import Client, SyncClient
+from stepwire.server.app import Server
+from stepwire.server.config import Settings
+from stepwire.server.registry import Registry
+from stepwire.workflow import Workflow
+
+__all__ = ["RunningServer", "serve", "stepwire_serve"]
+
+_START_SECONDS = 30.0
+
+Served = Workflow | type[Workflow]
+
+
+class RunningServer:
+    """A server that runs now, at `address`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def client(self, **options: Any) -> SyncClient:
+        """Return a blocking client of this server; close it, or use it in `with`."""
+        return SyncClient(self.address, **options)
+
+    def async_client(self, **options: Any) -> Client:
+        """Return an asyncio client of this server; close it, or use it in `async with`."""
+        return Client(self.address, **options)
+
+
+@contextmanager
+def serve(
+    *workflows: Served, data: str | Path = ":memory:", settings: dict[str, Any] | None = None, **named: Served
+) -> Iterator[RunningServer]:
+    """Serve workflows, under their class names or the keywords given, until the block ends.
+
+    `data` is a data directory, to test what survives a restart; by default nothing is kept. `settings` are further
+    fields of `Settings`. Raises WorkflowConfigurationError, StoreError and OSError as a server's start does.
+    """
+    registry = Registry()
+    for workflow in workflows:
+        kind = workflow if isinstance(workflow, type) else type(workflow)
+        registry.add(kind.__name__, workflow)
+    for name, workflow in named.items():
+        registry.add(name, workflow)
+    server = Server(
+        registry, Settings(**{"address": "127.0.0.1:0", "data": str(data), "grace": 0.0, **(settings or {})})
+    )
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="stepwire-test-server", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result(_START_SECONDS)
+        try:
+            yield RunningServer(server.address)
+        finally:
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result(_START_SECONDS)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def stepwire_serve() -> Iterator[Callable[..., RunningServer]]:
+    """Give a function that serves workflows until the test ends; parameters as `serve`."""
+    with ExitStack() as running:
+
+        def start(*workflows: Served, **options: Any) -> RunningServer:
+            return running.enter_context(serve(*workflows, **options))
+
+        yield start
