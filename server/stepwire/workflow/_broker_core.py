@@ -102,7 +102,7 @@ class BrokerCore:
         self._timers: TimerQueue[Any] = TimerQueue()
         self._run_timer: Timer[Any] | None = None
         self._hot: dict[str, None] = {}
-        self._digests: dict[tuple[str, str, type[Event]], bytes] = {}
+        self._digests: dict[tuple[str, type[Event]], bytes] = {}
 
     def check(self, execution: Execution | None) -> None:
         """Raise DeadAttemptError or RunEndedError when a call may not change the run any more."""
@@ -143,7 +143,7 @@ class BrokerCore:
         else:
             # In process only the kind of call is noted: it costs no encoding, and a restored context repeats the
             # same calls in the same order.
-            key = (call, "", type(event))
+            key = (call, type(event))
             found = self._digests.get(key)
             if found is None:
                 text = f"{call} {type(event).__module__}.{type(event).__qualname__}".encode()
