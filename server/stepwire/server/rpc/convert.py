@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,11 @@ def duration(seconds: float) -> Duration:
 def time_of(timestamp: Timestamp) -> float:
     """Return a timestamp in seconds since the epoch."""
     return timestamp.seconds + timestamp.nanos / 1e9
+
+
+def just_before(timestamp: Timestamp) -> float:
+    """Return a lower bound as the store takes it: exclusive, while the contract's is inclusive."""
+    return math.nextafter(time_of(timestamp), -math.inf)
 
 
 def timestamp(seconds: float) -> Timestamp:

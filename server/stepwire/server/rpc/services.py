@@ -147,7 +147,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             workflow=request.workflow,
             statuses=convert.status_names(request.statuses),
             labels=dict(request.labels),
-            created_after=convert.time_of(request.created_after) if request.HasField("created_after") else None,
+            created_after=convert.just_before(request.created_after) if request.HasField("created_after") else None,
             created_before=convert.time_of(request.created_before) if request.HasField("created_before") else None,
             limit=size + 1,
             workflows=caller.scopes.workflows if caller.scopes.restricted else None,

@@ -1,0 +1,429 @@
+"""RunService: start, get, list, wait, cancel, delete, send, publish."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from tests.integration.rpc_flows import SECRET, Ask, Fail, Gate, Hold
+from tests.integration.rpc_serving import (
+    JSON,
+    VALUE,
+    Rpc,
+    event,
+    payload,
+    plain,
+    refused,
+    registry_of,
+    serving,
+)
+
+from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import types_pb2 as types
+
+SECOND = Duration(seconds=1)
+LONG = Duration(seconds=20)
+USE_EXISTING = runs.RUN_ID_CONFLICT_POLICY_USE_EXISTING
+
+
+# -- start --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_started_run_tells_of_itself(rpc: Rpc) -> None:
+    run = await rpc.start("ask", {"item": "tea"}, labels={"who": "ann"})
+    assert run.workflow == "ask"
+    assert run.workflow_version
+    assert run.labels == {"who": "ann"}
+    assert run.status == types.RUN_STATUS_RUNNING
+    assert run.last_sequence >= 1
+    assert run.first_available == 1
+    assert not run.HasField("ended_at")
+    assert not run.HasField("outcome")
+    assert not run.HasField("forked_from")
+    found = await rpc.asked(run.run_id)
+    assert found.run_id == run.run_id
+    assert found.created_at == run.created_at
+    assert found.updated_at.ToNanoseconds() >= run.updated_at.ToNanoseconds()
+    assert found.status == types.RUN_STATUS_WAITING
+    assert [waiter.waiter_id for waiter in found.pending_waiters] == ["ship"]
+    ended = await rpc.answer(run.run_id)
+    assert ended.status == types.RUN_STATUS_COMPLETED
+    assert ended.ended_at == ended.updated_at
+    assert not ended.pending_waiters
+    assert not ended.HasField("timeout_at")
+    assert ended.outcome.event_type == "StopEvent"
+    assert plain(ended.outcome.result) == {"yes": True, "note": None}
+
+
+async def test_the_input_may_come_in_either_encoding(rpc: Rpc) -> None:
+    as_value = types.Payload()
+    json_format.ParseDict({"value": {"n": 1, "x": 1.5, "none": None, "list": [True, "ä"]}}, as_value.value)
+    expected = {"n": 1, "x": 1.5, "none": None, "list": [True, "ä"]}
+    for given in (as_value, payload({"value": expected})):
+        request = runs.StartRunRequest(workflow="echo", input=given, encoding=JSON, wait=LONG)
+        run = (await rpc.runs.StartRun(request)).run
+        assert plain(run.outcome.result) == expected
+        assert b'"n":1,' in run.outcome.result.json.replace(b"}", b",")  # and not 1.0
+
+
+async def test_no_input_is_the_empty_object(rpc: Rpc) -> None:
+    run = (await rpc.runs.StartRun(runs.StartRunRequest(workflow="count", encoding=JSON, wait=LONG))).run
+    assert plain(run.outcome.result) == 3
+
+
+async def test_a_start_waits_at_most_as_long_as_it_was_told(rpc: Rpc) -> None:
+    run = await rpc.start("count", {"n": 2}, wait=LONG)
+    assert run.status == types.RUN_STATUS_COMPLETED
+    run = await rpc.start("ask", {"item": "tea"}, wait=Duration(nanos=1))
+    assert run.status in (types.RUN_STATUS_RUNNING, types.RUN_STATUS_WAITING)
+
+
+async def test_a_client_may_choose_the_id(rpc: Rpc) -> None:
+    run = await rpc.start("ask", {"item": "tea"}, run_id="order:7._-")
+    assert run.run_id == "order:7._-"
+    assert (await refused(rpc.start("ask", {"item": "tea"}, run_id="order:7._-"))).reason == "RUN_EXISTS"
+    for policy in (runs.RUN_ID_CONFLICT_POLICY_FAIL, runs.RUN_ID_CONFLICT_POLICY_UNSPECIFIED):
+        refusal = await refused(rpc.start("ask", {"item": "tea"}, run_id="order:7._-", run_id_conflict_policy=policy))
+        assert refusal.reason == "RUN_EXISTS"
+
+
+async def test_use_existing_answers_the_run_that_is_there(rpc: Rpc) -> None:
+    for _ in range(2):
+        run = await rpc.start("ask", {"item": "tea"}, run_id="mine", run_id_conflict_policy=USE_EXISTING)
+        assert run.run_id == "mine"
+    await rpc.asked("mine")
+    await rpc.answer("mine")
+    run = await rpc.start("ask", {"item": "other"}, run_id="mine", run_id_conflict_policy=USE_EXISTING)
+    assert run.status == types.RUN_STATUS_COMPLETED
+    assert len(await _listed(rpc)) == 1
+
+
+async def test_one_of_many_starts_at_once_wins(rpc: Rpc) -> None:
+    starts = [rpc.start("ask", {"item": str(n)}, run_id="mine") for n in range(10)]
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    won = [result for result in results if isinstance(result, types.Run)]
+    assert len(won) == 1
+    codes = {result.code() for result in results if isinstance(result, grpc.aio.AioRpcError)}
+    assert codes == {grpc.StatusCode.ALREADY_EXISTS}
+    starts = [rpc.start("ask", {"item": str(n)}, run_id="ours", run_id_conflict_policy=USE_EXISTING) for n in range(10)]
+    assert {run.run_id for run in await asyncio.gather(*starts)} == {"ours"}
+
+
+async def test_a_timeout_of_the_run_ends_it(rpc: Rpc, gate: Gate) -> None:
+    run = await rpc.start("hold", {"name": "a"}, timeout=Duration(nanos=50_000_000))
+    assert run.HasField("timeout_at")
+    assert abs(run.timeout_at.ToNanoseconds() - run.created_at.ToNanoseconds() - 50_000_000) < 1_000_000
+    run = await rpc.ended(run.run_id)
+    assert run.status == types.RUN_STATUS_TIMED_OUT
+    assert run.outcome.status == types.RUN_STATUS_TIMED_OUT
+    assert run.outcome.event_type == "WorkflowTimedOutEvent"
+    assert "0.05" in run.outcome.reason
+    assert not run.outcome.HasField("result")
+
+
+async def test_the_clock_of_a_run_that_waits_for_someone_stands(rpc: Rpc) -> None:
+    run = await rpc.start("ask", {"item": "tea"}, timeout=Duration(seconds=5))
+    assert run.HasField("timeout_at")
+    assert not (await rpc.asked(run.run_id)).HasField("timeout_at")
+    run = await rpc.start("hold", {"name": "a"})
+    assert not run.HasField("timeout_at")
+
+
+# -- failures -----------------------------------------------------------------------------------------------------
+
+
+async def _failed(detail: str, input: Any = None) -> types.Failure:
+    async with serving(registry_of(fail=Fail), failure_detail=detail) as rpc:
+        run = await rpc.start("fail", input, wait=LONG)
+        assert run.status == types.RUN_STATUS_FAILED
+        assert run.outcome.event_type == "WorkflowFailedEvent"
+        assert not run.outcome.HasField("result")
+        failure = run.outcome.failure
+        assert failure.step == "boom"
+        assert failure.attempts == 1
+        assert len(failure.reference_id) == 16
+        (entry,) = [entry for entry in await rpc.log(run.run_id) if entry.kind == types.ENTRY_KIND_TERMINAL]
+        shown = plain(entry.payload)
+        assert shown["message"] == failure.message
+        assert (SECRET in str(entry)) == (SECRET in failure.message)
+        return failure
+
+
+async def test_failure_detail_type_tells_the_type() -> None:
+    failure = await _failed("type")
+    assert (failure.error_type, failure.message, failure.traceback) == ("ValueError", "", "")
+
+
+async def test_failure_detail_message_tells_the_message() -> None:
+    failure = await _failed("message")
+    assert (failure.error_type, failure.message, failure.traceback) == ("ValueError", SECRET, "")
+
+
+async def test_failure_detail_traceback_tells_all() -> None:
+    failure = await _failed("traceback")
+    assert failure.message == SECRET
+    assert f"ValueError: {SECRET}" in failure.traceback
+    assert "in boom" in failure.traceback
+
+
+async def test_what_the_author_made_public_is_told_whatever_the_detail() -> None:
+    failure = await _failed("type", {"public": "out of stock"})
+    assert (failure.error_type, failure.message) == ("WorkflowError", "out of stock")
+
+
+# -- list ---------------------------------------------------------------------------------------------------------
+
+
+async def _listed(rpc: Rpc, **fields: Any) -> list[types.Run]:
+    found = await rpc.runs.ListRuns(runs.ListRunsRequest(encoding=JSON, **fields))
+    return list(found.runs)
+
+
+async def test_runs_are_listed_newest_first_page_by_page(rpc: Rpc) -> None:
+    started = [(await rpc.start("count", {"n": 1}, wait=LONG)).run_id for _ in range(7)]
+    whole = await _listed(rpc)
+    assert [run.run_id for run in whole] == started[::-1]
+    found: list[types.Run] = []
+    token = ""
+    sizes = []
+    while True:
+        page = await rpc.runs.ListRuns(runs.ListRunsRequest(page_size=3, page_token=token, encoding=JSON))
+        found += page.runs
+        sizes.append(len(page.runs))
+        token = page.next_page_token
+        if not token:
+            break
+        # What is started meanwhile belongs to no later page.
+        await rpc.start("count", {"n": 1}, wait=LONG)
+    assert sizes == [3, 3, 1]
+    assert found == whole
+
+
+async def test_all_filters_that_are_set_must_hold(rpc: Rpc) -> None:
+    async def ids(**fields: Any) -> set[str]:
+        return {names[run.run_id] for run in await _listed(rpc, **fields)}
+
+    names: dict[str, str] = {}
+    times: dict[str, Timestamp] = {}
+    for name, workflow, labels in (
+        ("a", "count", {"who": "ann", "where": "x"}),
+        ("b", "count", {"who": "bob", "where": "x"}),
+        ("c", "echo", {"who": "ann", "where": "y"}),
+    ):
+        run = await rpc.start(workflow, {}, labels=labels, wait=LONG)
+        names[run.run_id], times[name] = name, run.created_at
+    waiting = await rpc.asking("tea", labels={"who": "ann"})
+    names[waiting.run_id], times["d"] = "d", waiting.created_at
+
+    assert await ids() == {"a", "b", "c", "d"}
+    assert await ids(workflow="count") == {"a", "b"}
+    assert await ids(workflow="nothing") == set()
+    assert await ids(labels={"who": "ann"}) == {"a", "c", "d"}
+    assert await ids(labels={"who": "ann", "where": "x"}) == {"a"}
+    assert await ids(statuses=[types.RUN_STATUS_COMPLETED]) == {"a", "b", "c"}
+    assert await ids(statuses=[types.RUN_STATUS_WAITING, types.RUN_STATUS_FAILED]) == {"d"}
+    assert await ids(statuses=[types.RUN_STATUS_UNSPECIFIED]) == {"a", "b", "c", "d"}
+    assert await ids(created_after=times["b"]) == {"b", "c", "d"}
+    assert await ids(created_before=times["b"]) == {"a"}
+    assert await ids(created_after=times["b"], created_before=times["d"]) == {"b", "c"}
+    assert await ids(workflow="count", labels={"where": "x"}, created_after=times["b"]) == {"b"}
+
+
+async def test_pages_keep_their_filter(rpc: Rpc) -> None:
+    for n in range(4):
+        await rpc.start("count", {"n": 1}, labels={"odd": str(n % 2)}, wait=LONG)
+    first = await rpc.runs.ListRuns(runs.ListRunsRequest(page_size=1, labels={"odd": "1"}))
+    second = await rpc.runs.ListRuns(
+        runs.ListRunsRequest(page_size=1, labels={"odd": "1"}, page_token=first.next_page_token)
+    )
+    assert {run.labels["odd"] for run in (*first.runs, *second.runs)} == {"1"}
+    assert first.runs != second.runs
+    assert second.next_page_token == ""
+
+
+async def test_a_list_shows_outcomes_in_the_encoding_asked_for(rpc: Rpc) -> None:
+    await rpc.start("count", {"n": 1}, wait=LONG)
+    (run,) = (await rpc.runs.ListRuns(runs.ListRunsRequest(encoding=VALUE))).runs
+    assert run.outcome.result.value.number_value == 1
+    (run,) = await _listed(rpc)
+    assert run.outcome.result.json == b"1"
+
+
+# -- wait, cancel, delete -----------------------------------------------------------------------------------------
+
+
+async def test_wait_run_answers_at_the_end_or_at_its_timeout(rpc: Rpc) -> None:
+    run = await rpc.asking("tea")
+    for timeout in (Duration(), Duration(nanos=20_000_000)):
+        request = runs.WaitRunRequest(run_id=run.run_id, timeout=timeout, encoding=JSON)
+        found = await rpc.runs.WaitRun(request)
+        assert found.timed_out
+        assert found.run.status == types.RUN_STATUS_WAITING
+    waiting = [asyncio.create_task(rpc.ended(run.run_id)) for _ in range(5)]
+    await rpc.answer(run.run_id)
+    assert {found.status for found in await asyncio.gather(*waiting)} == {types.RUN_STATUS_COMPLETED}
+    found = await rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run.run_id, timeout=Duration(), encoding=JSON))
+    assert not found.timed_out
+    assert plain(found.run.outcome.result)["yes"] is True
+
+
+async def test_a_caller_that_goes_leaves_its_wait_and_not_the_run(rpc: Rpc) -> None:
+    run = await rpc.asking("tea")
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run.run_id), timeout=0.05)
+    assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    call = rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run.run_id))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await rpc.get(run.run_id)).status == types.RUN_STATUS_WAITING
+    assert (await rpc.answer(run.run_id)).status == types.RUN_STATUS_COMPLETED
+
+
+async def test_cancel_ends_a_run_with_its_reason(rpc: Rpc, gate: Gate) -> None:
+    for run in (await rpc.asking("tea"), await rpc.start("hold", {"name": "a"})):
+        request = runs.CancelRunRequest(run_id=run.run_id, reason="no more tea", encoding=JSON)
+        found = (await rpc.runs.CancelRun(request)).run
+        assert found.status == types.RUN_STATUS_CANCELLED
+        assert found.outcome.status == types.RUN_STATUS_CANCELLED
+        assert found.outcome.reason == "no more tea"
+        assert found.outcome.event_type == "WorkflowCancelledEvent"
+        assert not found.pending_waiters
+        request.reason = "again"
+        again = (await rpc.runs.CancelRun(request)).run
+        assert again == found
+        assert (await refused(rpc.send(run.run_id, event("Note", n=1)))).reason == "RUN_ENDED"
+
+
+async def test_cancel_of_a_completed_run_leaves_it(rpc: Rpc) -> None:
+    run = await rpc.start("count", {"n": 1}, wait=LONG)
+    found = (await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run.run_id, encoding=JSON))).run
+    assert found == run
+
+
+async def test_a_deleted_run_is_gone(rpc: Rpc) -> None:
+    run = await rpc.start("count", {"n": 1}, run_id="mine", wait=LONG)
+    await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id="mine"))
+    assert (await refused(rpc.get("mine"))).reason == "RUN_NOT_FOUND"
+    assert (await refused(rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id="mine")))).reason == "RUN_NOT_FOUND"
+    assert await _listed(rpc) == []
+    again = await rpc.start("count", {"n": 1}, run_id="mine", wait=LONG)
+    assert again.created_at != run.created_at
+
+
+# -- send and publish ---------------------------------------------------------------------------------------------
+
+
+async def test_an_event_goes_to_every_step_that_accepts_it_or_to_one(rpc: Rpc) -> None:
+    run = await rpc.start("picky", {})
+    both = await rpc.send(run.run_id, event("Poke", n=1))
+    one = await rpc.send(run.run_id, event("Poke", n=2), step="on_poke")
+    other = await rpc.send(run.run_id, event("Note", n=3))
+    none = await rpc.send(run.run_id, event("Ping", n=4))
+    assert [sent.delivered for sent in (both, one, other, none)] == [2, 1, 1, 0]
+    end = await rpc.send(run.run_id, event("Answer", yes=True))
+    assert end.delivered == 1
+    found = await rpc.ended(run.run_id)
+    seen = plain(found.outcome.result)
+    assert sorted(seen) == ["either 1", "either 3", "poke 1", "poke 2"]
+    log = {entry.sequence: entry for entry in await rpc.log(run.run_id)}
+    for sent, name in ((both, "Poke"), (one, "Poke"), (other, "Note"), (none, "Ping"), (end, "Answer")):
+        entry = log[sent.sequence]
+        assert (entry.type, entry.kind, entry.delivered) == (name, types.ENTRY_KIND_RECEIVED, sent.delivered)
+
+
+async def test_a_published_event_goes_to_the_stream_and_to_nobody_else(rpc: Rpc) -> None:
+    run = await rpc.asking("tea")
+    request = runs.PublishEventRequest(run_id=run.run_id, event=event("Answer", order="7", yes=True, extra=[1]))
+    sequence = (await rpc.runs.PublishEvent(request)).sequence
+    assert (await rpc.get(run.run_id)).status == types.RUN_STATUS_WAITING
+    entry = (await rpc.log(run.run_id))[sequence - 1]
+    assert (entry.kind, entry.type, entry.step) == (types.ENTRY_KIND_STREAM, "Answer", "")
+    assert plain(entry.payload) == {"order": "7", "yes": True, "extra": [1]}
+
+
+async def test_an_answer_that_does_not_fit_leaves_the_question_open(rpc: Rpc) -> None:
+    run = await rpc.asking("tea")
+    sent = await rpc.send(run.run_id, event("Answer", order="8", yes=True))
+    assert sent.delivered == 0
+    assert [waiter.waiter_id for waiter in (await rpc.get(run.run_id)).pending_waiters] == ["ship"]
+    assert (await rpc.send(run.run_id, event("Answer", order="7", yes=True))).delivered == 1
+
+
+async def test_a_custom_stop_event_is_the_result(rpc: Rpc) -> None:
+    run = await rpc.start("shop", {})
+    await rpc.status(run.run_id, "WAITING")
+    await rpc.send(run.run_id, event("HumanResponseEvent", response="no"))
+    run = await rpc.ended(run.run_id)
+    assert run.outcome.event_type == "Receipt"
+    assert plain(run.outcome.result) == {"total": 0, "lines": []}
+
+
+# -- concurrent runs ----------------------------------------------------------------------------------------------
+
+
+async def test_runs_beyond_num_concurrent_runs_queue_in_order(gate: Gate) -> None:
+    async with serving(registry_of(hold=Hold(gate, num_concurrent_runs=2, timeout=None))) as rpc:
+        started = [await rpc.start("hold", {"name": str(n)}) for n in range(5)]
+        await gate.arrived(2)
+        statuses = [(await rpc.get(run.run_id)).status for run in started]
+        assert statuses == [types.RUN_STATUS_RUNNING] * 2 + [types.RUN_STATUS_QUEUED] * 3
+        assert [run.run_id for run in await _listed(rpc, statuses=[types.RUN_STATUS_QUEUED])] == [
+            run.run_id for run in started[:1:-1]
+        ]
+        assert gate.entered == ["0", "1"]
+
+        # One that is cancelled while it is queued ends at once, and never runs.
+        request = runs.CancelRunRequest(run_id=started[2].run_id, reason="too slow", encoding=JSON)
+        found = (await rpc.runs.CancelRun(request)).run
+        assert (found.status, found.outcome.reason) == (types.RUN_STATUS_CANCELLED, "too slow")
+        # One that ends lets the next one go.
+        await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=started[0].run_id))
+        await gate.arrived(3)
+        assert gate.entered == ["0", "1", "3"]
+        gate.opened.set()
+        ended = [await rpc.ended(run.run_id) for run in started]
+        assert [run.status for run in ended] == [
+            types.RUN_STATUS_CANCELLED,
+            types.RUN_STATUS_COMPLETED,
+            types.RUN_STATUS_CANCELLED,
+            types.RUN_STATUS_COMPLETED,
+            types.RUN_STATUS_COMPLETED,
+        ]
+        assert gate.entered == ["0", "1", "3", "4"]
+
+
+async def test_the_queue_survives_a_restart(tmp_path: Any) -> None:
+    first, second = Gate(), Gate()
+    async with serving(
+        registry_of(hold=Hold(first, num_concurrent_runs=1, timeout=None)), str(tmp_path), grace=0.0
+    ) as rpc:
+        started = [(await rpc.start("hold", {"name": str(n)})).run_id for n in range(3)]
+        await first.arrived(1)
+    async with serving(registry_of(hold=Hold(second, num_concurrent_runs=1, timeout=None)), str(tmp_path)) as rpc:
+        await second.arrived(1)
+        found = [(await rpc.get(run_id)).status for run_id in started]
+        assert found == [types.RUN_STATUS_RUNNING] + [types.RUN_STATUS_QUEUED] * 2
+        second.opened.set()
+        for run_id in started:
+            assert (await rpc.ended(run_id)).status == types.RUN_STATUS_COMPLETED
+        assert second.entered == ["0", "1", "2"]
+
+
+async def test_a_run_that_waits_holds_its_place(gate: Gate) -> None:
+    """A run that waits is at work: its place is free when it has ended."""
+    async with serving(registry_of(ask=Ask(num_concurrent_runs=1))) as rpc:
+        first = await rpc.asking("tea")
+        second = await rpc.start("ask", {"item": "coffee"})
+        assert second.status == types.RUN_STATUS_QUEUED
+        sent = await rpc.send(second.run_id, event("Note", n=4))
+        assert sent.delivered == 1
+        await rpc.answer(first.run_id)
+        await rpc.asked(second.run_id)
+        found = await rpc.answer(second.run_id)
+        assert plain(found.outcome.result) == {"yes": True, "note": 4}
