@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test check lint ruff types imports protos-check protos bench chaos clean conformance
+.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos clean conformance
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +25,10 @@ demo: $(STAMP) ## run the demo
 test: $(STAMP) ## run the tests; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-check: lint protos-check test ## everything that must hold before a merge
+check: lint protos-check test test-slow ## everything that must hold before a merge
+
+test-slow: $(STAMP) ## the tests that install packages
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: ruff types imports ## format, ruff, mypy, import-linter
 
