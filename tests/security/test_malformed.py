@@ -121,7 +121,7 @@ _TEXTS = st.one_of(
     st.text(max_size=20),
     st.sampled_from(
         [
-            "", "asking", "free", "Note", "Answer", "Question", "text", "inner.count", "extra.a.b", "__class__", 
+            "", "asking", "free", "Note", "Answer", "Question", "text", "inner.count", "extra.a.b", "__class__",
             "a" * 300, "..", "\x00", "🦀", "-1", "items.0", "'; DROP TABLE runs; --",
         ]
     ),

@@ -321,6 +321,8 @@ class _Reader:
         broker.timeout = _time(head["timeout"])
         broker.remaining = _time(head["remaining"])
         broker.due = _time(head["due"])
+        if broker.timeout is None and (broker.due is not None or broker.remaining is not None):
+            raise SnapshotError("The snapshot has a time limit's end and no time limit")
         if fork and broker.due is not None:
             broker.due = broker.clock.now() + max(0.0, broker.due - saved_at)
         if "outcome" in head:
@@ -431,10 +433,14 @@ def _int(value: Any) -> int:
     return value
 
 
+_FARTHEST = 200e9
+"""Seconds, to the year 8307: what is later could not be written as a date any more."""
+
+
 def _time(value: Any) -> float | None:
     if value is None:
         return None
-    if type(value) not in (int, float):
+    if type(value) not in (int, float) or not -_FARTHEST < value < _FARTHEST:
         raise SnapshotError("The snapshot holds something else where a time belongs")
     return float(value)
 

@@ -272,7 +272,10 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
             "INVALID_SNAPSHOT", f"The snapshot has format version {message.format_version}; this is {FORMAT_VERSION}"
         )
     try:
-        parts: dict[str, Any] = {"h": json.loads(message.head_json)}
+        head = json.loads(message.head_json)
+        if not isinstance(head, dict):
+            raise TypeError
+        parts: dict[str, Any] = {"h": head}
         for key, value in message.state_json.items():
             parts[f"s/{key}"] = json.loads(value)
         for buffer in message.buffers:
