@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import latency, memory, report, streams, unary
+from benchmarks import engine, latency, memory, peers, report, streams, unary
 from benchmarks.measure import Bench, Row
 from rich.console import Console
 
@@ -31,6 +31,8 @@ FIGURES: dict[str, Figure] = {
     "converse": streams.converse,
     "idle_streams": memory.idle_streams,
     "waiting_runs": memory.waiting_runs,
+    "engine": engine.engine,
+    "peer_server": peers.peer_server,
 }
 
 

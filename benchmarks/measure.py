@@ -12,6 +12,7 @@ __all__ = ["AT_LEAST", "AT_MOST", "Bench", "Row", "Sample", "alternate", "cost",
 
 AT_LEAST = ">="
 AT_MOST = "<="
+SERVER = "the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Row:
     cpu: float | None = None
     raw_cpu: float | None = None
     note: str = ""
+    group: str = SERVER
     guarded: bool = True
     """Whether the guard compares the ratio with the committed one: it is off where a round is too short for that."""
 
@@ -129,6 +131,7 @@ def make_row(
     sense: str = AT_LEAST,
     target: float | None = None,
     note: str = "",
+    group: str = SERVER,
     guarded: bool = True,
 ) -> Row:
     """Return the line of a figure from its rounds: `limits` is the limit of each round."""
@@ -150,5 +153,6 @@ def make_row(
         median(cpus) if cpus else None,
         median(raw_cpus) if raw_cpus else None,
         note,
+        group,
         guarded,
     )
