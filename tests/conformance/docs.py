@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.serving import ROOT
 
@@ -16,7 +16,9 @@ CLIENTS: Final = ROOT / "docs" / "clients.md"
 _BEGIN: Final = "<!-- conformance: begin (written by make conformance ARGS=--write-docs) -->"
 _END: Final = "<!-- conformance: end -->"
 _MARKED: Final = re.compile(re.escape(_BEGIN) + ".*" + re.escape(_END), re.DOTALL)
-_RECIPE: Final = re.compile(r"^<!-- recipe: (\S+) -->\n```sh\n(.*?)```", re.DOTALL | re.MULTILINE)
+_RECIPE: Final = re.compile(
+    r"^<!-- recipe: (\S+) -->\n\n```sh\n(.*?)```\n(?:\n```json\n(.*?)```\n)?", re.DOTALL | re.MULTILINE
+)
 
 
 def write_matrix(today: date, columns: Sequence[Any], names: list[str], figures: Sequence[Figures]) -> None:
@@ -35,9 +37,17 @@ def write_matrix(today: date, columns: Sequence[Any], names: list[str], figures:
     CLIENTS.write_text(_MARKED.sub(lambda _: "\n".join(lines), text), "utf-8")
 
 
-def recipes() -> dict[str, str]:
-    """Return the shell recipes by name."""
-    return dict(_RECIPE.findall(CLIENTS.read_text("utf-8")))
+class Recipe(NamedTuple):
+    """A recipe: its name, its shell script, and the output that the page shows."""
+
+    name: str
+    script: str
+    output: str
+
+
+def recipes() -> list[Recipe]:
+    """Return the recipes in their order."""
+    return [Recipe(*found) for found in _RECIPE.findall(CLIENTS.read_text("utf-8"))]
 
 
 def _summary(column: Any) -> str:

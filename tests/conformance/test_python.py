@@ -110,7 +110,8 @@ def test_patterns_that_match(pattern: Any, actual: Any) -> None:
     ("pattern", "actual"),
     [
         ("*", ""), ("*", None), ("*", {}), ("*", "0"), (None, ""), (None, 0), ({"a": 1}, {}), ([1], [1, 2]),
-        ([1], None), (5, "5x"), (5, True), (True, None), ("x", None), ("5", 5), ({}, []), ([], {}), (1, 2), (True, 1), (False, 0),
+        ([1], None), (5, "5x"), (5, True), (True, None), ("x", None), ("5", 5),
+        ({}, []), ([], {}), (1, 2), (True, 1), (False, 0),
     ],
 )  # fmt: skip
 def test_patterns_that_do_not_match(pattern: Any, actual: Any) -> None:

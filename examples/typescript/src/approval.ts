@@ -26,7 +26,6 @@ type ApprovalQuestion = { expense_id: string; text: string };
 type ApprovalAnswer = { expense_id: string; verdict: "approve" | "reject"; by: string };
 
 const { startRun, streamEvents, sendEvent } = RunService.method;
-const terminal = createInterface({ input: stdin, output: stdout });
 const client = new StepwireClient(process.argv[2] ?? "127.0.0.1:50051");
 
 try {
@@ -36,7 +35,6 @@ try {
   const outcome = await follow(run!.runId);
   console.log(`${RunStatus[outcome.status]}:`, json(outcome.result));
 } finally {
-  terminal.close();
   client.close();
 }
 
@@ -49,7 +47,7 @@ async function follow(runId: string): Promise<Outcome> {
       for await (const { frame } of client.stream(streamEvents, { runId, afterSequence, options })) {
         if (frame.case === "events") {
           for (const entry of frame.value.entries) {
-            console.log(String(entry.sequence).padStart(4), entry.type, json(entry.payload));
+            console.log(String(entry.sequence).padStart(4), entry.type, JSON.stringify(json(entry.payload)));
             if (entry.type === "ApprovalQuestion") await reply(runId, entry);
           }
           afterSequence = frame.value.toSequence;
@@ -68,7 +66,9 @@ async function follow(runId: string): Promise<Outcome> {
 /** Ask the person at the terminal and send the answer. */
 async function reply(runId: string, entry: LogEntry): Promise<void> {
   const question = json(entry.payload) as ApprovalQuestion;
+  const terminal = createInterface({ input: stdin, output: stdout });
   const line = await terminal.question(`${question.text}. Approve? [y/n] `);
+  terminal.close();
   const verdict = /^y/i.test(line) ? "approve" : "reject";
   const answer: ApprovalAnswer = { expense_id: question.expense_id, verdict, by: "typescript" };
   await client.call(sendEvent, {
