@@ -9,7 +9,13 @@ use stepwire_example::v1::{
     run_service_client::RunServiceClient, snapshot_service_client::SnapshotServiceClient,
     state_service_client::StateServiceClient, workflow_service_client::WorkflowServiceClient,
 };
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
+    metadata::{AsciiMetadataKey, MetadataMap},
+    transport::Channel,
+};
 
 use crate::matching::Mismatch;
 
@@ -34,18 +40,46 @@ pub fn to_json<M: Message>(name: &str, message: &M) -> Value {
     serde_json::to_value(&dynamic).expect("a message is JSON")
 }
 
+/// The deadline of a call and its headers.
+pub struct CallOptions {
+    pub deadline: Duration,
+    headers: MetadataMap,
+}
+
+impl CallOptions {
+    /// Reads `deadline_ms` and `headers` of a step.
+    pub fn of(step: &Value, deadline: Duration) -> Result<Self, Mismatch> {
+        let deadline = step["deadline_ms"].as_u64().map_or(deadline, Duration::from_millis);
+        let mut headers = MetadataMap::new();
+        for (name, value) in step["headers"].as_object().into_iter().flatten() {
+            let name: AsciiMetadataKey = name.parse().map_err(|_| format!("{name} is no header"))?;
+            let value =
+                value.as_str().unwrap_or_default().parse().map_err(|_| format!("{name} is no header's value"))?;
+            headers.insert(name, value);
+        }
+        Ok(Self { deadline, headers })
+    }
+
+    /// Makes a request with them.
+    pub fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
+        request.set_timeout(self.deadline);
+        request
+    }
+}
+
 /// What a call came to: the response in JSON, or its status.
 pub type Answer = Result<Value, Status>;
 
 /// Calls a unary method.
-pub async fn call(channel: Channel, name: &str, document: &Value, deadline: Duration) -> Result<Answer, Mismatch> {
+pub async fn call(channel: Channel, name: &str, document: &Value, options: &CallOptions) -> Result<Answer, Mismatch> {
     macro_rules! methods {
         ($($service:ident.$rpc:ident: $client:ident.$method:ident($request:ident) -> $response:ident;)*) => {
             match name {
                 $(concat!(stringify!($service), ".", stringify!($rpc)) => {
                     let message: stepwire_example::v1::$request = from_json(stringify!($request), document)?;
-                    let mut request = Request::new(message);
-                    request.set_timeout(deadline);
+                    let request = options.request(message);
                     let answer = $client::new(channel).$method(request).await;
                     Ok(answer.map(|answer| to_json(stringify!($response), answer.get_ref())))
                 })*
@@ -77,13 +111,12 @@ pub async fn call(channel: Channel, name: &str, document: &Value, deadline: Dura
 }
 
 /// Calls any method with bytes that need not be a message.
-pub async fn call_raw(channel: Channel, name: &str, bytes: Vec<u8>, deadline: Duration) -> Result<Answer, Mismatch> {
+pub async fn call_raw(channel: Channel, name: &str, bytes: Vec<u8>, options: &CallOptions) -> Result<Answer, Mismatch> {
     let path = PathAndQuery::try_from(format!("/stepwire.v1.{}", name.replacen('.', "/", 1)))
         .map_err(|error| error.to_string())?;
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.map_err(|error| error.to_string())?;
-    let mut request = Request::new(bytes);
-    request.set_timeout(deadline);
+    let request = options.request(bytes);
     let answer = grpc.unary(request, path, bytes_codec::BytesCodec).await;
     Ok(answer.map(|_| Value::Object(Default::default())))
 }

@@ -10,6 +10,7 @@ mod stream;
 use std::{collections::HashMap, env, error::Error, fs, io::Write, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use client::CallOptions;
 use matching::{Mismatch, at_path, check, substitute};
 use serde_json::{Map, Value, json};
 use stream::{Next, Stream};
@@ -46,7 +47,7 @@ impl Run {
             return self.call(method, step).await;
         }
         if let Some(method) = step["open"].as_str() {
-            let stream = Stream::open(self.channel.clone(), method, request(step), deadline(step, STREAM))?;
+            let stream = Stream::open(self.channel.clone(), method, request(step), &CallOptions::of(step, STREAM)?)?;
             self.streams.insert(name, stream);
             return Ok(Value::Null);
         }
@@ -82,13 +83,13 @@ impl Run {
     }
 
     async fn call(&mut self, method: &str, step: &Value) -> Result<Value, Mismatch> {
-        let (channel, limit) = (self.channel.clone(), deadline(step, CALL));
+        let (channel, options) = (self.channel.clone(), CallOptions::of(step, CALL)?);
         let answer = match step["raw"].as_str() {
             Some(raw) => {
                 let bytes = BASE64_STANDARD.decode(raw).map_err(|error| error.to_string())?;
-                client::call_raw(channel, method, bytes, limit).await?
+                client::call_raw(channel, method, bytes, &options).await?
             }
-            None => client::call(channel, method, request(step), limit).await?,
+            None => client::call(channel, method, request(step), &options).await?,
         };
         match (answer, step.get("error")) {
             (Ok(_), Some(_)) => Err("the call succeeded".into()),
@@ -139,10 +140,6 @@ impl Run {
 fn request(step: &Value) -> &Value {
     static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| json!({}));
     step.get("request").unwrap_or(&EMPTY)
-}
-
-fn deadline(step: &Value, default: Duration) -> Duration {
-    step["deadline_ms"].as_f64().map_or(default, |ms| Duration::from_secs_f64(ms / 1000.0))
 }
 
 async fn run(scenario: &Value, channel: Channel, variables: &Map<String, Value>) -> Value {

@@ -9,10 +9,10 @@ use stepwire_example::v1::{
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 use crate::{
-    client::{from_json, to_json},
+    client::{CallOptions, from_json, to_json},
     errors,
     matching::Mismatch,
 };
@@ -36,7 +36,7 @@ pub enum Next {
 
 impl Stream {
     /// Opens the stream that `name` says.
-    pub fn open(channel: Channel, name: &str, document: &Value, deadline: Duration) -> Result<Self, Mismatch> {
+    pub fn open(channel: Channel, name: &str, document: &Value, options: &CallOptions) -> Result<Self, Mismatch> {
         let mut client = RunServiceClient::new(channel);
         let (arrive, arrived) = mpsc::channel(16);
         let (task, frames, cursor);
@@ -45,9 +45,8 @@ impl Stream {
                 let message: StreamEventsRequest = from_json("StreamEventsRequest", document)?;
                 cursor = message.after_sequence;
                 frames = None;
-                let mut request = Request::new(message);
-                request.set_timeout(deadline);
-                task = spawn(arrive.clone(), deadline, async move {
+                let request = options.request(message);
+                task = spawn(arrive.clone(), options.deadline, async move {
                     let mut stream = client.stream_events(request).await?.into_inner();
                     while let Some(message) = stream.message().await? {
                         let Some(frame) = message.frame else { continue };
@@ -72,9 +71,8 @@ impl Stream {
                 let (sender, outgoing) = mpsc::unbounded_channel();
                 sender.send(first).map_err(|error| error.to_string())?;
                 frames = Some(sender);
-                let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
-                request.set_timeout(deadline);
-                task = spawn(arrive.clone(), deadline, async move {
+                let request = options.request(UnboundedReceiverStream::new(outgoing));
+                task = spawn(arrive.clone(), options.deadline, async move {
                     let mut stream = client.converse(request).await?.into_inner();
                     while let Some(message) = stream.message().await? {
                         let Some(frame) = message.frame else { continue };
