@@ -15,6 +15,7 @@ from pydantic_core import from_json, to_json
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
+    DamagedError,
     LimitError,
     RequestIdReusedError,
     RunExistsError,
@@ -25,6 +26,7 @@ from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.log import EntryCodec, chunks_of
 from stepwire.server.runs.parts import encode_delta
 from stepwire.server.runs.payloads import value_to_json
+from stepwire.server.runs.redact import without_texts
 from stepwire.server.store import (
     TERMINAL,
     Claim,
@@ -34,6 +36,7 @@ from stepwire.server.store import (
     RunStore,
     StartRequestExistsError,
     Status,
+    StoreCorruptError,
     StoreUnavailableError,
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
@@ -90,6 +93,8 @@ class LiveRun:
         self.idle_since = 0.0
         self.paused = False
         """Queued behind the workflow's concurrent runs: nothing starts."""
+        self.took_place = False
+        """It is this run in memory that took a place of the workflow's concurrent runs."""
         self._store = store
         self._codec = codec
         self._claim = claim
@@ -125,14 +130,14 @@ class LiveRun:
         self.changed()
 
     def report(self, step: str | None, error: BaseException) -> FailureReport:
-        """Log a step's failure under a reference id; tell of it what `failure_detail` allows."""
+        """Log a step's failure under a reference id; tell of it, in the log too, what `failure_detail` allows."""
         reference = new_id()[:16]
         logger.error(
             "run %s: step %s failed (reference %s)",
             self.key.run_id,
             step,
             reference,
-            exc_info=(type(error), error, error.__traceback__),
+            exc_info=self._shown(error),
         )
         message = trace = ""
         public = error.public if isinstance(error, WorkflowError) else None
@@ -144,6 +149,11 @@ class LiveRun:
             trace = "".join(traceback.format_exception(error))[-16_384:]
         self._failure = {"traceback": trace}
         return FailureReport(message, trace, reference)
+
+    def _shown(self, error: BaseException) -> Any:
+        if self._failure_detail == "type":
+            return without_texts(error)
+        return type(error), error, error.__traceback__
 
     # -- entry points ---------------------------------------------------------------------------------------------
 
@@ -255,7 +265,7 @@ class LiveRun:
             commit, callbacks, acks = self._build()
         except Exception as error:
             # Nothing may go on that cannot be made durable: the run is dropped, those who wait are told.
-            logger.exception("run %s: a commit could not be made", self.key.run_id)
+            logger.error("run %s: a commit could not be made", self.key.run_id, exc_info=self._shown(error))
             self._leave(error)
             return
         self._in_flight = True
@@ -267,6 +277,7 @@ class LiveRun:
         """Take what changed since the last commit, and who waits for it."""
         broker = self.context._broker
         ended = broker.outcome is not None
+        damaged = False
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.before")
         changes = take_changes(broker)
@@ -274,10 +285,12 @@ class LiveRun:
             # A state value that was damaged in place has just failed the run.
             self._runner.pump()
             changes = _joined(changes, take_changes(broker))
+            damaged = True
         parts = changes.parts
         full = self._claim is None
         delta = encode_delta(parts, changes.deleted)
-        if not full and self._deltas + len(delta) > max(FULL_EVERY_BYTES, 4 * self._full_size):
+        # What was damaged has no form to be written in full; the value last committed stays.
+        if not full and not damaged and self._deltas + len(delta) > max(FULL_EVERY_BYTES, 4 * self._full_size):
             full = True
             delta = encode_delta(all_parts(broker, registry_encoder(self.served.names)))
         if full:
@@ -432,6 +445,8 @@ def as_runs_error(error: BaseException) -> RunsError:
         return RunExistsError("A run with this run_id exists")
     if isinstance(error, StartRequestExistsError):
         return RequestIdReusedError("This request_id came before with another request")
+    if isinstance(error, StoreCorruptError):
+        return DamagedError(f"What is kept is damaged: {error}")
     if isinstance(error, StoreUnavailableError) and error.full:
         return LimitError("The server's storage is full", retry_after=1.0)
     return StoreDownError("The server could not commit; the outcome is unknown, retry with the same request_id")
