@@ -124,9 +124,15 @@ def held(store: RunStore) -> Iterator[Hold]:
 
 @contextmanager
 def failing(
-    store: RunStore, error: Exception, *, run_id: str | None = None, after: bool = False, times: int = 1 << 30
+    store: RunStore,
+    error: Exception,
+    *,
+    run_id: str | None = None,
+    after: bool = False,
+    times: int = 1 << 30,
+    delay: float = 0.0,
 ) -> Iterator[list[Commit]]:
-    """Fail commits (of one run, of all runs) while the block lasts; `after` they were made durable. Gives them."""
+    """Fail commits while the block lasts, those of a run or all; `after` they were made durable, or after a delay."""
     commit = store.commit
     failed: list[Commit] = []
 
@@ -138,7 +144,7 @@ def failing(
         if after:
             commit(given).add_done_callback(lambda _: future.set_exception(error))
         else:
-            future.set_exception(error)
+            asyncio.get_running_loop().call_later(delay, future.set_exception, error)
         return future
 
     _replace(store, fail)

@@ -1022,6 +1022,7 @@ async def disk_that_is_full(w: World) -> Refusal:
 
 ELSEWHERE = {
     "RUN_BLOCKED": "test_a_blocked_run_takes_nothing_and_says_so",
+    "DATA_DAMAGED": "durability/test_files.py",
     "DRAINING": "test_a_draining_server_starts_nothing",
     "UNAUTHENTICATED": "test_access.py",
     "PERMISSION_DENIED": "test_access.py",

@@ -52,6 +52,7 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
     "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "DATA_DAMAGED": grpc.StatusCode.DATA_LOSS,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 """Reason to code: the error table of the contract. A test goes through every row."""

@@ -20,6 +20,7 @@
     ├── EtagMismatchError         ETAG_MISMATCH
     ├── SequenceOutOfRangeError   SEQUENCE_OUT_OF_RANGE
     ├── LimitError                LIMIT_EXCEEDED: a limit, or the disk, is full
+    ├── DamagedError              DATA_DAMAGED: what is kept of a run was altered or lost on the disk
     ├── UnauthenticatedError      UNAUTHENTICATED: no credential, or one that is not valid (any more)
     ├── PermissionDeniedError     PERMISSION_DENIED: the caller's scopes do not allow it
     ├── DrainingError             DRAINING: the server stops
@@ -178,6 +179,12 @@ class LimitError(RunsError):
         super().__init__(message, **({"limit": limit} if limit else {}), **facts)
         self.limit = limit
         self.retry_after = retry_after
+
+
+class DamagedError(RunsError):
+    """What is kept of a run was altered or lost on the disk; it is refused rather than read wrongly."""
+
+    reason = "DATA_DAMAGED"
 
 
 class UnauthenticatedError(RunsError):

@@ -102,6 +102,11 @@ class RunEvents:
 
     async def answered(self, key: RunKey, request_id: str, fingerprint: str) -> dict[str, Any] | None:
         """Return the answer that a run, ended since, gave to a request."""
+        run = self._manager._live.get(key)
+        if run is not None and (found := run.answered.get(request_id)) is not None:
+            response = same(found, fingerprint)
+            await run.committed()  # it has ended, but its last commit may be under way
+            return response
         for record in await self._manager.store.requests(key):
             if record.request_id == request_id:
                 return same(record, fingerprint)

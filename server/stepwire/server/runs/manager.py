@@ -35,7 +35,7 @@ from stepwire.server.runs.feed import Feeds
 from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.runs.live import LiveRun, as_runs_error
-from stepwire.server.runs.log import EntryCodec
+from stepwire.server.runs.log import EntryCodec, chunks_of
 from stepwire.server.runs.parts import Parts, encode_delta, fold
 from stepwire.server.runs.payloads import digest, parse_input, readable
 from stepwire.server.runs.principal import Principal
@@ -51,19 +51,27 @@ from stepwire.server.store import (
     RunStore,
     SnapshotInfo,
     StaleClaimError,
+    StartRequestExistsError,
     Status,
     StoreCorruptError,
     StoreError,
 )
+from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.workflow._clock import CLOCK
+from stepwire.workflow._journal import TERMINAL as ENDING
+from stepwire.workflow._journal import LogEntry, role_of
 from stepwire.workflow._snapshot import part_keys, restore
 from stepwire.workflow.context.context import Context
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError
+from stepwire.workflow.events import WorkflowCancelledEvent, event_to_json
 
 logger = logging.getLogger("stepwire.runs")
 
 _LOAD_AT_ONCE = 64
 _ENDED_KEPT = 1024
+_DUE_AT_ONCE = 1024
+_RETRY_SECONDS = 0.5
+"""How long after a failed commit the runs that it dropped are loaded again, unless someone asks for them before."""
 _THIN_ABOVE_COMMITS = 16
 """Runs with fewer commits keep every snapshot: there is little to win."""
 
@@ -109,6 +117,7 @@ class RunManager:
         """Records of runs that have just ended: callers ask for them at once."""
         self._lost: set[RunKey] = set()
         """Runs that a failed commit dropped: they are loaded again when the store heals."""
+        self._retry_at = 0.0
         self._draining = False
 
     # -- life of the server ---------------------------------------------------------------------------------------
@@ -148,6 +157,10 @@ class RunManager:
 
     async def _quiet(self, run: LiveRun) -> None:
         """Wait for the run's next commit; its steps finish by committing."""
+        if run._claim is None:
+            with contextlib.suppress(RunsError):  # it is dropped then, and not waited for again
+                await run.committed()
+            return
         feed = await self.feeds.open(run.key)
         try:
             await feed.changed()
@@ -179,10 +192,12 @@ class RunManager:
         )
         if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
             return known
-        if request.run_id and request.use_existing:
+        if request.run_id:
             existing = await self._existing(caller, request.run_id)
-            if existing is not None:
+            if existing is not None and request.use_existing:
                 return existing
+            if existing is not None:
+                raise RunExistsError("A run with this run_id exists", run_id=request.run_id)
         if self._draining:
             raise DrainingError("The server is stopping and starts no runs")
         try:
@@ -203,7 +218,11 @@ class RunManager:
 
     async def _existing(self, caller: Principal, run_id: str) -> RunRecord | None:
         """Return the run that has this id; RunExistsError when the caller may not see it."""
-        existing = await self.find(caller.key(run_id))
+        key = caller.key(run_id)
+        run = self._live.get(key)
+        if run is not None and run._claim is None:
+            await run.committed()  # someone else starts it at this moment
+        existing = await self.find(key)
         if existing is not None and not caller.scopes.sees(existing.workflow):
             raise RunExistsError("A run with this run_id exists", run_id=run_id)
         return existing
@@ -287,7 +306,10 @@ class RunManager:
     def _restore(self, run: LiveRun, parts: Parts, at: float, version: str, *, fork: bool) -> None:
         served = run.served
         if version != served.version and (migrate := getattr(served.workflow, "migrate", None)) is not None:
-            parts = migrate(parts)
+            try:
+                parts = migrate(parts)
+            except Exception as error:  # the author's code may raise anything
+                raise SnapshotError(f"migrate() raised {type(error).__name__}") from error
         restore(
             run.context._broker,
             parts,
@@ -316,6 +338,7 @@ class RunManager:
                 self._queued.setdefault(run.served.name, deque()).append(run)
                 run.changed()
                 return
+            run.took_place = run.key not in at_work
             at_work.add(run.key)
         run.go()
 
@@ -326,7 +349,8 @@ class RunManager:
         name = run.served.name
         if run.record.status in TERMINAL and run.commits > _THIN_ABOVE_COMMITS:
             self._retention.thin_later(run.key)
-        if run.record.status in TERMINAL or (error is not None and run.paused):
+        unborn = error is not None and run._claim is None
+        if run.record.status in TERMINAL or (error is not None and run.paused) or (unborn and run.took_place):
             self._at_work.get(name, set()).discard(run.key)
             queue = self._queued.get(name)
             limit = run.served.workflow._num_concurrent_runs
@@ -338,8 +362,10 @@ class RunManager:
                     following.changed()
         record = run.record
         if error is not None:
-            if not isinstance(error, StaleClaimError):
+            # A first commit that was refused left nothing; after any other failure the run may be there.
+            if not isinstance(error, StaleClaimError | StoredRunExistsError | StartRequestExistsError):
                 self._lost.add(run.key)
+                self._retry_at = _now() + _RETRY_SECONDS
                 self._wake.set()
         elif record.status in TERMINAL:
             self._ended[record.key] = record
@@ -409,26 +435,29 @@ class RunManager:
             if self._draining:
                 raise DrainingError("The server is stopping")
             claim = await self.store.claim(key)
-            stored = await self.store.load(key)
-            if claim is None or stored is None:
+            if claim is None:
                 raise RunNotFoundError(key.run_id)
             run = self._host(served, record, claim)
             try:
+                stored = await self.store.load(key)
+                if stored is None:
+                    raise StoreCorruptError("its snapshots are missing")
                 if failpoints.ACTIVE:
                     failpoints.hit("restore.before")
                 self._restore(run, fold(stored), stored.at, record.info.get("version", ""), fork=False)
                 if failpoints.ACTIVE:
                     failpoints.hit("restore.after")
+                for request in await self.store.requests(key):
+                    run.answered[request.request_id] = request
             except (ContextSerdeError, StoreCorruptError) as error:
                 await self._block(record, claim, str(error))
                 raise RunBlockedError(f"The run cannot go on: {error}") from error
-            for request in await self.store.requests(key):
-                run.answered[request.request_id] = request
         except StoreError as error:
             raise as_runs_error(error) from error
         run.make_durable()
         if record.status == Status.BLOCKED:
             record.info.pop("blocked_reason", None)
+            run.context._broker.touch_head()  # so that its record says so, also when it has nothing to do
         for delivery in run.context._broker.deliveries.values():
             run.context._broker.touch_delivery(delivery)
         self._live[key] = run
@@ -449,17 +478,21 @@ class RunManager:
         """Try runs that were blocked under other code."""
         for namespace in await self.store.namespaces():
             query = RunQuery(namespace=namespace, workflow=served.name, statuses=(Status.BLOCKED,), limit=1000)
-            for record in await self.store.list(query):
-                with contextlib.suppress(RunBlockedError):
-                    await self._load(record.key)
+            while records := await self.store.list(query):
+                await self._load_all([record.key for record in records])
+                query.before = (records[-1].created_at, records[-1].key.run_id)
 
     # -- waking and releasing -------------------------------------------------------------------------------------
 
     async def _take_up(self) -> int:
         """At the start: load every unfinished run that has work or whose deadline has passed."""
+        return await self._load_due((-1.0, 0))
+
+    async def _load_due(self, place: tuple[float, int]) -> int:
+        """Load the runs that are due, those behind a place in the order; return how many were not in memory."""
         taken = 0
-        place = (-1.0, 0)
-        while due := await self.store.due(_now(), 1024, workflows=self.registry.names(), after=place):
+        names = self.registry.names()
+        while due := await self.store.due(_now(), _DUE_AT_ONCE, workflows=names, after=place):
             place = (due[-1].wake_at, due[-1].handle)
             taken += await self._load_all([run.key for run in due])
         return taken
@@ -475,13 +508,12 @@ class RunManager:
                     taken += 1
                 elif isinstance(result, StoreDownError | LimitError):
                     self._lost.add(key)
-                elif not isinstance(result, RunEndedError):
+                elif not isinstance(result, RunEndedError | RunNotFoundError):
                     logger.warning("run %s was not taken up: %s", key.run_id, result)
         return taken
 
     async def _keep_waking(self) -> None:
         """Load runs whose deadlines come while they are not in memory, and those that a failed commit dropped."""
-        place = (0.0, sys.maxsize)
         while True:
             self._wake.clear()
             try:
@@ -491,17 +523,18 @@ class RunManager:
                 # A deadline far away is looked at again: another process may have moved it.
                 wait = 60.0 if due is None else min(60.0, max(0.01, due - now))
                 if self._lost:
-                    wait = 1.0
+                    wait = min(wait, max(0.01, self._retry_at - now))
                 self._next_look = now + wait
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), wait)
-                lost, self._lost = self._lost, set()
-                await self._load_all(list(lost))
-                overdue = await self.store.due(_now(), 1024, workflows=names, after=place)
-                await self._load_all([run.key for run in overdue])
+                # Not at once: a store that stays down would be asked without a pause.
+                if self._lost and _now() >= self._retry_at:
+                    lost, self._lost = self._lost, set()
+                    await self._load_all(list(lost))
+                await self._load_due((0.0, sys.maxsize))
             except StoreError as error:
                 logger.warning("cannot look for runs that are due: %s", error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _keep_releasing(self) -> None:
         """Let go of runs that have only waited for `idle_after` seconds."""
@@ -564,17 +597,22 @@ class RunManager:
         claim = await self.store.claim(record.key)
         if claim is None:
             raise RunNotFoundError(run_id)
-        outcome = {"status": Status.CANCELLED, "event_type": "WorkflowCancelledEvent", "reason": reason}
+        event = WorkflowCancelledEvent(reason=reason)
+        name = type(event).__name__
+        outcome = {"status": Status.CANCELLED, "event_type": name, "reason": reason}
         now = _now()
+        sequence = record.last_sequence + 1
+        entry = LogEntry(sequence, now, ENDING, name, event_to_json(event), "", 0, role_of(type(event)))
         ended = replace(
             record,
             status=Status.CANCELLED,
             updated_at=now,
             ended_at=now,
             wake_at=None,
+            last_sequence=sequence,
             info={**record.info, "outcome": outcome, "pending": []},
         )
-        commit = Commit(ended, claim, encode_delta({}), False)
+        commit = Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self.codec))
         await self.store.commit(commit)
         self.feeds.committed(commit)
         return ended

@@ -47,13 +47,14 @@ class Retention:
         self._ended.append((CLOCK.now() + self.thin_after, key))
 
     async def keep(self, registry: Registry, store: RunStore, deleted: Callable[[], None]) -> None:
-        """Apply the rules for ever; `deleted` is called after runs went."""
+        """Apply the rules for ever; `deleted` is called each time, when runs may have gone."""
         while True:
             try:
-                if await self.apply(registry, store):
-                    deleted()
+                await self.apply(registry, store)
             except StoreError as error:
                 logger.warning("retention: %s", error)
+            finally:
+                deleted()  # also when only some went before the store failed
             await asyncio.sleep(self.interval)
 
     async def apply(self, registry: Registry, store: RunStore) -> int:
