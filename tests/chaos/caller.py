@@ -154,7 +154,7 @@ class Caller:
             while True:
                 attempts += 1
                 try:
-                    answer = parse(await method(request, timeout=5.0))
+                    answer = parse(await method(request, timeout=5.0, wait_for_ready=not once))
                     status = OK
                     break
                 except grpc.aio.AioRpcError as error:

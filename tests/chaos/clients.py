@@ -13,6 +13,8 @@ from tests.chaos.history import History
 from tests.chaos.reader import follow
 
 OPERATIONS_PER_RUN = 40
+READERS = 3
+"""How many runs a client follows at a time: with each new one it leaves the oldest."""
 
 
 class Worker:
@@ -44,14 +46,21 @@ class Worker:
         self._counter = 0
         self._questions: deque[tuple[str, str]] = deque()
         self._answered: list[tuple[str, str, str, dict[str, Any]]] = []
-        self._readers: set[asyncio.Task[None]] = set()
+        self._readers: list[asyncio.Task[None]] = []
+        self._progress = asyncio.Event()
 
     async def work(self, stop: asyncio.Event, operations: int | None = None) -> None:
         """Work until told to stop, or for a number of operations."""
         while not stop.is_set() and (operations is None or self.operations < operations):
             await self._act()
             self.operations += 1
+            self._progress.set()
             await asyncio.sleep(self._pause * self._random.random())
+
+    async def did_something(self) -> None:
+        """Wait until it has finished one more operation."""
+        self._progress.clear()
+        await self._progress.wait()
 
     async def close(self) -> None:
         """Stop reading and close the connection."""
@@ -72,8 +81,9 @@ class Worker:
         task = asyncio.create_task(
             follow(self.caller.runs, self._history, run, name, internal=internal, on_entry=on_entry)
         )
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
+        self._readers = [*(reader for reader in self._readers if not reader.done()), task]
+        for oldest in self._readers[:-READERS]:
+            oldest.cancel()
 
     async def _act(self) -> None:
         rng = self._random
@@ -148,6 +158,11 @@ class Crowd:
     def operations(self) -> int:
         """How many operations were done until now."""
         return sum(worker.operations for worker in self.workers)
+
+    async def each_did_something(self) -> None:
+        """Wait until each worker has finished one more operation; TimeoutError when one does not."""
+        async with asyncio.timeout(180):
+            await asyncio.gather(*(worker.did_something() for worker in self.workers))
 
     async def __aenter__(self) -> Crowd:
         self._tasks = [asyncio.create_task(worker.work(self._stop)) for worker in self.workers]

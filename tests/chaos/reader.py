@@ -51,7 +51,7 @@ async def follow(
             options=runs.StreamOptions(encoding=JSON, include_internal=internal),
         )
         try:
-            async for frame in stub.StreamEvents(request):
+            async for frame in stub.StreamEvents(request, wait_for_ready=True):
                 if frame.HasField("events"):
                     batch = frame.events
                     entries = [entry_of(entry) for entry in batch.entries]
