@@ -6,10 +6,14 @@ import com.google.gson.JsonObject;
 import com.google.protobuf.Message;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
+import io.grpc.ClientInterceptors;
+import io.grpc.Metadata;
+import io.grpc.Metadata.Key;
 import io.grpc.MethodDescriptor;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
 import io.stepwire.example.conformance.EventStream.Next;
 import java.util.Base64;
 import java.util.HashMap;
@@ -79,7 +83,7 @@ final class Scenario implements AutoCloseable {
     if (step.has("call")) {
       document = call(step);
     } else if (step.has("open")) {
-      streams.put(name, new EventStream(channel, text(step, "open", ""), request(step), deadline(step, STREAM_MS)));
+      streams.put(name, new EventStream(channel(step), text(step, "open", ""), request(step), deadline(step, STREAM_MS)));
     } else if (step.has("send")) {
       stream(name).send(step.get("send"));
     } else if (step.has("half_close")) {
@@ -129,12 +133,12 @@ final class Scenario implements AutoCloseable {
     String name = step.get("call").getAsString();
     if (step.has("raw")) {
       byte[] bytes = Base64.getDecoder().decode(step.get("raw").getAsString());
-      ClientCalls.blockingUnaryCall(channel, Methods.raw(name), options, bytes);
+      ClientCalls.blockingUnaryCall(channel(step), Methods.raw(name), options, bytes);
       return new JsonObject();
     }
     MethodDescriptor<Message, Message> method = Methods.find(name);
     Message request = Methods.request(method, request(step));
-    return Methods.document(ClientCalls.blockingUnaryCall(channel, method, options, request));
+    return Methods.document(ClientCalls.blockingUnaryCall(channel(step), method, options, request));
   }
 
   private JsonObject take(EventStream stream) throws Mismatch, InterruptedException {
@@ -184,6 +188,18 @@ final class Scenario implements AutoCloseable {
     } catch (Mismatch mismatch) {
       return false;
     }
+  }
+
+  /** Returns the channel, with the step's headers on each call. */
+  private Channel channel(JsonObject step) {
+    if (!step.has("headers")) {
+      return channel;
+    }
+    Metadata headers = new Metadata();
+    for (Map.Entry<String, JsonElement> header : step.getAsJsonObject("headers").entrySet()) {
+      headers.put(Key.of(header.getKey(), Metadata.ASCII_STRING_MARSHALLER), header.getValue().getAsString());
+    }
+    return ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
   }
 
   private static JsonElement request(JsonObject step) {
