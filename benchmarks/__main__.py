@@ -31,6 +31,8 @@ FIGURES: dict[str, Figure] = {
     "converse": streams.converse,
     "idle_streams": memory.idle_streams,
     "waiting_runs": memory.waiting_runs,
+    "released_runs": memory.released_runs,
+    "growing_run": memory.growing_run,
     "engine": engine.engine,
     "peer_server": peers.peer_server,
 }

@@ -1,4 +1,4 @@
-"""Figures of memory: idle Converse streams, runs that wait, runs that were released."""
+"""Figures of memory and growth: idle streams, waiting and released runs, a run with a very long log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import grpc.aio
 from benchmarks.load import JSON, Caller
-from benchmarks.measure import AT_MOST, Bench, Row
+from benchmarks.measure import AT_MOST, Bench, Row, median
 from benchmarks.servers import RAW, SQLITE, Process, servers, stepwire_server
 
 from stepwire.v1 import run_service_pb2 as runs
 
-__all__ = ["idle_streams", "waiting_runs"]
+__all__ = ["growing_run", "idle_streams", "released_runs", "waiting_runs"]
 
 STREAMS_PER_CHANNEL = 100
 """What gRPC lets one connection carry by default."""
@@ -77,24 +77,30 @@ async def _attach(caller: Caller, run_id: str) -> Any:
     return call
 
 
+TRIVIAL = 2_000
+FLAT = 1.2
+"""What counts as flat: an operation costs at most this much more."""
+
+
 async def waiting_runs(bench: Bench) -> list[Row]:
-    """Start runs that wait for an answer: the server's memory of each, resident and released."""
-    resident = bench.scaled(100_000, 5_000)
-    wave = bench.scaled(25_000, 5_000)
-    rows = []
+    """Start runs that wait for an answer: the server's memory of each, and what a run costs once they are there."""
+    count = bench.scaled(100_000, 5_000)
+    sample = bench.scaled(TRIVIAL, 500)
     with stepwire_server(bench.data()) as process:
         async with Caller.open(process.address) as caller:
-            await caller.start_many("Wait", 500)
+            await _trivial_runs(process, caller, 500)  # connections, caches
+            few = await _trivial_runs(process, caller, sample)
             before = await _settled(process)
-            bench.say(f"waiting runs: starting {resident:,}")
+            bench.say(f"waiting runs: starting {count:,}")
             began = time.perf_counter()
-            await caller.start_many("Wait", resident)
+            await caller.start_many("Wait", count)
             seconds = time.perf_counter() - began
-            size = (await _settled(process) - before) / resident
-    rows.append(
+            size = (await _settled(process) - before) / count
+            many = await _trivial_runs(process, caller, sample)
+    return [
         Row(
             "waiting_runs",
-            f"server memory of a waiting run ({resident:,})",
+            f"server memory of a waiting run ({count:,})",
             "B",
             size,
             10 * 1024,
@@ -103,35 +109,115 @@ async def waiting_runs(bench: Bench) -> list[Row]:
             AT_MOST,
             1.0,
             note=f"started in {seconds:.0f} s",
-        )
-    )
-    # The first wave shows what the allocator keeps anyway; what a released run costs is what the second adds.
+        ),
+        Row(
+            "growth_runs",
+            f"server CPU of a trivial run, with {count:,} waiting runs",
+            "s",
+            many,
+            few,
+            "with none",
+            many / few,
+            AT_MOST,
+            FLAT,
+        ),
+    ]
+
+
+async def _trivial_runs(process: Process, caller: Caller, count: int) -> float:
+    """Return the seconds of server CPU of a trivial run."""
+    call = caller.run_trivial()
+
+    async def worker() -> None:
+        for number in range(count // 50):
+            await call(number)
+
+    before = process.cpu()
+    await asyncio.gather(*(worker() for _ in range(50)))
+    return (process.cpu() - before) / count
+
+
+WAVES = 4
+
+
+async def released_runs(bench: Bench) -> list[Row]:
+    """Start waves of runs that wait, let each be released: what the server's memory grows by after the first."""
+    wave = bench.scaled(8_000, 2_000)
     with stepwire_server(bench.data(), idle_after=f"{IDLE:g}s") as process:
         async with Caller.open(process.address) as caller:
             levels = []
-            for number in (1, 2):
-                bench.say(f"released runs: wave {number} of {wave:,}")
+            for number in range(1, WAVES + 1):
+                bench.say(f"released runs: wave {number} of {WAVES}, {wave:,} each")
                 await caller.start_many("Wait", wave)
-                await asyncio.sleep(IDLE)  # what is measured is the state after this time
+                await asyncio.sleep(2 * IDLE)  # what is measured is the state after this time
                 levels.append(await _settled(process))
-    released = (levels[1] - levels[0]) / wave
+    # The first wave shows what the allocator keeps anyway.
+    released = (levels[-1] - levels[0]) / (wave * (WAVES - 1))
     limit = 64.0
-    rows.append(
+    return [
         Row(
             "released_runs",
-            f"server memory of a released run (second {wave:,})",
+            f"server memory that a released run leaves ({WAVES} waves of {wave:,})",
             "B",
-            released,
+            max(0.0, released),
             limit,
             "64 B for 0",
             max(0.0, released) / limit,
             AT_MOST,
             1.0,
-            note="0 within what a resident size can show",
+            note="resident size after the last wave beside that after the first",
             guarded=False,
         )
-    )
-    return rows
+    ]
+
+
+async def growing_run(bench: Bench) -> list[Row]:
+    """One run writes very many events while a client reads: server CPU of an event, late beside early."""
+    count = bench.scaled(1_000_000, 50_000)
+    window = max(10_000, count // 20)  # CPU is counted in ticks of 10 ms
+    ratios: list[float] = []
+    early: list[float] = []
+    late: list[float] = []
+    for number in range(bench.scaled(3, 2)):
+        with stepwire_server(bench.data()) as process:
+            async with Caller.open(process.address) as caller:
+                bench.say(f"one run of {count:,} events: {number + 1}")
+                marks = _Marks(process, [1_000, 1_000 + window, count - window, count])
+                run_id = await caller.start("Talk", b'{"count":%d}' % count)
+                await caller.read(run_id, marks.seen)
+        first, second, third, last = marks.passed
+        early.append((second[1] - first[1]) / (second[0] - first[0]))
+        late.append((last[1] - third[1]) / (last[0] - third[0]))
+        ratios.append(late[-1] / early[-1])
+    return [
+        Row(
+            "growth_events",
+            f"server CPU of an event, the last {window:,} of {count:,}",
+            "s",
+            median(late),
+            median(early),
+            f"after the first 1,000: {window:,}",
+            median(ratios),
+            AT_MOST,
+            FLAT,
+            low=min(ratios),
+            high=max(ratios),
+        )
+    ]
+
+
+class _Marks:
+    """What the server has used when a reader passes certain numbers of events."""
+
+    def __init__(self, process: Process, marks: list[int]) -> None:
+        self._process = process
+        self._marks = marks
+        self.passed: list[tuple[int, float]] = []
+
+    def seen(self, events: int) -> None:
+        """Note the CPU when the next mark is passed."""
+        while len(self.passed) < len(self._marks) and events >= self._marks[len(self.passed)]:
+            self.passed.append((events, self._process.cpu()))
 
 
 async def _settled(process: Process) -> int:

@@ -59,7 +59,7 @@ async def _human(client: Client, size: int) -> tuple[float, int]:
             if len(times) == size:
                 break
             began = time.perf_counter()
-            await run.context.send_event({"type": "Answer", "number": event.number})
+            await run.context.send_event(("Answer", {"number": event.number}))
     times.sort()
     return times[len(times) // 2], len(times)
 
@@ -101,42 +101,53 @@ async def peer_server(bench: Bench) -> list[Row]:
             await run_json(_load(found, theirs, "runs", 64), PEER_SECONDS)
             await _runs(client, 64)
             for figure in FIGURES:
-                size = sizes[figure.what]
-
-                def mine(figure: Figure = figure, size: int = size) -> Awaitable[Sample]:
-                    return cost(ours, lambda: figure.work(client, size))
-
-                def other(figure: Figure = figure, size: int = size) -> Awaitable[Sample]:
-                    return _peer_sample(theirs, _load(found, theirs, figure.what, size))
-
-                measures: dict[str, Measure] = {"Stepwire": mine, "peer": other}
+                sample = _Pair(found, ours, theirs, client, figure, sizes[figure.what])
                 try:
-                    samples = await alternate(bench, f"{figure.title}, {kind}", measures)
+                    rows.append(await sample.row(bench, kind))
                 except RuntimeError as error:
                     bench.notes.append(f"{found.name}, {kind}: {figure.title}: no figure, its load failed: {error}")
-                    continue
-                rows.append(
-                    make_row(
-                        f"peer_{figure.what}_{kind.lower()}",
-                        f"{figure.title} ({kind})",
-                        figure.unit,
-                        samples["Stepwire"],
-                        values(samples["peer"]),
-                        limit_name=found.name,
-                        raw=samples["peer"],
-                        sense=figure.sense,
-                        group="beside the peer, each by its own Python client",
-                        guarded=False,
-                    )
-                )
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A figure of both servers."""
+
+    found: Peer
+    ours: Process
+    theirs: Process
+    client: Client
+    figure: Figure
+    size: int
+
+    async def row(self, bench: Bench, kind: str) -> Row:
+        """Measure them in turn."""
+        figure = self.figure
+        measures: dict[str, Measure] = {"Stepwire": self.mine, "peer": self.other}
+        samples = await alternate(bench, f"{figure.title}, {kind}", measures)
+        return make_row(
+            f"peer_{figure.what}_{kind.lower()}",
+            f"{figure.title} ({kind})",
+            figure.unit,
+            samples["Stepwire"],
+            values(samples["peer"]),
+            limit_name=self.found.name,
+            raw=samples["peer"],
+            sense=figure.sense,
+            group="beside the peer, each by its own Python client",
+            guarded=False,
+        )
+
+    async def mine(self) -> Sample:
+        """Measure Stepwire."""
+        return await cost(self.ours, lambda: self.figure.work(self.client, self.size))
+
+    async def other(self) -> Sample:
+        """Measure the peer."""
+        before = self.theirs.cpu()
+        seen = await run_json(_load(self.found, self.theirs, self.figure.what, self.size), PEER_SECONDS)
+        return Sample(seen["value"], (self.theirs.cpu() - before) / seen["operations"])
 
 
 def _load(found: Peer, process: Process, what: str, size: int) -> list[str]:
     return [str(found.python), str(HERE / "peer" / "load.py"), process.address, what, str(size)]
-
-
-async def _peer_sample(process: Process, command: list[str]) -> Sample:
-    before = process.cpu()
-    seen = await run_json(command, PEER_SECONDS)
-    return Sample(seen["value"], (process.cpu() - before) / seen["operations"])

@@ -26,8 +26,8 @@ from stepwire.v1 import run_service_pb2_grpc, types_pb2
 LOWEST_RATIO: Final = 0.8
 """The rate of a Stepwire stream over that of the raw one that issue and tests ask for."""
 
-EVENTS: Final = 20_000
-ROUNDS: Final = 7
+EVENTS: Final = 100_000
+ROUNDS: Final = 9
 _PAYLOAD: Final = "x" * 100
 _METHOD: Final = "/stepwire.v1.RunService/StreamEvents"
 
