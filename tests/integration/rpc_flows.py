@@ -48,6 +48,7 @@ class Answer(HumanResponseEvent):
 class Note(HumanResponseEvent):
     n: int
     text: str = ""
+    blob: bytes = b""
 
 
 class Ping(Event):
@@ -87,6 +88,8 @@ class Ask(Workflow):
     async def note(self, ctx: Context[DictState], ev: Note) -> None:
         """Keep a note, and tell of it."""
         await ctx.store.set("note", ev.n)
+        if ev.blob:
+            await ctx.store.set("blob", ev.blob)
         ctx.write_event_to_stream(Pong(n=ev.n))
 
 

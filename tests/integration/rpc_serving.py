@@ -20,7 +20,7 @@ from stepwire.server.app import Server, Settings
 from stepwire.server.registry import Registry
 from stepwire.server.rpc.errors import CODES, DOMAIN
 from stepwire.server.rpc.signing import Signer
-from stepwire.server.runs import RunManager
+from stepwire.server.runs import ANONYMOUS, RunManager
 from stepwire.server.store import RunStore
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc as runs_grpc
@@ -189,20 +189,16 @@ class Rpc:
         return answer.run
 
     async def status(self, run_id: str, status: str) -> types.Run:
-        """Return a run once it has this status: looked at whenever its log grows, or at an end."""
-        wanted = types.RunStatus.Value("RUN_STATUS_" + status)
-        run = await self.get(run_id)
-        call = self.runs.StreamEvents(
-            runs.StreamEventsRequest(
-                run_id=run_id, after_sequence=run.last_sequence, options=runs.StreamOptions(include_internal=True)
-            ),
-            timeout=20,
-        )
-        while run.status != wanted:
-            await call.read()
-            run = await self.get(run_id)
-        call.cancel()
-        return run
+        """Return a run once it has this status."""
+        key = ANONYMOUS.key(run_id)
+        feeds = self.manager.feeds
+        feed = await feeds.open(key)
+        try:
+            while feeds.record(key, feed).status != status:
+                await feed.changed()
+        finally:
+            feeds.close(key, feed)
+        return await self.get(run_id)
 
     async def asking(self, item: str = "tea", **fields: Any) -> types.Run:
         """Start a run of `ask` and return it once its question is open."""

@@ -29,7 +29,7 @@ from tests.integration.rpc_serving import (
 )
 
 from stepwire.server.rpc.errors import CODES
-from stepwire.server.store import Commit, StoreUnavailableError
+from stepwire.server.store import Commit, StoreCorruptError, StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import snapshot_service_pb2 as snapshots
 from stepwire.v1 import state_service_pb2 as states
@@ -1020,12 +1020,26 @@ async def disk_that_is_full(w: World) -> Refusal:
     return refusal
 
 
+@case("DATA_DAMAGED")
+async def log_that_cannot_be_read(w: World) -> Refusal:
+    store: Any = w.rpc.store
+    entries = store.entries
+
+    async def damaged(*_: object) -> None:
+        raise StoreCorruptError("a chunk of a log cannot be read")
+
+    store.entries = damaged
+    try:
+        return await refused(w.rpc.stream(w.ended).read())
+    finally:
+        store.entries = entries
+
+
 ELSEWHERE = {
     "RUN_BLOCKED": "test_a_blocked_run_takes_nothing_and_says_so",
-    "DATA_DAMAGED": "durability/test_files.py",
     "DRAINING": "test_a_draining_server_starts_nothing",
-    "UNAUTHENTICATED": "test_access.py",
-    "PERMISSION_DENIED": "test_access.py",
+    "UNAUTHENTICATED": "security/test_access.py",
+    "PERMISSION_DENIED": "security/test_access.py",
 }
 """Reasons that need another server than the cases share."""
 
