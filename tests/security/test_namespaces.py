@@ -26,6 +26,7 @@ class Tenant:
         self.metadata = metadata
         self.runs: dict[str, str] = {}
         """Its runs: id to the marker in its input."""
+        self.taking: set[str] = set()
         self.requests = 0
 
 
@@ -74,8 +75,11 @@ class Machine:
 
     async def same_id(self, tenant: Tenant, other: Tenant) -> None:
         """Take an id that the other has: it is free here."""
-        if other.runs:
-            await self.start(tenant, other, self.random.choice(list(other.runs)))
+        run_id = self.random.choice(list(other.runs)) if other.runs else ""
+        if run_id and run_id not in tenant.taking:
+            tenant.taking.add(run_id)
+            await self.start(tenant, other, run_id)
+            tenant.taking.discard(run_id)
             self.seen["same id"] += 1
 
     async def list_runs(self, tenant: Tenant, other: Tenant) -> None:
@@ -118,13 +122,13 @@ class Machine:
 
     async def foreign(self, tenant: Tenant, other: Tenant) -> None:
         """Call any method with a run of the other's."""
-        foreign = [run_id for run_id in other.runs if run_id not in tenant.runs]
+        foreign = [run_id for run_id in other.runs if run_id not in tenant.runs and run_id not in tenant.taking]
         if not foreign:
             return
         run_id = self.random.choice(foreign)
         name = self.random.choice([name for name, method in METHODS.items() if _names_a_run(method)])
         answer = await self.call(tenant, name, requests_for(run_id)[name])
-        if run_id in tenant.runs:  # taken meanwhile by another step
+        if run_id in tenant.runs or run_id in tenant.taking:  # taken meanwhile by another step
             return
         assert answer.code is Code.NOT_FOUND, (name, answer)
         assert answer.reason == "RUN_NOT_FOUND", (name, answer)
