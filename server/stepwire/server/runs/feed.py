@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from stepwire.server.runs.errors import DrainingError, RunNotFoundError, SequenceOutOfRangeError
-from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError
+from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError, within
 
 _RECENT_CHUNKS = 64
+_RECENT_BYTES = 2 << 20
 
 
 class Feed:
@@ -22,13 +23,20 @@ class Feed:
         self.record: RunRecord | None = None
         self.deleted = False
         self.readers = 0
-        self._recent: deque[Chunk] = deque(maxlen=_RECENT_CHUNKS)
+        self._recent: deque[Chunk] = deque()
+        self._bytes = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def push(self, commit: Commit) -> None:
         """Take in a durable commit and wake the readers."""
         self.record = commit.record
-        self._recent.extend(commit.chunks)
+        for chunk in commit.chunks:
+            if len(self._recent) == _RECENT_CHUNKS:
+                self._bytes -= self._recent.popleft().size
+            self._recent.append(chunk)
+            self._bytes += chunk.size
+        while self._bytes > _RECENT_BYTES and len(self._recent) > 1:
+            self._bytes -= self._recent.popleft().size
         self.wake()
 
     def wake(self) -> None:
@@ -43,7 +51,7 @@ class Feed:
         """Return the chunks from sequence `after + 1` on; None when memory does not hold the first of them."""
         if not self._recent or self._recent[0].first > after + 1:
             return None
-        return [chunk for chunk in self._recent if chunk.last > after]
+        return within(chunk for chunk in self._recent if chunk.last > after)
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the next commit."""
