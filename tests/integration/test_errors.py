@@ -672,6 +672,24 @@ _frame(runs.ConverseRequest(cancel=runs.ConverseCancel()), "that_cancels")
 _frame(runs.ConverseRequest(), "that_is_empty")
 
 
+def _started(reason: str, name: str, *fields: str, **request: Any) -> None:
+    async def attempt(w: World) -> Refusal:
+        call = w.rpc.converse()
+        start = runs.ConverseStart(request=runs.StartRunRequest(**request))
+        await call.write(runs.ConverseRequest(start=start))
+        return await refused(call.read())
+
+    attempt.__name__ = f"conversation_{name}"
+    case(reason, *fields)(attempt)
+
+
+_started("WORKFLOW_NOT_FOUND", "with_an_unknown_workflow", workflow="nothing")
+_started("INVALID_REQUEST", "with_no_workflow", "workflow")
+_started("INVALID_INPUT", "with_a_bad_input", "item", workflow="ask", input=payload({"item": [SECRET]}))
+_started("INVALID_SNAPSHOT", "from_no_snapshot", workflow="ask", snapshot=types.ContextSnapshot())
+_started("LIMIT_EXCEEDED", "with_too_deep_an_input", workflow="ask", input=raw(_nested(101)))
+
+
 @case("INVALID_FRAME", "frame")
 async def no_frame_at_all(w: World) -> Refusal:
     call = w.rpc.converse()
@@ -1085,10 +1103,24 @@ async def test_a_blocked_run_takes_nothing_and_says_so(tmp_path: Any) -> None:
             _publish(w, run_id, 1),
             _set(w, run_id, "a", SECRET),
             rpc.states.GetState(states.GetStateRequest(run_id=run_id)),
+            rpc.runs.WaitForEvent(
+                runs.WaitForEventRequest(
+                    run_id=run_id, event_type="Note", waiter_event=event("Question", text="anyone?")
+                )
+            ),
         ):
             assert (await refused(call)).reason == "RUN_BLOCKED"
     async with serving(data=str(tmp_path)) as rpc:
         assert (await rpc.answer(run_id)).status == types.RUN_STATUS_COMPLETED
+
+
+async def test_a_message_far_beyond_the_limit_is_refused_by_grpc_itself(rpc: Rpc) -> None:
+    """It never reaches this code, so it has no details; the code is the same."""
+    request = runs.StartRunRequest(workflow="ask", input=types.Payload(json=b" " * (20 * MIB)))
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await rpc.runs.StartRun(request)
+    assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await rpc.start("count", {"n": 1}, wait=Duration(seconds=20))).status == types.RUN_STATUS_COMPLETED
 
 
 async def test_a_method_that_is_not_there_is_unimplemented(rpc: Rpc) -> None:
