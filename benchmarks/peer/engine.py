@@ -76,7 +76,7 @@ class FanOut(Workflow):
     """`size` events over 8 workers, collected."""
 
     size = 0
-    expected: list[type] = []
+    expected: tuple = ()
 
     @step
     async def begin(self, ctx: Context, ev: StartEvent) -> Optional[Work]:
@@ -157,7 +157,7 @@ async def pairs(ours: Any, bare: Any) -> tuple[float, float, float]:
         order = [(mine, ours), (theirs, bare)]
         for times, make in order if number % 2 else reversed(order):
             times.append(await timed(make()))
-    ratios = [a / b for a, b in zip(mine, theirs)]
+    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
     return statistics.median(mine), statistics.median(theirs), statistics.median(ratios)
 
 
@@ -250,7 +250,8 @@ async def stream(size: int) -> dict[str, float]:
 async def until_parked(handlers: list[Any]) -> None:
     """Wait until nothing moves any more: a run parks within a few turns of the loop once it is idle."""
     for handler in handlers:
-        while "wait" not in await handler.ctx.running_steps():
+        # No engine tells when a run has nothing more to do.
+        while "wait" not in await handler.ctx.running_steps():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
 
