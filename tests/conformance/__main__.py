@@ -16,7 +16,7 @@ from benchmarks.raw_stream import LOWEST_RATIO, Figures, measure
 from rich.console import Console
 from rich.table import Table
 from tests.conformance import servers, table
-from tests.conformance.clients import Client, ClientError, clients
+from tests.conformance.clients import Client, ClientError, ToolchainMissingError, clients
 from tests.conformance.docs import write_matrix
 from tests.serving import ROOT
 
@@ -66,14 +66,13 @@ def main() -> None:
 
 def _prepared(client: Client, console: Console) -> Column:
     column = Column(client)
-    if missing := client.missing():
-        column.skipped = f"not on the PATH: {', '.join(missing)}"
-        console.print(f"skipping {client.name}: {column.skipped}")
-        return column
     console.print(f"building {client.name}" if client.build_commands else f"using {client.name}")
     try:
         client.build()
         column.version = client.version()
+    except ToolchainMissingError as error:
+        column.skipped = str(error)
+        console.print(f"skipping {client.name}: {column.skipped}")
     except ClientError as error:
         column.problem = str(error)
     return column

@@ -16,10 +16,16 @@ from tests.serving import ROOT
 EXAMPLES: Final = ROOT / "examples"
 _BUILD_SECONDS: Final = 3600.0
 _DRIVER_SECONDS: Final = 300.0
+_MISSING: Final = 77
+"""The exit code of a build command that says what is missing."""
 
 
 class ClientError(Exception):
     """A client does not build, or its driver does not run to its end; the text holds its output."""
+
+
+class ToolchainMissingError(Exception):
+    """Something that the client's build needs is not on this machine; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class Client:
         return [tool for tool in self.tools if tool not in here and shutil.which(tool) is None]
 
     def build(self) -> None:
-        """Generate the stubs and build. ClientError."""
+        """Generate the stubs and build. ToolchainMissingError, ClientError."""
+        if missing := self.missing():
+            raise ToolchainMissingError(f"not on the PATH: {', '.join(missing)}")
         for command in self.build_commands:
             self._run(command, _BUILD_SECONDS)
 
@@ -88,6 +96,8 @@ class Client:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ClientError(f"{self.name}: {' '.join(command)}: {error}") from error
+        if done.returncode == _MISSING:
+            raise ToolchainMissingError(done.stderr.strip().rpartition("\n")[2])
         if done.returncode != 0:
             told = (done.stdout + done.stderr)[-4000:]
             raise ClientError(f"{self.name}: {' '.join(command)}: exit code {done.returncode}\n{told}")
