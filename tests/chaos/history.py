@@ -8,7 +8,7 @@ server (`kill`), and what the healed server holds (`final`, one for each run). T
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,5 +48,14 @@ def read(*paths: Path) -> Iterator[Record]:
     for path in paths:
         if path.exists():
             with path.open(encoding="utf-8") as file:
-                for line in file:
-                    yield json.loads(line)
+                yield from parse(file)
+
+
+def parse(lines: Iterable[str]) -> Iterator[Record]:
+    """Parse lines; those that a killed process had begun to write are left out."""
+    for line in lines:
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                yield {"op": "torn"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import math
 import random
 import re
@@ -23,7 +22,7 @@ import grpc.aio
 from tests.chaos.caller import Caller, PublicCaller, new_id
 from tests.chaos.checker import Checker, Violation
 from tests.chaos.clients import Crowd
-from tests.chaos.history import History, read
+from tests.chaos.history import History, parse, read
 from tests.chaos.proxy import CuttingProxy, LosingProxy
 from tests.chaos.reader import finals, follow
 from tests.chaos.server import CHANNEL_OPTIONS, ServerProcess
@@ -397,7 +396,7 @@ class EffectsFile:
                         data = file.read()
                     whole = data[: data.rfind(b"\n") + 1]
                     self._place += len(whole)
-                    self._seen.update(json.loads(line)["token"] for line in whole.splitlines())
+                    self._seen.update(item["token"] for item in parse(whole.decode().splitlines()) if "token" in item)
                 await asyncio.sleep(0.002)
         self._seen -= tokens
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.chaos import checker
 from tests.chaos.checker import check
-from tests.chaos.history import Record
+from tests.chaos.history import Record, parse
 from tests.chaos.scenarios import parse_trace, unproven
 
 
@@ -227,6 +227,11 @@ def test_every_kind_of_violation_is_planted() -> None:
     source = inspect.getsource(checker)
     kinds = set(re.findall(r'_found\(\s*"(\w+)"', source)) | {"set_lost", "read_stale"}
     assert kinds == {kind for _, kind, _ in PLANTED}
+
+
+def test_a_line_that_a_killed_process_had_begun_is_left_out() -> None:
+    lines = ['{"op": "kill"}\n', "\n", '{"op": "effe\n', '{"op": "healed"}\n']
+    assert [record["op"] for record in parse(lines)] == ["kill", "torn", "healed"]
 
 
 TRACE = """\

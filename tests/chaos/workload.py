@@ -217,7 +217,8 @@ def effect(ctx: Context[DictState], token: str) -> None:
     }
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, json.dumps(line).encode() + b"\n")
+        # Killed within the write, it leaves a part of a line: the next one must not be glued to it.
+        os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
     finally:
         os.close(file)
 
