@@ -503,6 +503,21 @@ async def test_due_and_next_wake(store: RunStore) -> None:
     assert await store.next_wake(20.0, workflows=SERVED) == 30.0
 
 
+async def test_ended_runs_in_order(store: RunStore) -> None:
+    await create(store, "short", status=Status.COMPLETED, ended_at=1.0, last_sequence=2)
+    await create(store, "second", status=Status.FAILED, ended_at=5.0, last_sequence=9)
+    await create(store, "third", status=Status.COMPLETED, ended_at=5.0, last_sequence=9, namespace="other")
+    await create(store, "first", status=Status.CANCELLED, ended_at=3.0, last_sequence=9)
+    await create(store, "lives", status=Status.RUNNING, last_sequence=9)
+    found = await store.ended((0.0, 0), 10)
+    assert [run.key.run_id for run in found] == ["short", "first", "second", "third"]
+    assert [run.ended_at for run in found] == [1.0, 3.0, 5.0, 5.0]
+    page = await store.ended((1.0, found[0].handle), 2, longer_than=2)
+    assert page == found[1:3]
+    assert await store.ended((page[-1].ended_at, page[-1].handle), 2, longer_than=2) == found[3:]
+    assert await store.ended((5.0, found[3].handle), 2) == []
+
+
 # --- deletion and retention -------------------------------------------------------------------
 
 

@@ -113,7 +113,7 @@ async def test_release_and_back_on_a_deadline(tmp_path: Path) -> None:
 
 
 async def test_release_and_back_of_more_runs_than_are_looked_up_at_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stepwire.server.runs.manager._DUE_AT_ONCE", 3)
+    monkeypatch.setattr("stepwire.server.runs.hosting._DUE_AT_ONCE", 3)
 
     async def body(flow: Flow, ctx: Context[DictState]) -> str:
         await ctx.sleep(3600)

@@ -55,8 +55,6 @@ _ENDED_KEPT = 1024
 _DUE_AT_ONCE = 1024
 _RETRY_SECONDS = 0.5
 """How long after a failed commit the runs that it dropped are loaded again, unless someone asks for them before."""
-_THIN_ABOVE_COMMITS = 16
-"""Runs with fewer commits keep every snapshot: there is little to win."""
 
 
 class LiveRuns:
@@ -207,8 +205,8 @@ class LiveRuns:
         if self._live.get(run.key) is run:
             del self._live[run.key]
         name = run.served.name
-        if run.record.status in TERMINAL and run.commits > _THIN_ABOVE_COMMITS:
-            self._retention.thin_later(run.key)
+        if run.record.status in TERMINAL:
+            self._retention.thin_later(run.record)
         unborn = error is not None and run._claim is None
         if run.record.status in TERMINAL or (error is not None and run.paused) or (unborn and run.took_place):
             self._at_work.get(name, set()).discard(run.key)

@@ -110,8 +110,6 @@ class LiveRun:
         self._scheduled = False
         self._gone: BaseException | None = None
         self._is_gone = False
-        self.commits = 0
-        """Commits made by this process."""
         self._deltas = 0
         self._full_size = 0
         self._failure: dict[str, Any] | None = None
@@ -269,7 +267,6 @@ class LiveRun:
             self._leave(error)
             return
         self._in_flight = True
-        self.commits += 1
         future = self._store.commit(commit)
         future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
 

@@ -9,12 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from stepwire.server.registry import Registry
-from stepwire.server.store import RunKey, RunStore, StoreError
+from stepwire.server.store import RunKey, RunRecord, RunStore, StoreError
 from stepwire.workflow._clock import CLOCK
 
 logger = logging.getLogger("stepwire.retention")
 
 _BATCH = 200
+_LOOK_BACK = 24 * 3600.0
+"""Seconds before a start within which runs that ended may still have to be thinned."""
+
+THIN_ABOVE_ENTRIES = 16
+"""Runs with a shorter log keep every snapshot: there is little to win."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +47,33 @@ class Retention:
     thin_after: float = 3600.0
     _ended: deque[tuple[float, RunKey]] = field(default_factory=deque, repr=False)
 
-    def thin_later(self, key: RunKey) -> None:
+    def thin_later(self, record: RunRecord) -> None:
         """Thin the snapshots of a run that has just ended, in due time."""
-        self._ended.append((CLOCK.now() + self.thin_after, key))
+        if record.last_sequence > THIN_ABOVE_ENTRIES:
+            self._ended.append((CLOCK.now() + self.thin_after, record.key))
+
+    async def _catch_up(self, store: RunStore) -> None:
+        """Thin what ended before this process began: at once what is due, the rest in due time."""
+        began = CLOCK.now()
+        place = (began - _LOOK_BACK, 0)
+        while runs := await store.ended(place, _BATCH, longer_than=THIN_ABOVE_ENTRIES):
+            for run in runs:
+                if run.ended_at >= began:
+                    return  # this process has it
+                if run.ended_at + self.thin_after > began:
+                    self._ended.append((run.ended_at + self.thin_after, run.key))
+                else:
+                    await store.thin_snapshots(run.key)
+            place = (runs[-1].ended_at, runs[-1].handle)
 
     async def keep(self, registry: Registry, store: RunStore, deleted: Callable[[], None]) -> None:
         """Apply the rules for ever; `deleted` is called each time, when runs may have gone."""
+        caught_up = False
         while True:
             try:
+                if not caught_up:
+                    await self._catch_up(store)
+                    caught_up = True
                 await self.apply(registry, store)
             except StoreError as error:
                 logger.warning("retention: %s", error)
@@ -60,7 +84,8 @@ class Retention:
     async def apply(self, registry: Registry, store: RunStore) -> int:
         """Apply the rules once; return how many runs went."""
         while self._ended and self._ended[0][0] <= CLOCK.now():
-            await store.thin_snapshots(self._ended.popleft()[1])
+            await store.thin_snapshots(self._ended[0][1])
+            self._ended.popleft()
         gone = 0
         for name in registry.names():
             rule = self.workflows.get(name, self.default)

@@ -9,6 +9,7 @@ from stepwire.server.store.port import (
     Commit,
     CommitListener,
     DueRun,
+    EndedRun,
     RequestRecord,
     RunExistsError,
     RunKey,
@@ -24,6 +25,7 @@ from stepwire.server.store.port import (
     StoreError,
     StoreLockedError,
     StoreUnavailableError,
+    within,
 )
 from stepwire.server.store.sqlite import SqliteStore
 
@@ -34,6 +36,7 @@ __all__ = [
     "Commit",
     "CommitListener",
     "DueRun",
+    "EndedRun",
     "MemoryStore",
     "RequestRecord",
     "RunExistsError",
@@ -52,4 +55,5 @@ __all__ = [
     "StoreUnavailableError",
     "StoredSnapshot",
     "backup_directory",
+    "within",
 ]

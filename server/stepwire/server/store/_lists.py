@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import Any
 
-from stepwire.server.store._rows import RECORD_COLUMNS, RecordRow, decode_record
-from stepwire.server.store.port import TERMINAL, RunQuery, RunRecord, Status
+from stepwire.server.store._rows import STORED_COLUMNS, read_record
+from stepwire.server.store.port import TERMINAL, RunQuery, RunRecord, Status, StoreCorruptError
+
+log = logging.getLogger(__name__)
 
 STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sorted(TERMINAL))
 
@@ -14,14 +17,17 @@ STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sort
 def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | None:
     """Give the run that was started with this request_id."""
     row = connection.execute(
-        f"SELECT {RECORD_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
+        f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
         (namespace, request_id),
     ).fetchone()
-    return decode_record(RecordRow(*row)) if row else None
+    return read_record(row) if row else None
 
 
 def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
-    """Give a page of runs, newest first."""
+    """Give a page of runs, newest first.
+
+    A damaged record is left out and told in the log: it must not hide the runs beside it.
+    """
     where = "namespace = ? AND status = ?"
     values: list[Any] = []
     if query.workflow:
@@ -42,14 +48,17 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord
     for label, value in query.labels.items():
         where += " AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)"
         values += (label, value)
-    statement = f"SELECT {RECORD_COLUMNS} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT ?"
+    statement = f"SELECT {STORED_COLUMNS} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT ?"
     # One query for each status: each walks an index in order, however few runs match.
-    rows: list[RecordRow] = []
+    records: list[RunRecord] = []
     for status in dict.fromkeys(query.statuses or STATUSES):
-        found = connection.execute(statement, (query.namespace, status, *values, query.limit))
-        rows += (RecordRow(*row) for row in found)
-    rows.sort(key=lambda row: (row.created_at, row.run_id), reverse=True)
-    return [decode_record(row) for row in rows[: query.limit]]
+        for row in connection.execute(statement, (query.namespace, status, *values, query.limit)):
+            try:
+                records.append(read_record(row))
+            except StoreCorruptError as error:
+                log.error("a list leaves out what is damaged: %s", error)
+    records.sort(key=lambda record: (record.created_at, record.key.run_id), reverse=True)
+    return records[: query.limit]
 
 
 def prunable(

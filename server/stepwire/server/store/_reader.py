@@ -15,17 +15,19 @@ from typing import Any, TypeVar
 from stepwire.server.store._errors import translate
 from stepwire.server.store._retention import Step, kept_requests
 from stepwire.server.store._rows import (
-    RECORD_COLUMNS,
-    RecordRow,
+    STORED_COLUMNS,
     chunk_checksum,
-    decode_record,
     decode_requests,
     delta_checksum,
+    read_record,
+    request_checksum,
 )
 from stepwire.server.store._schema import UNFINISHED, connect_reader
 from stepwire.server.store.port import (
+    ENTRIES_BYTES,
     Chunk,
     DueRun,
+    EndedRun,
     RequestRecord,
     RunKey,
     RunRecord,
@@ -92,8 +94,8 @@ class Readers:
 
 def get(connection: sqlite3.Connection, key: RunKey) -> RunRecord | None:
     """Give the record of a run."""
-    row = connection.execute(f"SELECT {RECORD_COLUMNS} FROM runs WHERE pk = {_RUN}", key).fetchone()
-    return decode_record(RecordRow(*row)) if row else None
+    row = connection.execute(f"SELECT {STORED_COLUMNS} FROM runs WHERE pk = {_RUN}", key).fetchone()
+    return read_record(row) if row else None
 
 
 def load(connection: sqlite3.Connection, key: RunKey, sequence: int | None) -> StoredSnapshot | None:
@@ -131,8 +133,9 @@ def entries(connection: sqlite3.Connection, key: RunKey, after: int, limit: int)
         " coalesce((SELECT max(first) FROM log WHERE run = pk AND first <= ?3 + 1), 0)"
         " ORDER BY first LIMIT ?4",
         (*key, after, limit),
-    ).fetchall()
+    )
     chunks: list[Chunk] = []
+    size = 0
     for run, *fields, checksum in rows:
         chunk = Chunk(*fields)
         if checksum != chunk_checksum(run, chunk):
@@ -140,18 +143,27 @@ def entries(connection: sqlite3.Connection, key: RunKey, after: int, limit: int)
         if chunks and chunk.first != chunks[-1].last + 1:
             raise StoreCorruptError(f"run {key.run_id}: the log before {chunk.first} is missing")
         chunks.append(chunk)
+        size += chunk.size
+        if size >= ENTRIES_BYTES:
+            break
+    rows.close()
     return chunks
 
 
 def requests(connection: sqlite3.Connection, key: RunKey) -> list[RequestRecord]:
     """Give the answered requests of a run, oldest first."""
-    # As one value, not as up to 10,000 rows: each would wait for the interpreter lock.
-    (text,) = connection.execute(
-        "SELECT '[' || coalesce(group_concat(request, ','), '') || ']' FROM"
-        f" (SELECT request FROM requests WHERE run = {_RUN} ORDER BY id)",
+    # As one row, not as up to 10,000: each would wait for the interpreter lock. JSON holds no line break.
+    run, texts, checksums = connection.execute(
+        "SELECT run, group_concat(request, char(10)), group_concat(checksum) FROM"
+        f" (SELECT run, request, checksum FROM requests WHERE run = {_RUN} ORDER BY id)",
         key,
     ).fetchone()
-    return kept_requests(decode_requests(text), time.time())
+    if run is None:
+        return []
+    lines = texts.split("\n")
+    if [request_checksum(run, line) for line in lines] != [int(number) for number in checksums.split(",")]:
+        raise StoreCorruptError(f"run {key.run_id}: an answered request is damaged")
+    return kept_requests(decode_requests(f"[{','.join(lines)}]"), time.time())
 
 
 def snapshots(connection: sqlite3.Connection, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
@@ -185,6 +197,16 @@ def due(
         (*after, now, json.dumps(workflows), limit),
     )
     return [DueRun(RunKey(namespace, run_id), wake_at, pk) for namespace, run_id, wake_at, pk in rows]
+
+
+def ended(connection: sqlite3.Connection, after: tuple[float, int], limit: int, longer_than: int) -> list[EndedRun]:
+    """Give ended runs, those that ended first first."""
+    rows = connection.execute(
+        "SELECT namespace, run_id, ended_at, pk FROM runs WHERE ended_at IS NOT NULL AND (ended_at, pk) > (?, ?)"
+        " AND last_sequence > ? ORDER BY ended_at, pk LIMIT ?",
+        (*after, longer_than, limit),
+    )
+    return [EndedRun(RunKey(namespace, run_id), ended_at, pk) for namespace, run_id, ended_at, pk in rows]
 
 
 def next_wake(connection: sqlite3.Connection, after: float, workflows: list[str]) -> float | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from stepwire.server.store.port import Chunk, RequestRecord, RunKey, RunRecord
+from stepwire.server.store.port import Chunk, RequestRecord, RunKey, RunRecord, StoreCorruptError
 
 
 class RecordRow(NamedTuple):
@@ -30,6 +31,9 @@ class RecordRow(NamedTuple):
 
 RECORD_COLUMNS = ", ".join(RecordRow._fields)
 """The columns that make a RecordRow, in order."""
+
+STORED_COLUMNS = f"{RECORD_COLUMNS}, pk, began, checksum"
+"""What `read_record` takes, in order."""
 
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -78,6 +82,28 @@ def decode_record(row: RecordRow) -> RunRecord:
     )
 
 
+def read_record(values: Sequence[Any]) -> RunRecord:
+    """Decode the STORED_COLUMNS of a run. StoreCorruptError when they are not as they were written."""
+    *fields, pk, began, checksum = values
+    row = RecordRow(*fields)
+    if began != began_checksum(pk, row) or checksum != record_checksum(pk, row):
+        raise StoreCorruptError(f"the record of run {row.run_id} is damaged")
+    return decode_record(row)
+
+
+def began_checksum(run: int, row: RecordRow) -> int:
+    """Give the checksum of what a run began with, which no later commit changes."""
+    parts = (row.namespace, row.run_id, row.workflow, float(row.created_at), row.start_request_id, row.start_digest)
+    return crc32(repr((run, *parts)).encode())
+
+
+def record_checksum(run: int, row: RecordRow) -> int:
+    """Give the checksum of what commits change of a record, which also ties it to its place."""
+    times = [time if time is None else float(time) for time in (row.updated_at, row.ended_at, row.wake_at)]
+    head = (run, row.status, times, row.last_sequence, row.first_available, row.labels)
+    return crc32(row.info.encode(), crc32(repr(head).encode()))
+
+
 def encode_request(request: RequestRecord) -> str:
     """Encode an answered request as a JSON array."""
     return _to_json(list(request))
@@ -86,6 +112,11 @@ def encode_request(request: RequestRecord) -> str:
 def decode_requests(text: str) -> list[RequestRecord]:
     """Decode a JSON array of answered requests."""
     return [RequestRecord(*fields) for fields in json.loads(text)]
+
+
+def request_checksum(run: int, request: str) -> int:
+    """Give the checksum of an encoded request, which also ties it to its run."""
+    return crc32(request.encode(), run)
 
 
 def delta_checksum(run: int, sequence: int, full: bool, delta: bytes) -> int:

@@ -37,7 +37,9 @@ MIGRATIONS: tuple[str, ...] = (
         labels TEXT NOT NULL,
         start_request_id TEXT NOT NULL,
         start_digest TEXT NOT NULL,
-        info TEXT NOT NULL
+        info TEXT NOT NULL,
+        began INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
     );
     CREATE UNIQUE INDEX runs_key ON runs (namespace, run_id);
     CREATE UNIQUE INDEX runs_start ON runs (namespace, start_request_id)
@@ -74,6 +76,7 @@ MIGRATIONS: tuple[str, ...] = (
         id INTEGER PRIMARY KEY,
         run INTEGER NOT NULL,
         at REAL NOT NULL,
+        checksum INTEGER NOT NULL,
         request TEXT NOT NULL
     );
     CREATE INDEX requests_run ON requests (run);
@@ -113,6 +116,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+    # Damaged text must come as far as its checksum.
+    connection.text_factory = lambda data: data.decode(errors="replace")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection

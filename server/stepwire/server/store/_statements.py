@@ -17,9 +17,12 @@ from stepwire.server.store._lists import find_start
 from stepwire.server.store._rows import (
     RECORD_COLUMNS,
     RecordRow,
+    began_checksum,
     chunk_checksum,
     delta_checksum,
     encode_request,
+    record_checksum,
+    request_checksum,
 )
 from stepwire.server.store.port import (
     Commit,
@@ -52,10 +55,10 @@ class StaleError(Exception):
     """Not every commit of a group updated the run that it claims."""
 
 
-_INSERT_RUNS = f"INSERT INTO runs (pk, token, {RECORD_COLUMNS}) VALUES "
+_INSERT_RUNS = f"INSERT INTO runs (pk, token, {RECORD_COLUMNS}, began, checksum) VALUES "
 _INSERT_COMMITS = "INSERT INTO commits (run, sequence, at, full, checksum, delta) VALUES "
 _INSERT_LOG = "INSERT INTO log (run, first, last, checksum, public, internal) VALUES "
-_INSERT_REQUESTS = "INSERT INTO requests (run, at, request) VALUES "
+_INSERT_REQUESTS = "INSERT INTO requests (run, at, checksum, request) VALUES "
 
 # What a run began with stays as its first commit said.
 _KEPT = {"namespace", "run_id", "workflow", "created_at", "start_request_id", "start_digest"}
@@ -63,7 +66,7 @@ _UPDATED = [name for name in RecordRow._fields if name not in _KEPT]
 _UPDATED_VALUES = itemgetter(*(RecordRow._fields.index(name) for name in _UPDATED))
 _UPDATE_HEAD = (
     "UPDATE runs SET "
-    + ", ".join(f"{name} = v.column{n}" for n, name in enumerate(_UPDATED, start=3))
+    + ", ".join(f"{name} = v.column{n}" for n, name in enumerate(["checksum", *_UPDATED], start=3))
     + " FROM (VALUES "
 )
 _UPDATE_TAIL = ") AS v WHERE runs.pk = v.column1 AND runs.token = v.column2"
@@ -111,16 +114,17 @@ def apply(connection: sqlite3.Connection, group: Sequence[PreparedCommit]) -> No
     for item in group:
         run, commit, row = item.handle, item.commit, item.row
         if commit.claim is None:
-            created.append((run, item.token, *row))
+            created.append((run, item.token, *row, began_checksum(run, row), record_checksum(run, row)))
         else:
-            updated.append((run, item.token, *_UPDATED_VALUES(row)))
+            updated.append((run, item.token, record_checksum(run, row), *_UPDATED_VALUES(row)))
         sequence, full = row.last_sequence, commit.full
         checksum = delta_checksum(run, sequence, full, commit.delta)
         deltas.append((run, sequence, row.updated_at, full, checksum, commit.delta))
         for chunk in commit.chunks:
             chunks.append((run, chunk.first, chunk.last, chunk_checksum(run, chunk), *chunk[2:]))
         for request in commit.requests:
-            requests.append((run, request.at, encode_request(request)))
+            text = encode_request(request)
+            requests.append((run, request.at, request_checksum(run, text), text))
     _insert(connection, _INSERT_RUNS, created)
     for matched, given in _execute(connection, _UPDATE_HEAD, updated, _UPDATE_TAIL):
         if matched != given:  # also when a run comes twice: it is updated once

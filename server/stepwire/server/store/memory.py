@@ -27,6 +27,7 @@ from stepwire.server.store.port import (
     Commit,
     CommitListener,
     DueRun,
+    EndedRun,
     RequestRecord,
     RunExistsError,
     RunKey,
@@ -39,6 +40,7 @@ from stepwire.server.store.port import (
     StoredSnapshot,
     StoreError,
     StoreUnavailableError,
+    within,
 )
 
 _ASLEEP = TERMINAL | {Status.BLOCKED}
@@ -146,7 +148,7 @@ class MemoryStore:
         if run is None:
             return []
         start = bisect_right(run.chunks, after, key=lambda chunk: chunk.last)
-        return run.chunks[start : start + limit]
+        return within(run.chunks[start : start + limit])
 
     async def requests(self, key: RunKey) -> list[RequestRecord]:
         """Give the answered requests that are kept of a run, oldest first."""
@@ -180,6 +182,17 @@ class MemoryStore:
             and (run.wake_at, run.handle) > after
         ]
         return [DueRun(key, wake_at, handle) for wake_at, handle, key in sorted(found)[:limit]]
+
+    async def ended(self, after: tuple[float, int], limit: int, *, longer_than: int = 0) -> list[EndedRun]:
+        """Give ended runs, those that ended first first."""
+        found = [
+            (run.row.ended_at, run.handle, key)
+            for key, run in self._runs.items()
+            if run.row.ended_at is not None
+            and run.row.last_sequence > longer_than
+            and (run.row.ended_at, run.handle) > after
+        ]
+        return [EndedRun(key, ended_at, handle) for ended_at, handle, key in sorted(found)[:limit]]
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
         """Give the earliest time after `after` to wake a run."""

@@ -12,7 +12,7 @@ Times are seconds since the epoch, UTC, as floats.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -78,6 +78,27 @@ class Chunk(NamedTuple):
     public: bytes | None
     internal: bytes | None
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        return len(self.public or b"") + len(self.internal or b"")
+
+
+ENTRIES_BYTES = 512 * 1024
+"""`entries` gives no further chunk once it has as many bytes: what a slow reader holds is bounded."""
+
+
+def within(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Return the first of these chunks: at least one, and no further ones once they have ENTRIES_BYTES bytes."""
+    found: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        found.append(chunk)
+        size += chunk.size
+        if size >= ENTRIES_BYTES:
+            break
+    return found
+
 
 class RequestRecord(NamedTuple):
     """The first answer to a request_id.
@@ -132,6 +153,14 @@ class DueRun(NamedTuple):
 
     key: RunKey
     wake_at: float
+    handle: int
+
+
+class EndedRun(NamedTuple):
+    """A run that has ended; (ended_at, handle) is its place in the order."""
+
+    key: RunKey
+    ended_at: float
     handle: int
 
 
@@ -247,7 +276,10 @@ class RunStore(Protocol):
         """
 
     async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
-        """Give up to `limit` chunks, in order, from the one that holds sequence `after + 1`."""
+        """Give up to `limit` chunks, in order, from the one that holds sequence `after + 1`.
+
+        At least one, and no further ones once they have ENTRIES_BYTES bytes.
+        """
 
     async def requests(self, key: RunKey) -> list[RequestRecord]:
         """Give the answered requests that are kept of a run, oldest first.
@@ -265,6 +297,12 @@ class RunStore(Protocol):
         """Give unfinished, unblocked runs of these workflows with a `wake_at` <= now, the most overdue first.
 
         `after` is the (wake_at, handle) of the last one of the page before.
+        """
+
+    async def ended(self, after: tuple[float, int], limit: int, *, longer_than: int = 0) -> list[EndedRun]:
+        """Give ended runs behind a place in the order, those that ended first first.
+
+        `longer_than` leaves out those with no more log entries.
         """
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
