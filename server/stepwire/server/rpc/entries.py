@@ -12,7 +12,7 @@ from stepwire.server.store import Chunk, StoreCorruptError
 from stepwire.v1 import types_pb2 as pb
 from stepwire.workflow._journal import LogEntry
 
-_MAX_FRAME_BYTES = 1 << 20
+_MAX_FRAME_BYTES = 256 * 1024
 
 
 class WireCodec:
