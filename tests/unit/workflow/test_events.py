@@ -438,9 +438,7 @@ def test_nan_and_infinities_are_refused_wherever_they_are(bad: float) -> None:
     assert event_from_json(Measured, event_to_json(fine)) == fine
 
 
-@pytest.mark.parametrize(
-    "text", [b'{"x":1,"z":NaN}', b'{"x":1,"z":[1e999]}', '{"x":1,"z":-Infinity}']
-)
+@pytest.mark.parametrize("text", [b'{"x":1,"z":NaN}', b'{"x":1,"z":[1e999]}', '{"x":1,"z":-Infinity}'])
 def test_nan_and_infinities_are_refused_on_the_way_in(text: bytes | str) -> None:
     with pytest.raises(ValidationError) as caught:
         event_from_json(Point, text)

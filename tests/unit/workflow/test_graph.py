@@ -144,9 +144,7 @@ def test_the_chart_names_steps_events_and_the_way_between() -> None:
     nodes = {}
     for line in lines[1:]:
         if "-->" not in line:
-            node, label = (
-                line.strip().split("[", 1) if "([" not in line else line.strip().split("([")
-            )
+            node, label = line.strip().split("[", 1) if "([" not in line else line.strip().split("([")
             nodes[label.split('"')[1]] = node
     assert nodes.keys() == {
         *("write", "review", "publish", "rewrite", "give_up"),

@@ -42,9 +42,7 @@ def test_backoff_grows_to_its_bound() -> None:
 def test_backoff_without_a_bound_on_attempts_does_not_overflow() -> None:
     policy = ExponentialBackoffRetryPolicy(maximum_attempts=None, maximum_delay=30)
     assert policy.next(0, 100_000, ERROR) == 30
-    assert (
-        ExponentialBackoffRetryPolicy(initial=0, maximum_attempts=None).next(0, 10**5, ERROR) == 0
-    )
+    assert ExponentialBackoffRetryPolicy(initial=0, maximum_attempts=None).next(0, 10**5, ERROR) == 0
 
 
 def test_backoff_ends_when_the_next_start_would_be_too_late() -> None:

@@ -169,9 +169,7 @@ def test_two_start_or_stop_types_are_listed() -> None:
 def test_s20_conflicting_state_types_are_a_configuration_error() -> None:
     one = fake([StartEvent], [A], context_state_type=StateOne)
     two = fake([A], [StopEvent], context_state_type=StateTwo)
-    with pytest.raises(
-        WorkflowConfigurationError, match=r"StateOne \(step 'x'\).*StateTwo \(step 'y'\)"
-    ):
+    with pytest.raises(WorkflowConfigurationError, match=r"StateOne \(step 'x'\).*StateTwo \(step 'y'\)"):
         context_state_type("Flow", {"x": one, "y": two})
     assert context_state_type("Flow", {"x": one, "y": GO, "z": one}) is StateOne
     assert context_state_type("Flow", {"y": GO}) is None
@@ -196,16 +194,12 @@ def test_something_produces_the_stop_event() -> None:
 
 
 def test_consumed_but_never_produced() -> None:
-    with pytest.raises(
-        WorkflowValidationError, match=r"consumed but never produced: A \(step 'x'\)"
-    ):
+    with pytest.raises(WorkflowValidationError, match=r"consumed but never produced: A \(step 'x'\)"):
         check({"go": GO, "x": fake([A], [type(None)])})
 
 
 def test_produced_but_never_consumed() -> None:
-    with pytest.raises(
-        WorkflowValidationError, match=r"produced but never consumed: B \(step 'go'\)"
-    ):
+    with pytest.raises(WorkflowValidationError, match=r"produced but never consumed: B \(step 'go'\)"):
         check({"go": fake([StartEvent], [StopEvent, B])})
 
 
@@ -226,9 +220,7 @@ def test_the_checks_come_in_their_order() -> None:
     with pytest.raises(WorkflowValidationError, match="never consumed"):
         check(wrong)
     wrong["sink"] = fake([B], [type(None)])
-    with pytest.raises(
-        WorkflowValidationError, match=r"services are not available: svc \(step 'orphan'\)"
-    ):
+    with pytest.raises(WorkflowValidationError, match=r"services are not available: svc \(step 'orphan'\)"):
         check(wrong)
     assert check(wrong, services=("svc",)) is False
 
@@ -246,9 +238,7 @@ def test_a_produced_subclass_is_consumed_only_by_who_opted_in() -> None:
     check(steps)
     # The other way round nobody takes the base.
     steps = {"a": fake([StartEvent], [A, SubA]), "b": fake([SubA], [StopEvent])}
-    with pytest.raises(
-        WorkflowValidationError, match=r"produced but never consumed: A \(step 'a'\)"
-    ):
+    with pytest.raises(WorkflowValidationError, match=r"produced but never consumed: A \(step 'a'\)"):
         check(steps)
 
 
