@@ -1,0 +1,294 @@
+"""Who calls: scopes, the access file, API keys, tokens, certificates."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from typer.testing import CliRunner
+
+from stepwire.server.auth import AccessFile, AccessFileError, Authenticator, TokenError, TokenVerifier, hash_of, new_key
+from stepwire.server.cli import app
+from stepwire.server.runs.errors import UnauthenticatedError
+from stepwire.server.runs.principal import ADMIN, ALL, READ, WRITE, Scopes
+
+
+def test_scopes():
+    scopes = Scopes(["read", "write:orders", "admin:bills"])
+    assert scopes.allow(READ, "anything")
+    assert not scopes.allow(WRITE, "anything")
+    assert scopes.allow(WRITE, "orders")
+    assert not scopes.allow(ADMIN, "orders")
+    assert scopes.allow(ADMIN, "bills")
+    assert scopes.anywhere(ADMIN)
+    assert not scopes.everywhere(WRITE)
+    assert not scopes.restricted
+    only = Scopes(["write:orders"])
+    assert only.restricted
+    assert only.sees("orders")
+    assert not only.sees("bills")
+    assert only.workflows == ["orders"]
+    assert ALL.everywhere(ADMIN)
+    nothing = Scopes()
+    assert not nothing.anywhere(READ)
+    assert nothing.restricted
+    for wrong in ("", "Read", "root", "write:", ":orders", "read orders", "*"):
+        with pytest.raises(ValueError, match="a scope is"):
+            Scopes([wrong])
+
+
+GOOD = f'[[keys]]\nid = "a"\nhash = "sha256:{"0" * 64}"\nname = "n"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[[keys]", "TOML"),
+        ("[[users]]\n", "users"),
+        ("keys = 1", "keys"),
+        ("[[keys]]\n", "number 1: id"),
+        ('[[keys]]\nid = "a"\nname = "n"\nhash = "hunter2"', "hash"),
+        (GOOD + GOOD, "number 2: another"),
+        (GOOD + 'scopes = ["hunter2"]', "scope"),
+        (GOOD + 'scopes = "read"', "scopes"),
+        (GOOD + 'namespace = "a/b"', "namespace"),
+        (GOOD + 'expires = "hunter2"', "expires"),
+        (GOOD + 'scope = ["read"]', "unknown field scope"),
+        (GOOD.replace('"n"', r'"\u0007"'), "name"),
+        ('[[certificates]]\nname = "n"', "subject"),
+    ],
+)
+def test_a_wrong_access_file_is_told_without_its_values(text: str, named: str):
+    with pytest.raises(AccessFileError) as caught:
+        AccessFile.parse(text.encode())
+    assert named in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_keys_are_kept_as_hashes(tmp_path: Path):
+    made = [new_key() for _ in range(20)]
+    assert len({key.id for key in made}) == 20
+    file = tmp_path / "access.toml"
+    file.write_text(f'[[keys]]\nid = "{made[0].id}"\nhash = "{made[0].hash}"\nname = "n"\nscopes = ["read"]\n')
+    authenticator = Authenticator(access=file)
+    authenticator.open()
+    principal = authenticator.authenticate(f"Bearer {made[0].key}")
+    assert (principal.name, principal.namespace) == ("n", "default")
+    assert authenticator.authenticate(f"bearer {made[0].key}") == principal
+    assert made[0].key not in file.read_text()
+    secret = made[0].key.rpartition("_")[2]
+    for wrong in (
+        made[1].key,
+        made[0].key[:-1],
+        made[0].key + "x",
+        f"swk_{made[0].id}_",
+        f"swk_{made[1].id}_{secret}",
+        made[0].hash,
+        hash_of("x"),
+        "swk",
+        "",
+    ):
+        with pytest.raises(UnauthenticatedError):
+            authenticator.authenticate(f"Bearer {wrong}")
+    for header in (None, "", made[0].key, f"Basic {made[0].key}"):
+        with pytest.raises(UnauthenticatedError):
+            authenticator.authenticate(header)
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("stepwire.server.auth._files._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("stepwire.server.auth._files.WatchedFile.changed.__defaults__", (0.0,))
+    file = tmp_path / "access.toml"
+    one, two = new_key(), new_key()
+    file.write_text(f'[[keys]]\nid = "{one.id}"\nhash = "{one.hash}"\nname = "one"\n')
+    authenticator = Authenticator(access=file)
+    authenticator.open()
+    file.write_text(f'[[keys]]\nid = "{two.id}"\nhash = "{two.hash}"\nname = "two and a half"\n')
+    assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
+    with pytest.raises(UnauthenticatedError):
+        authenticator.authenticate(f"Bearer {one.key}")
+    assert authenticator.generation == 1
+    file.write_text("[[keys]]\nid = 1")
+    assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
+    assert "is not used" in caplog.text
+    file.unlink()
+    assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
+
+
+# -- tokens -----------------------------------------------------------------------------------------------------------
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+
+
+def jwk(key: Any, algorithm: str, kid: str) -> dict[str, Any]:
+    known = jwt.get_algorithm_by_name(algorithm)
+    return {**json.loads(known.to_jwk(key.public_key())), "kid": kid, "alg": algorithm, "use": "sig"}  # type: ignore[attr-defined]
+
+
+JWKS = {"keys": [jwk(RSA, "RS256", "r"), jwk(EC, "ES256", "e"), jwk(ED, "EdDSA", "d")]}
+
+
+def token(key: Any = EC, algorithm: str = "ES256", kid: str | None = "e", **claims: Any) -> str:
+    found = {"sub": "ann", "aud": "stepwire", "iss": "us", "exp": time.time() + 60, "scope": "read openid write:orders"}
+    found = {name: value for name, value in {**found, **claims}.items() if value is not None}
+    return jwt.encode(found, key, algorithm, headers={"kid": kid} if kid else {})
+
+
+@pytest.fixture
+def verifier() -> TokenVerifier:
+    found = TokenVerifier(issuer="us", audience="stepwire")
+    found.load(json.dumps(JWKS).encode())
+    return found
+
+
+@pytest.mark.parametrize(("key", "algorithm", "kid"), [(RSA, "RS256", "r"), (EC, "ES256", "e"), (ED, "EdDSA", "d")])
+def test_good_tokens(verifier: TokenVerifier, key: Any, algorithm: str, kid: str):
+    principal = verifier.verify(token(key, algorithm, kid, namespace="shop"))
+    assert (principal.name, principal.namespace) == ("ann", "shop")
+    assert principal.scopes.allow(READ, "x")
+    assert principal.scopes.allow(WRITE, "orders")
+    assert not principal.scopes.allow(WRITE, "x")
+    assert principal.expires is not None
+    assert verifier.verify(token(key, algorithm, kid, scope=None, scopes=["admin"])).scopes.everywhere(ADMIN)
+    assert not verifier.verify(token(key, algorithm, kid, scope=None)).scopes.anywhere(READ)
+
+
+def test_bad_tokens(verifier: TokenVerifier):
+    pem = EC.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    good = token()
+    head, body, signature = good.split(".")
+    bad = [
+        token(aud="other"),
+        token(aud=None),
+        token(iss="them"),
+        token(iss=None),
+        token(exp=time.time() - 1),
+        token(exp=None),
+        token(exp="never"),
+        token(nbf=time.time() + 60),
+        token(sub=None),
+        token(sub=""),
+        token(sub="\x07"),
+        token(namespace="a/b"),
+        token(namespace=7),
+        token(scope={"a": 1}),
+        token(kid="nobody"),
+        token(kid=None),
+        token(RSA, "RS256", "e"),
+        token(RSA, "RS512", "r"),
+        token(ec.generate_private_key(ec.SECP256R1())),
+        jwt.encode({"sub": "ann", "aud": "stepwire", "iss": "us", "exp": time.time() + 60}, None, "none"),
+        jwt.encode({"sub": "ann", "aud": "stepwire", "iss": "us"}, b"k" * 32, "HS256", headers={"kid": "e"}),
+        f"{head}.{body}.",
+        f"{head}.{body}.{signature[:-4]}AAAA",
+        f"{head}.{jwt.utils.base64url_encode(b'[]').decode()}.{signature}",
+        "a.b.c",
+        "..",
+        "",
+        "x" * 10_000,
+    ]
+    # The old trick: the public key, which everyone has, as a shared secret.
+    forged = jwt.utils.base64url_encode(json.dumps({"alg": "HS256", "kid": "e"}).encode()).decode()
+    mac = hmac.new(pem, f"{forged}.{body}".encode(), hashlib.sha256).digest()
+    bad.append(f"{forged}.{body}.{jwt.utils.base64url_encode(mac).decode()}")
+    taken = []
+    for number, text in enumerate(bad):
+        with suppress(TokenError):
+            taken.append((number, verifier.verify(text)))
+    assert taken == []
+
+
+def test_a_known_token_expires(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch):
+    text = token(exp=time.time() + 30)
+    assert verifier.verify(text) is verifier.verify(text)
+    later = time.time() + 31
+    monkeypatch.setattr(time, "time", lambda: later)
+    with pytest.raises(TokenError, match="expired"):
+        verifier.verify(text)
+
+
+def test_new_keys_forget_tokens(verifier: TokenVerifier):
+    text = token()
+    verifier.verify(text)
+    verifier.load(json.dumps({"keys": JWKS["keys"][:1]}).encode())
+    with pytest.raises(TokenError):
+        verifier.verify(text)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"keys": []}',
+        b'{"keys": [{"kty": "oct", "k": "aHVudGVyMg"}]}',
+        b'{"keys": [{"kty": "EC", "crv": "P-256"}]}',
+        json.dumps({"keys": [JWKS["keys"][0], JWKS["keys"][0]]}).encode(),
+        json.dumps({"keys": [{**JWKS["keys"][0], "d": "AQAB"}]}).encode(),
+        json.dumps({"keys": [{**JWKS["keys"][0], "use": "enc"}]}).encode(),
+    ],
+)
+def test_bad_key_sets(document: bytes):
+    with pytest.raises(TokenError) as caught:
+        TokenVerifier(audience="a").load(document)
+    assert "aHVudGVyMg" not in str(caught.value)
+
+
+def test_certificates(tmp_path: Path):
+    file = tmp_path / "access.toml"
+    file.write_text('[[certificates]]\nsubject = "orders.internal"\nname = "orders"\nscopes = ["write"]\n')
+    listed = Authenticator(access=file, certificates=True)
+    listed.open()
+    assert listed.authenticate(None, ["x.internal", "orders.internal"]).name == "orders"
+    with pytest.raises(UnauthenticatedError):
+        listed.authenticate(None, ["other.internal"])
+    with pytest.raises(UnauthenticatedError):
+        listed.authenticate("Bearer x", ["orders.internal"])  # a wrong token is wrong, whatever the certificate
+    with pytest.raises(UnauthenticatedError):
+        listed.authenticate(None, [])
+    everyone = Authenticator(certificates=True)
+    everyone.open()
+    assert everyone.authenticate(None, ["anyone"]).scopes.everywhere(ADMIN)
+    ignored = Authenticator(access=file)
+    ignored.open()
+    with pytest.raises(UnauthenticatedError):
+        ignored.authenticate(None, ["orders.internal"])
+
+
+def test_keys_new_makes_entries_that_work(tmp_path: Path):
+    file = tmp_path / "access.toml"
+    runner = CliRunner()
+    made = runner.invoke(
+        app, ["keys", "new", "ann", "--scope", "write:orders", "--file", str(file), "--expires", "90d"]
+    )
+    assert made.exit_code == 0, made.output
+    again = runner.invoke(app, ["keys", "new", 'bob "q"', "--namespace", "shop", "--file", str(file)])
+    assert again.exit_code == 0, again.output
+    assert file.stat().st_mode & 0o077 == 0
+    authenticator = Authenticator(access=file)
+    authenticator.open()
+    ann = authenticator.authenticate(f"Bearer {made.stdout.strip()}")
+    assert (ann.name, ann.namespace, repr(ann.scopes)) == ("ann", "default", "Scopes(['write:orders'])")
+    assert ann.expires is not None
+    assert abs(ann.expires - time.time() - 90 * 86400) < 60
+    bob = authenticator.authenticate(f"Bearer {again.stdout.strip()}")
+    assert (bob.name, bob.namespace, repr(bob.scopes)) == ('bob "q"', "shop", "Scopes(['read'])")
+    wrong = runner.invoke(app, ["keys", "new", "eve", "--scope", "root", "--file", str(file)])
+    assert wrong.exit_code == 2
+    file.write_text("broken [")
+    assert runner.invoke(app, ["keys", "new", "eve", "--file", str(file)]).exit_code == 1
+    assert file.read_text() == "broken ["
