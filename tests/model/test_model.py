@@ -1,0 +1,29 @@
+"""The broker against its reference model (see machine.py); `make model` runs it long."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.machine import BrokerMachine
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+STEPS = int(os.environ.get("MODEL_STEPS", "40"))
+
+
+@pytest.mark.timeout(0 if "MODEL_EXAMPLES" in os.environ else 120)
+def test_the_broker_does_what_the_model_does() -> None:
+    run_state_machine_as_test(
+        BrokerMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize="MODEL_EXAMPLES" not in os.environ,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
