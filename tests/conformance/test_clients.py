@@ -32,13 +32,13 @@ def test_the_manifests_of_all_clients_can_be_read() -> None:
 
 
 def test_a_missing_tool_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ToolchainMissingError, match="not on the PATH: no-such-tool$"):
+    with pytest.raises(ToolchainMissingError, match=r"not on the PATH: no-such-tool$"):
         client(tmp_path, tools=["sh", "no-such-tool"]).build()
 
 
 def test_a_build_may_say_what_is_missing(tmp_path: Path) -> None:
     script = "import sys; print('no headers', file=sys.stderr); sys.exit(77)"
-    with pytest.raises(ToolchainMissingError, match="^no headers$"):
+    with pytest.raises(ToolchainMissingError, match=r"^no headers$"):
         client(tmp_path, build=[[sys.executable, "-c", script]]).build()
 
 
