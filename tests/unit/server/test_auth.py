@@ -190,7 +190,7 @@ def test_bad_tokens(verifier: TokenVerifier):
         token(RSA, "RS256", "e"),
         token(RSA, "RS512", "r"),
         token(ec.generate_private_key(ec.SECP256R1())),
-        jwt.encode({"sub": "ann", "aud": "stepwire", "iss": "us", "exp": time.time() + 60}, None, "none"),
+        jwt.encode({"sub": "ann", "aud": "stepwire", "iss": "us", "exp": time.time() + 60}, None, "none"),  # type: ignore[arg-type]
         jwt.encode({"sub": "ann", "aud": "stepwire", "iss": "us"}, b"k" * 32, "HS256", headers={"kid": "e"}),
         f"{head}.{body}.",
         f"{head}.{body}.{signature[:-4]}AAAA",
