@@ -7,7 +7,6 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-
 from tests.model.machine import BrokerMachine
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
@@ -27,3 +26,22 @@ def test_the_broker_does_what_the_model_does() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_step_that_gave_up_one_wait_runs_again_though_an_older_one_is_open() -> None:
+    """Found by the machine: the snapshot still had it parked, so it would have waited for the other answer."""
+    machine = BrokerMachine()
+    machine.begin(None)
+    machine.dispatch()
+    for id in "pq":
+        machine.act(0, ("wait", id, "Answer", None, None, None))
+    machine.fail(0, 0)
+    machine.dispatch()
+    machine.replay(0)
+    machine.commit()
+    machine.give_up(0)
+    machine.commit()
+    machine.load(-1, fork=False)
+    machine.dispatch()
+    machine.holds()
+    assert machine.broker.executions

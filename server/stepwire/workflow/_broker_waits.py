@@ -183,6 +183,7 @@ class WaitingBroker(BrokerCore):
         self.parked -= 1
         delivery.status = READY
         self._push(delivery)
+        self.touch_delivery(delivery)
 
     def abandon(self, waiter: Waiter, execution: Execution | None, notify: Notify) -> bool:
         """Remove a waiter whose await was cancelled; True when `notify` will tell that a worker is back."""
