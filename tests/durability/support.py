@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from grpc_health.v1 import health_pb2
-from tests.integration.rpc_serving import Rpc, registry_of, serving
+from tests.integration.rpc_serving import Rpc, refused, registry_of, serving
 from tests.serving import ServerProcess
 
 from stepwire.server.app import Server
@@ -156,6 +156,11 @@ def failing(
 
 def _replace(store: RunStore, commit: Callable[[Commit], asyncio.Future[Claim]]) -> None:
     setattr(store, "commit", commit)  # noqa: B010 - for mypy it is a method
+
+
+async def refused_reason(call: Awaitable[Any]) -> str:
+    """Await a call that must fail, and give the reason."""
+    return (await refused(call)).reason
 
 
 def parts_of(commit: Commit) -> dict[str, Any]:
