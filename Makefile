@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos clean conformance
+.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos config security clean conformance
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ config: $(STAMP) ## write docs/configuration.md and the options of serve from th
 
 bench: $(STAMP) ## run the benchmarks; ARGS go to them
 	$(BIN)/python -m benchmarks $(ARGS)
+
+security: $(STAMP) ## the long versions of the tests of security: hours of malformed calls, attacks, slow readers
+	STEPWIRE_SECURITY_FULL=1 $(BIN)/python -m pytest tests/security tests/unit/server -s $(ARGS)
 
 chaos: $(STAMP) ## kill, cut and fill the server; ARGS: scenarios, --full, --seed N
 	$(BIN)/python -m tests.chaos $(ARGS)
