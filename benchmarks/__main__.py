@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import engine, latency, memory, peers, report, streams, unary
+from benchmarks import engine, foreign, latency, memory, page, peers, report, store, streams, unary
 from benchmarks.measure import Bench, Row
 from rich.console import Console
 
@@ -33,6 +34,8 @@ FIGURES: dict[str, Figure] = {
     "waiting_runs": memory.waiting_runs,
     "released_runs": memory.released_runs,
     "growing_run": memory.growing_run,
+    "store": store.store,
+    "foreign": foreign.foreign,
     "engine": engine.engine,
     "peer_server": peers.peer_server,
 }
@@ -57,16 +60,10 @@ def parse() -> argparse.Namespace:
     return options
 
 
-async def measure(options: argparse.Namespace, directory: Path, console: Console) -> tuple[list[Row], list[str]]:
+async def measure(bench: Bench, options: argparse.Namespace, console: Console) -> list[Row]:
     """Measure the figures one after the other."""
     rows: list[Row] = []
     with console.status("starting") as status:
-        bench = Bench(
-            directory,
-            repeats=options.repeats or (3 if options.quick else 5),
-            seconds=options.seconds or (1.0 if options.quick else 2.0),
-            quick=options.quick,
-        )
         for number, name in enumerate(options.figures, 1):
             place = f"[{number}/{len(options.figures)}]"
 
@@ -76,17 +73,34 @@ async def measure(options: argparse.Namespace, directory: Path, console: Console
                     print(f"{place} {text}", file=sys.stderr, flush=True)
 
             bench.say = say
-            rows += await FIGURES[name](bench)
-    return rows, bench.notes
+            try:
+                rows += await FIGURES[name](bench)
+            # Any failure of one figure must not lose the others.
+            except Exception as error:  # noqa: BLE001
+                bench.notes.append(f"{name}: no figure: {type(error).__name__}: {error}")
+                bench.failed = True
+    return rows
 
 
 def main() -> int:
     """Measure, print, compare, write."""
     options = parse()
     console = Console(width=None if sys.stdout.isatty() else 200)
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="stepwire-bench-", dir=options.dir) as directory:
-        rows, notes = asyncio.run(measure(options, Path(directory), console))
-    report.show(console, rows, notes)
+        bench = Bench(
+            Path(directory),
+            repeats=options.repeats or (3 if options.quick else 5),
+            seconds=options.seconds or (1.0 if options.quick else 2.0),
+            quick=options.quick,
+        )
+        rows = asyncio.run(measure(bench, options, console))
+    report.show(console, rows, bench.notes)
+    if options.write_docs:
+        drawn = page.write_plot(rows)
+        if not drawn:
+            console.print("The plot was not drawn: matplotlib is not installed (the extra `bench` has it)")
+        page.write_page(bench, rows, (before, os.getloadavg()[0]), drawn)
     mode = "quick" if options.quick else "full"
     worse = report.regressions(rows, mode)
     if options.write_baseline:
@@ -96,7 +110,7 @@ def main() -> int:
         for line in worse:
             console.print(f"- {line}")
         return 1
-    return 0
+    return int(bench.failed)
 
 
 if __name__ == "__main__":

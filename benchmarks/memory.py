@@ -165,7 +165,7 @@ async def released_runs(bench: Bench) -> list[Row]:
             max(0.0, released) / limit,
             AT_MOST,
             1.0,
-            note="resident size after the last wave beside that after the first",
+            note="resident size, in which SQLite's page caches grow too",
             guarded=False,
         )
     ]

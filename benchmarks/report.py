@@ -74,7 +74,12 @@ def show(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
     table = Table(title="Medians; ratios to the limit measured in the same run (lowest-highest round)")
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in ("ours", "ratio", "target") else "left")
+    group = ""
     for row in rows:
+        if row.group != group:
+            group = row.group
+            table.add_section()
+            table.add_row(group, style="bold")
         style = "red" if row.met is False else None
         table.add_row(*cells(row), style=style)
     console.print(table)

@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.measure import Bench, Measure, Row, Sample, alternate, make_row, values
+
 from stepwire.server.store import Chunk, Commit, RunKey, RunRecord, SqliteStore
 
 
@@ -84,6 +86,30 @@ def measure_sqlite(directory: Path, runs: int, size: int, seconds: float) -> flo
     rate = done * runs / (time.perf_counter() - began)
     connection.close()
     return rate
+
+
+async def store(bench: Bench) -> list[Row]:
+    """Commit 64 runs again and again, through the store and by the bare loop."""
+    runs, size = 64, 400
+
+    async def ours() -> Sample:
+        return Sample(await measure_store(bench.data() / "store", runs, size, bench.seconds))
+
+    async def bare() -> Sample:
+        return Sample(await asyncio.to_thread(measure_sqlite, bench.data(), runs, size, bench.seconds))
+
+    measures: dict[str, Measure] = {"bare loop": bare, "store": ours}
+    samples = await alternate(bench, "the store's commits", measures)
+    return [
+        make_row(
+            "store",
+            "commits of the store alone, 64 runs",
+            "1/s",
+            samples["store"],
+            values(samples["bare loop"]),
+            limit_name="bare SQLite loop",
+        )
+    ]
 
 
 def _busy(stop: threading.Event) -> None:
