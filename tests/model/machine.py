@@ -361,13 +361,18 @@ class BrokerMachine(RuleBasedStateMachine):
             assert call[0] != "collect" or got == first, "a call that was made again got something else"
 
     @precondition(lambda self: any(work.pos < len(work.script) for work in self.live()))
-    @rule(pick=picks)
-    def diverge(self, pick: int) -> None:
-        """A body that runs again goes another way from here on."""
+    @rule(pick=picks, event=collected, expected=expectations)
+    def diverge(self, pick: int, event: Ev, expected: tuple[str, ...]) -> None:
+        """A body that runs again goes another way from here on; where it collected, it collects another set."""
         work = self.some_work(pick, replaying=True)
         assert work is not None
+        call = work.script[work.pos][0]
         del work.script[work.pos :]
         work.faithful = False
+        if call[0] == "collect":
+            other: Call = ("collect", event, expected, call[3])
+            work.script.append((other, self.make(work, other)))
+            work.pos += 1
 
     @precondition(lambda self: self.live())
     @rule(pick=picks, event=events)

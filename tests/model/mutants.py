@@ -305,16 +305,12 @@ READER = _snapshot._Reader
 MUTANTS = [
     Mutant("equal-dropped", "an event equal to one in progress is dropped", Broker, "_enqueue", _equal_events_dropped),
     Mutant("finish-by-equality", "finishing one of two equal events ends both", Broker, "_drop", _finish_by_equality),
-    Mutant(
-        "put-back-tail", "events that go back to a buffer go to its tail", Buffers, "put_back", _put_back_at_the_tail
-    ),
+    Mutant("put-back-tail", "events put back go to the tail of the buffer", Buffers, "put_back", _put_back_at_the_tail),
     Mutant("retry-tail", "what runs again goes behind what came later", StepQueue, "push", _retry_at_the_tail),
     Mutant("deadline-restarted", "a restore gives a waiter its time anew", READER, "waiter", _deadline_restarted),
     Mutant("second-in-progress", "a retry counts as in progress twice", Broker, "retry", _second_in_progress),
     Mutant("step-missing", "snapshots leave running (sync) steps out", _snapshot, "_part", _step_missing),
-    Mutant(
-        "answer-not-saved", "an answer is not in the commit that resolves its waiter", Broker, "_settle", _answer_lost
-    ),
+    Mutant("answer-not-saved", "an answer is not in the commit that has it", Broker, "_settle", _answer_lost),
     Mutant("answer-lost", "an answer is lost between resolve and finish", _snapshot, "_answer_part", _answer_forgotten),
     Mutant("set-lost", "a collected set is lost in a crash", Broker, "collect", _set_consumed_at_once),
     Mutant("part-of-a-set", "a set with two of a type is given with one", Buffers, "take", _part_of_a_set),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.model.machine import BrokerMachine
+from tests.model.mutants import MUTANTS, caught
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
@@ -45,3 +46,11 @@ def test_a_step_that_gave_up_one_wait_runs_again_though_an_older_one_is_open() -
     machine.dispatch()
     machine.holds()
     assert machine.broker.executions
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["equal-dropped", "finish-by-equality", "retry-tail", "worker-kept", "set-lost"])
+def test_the_machine_catches_a_defect(name: str) -> None:
+    """A few of `mutants.py`; `make model` tries them all."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    assert caught(mutant, 500)
