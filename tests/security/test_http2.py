@@ -206,22 +206,43 @@ async def under_attack(
 @contextmanager
 def bare_server() -> Iterator[tuple[int, int]]:
     """Run the bare server in a process of its own; give its port and pid."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.security.bare"], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    try:
+    command = [sys.executable, "-m", "tests.security.bare"]
+    quiet = {**os.environ, "GRPC_VERBOSITY": "NONE"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=quiet) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline()), process.pid
-    finally:
-        process.kill()
-        process.wait()
+        try:
+            yield int(process.stdout.readline()), process.pid
+        finally:
+            process.kill()
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_others_are_served_under_attack(tmp_path: Path, name: str):
     attack = ATTACKS[name]
-    with ServerProcess(tmp_path, ["tests/security/flows.py:Asking=asking"]) as server:
+    ours, bare = [], []
+    # In turns, and the best of each: what else the machine does is not the server's.
+    for number in range(count(1, 3)):
+        ours.append(await attacked(tmp_path / str(number), attack))
+        assert ours[-1][1] < 150 * MIB
+        if FULL:
+            bare.append(await attacked_bare(attack))
+    if not FULL:
+        return
+    (p99, grown), (bare_p99, bare_grown) = [
+        (min(p for p, _ in found), min(g for _, g in found)) for found in (ours, bare)
+    ]
+    sys.stdout.write(
+        f"{name}: p99 {p99 * 1000:.1f} ms, bare {bare_p99 * 1000:.1f}; "
+        f"memory {grown / MIB:.0f} MiB, bare {bare_grown / MIB:.0f}\n"
+    )
+    assert p99 <= 1.5 * bare_p99 + 0.005
+    assert grown <= 1.5 * bare_grown + 8 * MIB
+
+
+async def attacked(folder: Path, attack: Attack) -> tuple[float, int]:
+    """Attack a server of ours."""
+    with ServerProcess(folder, ["tests/security/flows.py:Asking=asking"]) as server:
         port = int(server.address.rpartition(":")[2])
         request = frames(requests_for("never")["GetRun"])
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -233,15 +254,17 @@ async def test_others_are_served_under_attack(tmp_path: Path, name: str):
                     answer = await call(channel, METHODS["GetRun"], request, timeout=10)
                 assert answer.code is grpc.StatusCode.NOT_FOUND, answer
 
-            p99, grown = await under_attack(attack, port, server.pid, ask)
-        assert grown < 150 * MIB
+            found = await under_attack(attack, port, server.pid, ask)
         assert "Traceback" not in server.log
-    if not FULL:
-        return
+        return found
+
+
+async def attacked_bare(attack: Attack) -> tuple[float, int]:
+    """Attack the bare server."""
     with bare_server() as (port, pid):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
 
-            async def ask_bare() -> None:
+            async def ask() -> None:
                 while True:
                     try:
                         assert await channel.unary_unary("/bare.Bare/Echo")(b"never", timeout=10) == b"never"
@@ -250,10 +273,4 @@ async def test_others_are_served_under_attack(tmp_path: Path, name: str):
                         if error.code() is not grpc.StatusCode.CANCELLED:
                             raise
 
-            bare_p99, bare_grown = await under_attack(attack, port, pid, ask_bare)
-    sys.stdout.write(
-        f"{name}: p99 {p99 * 1000:.1f} ms, bare {bare_p99 * 1000:.1f}; "
-        f"memory {grown / MIB:.0f} MiB, bare {bare_grown / MIB:.0f}\n"
-    )
-    assert p99 <= 1.5 * bare_p99 + 0.005
-    assert grown <= 1.5 * bare_grown + 8 * MIB
+            return await under_attack(attack, port, pid, ask)
