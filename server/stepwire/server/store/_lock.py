@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -57,15 +58,17 @@ class DirectoryLock:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        file.truncate(0)
-        file.write(json.dumps(ours))
-        file.flush()
         self._file = file
+        # A full disk must not keep a server from its data; who looks then reads "another process".
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(ours).encode())
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two processes lock two files."""
         if self._file is not None:
-            self._file.truncate(0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), 0)
             self._file.close()
             self._file = None
 
