@@ -14,7 +14,7 @@ from tests.security.support import METHODS, Keys, call, channel_to, count, crowd
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import snapshot_service_pb2, state_service_pb2, types_pb2
 
-STEPS = count(1_200, 50_000)
+STEPS = count(600, 50_000)
 Code = grpc.StatusCode
 
 

@@ -17,7 +17,7 @@ from tests.security.support import METHODS, call, channel_to, count, crowd, serv
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2
 
-PATHS = count(600, 100_000)
+PATHS = count(400, 100_000)
 
 GADGETS = [
     "__class__", "__init__", "__globals__", "__builtins__", "__dict__", "__subclasses__", "__mro__", "__base__",
@@ -106,7 +106,7 @@ async def test_gadget_paths_reach_data_only(workflow: str):
                     assert answer.code is grpc.StatusCode.INVALID_ARGUMENT, (name, path, answer)
 
         # Everything that is made on first use is made before the count.
-        await crowd(200, 8, job)
+        await crowd(100, 8, job)
         before = fingerprint()
         await crowd(PATHS // 2, 16, job)
         after = fingerprint()
