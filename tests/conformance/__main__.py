@@ -16,7 +16,7 @@ from benchmarks.raw_stream import LOWEST_RATIO, Figures, measure
 from rich.console import Console
 from rich.table import Table
 from tests.conformance import servers, table
-from tests.conformance.clients import Client, ClientError, ToolchainMissingError, clients
+from tests.conformance.clients import PYTHON, Client, ClientError, ToolchainMissingError, clients
 from tests.conformance.docs import write_matrix
 from tests.serving import ROOT
 
@@ -79,9 +79,11 @@ def _prepared(client: Client, console: Console) -> Column:
 
 
 def _run(column: Column, serving: servers.Serving, scenarios: list[dict[str, Any]], directory: Path) -> None:
-    document = table.document(serving.addresses, serving.variables, column.client.name.lower())
+    # It begins run ids, so "c++" will not do.
+    prefix = "python" if column.client is PYTHON else column.client.folder.name
+    document = table.document(serving.addresses, serving.variables, prefix)
     document["scenarios"] = scenarios
-    path = directory / f"{column.client.folder.name}.json"
+    path = directory / f"{prefix}.json"
     path.write_text(json.dumps(document, ensure_ascii=False), "utf-8")
     try:
         lines = column.client.run(path)
