@@ -27,7 +27,7 @@ LOWEST_RATIO: Final = 0.8
 """The rate of a Stepwire stream over that of the raw one that issue and tests ask for."""
 
 EVENTS: Final = 100_000
-ROUNDS: Final = 9
+ROUNDS: Final = 21
 _PAYLOAD: Final = "x" * 100
 _METHOD: Final = "/stepwire.v1.RunService/StreamEvents"
 

@@ -95,8 +95,8 @@ def regressions(rows: Sequence[Row], mode: str) -> list[str]:
         before = committed.get(row.key)
         if before is None or row.ratio is None or not row.guarded:
             continue
-        worse = before / row.ratio if row.sense == AT_LEAST else row.ratio / before
-        if worse > 1 / (1 - TOLERANCE):
+        higher_is_better = row.sense == AT_LEAST
+        if row.ratio < before * (1 - TOLERANCE) if higher_is_better else row.ratio > before * (1 + TOLERANCE):
             found.append(f"{row.title}: ratio {row.ratio:.2f}, committed {before:.2f}")
     return found
 
