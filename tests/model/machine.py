@@ -34,7 +34,7 @@ small = st.integers(0, 1)
 """Few values, so that equal events are common."""
 events = st.tuples(st.sampled_from(["A", "B", "A", "B", "Answer", "Ask", "Untaken"]), small)
 collected = st.tuples(st.sampled_from(["A", "B"]), small)
-expectations = st.sampled_from([("A", "B"), ("B", "A"), ("A", "A"), ("A", "B", "A"), ("B",)])
+expectations = st.sampled_from([("A", "B"), ("B", "A"), ("A", "A"), ("A", "B", "A"), ("A",), ("B",)])
 buffer_ids = st.sampled_from(["x", "x", None])
 outputs = st.lists(st.tuples(st.sampled_from(["A", "B", "Ask"]), small), max_size=2)
 prompts = st.sampled_from([None, None, ("Ask", 0), ("Ask", 1)])
@@ -210,10 +210,12 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # -- the life of the run ------------------------------------------------------------------------------------------
 
-    @initialize(timeout=st.sampled_from([None, 40, 400]))
-    def start(self, timeout: int | None) -> None:
+    @initialize(timeout=st.sampled_from([None, 40, 400]), received=st.lists(events, max_size=4))
+    def start(self, timeout: int | None, received: list[Ev]) -> None:
         self.begin(timeout)
-        self.commit()
+        for event in received:
+            self.make(None, ("send", event, None))
+        self.dispatch(durable=True)
 
     def begin(self, timeout: int | None) -> None:
         span = None if timeout is None else self.unique(timeout)
@@ -255,9 +257,9 @@ class BrokerMachine(RuleBasedStateMachine):
     # -- executions ---------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.model.outcome is None)
-    @rule()
-    def dispatch(self) -> None:
-        """Start all that can start; each step in the order of its deliveries (S4)."""
+    @rule(durable=st.booleans())
+    def dispatch(self, durable: bool = False) -> None:
+        """Start all that can start, each step in the order of its deliveries (S4); often commit then: the membrane."""
         started: dict[str, list[int]] = {step: [] for step in WORKERS}
         while (execution := self.broker.start_next()) is not None:
             started[execution.delivery.step].append(execution.delivery.id)
@@ -267,6 +269,8 @@ class BrokerMachine(RuleBasedStateMachine):
             for work in works:
                 self.model.start(work)
         self.settle_up()
+        if durable:
+            self.commit()
 
     def remember(self, work: Work) -> None:
         execution = self.execution(work)
@@ -301,6 +305,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.broker.retry(execution, span)
         self.model.retry(work, span)
         self.settle_up()
+        if not delay:
+            self.dispatch()
 
     @precondition(lambda self: self.live())
     @rule(pick=picks)
@@ -370,6 +376,9 @@ class BrokerMachine(RuleBasedStateMachine):
         del work.script[work.pos :]
         work.faithful = False
         if call[0] == "collect":
+            # What goes back must be ahead of what came in the meantime.
+            for name in ("A", "B"):
+                self.make(None, ("collect", (name, 1), (name,) * 9, call[3] or "x"))
             other: Call = ("collect", event, expected, call[3])
             work.script.append((other, self.make(work, other)))
             work.pos += 1
@@ -483,8 +492,10 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(fork=st.sampled_from([False, False, True]), pick=st.sampled_from([-1, -1, -1, -2, -4]))
     def crash(self, fork: bool, pick: int) -> None:
-        """Lose the process; load the last snapshot, or another, as the same run or as a fork."""
+        """Lose the process; load the last snapshot, or another, as the same run or as a fork, and go on."""
         self.load(pick, fork=fork)
+        if self.model.outcome is None:
+            self.dispatch()
 
     @rule(seconds=st.integers(0, 12))
     def release(self, seconds: int) -> None:
