@@ -616,6 +616,19 @@ class BrokerMachine(RuleBasedStateMachine):
         assert log == self.model.log
 
 
+def rare_path() -> None:
+    """Drive the machine where chance seldom leads: a set is collected, the body runs again and collects another."""
+    machine = BrokerMachine()
+    machine.start(None, [])
+    machine.act(0, ("collect", ("A", 0), ("A",), "x"))
+    machine.crash(False, -1)
+    machine.act(0, ("collect", ("A", 0), ("A",), "x"))
+    machine.commit()
+    machine.crash(False, -1)
+    machine.diverge(0, ("A", 0), ("A", "B"))
+    machine.holds()
+
+
 def reading(part: bytes) -> Any:
     """Return what a restore reads: a delivery that ran, or was to go on, counts as lost, or queued, then."""
     value = json.loads(part)

@@ -14,7 +14,7 @@ from unittest import mock
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.model.machine import BrokerMachine
+from tests.model.machine import BrokerMachine, rare_path
 
 from stepwire.workflow import _snapshot
 from stepwire.workflow._broker import Broker
@@ -60,6 +60,7 @@ def caught(mutant: Mutant | None, examples: int, steps: int = 40) -> str:
             run_state_machine_as_test(BrokerMachine, settings=found)
         else:
             with applied(mutant):
+                rare_path()
                 run_state_machine_as_test(BrokerMachine, settings=found)
     except Exception as error:  # noqa: BLE001 - a defect may show as any error, that of the engine too
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:70]

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.model.machine import BrokerMachine
+from tests.model.machine import BrokerMachine, rare_path
 from tests.model.mutants import MUTANTS, caught
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
@@ -29,6 +29,10 @@ def test_the_broker_does_what_the_model_does() -> None:
     )
 
 
+def test_the_rare_path() -> None:
+    rare_path()
+
+
 def test_a_step_that_gave_up_one_wait_runs_again_though_an_older_one_is_open() -> None:
     """Found by the machine: the snapshot still had it parked, so it would have waited for the other answer."""
     machine = BrokerMachine()
@@ -37,7 +41,6 @@ def test_a_step_that_gave_up_one_wait_runs_again_though_an_older_one_is_open() -
     for id in "pq":
         machine.act(0, ("wait", id, "Answer", None, None, None))
     machine.fail(0, 0)
-    machine.dispatch()
     machine.replay(0)
     machine.commit()
     machine.give_up(0)
