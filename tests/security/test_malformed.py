@@ -7,6 +7,7 @@ allows. `make security` makes a million of them.
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -209,3 +210,13 @@ async def test_fields_that_descriptors_allow(world: World, name: str):
     await crowd(len(found), 32, job)
     assert sum(codes.values()) == len(found)
     await world.fresh()
+
+
+async def test_tokens_nested_without_end(world: World):
+    for text in (b"[" * 200_000, b'{"a":' * 100_000, b'["x", [' + b"9" * 5000 + b"]]"):
+        token = base64.urlsafe_b64encode(text).decode()
+        for name in ("ListRuns", "ListWorkflows", "ListSnapshots"):
+            request = requests_for(world.run_id)[name]
+            request.page_token = token
+            answer = await call(world.channel, METHODS[name], frames(request))
+            assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"), answer

@@ -118,7 +118,7 @@ def twist(data: bytes, random_: random.Random, spare: list[bytes]) -> bytes:
     if random_.random() < 0.25:
         return mutate(data, random_, spare)
     try:
-        document = json.loads(data)
+        document = json.loads(data.decode())
     except ValueError:  # twisted before
         return mutate(data, random_, spare)
     for _ in range(random_.choice((1, 1, 2, 5))):

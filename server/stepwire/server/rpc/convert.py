@@ -102,7 +102,7 @@ def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
     InvalidError (INVALID_PAGE_TOKEN) for another filter's, or none of ours.
     """
     try:
-        found, place = json.loads(base64.urlsafe_b64decode(token.encode()))
+        found, place = _load(base64.urlsafe_b64decode(token.encode()))
         fits = [type(part) for part in place] == list(kinds)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidError("INVALID_PAGE_TOKEN", "The page_token is not one of this server's") from error
@@ -272,21 +272,21 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
             "INVALID_SNAPSHOT", f"The snapshot has format version {message.format_version}; this is {FORMAT_VERSION}"
         )
     try:
-        head = json.loads(message.head_json)
+        head = _load(message.head_json)
         if not isinstance(head, dict):
             raise TypeError
         parts: dict[str, Any] = {"h": head}
         for key, value in message.state_json.items():
-            parts[f"s/{key}"] = json.loads(value)
+            parts[f"s/{key}"] = _load(value)
         for buffer in message.buffers:
-            for number, event in json.loads(buffer.events_json).items():
+            for number, event in _load(buffer.events_json).items():
                 parts[f"b/{int(number)}"] = {"i": buffer.buffer_id, "e": event}
         for waiter in message.waiters:
-            parts[f"w/{waiter.number}"] = json.loads(waiter.data_json)
+            parts[f"w/{waiter.number}"] = _load(waiter.data_json)
         for delivery in (*message.queued, *message.in_progress):
-            part = {**json.loads(delivery.data_json), "s": delivery.step, "a": delivery.attempt}
+            part = {**_load(delivery.data_json), "s": delivery.step, "a": delivery.attempt}
             if delivery.ledger_json:
-                ledger = json.loads(delivery.ledger_json)
+                ledger = _load(delivery.ledger_json)
                 if "c" in ledger:
                     part["c"] = ledger["c"]
                 for number, answer in enumerate(ledger.get("a", ())):
@@ -305,6 +305,11 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
         time_of(message.created_at),
         parts,
     )
+
+
+def _load(data: bytes) -> Any:
+    # Bytes as they are would be looked at for other encodings, and their codecs imported.
+    return json.loads(data.decode())
 
 
 def _dump(value: Any) -> bytes:

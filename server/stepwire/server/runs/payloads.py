@@ -135,7 +135,7 @@ def digest(*what: Any) -> str:
 def readable(data: bytes) -> Any:
     """Return what a JSON payload says, so that a digest sees the same in another spelling; else its text."""
     try:
-        return json.loads(data) if data else {}
+        return json.loads(data.decode()) if data else {}
     except (ValueError, RecursionError):
         return data.decode("utf-8", "replace")
 
