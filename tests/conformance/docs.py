@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -28,7 +29,9 @@ def write_matrix(today: date, columns: Sequence[Any], names: list[str], figures:
     lines += [f"- {column.client.name}: {_summary(column)}" for column in columns]
     lines += ["", *_table(["scenario", *(column.client.name for column in ran)], _rows(ran, names))]
     if figures:
-        lines += ["", "Reading one run's stream, compared with a raw gRPC stream of the same messages:", ""]
+        load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
+        told = "Reading one run's stream, compared with a raw gRPC stream of the same messages"
+        lines += ["", f"{told} (load average {load}):", ""]
         lines += [f"- {figure.told()}" for figure in figures]
     lines += ["", _END]
     text = CLIENTS.read_text("utf-8")

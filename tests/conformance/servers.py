@@ -24,7 +24,7 @@ from stepwire.server.app import Server, Settings
 from stepwire.server.auth import new_key
 from stepwire.server.registry import Registry
 from stepwire.server.store import MemoryStore, RunKey, RunRecord
-from stepwire.server.store.port import Claim, Commit, StoreUnavailableError
+from stepwire.server.store.port import Claim, Commit, StoreCorruptError, StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
 
@@ -121,7 +121,10 @@ def _broken(log: Path) -> Iterator[str]:
 
 
 class FailingStore(MemoryStore):
-    """Fail by the id of the run: full-… the disk is full, down-… it cannot be reached, bug-… a defect."""
+    """Fail by the id of the run.
+
+    full-… the disk is full, down-… it cannot be reached, torn-… its data is damaged, bug-… a defect.
+    """
 
     def commit(self, commit: Commit) -> asyncio.Future[Claim]:
         """Commit, or fail."""
@@ -136,6 +139,8 @@ class FailingStore(MemoryStore):
         """Read a run."""
         if key.run_id.startswith("bug-"):
             raise RuntimeError("secret-of-the-server")
+        if key.run_id.startswith("torn-"):
+            raise StoreCorruptError("the record of the run cannot be read")
         return await super().get(key)
 
 
