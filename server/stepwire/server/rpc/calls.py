@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -20,6 +21,12 @@ logger = logging.getLogger("stepwire.rpc")
 
 _SWEEP_EVERY = 0.25
 """Seconds between looks at the long calls: an expired credential ends them within this time."""
+
+
+_SOONEST, _LATEST = 0.25, 10.0
+"""Seconds between which the calls that were refused are told to come back."""
+_PATIENCE = 25.0
+"""Seconds to wait for each call refused per call served: few are refused for many that are served."""
 
 
 class Call:
@@ -107,6 +114,9 @@ class Calls:
         """Calls that are neither streams nor waits."""
         self._usages = Usages(limits.events_per_second)
         self._long: set[Call] = set()
+        self._refused = self._served = 0
+        """Calls since the last sweep."""
+        self._retry_after = _SOONEST
         self._generation = 0
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -150,7 +160,9 @@ class Calls:
             usage.waiters += 1
         else:
             if self.under_way >= limits.calls:
-                raise LimitError("The server has too many calls under way", limit="calls", retry_after=0.1)
+                self._refused += 1
+                delay = self._retry_after * (0.5 + random.random())
+                raise LimitError("The server has too many calls under way", limit="calls", retry_after=delay)
             self.under_way += 1
             return
         call.task = asyncio.current_task()
@@ -160,6 +172,7 @@ class Calls:
         """Let a call go."""
         if call.kind == "unary":
             self.under_way -= 1
+            self._served += 1
             return
         assert call.usage is not None
         if call.kind == "stream":
@@ -179,6 +192,7 @@ class Calls:
 
     def _look(self, now: float) -> None:
         """End the calls whose credential is no longer good, and the streams whose client does not read."""
+        self._pace()
         changed = False
         if self.authenticator is not None:
             self.authenticator.refresh()
@@ -199,6 +213,13 @@ class Calls:
                 COUNTERS.add("stream_ended", "stalled")
                 message = f"The client has read nothing for {stalled:g} seconds; resume after this sequence"
                 call.end(LimitError(message, limit="stalled", retry_after=1.0, resume_sequence=call.sequence))
+
+    def _pace(self) -> None:
+        """Have those who are refused come back the later, the more they are: refusing costs time too."""
+        refused, served = self._refused, self._served
+        self._refused = self._served = 0
+        wanted = _PATIENCE * refused / max(1, served)
+        self._retry_after = min(_LATEST, max(_SOONEST, (self._retry_after + wanted) / 2))
 
     def _look_again(self, call: Call, authenticator: Authenticator) -> None:
         try:
