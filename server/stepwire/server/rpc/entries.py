@@ -75,6 +75,10 @@ def entry_message(entry: LogEntry, encoding: int) -> pb.LogEntry:
     return message
 
 
+_NONE: deque[int] = deque()
+"""Nothing unacknowledged, for all who have no window: an empty deque has 600 bytes."""
+
+
 class Framer:
     """Cut the chunks of a log into frames of a stream: contiguous ranges, filtered and encoded as its options ask.
 
@@ -82,6 +86,9 @@ class Framer:
     acknowledged; 0 is no bound. `position` is the last sequence covered by a frame given out or by a range that the
     filter emptied; `sent` only by frames.
     """
+
+    # Many streams say nothing for long: what each holds is what they cost.
+    __slots__ = ("_encoding", "_internal", "_raw", "_tag", "_types", "_unacked", "_window", "position", "sent")
 
     def __init__(
         self, field: int, after: int, *, encoding: int, internal: bool, types: Sequence[str], window: int = 0
@@ -92,7 +99,7 @@ class Framer:
         self._types = frozenset(types)
         self._raw = encoding == pb.PAYLOAD_ENCODING_JSON and not internal and not types
         self._window = window
-        self._unacked: deque[int] = deque()
+        self._unacked = deque() if window else _NONE
         self.position = after
         self.sent = after
 
