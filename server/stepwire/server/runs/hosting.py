@@ -193,7 +193,11 @@ class LiveRuns:
             at_work = self._at_work.setdefault(run.served.name, set())
             if run.key not in at_work and len(at_work) >= limit:
                 run.paused = True
-                self._queued.setdefault(run.served.name, deque()).append(run)
+                queue = self._queued.setdefault(run.served.name, deque())
+                queue.append(run)
+                if len(queue) > 1 and queue[-2].record.created_at > run.record.created_at:
+                    # Loaded after a restart, in whatever order the loads were done: the oldest goes first.
+                    self._queued[run.served.name] = deque(sorted(queue, key=lambda each: each.record.created_at))
                 run.changed()
                 return
             run.took_place = run.key not in at_work
@@ -396,7 +400,9 @@ class LiveRuns:
         while True:
             await asyncio.sleep(max(0.05, self._idle_after / 4))
             now = loop.time()
-            for run in list(self._live.values()):
+            for number, run in enumerate(list(self._live.values())):
+                if number % _LOAD_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # of 100,000 at once no caller must wait for all
                 if run.context._broker.active or run.paused:
                     run.idle_since = 0.0
                 elif not run.idle_since:
