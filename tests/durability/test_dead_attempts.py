@@ -43,6 +43,7 @@ async def try_everything(ctx: Context[DictState]) -> list[str]:
     await attempt("collect", lambda: ctx.collect_events(Work(n=13), [Work]))
     await attempt("wait", lambda: ctx.wait_for_event(Answer, timeout=0.01))
     await attempt("sleep", lambda: ctx.sleep(0.01))
+    await attempt("set", lambda: ctx.store.set("k", "dead"))
     return alive
 
 

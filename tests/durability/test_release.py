@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,22 @@ async def test_release_never_with_a_commit_in_flight(tmp_path: Path) -> None:
             await publishing
         assert run.release() is True
         assert rpc.manager.live_runs == 0
+        await rpc.send(run_id, event("Answer", n=1))
+        assert result(await rpc.ended(run_id)) == 1
+
+
+async def test_release_frees_the_run_at_once(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask), idle_after=IDLE) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        gc.collect()
+        gc.disable()  # it must need no collection: of old objects there are few
+        try:
+            freed = weakref.ref(rpc.manager._live[key_of(run_id)])
+            await released(rpc)
+            await until(lambda: freed() is None)
+        finally:
+            gc.enable()
         await rpc.send(run_id, event("Answer", n=1))
         assert result(await rpc.ended(run_id)) == 1
 

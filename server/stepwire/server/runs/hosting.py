@@ -396,19 +396,25 @@ class LiveRuns:
 
     async def _keep_releasing(self) -> None:
         """Let go of runs that have only waited for `idle_after` seconds."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(0.05, self._idle_after / 4))
-            now = loop.time()
-            for number, run in enumerate(list(self._live.values())):
-                if number % _LOAD_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # of 100,000 at once no caller must wait for all
-                if run.context._broker.active or run.paused:
-                    run.idle_since = 0.0
-                elif not run.idle_since:
-                    run.idle_since = now
-                elif now - run.idle_since >= self._idle_after:
-                    run.release()
+            keys = list(self._live)
+            for start in range(0, len(keys), _LOAD_AT_ONCE):
+                self._release_idle(keys[start : start + _LOAD_AT_ONCE])
+                await asyncio.sleep(0)  # of 100,000 at once no caller must wait for all
+
+    def _release_idle(self, keys: Sequence[RunKey]) -> None:
+        now = asyncio.get_running_loop().time()
+        for key in keys:
+            run = self._live.get(key)
+            if run is None:
+                continue
+            if run.context._broker.active or run.paused:
+                run.idle_since = 0.0
+            elif not run.idle_since:
+                run.idle_since = now
+            elif now - run.idle_since >= self._idle_after:
+                run.release()
 
     @property
     def sync_backlog(self) -> int:

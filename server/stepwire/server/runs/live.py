@@ -44,7 +44,7 @@ from stepwire.workflow._journal import FailureReport, Journal
 from stepwire.workflow._runner import Runner
 from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.context.context import Context
-from stepwire.workflow.errors import WorkflowError
+from stepwire.workflow.errors import RunEndedError, WorkflowError
 from stepwire.workflow.events import StopEvent, WorkflowFailedEvent, event_to_json
 
 logger = logging.getLogger("stepwire.runs")
@@ -52,6 +52,8 @@ logger = logging.getLogger("stepwire.runs")
 FULL_EVERY_BYTES = 64 * 1024
 """A commit writes all parts when the deltas since the last full one exceed this and four times that one's size."""
 KEPT_REQUESTS = 10_000
+_DISPOSE_SECONDS = 1.0
+"""How long after a release its steps, which were cancelled, may still have a last word."""
 
 _STATUS = {
     "completed": Status.COMPLETED,
@@ -223,7 +225,25 @@ class LiveRun:
         if any(waiter.delivery is None for waiter in broker.waits):
             return False
         self._leave(None)
+        self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
         return True
+
+    def _dispose(self) -> None:
+        """Cut what refers back, now that its steps have heard that they are dead.
+
+        So a released run is freed at once: the next collection of old garbage may be hours away.
+        """
+        broker, store = self.context._broker, self.context._store
+        self._runner._host = None
+        self.context._runner = None
+        self.journal._changed = _nothing
+        store.on_change = store.on_lend = None
+        store.on_check = _refuse
+        for waiter in list(broker.waits):
+            broker.waits.remove(waiter)
+            waiter.timer = None
+        for delivery in broker.deliveries.values():
+            delivery.timer = None
 
     def freeze(self) -> None:
         """Start nothing any more and cancel what runs; what it worked on is queued again (DESIGN: drain)."""
@@ -423,6 +443,15 @@ class LiveRun:
         else:
             outcome["reason"] = str(fields.get("reason", ""))
         return outcome
+
+
+def _nothing() -> None:
+    """Take the place of what called the host of a run."""
+
+
+def _refuse(values: dict[str, Any]) -> None:
+    """Refuse to change a state that nothing keeps any more."""
+    raise RunEndedError("the run is not in memory any more")
 
 
 def _joined(first: Any, second: Any) -> Any:
