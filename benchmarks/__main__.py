@@ -33,6 +33,7 @@ FIGURES: dict[str, Figure] = {
     "idle_streams": memory.idle_streams,
     "waiting_runs": memory.waiting_runs,
     "released_runs": memory.released_runs,
+    "recovery": memory.recovery,
     "growing_run": memory.growing_run,
     "store": store.store,
     "foreign": foreign.foreign,
@@ -49,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="rounds of each figure (5; quick 3)")
     parser.add_argument("--seconds", type=float, help="of one measurement in a round (2; quick 1)")
     parser.add_argument("--dir", help="where data directories are made; default: a temporary one")
+    parser.add_argument("--resume", type=Path, help="a file of what is measured; what it has is not measured again")
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and its plot")
     parser.add_argument("--write-baseline", action="store_true", help="commit to these ratios: baseline.json")
     options = parser.parse_args()
@@ -63,6 +65,7 @@ def parse() -> argparse.Namespace:
 async def measure(bench: Bench, options: argparse.Namespace, console: Console) -> list[Row]:
     """Measure the figures one after the other."""
     rows: list[Row] = []
+    done = report.load(options.resume)
     with console.status("starting") as status:
         for number, name in enumerate(options.figures, 1):
             place = f"[{number}/{len(options.figures)}]"
@@ -73,12 +76,17 @@ async def measure(bench: Bench, options: argparse.Namespace, console: Console) -
                     print(f"{place} {text}", file=sys.stderr, flush=True)
 
             bench.say = say
-            try:
-                rows += await FIGURES[name](bench)
-            # Any failure of one figure must not lose the others.
-            except Exception as error:  # noqa: BLE001
-                bench.notes.append(f"{name}: no figure: {type(error).__name__}: {error}")
-                bench.failed = True
+            if name not in done:
+                bench.notes = []
+                # Any failure of one figure must not lose the others.
+                try:
+                    done[name] = report.Measured(await FIGURES[name](bench), bench.notes)
+                except Exception as error:  # noqa: BLE001
+                    bench.failures.append(f"{name}: no figure: {type(error).__name__}: {error}")
+                    continue
+                report.save(options.resume, done)
+            rows += done[name].rows
+    bench.notes = [note for name in options.figures if name in done for note in done[name].notes] + bench.failures
     return rows
 
 
@@ -110,7 +118,7 @@ def main() -> int:
         for line in worse:
             console.print(f"- {line}")
         return 1
-    return int(bench.failed)
+    return int(bool(bench.failures))
 
 
 if __name__ == "__main__":

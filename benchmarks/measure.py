@@ -64,8 +64,8 @@ class Bench:
     say: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
     """What was skipped and why."""
-    failed: bool = False
-    """Whether a figure could not be measured that should have been."""
+    failures: list[str] = field(default_factory=list)
+    """Which figures could not be measured that should have been, and why."""
     _made: int = 0
 
     def scaled(self, full: int, quick: int) -> int:

@@ -14,7 +14,7 @@ from benchmarks.servers import RAW, SQLITE, Process, servers, stepwire_server
 
 from stepwire.v1 import run_service_pb2 as runs
 
-__all__ = ["growing_run", "idle_streams", "released_runs", "waiting_runs"]
+__all__ = ["growing_run", "idle_streams", "recovery", "released_runs", "settled", "waiting_runs"]
 
 STREAMS_PER_CHANNEL = 100
 """What gRPC lets one connection carry by default."""
@@ -54,7 +54,7 @@ async def idle_streams(bench: Bench) -> list[Row]:
 
 async def _open_streams(bench: Bench, process: Process, ids: list[str], count: int) -> float:
     """Return the bytes of each of so many open streams."""
-    before = await _settled(process)
+    before = await settled(process)
     async with AsyncExitStack() as stack:
         calls: list[Any] = []
         for first in range(0, count, STREAMS_PER_CHANNEL):
@@ -62,7 +62,7 @@ async def _open_streams(bench: Bench, process: Process, ids: list[str], count: i
             caller = await stack.enter_async_context(Caller.open(process.address))
             opened = [_attach(caller, ids[number % len(ids)]) for number in range(min(STREAMS_PER_CHANNEL, count))]
             calls += await asyncio.gather(*opened)
-        size = (await _settled(process) - before) / len(calls)
+        size = (await settled(process) - before) / len(calls)
         for call in calls:
             call.cancel()
     return size
@@ -86,17 +86,23 @@ async def waiting_runs(bench: Bench) -> list[Row]:
     """Start runs that wait for an answer: the server's memory of each, and what a run costs once they are there."""
     count = bench.scaled(100_000, 5_000)
     sample = bench.scaled(TRIVIAL, 500)
+    data = bench.data()
     with stepwire_server(bench.data()) as process:
+        empty = await settled(process)
+    with stepwire_server(data) as process:
         async with Caller.open(process.address) as caller:
             await _trivial_runs(process, caller, 500)  # connections, caches
             few = await _trivial_runs(process, caller, sample)
-            before = await _settled(process)
+            before = await settled(process)
             bench.say(f"waiting runs: starting {count:,}")
             began = time.perf_counter()
             await caller.start_many("Wait", count)
             seconds = time.perf_counter() - began
-            size = (await _settled(process) - before) / count
+            size = (await settled(process) - before) / count
             many = await _trivial_runs(process, caller, sample)
+    bench.say("waiting runs: starting again beside them")
+    with stepwire_server(data) as process:
+        beside = max(0.0, (await settled(process) - empty) / count)
     return [
         Row(
             "waiting_runs",
@@ -109,6 +115,18 @@ async def waiting_runs(bench: Bench) -> list[Row]:
             AT_MOST,
             1.0,
             note=f"started in {seconds:.0f} s",
+        ),
+        Row(
+            "released_restarted",
+            f"server memory of a waiting run after a restart ({count:,})",
+            "B",
+            beside,
+            RELEASED,
+            f"{RELEASED:g} B for 0",
+            beside / RELEASED,
+            AT_MOST,
+            1.0,
+            guarded=False,
         ),
         Row(
             "growth_runs",
@@ -138,6 +156,8 @@ async def _trivial_runs(process: Process, caller: Caller, count: int) -> float:
 
 
 WAVES = 4
+RELEASED = 64.0
+"""Bytes of a run that count as none: a resident size shows no less."""
 
 
 async def released_runs(bench: Bench) -> list[Row]:
@@ -150,19 +170,18 @@ async def released_runs(bench: Bench) -> list[Row]:
                 bench.say(f"released runs: wave {number} of {WAVES}, {wave:,} each")
                 await caller.start_many("Wait", wave)
                 await asyncio.sleep(2 * IDLE)  # what is measured is the state after this time
-                levels.append(await _settled(process))
+                levels.append(await settled(process))
     # The first wave shows what the allocator keeps anyway.
     released = (levels[-1] - levels[0]) / (wave * (WAVES - 1))
-    limit = 64.0
     return [
         Row(
             "released_runs",
             f"server memory that a released run leaves ({WAVES} waves of {wave:,})",
             "B",
             max(0.0, released),
-            limit,
-            "64 B for 0",
-            max(0.0, released) / limit,
+            RELEASED,
+            f"{RELEASED:g} B for 0",
+            max(0.0, released) / RELEASED,
             AT_MOST,
             1.0,
             note="resident size, in which SQLite's page caches grow too",
@@ -206,6 +225,40 @@ async def growing_run(bench: Bench) -> list[Row]:
     ]
 
 
+RECOVERY_SECONDS = 10.0
+
+
+async def recovery(bench: Bench) -> list[Row]:
+    """Kill a server whose runs are all at work: how long the next one takes until it has them at work again."""
+    count = bench.scaled(10_000, 1_000)
+    data = bench.data()
+    workflows = ["benchmarks/busy.py"]
+    bench.say(f"recovery: starting {count:,} runs")
+    with stepwire_server(data, workflows=workflows) as process:
+        async with Caller.open(process.address) as caller:
+            await caller.start_many("Busy", count)
+        process.kill()
+    bench.say("recovery: starting again")
+    began = time.perf_counter()
+    # A server listens once it has taken up everything that has work.
+    with stepwire_server(data, workflows=workflows):
+        seconds = time.perf_counter() - began
+    return [
+        Row(
+            "recovery",
+            f"start that takes up {count:,} unfinished runs",
+            "s",
+            seconds,
+            RECOVERY_SECONDS,
+            f"{RECOVERY_SECONDS:g} s",
+            seconds / RECOVERY_SECONDS,
+            AT_MOST,
+            1.0,
+            guarded=False,
+        )
+    ]
+
+
 class _Marks:
     """What the server has used when a reader passes certain numbers of events."""
 
@@ -220,7 +273,7 @@ class _Marks:
             self.passed.append((events, self._process.cpu()))
 
 
-async def _settled(process: Process) -> int:
+async def settled(process: Process) -> int:
     """Return the resident bytes once they and the CPU have come to rest."""
     for _ in range(60):
         cpu, memory = process.cpu(), process.memory()

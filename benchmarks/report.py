@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.measure import AT_LEAST, Row
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["BASELINE", "regressions", "show", "write_baseline"]
+__all__ = ["BASELINE", "Measured", "load", "regressions", "save", "show", "write_baseline"]
 
 HERE = Path(__file__).resolve().parent
 BASELINE = HERE / "baseline.json"
@@ -107,6 +108,28 @@ def write_baseline(rows: Sequence[Row], mode: str) -> None:
     table = baseline.setdefault(mode, {})
     table.update({row.key: round(row.ratio, 3) for row in rows if row.ratio is not None and row.guarded})
     BASELINE.write_text(json.dumps(baseline, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@dataclass(slots=True)
+class Measured:
+    """What measuring a figure gave."""
+
+    rows: list[Row]
+    notes: list[str]
+
+
+def load(path: Path | None) -> dict[str, Measured]:
+    """Return what was saved, by figure."""
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Measured([Row(**row) for row in item["rows"]], item["notes"]) for name, item in found.items()}
+
+
+def save(path: Path | None, done: dict[str, Measured]) -> None:
+    """Save it, if there is a path."""
+    if path is not None:
+        path.write_text(json.dumps({name: asdict(item) for name, item in done.items()}), encoding="utf-8")
 
 
 def _baseline() -> dict[str, dict[str, float]]:

@@ -67,6 +67,11 @@ class Process:
         """Return its resident bytes."""
         return int(self._info.memory_info().rss)
 
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._popen.kill()
+        self._popen.wait()
+
     def stop(self) -> None:
         """Ask it to end; kill it when it does not."""
         if self._popen.poll() is None:
@@ -84,11 +89,13 @@ def raw_server() -> Process:
     return Process([sys.executable, "-m", "benchmarks.raw_server"], "raw grpc.aio")
 
 
-def stepwire_server(data: str | Path, *, idle_after: str = "24h", arguments: Sequence[str] = ()) -> Process:
+def stepwire_server(
+    data: str | Path, *, idle_after: str = "24h", workflows: Sequence[str] = ("benchmarks/workflows.py",)
+) -> Process:
     """Start `stepwire serve` with the benchmarks' workflows; `data` is a directory or `:memory:`."""
-    command = [sys.executable, "-m", "stepwire.server.cli", "serve", "benchmarks/workflows.py"]
+    command = [sys.executable, "-m", "stepwire.server.cli", "serve", *workflows]
     command += ["--address", "127.0.0.1:0", "--data", str(data), "--idle-after", idle_after]
-    command += ["--log-level", "warning", *arguments]
+    command += ["--log-level", "warning"]
     return Process(command, "stepwire")
 
 

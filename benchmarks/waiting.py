@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.load import Caller
-from benchmarks.memory import _settled as settled
+from benchmarks.memory import settled
 from benchmarks.servers import Process
 
 from stepwire.v1 import run_service_pb2 as runs
@@ -41,11 +39,6 @@ class Server(Process):
         began = time.perf_counter()
         super().__init__([*command, "--log-level", "warning"], "stepwire")
         self.seconds = time.perf_counter() - began
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        os.kill(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
 
 
 async def measure_waiting(data: Path, count: int) -> None:
