@@ -251,9 +251,10 @@ async def test_calls_at_a_time():
     async with limited(max_calls=1) as (channel, run_id):
         request = requests_for(run_id)["SendEvent"]
         request.request_id = ""
-        answers = await asyncio.gather(*(ask(channel, "SendEvent", request) for _ in range(40)))
-        exhausted = [answer for answer in answers if answer.code is not Code.OK]
-        assert exhausted
+        exhausted: list[Any] = []
+        while not exhausted:  # calls may still come one by one; the test's timeout ends this
+            answers = await asyncio.gather(*(ask(channel, "SendEvent", request) for _ in range(40)))
+            exhausted = [answer for answer in answers if answer.code is not Code.OK]
         assert len(exhausted) < 40
         refused(exhausted[0], "calls", retry=True)
 
