@@ -10,6 +10,9 @@ from stepwire.workflow import StartEvent, StopEvent, Workflow, step
 class Busy(Workflow):
     """Be at work for a day."""
 
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
     @step
     async def work(self, ev: StartEvent) -> StopEvent:
         """Work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -97,8 +98,10 @@ async def test_a_collection_goes_on(client: Client) -> None:
 async def test_a_sleep_ends_and_a_retry_keeps_its_count(client: Client) -> None:
     assert await client.run("waiting-nap").result(20) == 2
     retrying = client.run("retrying-nap")
-    info = await retrying.info()
-    assert info.status == RunStatus.WAITING  # its second attempt sleeps for its hour now
+    async with asyncio.timeout(20):
+        # Its second attempt is on its way to sleep for its hour: it passes through RUNNING.
+        while (await retrying.info()).status != RunStatus.WAITING:
+            await asyncio.sleep(0.01)
     (waiter,) = [event async for event in retrying.events(internal=True, follow=False)]
     assert waiter.type == "StartEvent"
 
