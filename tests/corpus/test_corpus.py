@@ -100,7 +100,7 @@ async def test_a_sleep_ends_and_a_retry_keeps_its_count(client: Client) -> None:
     retrying = client.run("retrying-nap")
     async with asyncio.timeout(20):
         # Its second attempt is on its way to sleep for its hour: it passes through RUNNING.
-        while (await retrying.info()).status != RunStatus.WAITING:
+        while (await retrying.info()).status != RunStatus.WAITING:  # noqa: ASYNC110 - seen only from here
             await asyncio.sleep(0.01)
     (waiter,) = [event async for event in retrying.events(internal=True, follow=False)]
     assert waiter.type == "StartEvent"
