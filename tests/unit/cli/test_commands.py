@@ -28,6 +28,7 @@ COMMANDS = [
     "snapshot",
     "backup",
     "keys new",
+    "health",
     "version",
 ]
 

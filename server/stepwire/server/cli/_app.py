@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from stepwire.server.cli import backup, events, history, keys, run, runs, serve, snapshot, state, version, workflows
+from stepwire.server.cli import (
+    backup,
+    events,
+    health,
+    history,
+    keys,
+    run,
+    runs,
+    serve,
+    snapshot,
+    state,
+    version,
+    workflows,
+)
 
 __all__ = ["app"]
 
@@ -16,5 +29,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, workflows, run, runs, events, history, state, snapshot, backup, keys, version):
+for module in (serve, workflows, run, runs, events, history, state, snapshot, backup, keys, health, version):
     module.register(app)

@@ -67,11 +67,14 @@ def credentials(variables: Mapping[str, str]) -> tuple[str | None, TlsConfig | N
     """Return the token and the TLS of environment variables.
 
     STEPWIRE_TOKEN is the token (a flag would show in the list of processes). STEPWIRE_CA, STEPWIRE_CERT and
-    STEPWIRE_KEY are PEM files; STEPWIRE_TLS=1 is TLS with gRPC's own roots.
+    STEPWIRE_KEY are PEM files, STEPWIRE_SERVER_NAME is the name to find in the server's certificate instead of the
+    address; STEPWIRE_TLS=1 is TLS with gRPC's own roots.
     """
     ca, cert, key = (variables.get(f"STEPWIRE_{name}") or None for name in ("CA", "CERT", "KEY"))
     secured = any((ca, cert, key)) or variables.get("STEPWIRE_TLS", "") not in ("", "0")
-    return variables.get("STEPWIRE_TOKEN") or None, TlsConfig(ca=ca, cert=cert, key=key) if secured else None
+    name = variables.get("STEPWIRE_SERVER_NAME") or None
+    tls = TlsConfig(ca=ca, cert=cert, key=key, server_name=name) if secured else None
+    return variables.get("STEPWIRE_TOKEN") or None, tls
 
 
 def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
