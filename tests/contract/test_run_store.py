@@ -516,6 +516,7 @@ async def test_ended_runs_in_order(store: RunStore) -> None:
     assert page == found[1:3]
     assert await store.ended((page[-1].ended_at, page[-1].handle), 2, longer_than=2) == found[3:]
     assert await store.ended((5.0, found[3].handle), 2) == []
+    assert await store.ended((0.0, 0), 10, before=5.0) == found[:2]
 
 
 # --- deletion and retention -------------------------------------------------------------------

@@ -209,8 +209,6 @@ class LiveRuns:
         if self._live.get(run.key) is run:
             del self._live[run.key]
         name = run.served.name
-        if run.record.status in TERMINAL:
-            self._retention.thin_later(run.record)
         unborn = error is not None and run._claim is None
         if run.record.status in TERMINAL or (error is not None and run.paused) or (unborn and run.took_place):
             self._at_work.get(name, set()).discard(run.key)

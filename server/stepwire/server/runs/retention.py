@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from stepwire.server.registry import Registry
-from stepwire.server.store import RunKey, RunRecord, RunStore, StoreError
+from stepwire.server.store import RunStore, StoreError
 from stepwire.workflow._clock import CLOCK
 
 logger = logging.getLogger("stepwire.retention")
@@ -45,35 +44,13 @@ class Retention:
     workflows: Mapping[str, Keep] = field(default_factory=dict)
     interval: float = 60.0
     thin_after: float = 3600.0
-    _ended: deque[tuple[float, RunKey]] = field(default_factory=deque, repr=False)
-
-    def thin_later(self, record: RunRecord) -> None:
-        """Thin the snapshots of a run that has just ended, in due time."""
-        if record.last_sequence > THIN_ABOVE_ENTRIES:
-            self._ended.append((CLOCK.now() + self.thin_after, record.key))
-
-    async def _catch_up(self, store: RunStore) -> None:
-        """Thin what ended before this process began: at once what is due, the rest in due time."""
-        began = CLOCK.now()
-        place = (began - _LOOK_BACK, 0)
-        while runs := await store.ended(place, _BATCH, longer_than=THIN_ABOVE_ENTRIES):
-            for run in runs:
-                if run.ended_at >= began:
-                    return  # this process has it
-                if run.ended_at + self.thin_after > began:
-                    self._ended.append((run.ended_at + self.thin_after, run.key))
-                else:
-                    await store.thin_snapshots(run.key)
-            place = (runs[-1].ended_at, runs[-1].handle)
+    _place: tuple[float, int] | None = field(default=None, repr=False)
+    """Up to where ended runs were thinned, in the order of their ends."""
 
     async def keep(self, registry: Registry, store: RunStore, deleted: Callable[[], None]) -> None:
         """Apply the rules for ever; `deleted` is called each time, when runs may have gone."""
-        caught_up = False
         while True:
             try:
-                if not caught_up:
-                    await self._catch_up(store)
-                    caught_up = True
                 await self.apply(registry, store)
             except StoreError as error:
                 logger.warning("retention: %s", error)
@@ -83,9 +60,7 @@ class Retention:
 
     async def apply(self, registry: Registry, store: RunStore) -> int:
         """Apply the rules once; return how many runs went."""
-        while self._ended and self._ended[0][0] <= CLOCK.now():
-            await store.thin_snapshots(self._ended[0][1])
-            self._ended.popleft()
+        await self._thin(store)
         gone = 0
         for name in registry.names():
             rule = self.workflows.get(name, self.default)
@@ -96,6 +71,17 @@ class Retention:
         if gone:
             logger.info("retention: %d ended run%s deleted", gone, "" if gone == 1 else "s")
         return gone
+
+    async def _thin(self, store: RunStore) -> None:
+        """Thin the snapshots of the runs that are due. The store knows which: nothing is remembered of each."""
+        now = CLOCK.now()
+        due = now - self.thin_after
+        place = self._place or (now - _LOOK_BACK, 0)
+        while runs := await store.ended(place, _BATCH, before=due, longer_than=THIN_ABOVE_ENTRIES):
+            for run in runs:
+                await store.thin_snapshots(run.key)
+                place = self._place = (run.ended_at, run.handle)
+        self._place = max(place, (due, 0))
 
     async def _prune(self, store: RunStore, name: str, ended_before: float | None, keep_last: int | None) -> int:
         """Delete in batches, so that commits never wait long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -199,12 +200,14 @@ def due(
     return [DueRun(RunKey(namespace, run_id), wake_at, pk) for namespace, run_id, wake_at, pk in rows]
 
 
-def ended(connection: sqlite3.Connection, after: tuple[float, int], limit: int, longer_than: int) -> list[EndedRun]:
+def ended(
+    connection: sqlite3.Connection, after: tuple[float, int], limit: int, before: float | None, longer_than: int
+) -> list[EndedRun]:
     """Give ended runs, those that ended first first."""
     rows = connection.execute(
         "SELECT namespace, run_id, ended_at, pk FROM runs WHERE ended_at IS NOT NULL AND (ended_at, pk) > (?, ?)"
-        " AND last_sequence > ? ORDER BY ended_at, pk LIMIT ?",
-        (*after, longer_than, limit),
+        " AND ended_at < ? AND last_sequence > ? ORDER BY ended_at, pk LIMIT ?",
+        (*after, math.inf if before is None else before, longer_than, limit),
     )
     return [EndedRun(RunKey(namespace, run_id), ended_at, pk) for namespace, run_id, ended_at, pk in rows]
 

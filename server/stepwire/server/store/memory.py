@@ -183,13 +183,16 @@ class MemoryStore:
         ]
         return [DueRun(key, wake_at, handle) for wake_at, handle, key in sorted(found)[:limit]]
 
-    async def ended(self, after: tuple[float, int], limit: int, *, longer_than: int = 0) -> list[EndedRun]:
+    async def ended(
+        self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
+    ) -> list[EndedRun]:
         """Give ended runs, those that ended first first."""
         found = [
             (run.row.ended_at, run.handle, key)
             for key, run in self._runs.items()
             if run.row.ended_at is not None
             and run.row.last_sequence > longer_than
+            and (before is None or run.row.ended_at < before)
             and (run.row.ended_at, run.handle) > after
         ]
         return [EndedRun(key, ended_at, handle) for ended_at, handle, key in sorted(found)[:limit]]

@@ -299,10 +299,12 @@ class RunStore(Protocol):
         `after` is the (wake_at, handle) of the last one of the page before.
         """
 
-    async def ended(self, after: tuple[float, int], limit: int, *, longer_than: int = 0) -> list[EndedRun]:
+    async def ended(
+        self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
+    ) -> list[EndedRun]:
         """Give ended runs behind a place in the order, those that ended first first.
 
-        `longer_than` leaves out those with no more log entries.
+        `before` leaves out those that ended then or later, `longer_than` those with no more log entries.
         """
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:

@@ -119,9 +119,11 @@ class SqliteStore:
         """Give unfinished, unblocked runs to wake, the most overdue first."""
         return await self._reading.run(_reader.due, now, limit, list(workflows), after)
 
-    async def ended(self, after: tuple[float, int], limit: int, *, longer_than: int = 0) -> list[EndedRun]:
+    async def ended(
+        self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
+    ) -> list[EndedRun]:
         """Give ended runs, those that ended first first."""
-        return await self._reading.run(_reader.ended, after, limit, longer_than)
+        return await self._reading.run(_reader.ended, after, limit, before, longer_than)
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
         """Give the earliest time after `after` to wake a run."""
