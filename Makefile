@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos config security clean conformance model
+.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos config security soak clean conformance model
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ security: $(STAMP) ## the long versions of the tests of security: hours of malfo
 
 chaos: $(STAMP) ## kill, cut and fill the server; ARGS: scenarios, --full, --seed N
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(STAMP) ## load a server for 20 minutes: memory, tasks, files and threads stay; ARGS: --minutes N
+	$(BIN)/python -m tests.soak $(ARGS)
 
 model: $(STAMP) ## the model test, long, then every defect that it must catch; MODEL_EXAMPLES, MODEL_STEPS
 	MODEL_EXAMPLES=$${MODEL_EXAMPLES:-3000} MODEL_STEPS=$${MODEL_STEPS:-60} $(BIN)/python -m pytest tests/model $(ARGS)
