@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from pydantic import BaseModel, Field
 
@@ -121,6 +122,23 @@ class Leaking(Workflow):
         if ev.text == "wait":
             await ctx.wait_for_event(Answer, timeout=None)
         raise SecretError(f"cannot log in with {secret}") from ValueError(secret)
+
+
+HELD = threading.Event()
+"""Lets the sync steps of Blocking go on."""
+
+
+class Blocking(Workflow):
+    """Keep a thread."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step(num_workers=100)
+    def block(self, ev: Begin) -> StopEvent:
+        """Wait until the test lets it go."""
+        HELD.wait(30)
+        return StopEvent(result="done")
 
 
 class Talking(Workflow):

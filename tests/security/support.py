@@ -14,7 +14,7 @@ import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor
 from google.rpc import error_details_pb2, status_pb2
-from tests.security.flows import Asking, Free, Leaking, Other, Talking
+from tests.security.flows import Asking, Blocking, Free, Leaking, Other, Talking
 
 from stepwire.server.app import Server, Settings
 from stepwire.server.auth import new_key
@@ -74,6 +74,7 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
         ("free", Free),
         ("leaking", Leaking),
         ("talking", Talking),
+        ("blocking", Blocking),
     ):
         registry.add(name, workflow)
     settings = {"address": "127.0.0.1:0", "data": ":memory:", "grace": 0.0, **settings}

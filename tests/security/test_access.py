@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from tests.security.support import (
     start_run,
     waiting,
 )
+from tests.unit.server.test_auth import EC, ED, JWKS, RSA, token
 
 from stepwire.server.app import Server
 from stepwire.server.auth import new_key
@@ -317,6 +319,38 @@ async def test_an_expired_or_withdrawn_key_ends_its_streams_within_a_second(own_
     dropped = time.time()
     ended, _ = await kept
     assert ended - dropped <= 1.0
+
+
+async def test_an_expired_token_or_a_withdrawn_signer_ends_streams_within_a_second(tmp_path: Path):
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps(JWKS))
+    good = [("authorization", f"Bearer {token(EC, scope='admin')}")]
+    withdrawn = [("authorization", f"Bearer {token(ED, 'EdDSA', 'd', scope='admin')}")]
+    async with serving(jwks=file, jwt_issuer="us", jwt_audience="stepwire") as server, channel_to(server) as channel:
+        run_id = await start_run(channel, metadata=good)
+        ends = float(int(time.time()) + 2)  # whole seconds are what tokens have
+        short = [("authorization", f"Bearer {token(RSA, 'RS256', 'r', scope='read', exp=ends)}")]
+        request = runs.StreamEventsRequest(run_id=run_id).SerializeToString()
+        wait = runs.WaitRunRequest(run_id=run_id).SerializeToString()
+
+        async def follow(name: str, data: bytes, metadata: Any) -> float:
+            answer = await call(channel, METHODS[name], [data], metadata, timeout=20, most=1000)
+            assert answer.code is Code.UNAUTHENTICATED, answer
+            return time.time()
+
+        kept = asyncio.create_task(follow("StreamEvents", request, good))
+        last = asyncio.create_task(follow("StreamEvents", request, withdrawn))
+        for ended in await asyncio.gather(follow("StreamEvents", request, short), follow("WaitRun", wait, short)):
+            assert -0.05 <= ended - ends <= 1.0
+        assert not last.done()
+        beside = file.with_suffix(".new")
+        beside.write_text(json.dumps({"keys": [key for key in JWKS["keys"] if key["kid"] != "d"]}))
+        beside.replace(file)
+        changed = time.time()
+        assert await last - changed <= 1.0
+        assert not kept.done()
+        kept.cancel()
+        await asyncio.wait([kept])
 
 
 async def test_health_is_open_and_reflection_needs_read(world: World):

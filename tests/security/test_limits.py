@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2
+from tests.security.flows import HELD
 from tests.security.support import METHODS, Keys, call, channel_to, frames, requests_for, serving, start_run, waiting
 
 from stepwire.server.counters import COUNTERS
@@ -257,6 +258,33 @@ async def test_calls_at_a_time():
             exhausted = [answer for answer in answers if answer.code is not Code.OK]
         assert len(exhausted) < 40
         refused(exhausted[0], "calls", retry=True)
+
+
+async def test_sync_steps_that_wait_for_a_thread():
+    HELD.clear()
+    try:
+        async with limited(sync_threads=1, max_sync_backlog=1) as (channel, run_id):
+            block = requests_for("", "blocking")["StartRun"]
+            # One has the thread, one may wait for it, one more is too many.
+            started = [await ask(channel, "StartRun", block) for _ in range(3)]
+            assert [answer.code for answer in started] == [Code.OK] * 3
+            ids = [runs.StartRunResponse.FromString(answer.messages[0]).run.run_id for answer in started]
+            refused(await ask(channel, "StartRun", block), "sync_threads", retry=True)
+            refused(await ask(channel, "SendEvent", event(run_id, "n")), "sync_threads", retry=True)
+            start = runs.ConverseRequest()
+            start.start.request.CopyFrom(block)
+            refused(await call(channel, METHODS["Converse"], frames(start)), "sync_threads", retry=True)
+            talk = frames(requests_for(run_id)["Converse"])
+            answer = await call(channel, METHODS["Converse"], talk, most=100, timeout=2)
+            results = [runs.ConverseResponse.FromString(message).send_result for message in answer.messages]
+            [sent] = [result for result in results if result.request_id]
+            assert sent.error.code == Code.RESOURCE_EXHAUSTED.value[0]
+            HELD.set()
+            for each in ids:
+                await ask(channel, "WaitRun", runs.WaitRunRequest(run_id=each), timeout=20)
+            assert (await ask(channel, "StartRun", block)).code is Code.OK
+    finally:
+        HELD.set()
 
 
 async def test_queued_events_of_a_run():

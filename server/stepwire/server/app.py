@@ -99,7 +99,7 @@ class Server:
                 quota=quota,
             )
             self._manager = manager
-            self._grpc = self._make_grpc(manager, signer, Gate(manager, lambda: manager.sync_backlog))
+            self._grpc = self._make_grpc(manager, signer, Gate(manager))
             self.port = self._bind(self._grpc, credentials)
             taken = await manager.open()
             if taken:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.calls import Call, permit, permit_start
 from stepwire.server.runs import RunManager
-from stepwire.server.runs.errors import LimitError, PermissionDeniedError
+from stepwire.server.runs.errors import PermissionDeniedError
 from stepwire.server.runs.principal import ADMIN, READ, WRITE, Action
 
 
@@ -60,9 +59,8 @@ _WAIT_FOR_EVENT: Final = _V1 + "RunService/WaitForEvent"
 class Gate:
     """Admit requests: scopes, quotas and limits."""
 
-    def __init__(self, manager: RunManager, backlog: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, manager: RunManager) -> None:
         self._manager = manager
-        self._backlog = backlog
 
     def check_method(self, call: Call, rule: Rule) -> None:
         """Refuse a method that the caller may use with no workflow at all. PermissionDeniedError."""
@@ -73,15 +71,8 @@ class Gate:
     def check_limits(self, call: Call, request: Any) -> None:
         """Refuse what is too much or too big. LimitError."""
         if call.method in _SPENDS:
-            if call.usage is not None:
-                call.usage.spend()
-            self.check_backlog(call)
+            call.spend(self._manager.sync_backlog)
         call.limits.check_request(request)
-
-    def check_backlog(self, call: Call) -> None:
-        """Refuse more work while sync steps queue for their threads. LimitError."""
-        if self._backlog() > call.limits.sync_backlog:
-            raise LimitError("Too many sync steps wait for a thread", limit="sync_threads", retry_after=1.0)
 
     def needs_look(self, call: Call, rule: Rule, request: Any) -> bool:
         """Tell whether `check_request` has anything to do for this caller."""

@@ -15,7 +15,6 @@ from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.limits import Limits, Usage, Usages
 from stepwire.server.runs.errors import LimitError, PermissionDeniedError, RunsError, UnauthenticatedError
 from stepwire.server.runs.principal import ANONYMOUS, WRITE, Action, Principal
-from stepwire.v1 import types_pb2 as pb
 
 logger = logging.getLogger("stepwire.rpc")
 
@@ -62,11 +61,12 @@ class Call:
         self.ended: RunsError | None = None
         """Why this server ended the call."""
 
-    def check_event(self, payload: pb.Payload) -> None:
-        """Admit an event of the caller. LimitError."""
+    def spend(self, backlog: int) -> None:
+        """Admit another event or start: not while so many sync steps queue for their threads. LimitError."""
         if self.usage is not None:
             self.usage.spend()
-        self.limits.check_event(payload)
+        if backlog > self.limits.sync_backlog:
+            raise LimitError("Too many sync steps wait for a thread", limit="sync_threads", retry_after=1.0)
 
     def check_alive(self) -> None:
         """Raise UnauthenticatedError once the caller's credential has expired."""

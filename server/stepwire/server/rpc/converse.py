@@ -91,7 +91,7 @@ class Session:
             request = frame.start.request
             permit_start(self._caller, request.workflow)
             if self._call is not None:
-                self._call.check_event(request.input)
+                self._call.spend(self._manager.sync_backlog)
                 self._call.limits.check_request(request)
             record = await self._manager.start(self._caller, self._start_request(request))
             self._window = _window(frame.start.max_unacked)
@@ -204,7 +204,8 @@ class Session:
         try:
             permit(self._caller, WRITE, self._workflow)
             if self._call is not None:
-                self._call.check_event(send.event.payload)
+                self._call.spend(self._manager.sync_backlog)
+                self._call.limits.check_event(send.event.payload)
             receipt = await self._events.send(
                 self._caller,
                 self._run_id,
