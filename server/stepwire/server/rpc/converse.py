@@ -133,12 +133,12 @@ class Session:
                     await asyncio.sleep(0)
                 while self._results:
                     yield self._next_result()
+                progress = bool(chunks)
                 for frame in framer.frames(chunks):
                     yield frame
                     beat_at = time() + self._heartbeat
                     if self._call is not None:
                         self._call.sequence = framer.sent
-                progress = bool(chunks)
             record = feeds.record(key, feed, framer.sent)
             if record.status in TERMINAL and framer.position >= record.last_sequence:
                 await self._last_results()

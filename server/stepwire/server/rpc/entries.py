@@ -113,25 +113,34 @@ class Framer:
         while self._unacked and self._unacked[0] <= sequence:
             self._unacked.popleft()
 
-    def frames(self, chunks: Sequence[Chunk]) -> Iterator[bytes]:
-        """Give the frames of chunks that go on at `position`, as far as the window allows."""
+    def frames(self, chunks: list[Chunk]) -> Iterator[bytes]:
+        """Give the frames of chunks that go on at `position`, as far as the window allows.
+
+        `chunks` is emptied: while a client does not read, its stream holds no chunk that was framed already.
+        """
         batch: list[bytes] = []
         size = 0
-        for chunk in chunks:
+        ahead = deque(chunks)
+        chunks.clear()
+        while ahead:
+            chunk = ahead.popleft()
             if chunk.last <= self.position:
                 continue
             if self.full:
                 break
             last, part = self._part(chunk)
             if batch and size + len(part) > _MAX_FRAME_BYTES:
-                yield self._frame(batch)
+                frame = self._frame(batch)
                 batch, size = [], 0
+                yield frame
             self.position = last
             if part:
                 batch.append(part)
                 size += len(part)
         if batch:
-            yield self._frame(batch)
+            frame = self._frame(batch)
+            del chunk, part, batch
+            yield frame
 
     def rest(self) -> bytes | None:
         """Return a frame without entries for what the filter emptied since the last frame; None when nothing was."""

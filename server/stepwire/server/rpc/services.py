@@ -260,13 +260,14 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             time = asyncio.get_running_loop().time
             beat_at = time() + self._heartbeat
             async for chunks in feeds.read(key, feed, after, follow=follow, idle=self._heartbeat):
+                quiet = not chunks
                 for frame in framer.frames(chunks):
                     yield frame
                     beat_at = time() + self._heartbeat
                     if call is not None:
                         call.sequence = framer.sent
                 # Nothing new, or nothing that the filter lets through.
-                if not chunks or time() >= beat_at:
+                if quiet or time() >= beat_at:
                     beat_at = time() + self._heartbeat
                     beat = run_service_pb2.Heartbeat(sequence=framer.sent)
                     yield framer.rest() or run_service_pb2.StreamEventsResponse(heartbeat=beat)
