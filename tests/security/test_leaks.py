@@ -76,6 +76,33 @@ async def test_a_canary_appears_in_no_reply_and_no_log(
     assert canary not in output.out + output.err
 
 
+@pytest.mark.parametrize("name", ["GetRun", "StreamEvents", "Converse"])
+async def test_an_unexpected_error_is_a_reference_to_its_traceback_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+):
+    async with serving() as server, channel_to(server) as channel:
+        run_id = await start_run(channel)
+        assert server._manager is not None
+
+        async def broken(*args: object) -> None:
+            raise RuntimeError("hunter2")
+
+        for method in ("find", "check_seen", "get"):
+            monkeypatch.setattr(server._manager, method, broken)
+        request = frames(requests_for(run_id)[name])
+        answer = await call(channel, METHODS[name], request)
+        assert (answer.code, answer.reason, answer.details) == (grpc.StatusCode.INTERNAL, "INTERNAL", "Internal error")
+        assert b"hunter2" not in answer.status
+        reference = answer.info().metadata["reference_id"]
+        [line] = [record for record in caplog.records if reference in record.getMessage()]
+        assert line.exc_info is not None
+        assert isinstance(line.exc_info[1], RuntimeError)
+        assert "in broken" in logs.LineFormatter().format(line)
+        # Another one has another.
+        other = await call(channel, METHODS[name], request)
+        assert other.info().metadata["reference_id"] != reference
+
+
 async def test_with_failure_detail_message_the_error_is_told(monkeypatch: pytest.MonkeyPatch):
     # That the canary test can fail.
     monkeypatch.setenv(CANARY_VARIABLE, "canary")

@@ -149,6 +149,23 @@ async def test_a_client_ca_alone_names_principals_by_their_subject(authority: Au
             assert (await run.info()).run_id == run.run_id
 
 
+async def test_other_roots_for_clients_hold_without_a_restart(authority: Authority):
+    cert, key = authority.issue("server")
+    other = Authority(authority.folder, "other")
+    roots = authority.folder / "roots.pem"
+    roots.write_bytes(authority.cert.read_bytes())
+    mine, theirs = authority.issue("mine"), other.issue("theirs")
+    async with serving(tls_cert=cert, tls_key=key, client_ca=roots) as server:
+
+        async def code(pair: tuple[Path, Path]) -> grpc.StatusCode:
+            async with channel_to(server, trusting(authority, pair)) as channel:
+                return (await call(channel, METHODS["ListWorkflows"], LISTED)).code
+
+        assert [await code(mine), await code(theirs)] == [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE]
+        roots.write_bytes(other.cert.read_bytes())
+        assert [await code(mine), await code(theirs)] == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK]
+
+
 async def test_our_client_with_tls_and_a_key(authority: Authority, tmp_path: Path):
     cert, key = authority.issue("server")
     keys = Keys(tmp_path / "access.toml")
