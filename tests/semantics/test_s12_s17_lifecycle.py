@@ -847,7 +847,6 @@ async def test_s17_nothing_grows_with_history() -> None:
             len(broker.buffers.numbers()),
             len(broker.stream.events),
             len(broker.resumed),
-            len(broker._digests),
             len(broker._timers._heap) // 32,  # cancelled ones are forgotten in batches
         ]
         assert len(b"".join(run.parts.values())) < 1000

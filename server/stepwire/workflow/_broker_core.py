@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from stepwire.workflow._buffers import Buffers
 from stepwire.workflow._clock import CLOCK, Clock, Timer, TimerQueue
 from stepwire.workflow._delivery import (
-    EFFECT_PAGE,
+    EFFECT_PAGE_BYTES,
     EFFECT_SIZE,
     PARKED,
     READY,
@@ -102,7 +103,6 @@ class BrokerCore:
         self._timers: TimerQueue[Any] = TimerQueue()
         self._run_timer: Timer[Any] | None = None
         self._hot: dict[str, None] = {}
-        self._digests: dict[tuple[str, type[Event]], bytes] = {}
 
     def check(self, execution: Execution | None) -> None:
         """Raise DeadAttemptError or RunEndedError when a call may not change the run any more."""
@@ -137,30 +137,27 @@ class BrokerCore:
 
     def _repeated(self, execution: Execution, call: str, event: Event, data: bytes) -> bool:
         """Note a send or write in the ledger; True when an earlier execution made the same one."""
-        if self.journal is not None:
-            text = f"{call} {type(event).__name__} ".encode() + data
-            digest = hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()
+        journal = self.journal
+        if journal is not None:
+            hasher = _hasher(call, type(event)).copy()
+            hasher.update(data)
+            digest = hasher.digest()
         else:
             # In process only the kind of call is noted: it costs no encoding, and a restored context repeats the
             # same calls in the same order.
-            key = (call, type(event))
-            found = self._digests.get(key)
-            if found is None:
-                text = f"{call} {type(event).__module__}.{type(event).__qualname__}".encode()
-                found = hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()
-                self._digests[key] = found
-            digest = found
+            digest = _kind_digest(call, type(event))
         replay = execution.replay
         if replay is not None and replay[digest] > 0:
             replay[digest] -= 1
             return True
         delivery = execution.delivery
-        if delivery.effects is None:
-            delivery.effects = bytearray()
-        if self.journal is not None:
-            page = len(delivery.effects) // (EFFECT_SIZE * EFFECT_PAGE)
-            self.journal.touch(f"x/{delivery.id}/{page}")
-        delivery.effects += digest
+        effects = delivery.effects
+        if effects is None:
+            effects = delivery.effects = bytearray()
+        if journal is not None and delivery.id not in journal.effects:
+            journal.effects[delivery.id] = len(effects) // EFFECT_PAGE_BYTES
+            journal.schedule()
+        effects += digest
         return False
 
     # -- deliveries and executions ------------------------------------------------------------------------------------
@@ -182,7 +179,7 @@ class BrokerCore:
 
     def _drop_effects(self, delivery: Delivery) -> None:
         if self.journal is not None and delivery.effects:
-            for page in range(-(-len(delivery.effects) // (EFFECT_SIZE * EFFECT_PAGE))):
+            for page in range(-(-len(delivery.effects) // EFFECT_PAGE_BYTES)):
                 self.journal.touch(f"x/{delivery.id}/{page}")
 
     def _kill(self, execution: Execution) -> None:
@@ -247,3 +244,16 @@ def finite(seconds: float | None) -> float | None:
 
 def _dead(step: str) -> DeadAttemptError:
     return DeadAttemptError(f"step '{step}' goes on after its attempt was abandoned")
+
+
+@lru_cache(maxsize=1024)
+def _hasher(call: str, event_type: type[Event]) -> hashlib.blake2b:
+    """Return what has hashed the kind of an effect, to go on with its data."""
+    return hashlib.blake2b(f"{call} {event_type.__name__} ".encode(), digest_size=EFFECT_SIZE)
+
+
+@lru_cache(maxsize=1024)
+def _kind_digest(call: str, event_type: type[Event]) -> bytes:
+    """Return the digest of the kind of an effect."""
+    text = f"{call} {event_type.__module__}.{event_type.__qualname__}".encode()
+    return hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()

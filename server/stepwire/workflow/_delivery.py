@@ -30,8 +30,8 @@ MAX_LOST_EXECUTIONS: Final = 5
 
 EFFECT_SIZE: Final = 8
 """Bytes of one effect's digest."""
-EFFECT_PAGE: Final = 512
-"""Effects in one part of a snapshot."""
+EFFECT_PAGE_BYTES: Final = 512 * EFFECT_SIZE
+"""Digests of effects in one part of a snapshot."""
 
 
 class TimedOut:

@@ -88,13 +88,15 @@ class Host(Protocol):
 class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""
 
-    __slots__ = ("_changed", "_scheduled", "dirty", "entries", "names")
+    __slots__ = ("_changed", "_scheduled", "dirty", "effects", "entries", "names")
 
     def __init__(self, names: Names, changed: Callable[[], None]) -> None:
         self.names = names
         self._changed = changed
         self._scheduled = False
         self.dirty: dict[str, None] = {}
+        self.effects: dict[int, int] = {}
+        """Deliveries that got effects, with the first page of them that changed."""
         self.entries: list[LogEntry] = []
 
     def touch(self, key: str) -> None:
@@ -112,6 +114,7 @@ class Journal:
         """Hand over the keys and entries since the last call."""
         taken = self.dirty, self.entries
         self.dirty, self.entries = {}, []
+        self.effects = {}
         self._scheduled = False
         return taken
 
@@ -144,8 +147,12 @@ class Journal:
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""
         cls = type(event)
-        self.entries.append(LogEntry(sequence, at, kind, self.names.name_of(cls), data, step, delivered, role_of(cls)))
-        self.schedule()
+        role = _role_of.get(cls)
+        if role is None:
+            role = role_of(cls)
+        self.entries.append(LogEntry(sequence, at, kind, self.names.name_of(cls), data, step, delivered, role))
+        if not self._scheduled:
+            self.schedule()
 
     def wire(self, event: Event) -> bytes:
         """Return the event's fields as clients see them; SerializationError when it cannot be."""

@@ -108,9 +108,14 @@ class Runner:
         resumed, self.broker.resumed = self.broker.resumed, []
         self._launch([], resumed)
 
+    @property
+    def here(self) -> bool:
+        """Whether the caller is on the thread of the run's event loop."""
+        return threading.get_ident() == self._thread
+
     def on_loop(self, function: Callable[[], T]) -> T:
         """Call a function on the run's event loop, from any thread, and give its result."""
-        if threading.get_ident() == self._thread:
+        if self.here:
             return function()
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
 

@@ -18,7 +18,7 @@ from stepwire.workflow._broker import Broker, Outcome
 from stepwire.workflow._codec import Names, encode, from_tagged
 from stepwire.workflow._delivery import (
     BACKOFF,
-    EFFECT_PAGE,
+    EFFECT_PAGE_BYTES,
     EFFECT_SIZE,
     MAX_LOST_EXECUTIONS,
     PARKED,
@@ -43,8 +43,6 @@ FORMAT_VERSION: Final = 1
 EncodeValue = Callable[[Any], bytes]
 DecodeValue = Callable[[Any], Any]
 
-_PAGE_BYTES: Final = EFFECT_SIZE * EFFECT_PAGE
-
 
 def take_changes(broker: Broker) -> Changes:
     """Take what changed since the last call, encoded.
@@ -57,6 +55,11 @@ def take_changes(broker: Broker) -> Changes:
     state, damaged = broker.encode_state()
     if damaged:
         broker.fail_damaged(damaged)
+    for number, first in journal.effects.items():
+        delivery = broker.deliveries.get(number)
+        if delivery is not None and delivery.effects:
+            for page in range(first, -(-len(delivery.effects) // EFFECT_PAGE_BYTES)):
+                journal.dirty[f"x/{number}/{page}"] = None
     dirty, entries = journal.take()
     if dirty or entries:
         dirty["h"] = None  # every transition moves a counter
@@ -102,7 +105,7 @@ def part_keys(broker: Broker, without: Delivery | None = None) -> list[str]:
             continue
         keys.append(f"d/{delivery.id}")
         if delivery.effects:
-            pages = -(-len(delivery.effects) // _PAGE_BYTES)
+            pages = -(-len(delivery.effects) // EFFECT_PAGE_BYTES)
             keys += [f"x/{delivery.id}/{page}" for page in range(pages)]
         if delivery.ledger is not None:
             keys += [f"a/{delivery.id}/{number}" for number in range(len(delivery.ledger.answers))]
@@ -137,8 +140,8 @@ def _part(
         return None if delivery is None else _answer_part(delivery, int(page), encode_value)
     if delivery is None or not delivery.effects:
         return None
-    start = int(page) * _PAGE_BYTES
-    digests = bytes(delivery.effects[start : start + _PAGE_BYTES])
+    start = int(page) * EFFECT_PAGE_BYTES
+    digests = bytes(delivery.effects[start : start + EFFECT_PAGE_BYTES])
     return b'"%b"' % base64.b64encode(digests) if digests else None
 
 

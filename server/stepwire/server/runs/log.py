@@ -47,8 +47,8 @@ def is_public(entry: LogEntry) -> bool:
 
 
 def _chunk(entries: list[LogEntry], codec: EntryCodec) -> Chunk:
-    public = [entry for entry in entries if is_public(entry)]
     internal = [entry for entry in entries if not is_public(entry)]
+    public = [entry for entry in entries if is_public(entry)] if internal else entries
     return Chunk(
         entries[0].sequence,
         entries[-1].sequence,

@@ -183,8 +183,12 @@ class Context(Generic[StateT]):
             return
         if not isinstance(ev, Event):
             raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {type(ev).__name__}")
-        execution = current_execution(self._broker)
-        self._do(lambda: self._broker.write(ev, execution))
+        broker, runner = self._broker, self._runner
+        execution = current_execution(broker)
+        if execution is not None and runner is not None and runner.here:
+            broker.write(ev, execution)  # a step that writes makes nothing possible that the runner had to act on
+        else:
+            self._do(lambda: broker.write(ev, execution))
 
     def collect_events(
         self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
