@@ -1,8 +1,8 @@
-"""Apply commits inside a transaction: a few statements for many commits.
+"""Apply commits: one statement for many of them, which is a transaction of its own.
 
-Each statement that Python runs gives up the interpreter lock and must win it back from the event
-loop. With one statement per row and a busy loop that, not the disk, set the pace (measured: 30
-times slower), so a group of commits takes one statement of many rows for each table.
+Each statement that Python runs gives up the interpreter lock and must win it back from the event loop. With one
+statement per row and a busy loop that, not the disk, set the pace (measured: 30 times slower). So a group of commits is
+inserted as rows of one view, `incoming`, and triggers of this connection write them to the tables.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
-from operator import itemgetter
 from typing import Any
 
 from stepwire.server.store._lists import find_start
 from stepwire.server.store._rows import (
-    RECORD_COLUMNS,
     RecordRow,
     began_checksum,
     chunk_checksum,
@@ -33,7 +31,7 @@ from stepwire.server.store.port import (
 )
 
 ROWS = 64
-"""Rows of one statement at most; fewer come in powers of two, so few statements are prepared."""
+"""Rows of one statement at most: each number of rows is a statement that is prepared once and kept."""
 
 Row = tuple[Any, ...]
 
@@ -52,86 +50,125 @@ class PreparedCommit:
 
 
 class StaleError(Exception):
-    """Not every commit of a group updated the run that it claims."""
+    """A commit of a group did not find the run that it claims."""
 
 
-_INSERT_RUNS = f"INSERT INTO runs (pk, token, {RECORD_COLUMNS}, began, checksum) VALUES "
-_INSERT_COMMITS = "INSERT INTO commits (run, sequence, at, full, checksum, delta) VALUES "
-_INSERT_LOG = "INSERT INTO log (run, first, last, checksum, public, internal) VALUES "
-_INSERT_REQUESTS = "INSERT INTO requests (run, at, checksum, request) VALUES "
+_NEW_RUN = ("pk", "token", *RecordRow._fields, "began", "checksum")
 
 # What a run began with stays as its first commit said.
 _KEPT = {"namespace", "run_id", "workflow", "created_at", "start_request_id", "start_digest"}
-_UPDATED = [name for name in RecordRow._fields if name not in _KEPT]
-_UPDATED_VALUES = itemgetter(*(RecordRow._fields.index(name) for name in _UPDATED))
-_UPDATE_HEAD = (
-    "UPDATE runs SET "
-    + ", ".join(f"{name} = v.column{n}" for n, name in enumerate(["checksum", *_UPDATED], start=3))
-    + " FROM (VALUES "
+_UPDATED = ("checksum", *(name for name in RecordRow._fields if name not in _KEPT))
+
+_COMMIT = ("run", "sequence", "at", "full", "checksum", "delta")
+_LOG = ("run", "first", "last", "checksum", "public", "internal")
+_REQUEST = ("run", "at", "checksum", "request")
+
+_INCOMING = (
+    *_NEW_RUN,
+    *("full", "delta_checksum", "delta"),
+    *("first", "last", "chunk_checksum", "public", "internal"),
+    *("request_at", "request_checksum", "request"),
 )
-_UPDATE_TAIL = ") AS v WHERE runs.pk = v.column1 AND runs.token = v.column2"
+"""The columns of `incoming`: a run as it is now, its delta, a chunk of its log and an answered request, if any."""
+
+
+def _new(*names: str) -> str:
+    return ", ".join(f"NEW.{name}" for name in names)
+
+
+_TRIGGERS = (
+    f"CREATE TEMP VIEW incoming AS SELECT {', '.join(f'NULL AS {name}' for name in _INCOMING)}",
+    f"""CREATE TEMP TRIGGER incoming_new_run INSTEAD OF INSERT ON incoming WHEN NEW.began IS NOT NULL BEGIN
+        INSERT INTO runs ({", ".join(_NEW_RUN)}) VALUES ({_new(*_NEW_RUN)});
+    END""",
+    f"""CREATE TEMP TRIGGER incoming_run INSTEAD OF INSERT ON incoming WHEN NEW.began IS NULL BEGIN
+        UPDATE runs SET {", ".join(f"{name} = NEW.{name}" for name in _UPDATED)}
+            WHERE pk = NEW.pk AND token = NEW.token;
+        SELECT RAISE(ABORT, 'stale') WHERE changes() = 0;
+    END""",
+    f"""CREATE TEMP TRIGGER incoming_commit INSTEAD OF INSERT ON incoming BEGIN
+        INSERT INTO commits ({", ".join(_COMMIT)})
+            VALUES ({_new("pk", "last_sequence", "updated_at", "full", "delta_checksum", "delta")});
+    END""",
+    f"""CREATE TEMP TRIGGER incoming_chunk INSTEAD OF INSERT ON incoming WHEN NEW.first IS NOT NULL BEGIN
+        INSERT INTO log ({", ".join(_LOG)})
+            VALUES ({_new("pk", "first", "last", "chunk_checksum", "public", "internal")});
+    END""",
+    f"""CREATE TEMP TRIGGER incoming_request INSTEAD OF INSERT ON incoming WHEN NEW.request IS NOT NULL BEGIN
+        INSERT INTO requests ({", ".join(_REQUEST)})
+            VALUES ({_new("pk", "request_at", "request_checksum", "request")});
+    END""",
+)
+
+_INSERT_INCOMING = f"INSERT INTO incoming ({', '.join(_INCOMING)}) VALUES "
+_INSERT_LOG = f"INSERT INTO log ({', '.join(_LOG)}) VALUES "
+_INSERT_REQUESTS = f"INSERT INTO requests ({', '.join(_REQUEST)}) VALUES "
+
+_NO_CHUNK = (None,) * 5
+_NO_REQUEST = (None,) * 3
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make a connection ready to apply commits."""
+    for statement in _TRIGGERS:
+        connection.execute(statement)
 
 
 @cache
-def _statement(head: str, width: int, rows: int, tail: str) -> str:
+def _statement(head: str, width: int, rows: int) -> str:
     row = "(" + ", ".join("?" * width) + ")"
-    return head + ", ".join([row] * rows) + tail
+    return head + ", ".join([row] * rows)
 
 
-def _blocks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    start = 0
-    while left := len(rows) - start:
-        size = min(ROWS, 1 << (left.bit_length() - 1))
-        yield rows[start : start + size]
-        start += size
+def _inserts(head: str, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
+    for start in range(0, len(rows), ROWS):
+        block = rows[start : start + ROWS]
+        yield _statement(head, len(block[0]), len(block)), [value for row in block for value in row]
 
 
-def _execute(
-    connection: sqlite3.Connection, head: str, rows: Sequence[Row], tail: str = ""
-) -> Iterator[tuple[int, int]]:
-    for block in _blocks(rows):
-        statement = _statement(head, len(block[0]), len(block), tail)
-        values = [value for row in block for value in row]
-        yield connection.execute(statement, values).rowcount, len(block)
+def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
+    """Return the statements, with their values, that write a group of commits whose runs have their `handle`s.
 
-
-def _insert(connection: sqlite3.Connection, head: str, rows: Sequence[Row]) -> None:
-    for _ in _execute(connection, head, rows):
-        pass
-
-
-def apply(connection: sqlite3.Connection, group: Sequence[PreparedCommit]) -> None:
-    """Write a group of commits, each to a run of its own.
-
-    New ones have their `handle` set by the caller. Raises StaleError or an error of SQLite, and
-    then some of the group is written: the caller rolls back.
+    One, but for many commits or for one with much to say. `execute` them.
     """
-    created: list[Row] = []
-    updated: list[Row] = []
-    deltas: list[Row] = []
+    incoming: list[Row] = []
     chunks: list[Row] = []
     requests: list[Row] = []
     for item in group:
         run, commit, row = item.handle, item.commit, item.row
-        if commit.claim is None:
-            created.append((run, item.token, *row, began_checksum(run, row), record_checksum(run, row)))
-        else:
-            updated.append((run, item.token, record_checksum(run, row), *_UPDATED_VALUES(row)))
-        sequence, full = row.last_sequence, commit.full
-        checksum = delta_checksum(run, sequence, full, commit.delta)
-        deltas.append((run, sequence, row.updated_at, full, checksum, commit.delta))
-        for chunk in commit.chunks:
-            chunks.append((run, chunk.first, chunk.last, chunk_checksum(run, chunk), *chunk[2:]))
-        for request in commit.requests:
-            text = encode_request(request)
-            requests.append((run, request.at, request_checksum(run, text), text))
-    _insert(connection, _INSERT_RUNS, created)
-    for matched, given in _execute(connection, _UPDATE_HEAD, updated, _UPDATE_TAIL):
-        if matched != given:  # also when a run comes twice: it is updated once
-            raise StaleError
-    _insert(connection, _INSERT_COMMITS, deltas)
-    _insert(connection, _INSERT_LOG, chunks)
-    _insert(connection, _INSERT_REQUESTS, requests)
+        began = began_checksum(run, row) if commit.claim is None else None
+        full = commit.full
+        checksum = delta_checksum(run, row.last_sequence, full, commit.delta)
+        chunk = [(chunk.first, chunk.last, chunk_checksum(run, chunk), *chunk[2:]) for chunk in commit.chunks]
+        request = []
+        for each in commit.requests:
+            text = encode_request(each)
+            request.append((each.at, request_checksum(run, text), text))
+        incoming.append(
+            (
+                *(run, item.token, *row, began, record_checksum(run, row)),
+                *(full, checksum, commit.delta),
+                *(chunk[0] if chunk else _NO_CHUNK),
+                *(request[0] if request else _NO_REQUEST),
+            )
+        )
+        chunks += [(run, *more) for more in chunk[1:]]
+        requests += [(run, *more) for more in request[1:]]
+    return [
+        *_inserts(_INSERT_INCOMING, incoming),
+        *_inserts(_INSERT_LOG, chunks),
+        *_inserts(_INSERT_REQUESTS, requests),
+    ]
+
+
+def execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> None:
+    """Execute one of the `statements`. Raises StaleError or an error of SQLite; then it has written nothing."""
+    try:
+        connection.execute(statement, values)
+    except sqlite3.IntegrityError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+            raise StaleError from error
+        raise
 
 
 def refusal(connection: sqlite3.Connection, item: PreparedCommit, error: Exception) -> StoreError | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from stepwire.server.store._errors import HARMLESS, code_of, translate
 from stepwire.server.store._futures import notify, resolve
 from stepwire.server.store._maintenance import prune_requests
 from stepwire.server.store._rows import encode_record
-from stepwire.server.store._statements import PreparedCommit, StaleError, apply, refusal
+from stepwire.server.store._statements import ROWS, PreparedCommit, StaleError, execute, prepare, refusal, statements
 from stepwire.server.store.port import (
     Claim,
     Commit,
@@ -147,6 +147,7 @@ class Writer:
                 batch, more = self._take()
                 if batch:
                     outcomes = self._write(batch)
+                    self._prune_requests(batch, outcomes)
                     self._loop.call_soon_threadsafe(self._deliver, batch, outcomes)
         except RuntimeError:
             if not self._loop.is_closed():  # closed: no one is left to tell
@@ -174,7 +175,8 @@ class Writer:
         """Give each item's result, or the error that it failed with."""
         try:
             try:
-                return self._transact(batch, self._quickly)
+                outcomes = self._at_once(batch)
+                return self._transact(batch, self._quickly) if outcomes is None else outcomes
             except _RetryCarefully:
                 return self._transact(batch, self._carefully)
         except StoreError as error:
@@ -190,6 +192,26 @@ class Writer:
         log.error("a transaction of the store failed: %s", failure)
         return [failure] * len(batch)
 
+    def _at_once(self, batch: Sequence[_Item]) -> list[Any] | None:
+        """Write a batch with one statement, if it can be; else return None."""
+        commits = [item.work for item in batch if isinstance(item.work, PreparedCommit)]
+        if len(commits) < len(batch) or len(batch) > ROWS:
+            return None
+        connection = self._connection or self._open()
+        self._give_handles(commits)
+        try:
+            todo = statements(commits)
+            if len(todo) > 1:
+                return None
+            if failpoints.ACTIVE:
+                failpoints.hit("commit.before")
+            execute(connection, *todo[0])
+            if failpoints.ACTIVE:
+                failpoints.hit("commit.after")
+        except (StaleError, *HARMLESS) as error:
+            raise _RetryCarefully from error
+        return _claims(commits)
+
     def _transact(
         self,
         batch: Sequence[_Item],
@@ -199,7 +221,6 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             outcomes = write(connection, batch)
-            self._prune_requests(connection, batch, outcomes)
             if failpoints.ACTIVE:
                 failpoints.hit("commit.before")
             connection.execute("COMMIT")
@@ -245,15 +266,20 @@ class Writer:
             connection.execute("RELEASE item")
         return outcomes
 
-    def _apply(self, connection: sqlite3.Connection, commits: Sequence[PreparedCommit]) -> Iterator[Claim]:
+    def _apply(self, connection: sqlite3.Connection, commits: Sequence[PreparedCommit]) -> list[Claim]:
+        self._give_handles(commits)
+        for statement in statements(commits):
+            execute(connection, *statement)
+        return _claims(commits)
+
+    def _give_handles(self, commits: Sequence[PreparedCommit]) -> None:
         for item in commits:
-            if item.commit.claim is None:
+            if not item.handle:
                 item.handle = self._next_pk
                 self._next_pk += 1
-        apply(connection, commits)
-        return (Claim(item.commit.record.key, item.token, item.handle) for item in commits)
 
-    def _prune_requests(self, connection: sqlite3.Connection, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
+    def _prune_requests(self, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
+        """Now and then delete answered requests that are no longer kept, of runs that had many."""
         for item, outcome in zip(batch, outcomes, strict=True):
             work = item.work
             if not isinstance(work, PreparedCommit) or isinstance(outcome, Exception):
@@ -263,9 +289,12 @@ class Writer:
                 # A run that was loaded again may have come near the limit before.
                 count = self._new_requests.get(run, 0 if work.token == 1 else PRUNE_EVERY)
                 count += len(work.commit.requests)
-                if count >= PRUNE_EVERY:
-                    prune_requests(connection, run)
-                    count = 0
+                if count >= PRUNE_EVERY and self._connection is not None:
+                    try:
+                        prune_requests(self._connection, run)
+                        count = 0
+                    except sqlite3.Error as error:
+                        log.warning("answered requests still take space: %s", error)
                 self._new_requests[run] = count
                 if len(self._new_requests) > MAX_COUNTED:
                     self._new_requests.clear()
@@ -275,6 +304,7 @@ class Writer:
     def _open(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
+            prepare(connection)
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
             self._next_pk = max((seq for (seq,) in row), default=0) + 1
         except sqlite3.Error as error:
@@ -298,6 +328,10 @@ class Writer:
             if isinstance(item.work, PreparedCommit) and not isinstance(outcome, Exception):
                 notify(self._loop, self.listeners, item.work.commit)
             resolve(item.future, outcome)
+
+
+def _claims(commits: Sequence[PreparedCommit]) -> list[Claim]:
+    return [Claim(item.commit.record.key, item.token, item.handle) for item in commits]
 
 
 def _explain(connection: sqlite3.Connection, work: PreparedCommit | Job, error: Exception) -> StoreError:
