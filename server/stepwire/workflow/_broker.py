@@ -82,11 +82,19 @@ class Broker(WaitingBroker):
         self.sequence = 0
         self.asked = False
 
-    def end(self, status: str, event: StopEvent, error: BaseException | None = None, *, step: str = "") -> None:
+    def end(
+        self,
+        status: str,
+        event: StopEvent,
+        error: BaseException | None = None,
+        *,
+        step: str = "",
+        encoded: bytes | None = None,
+    ) -> None:
         """End the run: one terminal entry, every execution dead, nothing queued or waiting any more.
 
-        `step` is the step that gave the event, when one did. A run whose state was damaged in place so that it cannot
-        be saved does not complete: it fails.
+        `step` is the step that gave the event, when one did; `encoded` is the event as a snapshot holds it, if known.
+        A run whose state was damaged in place so that it cannot be saved does not complete: it fails.
         """
         if self.outcome is not None:
             return
@@ -96,10 +104,11 @@ class Broker(WaitingBroker):
         else:
             if status == COMPLETED and (damaged := self.encode_state()[1]):
                 status, event, error = _damage(damaged)
+                encoded = None
             data = self.journal.wire(event)
             self.sequence += 1
             self.journal.log(self.sequence, self.clock.now(), TERMINAL, event, data, step, 0)
-        self.outcome = Outcome(status, event, error)
+        self.outcome = Outcome(status, event, error, encoded)
         self._clear()
         self.touch_head()
 
@@ -203,7 +212,7 @@ class Broker(WaitingBroker):
     ) -> Receipt:
         """Take an event that may be taken and can be saved."""
         if isinstance(event, StopEvent):
-            self.end(COMPLETED, event, step=source)
+            self.end(COMPLETED, event, step=source, encoded=encoded)
             return Receipt(self.sequence, 1)
         self.sequence += 1
         sequence = self.sequence

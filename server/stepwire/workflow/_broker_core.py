@@ -45,11 +45,15 @@ class Receipt(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a run ended: one of the four terminal statuses, its terminal event, and the error in process."""
+    """How a run ended: one of the four terminal statuses, its terminal event, and the error in process.
+
+    `encoded` is the event as a snapshot holds it, where that is known already.
+    """
 
     status: str
     event: StopEvent
     error: BaseException | None
+    encoded: bytes | None = None
 
 
 class BrokerCore:

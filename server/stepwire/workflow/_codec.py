@@ -267,7 +267,7 @@ class _Encoder:
             raise _Refused(f"nested more than {MAX_DEPTH} deep, or containing itself")
         cls = type(value)
         attributes = value.__dict__
-        declared = cls.model_fields
+        declared = cls.__pydantic_fields__
         if attributes.keys() != declared.keys():
             # The instance dict also holds cached properties.
             attributes = {key: value for key, value in attributes.items() if key in declared}

@@ -161,7 +161,7 @@ def _head(broker: Broker, encode_value: EncodeValue) -> bytes:
     data = to_json(head)
     if broker.outcome is None:
         return data
-    event = encode_value(broker.outcome.event)
+    event = broker.outcome.encoded or encode_value(broker.outcome.event)
     return b'%b,"outcome":%b,"event":%b}' % (data[:-1], to_json(broker.outcome.status), event)
 
 

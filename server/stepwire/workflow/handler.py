@@ -130,7 +130,7 @@ class WorkflowHandler:
         """Hand the outcome to whoever awaits."""
         if self._future.done():
             return
-        status, event, error = outcome
+        status, event, error = outcome.status, outcome.event, outcome.error
         if status == COMPLETED:
             self._future.set_result(result_of(event))
             return

@@ -20,6 +20,10 @@ from stepwire.v1 import run_service_pb2, types_pb2, workflow_service_pb2
 
 FORMAT_VERSION = 1
 _STATUS_PREFIX = "RUN_STATUS_"
+_STATUS_NUMBERS: dict[str, types_pb2.RunStatus] = {
+    name.removeprefix(_STATUS_PREFIX): number  # type: ignore[misc]
+    for name, number in types_pb2.RunStatus.items()
+}
 _SERVER_PAGE = (1, 1000, 100)
 
 
@@ -62,8 +66,7 @@ def timestamp(seconds: float) -> Timestamp:
 
 def status_number(status: str) -> types_pb2.RunStatus:
     """Return the contract's number of a stored status."""
-    number: types_pb2.RunStatus = types_pb2.RunStatus.Value(_STATUS_PREFIX + status)  # type: ignore[assignment]
-    return number
+    return _STATUS_NUMBERS[status]
 
 
 def status_names(numbers: Any) -> list[str]:
@@ -117,7 +120,6 @@ def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
 def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None) -> StartRequest:
     """Return a StartRun as the runs take it; `snapshot` is its verified snapshot."""
     source = request.WhichOneof("source")
-    ref = request.WhichOneof("source") == "from" and getattr(request, "from")
     policy = request.run_id_conflict_policy
     if policy not in (0, 1, 2):
         raise InvalidError(
@@ -125,6 +127,7 @@ def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotDa
             "The request is not valid",
             [Violation("run_id_conflict_policy", "is unknown")],
         )
+    ref = getattr(request, "from") if source == "from" else None
     return StartRequest(
         workflow=request.workflow,
         input=json_of(request.input, "INVALID_INPUT"),
@@ -133,7 +136,7 @@ def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotDa
         request_id=request.request_id,
         labels=dict(request.labels),
         snapshot=snapshot,
-        from_run=(ref.run_id, ref.sequence) if source == "from" and ref else None,
+        from_run=None if ref is None else (ref.run_id, ref.sequence),
         timeout=seconds_of(request.timeout) if request.HasField("timeout") else None,
     )
 
@@ -149,14 +152,12 @@ def run(record: RunRecord, encoding: int) -> types_pb2.Run:
         labels=record.labels,
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
+        ended_at=None if record.ended_at is None else timestamp(record.ended_at),
+        timeout_at=None if info.get("timeout_at") is None else timestamp(info["timeout_at"]),
         last_sequence=record.last_sequence,
         first_available=record.first_available,
         blocked_reason=info.get("blocked_reason", ""),
     )
-    if record.ended_at is not None:
-        message.ended_at.CopyFrom(timestamp(record.ended_at))
-    if info.get("timeout_at") is not None:
-        message.timeout_at.CopyFrom(timestamp(info["timeout_at"]))
     if (origin := info.get("forked_from")) is not None:
         message.forked_from.run_id = origin["run_id"]
         message.forked_from.sequence = origin["sequence"]

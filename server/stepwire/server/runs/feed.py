@@ -164,13 +164,13 @@ class Feeds:
             elif not follow or self.record(key, feed, after).status in TERMINAL:
                 return
             else:
-                if not await self._news(feed, idle):
+                if not await self.news(feed, idle):
                     yield []
             if not follow and after >= end:
                 return
 
-    async def _news(self, feed: Feed, idle: float | None) -> bool:
-        """Wait for news; False after `idle` seconds without. Lighter than `wait_for`: many streams wait here."""
+    async def news(self, feed: Feed, idle: float | None) -> bool:
+        """Wait for news; False after `idle` seconds without. Lighter than `wait_for`: many wait here."""
         news: asyncio.Future[Any] = feed.changed()
         if idle is None:
             await news

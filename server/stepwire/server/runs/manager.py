@@ -71,16 +71,7 @@ class RunManager(LiveRuns):
         served = self.registry.get(request.workflow)
         if served is None or not caller.scopes.sees(request.workflow):
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
-        fingerprint = digest(
-            request.workflow,
-            readable(request.input or b""),
-            request.run_id,
-            request.labels,
-            request.from_run,
-            request.snapshot.run_id if request.snapshot else None,
-            request.snapshot.sequence if request.snapshot else None,
-            request.timeout,
-        )
+        fingerprint = _fingerprint(request) if request.request_id else ""
         if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
             return known
         if request.run_id:
@@ -185,17 +176,17 @@ class RunManager(LiveRuns):
         """Wait until a run has ended, or `timeout` seconds."""
         await self.check_seen(caller, run_id)
         key = caller.key(run_id)
+        time = asyncio.get_running_loop().time
+        end = None if timeout is None else time() + timeout
         feed = await self.feeds.open(key)
-        record = self.feeds.record(key, feed)
         try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    record = self.feeds.record(key, feed)
-                    if record.status in TERMINAL:
-                        return WaitResult(record, False)
-                    await feed.changed()
-        except TimeoutError:
-            return WaitResult(record, True)
+            while True:
+                record = self.feeds.record(key, feed)
+                if record.status in TERMINAL:
+                    return WaitResult(record, False)
+                left = None if end is None else end - time()
+                if (left is not None and left <= 0) or not await self.feeds.news(feed, left):
+                    return WaitResult(self.feeds.record(key, feed), True)
         finally:
             self.feeds.close(key, feed)
 
@@ -292,3 +283,17 @@ class RunManager(LiveRuns):
         except ContextSerdeError as error:
             raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
         return context
+
+
+def _fingerprint(request: StartRequest) -> str:
+    snapshot = request.snapshot
+    return digest(
+        request.workflow,
+        readable(request.input or b""),
+        request.run_id,
+        request.labels,
+        request.from_run,
+        snapshot.run_id if snapshot else None,
+        snapshot.sequence if snapshot else None,
+        request.timeout,
+    )

@@ -74,25 +74,23 @@ def parse_event(served: Served, type_name: str, data: bytes) -> Event:
             workflow=served.name,
             type=type_name[:128],
         )
-    fields = parse_object(data, "INVALID_EVENT", "The event's payload")
-    return build(cls, fields, "INVALID_EVENT", f"The fields do not fit {type_name}")
+    return _build(cls, data, "INVALID_EVENT", "The event's payload", f"The fields do not fit {type_name}")
 
 
 def parse_input(served: Served, data: bytes) -> StartEvent:
     """Make the start event of a run. InvalidError (INVALID_INPUT)."""
-    fields = parse_object(data, "INVALID_INPUT", "The input")
     cls = served.workflow.start_event_class
-    return build(cls, fields, "INVALID_INPUT", f"The input does not fit {cls.__name__}")
+    return _build(cls, data, "INVALID_INPUT", "The input", f"The input does not fit {cls.__name__}")
 
 
-def build(cls: type[EventT], fields: dict[str, Any], reason: str, message: str) -> EventT:
-    """Validate fields into an event; InvalidError names the fields that do not fit."""
+def _build(cls: type[EventT], data: bytes, reason: str, what: str, message: str) -> EventT:
+    """Validate JSON into an event; InvalidError for no JSON object, or naming the fields that do not fit."""
+    check_depth(data, reason)
     try:
-        return event_from_json(cls, fields)
+        return event_from_json(cls, data or b"{}")
     except ValidationError as error:
+        parse_object(data, reason, what)  # tells of what is no JSON object at all
         raise InvalidError(reason, message, violations_of(error)) from error
-    except SerializationError as error:
-        raise InvalidError(reason, message, [Violation(key, "cannot be represented") for key in error.keys]) from error
     except RecursionError as error:
         raise InvalidError(reason, f"{message}: nested too deeply") from error
 

@@ -291,13 +291,14 @@ class MemoryStore:
                 self._starts[start] = run
         elif run is None or (run.handle, run.token) != (claim.handle, claim.token):
             raise StaleClaimError(f"run {key.run_id} was claimed by another or deleted")
-        # What a run began with stays, whatever a later record says.
-        run.row = row._replace(
-            workflow=run.row.workflow,
-            created_at=run.row.created_at,
-            start_request_id=run.row.start_request_id,
-            start_digest=run.row.start_digest,
-        )
+        else:
+            # What a run began with stays, whatever a later record says.
+            run.row = row._replace(
+                workflow=run.row.workflow,
+                created_at=run.row.created_at,
+                start_request_id=run.row.start_request_id,
+                start_digest=run.row.start_digest,
+            )
         sequence, at = record.last_sequence, record.updated_at
         run.deltas.append(_Delta(self._last_id, sequence, at, commit.full, commit.delta))
         run.chunks += commit.chunks

@@ -37,9 +37,10 @@ def is_mutable(value: Any) -> bool:
 
 def values_of(state: BaseModel) -> dict[str, Any]:
     """Return the live top-level values: declared fields, then dynamic ones."""
-    declared = type(state).model_fields
+    declared = type(state).__pydantic_fields__
     values = {key: value for key, value in state.__dict__.items() if key in declared}
-    values.update(state.__pydantic_extra__ or {})
+    if state.__pydantic_extra__:
+        values.update(state.__pydantic_extra__)
     return values
 
 
