@@ -35,7 +35,7 @@ from tests.security.support import (
 )
 
 from stepwire.server.app import Server
-from stepwire.v1 import snapshot_service_pb2
+from stepwire.v1 import snapshot_service_pb2, types_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -135,7 +135,17 @@ _JSON = st.one_of(
     ).map(lambda value: __import__("json").dumps(value).encode()),
     st.binary(max_size=30),
     st.sampled_from(
-        [b"[" * 200, b'{"text": "t"}', b'{"text": 1e999}', b'{"a":1,"a":2}', b'"\\ud800"', b"\xef\xbb\xbf{}"]
+        [
+            b"[" * 200,
+            b'{"text": "t"}',
+            b'{"text": 1e999}',
+            b'{"a":1,"a":2}',
+            b'"\\ud800"',
+            b"\xef\xbb\xbf{}",
+            b'{"text": "\\ud800"}',
+            b'{"\\udfff": 1}',
+            b'{"text": "\\u0000"}',
+        ]
     ),
 )
 _NUMBERS = {
@@ -209,6 +219,44 @@ async def test_fields_that_descriptors_allow(world: World, name: str):
 
     await crowd(len(found), 32, job)
     assert sum(codes.values()) == len(found)
+    await world.fresh()
+
+
+ODD = [
+    rb'"\ud800"', rb'{"text": "\ud800"}', rb'{"text": "a\udfffb"}', rb'{"\ud800": 1}',
+    rb'{"text": "t", "x": ["\ude00"]}',
+    b'{"text": "\xed\xa0\x80"}', b'{"text": "\xff"}', rb'{"text": "\u0000"}', b'{"text": NaN}', b'{"text": 1e999}',
+    b'{"text": "t", "text": 1}', b'{"text": "t"} {}', b"\xef\xbb\xbf{}", b"", b"null", b"[]", b"1" * 5000,
+]  # fmt: skip
+
+
+def payloads_in(message: Any) -> list[types_pb2.Payload]:
+    """Return the payloads inside a message."""
+    if isinstance(message, types_pb2.Payload):
+        return [message]
+    found = []
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE and not field.message_type.GetOptions().map_entry:
+            for item in value if field.is_repeated else [value]:
+                found += payloads_in(item)
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_json_that_is_no_text_and_text_that_is_no_json(world: World, name: str):
+    codes: Counter[Any] = Counter()
+    for number, odd in enumerate(ODD):
+        for with_id in (False, True):
+            good = requests_for(world.run_id)[name]
+            messages = good if isinstance(good, list) else [good]
+            for message in messages:
+                for payload in payloads_in(message):
+                    payload.json = odd
+                # A repeat is known by the digest of what it says.
+                if "request_id" in message.DESCRIPTOR.fields_by_name:
+                    message.request_id = f"odd{number}" if with_id else ""
+            await attack(world, METHODS[name], frames(good), codes)
+    assert sum(codes.values()) == 2 * len(ODD)
     await world.fresh()
 
 
