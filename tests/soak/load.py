@@ -159,6 +159,7 @@ class Load:
         self._address = address
         self._clients = [Client(address) for _ in range(clients)]
         self._standing: list[Run] = []
+        self._awake: set[int] = set()
         self._random = random.Random(seed)
         self.done: Counter[str] = Counter()
 
@@ -193,10 +194,23 @@ class Load:
             client = self._clients[number]
             await self._play(client, self._random.choice(SCENARIOS))
             if self._standing and self._random.random() < 0.3:
-                standing = client.run(self._random.choice(self._standing).run_id)
-                await standing.context.send_event(GenericEvent("Note", text="wake"))
-                self.done["wake"] += 1
+                await self._wake(client, self._random.randrange(len(self._standing)))
             await asyncio.sleep(self._random.uniform(0, 2 * PAUSE))
+
+    async def _wake(self, client: Client, place: int) -> None:
+        """Bring a run that waits back to memory; a tenth of the times end it, and have another one in its place."""
+        if place in self._awake:
+            return
+        self._awake.add(place)
+        run = client.run(self._standing[place].run_id)
+        if self._random.random() < 0.9:
+            await run.context.send_event(GenericEvent("Note", text="wake"))
+        else:
+            # What waits for ever has a log and snapshots that grow for ever, and so does the database's cache.
+            await run.context.send_event(ANSWER)
+            self._standing[place] = await asking(client)
+        self._awake.discard(place)
+        self.done["wake"] += 1
 
     async def _play(self, client: Client, scenario: Scenario) -> None:
         await scenario(client)
