@@ -263,7 +263,9 @@ async def test_the_window_bounds_what_is_not_acknowledged() -> None:
             pass
         assert len(talk.entries) == 4
         while talk.outcome is None:
-            await talk.ack(talk.cursor)
+            # The terminal entry needs no ack: the server ends the stream, and a write that comes later fails the call.
+            if talk.entries[-1].kind != types.ENTRY_KIND_TERMINAL:
+                await talk.ack(talk.cursor)
             await talk.read()
             assert len(talk.entries) <= 14
         assert talk.types == ["Pong"] * 10 + ["StopEvent"]

@@ -124,6 +124,7 @@ class Broker(WaitingBroker):
         self.executions.clear()
 
     def _clear(self) -> None:
+        self.cut_off = bool(self.executions)
         for execution in list(self.executions.values()):
             self._kill(execution)
         self.executions.clear()

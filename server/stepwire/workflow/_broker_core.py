@@ -92,6 +92,8 @@ class BrokerCore:
         self.outcome: Outcome | None = None
         self.started = False
         self.frozen = False
+        self.cut_off = False
+        """Bodies of steps were cut off by the end of the run: they may have a last word."""
         self.asked = False
         """An InputRequiredEvent went out since the last outside event."""
         self.timeout: float | None = None

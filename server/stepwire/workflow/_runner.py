@@ -76,7 +76,7 @@ class Runner:
         self._thread = threading.get_ident()
         # Steps see the context variables of whoever started the run, not of whoever sent their event.
         self._variables = contextvars.copy_context()
-        self._stirred = asyncio.Event()
+        self._stirred: asyncio.Event | None = asyncio.Event() if stepwise else None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: float | None = None
         self._pumping = False
@@ -160,7 +160,7 @@ class Runner:
                     self._on_end()
         finally:
             self._pumping = False
-            if self.stepwise:
+            if self._stirred is not None:
                 self._stirred.set()
 
     def _launch(self, started: list[Execution], resumed: list[tuple[Notify, Answer]]) -> None:
@@ -325,6 +325,7 @@ class Runner:
     async def run_pending(self) -> list[Event] | None:
         """Run the steps that are pending and give what they returned; None once the run is over."""
         broker = self.broker
+        assert self._stirred is not None
         if self._over():
             return None
         batch = self._start_held()

@@ -52,7 +52,7 @@ FULL_EVERY_BYTES = 64 * 1024
 """A commit writes all parts when the deltas since the last full one exceed this and four times that one's size."""
 KEPT_REQUESTS = 10_000
 _DISPOSE_SECONDS = 1.0
-"""How long after a release its steps, which were cancelled, may still have a last word."""
+"""How long after its release or end a run's steps that were cancelled may still have a last word."""
 
 _STATUS = {
     "completed": Status.COMPLETED,
@@ -227,10 +227,19 @@ class LiveRun:
         self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
         return True
 
-    def _dispose(self) -> None:
-        """Cut what refers back, now that its steps have heard that they are dead.
+    def _end(self) -> None:
+        """Leave memory, the end being durable."""
+        self._leave(None)
+        if self.context._broker.cut_off:
+            self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
+        else:
+            self._dispose()
 
-        So a released run is freed at once: the next collection of old garbage may be hours away.
+    def _dispose(self) -> None:
+        """Cut what refers back, once no step has a last word to say.
+
+        So a run that left memory is freed at once: the next collection of old garbage may be hours away, and
+        collecting took a quarter of the time of short runs.
         """
         broker, store = self.context._broker, self.context._store
         self._runner._host = None
@@ -276,7 +285,7 @@ class LiveRun:
         if not (self.journal.dirty or self.journal.entries or self._requests) and self._claim is not None:
             self._durable(self._take_callbacks(), self._take_acks())
             if self.record.status in TERMINAL and self.clean:
-                self._leave(None)
+                self._end()
             return
         try:
             commit, callbacks, acks = self._build()
@@ -347,7 +356,7 @@ class LiveRun:
         self.record = commit.record
         self._durable(callbacks, acks, commit)
         if commit.record.status in TERMINAL and self.clean:
-            self._leave(None)
+            self._end()
             return
         if self.journal.dirty or self.journal.entries or self._requests or self._callbacks or self._acks:
             self._scheduled = True
