@@ -73,8 +73,10 @@ model: $(STAMP) ## the model test, long, then every defect that it must catch; M
 	MODEL_EXAMPLES=$${MODEL_EXAMPLES:-3000} MODEL_STEPS=$${MODEL_STEPS:-60} $(BIN)/python -m pytest tests/model $(ARGS)
 	$(BIN)/python -m tests.model.mutants
 
-conformance: $(STAMP) ## every client runs the conformance scenarios; ARGS: --only Go, --bench, --write-docs
+conformance: $(STAMP) ## every client runs the scenarios, buf curl and grpcurl the recipes; ARGS: --only Go, --bench, --write-docs
 	$(BIN)/python -m tests.conformance $(ARGS)
+	@bash tools/grpcurl.sh
+	$(BIN)/python -m pytest tests/conformance/test_recipes.py
 
 clean: ## remove everything that make made
 	rm -rf .venv build dist protos/.deps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
