@@ -54,7 +54,7 @@ class Late(Workflow):
         super().__init__(timeout=None, disable_validation=True)
         self.alive: list[str] | None = None
 
-    @step(timeout=0.1, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+    @step(timeout=0.1, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
     async def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
         if ctx.step_info().attempt == 1:
             try:

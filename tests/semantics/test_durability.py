@@ -348,7 +348,7 @@ async def test_ledger_a_collect_that_differs_finds_the_events_again() -> None:
 
 async def test_ledger_a_retry_by_policy_repeats_sends_and_reuses_collects_and_answers() -> None:
     class Retried(Flow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             self.attempts += 1
             ctx.write_event_to_stream(Note(text="again"))
@@ -370,7 +370,7 @@ async def test_ledger_a_retry_by_policy_repeats_sends_and_reuses_collects_and_an
 
 async def test_ledger_a_crash_after_a_retry_repeats_nothing_of_the_retry() -> None:
     class Retried(Flow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             self.attempts += 1
             ctx.write_event_to_stream(Note(text="x"))
@@ -658,7 +658,7 @@ async def test_poison_a_cancellation_that_the_step_raises_itself_is_a_failure() 
 
 async def test_clocks_the_same_run_keeps_its_due_times_and_a_fork_the_seconds_left() -> None:
     class Clocks(Flow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=40))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=40))
         async def sink(self, ctx: Context, ev: Work) -> None:
             raise ValueError("later")
 
@@ -797,7 +797,7 @@ async def test_dead_attempts_raise_and_change_nothing(how: str) -> None:
     acted = asyncio.Event()
 
     class Zombie(Flow):
-        @step(timeout=10, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=1000))
+        @step(timeout=10, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=1000))
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             self.at_work.set()
             while not may_act.is_set():

@@ -169,7 +169,7 @@ async def test_s02_what_a_failed_attempt_did_stays_and_is_repeated() -> None:
 
 async def test_s02_no_retry_left_fails_the_run() -> None:
     class Broken(Workflow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=3, delay=0))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
         async def work(self, ev: StartEvent) -> StopEvent:
             raise ValueError("no")
 
@@ -189,7 +189,7 @@ async def test_s02_a_step_timeout_is_retried_and_takes_no_time_while_it_waits() 
     class Slow(Workflow):
         attempts = 0
 
-        @step(timeout=30, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+        @step(timeout=30, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             type(self).attempts += 1
             answer = await ctx.wait_for_event(Work, timeout=None)
@@ -229,7 +229,7 @@ async def test_s03_sync_steps_are_retried_and_are_in_progress() -> None:
     seen: list[list[str]] = []
 
     class Sync(Workflow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             seen.append([each.step for each in ctx._broker.deliveries.values()])
             if len(seen) == 1:
@@ -408,7 +408,7 @@ async def test_s03_stepwise_runs_a_step_through_its_retries() -> None:
     class Flaky(Workflow):
         attempts = 0
 
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=3, delay=0.001))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0.001))
         def work(self, ev: StartEvent) -> StopEvent:
             type(self).attempts += 1
             if self.attempts < 3:
@@ -482,7 +482,7 @@ async def test_s04_a_retry_goes_before_younger_events() -> None:
                 ctx.send_event(Work(n=n))
             return None
 
-        @step(num_workers=1, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+        @step(num_workers=1, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         async def work(self, ctx: Context, ev: Work) -> StopEvent | None:
             attempt = ctx.step_info().attempt
             order.append((ev.n, attempt))
@@ -575,7 +575,7 @@ async def test_s05_an_event_for_one_step_goes_to_that_step_only() -> None:
 @pytest.mark.parametrize("returned", ["text", 5, StopEvent, [Work()], (Work(),)])
 async def test_s06_anything_but_an_event_fails_the_run_naming_step_and_type(returned: Any) -> None:
     class Wrong(Workflow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=5, delay=60))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=4, delay=60))
         async def work(self, ev: StartEvent) -> StopEvent:
             return returned  # type: ignore[no-any-return]
 

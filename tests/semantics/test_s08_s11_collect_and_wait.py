@@ -425,7 +425,7 @@ async def test_s10_a_dict_as_prompt_is_taken_with_a_warning() -> None:
 
     handler = Old().run()
     async for event in handler.stream_events():
-        if isinstance(event, InputRequiredEvent):
+        if type(event) is Event:  # none that the caller could take for a question of another kind
             assert event.text == "old"
             handler.ctx.send_event(Answer(n=1))
     assert await handler == 1

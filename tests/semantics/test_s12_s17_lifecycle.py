@@ -214,7 +214,7 @@ async def test_s12_a_stop_event_ends_the_run_while_others_work() -> None:
 
 async def test_s12_a_caught_failure_is_no_end() -> None:
     class Careful(Workflow):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         async def work(self, ev: StartEvent) -> StopEvent:
             raise ValueError("oh")
 
@@ -442,7 +442,7 @@ async def test_s14_a_run_stalled_without_waiting_for_outside_keeps_its_clock(how
 
 async def test_s14_a_retry_back_off_keeps_the_clock_going() -> None:
     class Retrying(Patient):
-        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=1000))
+        @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=1000))
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent | None:
             ctx.write_event_to_stream(Prompt())
             raise ValueError("later")

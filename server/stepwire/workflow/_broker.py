@@ -274,6 +274,10 @@ class Broker(WaitingBroker):
             execution.settled = []
         return None
 
+    def look_again(self) -> None:
+        """Have `start_next` look at every queue, also those that it passed over with `again_only`."""
+        self._hot = {name: None for name, queue in self.queues.items() if len(queue)}
+
     def finish(self, execution: Execution, outputs: Sequence[Event]) -> list[Receipt]:
         """Finish a delivery and take what its step returned, in one transition."""
         self.check(execution)

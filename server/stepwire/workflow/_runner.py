@@ -68,7 +68,9 @@ class Runner:
         self.loop = asyncio.get_running_loop()
         self.stepwise = stepwise
         self.held: list[Event] = []
-        """What steps of a stepwise run returned; the caller sends it on."""
+        """What steps of a stepwise run sent and returned; the caller sends it on."""
+        self._sent: list[tuple[Event, Receipt]] = []
+        """What of it was sent, so that it is there already when the caller sends it on."""
         self._host = host
         self._on_end = on_end
         self._after_step = after_step
@@ -323,25 +325,41 @@ class Runner:
     # -- stepwise -------------------------------------------------------------------------------------------------
 
     async def run_pending(self) -> list[Event] | None:
-        """Run the steps that are pending and give what they returned; None once the run is over."""
+        """Run the steps that are pending and give what they sent and returned; None once the run is over."""
         broker = self.broker
         assert self._stirred is not None
         if self._over():
             return None
+        held = {id(event) for event in self.held}
+        self._sent = [(event, receipt) for event, receipt in self._sent if id(event) in held]
         batch = self._start_held()
         # Retries belong to the step that is run; a step that waits for an event does not hold the caller up.
         while not self._over() and any(each.id in broker.deliveries and each.status != PARKED for each in batch):
             self._stirred.clear()
             await self._stirred.wait()
             self._start_held(again_only=True)
-        held, self.held = self.held, []
-        return None if self._over() and not held else held
+        events, self.held = self.held, []
+        return None if self._over() and not events else events
+
+    def hold_sent(self, event: Event, receipt: Receipt) -> None:
+        """Note what a step of a stepwise run sent."""
+        self.held.append(event)
+        self._sent.append((event, receipt))
+
+    def sent_already(self, event: Event) -> Receipt | None:
+        """Return the receipt of an event that a step sent and that the caller now sends on, once."""
+        for index, (sent, receipt) in enumerate(self._sent):
+            if sent is event:
+                del self._sent[index]
+                return receipt
+        return None
 
     def _over(self) -> bool:
         return self.broker.outcome is not None
 
     def _start_held(self, again_only: bool = False) -> list[Delivery]:
         started: list[Execution] = []
+        self.broker.look_again()
         while (execution := self.broker.start_next(again_only)) is not None:
             started.append(execution)
         self._launch(started, [])

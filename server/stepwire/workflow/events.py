@@ -33,6 +33,8 @@ __all__ = [
 
 EventT = TypeVar("EventT", bound="Event")
 
+_UNSET: Any = object()
+
 
 class Event(BaseModel):
     """Carry data between steps: declared fields, plus any further keyword argument.
@@ -190,12 +192,21 @@ class StartEvent(Event):
 
 
 class StopEvent(Event):
-    """End a run with `result`.
+    """End a run with `result`, which may be given without its name.
 
     A subclass may declare `result` with a type of its own, or override `_get_result` to compute it.
     """
 
     result: Any = None
+
+    def __init__(self, result: Any = _UNSET, /, **params: Any) -> None:
+        if result is not _UNSET:
+            if "result" in params:
+                raise TypeError(f"{type(self).__name__} got its result twice")
+            params["result"] = result
+        super().__init__(**params)
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # as in Event
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -110,9 +110,10 @@ class WorkflowHandler:
             self.ctx._workflow._withdraw(self)
 
     async def run_step(self) -> list[Event] | None:
-        """Run the pending steps of a stepwise run and return the events that they produced.
+        """Run the pending steps of a stepwise run and return the events that they sent and returned.
 
-        [] when they produced none, None once the run is over. The caller sends the events on. Raises what the run
+        [] when they produced none, None once the run is over. The caller sends the events on: those that were
+        returned go nowhere else, those that were sent do not go twice. Raises what the run
         failed with when a step fails now, and ValueError when the run is not stepwise.
         """
         if not self.ctx.stepwise:

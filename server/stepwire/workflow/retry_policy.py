@@ -25,7 +25,7 @@ class RetryPolicy(Protocol):
 
 @dataclass(frozen=True)
 class ConstantDelayRetryPolicy:
-    """Retry after `delay` seconds, until `maximum_attempts` executions have been made in all."""
+    """Retry after `delay` seconds, at most `maximum_attempts` times: the first execution does not count."""
 
     maximum_attempts: int = 3
     delay: float = 5
@@ -35,15 +35,15 @@ class ConstantDelayRetryPolicy:
         _check_seconds("delay", self.delay)
 
     def next(self, elapsed_time: float, attempts: int, error: Exception) -> float | None:
-        """Return the delay, or None when this failure was that of the last execution."""
-        return self.delay if attempts + 1 < self.maximum_attempts else None
+        """Return the delay, or None when all retries are spent."""
+        return self.delay if attempts < self.maximum_attempts else None
 
 
 @dataclass(frozen=True)
 class ExponentialBackoffRetryPolicy:
     """Retry after delays of `initial * multiplier ** failures` seconds, up to `maximum_delay`.
 
-    `maximum_attempts` bounds the executions in all (None: no bound). `maximum_elapsed` bounds the
+    `maximum_attempts` bounds the retries (None: no bound). `maximum_elapsed` bounds the
     seconds from the first execution to the start of the next. `jitter` (0 to 1) is the share of
     each delay that is drawn at random: 0.25 gives between 75 % and 100 % of it. Only errors of
     the types `retry_on` and not of `not_on` are retried. Pass `random` to make the jitter
@@ -76,7 +76,7 @@ class ExponentialBackoffRetryPolicy:
         """Return the delay, or None when a bound or the error's type forbids a retry."""
         if not isinstance(error, self.retry_on) or isinstance(error, self.not_on):
             return None
-        if self.maximum_attempts is not None and attempts + 1 >= self.maximum_attempts:
+        if self.maximum_attempts is not None and attempts >= self.maximum_attempts:
             return None
         delay = self._backoff(attempts)
         if self.jitter:
@@ -98,5 +98,5 @@ def _check_seconds(name: str, value: float) -> None:
 
 
 def _check_attempts(value: int) -> None:
-    if value < 1:
-        raise ValueError("maximum_attempts must be at least 1")
+    if value < 0:
+        raise ValueError("maximum_attempts must be at least 0")

@@ -7,7 +7,7 @@ import logging
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
@@ -17,7 +17,6 @@ from stepwire.workflow._call import StepCall
 from stepwire.workflow._graph import WorkflowDescription, describe, draw
 from stepwire.workflow._routing import Routing
 from stepwire.workflow._runner import Runner
-from stepwire.workflow._stream import StreamReader
 from stepwire.workflow._validation import (
     context_state_type,
     start_event_class,
@@ -34,7 +33,7 @@ from stepwire.workflow.errors import (
     WorkflowRuntimeError,
     WorkflowValidationError,
 )
-from stepwire.workflow.events import Event, StartEvent, WorkflowCancelledEvent, WorkflowFailedEvent
+from stepwire.workflow.events import Event, StartEvent, StopEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.handler import WorkflowHandler
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
@@ -165,7 +164,9 @@ class Workflow:
             raise WorkflowRuntimeError(f"the context is one of {type(context._workflow).__name__}")
         if context._in_use:
             raise WorkflowRuntimeError("the context belongs to a run that has not ended")
-        context.stepwise = context.stepwise or stepwise
+        # Of a context that was made for it; one that was saved or has run before is stepwise when it is asked for.
+        context.stepwise = stepwise or (context.stepwise and context._fresh)
+        context._fresh = False
         goes_on = context.is_running
         if context._broker.outcome is not None:
             context._broker.prepare()
@@ -279,10 +280,15 @@ class Workflow:
             )
         return next(iter(self._handlers))
 
-    def stream_events(self) -> StreamReader:
-        """Iterate over the stream of the only run in progress, or of the latest one when none is."""
+    async def stream_events(self) -> AsyncIterator[Event]:
+        """Iterate over the stream of the only run in progress, or of the latest one when none is.
+
+        Unlike a handler's stream it ends before the terminal event.
+        """
         latest = self._latest() if self._latest is not None and not self._handlers else None
-        return (latest or self._only_handler()).stream_events()
+        async for event in (latest or self._only_handler()).stream_events():
+            if not isinstance(event, StopEvent):
+                yield event
 
     def send_event(self, message: Event, step: str | None = None) -> None:
         """Send an event to the only run in progress."""

@@ -23,20 +23,20 @@ def executions(policy: RetryPolicy) -> int:
     return failures + 1
 
 
-@pytest.mark.parametrize("maximum", [1, 2, 3, 7])
-def test_maximum_attempts_counts_executions_in_all(maximum: int) -> None:
-    assert executions(ConstantDelayRetryPolicy(maximum_attempts=maximum)) == maximum
-    assert executions(ExponentialBackoffRetryPolicy(maximum_attempts=maximum)) == maximum
+@pytest.mark.parametrize("maximum", [0, 1, 2, 3, 7])
+def test_maximum_attempts_counts_the_retries_as_in_1x(maximum: int) -> None:
+    assert executions(ConstantDelayRetryPolicy(maximum_attempts=maximum)) == maximum + 1
+    assert executions(ExponentialBackoffRetryPolicy(maximum_attempts=maximum)) == maximum + 1
 
 
 def test_constant_defaults() -> None:
     policy = ConstantDelayRetryPolicy()
-    assert [policy.next(0, n, ERROR) for n in range(3)] == [5, 5, None]
+    assert [policy.next(0, n, ERROR) for n in range(4)] == [5, 5, 5, None]
 
 
 def test_backoff_grows_to_its_bound() -> None:
     policy = ExponentialBackoffRetryPolicy(initial=1, multiplier=3, maximum_delay=10)
-    assert [policy.next(0, n, ERROR) for n in range(5)] == [1, 3, 9, 10, None]
+    assert [policy.next(0, n, ERROR) for n in range(6)] == [1, 3, 9, 10, 10, None]
 
 
 def test_backoff_without_a_bound_on_attempts_does_not_overflow() -> None:
@@ -78,7 +78,7 @@ def test_only_chosen_errors_are_retried() -> None:
         {"initial": -1},
         {"maximum_delay": float("inf")},
         {"maximum_elapsed": float("nan")},
-        {"maximum_attempts": 0},
+        {"maximum_attempts": -1},
         {"multiplier": 0.5},
         {"jitter": 1.5},
     ],
@@ -88,7 +88,7 @@ def test_wrong_numbers_are_refused(wrong: dict[str, Any]) -> None:
         ExponentialBackoffRetryPolicy(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"delay": -1}, {"delay": float("nan")}, {"maximum_attempts": 0}])
+@pytest.mark.parametrize("wrong", [{"delay": -1}, {"delay": float("nan")}, {"maximum_attempts": -1}])
 def test_wrong_constant_numbers_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ConstantDelayRetryPolicy(**wrong)

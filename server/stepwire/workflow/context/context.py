@@ -6,7 +6,8 @@ import asyncio
 import concurrent.futures
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
@@ -38,7 +39,7 @@ from stepwire.workflow.errors import (
     SnapshotWorkflowError,
     WorkflowRuntimeError,
 )
-from stepwire.workflow.events import Event, InputRequiredEvent
+from stepwire.workflow.events import Event
 
 if TYPE_CHECKING:
     import typing_extensions
@@ -93,6 +94,8 @@ class Context(Generic[StateT]):
         self._lock: asyncio.Lock | None = None
         self._in_use = False
         """Whether a run in this process has it."""
+        self._fresh = True
+        """Whether no run has had it."""
         self._streaming: StreamingQueue | None = None
         self._store.on_check = self._check_state
 
@@ -175,7 +178,23 @@ class Context(Generic[StateT]):
             raise WorkflowRuntimeError(f"send_event takes an Event, not {type(message).__name__}")
         execution = current_execution(self._broker)
         kind = RECEIVED if execution is None else SENT
+        if self.stepwise and self._runner is not None:
+            return self._runner.on_loop(partial(self._send_stepwise, message, step, execution, kind))
         return cast(Receipt, self._do(lambda: self._broker.accept(message, step, execution, kind)))
+
+    def _send_stepwise(self, message: Event, step: str | None, execution: Execution | None, kind: int) -> Receipt:
+        """Send in a stepwise run: `run_step` returns what a step sent too, and the caller's sending that on is none."""
+        runner = self._runner
+        assert runner is not None
+        if execution is None and step is None and (sent := runner.sent_already(message)) is not None:
+            return sent
+        try:
+            receipt = self._broker.accept(message, step, execution, kind)
+            if execution is not None:
+                runner.hold_sent(message, receipt)
+            return receipt
+        finally:
+            runner.pump()
 
     def write_event_to_stream(self, ev: Event | None) -> None:
         """Write an event to the stream of the run. None is taken and ignored, as in 1.x."""
@@ -221,10 +240,10 @@ class Context(Generic[StateT]):
         required = dict(requirements or {})
         if isinstance(waiter_event, dict):
             warnings.warn(
-                "a dict as waiter_event is taken as the fields of an InputRequiredEvent; pass an event",
+                "a dict as waiter_event is taken as the fields of an Event; pass an event",
                 stacklevel=2,
             )
-            waiter_event = InputRequiredEvent(**waiter_event)
+            waiter_event = Event(**waiter_event)
         if waiter_id is None:
             waiter_id = default_waiter_id(event_type, required)
         answer = await self._wait(waiter_id, event_type, required, waiter_event, timeout)
@@ -378,6 +397,7 @@ class Context(Generic[StateT]):
         """
         serializer = serializer or JsonSerializer()
         context = cls(workflow, stepwise=bool(data.get("stepwise", False)))
+        context._fresh = False
         try:
             restore_legacy(context._broker, data, serializer, with_events="stepwire" not in data)
         except KeyError as error:
@@ -419,10 +439,11 @@ class Context(Generic[StateT]):
         _deprecated("Context.set", "Context.store.set")
         await self._store.set(key, value)
 
-    async def clear(self) -> None:
-        """Clear the state. Deprecated: use `store.clear`."""
+    def clear(self) -> Awaitable[None]:
+        """Clear the state, at once; awaiting it is not needed. Deprecated: use `store.clear`."""
         _deprecated("Context.clear", "Context.store.clear")
-        await self._store.clear()
+        self._do(self._store.reset)
+        return _Done()
 
     @property
     def session(self) -> Context[StateT]:
@@ -449,6 +470,13 @@ def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> 
     """Name a wait by the event's full name and what is required of it."""
     name = f"{event_type.__module__}.{event_type.__qualname__}"
     return f"waiter_{name}_{requirements!r}" if requirements else f"waiter_{name}"
+
+
+class _Done:
+    """What is done already and may be awaited or not."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
 
 
 def _deprecated(what: str, instead: str) -> None:

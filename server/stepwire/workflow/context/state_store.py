@@ -119,10 +119,7 @@ class InMemoryStateStore(Generic[S]):
     async def clear(self) -> None:
         """Start anew with the defaults; ValueError when the state has fields without one."""
         async with self._writing():
-            required = [name for name, field in self.state_type.model_fields.items() if field.is_required()]
-            if required:
-                raise ValueError(f"{self.state_type.__name__} cannot be cleared: no default for {', '.join(required)}")
-            self._swap(self.state_type(), validate=False)
+            self.reset()
 
     def edit_state(self) -> EditState[S]:
         """Open a transaction: `async with store.edit_state() as state`.
@@ -186,6 +183,13 @@ class InMemoryStateStore(Generic[S]):
         if type(state) is not self.state_type:
             raise ValueError(f"the state is a {self.state_type.__name__}, not a {type(state).__name__}")
         self._swap(copy_state(state), validate=True)
+
+    def reset(self) -> None:
+        """Start anew at once; contract of `clear`."""
+        required = [name for name, field in self.state_type.model_fields.items() if field.is_required()]
+        if required:
+            raise ValueError(f"{self.state_type.__name__} cannot be cleared: no default for {', '.join(required)}")
+        self._swap(self.state_type(), validate=False)
 
     def values(self) -> dict[str, Any]:
         """Return the live top-level values: declared fields, then dynamic ones.
