@@ -51,6 +51,31 @@ def test_a_step_that_gave_up_one_wait_runs_again_though_an_older_one_is_open() -
     assert machine.broker.executions
 
 
+def test_an_answer_that_takes_the_place_of_another_is_written_in_its_place() -> None:
+    """Found by the machine: a step that waits for something else the next time has two answers to one wait."""
+    machine = BrokerMachine()
+    machine.begin(None)
+    machine.dispatch()
+    for name in ("Answer", "B"):
+        machine.act(0, ("wait", "p", name, None, None, None))
+        machine.receive((name, 0))
+        machine.dispatch()
+        machine.commit()
+        machine.holds()
+        if name == "Answer":
+            machine.lose(0)
+            machine.dispatch()
+            machine.diverge(0, ("A", 0), ("A",))
+    for _ in range(2):
+        machine.load(-1, fork=False)
+        machine.dispatch()
+        machine.holds()
+        delivery = machine.broker.deliveries[1]
+        assert delivery.ledger is not None
+        assert [type(answer).__name__ for answer in delivery.ledger.waits["p"].values()] == ["B"]
+        assert delivery.ledger.answers == [("p", 0)]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["equal-dropped", "finish-by-equality", "retry-tail", "worker-kept", "set-lost"])
 def test_the_machine_catches_a_defect(name: str) -> None:

@@ -37,9 +37,9 @@ def test_a_stop_event_takes_its_result_without_a_name() -> None:
     assert StopEvent(3).result == 3
     assert StopEvent(None) == StopEvent(result=None)
     assert StopEvent("x", more=1).model_dump() == {"result": "x", "_data": {"more": 1}}
-    assert Typed(4, note="n") == Typed(result=4, note="n")
+    assert Typed(4, note="n") == Typed(result=4, note="n")  # type: ignore[call-arg,misc]
     with pytest.raises(TypeError, match="Typed got its result twice"):
-        Typed(1, result=2)
+        Typed(1, result=2)  # type: ignore[misc]
 
 
 async def test_a_step_is_retried_as_often_as_maximum_attempts_says() -> None:

@@ -263,7 +263,7 @@ async def test_s03_sync_calls_are_effective_at_once() -> None:
 
     handler = Sync().run()
     assert await handler == 5
-    assert [type(ev) async for ev in handler.stream_events()] == [Question, StopEvent]
+    assert [type(ev).__name__ async for ev in handler.stream_events()] == ["Question", "StopEvent"]
 
 
 async def test_s03_calls_from_many_threads_are_safe() -> None:

@@ -709,7 +709,7 @@ async def test_s15_what_a_step_left_running_may_still_write() -> None:
     handler = Leaving(disable_validation=True).run()
     assert await handler == [1, True]
     await left[0]
-    assert [type(event) for event in await events_of(handler)] == [Note, StopEvent]
+    assert [type(event).__name__ for event in await events_of(handler)] == ["Note", "StopEvent"]
 
 
 async def test_s15_what_still_waits_when_its_step_returned_is_told() -> None:

@@ -71,8 +71,15 @@ class Ledger:
         """The waits that were answered, by id and index, in order: each is a part of the snapshot, written once."""
 
     def answer(self, waiter_id: str, index: int, answer: Answer) -> int:
-        """Note what a wait got; return the number of the answer."""
-        self.waits.setdefault(waiter_id, {})[index] = answer
+        """Note what a wait got; return the number of the answer.
+
+        A wait that differs from the one of an earlier execution takes the place of its answer.
+        """
+        answers = self.waits.setdefault(waiter_id, {})
+        known = index in answers
+        answers[index] = answer
+        if known:
+            return self.answers.index((waiter_id, index))
         self.answers.append((waiter_id, index))
         return len(self.answers) - 1
 

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import json
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -475,8 +475,8 @@ def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> 
 class _Done:
     """What is done already and may be awaited or not."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> Generator[None]:
+        yield from ()
 
 
 def _deprecated(what: str, instead: str) -> None:
