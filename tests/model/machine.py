@@ -617,7 +617,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
 
 def rare_path() -> None:
-    """Drive the machine where chance seldom leads: a set is collected, the body runs again and collects another."""
+    """Drive the machine where chance seldom leads: first, a set is collected, and the body collects another set again."""
     machine = BrokerMachine()
     machine.start(None, [])
     machine.act(0, ("collect", ("A", 0), ("A",), "x"))
@@ -627,6 +627,33 @@ def rare_path() -> None:
     machine.crash(False, -1)
     machine.diverge(0, ("A", 0), ("A", "B"))
     machine.holds()
+    an_answer_is_replayed()
+    a_retry_sends_again()
+
+
+def an_answer_is_replayed() -> None:
+    """A step that was answered crashes before it finishes, and waits again."""
+    machine = BrokerMachine()
+    machine.start(None, [])
+    machine.act(0, ("wait", "p", "Answer", None, None, None))
+    machine.receive(("Answer", 0))
+    machine.dispatch(durable=True)
+    machine.crash(False, -1)
+    machine.dispatch()
+    machine.replay(0)
+    machine.holds()
+
+
+def a_retry_sends_again() -> None:
+    """A step sends, writes and fails; what it does again when it runs again has effects."""
+    machine = BrokerMachine()
+    machine.start(None, [])
+    machine.act(0, ("send", ("B", 0), None))
+    machine.act(0, ("write", ("B", 0)))
+    machine.fail(0, 0)
+    for _ in range(2):
+        machine.replay(0)
+        machine.holds()
 
 
 def reading(part: bytes) -> Any:
