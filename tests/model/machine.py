@@ -617,7 +617,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
 
 def rare_path() -> None:
-    """Drive the machine where chance seldom leads: first, a set is collected, and the body collects another set again."""
+    """Drive the machine where chance seldom leads. First: a body collects a set, runs again and collects another."""
     machine = BrokerMachine()
     machine.start(None, [])
     machine.act(0, ("collect", ("A", 0), ("A",), "x"))
