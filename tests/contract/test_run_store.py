@@ -200,6 +200,16 @@ async def test_a_later_claim_fences_off_the_earlier(store: RunStore) -> None:
     assert snapshot == StoredSnapshot(1, 101.0, b"full", [b"d"])
 
 
+async def test_a_stale_commit_is_told_so_also_when_the_log_went_on_without_it(store: RunStore) -> None:
+    old = await create(store)
+    new = await store.claim(old.key)
+    assert new is not None
+    await store.commit(later(record(), new, 1, b"d", chunks=[Chunk(1, 1, b"new", None)]))
+    with pytest.raises(StaleClaimError):
+        await store.commit(later(record(), old, 1, b"stale", chunks=[Chunk(1, 1, b"old", None)]))
+    assert await store.entries(old.key, 0) == [Chunk(1, 1, b"new", None)]
+
+
 async def test_a_claim_of_a_deleted_run_never_fits_another(store: RunStore) -> None:
     old = await create(store)
     assert await store.delete(old.key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -26,6 +27,7 @@ from tests.durability.support import (
 from tests.integration.rpc_serving import event, refused
 
 from stepwire.server.store import StoreUnavailableError
+from stepwire.v1 import run_service_pb2 as runs
 
 DOWN = StoreUnavailableError("the disk is gone")
 FULL = StoreUnavailableError("the disk is full", full=True)
@@ -158,3 +160,49 @@ async def test_failed_commit_is_a_crash_of_that_run_so_state_that_was_not_kept_i
         with failing(rpc.store, DOWN, times=1):
             await refused(set_state(rpc, run_id, "k", "lost"))
         assert await state_of(rpc, run_id, "k") == "kept"
+
+
+async def test_failed_commit_that_was_durable_leaves_no_gap_in_streams(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        stream = rpc.stream(run_id, include_internal=True)
+        seen = await _read_to(stream, 0, (await rpc.get(run_id)).last_sequence)
+        await publish(rpc, run_id, "w")
+        seen = await _read_to(stream, seen, seen + 1)
+        with failing(rpc.store, DOWN, run_id=run_id, after=True, times=1):
+            await refused(publish(rpc, run_id, "x", "r"))
+        await publish(rpc, run_id, "y")
+        await _read_to(stream, seen, seen + 2)
+
+
+async def test_failed_commit_that_was_durable_and_the_last_ends_streams_and_frees_the_place(tmp_path: Path) -> None:
+    flow = Flow(ask, num_concurrent_runs=1)
+    async with life(tmp_path, flow) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        second = (await rpc.start("flow", {})).run_id
+        assert status(await rpc.get(second)) == "QUEUED"
+        waiting = asyncio.ensure_future(rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run_id), timeout=20))
+        stream = rpc.stream(run_id)
+        await stream.read()
+        with failing(rpc.store, DOWN, run_id=run_id, after=True, times=1):
+            await refused(rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id)))
+        assert status((await waiting).run) == "CANCELLED"
+        while (await stream.read()).WhichOneof("frame") != "finished":
+            continue
+        await asked(rpc, second)
+        await rpc.send(second, event("Answer", n=2))
+        assert result(await rpc.ended(second)) == 2
+
+
+async def _read_to(stream: Any, after: int, sequence: int) -> int:
+    """Read a stream on from one sequence to another, without gap or repeat; return how far it came."""
+    while after < sequence:
+        frame = await stream.read()
+        if frame.WhichOneof("frame") == "events":
+            assert frame.events.from_sequence == after + 1
+            sequences = [entry.sequence for entry in frame.events.entries]
+            assert sequences == list(range(after + 1, frame.events.to_sequence + 1))
+            after = frame.events.to_sequence
+    return after

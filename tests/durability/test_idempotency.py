@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.durability.flows import Flow, ask
-from tests.durability.support import asked, crash, life, publish, result, set_state, state_of, status
+from tests.durability.support import asked, crash, held, life, publish, result, set_state, settle, state_of, status
 from tests.integration.rpc_serving import Rpc, event, payload, refused
 
 from stepwire.v1 import run_service_pb2 as runs
@@ -129,6 +129,26 @@ async def test_idempotency_of_starts_at_the_same_time(tmp_path: Path) -> None:
         await asked(rpc, started[0].run_id)
         assert flow.attempts == 1
         assert len((await rpc.runs.ListRuns(runs.ListRunsRequest())).runs) == 1
+
+
+async def test_idempotency_of_starts_at_the_same_time_with_a_chosen_run_id(tmp_path: Path) -> None:
+    flow = Flow(ask)
+    async with life(tmp_path, flow) as rpc:
+        # Whatever the conflict policy is, a repeat is a repeat, also while the first is under way.
+        started = await asyncio.gather(*(rpc.start("flow", {}, run_id="mine", request_id="s") for _ in range(50)))
+        assert {run.run_id for run in started} == {"mine"}
+        await asked(rpc, "mine")
+        assert flow.attempts == 1
+        assert (await refused(rpc.start("flow", {}, run_id="mine", request_id="other"))).reason == "RUN_EXISTS"
+        with held(rpc.store) as hold:
+            first = asyncio.ensure_future(rpc.start("flow", {}, run_id="next", request_id="t"))
+            await hold.arrived(1)
+            again = asyncio.ensure_future(rpc.start("flow", {}, run_id="next", request_id="t"))
+            another = asyncio.ensure_future(rpc.start("flow", {"n": 1}, run_id="next", request_id="t"))
+            await settle(rpc)
+            await hold.pass_all()
+            assert (await first).run_id == (await again).run_id == "next"
+            assert (await refused(another)).reason == "REQUEST_ID_REUSED"
 
 
 async def test_idempotency_of_a_chosen_run_id(tmp_path: Path) -> None:

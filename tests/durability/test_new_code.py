@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,14 @@ def first() -> Registry:
     return registry_of(flow=V1)
 
 
-def without_the_step() -> Registry:
+def without_the_step(**options: Any) -> Registry:
     class V2(Workflow):
         @step
         async def labour(self, ctx: Context[Cart], ev: StartEvent) -> StopEvent:
             await ctx.wait_for_event(Go, timeout=None)
             return StopEvent(result=None)
 
-    return registry_of(flow=V2)
+    return registry_of(flow=V2(**options))
 
 
 def without_the_type() -> Registry:
@@ -229,6 +230,27 @@ async def test_new_code_old_runs_that_are_blocked_can_be_cancelled(tmp_path: Pat
         await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=run_id))
     async with life(tmp_path, first()) as rpc:
         assert (await refused(rpc.get(run_id))).reason == "RUN_NOT_FOUND"
+
+
+async def test_new_code_old_runs_that_are_blocked_hold_no_place_of_the_concurrent_runs(tmp_path: Path) -> None:
+    run_id = await start(tmp_path)
+    async with life(tmp_path, without_the_step(num_concurrent_runs=1)) as rpc:
+        queued = (await rpc.start("flow", {})).run_id
+        assert status(await rpc.get(queued)) == "QUEUED"  # the old run, which nobody has looked at, has the place
+        await blocked(rpc, run_id)
+        await parked(rpc, queued)
+        await rpc.send(queued, event("Go"))
+        assert status(await rpc.ended(queued)) == "COMPLETED"
+
+
+async def test_new_code_old_runs_that_are_blocked_are_cancelled_once(tmp_path: Path) -> None:
+    run_id = await start(tmp_path)
+    async with life(tmp_path, without_the_step()) as rpc:
+        await blocked(rpc, run_id)
+        cancels = [rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id, reason=str(n))) for n in range(10)]
+        told = {answer.run.outcome.reason for answer in await asyncio.gather(*cancels)}
+        assert told == {(await rpc.get(run_id)).outcome.reason}
+        assert [entry.type for entry in await rpc.log(run_id)].count("WorkflowCancelledEvent") == 1
 
 
 async def test_new_code_old_runs_of_unserved_workflows_sleep(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.durability.flows import Flow, Note, ask
@@ -13,6 +14,7 @@ from tests.durability.support import (
     crash,
     fork,
     kept_snapshots,
+    key_of,
     life,
     publish,
     refused_reason,
@@ -25,6 +27,7 @@ from tests.durability.support import (
 from tests.integration.rpc_serving import JSON, Rpc, event, payload, refused, registry_of
 
 from stepwire.server.config import RetentionRule
+from stepwire.server.runs.errors import RunNotFoundError
 from stepwire.server.store import SqliteStore
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.workflow import Context, DictState
@@ -219,3 +222,37 @@ async def test_retention_a_stream_of_a_run_that_is_deleted_ends_with_run_not_fou
                 assert frame.WhichOneof("frame") != "finished"
 
         assert await refused_reason(drain()) == "RUN_NOT_FOUND"
+
+
+@pytest.mark.parametrize("by", ["DeleteRun", "retention"])
+async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log(tmp_path: Path, by: str) -> None:
+    async def body(flow: Flow, ctx: Context[DictState]) -> Any:
+        if flow.attempts > 1:
+            return await ask(flow, ctx)
+        await flow.gate.pass_through("first")
+        return await write_notes(flow, ctx)
+
+    flow = Flow(body)
+    async with life(tmp_path, flow) as rpc:
+        await rpc.start("flow", {}, run_id="r")
+        # A reader of the first one, whose client takes nothing: it does not hear of what happens to the run.
+        feed = await rpc.manager.feeds.open(key_of("r"))
+        flow.gate.opened.set()
+        await rpc.ended("r")
+        if by == "DeleteRun":
+            await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id="r"))
+        else:
+            assert await rpc.store.prune(keep_last=0) == 1
+            rpc.manager._ended.clear()
+        await rpc.start("flow", {}, run_id="r")
+        run = await asked(rpc, "r")
+        log = await rpc.log("r")
+        assert [entry.sequence for entry in log] == list(range(1, run.last_sequence + 1))
+        assert [entry.type for entry in log] == ["StartEvent", "Prompt"]
+        await rpc.send("r", event("Answer", n=5))
+        assert result(await rpc.ended("r")) == 5
+        log = await rpc.log("r", after_sequence=2)
+        assert [entry.type for entry in log] == ["Answer", "StopEvent"]
+        with pytest.raises(RunNotFoundError):
+            rpc.manager.feeds.record(key_of("r"), feed)
+        rpc.manager.feeds.close(key_of("r"), feed)

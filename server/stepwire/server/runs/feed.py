@@ -32,6 +32,10 @@ class Feed:
         """Take in a durable commit and wake the readers."""
         self.record = commit.record
         for chunk in commit.chunks:
+            if self._recent and self._recent[-1].last + 1 != chunk.first:
+                # A commit between was durable although it failed: its entries are in the store alone.
+                self._recent.clear()
+                self._bytes = 0
             if len(self._recent) == _RECENT_CHUNKS:
                 self._bytes -= self._recent.popleft().size
             self._recent.append(chunk)
@@ -52,7 +56,7 @@ class Feed:
         """Return the chunks from sequence `after + 1` on; None when memory does not hold the first of them."""
         if not self._recent or self._recent[0].first > after + 1:
             return None
-        return within(chunk for chunk in self._recent if chunk.last > after)
+        return within(chunk for chunk in self._recent if chunk.last > after) or None
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the next commit."""
@@ -75,12 +79,24 @@ class Feeds:
     def committed(self, commit: Commit) -> None:
         """Take in a durable commit."""
         feed = self._feeds.get(commit.record.key)
-        if feed is not None:
+        if feed is None:
+            return
+        known = feed.record
+        if commit.claim is None and known is not None and known.created_at != commit.record.created_at:
+            self.deleted(commit.record.key)  # what it follows is an older run that had this id
+        else:
             feed.push(commit)
 
+    def found(self, record: RunRecord) -> None:
+        """Take in the record of a run that is not in memory: the store may be ahead of what was told here."""
+        feed = self._feeds.get(record.key)
+        if feed is not None and feed.record is not None and feed.record.last_sequence < record.last_sequence:
+            feed.record = record
+            feed.wake()
+
     def deleted(self, key: RunKey) -> None:
-        """End the reading of a run that is no more."""
-        feed = self._feeds.get(key)
+        """End the reading of a run that is no more; another one may get its id."""
+        feed = self._feeds.pop(key, None)
         if feed is not None:
             feed.deleted = True
             feed.wake()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.runs.live import LiveRun, as_runs_error
 from stepwire.server.runs.log import EntryCodec
 from stepwire.server.runs.parts import Parts, encode_delta, fold
+from stepwire.server.runs.places import Places
 from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.retention import Retention
 from stepwire.server.runs.threads import StepThreads
@@ -88,8 +89,7 @@ class LiveRuns:
         self._quota = quota or RunQuota(0)
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
-        self._at_work: dict[str, set[RunKey]] = {}
-        self._queued: dict[str, deque[LiveRun]] = {}
+        self.places = Places()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._next_look = 0.0
@@ -104,8 +104,7 @@ class LiveRuns:
         """Take up every unfinished run that has work; return how many were taken up."""
         await self._quota.open(self.store)
         for served in self.registry:
-            if served.workflow._num_concurrent_runs is not None:
-                await self._count_at_work(served)
+            await self.places.open(self.store, served)
             await self._unblock(served)
         taken = await self._take_up()
         self._spawn(self._keep_waking(), "wake")
@@ -179,47 +178,13 @@ class LiveRuns:
             validate=version != served.version,
         )
 
-    async def _count_at_work(self, served: Served) -> None:
-        statuses = (Status.RUNNING, Status.WAITING)
-        at_work = self._at_work.setdefault(served.name, set())
-        for namespace in await self.store.namespaces():
-            query = RunQuery(namespace=namespace, workflow=served.name, statuses=statuses, limit=10_000)
-            at_work.update(record.key for record in await self.store.list(query))
-
-    def _admit(self, run: LiveRun) -> None:
-        """Let a run go, or queue it behind the workflow's concurrent runs."""
-        limit = run.served.workflow._num_concurrent_runs
-        if limit is not None and run.context._broker.outcome is None:
-            at_work = self._at_work.setdefault(run.served.name, set())
-            if run.key not in at_work and len(at_work) >= limit:
-                run.paused = True
-                queue = self._queued.setdefault(run.served.name, deque())
-                queue.append(run)
-                if len(queue) > 1 and queue[-2].record.created_at > run.record.created_at:
-                    # Loaded after a restart, in whatever order the loads were done: the oldest goes first.
-                    self._queued[run.served.name] = deque(sorted(queue, key=lambda each: each.record.created_at))
-                run.changed()
-                return
-            run.took_place = run.key not in at_work
-            at_work.add(run.key)
-        run.go()
-
     def _gone(self, run: LiveRun, error: BaseException | None) -> None:
         """Forget a run that left memory; let the next one go when it has ended."""
         if self._live.get(run.key) is run:
             del self._live[run.key]
-        name = run.served.name
         unborn = error is not None and run._claim is None
         if run.record.status in TERMINAL or (error is not None and run.paused) or (unborn and run.took_place):
-            self._at_work.get(name, set()).discard(run.key)
-            queue = self._queued.get(name)
-            limit = run.served.workflow._num_concurrent_runs
-            while queue and limit is not None and len(self._at_work.get(name, ())) < limit:
-                following = queue.popleft()
-                if not following.gone and following.context._broker.outcome is None:
-                    self._at_work.setdefault(name, set()).add(following.key)
-                    following.go()
-                    following.changed()
+            self.places.free(run.served, run.key)
         record = run.record
         if error is not None:
             # A first commit that was refused left nothing; after any other failure the run may be there.
@@ -285,9 +250,13 @@ class LiveRuns:
             record = await self.store.get(key)
             if record is None:
                 raise RunNotFoundError(key.run_id)
-            if record.status in TERMINAL:
-                raise RunEndedError("The run has ended", run_id=key.run_id)
+            # A commit that failed may have been durable all the same, its last one too.
+            self.feeds.found(record)
             served = self.registry.get(record.workflow)
+            if record.status in TERMINAL:
+                if served is not None:
+                    self.places.free(served, key)
+                raise RunEndedError("The run has ended", run_id=key.run_id)
             if served is None:
                 raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
             if self._draining:
@@ -309,6 +278,7 @@ class LiveRuns:
                     run.answered[request.request_id] = request
             except (ContextSerdeError, StoreCorruptError) as error:
                 await self._block(record, claim, str(error))
+                self.places.free(served, key)
                 raise RunBlockedError(f"The run cannot go on: {error}") from error
         except StoreError as error:
             raise as_runs_error(error) from error
@@ -319,7 +289,7 @@ class LiveRuns:
         for delivery in run.context._broker.deliveries.values():
             run.context._broker.touch_delivery(delivery)
         self._live[key] = run
-        self._admit(run)
+        self.places.admit(run)
         return run
 
     async def _block(self, record: RunRecord, claim: Any, reason: str) -> None:

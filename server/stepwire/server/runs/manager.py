@@ -21,6 +21,7 @@ from stepwire.server.runs.errors import (
     SequenceOutOfRangeError,
     SnapshotMismatchError,
     SnapshotNotFoundError,
+    StoreDownError,
     Violation,
     WorkflowNotFoundError,
 )
@@ -34,10 +35,12 @@ from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.requests import SnapshotData, StartRequest, WaitResult
 from stepwire.server.store import (
     TERMINAL,
+    Claim,
     Commit,
     RunQuery,
     RunRecord,
     SnapshotInfo,
+    StaleClaimError,
     Status,
     StoreError,
 )
@@ -50,13 +53,8 @@ from stepwire.workflow.events import WorkflowCancelledEvent, event_to_json
 
 logger = logging.getLogger("stepwire.runs")
 
-_LOAD_AT_ONCE = 64
-_ENDED_KEPT = 1024
-_DUE_AT_ONCE = 1024
-_RETRY_SECONDS = 0.5
-"""How long after a failed commit the runs that it dropped are loaded again, unless someone asks for them before."""
-_THIN_ABOVE_COMMITS = 16
-"""Runs with fewer commits keep every snapshot: there is little to win."""
+_CLAIMS = 16
+"""How often a run that cannot be loaded is claimed to end it, while others claim it too."""
 
 
 class RunManager(LiveRuns):
@@ -74,12 +72,8 @@ class RunManager(LiveRuns):
         fingerprint = _fingerprint(request) if request.request_id else ""
         if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
             return known
-        if request.run_id:
-            existing = await self._existing(caller, request.run_id)
-            if existing is not None and request.use_existing:
-                return existing
-            if existing is not None:
-                raise RunExistsError("A run with this run_id exists", run_id=request.run_id)
+        if request.run_id and (existing := await self._existing(caller, request.run_id)) is not None:
+            return await self._taken(caller, request, fingerprint, existing)
         if self._draining:
             raise DrainingError("The server is stopping and starts no runs")
         try:
@@ -91,10 +85,10 @@ class RunManager(LiveRuns):
                 known = await self._repeated(caller, request, fingerprint)
                 if known is not None:
                     return known
-            if isinstance(error, RunExistsError) and request.use_existing:
+            if isinstance(error, RunExistsError):
                 existing = await self._existing(caller, request.run_id)
                 if existing is not None:
-                    return existing
+                    return await self._taken(caller, request, fingerprint, existing)
             raise
         return run.record
 
@@ -108,6 +102,17 @@ class RunManager(LiveRuns):
         if existing is not None and not caller.scopes.sees(existing.workflow):
             raise RunExistsError("A run with this run_id exists", run_id=run_id)
         return existing
+
+    async def _taken(
+        self, caller: Principal, request: StartRequest, fingerprint: str, existing: RunRecord
+    ) -> RunRecord:
+        """Return what a start gets whose run_id is taken. RunExistsError."""
+        # The same request may have started it just now, while this repeat was on its way.
+        if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
+            return known
+        if request.use_existing:
+            return existing
+        raise RunExistsError("A run with this run_id exists", run_id=request.run_id)
 
     async def _repeated(self, caller: Principal, request: StartRequest, fingerprint: str) -> RunRecord | None:
         known = await self.store.find_start(caller.namespace, request.request_id)
@@ -169,7 +174,7 @@ class RunManager(LiveRuns):
             run.journal.touch(f"s/{part}")
         for part in part_keys(broker):
             run.journal.touch(part)
-        self._admit(run)
+        self.places.admit(run)
         return run
 
     async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
@@ -213,10 +218,25 @@ class RunManager(LiveRuns):
 
     async def _cancel_blocked(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
         """End a run that cannot be loaded, without its code."""
-        record = await self.get(caller, run_id)
-        claim = await self.store.claim(record.key)
-        if claim is None:
-            raise RunNotFoundError(run_id)
+        key = (await self.get(caller, run_id)).key
+        for _ in range(_CLAIMS):
+            claim = await self.store.claim(key)
+            record = await self.store.get(key)  # only now: another call may have ended it
+            if claim is None or record is None:
+                raise RunNotFoundError(run_id)
+            if record.status in TERMINAL:
+                return record
+            commit = self._cancelling(record, claim, reason)
+            try:
+                await self.store.commit(commit)
+            except StaleClaimError:
+                continue
+            self.feeds.committed(commit)
+            return commit.record
+        raise StoreDownError("Others claim the run at the same time; retry")
+
+    def _cancelling(self, record: RunRecord, claim: Claim, reason: str) -> Commit:
+        """Return the commit that ends a run as cancelled."""
         event = WorkflowCancelledEvent(reason=reason)
         name = type(event).__name__
         outcome = {"status": Status.CANCELLED, "event_type": name, "reason": reason}
@@ -232,10 +252,7 @@ class RunManager(LiveRuns):
             last_sequence=sequence,
             info={**record.info, "outcome": outcome, "pending": []},
         )
-        commit = Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self.codec))
-        await self.store.commit(commit)
-        self.feeds.committed(commit)
-        return ended
+        return Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self.codec))
 
     async def delete(self, caller: Principal, run_id: str) -> None:
         """Delete an ended run with its log and snapshots. RunNotFoundError, RunNotEndedError."""

@@ -174,10 +174,14 @@ def execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any
 def refusal(connection: sqlite3.Connection, item: PreparedCommit, error: Exception) -> StoreError | None:
     """Give the conflict because of which a commit met this error; None when there is none."""
     key = item.commit.record.key
-    if isinstance(error, StaleError):
-        return StaleClaimError(f"run {key.run_id} was claimed by another or deleted")
-    if item.commit.claim is not None or not isinstance(error, sqlite3.IntegrityError):
+    stale = isinstance(error, StaleError)
+    if not stale and not isinstance(error, sqlite3.IntegrityError):
         return None
+    if item.commit.claim is not None:
+        # SQLite orders triggers as it likes: what another wrote to the log may have been met before its token.
+        claimed = connection.execute("SELECT 1 FROM runs WHERE pk = ? AND token = ?", (item.handle, item.token))
+        stale = stale or claimed.fetchone() is None
+        return StaleClaimError(f"run {key.run_id} was claimed by another or deleted") if stale else None
     request_id = item.commit.record.start_request_id
     if request_id and (record := find_start(connection, key.namespace, request_id)):
         return StartRequestExistsError(record)
