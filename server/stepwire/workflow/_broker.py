@@ -150,7 +150,7 @@ class Broker(WaitingBroker):
         for execution in self.executions.values():
             for key in execution.lent or ():
                 self.journal.dirty[f"s/{key}"] = None
-        return self.journal.encode_state(self.store.values())
+        return self.journal.encode_state(self.store.values(), self.store.own_json)
 
     def fail_damaged(self, keys: list[str]) -> None:
         """Fail the run because values of its state cannot be saved any more."""

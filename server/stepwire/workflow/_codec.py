@@ -15,6 +15,7 @@ object with a single key that begins with ``$``; a dict that looks like one is w
 ``{"$dict"}``                           ``[[key, value], …]``
 ``{"$model"}``                          ``[type name, fields]`` or ``[type name, fields, rest]``
 ``{"$component"}``                      ``[type name, its to_dict()]``, in process only
+``{"$json"}``                           a model's field as its class writes and reads it
 ======================================  =======================================================
 
 The ``rest`` of a model: ``extra`` (undeclared fields, such as the dynamic ones of an Event),
@@ -40,10 +41,21 @@ from pydantic import BaseModel
 from pydantic_core import TzInfo, to_json
 
 from stepwire.workflow._decoder import Decoder
+from stepwire.workflow._own_json import UNSAVED, own_json
 from stepwire.workflow.errors import SerializationError, SnapshotError
 from stepwire.workflow.events import StepFailedEvent
 
-__all__ = ["MAX_DEPTH", "Names", "decode", "encode", "encode_keys", "from_tagged", "to_tagged"]
+__all__ = [
+    "MAX_DEPTH",
+    "Names",
+    "OwnJson",
+    "decode",
+    "encode",
+    "encode_keys",
+    "field_from_tagged",
+    "from_tagged",
+    "to_tagged",
+]
 
 MAX_DEPTH = 100
 """Nested values, a model and its field counting as one level each."""
@@ -75,8 +87,11 @@ def encode(value: Any, names: Names) -> bytes:
         ) from None
 
 
-def encode_keys(mapping: Mapping[str, Any], names: Names) -> dict[str, bytes]:
-    """Encode each top-level value; one SerializationError names every key that cannot be saved."""
+def encode_keys(mapping: Mapping[str, Any], names: Names, own: OwnJson | None = None) -> dict[str, bytes]:
+    """Encode each top-level value; one SerializationError names every key that cannot be saved.
+
+    `own` gives the JSON that a state's class has for a key, for values that have no tag.
+    """
     encoded: dict[str, bytes] = {}
     failures: list[tuple[str, str]] = []
     for key, value in mapping.items():
@@ -85,11 +100,26 @@ def encode_keys(mapping: Mapping[str, Any], names: Names) -> dict[str, bytes]:
                 raise _Refused(f"a top-level key of type {_type_name(type(key))}")
             encoded[key] = _encode(value, names)
         except _Refused as refused:
-            failures.append((refused.at(key).path, refused.reason))
+            data = UNSAVED if own is None else own(key)
+            if data is UNSAVED:
+                failures.append((refused.at(key).path, refused.reason))
+            else:
+                encoded[key] = b'{"$json":%b}' % encode(data, names)
     if failures:
         told = "; ".join(f"{path}: {reason}" for path, reason in failures)
         raise SerializationError(f"cannot save {told}", keys=tuple(path for path, _ in failures))
     return encoded
+
+
+OwnJson = Callable[[str], Any]
+"""Give what a state's class writes for a key in JSON, or UNSAVED."""
+
+
+def field_from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> tuple[Any, bool]:
+    """Read what `encode_keys` wrote for a key; say whether it is the class's own JSON, for its validators to read."""
+    if type(tagged) is dict and tagged.keys() == {"$json"}:
+        return from_tagged(tagged["$json"], names, validate=validate), True
+    return from_tagged(tagged, names, validate=validate), False
 
 
 def to_tagged(value: Any, names: Names) -> Any:
@@ -273,7 +303,7 @@ class _Encoder:
             attributes = {key: value for key, value in attributes.items() if key in declared}
             for missing in declared.keys() - attributes.keys():
                 raise _Refused("a declared field has no value").at(missing)
-        fields = self._plain(attributes, depth)
+        fields = self.fields(cls, attributes, depth)
         rest: dict[str, Any] = {}
         extra = value.__pydantic_extra__
         if extra:
@@ -288,6 +318,26 @@ class _Encoder:
             rest["set"] = sorted(fields_set)
         name = self._name(cls)
         return {"$model": [name, fields, rest] if rest else [name, fields]}
+
+    def fields(self, cls: type[BaseModel], attributes: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Return the declared fields of a model, those that have no tag by the class's own JSON."""
+        try:
+            return self._plain(attributes, depth)
+        except _Refused:
+            return {key: self.field(cls, attributes, key, depth + 1) for key in attributes}
+
+    def field(self, cls: type[BaseModel], attributes: dict[str, Any], key: str, depth: int) -> Any:
+        """Return one of them."""
+        try:
+            return self.value(attributes[key], depth)
+        except _Refused as refused:
+            data = own_json(cls, attributes, key)
+            if data is UNSAVED:
+                raise refused.at(key) from None
+            try:
+                return {"$json": self.value(data, depth)}
+            except _Refused as other:
+                raise other.at(key) from None
 
     def _component(self, value: Any, cls: type, depth: int) -> dict[str, Any]:
         try:

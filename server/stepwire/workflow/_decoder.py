@@ -139,13 +139,24 @@ class Decoder:
         if type(rest) is not dict or not rest.keys() <= {"extra", "private", "set"}:
             raise SnapshotError("malformed $model")
         cls = self._type(name, BaseModel)
-        fields = self._dict(tagged)
+        fields, own = self.fields(tagged)
         extra = self.value(rest["extra"]) if "extra" in rest else {}
         private = self._dict(rest["private"]) if "private" in rest else None
         fields_set = set(_list(rest["set"])) if "set" in rest else fields.keys() | extra.keys()
-        if not self._validate and _fits(cls, fields, extra, private):
+        if not self._validate and not own and _fits(cls, fields, extra, private):
             return rebuild(cls, fields, extra, private, set(fields_set))
         return revive(cls, fields, extra, private, set(fields_set))
+
+    def fields(self, tagged: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Return the declared fields of a model, and whether any is in the class's own JSON, for it to read."""
+        own = False
+        fields: dict[str, Any] = {}
+        for key, item in tagged.items():
+            if type(item) is dict and item.keys() == {"$json"}:
+                fields[key], own = self.value(item["$json"]), True
+            else:
+                fields[key] = item if type(item) is str else self.value(item)
+        return fields, own
 
     def _type(self, name: Any, base: type[Any]) -> Any:
         cls = self._names.lookup(_text(name))

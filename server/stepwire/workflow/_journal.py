@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from stepwire.workflow._codec import Names, encode
+from stepwire.workflow._codec import Names, OwnJson, encode, encode_keys
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import (
     Event,
@@ -132,16 +132,17 @@ class Journal:
             self.wire(prompt)
             self.encode(prompt)
 
-    def encode_state(self, values: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
+    def encode_state(self, values: Mapping[str, Any], own: OwnJson) -> tuple[dict[str, bytes], list[str]]:
         """Return the parts of the state that changed, and the keys that cannot be saved."""
         parts: dict[str, bytes] = {}
         damaged: list[str] = []
         for key in self.dirty:
             if key[0] == "s" and key[2:] in values:
+                name = key[2:]
                 try:
-                    parts[key] = encode(values[key[2:]], self.names)
+                    parts[key] = encode_keys({name: values[name]}, self.names, own)[name]
                 except SerializationError:
-                    damaged.append(key[2:])
+                    damaged.append(name)
         return parts, damaged
 
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:

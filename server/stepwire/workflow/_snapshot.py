@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from stepwire.workflow._broker import Broker, Outcome
-from stepwire.workflow._codec import Names, encode, from_tagged
+from stepwire.workflow._codec import Names, encode, field_from_tagged, from_tagged
 from stepwire.workflow._delivery import (
     BACKOFF,
     EFFECT_PAGE_BYTES,
@@ -31,7 +31,9 @@ from stepwire.workflow._delivery import (
     Waiter,
 )
 from stepwire.workflow._journal import Changes
+from stepwire.workflow._own_json import UNSAVED
 from stepwire.workflow.errors import (
+    SerializationError,
     SnapshotError,
     SnapshotVersionError,
 )
@@ -91,8 +93,18 @@ def all_parts(
             parts[key] = part
     if with_state:
         for name, value in broker.store.values().items():
-            parts[f"s/{name}"] = encode_value(value)
+            parts[f"s/{name}"] = _state_part(broker, name, value, encode_value)
     return parts
+
+
+def _state_part(broker: Broker, name: str, value: Any, encode_value: EncodeValue) -> bytes:
+    try:
+        return encode_value(value)
+    except SerializationError:
+        data = broker.store.own_json(name)
+        if data is UNSAVED:
+            raise
+        return b'{"$json":%b}' % encode_value(data)
 
 
 def part_keys(broker: Broker, without: Delivery | None = None) -> list[str]:
@@ -260,12 +272,13 @@ def restore(
         reader.head(parts.get("h"), saved_at, fork)
         if with_state:
             key = "s"
-            values = {
-                name[2:]: from_tagged(value, names, validate=validate)
+            state = {
+                name[2:]: field_from_tagged(value, names, validate=validate)
                 for name, value in parts.items()
                 if name.startswith("s/")
             }
-            broker.store.load_values(values, validate=validate)
+            values = {name: value for name, (value, _) in state.items()}
+            broker.store.load_values(values, validate=validate or any(own for _, own in state.values()))
             broker.store.version = _int(parts["h"]["sv"])
         for key in sorted(_numbered(parts, "b"), key=_number):
             reader.buffered(key)

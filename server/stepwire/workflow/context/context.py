@@ -128,7 +128,7 @@ class Context(Generic[StateT]):
         if self._broker.frozen:
             raise RunEndedError("the run is not in memory any more")
         if self._broker.journal is not None:
-            encode_keys(values, self._broker.journal.names)
+            encode_keys(values, self._broker.journal.names, lambda key: self._store.own_json(key, values))
 
     def _do(self, transition: Callable[[], Any]) -> Any:
         """Make a transition on the run's loop, from whatever thread, and let the runner act on it."""

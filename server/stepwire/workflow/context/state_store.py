@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from stepwire.workflow._decoder import load
+from stepwire.workflow._own_json import UNSAVED, own_json
 from stepwire.workflow._paths import Edit, get_in, parse
 from stepwire.workflow.context._copying import (
     copy_state,
@@ -200,6 +201,14 @@ class InMemoryStateStore(Generic[S]):
         if self._root_keys is not None and self._root_keys != values.keys():
             self._changed(self._root_keys ^ values.keys())
         return values
+
+    def own_json(self, key: str, new: Mapping[str, Any] | None = None) -> Any:
+        """Return the JSON that the state's class has for a declared field, also of `new` values; else UNSAVED."""
+        declared = self.state_type.model_fields
+        if key not in declared:
+            return UNSAVED
+        values = {**values_of(self._state), **(new or {})}
+        return own_json(self.state_type, {name: value for name, value in values.items() if name in declared}, key)
 
     def load_values(self, values: dict[str, Any], *, validate: bool) -> None:
         """Make `values`, as `values()` gave them, the state; calls no hook.
