@@ -406,7 +406,7 @@ def _is_final(error: BaseException) -> bool:
 def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
     """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
     step = getattr(event, "step", None)
-    if isinstance(error, StepReturnError):
+    if isinstance(error, StepReturnError) or (step is None and isinstance(error, WorkflowRuntimeError)):
         return error
     if step is None:
         failed: WorkflowError = WorkflowRuntimeError(str(error))

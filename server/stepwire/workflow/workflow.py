@@ -74,7 +74,7 @@ class Workflow:
         self.verbose = verbose
         self._service_manager = service_manager or ServiceManager()
         self._resource_manager = resource_manager or ResourceManager()
-        self._num_concurrent_runs = num_concurrent_runs
+        self._num_concurrent_runs = num_concurrent_runs or None  # 0 is no bound, as in 1.x
         self._running = 0
         self._queued: deque[tuple[WorkflowHandler, Callable[[], None]]] = deque()
         self._handlers: set[WorkflowHandler] = set()
@@ -177,7 +177,11 @@ class Workflow:
             try:
                 event = start_event or self.start_event_class(**kwargs)
             except Exception as error:  # noqa: BLE001 - whatever the author's validators raise is an invalid input
-                context._broker.end(FAILED, _invalid(error), error)
+                invalid = _invalid(self.start_event_class, error)
+                failed = WorkflowFailedEvent(
+                    step=None, error_type=type(error).__name__, message=str(invalid), attempts=0
+                )
+                context._broker.end(FAILED, failed, invalid)
                 self._conclude(handler)
                 return handler
         self._launch(handler, event, checkpoint_callback)
@@ -299,9 +303,17 @@ class Workflow:
         return not self._handlers
 
 
-def _invalid(error: Exception) -> WorkflowFailedEvent:
-    message = str(error).encode(errors="replace").decode()
-    return WorkflowFailedEvent(step=None, error_type=type(error).__name__, message=message, attempts=0)
+def _invalid(kind: type[StartEvent], error: Exception) -> WorkflowRuntimeError:
+    """Say which fields of a start event are wrong and how, but not their values."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the event'}: {each['msg']}" for each in found)
+    else:
+        told = type(error).__name__
+    message = f"The input is no {kind.__name__}: {told}"
+    invalid = WorkflowRuntimeError(message.encode(errors="replace").decode())
+    invalid.__cause__ = error
+    return invalid
 
 
 __all__ = ["Workflow"]

@@ -395,6 +395,8 @@ class Context(Generic[StateT]):
 
         Raises ContextSerdeError for a missing key, SnapshotVersionError and SnapshotWorkflowError for a mismatch.
         """
+        if not isinstance(data, dict):
+            raise SnapshotError(f"A saved context is a dict, not {type(data).__name__}")
         serializer = serializer or JsonSerializer()
         context = cls(workflow, stepwise=bool(data.get("stepwise", False)))
         context._fresh = False
