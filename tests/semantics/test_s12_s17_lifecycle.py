@@ -610,7 +610,7 @@ async def test_s15_an_invalid_start_surfaces_on_await_and_ends_the_stream() -> N
             return StopEvent(result=ev.n)
 
     handler = Starting().run(n="many")
-    with pytest.raises(WorkflowRuntimeError, match="^The input is no Strict: n: "):
+    with pytest.raises(WorkflowRuntimeError, match=r"^The input is no Strict: n: "):
         await handler
     (last,) = await events_of(handler)
     assert isinstance(last, WorkflowFailedEvent)
