@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sysconfig.get_path("scripts")) / "stepwire"
 """The command, as installed beside the interpreter that runs the tests."""
 
-_READY = re.compile(r"stepwire: listening on (\S+:\d+)")
+_READY = re.compile(r"listening on ([^\s\"]+:\d+)")
 
 
 class ServerProcess:

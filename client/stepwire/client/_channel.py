@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from stepwire.client._tracing import trace_metadata
+
 __all__ = ["TlsConfig", "Token"]
 
 Token = str | Callable[[], str]
@@ -91,11 +93,12 @@ class Endpoint:
         return options
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Return the metadata of a call."""
+        """Return the metadata of a call: the token, and the caller's trace where OpenTelemetry is installed."""
+        trace = trace_metadata()
         if self.token is None:
-            return ()
+            return trace
         token = self.token if isinstance(self.token, str) else self.token()
-        return (("authorization", f"Bearer {token}"),)
+        return (("authorization", f"Bearer {token}"), *trace)
 
     def open(self) -> grpc.Channel:
         """Return a channel for threads."""

@@ -19,6 +19,7 @@ from stepwire.server.auth import Authenticator
 from stepwire.server.config import ConfigError, Settings, is_loopback
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import (
+    CALL,
     CODEC,
     SERVICES,
     Calls,
@@ -32,7 +33,11 @@ from stepwire.server.rpc import (
 )
 from stepwire.server.runs import RunManager
 from stepwire.server.runs.limits import RunLimits, RunQuota
+from stepwire.server.runs.principal import ANONYMOUS
+from stepwire.server.runs.scope import RUN
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
+from stepwire.server.telemetry import tracing
+from stepwire.workflow._delivery import running_execution
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
 
@@ -178,6 +183,10 @@ class Server:
 
 async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Server], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully."""
+    try:
+        end_tracing = tracing.setup(settings.otlp_endpoint)
+    except tracing.TracingError as error:
+        raise ConfigError(str(error)) from None
     server = Server(registry, settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -198,6 +207,32 @@ async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Serv
     finally:
         await server.stop()
         logger.info("stopped")
+        if end_tracing is not None:
+            await asyncio.to_thread(end_tracing)
+
+
+def log_fields() -> dict[str, str | int]:
+    """Return what the code that logs is about: run, workflow, step, attempt, principal, trace; what is known."""
+    fields: dict[str, str | int] = {}
+    trace = ""
+    scope, call = RUN.get(), CALL.get()
+    if scope is not None:
+        fields = {"run": scope.run_id, "workflow": scope.workflow}
+        trace = scope.trace_id
+        if scope.principal not in ("", ANONYMOUS.name):
+            fields["principal"] = scope.principal
+        execution = running_execution()
+        if execution is not None:
+            fields["step"] = execution.delivery.step
+            fields["attempt"] = execution.delivery.attempt
+    elif call is not None:
+        fields = {"method": call.method.rpartition("/")[2]}
+        if call.caller is not ANONYMOUS:
+            fields["principal"] = call.caller.name
+    trace = trace or tracing.trace_id(tracing.CARRIER.get())
+    if trace:
+        fields["trace"] = trace
+    return fields
 
 
 def _limits(settings: Settings) -> Limits:

@@ -76,6 +76,16 @@ class Settings(BaseSettings):
     )
     reflection: bool | None = Field(None, description="Serve gRPC reflection. Unset: on loopback only.")
 
+    # -- what operators see ---------------------------------------------------------------------------------------
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How: lines for people, or a JSON object on each line."
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces go (OTLP over gRPC), as `http://host:4317`. Unset: as OTEL_* variables say.",
+    )
+
     # -- TLS and access -------------------------------------------------------------------------------------------
     tls_cert: Path | None = Field(None, description="The server's certificate chain (PEM); read again when it changes.")
     tls_key: Path | None = Field(None, description="The private key of `tls_cert` (PEM).")
@@ -294,8 +304,9 @@ def _metavar(name: str, annotation: Any) -> str:
         return "HOST:PORT"
     if name in ("data", "tls_cert", "tls_key", "client_ca", "api_keys", "jwks"):
         return "DIR" if name == "data" else "FILE"
-    if name == "failure_detail":
-        return "type|message|traceback"
+    if name in ("failure_detail", "log_level", "log_format"):
+        choices = str(annotation)
+        return "|".join(re.findall(r"'(\w+)'", choices))
     if name.endswith("_bytes"):
         return "SIZE"
     kinds = str(annotation)

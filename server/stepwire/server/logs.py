@@ -1,21 +1,44 @@
-"""The log of a server on standard error: one line for each message, with its time and level."""
+"""The log of a server on standard error: a line, or a JSON object, for each message.
+
+Beside each message stands what it is about, where that is known: run, workflow, step, principal and trace. Nobody who
+chooses a text can forge a line or move a terminal's cursor: control characters are escaped, those that turn the
+direction of writing too.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from datetime import datetime
-from typing import TextIO
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
-__all__ = ["LEVELS", "LineFormatter", "configure"]
+__all__ = ["FORMATS", "LEVELS", "Fields", "JsonFormatter", "LineFormatter", "configure"]
 
 LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+
+Fields = Callable[[], Mapping[str, str | int]]
+"""Gives what the code that logs is about, by name; called for each message."""
 
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
 
+class _About(logging.Filter):
+    """Put what a message is about into its record, as long as the code that logs it runs."""
+
+    def __init__(self, fields: Fields) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.about = self._fields()
+        return True
+
+
 class LineFormatter(logging.Formatter):
-    """Write `time level message`; what follows a message (a traceback) is indented."""
+    """Write `time level message  name=value…`; what follows a message (a traceback) is indented."""
 
     def __init__(self, *, colours: bool = False) -> None:
         super().__init__()
@@ -27,24 +50,51 @@ class LineFormatter(logging.Formatter):
         level = f"{record.levelname:<8}"
         if self._colours and record.levelname in _COLOURS:
             level = f"\x1b[{_COLOURS[record.levelname]}m{level}\x1b[0m"
-        message = "".join(char if char.isprintable() else repr(char)[1:-1] for char in record.getMessage())
-        line = f"{time:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {level} {message}"
+        line = f"{time:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {level} {_escaped(record.getMessage())}"
+        about = getattr(record, "about", {})
+        if about:
+            line += "  " + " ".join(f"{name}={_word(str(value))}" for name, value in about.items())
         details = []
         if record.exc_info and record.exc_info[0] is not None:
             details.append(self.formatException(record.exc_info))
         if record.stack_info:
             details.append(self.formatStack(record.stack_info))
-        return "\n    ".join([line, *(part for detail in details for part in detail.splitlines())])
+        return "\n    ".join([line, *(_escaped(part) for detail in details for part in detail.split("\n"))])
 
 
-def configure(level: str = "info", stream: TextIO | None = None) -> None:
-    """Send the log of this process to a stream (standard error), from a level on.
+class JsonFormatter(logging.Formatter):
+    """Write one JSON object on a line: time (RFC 3339, UTC), level, logger, message, what it is about, exception."""
 
-    Other libraries are heard from WARNING on, or all of them at level `debug`.
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line: ASCII, so that nothing in it can be taken for a control character."""
+        time = datetime.fromtimestamp(record.created, UTC)
+        document: dict[str, Any] = {
+            "time": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond:06}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "about", {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            document["exception"] = record.exc_info[0].__name__
+            document["traceback"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            document["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(document)
+
+
+def configure(
+    level: str = "info", stream: TextIO | None = None, *, style: str = "text", fields: Fields | None = None
+) -> None:
+    """Send the log of this process to a stream (standard error), from a level on, in one of the FORMATS.
+
+    Other libraries are heard from WARNING on, or all of them at level `debug`. `fields` tells what code is about.
     """
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(LineFormatter(colours=stream.isatty()))
+    handler.setFormatter(JsonFormatter() if style == "json" else LineFormatter(colours=stream.isatty()))
+    if fields is not None:
+        handler.addFilter(_About(fields))
     number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -53,3 +103,13 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
     logging.getLogger("stepwire").setLevel(number)
     logging.captureWarnings(True)
+
+
+def _escaped(text: str) -> str:
+    """Escape what is not printable; also what turns the direction of writing is not."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _word(value: str) -> str:
+    """Return a value that ends where it seems to: quoted when it holds a space, a quote or a backslash."""
+    return json.dumps(value) if not value.isprintable() or set(value) & set(' "=\\') else value

@@ -301,6 +301,11 @@ def current_execution(broker: Broker) -> Execution | None:
     return execution
 
 
+def running_execution() -> Execution | None:
+    """Return the execution that the caller runs in, of whatever broker."""
+    return _current.get()
+
+
 def enter_execution(execution: Execution) -> None:
     """Make this execution the current one for the calling task and what it starts."""
     _current.set(execution)

@@ -12,13 +12,14 @@ import contextvars
 import logging
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
 from stepwire.workflow._delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow._journal import FailureReport, Host
+from stepwire.workflow._tracing import RunTrace, StepTrace
 from stepwire.workflow.errors import (
     CrashLoopError,
     SerializationError,
@@ -76,6 +77,7 @@ class Runner:
         self._after_step = after_step
         self._executor = executor
         self._thread = threading.get_ident()
+        self._trace: RunTrace | None = None
         # Steps see the context variables of whoever started the run, not of whoever sent their event.
         self._variables = contextvars.copy_context()
         self._stirred: asyncio.Event | None = asyncio.Event() if stepwise else None
@@ -88,6 +90,7 @@ class Runner:
 
     def start(self, event: Event | None, timeout: float | None) -> Receipt | None:
         """Begin the run with its start event; None goes on with what a restored broker holds."""
+        self._trace = RunTrace.begin(type(self.workflow).__name__, self.context.run_id, resumed=event is None)
         if event is None and self.broker.started and self.broker.outcome is None:
             if self._host is None:
                 self.broker.set_timeout(timeout)
@@ -96,6 +99,10 @@ class Runner:
         receipt = self.broker.begin(event, timeout)
         self.pump()
         return receipt
+
+    def trace(self, workflow: str, carrier: Mapping[str, str], *, resumed: bool) -> None:
+        """Trace the run from here on, as part of what `carrier` says (W3C Trace Context)."""
+        self._trace = RunTrace.begin(workflow, self.context.run_id, carrier, resumed=resumed)
 
     def cancel(self, reason: str = "") -> None:
         """End the run as cancelled, at once; steps that swallow the cancellation cannot hold it up (S15)."""
@@ -107,6 +114,7 @@ class Runner:
         """Stop driving: no transition happens any more, tasks are cancelled, waiters stay open."""
         self.broker.freeze()
         self._stop_timer()
+        self._end_trace("released", None)
         resumed, self.broker.resumed = self.broker.resumed, []
         self._launch([], resumed)
 
@@ -158,12 +166,18 @@ class Runner:
             if broker.outcome is not None and not self._ended:
                 self._ended = True
                 self._stop_timer()
+                self._end_trace(broker.outcome.status, broker.outcome.error)
                 if self._on_end is not None:
                     self._on_end()
         finally:
             self._pumping = False
             if self._stirred is not None:
                 self._stirred.set()
+
+    def _end_trace(self, status: str, error: BaseException | None) -> None:
+        if self._trace is not None:
+            self._trace.end(status, error)
+            self._trace = None
 
     def _launch(self, started: list[Execution], resumed: list[tuple[Notify, Answer]]) -> None:
         for notify, answer in resumed:
@@ -172,7 +186,8 @@ class Runner:
             if execution.dead:
                 continue
             # The bound method keeps the task alive as long as the execution lives.
-            execution.cancel = self.loop.create_task(self._execute(execution), context=self._variables.copy()).cancel
+            body = self._execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
+            execution.cancel = self.loop.create_task(body, context=self._variables.copy()).cancel
 
     def _set_timer(self) -> None:
         due = None if self.broker.frozen else self.broker.next_due()
@@ -206,7 +221,12 @@ class Runner:
 
     # -- executions -----------------------------------------------------------------------------------------------
 
-    async def _execute(self, execution: Execution) -> None:
+    async def _execute_traced(self, execution: Execution, trace: RunTrace) -> None:
+        delivery = execution.delivery
+        with trace.step(delivery.step, delivery.id, delivery.attempt) as span:
+            await self._execute(execution, span)
+
+    async def _execute(self, execution: Execution, span: StepTrace | None = None) -> None:
         """Run a step's body once and bring its result or failure to the broker."""
         enter_execution(execution)
         delivery = execution.delivery
@@ -239,10 +259,14 @@ class Runner:
                 self.broker.lose(execution)
                 self.pump()
                 raise
+            if span is not None:
+                span.failed(error)
             self._failed(execution, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001
             # A step may raise anything; a step that calls sys.exit() must not take its host down.
             execution.cancel = None
+            if span is not None:
+                span.failed(error)
             self._failed(execution, error)
         else:
             if not execution.dead:

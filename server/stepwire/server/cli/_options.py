@@ -54,6 +54,24 @@ OPTIONS: Final = (
         "Serve gRPC reflection. Unset: on loopback only.",
     ),
     ServeOption(
+        "log_level",
+        "debug|info|warning|error",
+        False,
+        "What is logged. Default: info.",
+    ),
+    ServeOption(
+        "log_format",
+        "text|json",
+        False,
+        "How: lines for people, or a JSON object on each line. Default: text.",
+    ),
+    ServeOption(
+        "otlp_endpoint",
+        "TEXT",
+        False,
+        "Where traces go (OTLP over gRPC), as http://host:4317. Unset: as OTEL_* variables say.",
+    ),
+    ServeOption(
         "tls_cert",
         "FILE",
         False,

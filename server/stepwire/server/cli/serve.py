@@ -76,24 +76,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    log_level: Annotated[
-        str, typer.Option(envvar="STEPWIRE_LOG_LEVEL", metavar="|".join(logs.LEVELS), help="What is logged.")
-    ] = "info",
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of what cannot be loaded.")] = False,
     **settings: Any,
 ) -> None:
     """Serve workflows until SIGTERM or Ctrl-C."""
-    if log_level.lower() not in logs.LEVELS:
-        raise typer.BadParameter(f"one of {', '.join(logs.LEVELS)}", param_hint="--log-level")
     output = Output()
-    logs.configure(log_level.lower())
-    registry = Registry()
     try:
-        load_all(registry, workflows)
-    except LoadError as error:
-        _fail(output, error, USAGE, debug)
-    try:
-        from stepwire.server.app import serve as run_server  # needs more than the client commands do
+        from stepwire.server.app import log_fields  # needs more than the client commands do
+        from stepwire.server.app import serve as run_server
         from stepwire.server.config import ConfigError, Settings
     except ModuleNotFoundError as error:
         output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
@@ -102,11 +92,20 @@ def serve(
         chosen = Settings.load(config, **settings)
     except ConfigError as error:
         _fail(output, error, USAGE, debug)
+    logs.configure(chosen.log_level, style=chosen.log_format, fields=log_fields)
+    registry = Registry()
+    try:
+        load_all(registry, workflows)
+    except LoadError as error:
+        _fail(output, error, USAGE, debug)
 
     def ready(server: Server) -> None:
-        for name in registry.names():
-            sys.stderr.write(f"stepwire: serving {name}\n")
-        sys.stderr.write(f"stepwire: listening on {server.address}\n")
+        lines = [*(f"serving {name}" for name in registry.names()), f"listening on {server.address}"]
+        for line in lines:
+            if chosen.log_format == "json":
+                logger.info(line)
+            else:
+                sys.stderr.write(f"stepwire: {line}\n")
         sys.stderr.flush()
 
     async def main() -> None:

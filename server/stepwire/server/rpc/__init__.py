@@ -1,7 +1,7 @@
 """The contract on the wire: servicers, conversion, errors."""
 
 from stepwire.server.rpc.access import RULES, Gate
-from stepwire.server.rpc.calls import Calls
+from stepwire.server.rpc.calls import CALL, Calls
 from stepwire.server.rpc.entries import CODEC
 from stepwire.server.rpc.interceptor import ErrorInterceptor
 from stepwire.server.rpc.limits import Limits
@@ -10,6 +10,7 @@ from stepwire.server.rpc.signing import Signer
 from stepwire.server.rpc.tls import Certificates, TlsError
 
 __all__ = [
+    "CALL",
     "CODEC",
     "RULES",
     "SERVICES",

@@ -16,6 +16,7 @@ from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.requests import SnapshotData, StartRequest
 from stepwire.server.store import RunRecord
+from stepwire.server.telemetry.tracing import CARRIER
 from stepwire.v1 import run_service_pb2, types_pb2, workflow_service_pb2
 
 FORMAT_VERSION = 1
@@ -138,6 +139,7 @@ def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotDa
         snapshot=snapshot,
         from_run=None if ref is None else (ref.run_id, ref.sequence),
         timeout=seconds_of(request.timeout) if request.HasField("timeout") else None,
+        trace=dict(CARRIER.get()),
     )
 
 

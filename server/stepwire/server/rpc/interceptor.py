@@ -17,6 +17,7 @@ from stepwire.server.rpc.calls import CALL, Call, Calls
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.grpc_types import Context, Handler
 from stepwire.server.rpc.limits import Limits
+from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
 from stepwire.server.runs.principal import ANONYMOUS, READ
 
@@ -60,14 +61,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         serialize = _passing(handler.response_serializer)
         # Messages come as bytes: who calls is known before anything of theirs is parsed.
         if handler.request_streaming and handler.response_streaming:
-            wrapped = self._stream(handler.stream_stream, method, parse, many=True)
+            wrapped = traced(self._stream(handler.stream_stream, method, parse, many=True), method)
             return grpc.stream_stream_rpc_method_handler(wrapped, None, serialize)
         if handler.response_streaming:
-            wrapped = self._stream(handler.unary_stream, method, parse, many=False)
+            wrapped = traced(self._stream(handler.unary_stream, method, parse, many=False), method)
             return grpc.unary_stream_rpc_method_handler(wrapped, None, serialize)
         if handler.request_streaming:
             raise TypeError(f"{method}: no method of the contract streams requests alone")
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, method, parse), None, serialize)
+        wrapped = traced(self._unary(handler.unary_unary, method, parse), method)
+        return grpc.unary_unary_rpc_method_handler(wrapped, None, serialize)
 
     def _open(self, method: str, rule: Rule | None, context: Context) -> Call:
         """Return the call with its caller. UnauthenticatedError, PermissionDeniedError."""

@@ -26,6 +26,7 @@ from stepwire.server.runs.log import EntryCodec, chunks_of
 from stepwire.server.runs.parts import encode_delta
 from stepwire.server.runs.payloads import value_to_json
 from stepwire.server.runs.redact import without_texts
+from stepwire.server.runs.scope import RUN, RunScope
 from stepwire.server.store import (
     TERMINAL,
     Claim,
@@ -39,6 +40,7 @@ from stepwire.server.store import (
     StoreUnavailableError,
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
+from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow._journal import FailureReport, Journal
 from stepwire.workflow._runner import Runner
 from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
@@ -103,7 +105,11 @@ class LiveRun:
         self._on_commit = on_commit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
+        # Steps, and what they log, know their run by a context variable that the runner keeps for them.
+        principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
+        scope = RUN.set(RunScope(served.name, record.key.run_id, principal, trace))
         self._runner = Runner(served.workflow, self.context, self.context._broker, host=self, executor=executor)
+        RUN.reset(scope)
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
         self._requests: list[RequestRecord] = []
@@ -163,6 +169,7 @@ class LiveRun:
     def go(self) -> None:
         """Let the runner drive the run from now on."""
         self.paused = False
+        self._runner.trace(self.served.name, self.record.info.get("trace", {}), resumed=self._claim is not None)
         self.context._runner = self._runner
         self._runner.pump()
 

@@ -38,6 +38,8 @@ class StartRequest:
     snapshot: SnapshotData | None = None
     from_run: tuple[str, int] | None = None
     timeout: float | None = None
+    trace: dict[str, str] = field(default_factory=dict)
+    """The context of the caller's trace, kept with the run."""
 
     def check(self) -> None:
         """Raise InvalidError (INVALID_REQUEST) naming every field that breaks its limits."""

@@ -1,0 +1,89 @@
+"""Spans for runs and steps, where OpenTelemetry's API is installed and a tracer provider is set; else nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+_trace: Any = None
+with contextlib.suppress(ImportError):  # an optional dependency
+    from opentelemetry import context as _context
+    from opentelemetry import trace as _trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+__all__ = ["RunTrace", "StepTrace"]
+
+TRACER = "stepwire.workflow"
+
+
+class StepTrace:
+    """The span of one execution of a step; it is the current one in the step's code."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def failed(self, error: BaseException) -> None:
+        """Note what the step raised, by its type: its text may hold what no trace should."""
+        self._span.set_attribute("error.type", type(error).__name__)
+        self._span.set_status(_trace.StatusCode.ERROR, type(error).__name__)
+
+    def __enter__(self) -> StepTrace:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._span.end()
+
+
+class RunTrace:
+    """The span of a run while this process drives it: from its start, or from where it was taken up again."""
+
+    __slots__ = ("_context", "_run_id", "_span", "_tracer", "_workflow")
+
+    def __init__(self, workflow: str, run_id: str, parent: Any, resumed: bool) -> None:
+        self._workflow = workflow
+        self._run_id = run_id
+        self._tracer = _trace.get_tracer(TRACER)
+        attributes = {"stepwire.workflow": workflow, "stepwire.run_id": run_id, "stepwire.resumed": resumed}
+        self._span = self._tracer.start_span(f"run {workflow}", parent, attributes=attributes)
+        self._context = _trace.set_span_in_context(self._span, parent)
+
+    @classmethod
+    def begin(
+        cls, workflow: str, run_id: str, carrier: Mapping[str, str] | None = None, *, resumed: bool = False
+    ) -> RunTrace | None:
+        """Start the span of a run; None where nobody traces.
+
+        Its parent is what `carrier` (`traceparent`, `tracestate` of W3C Trace Context) says, else the current span.
+        """
+        if _trace is None or isinstance(_trace.get_tracer_provider(), _trace.ProxyTracerProvider):
+            return None
+        parent = _context.get_current()
+        if carrier is not None:
+            parent = TraceContextTextMapPropagator().extract(carrier, _context.Context())
+        return cls(workflow, run_id, parent, resumed)
+
+    def step(self, step: str, delivery: int, attempt: int) -> StepTrace:
+        """Start the span of an execution, to be ended by `with`, and make it the current one of the calling task."""
+        attributes = {
+            "stepwire.workflow": self._workflow,
+            "stepwire.run_id": self._run_id,
+            "stepwire.step": step,
+            "stepwire.delivery": delivery,
+            "stepwire.attempt": attempt,
+        }
+        span = self._tracer.start_span(f"step {step}", self._context, attributes=attributes)
+        # The task is the step's own and ends with it: nothing is detached.
+        _context.attach(_trace.set_span_in_context(span, self._context))
+        return StepTrace(span)
+
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """End the span: with a terminal status, or `released` when the run left memory and goes on later."""
+        self._span.set_attribute("stepwire.status", status)
+        if status in ("failed", "timed_out"):
+            kind = type(error).__name__ if error is not None else status
+            self._span.set_attribute("error.type", kind)
+            self._span.set_status(_trace.StatusCode.ERROR, kind)
+        self._span.end()
