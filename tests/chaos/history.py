@@ -24,7 +24,7 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # a killed run can be checked all the same
 
     def close(self) -> None:
         """Write what is left and close it."""

@@ -132,6 +132,23 @@ async def test_fork_takes_ledger_buffers_and_open_waiters_with_it(tmp_path: Path
         assert "Note" not in names
 
 
+async def test_fork_every_snapshot_of_its_own_that_is_listed_can_be_had_and_forked(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        first = (await fork(rpc, run_id)).run_id
+        for n in range(3):
+            await publish(rpc, first, str(n))
+        kept = await kept_snapshots(rpc, first)
+        assert kept == [3, 2, 1]
+        for sequence in kept:
+            assert (await snapshot_of(rpc, first, sequence)).sequence == sequence
+            second = await fork(rpc, first, sequence)
+            assert (second.forked_from.run_id, second.forked_from.sequence) == (first, sequence)
+            await rpc.send(second.run_id, event("Answer", n=sequence))
+            assert result(await rpc.ended(second.run_id)) == sequence
+
+
 async def test_fork_copies_no_request_ids(tmp_path: Path) -> None:
     async with life(tmp_path, Flow(ask)) as rpc:
         run_id = (await rpc.start("flow", {}, request_id="start")).run_id

@@ -60,8 +60,8 @@ class SnapshotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
-        """ListSnapshots lists the snapshots that the server keeps of a run, newest first. Errors: NOT_FOUND (RUN_NOT_FOUND),
-        INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """ListSnapshots lists the snapshots that the server keeps of a run, newest first. What a fork began with is not
+        among them: its origin has it. Errors: NOT_FOUND (RUN_NOT_FOUND), INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

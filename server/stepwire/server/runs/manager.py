@@ -274,9 +274,11 @@ class RunManager(LiveRuns):
         """List the kept snapshots of a run, newest first, those below sequence `before`."""
         record = await self.get(caller, run_id)
         try:
-            return await self.store.snapshots(record.key, before, limit)
+            found = await self.store.snapshots(record.key, before, limit)
         except StoreError as error:
             raise as_runs_error(error) from error
+        # What a fork began with is at 0, which asks for the latest; its origin has it.
+        return [info for info in found if info.sequence > 0]
 
     async def snapshot(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
         """Return the last committed snapshot of a run, or the one at `sequence`."""
