@@ -26,7 +26,7 @@ from tests.durability.support import (
 )
 from tests.integration.rpc_serving import event, refused
 
-from stepwire.server.store import StoreUnavailableError
+from stepwire.server.store import Claim, RunKey, StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as runs
 
 DOWN = StoreUnavailableError("the disk is gone")
@@ -100,6 +100,29 @@ async def test_failed_commit_is_a_crash_of_that_run_and_a_store_that_stays_down_
             # Reads go on.
             assert status(await rpc.get(run_id)) == "RUNNING"
             assert [entry.type for entry in await rpc.log(run_id)] == ["StartEvent"]
+        await flow.gate.arrived(2)
+        flow.gate.opened.set()
+        assert result(await rpc.ended(run_id)) == "stayed"
+
+
+async def test_failed_commit_is_a_crash_of_that_run_and_a_store_that_gives_no_claims_is_asked_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Flow(stay)
+    tries: list[float] = []
+
+    async def refuse(key: RunKey) -> Claim | None:
+        tries.append(asyncio.get_running_loop().time())
+        raise FULL
+
+    async with life(tmp_path, flow) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await flow.gate.arrived(1)
+        with monkeypatch.context() as patch, failing(rpc.store, FULL, times=1):
+            patch.setattr(rpc.store, "claim", refuse)
+            await refused(publish(rpc, run_id, "x"))
+            await until(lambda: len(tries) >= 3)
+        assert tries[2] - tries[0] >= 0.4
         await flow.gate.arrived(2)
         flow.gate.opened.set()
         assert result(await rpc.ended(run_id)) == "stayed"

@@ -242,6 +242,7 @@ async def test_fork_of_a_sequence_that_never_was_is_refused(tmp_path: Path) -> N
             refusal = await refused(attempt)
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE")
             assert (refusal.facts["first_available"], refusal.facts["last_available"]) == ("1", str(last))
+            assert refusal.message.endswith(f"it has 1 to {last}")
         assert (await refused(fork(rpc, "nobody"))).reason == "RUN_NOT_FOUND"
         assert await _all_runs(rpc) == [run_id]
         assert await rows_of(rpc.store, run_id) == before

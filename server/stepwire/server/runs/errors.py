@@ -167,7 +167,8 @@ class SequenceOutOfRangeError(RunsError):
     reason = "SEQUENCE_OUT_OF_RANGE"
 
     def __init__(self, message: str, first: int, last: int) -> None:
-        super().__init__(message, first_available=first, last_available=last)
+        there = f"it has {first} to {last}" if last >= first else "it is empty"
+        super().__init__(f"{message}: {there}", first_available=first, last_available=last)
 
 
 class LimitError(RunsError):

@@ -334,6 +334,7 @@ class LiveRuns:
                     taken += 1
                 elif isinstance(result, StoreDownError | LimitError):
                     self._lost.add(key)
+                    self._retry_at = now() + _RETRY_SECONDS
                 elif not isinstance(result, RunEndedError | RunNotFoundError):
                     logger.warning("run %s was not taken up: %s", key.run_id, result)
         return taken
