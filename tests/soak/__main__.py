@@ -22,9 +22,9 @@ def table(report: Report) -> str:
     """Return the trends as a table, with the verdict on each."""
     lines = [f"{'':8}{'first':>12}{'last':>12}{'rise/h':>12}{'at least':>12}{'allowed':>12}"]
     for name, trend in report.trends().items():
-        scale, digits = (2**20, 2) if name == "rss" else (1, 1)
+        scale, digits = (2**20, 2) if name == "memory" else (1, 1)
         numbers = "".join(f"{value / scale:12.{digits}f}" for value in trend)
-        lines.append(f"{name:8}{numbers}  {'flat' if trend.flat else 'RISES'}{'  (MiB)' if name == 'rss' else ''}")
+        lines.append(f"{name:8}{numbers}  {'flat' if trend.flat else 'RISES'}{'  (MiB)' if name == 'memory' else ''}")
     return "\n".join(lines)
 
 
@@ -34,7 +34,7 @@ def main() -> int:
         prog="python -m tests.soak", description=flat.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to measure")
-    parser.add_argument("--warm-up", type=float, default=4.0, help="minutes before that are not measured")
+    parser.add_argument("--warm-up", type=float, default=8.0, help="minutes before that are not measured")
     parser.add_argument("--every", type=float, default=10.0, help="seconds of load between two looks")
     parser.add_argument("--clients", type=int, default=6, help="connections that play at the same time")
     options = parser.parse_args()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import ctypes.util
 import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
@@ -115,6 +118,19 @@ class Fail(Workflow):
         return StopEvent()
 
 
+def _page_cache() -> Callable[[], int]:
+    """Return what tells how many bytes SQLite holds, nearly all of them pages; 0 where it cannot be asked."""
+    try:
+        used = ctypes.CDLL(ctypes.util.find_library("sqlite3")).sqlite3_memory_used
+    except (OSError, AttributeError, TypeError):
+        return lambda: 0
+    used.restype = ctypes.c_longlong
+    return used  # type: ignore[no-any-return]
+
+
+page_cache = _page_cache()
+
+
 class Probe(Workflow):
     """Say what there is inside the server's process."""
 
@@ -122,7 +138,8 @@ class Probe(Workflow):
     async def look(self, ev: StartEvent) -> StopEvent:
         """Count, garbage thrown away first."""
         gc.collect()
-        return StopEvent(result={"tasks": len(asyncio.all_tasks()), "blocks": sys.getallocatedblocks()})
+        tasks, blocks = len(asyncio.all_tasks()), sys.getallocatedblocks()
+        return StopEvent(result={"tasks": tasks, "blocks": blocks, "cache": page_cache()})
 
 
 _LEAKED: list[object] = []

@@ -178,6 +178,12 @@ class Load:
             for number, scenario in enumerate(SCENARIOS):
                 group.create_task(self._play(self._clients[number % len(self._clients)], scenario))
 
+    async def burst(self, count: int) -> None:
+        """Play the one with threads so often at the same time: threads are made at need and stay for the next need."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(self._play(self._clients[number % len(self._clients)], work))
+
     async def play(self, seconds: float) -> None:
         """Play for so long; what was begun is ended. An error of any client ends all."""
         until = time.monotonic() + seconds

@@ -30,11 +30,13 @@ FLOWS = Path(__file__).with_name("flows.py")
 class Sample(NamedTuple):
     """The server at rest, `at` seconds after the load began.
 
-    `rss` is in bytes, `blocks` counts what Python's allocator has handed out.
+    `memory` is the resident set in bytes without SQLite's pages: those, `cache`, fill up as the database does, to the
+    size that the store allows them. `blocks` counts what Python's allocator has handed out.
     """
 
     at: float
-    rss: float
+    cache: float
+    memory: float
     blocks: float
     tasks: float
     files: float
@@ -52,7 +54,7 @@ class Report(NamedTuple):
         times = [sample.at for sample in self.samples]
         return {
             name: trend(times, [getattr(sample, name) for sample in self.samples], PIECES.get(name, 0.0))
-            for name in Sample._fields[1:]
+            for name in Sample._fields[2:]
         }
 
 
@@ -69,7 +71,8 @@ async def look(client: Client, process: psutil.Process, began: float) -> Sample:
     for _ in range(3):
         inside = await (await client.start_run("Probe")).result(30)
         outside = process.memory_info().rss, process.num_fds(), process.num_threads()
-        seen.append((outside[0], inside["blocks"], inside["tasks"], *outside[1:]))
+        memory = outside[0] - inside["cache"]
+        seen.append((inside["cache"], memory, inside["blocks"], inside["tasks"], *outside[1:]))
         await asyncio.sleep(0.1)
     return Sample(time.monotonic() - began, *(float(min(values)) for values in zip(*seen, strict=True)))
 
@@ -98,6 +101,7 @@ async def soak(
         try:
             await load.stand(standing)
             await load.all_once()
+            await load.burst(4 * clients)
             await look(client, process, 0.0)
             began = time.monotonic()
             for number in range(warm_up + looks):
@@ -110,7 +114,8 @@ async def soak(
                 if not warm:
                     samples.append(sample)
                 say(
-                    f"{sample.at:7.0f} s  rss {sample.rss / 2**20:7.1f} MiB  blocks {sample.blocks:9.0f}"
+                    f"{sample.at:7.0f} s  memory {sample.memory / 2**20:6.1f} MiB (+{sample.cache / 2**20:.1f})"
+                    f"  blocks {sample.blocks:7.0f}"
                     f"  tasks {sample.tasks:3.0f}  files {sample.files:3.0f}  threads {sample.threads:3.0f}"
                     f"  scenarios {load.done.total():7d}{'  (warm-up)' if warm else ''}"
                 )
