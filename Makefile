@@ -57,8 +57,14 @@ protos: $(STAMP) ## format the protos and generate client/stepwire/v1
 config: $(STAMP) ## write docs/configuration.md and the options of serve from the settings
 	$(BIN)/python tools/config.py
 
-bench: $(STAMP) ## run the benchmarks; ARGS go to them
+bench: .venv/.bench ## run the benchmarks; ARGS go to them
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# The plot's packages, which nothing else needs.
+.venv/.bench: $(STAMP)
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
+	    --no-build-isolation --editable '.[bench]'
+	@touch $@
 
 security: $(STAMP) ## the long versions of the tests of security: hours of malformed calls, attacks, slow readers
 	STEPWIRE_SECURITY_FULL=1 $(BIN)/python -m pytest tests/security tests/unit/server -s $(ARGS)

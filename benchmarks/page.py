@@ -20,6 +20,8 @@ __all__ = ["write_page", "write_plot"]
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "performance.md"
 PLOT = DOCS / "performance.png"
+FINDINGS = Path(__file__).with_name("findings.md")
+"""What profiles said of the targets that are not met."""
 PACKAGES = ("grpcio", "protobuf", "pydantic", "uvloop")
 
 INTRODUCTION = """\
@@ -48,6 +50,7 @@ def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float], plot: b
     if missed := [row for row in rows if row.met is False]:
         parts.append("## Targets that are not met\n")
         parts.append("".join(f"- {_missed(row)}\n" for row in missed))
+        parts.append(FINDINGS.read_text("utf-8"))
     if bench.notes:
         parts.append("## Skipped\n")
         parts.append("".join(f"- {note}\n" for note in bench.notes))
