@@ -84,6 +84,9 @@ class DurableRun:
     def report(self, step: str | None, error: BaseException) -> FailureReport:
         return FailureReport(str(error), "", "reference")
 
+    def executed(self, step: str, outcome: str, seconds: float) -> None:
+        pass
+
     # -- commits --------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:

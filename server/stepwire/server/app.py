@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from stepwire.server.auth import Authenticator
 from stepwire.server.config import ConfigError, Settings, is_loopback
+from stepwire.server.observing import Observing
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import (
     CALL,
@@ -37,6 +38,7 @@ from stepwire.server.runs.principal import ANONYMOUS
 from stepwire.server.runs.scope import RUN
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
+from stepwire.server.telemetry.tallies import Tallies
 from stepwire.workflow._delivery import running_execution
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
@@ -59,16 +61,17 @@ class Server:
         self.registry = registry
         self.settings = settings
         self.port = 0
+        self.tallies = Tallies()
         self._store: RunStore
         if settings.data == ":memory:":
             self._store = MemoryStore()
         else:
-            self._store = SqliteStore(Path(settings.data))
+            self._store = SqliteStore(Path(settings.data), self.tallies.store)
         self._grpc: grpc.aio.Server | None = None
         self._manager: RunManager | None = None
         self.calls = Calls(_limits(settings), _authenticator(settings))
-        """The calls under way, for whoever exports metrics."""
         self._health = health.aio.HealthServicer()
+        self.observing = Observing(settings, self._store, self.calls, self.tallies, self._set_health)
 
     @property
     def address(self) -> str:
@@ -85,6 +88,7 @@ class Server:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         await self._store.open()
         try:
+            self.observing.open()
             memory = settings.data == ":memory:"
             signer = Signer.ephemeral() if memory else Signer.of_directory(Path(settings.data))
             quota = RunQuota(settings.quota("max_runs"))
@@ -102,6 +106,7 @@ class Server:
                     state_bytes=settings.max_state_bytes,
                 ),
                 quota=quota,
+                tallies=self.tallies,
             )
             self._manager = manager
             self._grpc = self._make_grpc(manager, signer, Gate(manager))
@@ -112,10 +117,15 @@ class Server:
             await self._grpc.start()
             self.calls.start()
         except BaseException:
+            self.observing.close()
             await self._store.close()
             raise
+        await self.observing.start(manager)
+
+    async def _set_health(self, serving: bool) -> None:
+        kinds = health_pb2.HealthCheckResponse
         for service in ("", *SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(service, kinds.SERVING if serving else kinds.NOT_SERVING)
 
     def _prepare_access(self) -> grpc.ServerCredentials | None:
         """Read the access and TLS files; say in the log what is missing. ConfigError."""
@@ -139,7 +149,7 @@ class Server:
 
     def _make_grpc(self, manager: RunManager, signer: Signer, gate: Gate) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=(ErrorInterceptor(self.calls, gate),),
+            interceptors=(ErrorInterceptor(self.calls, gate, self.tallies),),
             options=(
                 # Two servers on one port would share its connections silently.
                 ("grpc.so_reuseport", 0),
@@ -170,8 +180,7 @@ class Server:
 
     async def stop(self) -> None:
         """Stop gracefully: refuse new runs, give steps their grace, freeze and commit, end sessions, close."""
-        for service in ("", *SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.observing.drain()
         if self._manager is not None:
             await self._manager.drain(self.settings.grace)
             self._manager.feeds.end_all()
@@ -179,6 +188,7 @@ class Server:
         if self._grpc is not None:
             await self._grpc.stop(1.0)
         await self._store.close()
+        self.observing.close()
 
 
 async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Server], None] | None = None) -> None:
@@ -197,8 +207,9 @@ async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Serv
     # the time to take up 10,000 of them.
     gc.set_threshold(*_GC_THRESHOLDS)
     await server.start()
-    gc.collect()
-    gc.freeze()
+    with server.observing.pausing():
+        gc.collect()
+        gc.freeze()
     try:
         if on_ready is not None:
             on_ready(server)

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -84,6 +93,12 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(
         None,
         description="Where traces go (OTLP over gRPC), as `http://host:4317`. Unset: as OTEL_* variables say.",
+    )
+    admin_address: str | None = Field(
+        None, description="Where /metrics, /healthz and /readyz are served over HTTP, HOST:PORT. Unset: nowhere."
+    )
+    watchdog: Seconds = Field(
+        0.1, description="After how long a step that blocks the event loop is named in the log; 0: never."
     )
 
     # -- TLS and access -------------------------------------------------------------------------------------------
@@ -178,10 +193,10 @@ class Settings(BaseSettings):
         except ValueError as error:  # the TOML file or a variable's JSON cannot be read
             raise ConfigError(f"{config or 'the environment'}: {error}") from None
 
-    @field_validator("address")
+    @field_validator("address", "admin_address")
     @classmethod
-    def _address(cls, value: str) -> str:
-        if value.startswith(("unix:", "unix-abstract:")):
+    def _address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or (info.field_name == "address" and value.startswith(("unix:", "unix-abstract:"))):
             return value
         host, colon, port = value.rpartition(":")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
@@ -300,7 +315,7 @@ def rows() -> Iterator[Row]:
 
 
 def _metavar(name: str, annotation: Any) -> str:
-    if name == "address":
+    if name.endswith("address"):
         return "HOST:PORT"
     if name in ("data", "tls_cert", "tls_key", "client_ca", "api_keys", "jwks"):
         return "DIR" if name == "data" else "FILE"

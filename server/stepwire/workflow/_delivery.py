@@ -161,6 +161,7 @@ class Execution:
         "finished",
         "lent",
         "open_waits",
+        "outcome",
         "remaining",
         "replay",
         "returned",
@@ -178,6 +179,8 @@ class Execution:
         self.returned = False
         """Its step returned; the delivery is about to finish."""
         self.open_waits = 0
+        self.outcome = "abandoned"
+        """How its body ended: completed, failed or timed_out; abandoned, when the run went on or away without it."""
         self.remaining: float | None = None
         """Seconds of the step's timeout left while its clock is stopped."""
         self.collects: Counter[str] | None = None

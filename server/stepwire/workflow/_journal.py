@@ -84,6 +84,9 @@ class Host(Protocol):
     def report(self, step: str | None, error: BaseException) -> FailureReport:
         """Log an error and say what the run's record may tell of it."""
 
+    def executed(self, step: str, outcome: str, seconds: float) -> None:
+        """Note that the body of a step is over: how it ended, and how long it took with all its waits."""
+
 
 class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""

@@ -12,6 +12,7 @@ import contextvars
 import logging
 import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -229,6 +230,7 @@ class Runner:
     async def _execute(self, execution: Execution, span: StepTrace | None = None) -> None:
         """Run a step's body once and bring its result or failure to the broker."""
         enter_execution(execution)
+        began = time.perf_counter()
         delivery = execution.delivery
         workflow = self.workflow
         if workflow.verbose:
@@ -271,6 +273,9 @@ class Runner:
         else:
             if not execution.dead:
                 self._finished(execution, outputs)
+        finally:
+            if self._host is not None:
+                self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
         self.pump()
 
     def _finished(self, execution: Execution, outputs: list[Event]) -> None:
@@ -286,12 +291,14 @@ class Runner:
         except SerializationError as error:
             self._failed(execution, error)
             return
+        execution.outcome = "completed"
         self.held += held
 
     def _failed(self, execution: Execution, error: BaseException) -> None:
         """Retry as the step's policy says, else give up (S2)."""
         if execution.dead or self.broker.outcome is not None:
             return
+        execution.outcome = "timed_out" if isinstance(error, StepTimeoutError) else "failed"
         delivery = execution.delivery
         policy = self.broker.routing.steps[delivery.step].retry_policy
         if policy is not None and isinstance(error, Exception) and not _is_final(error):

@@ -72,6 +72,18 @@ OPTIONS: Final = (
         "Where traces go (OTLP over gRPC), as http://host:4317. Unset: as OTEL_* variables say.",
     ),
     ServeOption(
+        "admin_address",
+        "HOST:PORT",
+        False,
+        "Where /metrics, /healthz and /readyz are served over HTTP, HOST:PORT. Unset: nowhere.",
+    ),
+    ServeOption(
+        "watchdog",
+        "TIME",
+        False,
+        "After how long a step that blocks the event loop is named in the log; 0: never. Default: 0.1.",
+    ),
+    ServeOption(
         "tls_cert",
         "FILE",
         False,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -138,6 +139,13 @@ class Calls:
     def waiters(self) -> int:
         """How many calls wait for a run or an event."""
         return sum(usage.waiters for _, usage in self._usages)
+
+    def open(self) -> Counter[str]:
+        """Count the calls under way by kind. From any thread."""
+        # A set is copied in one step of the interpreter.
+        found = Counter(call.kind for call in tuple(self._long))
+        found["unary"] = self.under_way
+        return found
 
     def usage(self, caller: Principal) -> Usage:
         """Return what a caller uses."""

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from time import perf_counter
 from typing import Any
 
 import grpc
@@ -20,8 +21,11 @@ from stepwire.server.rpc.limits import Limits
 from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
 from stepwire.server.runs.principal import ANONYMOUS, READ
+from stepwire.server.telemetry.tallies import Tallies
 
 _IDENTITIES = ("x509_subject_alternative_name", "x509_common_name")
+
+_CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 
 Parse = Callable[[bytes], Any]
 
@@ -34,7 +38,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     outermost interceptor. It also lets handlers of streams give messages that are serialized already.
     """
 
-    def __init__(self, calls: Calls | None = None, gate: Gate | None = None) -> None:
+    def __init__(self, calls: Calls | None = None, gate: Gate | None = None, tallies: Tallies | None = None) -> None:
+        self._tallies = tallies or Tallies()
         self._calls = calls or Calls(Limits(), None)
         self._gate = gate
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
@@ -96,12 +101,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
-        rule = RULES.get(method)
+        rule, tally = RULES.get(method), self._tallies.rpc(method)
 
         async def handle(data: bytes, context: Context) -> Any:
             if failpoints.ACTIVE:
                 context.add_done_callback(lambda _: failpoints.hit("ack.after"))  # type: ignore[arg-type]
             call = entered = None
+            began, passed = perf_counter(), False
             try:
                 call = self._open(method, rule, context)
                 CALL.set(call)
@@ -119,7 +125,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     gate.check_limits(call, request)
                     if gate.needs_look(call, rule, request):
                         await gate.check_request(call, rule, request)
-                return await handler(request, context)
+                answer = await handler(request, context)
+                passed = True
+                return answer
             except asyncio.CancelledError:
                 await _cancelled(context, method, call)
                 raise
@@ -130,17 +138,19 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if entered is not None:
                     calls.leave(entered)
+                tally.done(0 if passed else _code(context), perf_counter() - began)
 
         return handle
 
     def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
         calls, gate = self._calls, self._gate
-        rule = RULES.get(method)
+        rule, tally = RULES.get(method), self._tallies.rpc(method)
         generates = inspect.isasyncgenfunction(handler)
 
         # A coroutine that writes, not a generator: a stalled write can be ended from here.
         async def handle(data: Any, context: Context) -> None:
             call = entered = None
+            began, passed = perf_counter(), False
             try:
                 call = self._open(method, rule, context)
                 CALL.set(call)
@@ -157,6 +167,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                             await gate.check_request(call, rule, request)
                 if not generates:
                     await handler(request, context)
+                    passed = True
                     return
                 time = asyncio.get_running_loop().time
                 async with aclosing(handler(request, context)) as responses:
@@ -164,6 +175,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                         call.since = time()
                         await context.write(response)
                         call.since = 0.0
+                passed = True
             except asyncio.CancelledError:
                 await _cancelled(context, method, call)
                 raise
@@ -174,6 +186,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if entered is not None:
                     calls.leave(entered)
+                tally.done(0 if passed else _code(context), perf_counter() - began)
 
         return handle
 
@@ -188,6 +201,12 @@ async def _cancelled(context: Context, method: str, call: Call | None) -> None:
         await abort(context, status_of(call.ended, method))
     if not task.cancelling():
         await abort(context, status_of(DrainingError("The call was interrupted"), method))
+
+
+def _code(context: Context) -> int:
+    """Return the number of the status that a call ended with that did not pass; a client that left gets none."""
+    code: Any = context.code()  # 0 as long as none was set
+    return code.value[0] if isinstance(code, grpc.StatusCode) else code or _CANCELLED
 
 
 def _authorization(context: Context) -> str | None:

@@ -45,6 +45,8 @@ from stepwire.server.store import (
     StoreError,
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
+from stepwire.server.telemetry.tallies import Tallies
+from stepwire.workflow._broker import Broker
 from stepwire.workflow._clock import CLOCK
 from stepwire.workflow._snapshot import restore
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError
@@ -76,6 +78,7 @@ class LiveRuns:
         retention: Retention | None = None,
         limits: RunLimits | None = None,
         quota: RunQuota | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -87,6 +90,7 @@ class LiveRuns:
         self._retention = retention or Retention()
         self.limits = limits or RunLimits()
         self._quota = quota or RunQuota(0)
+        self.tallies = tallies or Tallies()
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
         self.places = Places()
@@ -103,6 +107,9 @@ class LiveRuns:
     async def open(self) -> int:
         """Take up every unfinished run that has work; return how many were taken up."""
         await self._quota.open(self.store)
+        for (workflow, status), count in (await self.store.counts()).items():
+            if status not in TERMINAL:
+                self.tallies.workflow(workflow).unfinished[status] = count
         for served in self.registry:
             await self.places.open(self.store, served)
             await self._unblock(served)
@@ -158,6 +165,7 @@ class LiveRuns:
             claim=claim,
             failure_detail=self._failure_detail,
             executor=self._threads,
+            tally=self.tallies.workflow(served.name),
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )
@@ -289,6 +297,7 @@ class LiveRuns:
         for delivery in run.context._broker.deliveries.values():
             run.context._broker.touch_delivery(delivery)
         self._live[key] = run
+        self.tallies.loaded += 1
         self.places.admit(run)
         return run
 
@@ -301,6 +310,7 @@ class LiveRuns:
             record, status=Status.BLOCKED, updated_at=now(), info={**record.info, "blocked_reason": reason}
         )
         await self.store.commit(Commit(blocked, claim, encode_delta({}), False))
+        self.tallies.workflow(record.workflow).moved(record.status, Status.BLOCKED, ended=False)
 
     async def _unblock(self, served: Served) -> None:
         """Try runs that were blocked under other code."""
@@ -383,12 +393,30 @@ class LiveRuns:
             elif not run.idle_since:
                 run.idle_since = now
             elif now - run.idle_since >= self._idle_after:
-                run.release()
+                self.tallies.released += run.release()
 
     @property
     def sync_backlog(self) -> int:
         """How many sync steps wait for a thread."""
         return self._threads.backlog
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """Count queued deliveries and open waiters of the runs in memory, by workflow. From any thread."""
+        found: dict[str, tuple[int, int]] = {}
+        for run in list(self._live.values()):
+            broker = run.context._broker
+            queued, waiters = found.get(run.served.name, (0, 0))
+            if broker.active:
+                queued += sum(map(len, broker.queues.values()))
+            found[run.served.name] = queued, waiters + len(broker.waits)
+        return found
+
+    def locate(self, broker: Broker) -> tuple[str, str]:
+        """Give the workflow and the run_id of a broker; empty when it is of no run in memory. From any thread."""
+        for run in list(self._live.values()):
+            if run.context._broker is broker:
+                return run.served.name, run.key.run_id
+        return "", ""
 
     @property
     def live_runs(self) -> int:

@@ -40,6 +40,7 @@ from stepwire.server.store import (
     StoreUnavailableError,
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
+from stepwire.server.telemetry.tallies import WorkflowTally
 from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow._journal import FailureReport, Journal
 from stepwire.workflow._runner import Runner
@@ -81,6 +82,7 @@ class LiveRun:
         claim: Claim | None = None,
         failure_detail: str = "message",
         executor: Executor | None = None,
+        tally: WorkflowTally | None = None,
         on_commit: Callable[[Commit], None],
         on_gone: Callable[[LiveRun, BaseException | None], None],
     ) -> None:
@@ -102,6 +104,7 @@ class LiveRun:
         self._codec = codec
         self._claim = claim
         self._failure_detail = failure_detail
+        self._tally = tally or WorkflowTally()
         self._on_commit = on_commit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -159,6 +162,10 @@ class LiveRun:
         if self._failure_detail == "type":
             return without_texts(error)
         return type(error), error, error.__traceback__
+
+    def executed(self, step: str, outcome: str, seconds: float) -> None:
+        """Count an execution that is over."""
+        self._tally.step(step, outcome, seconds)
 
     # -- entry points ---------------------------------------------------------------------------------------------
 
@@ -359,6 +366,9 @@ class LiveRun:
             self._acks = acks + self._acks
             self._leave(error)
             return
+        if self._claim is None or commit.record.status is not self.record.status:
+            before = None if self._claim is None else self.record.status
+            self._tally.moved(before, commit.record.status, ended=commit.record.status in TERMINAL)
         self._claim = future.result()
         self.record = commit.record
         self._durable(callbacks, acks, commit)

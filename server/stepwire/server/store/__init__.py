@@ -1,6 +1,7 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
 from stepwire.server.store._backup import backup_directory
+from stepwire.server.store._schema import DATABASE
 from stepwire.server.store.memory import MemoryStore
 from stepwire.server.store.port import (
     TERMINAL,
@@ -30,6 +31,7 @@ from stepwire.server.store.port import (
 from stepwire.server.store.sqlite import SqliteStore
 
 __all__ = [
+    "DATABASE",
     "TERMINAL",
     "Chunk",
     "Claim",

@@ -14,6 +14,12 @@ SWEEP_ROWS = 200
 """Rows removed by one job: blobs may be large, and commits wait meanwhile."""
 
 
+def probe(connection: sqlite3.Connection) -> None:
+    """Write what is there already: it goes to the log as any change does."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
 def claim(connection: sqlite3.Connection, key: RunKey) -> Claim | None:
     """Raise the token of a run."""
     row = connection.execute(

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, TypeVar
 
 from stepwire.server import failpoints
@@ -23,6 +24,7 @@ from stepwire.server.store.port import (
     StoreError,
     StoreUnavailableError,
 )
+from stepwire.server.telemetry.tallies import StoreTally
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +46,13 @@ MAX_COUNTED = 10_000
 class _Item:
     """Something to write, and the future to resolve when it is durable."""
 
-    __slots__ = ("future", "size", "work")
+    __slots__ = ("at", "future", "size", "work")
 
     def __init__(self, work: PreparedCommit | Job, future: asyncio.Future[Any], size: int) -> None:
         self.work = work
         self.future = future
         self.size = size
+        self.at = perf_counter()
 
 
 class _RetryCarefully(Exception):
@@ -64,8 +67,14 @@ class Writer:
     on, so that writing works again as soon as the disk does.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], tally: StoreTally | None = None) -> None:
         self.listeners: list[CommitListener] = []
+        self.failure: StoreError | None = None
+        """Why the last transaction failed, all of it; None while writing works."""
+        self.on_failure: Callable[[], None] | None = None
+        """Called on the loop when writing begins to fail, and when it works again."""
+        self._tally = tally or StoreTally()
+        self._failing = False
         self._connect = connect
         self._queue: SimpleQueue[list[_Item] | None] = SimpleQueue()
         self._handover: list[_Item] = []
@@ -126,6 +135,7 @@ class Writer:
         if not self._handover:
             self._loop.call_soon(self._hand_over)
         self._handover.append(item)
+        self._tally.queued += 1
 
     def _hand_over(self) -> None:
         items, self._handover = self._handover, []
@@ -175,10 +185,12 @@ class Writer:
         """Give each item's result, or the error that it failed with."""
         try:
             try:
-                outcomes = self._at_once(batch)
-                return self._transact(batch, self._quickly) if outcomes is None else outcomes
+                at_once = self._at_once(batch)
+                outcomes = self._transact(batch, self._quickly) if at_once is None else at_once
             except _RetryCarefully:
-                return self._transact(batch, self._carefully)
+                outcomes = self._transact(batch, self._carefully)
+            self.failure = None
+            return outcomes
         except StoreError as error:
             failure = error
         except sqlite3.Error as error:
@@ -190,6 +202,7 @@ class Writer:
             failure = translate(error, "write")
             self._close()
         log.error("a transaction of the store failed: %s", failure)
+        self.failure = failure
         return [failure] * len(batch)
 
     def _at_once(self, batch: Sequence[_Item]) -> list[Any] | None:
@@ -324,8 +337,18 @@ class Writer:
     # --- on the loop --------------------------------------------------------------------------
 
     def _deliver(self, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
+        tally, now = self._tally, perf_counter()
+        tally.queued -= len(batch)
+        tally.items.observe(len(batch))
+        failing = self.failure is not None
+        tally.failures += failing
+        if failing is not self._failing:
+            self._failing = failing
+            if self.on_failure is not None:
+                self.on_failure()
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(item.work, PreparedCommit) and not isinstance(outcome, Exception):
+                tally.seconds.observe(now - item.at)
                 notify(self._loop, self.listeners, item.work.commit)
             resolve(item.future, outcome)
 

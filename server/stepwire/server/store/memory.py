@@ -6,7 +6,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -92,6 +92,17 @@ class MemoryStore:
         """Take no more commits. What is kept stays until the store itself goes."""
         self._open = False
         await asyncio.sleep(0)  # the futures of commits under way resolve
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Give None: writing to memory works."""
+        return None
+
+    def on_failure(self, callback: Callable[[], None]) -> None:
+        """Never call back."""
+
+    async def probe(self) -> None:
+        """Find that writing works."""
 
     def listen(self, listener: CommitListener) -> None:
         """Have `listener` called with each commit."""

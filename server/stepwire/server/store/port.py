@@ -248,6 +248,16 @@ class RunStore(Protocol):
     async def close(self) -> None:
         """Finish the commits under way and let go of the storage."""
 
+    @property
+    def failure(self) -> StoreError | None:
+        """Why the last transaction failed; None while writing works. From any thread."""
+
+    def on_failure(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called on the event loop when writing begins to fail, and when it works again."""
+
+    async def probe(self) -> None:
+        """Write something that changes nothing, to see whether writing works. StoreError."""
+
     def listen(self, listener: CommitListener) -> None:
         """Have `listener` called with each durable commit."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from stepwire.server.store.port import (
     StoreError,
     StoreUnavailableError,
 )
+from stepwire.server.telemetry.tallies import StoreTally
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,10 @@ class SqliteStore:
     One thread writes, with group commit; two read. The directory is locked for one process.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, tally: StoreTally | None = None) -> None:
         self.path = data_dir / DATABASE
         self._lock = DirectoryLock(data_dir)
-        self._writer = Writer(partial(connect_writer, self.path))
+        self._writer = Writer(partial(connect_writer, self.path), tally)
         self._readers: Readers | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -76,6 +77,19 @@ class SqliteStore:
         if self._readers is not None:
             await self._readers.close()
         self._lock.release()
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why the last transaction failed; None while writing works."""
+        return self._writer.failure
+
+    def on_failure(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when writing begins to fail, and when it works again."""
+        self._writer.on_failure = callback
+
+    async def probe(self) -> None:
+        """Write something that changes nothing. StoreError."""
+        await self._writer.run(_maintenance.probe)
 
     def listen(self, listener: CommitListener) -> None:
         """Have `listener` called with each durable commit."""

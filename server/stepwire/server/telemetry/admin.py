@@ -1,0 +1,103 @@
+"""The admin port: metrics and health over HTTP, on threads of its own: it answers when the event loop cannot."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+__all__ = ["AdminServer"]
+
+Unready = Callable[[], str]
+"""Says why the server takes no work now; empty when it does."""
+
+_IDLE_SECONDS = 10.0
+"""How long a connection may take to send its request."""
+
+
+class AdminServer:
+    """Serve /metrics, /healthz and /readyz; there is no authentication, so keep it where only operators are."""
+
+    def __init__(self, registry: CollectorRegistry, unready: Unready) -> None:
+        self._metrics = make_wsgi_app(registry)
+        self._unready = unready
+        self._server: WSGIServer | None = None
+        self.address = ""
+
+    def start(self, address: str) -> None:
+        """Listen on HOST:PORT; port 0 is a free one. OSError."""
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        kind = _Server6 if ":" in host else _Server
+        try:
+            server = kind((host, int(port)), _Handler)
+        except OSError as error:
+            raise OSError(f"cannot listen on the admin address {address}: {error.strerror or error}") from error
+        server.set_app(self._answer)
+        self._server = server
+        self.address = f"{address.rpartition(':')[0]}:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="stepwire-admin", daemon=True)
+        thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; returns within a tenth of a second."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+    def _answer(self, environ: dict[str, Any], respond: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _text(respond, "405 Method Not Allowed", "only GET\n")
+        if path == "/metrics":
+            answer: Iterable[bytes] = self._metrics(environ, respond)
+            return answer
+        if path == "/healthz":
+            return _text(respond, "200 OK", "ok\n")
+        if path == "/readyz":
+            why = self._unready()
+            if why:
+                return _text(respond, "503 Service Unavailable", f"{why}\n")
+            return _text(respond, "200 OK", "ok\n")
+        return _text(respond, "404 Not Found", "there are /metrics, /healthz and /readyz\n")
+
+
+def _text(respond: Any, status: str, text: str) -> Iterable[bytes]:
+    data = text.encode()
+    respond(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(data)))])
+    return [data]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+    # A second server on this port is an error to be told, and it must not share it silently.
+    allow_reuse_port = False
+
+    def server_bind(self) -> None:
+        """Bind, without the look-up of our own name that the base class makes: it can take seconds."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that leave in the middle."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _IDLE_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no request: scrapes come every few seconds."""
