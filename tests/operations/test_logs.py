@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import re
 from pathlib import Path
 
+import grpc
 import pytest
 from tests.operations.traced_flows import FORGED
+from tests.security.support import channel_to, serving
 from tests.serving import ServerProcess
 
 from stepwire.client import RunFailedError, StepwireError, SyncClient
+from stepwire.server import logs
+from stepwire.server.app import log_fields
+from stepwire.v1 import run_service_pb2, run_service_pb2_grpc
 
-FLOWS = ["tests/operations/traced_flows.py:Ask=ask", "tests/operations/traced_flows.py:Fail=fail"]
+FLOWS = [f"tests/operations/traced_flows.py:{name}={name.lower()}" for name in ("Ask", "Fail", "TooSlow")]
 
 
 def fail(server: ServerProcess) -> str:
@@ -36,6 +43,7 @@ def test_json_lines_say_what_they_are_about(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, FLOWS, args=["--log-format", "json", "--log-level", "debug"]) as server:
         run_id = fail(server)
     assert server.log.isascii()
+    assert server.log.replace("\n", "").isprintable()
     lines = [json.loads(line) for line in server.log.splitlines()]
     (failed,) = (line for line in lines if line.get("exception") == "ValueError")
     assert (failed["run"], failed["workflow"], failed["step"], failed["attempt"]) == (run_id, "fail", "fail", 1)
@@ -54,4 +62,59 @@ def test_no_text_forges_a_line(tmp_path: Path) -> None:
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ |    |stepwire: |$", line), line
         assert not line.endswith("forged")
     (failed,) = (line for line in server.log.splitlines() if " step fail failed" in line)
-    assert f"  run={run_id} workflow=fail step=fail attempt=1" in failed
+    assert f" [run={run_id} workflow=fail step=fail attempt=1] " in failed
+
+
+def test_a_step_that_timed_out_is_told_with_its_run_whoever_notices(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, FLOWS, args=["--log-format", "json", "--log-level", "error"]) as server,
+        SyncClient(server.address) as client,
+    ):
+        run = client.start_run("tooslow")
+        with pytest.raises(RunFailedError) as caught:
+            run.result(20)
+    *announced, line = [json.loads(line) for line in server.log.splitlines()]
+    assert announced[-1]["message"] == f"listening on {server.address}"  # whatever the level
+    assert (line["run"], line["workflow"], line["step"]) == (run.run_id, "tooslow", "dawdle")
+    assert "method" not in line
+    assert caught.value.reference_id in line["message"]
+
+
+async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*args: object) -> None:
+        raise RuntimeError("hunter2")
+
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JsonFormatter())
+    handler.addFilter(logs._About(log_fields))
+    logging.getLogger("stepwire").addHandler(handler)
+    try:
+        async with serving() as server, channel_to(server) as channel:
+            assert server._manager is not None
+            monkeypatch.setattr(server._manager, "get", broken)
+            stub = run_service_pb2_grpc.RunServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError, match="Internal error"):
+                await stub.GetRun(run_service_pb2.GetRunRequest(run_id=f"r] run=x {FORGED}" * 20), timeout=20)
+    finally:
+        logging.getLogger("stepwire").removeHandler(handler)
+    line = json.loads(stream.getvalue())
+    assert line["method"] == "GetRun"
+    assert line["run"].startswith("r] run=x one")
+    assert len(line["run"]) == 256
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    text = logs.LineFormatter().format(record).split("\n")[0]
+    assert ' [method=GetRun run="r] run=x one' in text  # quoted: what stands in it is no field
+    assert text.isprintable()
+
+
+def test_what_cannot_be_written_is_not_printed_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    handler = logs._Handler(stream)
+    handler.setFormatter(logs.LineFormatter())
+    record = logging.LogRecord("x", logging.INFO, "x.py", 1, "hunter2 %d", ("three\n",), None)
+    handler.emit(record)
+    assert stream.getvalue().endswith("hunter2 %d (its arguments do not fit)\n")
+    stream.close()
+    handler.emit(record)
+    assert capfd.readouterr() == ("", "")

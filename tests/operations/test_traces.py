@@ -16,7 +16,7 @@ from stepwire.client import RunFailedError, SyncClient
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc
 
-FLOWS = ["tests/operations/traced_flows.py:Ask=ask", "tests/operations/traced_flows.py:Fail=fail"]
+FLOWS = [f"tests/operations/traced_flows.py:{name}={name.lower()}" for name in ("Ask", "Fail", "Slow")]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 CALLER = """
@@ -96,6 +96,29 @@ def test_a_failed_step_is_an_error_and_tells_no_text(tmp_path: Path) -> None:
         assert named[name]["status"] == "ERROR"
         assert named[name]["attributes"]["error.type"] == "ValueError"
     assert "c4n4ry" not in spans.read_text("utf-8")
+
+
+def test_an_attempt_that_took_too_long_is_an_error_and_one_that_waits_is_parked(tmp_path: Path) -> None:
+    spans = tmp_path / "spans"
+    with (
+        ServerProcess(tmp_path / "data", FLOWS, args=["--grace", "0"], env={"SPANS": str(spans)}) as server,
+        SyncClient(server.address) as client,
+    ):
+        assert client.start_run("slow").result(20) == "done"
+        until_asked(client, client.start_run("ask").run_id)
+    found = spans_in(spans)
+    attempts = sorted(
+        (span["attributes"]["stepwire.attempt"], span["status"], span["attributes"]["stepwire.outcome"])
+        for span in found
+        if span["name"] == "step dawdle"
+    )
+    assert attempts == [(1, "ERROR", "failed"), (2, "UNSET", "finished")]
+    (late,) = (span for span in found if span["status"] == "ERROR" and span["name"] == "step dawdle")
+    assert late["attributes"]["error.type"] == "StepTimeoutError"
+    (asked,) = (span for span in found if span["name"] == "step ask")
+    assert (asked["status"], asked["attributes"]["stepwire.outcome"]) == ("UNSET", "parked")
+    (run,) = (span for span in found if span["name"] == "run ask")
+    assert (run["attributes"]["stepwire.status"], asked["parent"]) == ("released", run["span"])
 
 
 def test_any_clients_trace_is_taken_and_nonsense_is_not(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 from collections.abc import Sequence
 
 from stepwire.workflow import (
+    ConstantDelayRetryPolicy,
     Context,
     Event,
     HumanResponseEvent,
@@ -18,7 +20,7 @@ from stepwire.workflow import (
     step,
 )
 
-FORGED = "one\n2026-01-01 00:00:00.000 INFO     forged\r\x1b[2J\u202eend\x85\u2028"
+FORGED = "one\n2026-01-01 00:00:00.000 INFO     forged\r\x1b[2J\u202eend\x7f\x85\u2028"
 
 logger = logging.getLogger("author")
 
@@ -81,3 +83,22 @@ class Fail(Workflow):
     @step
     async def fail(self, ev: StartEvent) -> StopEvent:
         raise ValueError(f"{ev.secret}{FORGED}")
+
+
+class Slow(Workflow):
+    """Take too long once, with a second step that looks on."""
+
+    @step(timeout=0.2, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=2, delay=0))
+    async def dawdle(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        if ctx.step_info().attempt == 1:
+            await asyncio.Event().wait()
+        return StopEvent(result="done")
+
+
+class TooSlow(Workflow):
+    """Take too long."""
+
+    @step(timeout=0.2)
+    async def dawdle(self, ev: StartEvent) -> StopEvent:
+        await asyncio.Event().wait()
+        return StopEvent()

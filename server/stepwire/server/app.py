@@ -34,7 +34,6 @@ from stepwire.server.rpc import (
 )
 from stepwire.server.runs import RunManager
 from stepwire.server.runs.limits import RunLimits, RunQuota
-from stepwire.server.runs.principal import ANONYMOUS
 from stepwire.server.runs.scope import RUN
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
@@ -224,25 +223,20 @@ async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Serv
 
 def log_fields() -> dict[str, str | int]:
     """Return what the code that logs is about: run, workflow, step, attempt, principal, trace; what is known."""
-    fields: dict[str, str | int] = {}
-    trace = ""
+    fields: dict[str, str | int]
     scope, call = RUN.get(), CALL.get()
     if scope is not None:
-        fields = {"run": scope.run_id, "workflow": scope.workflow}
-        trace = scope.trace_id
-        if scope.principal not in ("", ANONYMOUS.name):
-            fields["principal"] = scope.principal
+        fields = scope.log_fields()
         execution = running_execution()
         if execution is not None:
             fields["step"] = execution.delivery.step
             fields["attempt"] = execution.delivery.attempt
     elif call is not None:
-        fields = {"method": call.method.rpartition("/")[2]}
-        if call.caller is not ANONYMOUS:
-            fields["principal"] = call.caller.name
-    trace = trace or tracing.trace_id(tracing.CARRIER.get())
-    if trace:
-        fields["trace"] = trace
+        fields = call.log_fields()
+    else:
+        fields = {}
+    if not fields.get("trace"):
+        fields["trace"] = tracing.trace_id(tracing.CARRIER.get())
     return fields
 
 

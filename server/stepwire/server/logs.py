@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-__all__ = ["FORMATS", "LEVELS", "Fields", "JsonFormatter", "LineFormatter", "configure"]
+__all__ = ["FORMATS", "LEVELS", "Fields", "JsonFormatter", "LineFormatter", "announce", "configure"]
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
@@ -22,23 +22,37 @@ FORMATS = ("text", "json")
 Fields = Callable[[], Mapping[str, str | int]]
 """Gives what the code that logs is about, by name; called for each message."""
 
+_MAX_FIELD = 256
+"""Characters of what a message is about: some of it is what a client sent."""
+
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
 
 class _About(logging.Filter):
-    """Put what a message is about into its record, as long as the code that logs it runs."""
+    """Put what a message is about into its record, as long as the code that logs it runs.
+
+    What the record says itself, as `stepwire`, goes before: a run's own records may be written by anyone's task.
+    """
 
     def __init__(self, fields: Fields) -> None:
         super().__init__()
         self._fields = fields
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.about = self._fields()
+        about = {**self._fields(), **getattr(record, "stepwire", {})}
+        record.about = {
+            name: value[:_MAX_FIELD] if isinstance(value, str) else value
+            for name, value in about.items()
+            if value is not None and value != ""
+        }
         return True
 
 
 class LineFormatter(logging.Formatter):
-    """Write `time level message  name=value…`; what follows a message (a traceback) is indented."""
+    """Write `time level [name=value…] message`; what follows a message (a traceback) is indented.
+
+    What a message is about stands before it, where no text in the message can be taken for it.
+    """
 
     def __init__(self, *, colours: bool = False) -> None:
         super().__init__()
@@ -50,10 +64,10 @@ class LineFormatter(logging.Formatter):
         level = f"{record.levelname:<8}"
         if self._colours and record.levelname in _COLOURS:
             level = f"\x1b[{_COLOURS[record.levelname]}m{level}\x1b[0m"
-        line = f"{time:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {level} {_escaped(record.getMessage())}"
-        about = getattr(record, "about", {})
-        if about:
-            line += "  " + " ".join(f"{name}={_word(str(value))}" for name, value in about.items())
+        line = f"{time:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {level} "
+        if about := getattr(record, "about", {}):
+            line += f"[{' '.join(f'{name}={_word(str(value))}' for name, value in about.items())}] "
+        line += _escaped(_message(record))
         details = []
         if record.exc_info and record.exc_info[0] is not None:
             details.append(self.formatException(record.exc_info))
@@ -72,7 +86,7 @@ class JsonFormatter(logging.Formatter):
             "time": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond:06}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             **getattr(record, "about", {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
@@ -80,7 +94,15 @@ class JsonFormatter(logging.Formatter):
             document["traceback"] = self.formatException(record.exc_info)
         if record.stack_info:
             document["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(document)
+        # JSON leaves one control character as it is: DEL.
+        return json.dumps(document).replace("\x7f", "\\u007f")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Lose what cannot be written: what logging would print about that is neither escaped nor free of secrets."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
 
 
 def configure(
@@ -91,7 +113,7 @@ def configure(
     Other libraries are heard from WARNING on, or all of them at level `debug`. `fields` tells what code is about.
     """
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(JsonFormatter() if style == "json" else LineFormatter(colours=stream.isatty()))
     if fields is not None:
         handler.addFilter(_About(fields))
@@ -105,11 +127,28 @@ def configure(
     logging.captureWarnings(True)
 
 
+def announce(text: str, style: str = "text") -> None:
+    """Say on standard error, whatever the level, what those wait for who start a server."""
+    if style == "json":
+        logger = logging.getLogger("stepwire.server")
+        logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None))
+    else:
+        sys.stderr.write(f"stepwire: {_escaped(text)}\n")
+    sys.stderr.flush()
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - whoever wrote it; the rest of the line must not be lost
+        return f"{record.msg} (its arguments do not fit)"
+
+
 def _escaped(text: str) -> str:
     """Escape what is not printable; also what turns the direction of writing is not."""
     return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _word(value: str) -> str:
-    """Return a value that ends where it seems to: quoted when it holds a space, a quote or a backslash."""
-    return json.dumps(value) if not value.isprintable() or set(value) & set(' "=\\') else value
+    """Return a value that ends where it seems to: quoted when it holds what stands between values, or a quote."""
+    return _escaped(json.dumps(value)) if not value.isprintable() or set(value) & set(' "=\\[]') else value

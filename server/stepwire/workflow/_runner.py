@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
 from stepwire.workflow._delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow._journal import FailureReport, Host
-from stepwire.workflow._tracing import RunTrace, StepTrace
+from stepwire.workflow._tracing import RunTrace
 from stepwire.workflow.errors import (
     CrashLoopError,
     SerializationError,
@@ -225,9 +225,14 @@ class Runner:
     async def _execute_traced(self, execution: Execution, trace: RunTrace) -> None:
         delivery = execution.delivery
         with trace.step(delivery.step, delivery.id, delivery.attempt) as span:
-            await self._execute(execution, span)
+            try:
+                await self._execute(execution)
+            finally:
+                if not execution.finished:
+                    waits = self.broker.frozen and self.broker.outcome is None and delivery.status == PARKED
+                    span.unfinished("parked" if waits else "abandoned")
 
-    async def _execute(self, execution: Execution, span: StepTrace | None = None) -> None:
+    async def _execute(self, execution: Execution) -> None:
         """Run a step's body once and bring its result or failure to the broker."""
         enter_execution(execution)
         began = time.perf_counter()
@@ -261,14 +266,10 @@ class Runner:
                 self.broker.lose(execution)
                 self.pump()
                 raise
-            if span is not None:
-                span.failed(error)
             self._failed(execution, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001
             # A step may raise anything; a step that calls sys.exit() must not take its host down.
             execution.cancel = None
-            if span is not None:
-                span.failed(error)
             self._failed(execution, error)
         else:
             if not execution.dead:
@@ -300,6 +301,8 @@ class Runner:
             return
         execution.outcome = "timed_out" if isinstance(error, StepTimeoutError) else "failed"
         delivery = execution.delivery
+        if self._trace is not None:
+            self._trace.failed(delivery.id, error)
         policy = self.broker.routing.steps[delivery.step].retry_policy
         if policy is not None and isinstance(error, Exception) and not _is_final(error):
             elapsed = max(0.0, self.broker.clock.now() - (delivery.first_started or 0.0))

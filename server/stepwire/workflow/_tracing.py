@@ -20,32 +20,50 @@ TRACER = "stepwire.workflow"
 class StepTrace:
     """The span of one execution of a step; it is the current one in the step's code."""
 
-    __slots__ = ("_span",)
+    __slots__ = ("_delivery", "_open", "_outcome", "_span")
 
-    def __init__(self, span: Any) -> None:
+    def __init__(self, span: Any, delivery: int, open: dict[int, StepTrace]) -> None:
         self._span = span
+        self._delivery = delivery
+        self._open = open
+        self._outcome = "finished"
+        open[delivery] = self
 
     def failed(self, error: BaseException) -> None:
-        """Note what the step raised, by its type: its text may hold what no trace should."""
+        """Note why the execution failed, by the type: the text may hold what no trace should."""
+        self._outcome = "failed"
         self._span.set_attribute("error.type", type(error).__name__)
         self._span.set_status(_trace.StatusCode.ERROR, type(error).__name__)
+
+    def unfinished(self, why: str) -> None:
+        """Note why the delivery is not through, unless the execution failed.
+
+        `parked`: its run left memory while it waited, the next attempt goes on; else `abandoned`.
+        """
+        if self._outcome == "finished":
+            self._outcome = why
 
     def __enter__(self) -> StepTrace:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._open.get(self._delivery) is self:
+            del self._open[self._delivery]
+        self._span.set_attribute("stepwire.outcome", self._outcome)
         self._span.end()
 
 
 class RunTrace:
     """The span of a run while this process drives it: from its start, or from where it was taken up again."""
 
-    __slots__ = ("_context", "_run_id", "_span", "_tracer", "_workflow")
+    __slots__ = ("_context", "_open", "_run_id", "_span", "_tracer", "_workflow")
 
     def __init__(self, workflow: str, run_id: str, parent: Any, resumed: bool) -> None:
         self._workflow = workflow
         self._run_id = run_id
         self._tracer = _trace.get_tracer(TRACER)
+        self._open: dict[int, StepTrace] = {}
+        """The executions under way by delivery, of each the latest."""
         attributes = {"stepwire.workflow": workflow, "stepwire.run_id": run_id, "stepwire.resumed": resumed}
         self._span = self._tracer.start_span(f"run {workflow}", parent, attributes=attributes)
         self._context = _trace.set_span_in_context(self._span, parent)
@@ -77,7 +95,12 @@ class RunTrace:
         span = self._tracer.start_span(f"step {step}", self._context, attributes=attributes)
         # The task is the step's own and ends with it: nothing is detached.
         _context.attach(_trace.set_span_in_context(span, self._context))
-        return StepTrace(span)
+        return StepTrace(span, delivery, self._open)
+
+    def failed(self, delivery: int, error: BaseException) -> None:
+        """Note why the execution under way of a delivery failed."""
+        if (step := self._open.get(delivery)) is not None:
+            step.failed(error)
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """End the span: with a terminal status, or `released` when the run left memory and goes on later."""

@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -100,13 +99,8 @@ def serve(
         _fail(output, error, USAGE, debug)
 
     def ready(server: Server) -> None:
-        lines = [*(f"serving {name}" for name in registry.names()), f"listening on {server.address}"]
-        for line in lines:
-            if chosen.log_format == "json":
-                logger.info(line)
-            else:
-                sys.stderr.write(f"stepwire: {line}\n")
-        sys.stderr.flush()
+        for line in [*(f"serving {name}" for name in registry.names()), f"listening on {server.address}"]:
+            logs.announce(line, chosen.log_format)
 
     async def main() -> None:
         await run_server(registry, chosen, ready)

@@ -40,6 +40,8 @@ class Call:
         "kind",
         "limits",
         "method",
+        "request",
+        "run_id",
         "sequence",
         "since",
         "task",
@@ -52,6 +54,10 @@ class Call:
         self.caller = caller
         self.limits = limits
         self.usage = usage
+        self.request: Any = None
+        """Its message, where it has one."""
+        self.run_id = ""
+        """The run that a conversation is with."""
         self.authorization: str | None = None
         self.identities: Sequence[str] = ()
         self.task: asyncio.Task[Any] | None = None
@@ -74,6 +80,15 @@ class Call:
         expires = self.caller.expires
         if expires is not None and expires <= time.time():
             raise UnauthenticatedError("The credential has expired")
+
+    def log_fields(self) -> dict[str, str | int]:
+        """Return what the log says of it; what is the client's is as it came."""
+        return {
+            "method": self.method.rpartition("/")[2],
+            "run": self.run_id or getattr(self.request, "run_id", ""),
+            "workflow": getattr(self.request, "workflow", ""),
+            "principal": "" if self.caller is ANONYMOUS else self.caller.name,
+        }
 
     def end(self, error: RunsError) -> None:
         """End the call with an error, whatever it is doing."""

@@ -59,6 +59,8 @@ class Session:
         record, after, options = await self._open(first)
         self._run_id = record.key.run_id
         self._workflow = record.workflow
+        if self._call is not None:
+            self._call.run_id = self._run_id
         key = record.key
         feeds = self._manager.feeds
         feed = await feeds.open(key)

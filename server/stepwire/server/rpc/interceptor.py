@@ -114,7 +114,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 calls.enter(call)
                 entered = call
                 calls.limits.check_message(len(data))
-                request = parse(data)
+                request = call.request = parse(data)
                 if method == START and request.HasField("wait"):
                     calls.leave(call)
                     entered = None
@@ -160,7 +160,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     request = _messages(data, parse, call)
                 else:
                     calls.limits.check_message(len(data))
-                    request = parse(data)
+                    request = call.request = parse(data)
                     if gate is not None and rule is not None:
                         gate.check_limits(call, request)
                         if gate.needs_look(call, rule, request):

@@ -42,6 +42,7 @@ from stepwire.server.store import (
 from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import WorkflowTally
 from stepwire.server.telemetry.tracing import trace_id
+from stepwire.workflow._delivery import running_execution
 from stepwire.workflow._journal import FailureReport, Journal
 from stepwire.workflow._runner import Runner
 from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
@@ -110,7 +111,8 @@ class LiveRun:
         self._loop = asyncio.get_running_loop()
         # Steps, and what they log, know their run by a context variable that the runner keeps for them.
         principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
-        scope = RUN.set(RunScope(served.name, record.key.run_id, principal, trace))
+        self._scope = RunScope(served.name, record.key.run_id, principal, trace)
+        scope = RUN.set(self._scope)
         self._runner = Runner(served.workflow, self.context, self.context._broker, host=self, executor=executor)
         RUN.reset(scope)
         self._callbacks: list[Callable[[], None]] = []
@@ -146,6 +148,7 @@ class LiveRun:
             step,
             reference,
             exc_info=self._shown(error),
+            extra=self._about(step),
         )
         message = trace = ""
         public = error.public if isinstance(error, WorkflowError) else None
@@ -157,6 +160,14 @@ class LiveRun:
             trace = "".join(traceback.format_exception(error))[-16_384:]
         self._failure = {"traceback": trace}
         return FailureReport(message, trace, reference)
+
+    def _about(self, step: str | None = None) -> dict[str, Any]:
+        """Tell the log what a record is about: timers and commits run in anyone's task."""
+        about: dict[str, Any] = {"method": None, "attempt": None, **self._scope.log_fields(), "step": step}
+        execution = running_execution()
+        if execution is not None and execution.broker is self.context._broker and execution.delivery.step == step:
+            about["attempt"] = execution.delivery.attempt
+        return {"stepwire": about}
 
     def _shown(self, error: BaseException) -> Any:
         if self._failure_detail == "type":
@@ -305,7 +316,8 @@ class LiveRun:
             commit, callbacks, acks = self._build()
         except Exception as error:
             # Nothing may go on that cannot be made durable: the run is dropped, those who wait are told.
-            logger.error("run %s: a commit could not be made", self.key.run_id, exc_info=self._shown(error))
+            shown, about = self._shown(error), self._about()
+            logger.error("run %s: a commit could not be made", self.key.run_id, exc_info=shown, extra=about)
             self._leave(error)
             return
         self._in_flight = True
@@ -362,7 +374,7 @@ class LiveRun:
         error = future.exception()
         if error is not None:
             # A failed commit is a crash of this run: drop it, the next call loads it again.
-            logger.error("run %s: a commit failed: %s", self.key.run_id, error)
+            logger.error("run %s: a commit failed: %s", self.key.run_id, error, extra=self._about())
             self._acks = acks + self._acks
             self._leave(error)
             return

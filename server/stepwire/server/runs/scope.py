@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from stepwire.server.runs.principal import ANONYMOUS
+
 __all__ = ["RUN", "RunScope"]
 
 
@@ -15,6 +17,11 @@ class RunScope(NamedTuple):
     run_id: str
     principal: str
     trace_id: str
+
+    def log_fields(self) -> dict[str, str | int]:
+        """Return what the log says of it."""
+        principal = "" if self.principal == ANONYMOUS.name else self.principal
+        return {"run": self.run_id, "workflow": self.workflow, "principal": principal, "trace": self.trace_id}
 
 
 RUN: ContextVar[RunScope | None] = ContextVar("stepwire_run", default=None)
