@@ -27,6 +27,7 @@ COMMANDS = [
     "state unset",
     "snapshot",
     "backup",
+    "doctor",
     "keys new",
     "health",
     "version",

@@ -6,6 +6,7 @@ import typer
 
 from stepwire.server.cli import (
     backup,
+    doctor,
     events,
     health,
     history,
@@ -29,5 +30,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, workflows, run, runs, events, history, state, snapshot, backup, keys, health, version):
+for module in (serve, workflows, run, runs, events, history, state, snapshot, backup, doctor, keys, health, version):
     module.register(app)

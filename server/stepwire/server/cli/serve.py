@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import os
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from stepwire.server import logs
-from stepwire.server.cli._options import OPTIONS
+from stepwire.server.cli._settings import ConfigFile, add_settings
 from stepwire.server.cli._shared import ERROR, USAGE, examples
 from stepwire.server.console import Output, clean
 from stepwire.server.loading import LoadError, load_all
@@ -37,23 +35,8 @@ EPILOG = examples(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    _add_settings()
+    add_settings(serve)
     app.command(epilog=EPILOG)(serve)
-
-
-def _add_settings() -> None:
-    """Give the command an option for each setting: typer reads the signature."""
-    signature = inspect.signature(serve, eval_str=True)
-    parameters = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
-    for option in OPTIONS:
-        if option.switch:
-            kind: Any = Annotated[bool | None, typer.Option(help=option.help, show_default=False)]
-        else:
-            kind = Annotated[str | None, typer.Option(metavar=option.metavar, help=option.help, show_default=False)]
-        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters.append(inspect.Parameter(option.name, keyword, default=None, annotation=kind))
-        serve.__annotations__[option.name] = kind
-    serve.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
 
 
 def serve(
@@ -66,15 +49,7 @@ def serve(
             show_default=False,
         ),
     ],
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="STEPWIRE_CONFIG",
-            metavar="FILE",
-            help="A TOML file with settings; flags and STEPWIRE_* variables go before it.",
-            show_default=False,
-        ),
-    ] = None,
+    config: ConfigFile = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of what cannot be loaded.")] = False,
     **settings: Any,
 ) -> None:

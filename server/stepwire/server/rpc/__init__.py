@@ -6,12 +6,13 @@ from stepwire.server.rpc.entries import CODEC
 from stepwire.server.rpc.interceptor import ErrorInterceptor
 from stepwire.server.rpc.limits import Limits
 from stepwire.server.rpc.services import SERVICES, add_services
-from stepwire.server.rpc.signing import Signer
+from stepwire.server.rpc.signing import KEY_FILE, Signer
 from stepwire.server.rpc.tls import Certificates, TlsError
 
 __all__ = [
     "CALL",
     "CODEC",
+    "KEY_FILE",
     "RULES",
     "SERVICES",
     "Calls",

@@ -12,6 +12,9 @@ from stepwire.v1 import types_pb2 as pb
 
 _KEY_BYTES = 32
 
+KEY_FILE = "snapshot.key"
+"""The name of the key's file in a data directory."""
+
 
 class Signer:
     """Sign and verify snapshots with HMAC-SHA256 over their deterministic serialization."""
@@ -23,7 +26,7 @@ class Signer:
     @classmethod
     def of_directory(cls, directory: Path) -> Signer:
         """Return the signer of a data directory; its key is made at the first use and readable by the owner only."""
-        path = directory / "snapshot.key"
+        path = directory / KEY_FILE
         try:
             key = path.read_bytes()
         except FileNotFoundError:

@@ -1,6 +1,8 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
 from stepwire.server.store._backup import backup_directory
+from stepwire.server.store._inspect import Inspection, inspect_directory
+from stepwire.server.store._lock import holder_of
 from stepwire.server.store._schema import DATABASE
 from stepwire.server.store.memory import MemoryStore
 from stepwire.server.store.port import (
@@ -39,6 +41,7 @@ __all__ = [
     "CommitListener",
     "DueRun",
     "EndedRun",
+    "Inspection",
     "MemoryStore",
     "RequestRecord",
     "RunExistsError",
@@ -57,5 +60,7 @@ __all__ = [
     "StoreUnavailableError",
     "StoredSnapshot",
     "backup_directory",
+    "holder_of",
+    "inspect_directory",
     "within",
 ]

@@ -73,6 +73,20 @@ class DirectoryLock:
             self._file = None
 
 
+def holder_of(directory: Path) -> str | None:
+    """Say who holds a directory, None when nobody does; changes nothing. OSError when it cannot be found out."""
+    try:
+        file = (directory / "lock").open("r+", encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            _lock(file)
+        except OSError:
+            return _holder(file)
+    return None
+
+
 def _holder(file: IO[str]) -> str:
     try:
         file.seek(0)

@@ -1,0 +1,31 @@
+"""Look at everything that a server needs, without starting one: what `stepwire doctor` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stepwire.server.config import Settings
+from stepwire.server.doctor._check import Check
+from stepwire.server.doctor._data import clock, data
+from stepwire.server.doctor._environment import packages, python, workflows
+from stepwire.server.doctor._network import access, addresses, tls
+from stepwire.server.registry import Registry
+
+__all__ = ["Check", "examine", "examine_environment"]
+
+
+def examine_environment(specs: Sequence[str], registry: Registry) -> Iterator[Check]:
+    """Check the interpreter, the packages, and the workflows, which are added to the registry."""
+    yield python()
+    yield packages()
+    if specs:
+        yield workflows(specs, registry)
+
+
+def examine(settings: Settings, registry: Registry) -> Iterator[Check]:
+    """Check what the settings name. Changes nothing; a server may be running on it."""
+    last_change = yield from data(settings, registry)
+    yield clock(last_change)
+    yield from addresses(settings)
+    yield from tls(settings)
+    yield from access(settings)

@@ -1,0 +1,155 @@
+"""The addresses, TLS, and who may call."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from stepwire.server.auth import Authenticator
+from stepwire.server.config import Settings
+from stepwire.server.doctor._check import Check, ok, problem, warning
+from stepwire.server.rpc import Certificates, TlsError
+
+_ANSWER_SECONDS = 3.0
+_SOON = timedelta(days=14)
+
+
+def addresses(settings: Settings) -> Iterator[Check]:
+    """Check that the addresses are free, or that a server of ours answers there."""
+    yield _address(settings)
+    if settings.admin_address is not None:
+        free = _free(settings.admin_address)
+        message = f"{settings.admin_address} is {'free' if free else 'in use'}"
+        yield ok("admin address", message if free else f"{message}: by a server that runs, or by something else")
+    if settings.exposed and (settings.tls_cert is None or not settings.authenticates):
+        missing = " and no ".join(
+            text
+            for text, there in (
+                ("TLS", settings.tls_cert is not None),
+                ("authentication", settings.authenticates),
+            )
+            if not there
+        )
+        advice = "see that what is in front of the server does it"
+        yield warning("exposure", f"{settings.address} is for other machines, with no {missing}", advice)
+
+
+def _address(settings: Settings) -> Check:
+    address = settings.address
+    if address.startswith("unix"):
+        return ok("address", address)
+    try:
+        free = _free(address)
+    except OSError as error:
+        return problem("address", f"{address}: {error.strerror or error}", "give an address of this machine: --address")
+    if free:
+        return ok("address", f"{address} is free")
+    advice = "stop what listens there, or give another --address"
+    if settings.tls_cert is not None:
+        # Without the client's side of TLS there is no telling.
+        return warning("address", f"{address} is in use", f"see that it is the server: stepwire health; else {advice}")
+    status = _health(address)
+    if status is None:
+        return problem("address", f"{address} is in use, and not by a server of Stepwire that answers", advice)
+    if status != health_pb2.HealthCheckResponse.SERVING:
+        advice = "its log says why: it drains, or cannot write"
+        return problem("address", f"the server at {address} answers, but is not serving", advice)
+    return ok("address", f"a server answers at {address}: serving")
+
+
+def _free(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    if int(port) == 0:
+        return True
+    family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(place)
+            tried.listen()  # a port that another listens on can be bound all the same
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def _health(address: str) -> int | None:
+    with grpc.insecure_channel(_reachable(address)) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_ANSWER_SECONDS)
+        except grpc.RpcError:
+            return None
+        return int(answer.status)
+
+
+def tls(settings: Settings) -> Iterator[Check]:
+    """Check the certificate: that it fits its key, and how long it is valid."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        Certificates(settings.tls_cert, settings.tls_key, settings.client_ca).credentials()
+    except TlsError as error:
+        yield problem("tls", str(error), "give a certificate chain and its key, unencrypted, in PEM")
+        return
+    yield _expiry("tls", settings.tls_cert)
+    if settings.client_ca is not None:
+        yield _expiry("client ca", settings.client_ca)
+    if _open_to_all(settings.tls_key):
+        yield warning("tls key", f"{settings.tls_key} can be read by all users", f"chmod o-rwx {settings.tls_key}")
+
+
+def _expiry(name: str, path: Path) -> Check:
+    from cryptography import x509  # here: it is slow to import
+
+    now = datetime.now(UTC)
+    found = x509.load_pem_x509_certificates(path.read_bytes())
+    first = min(found, key=lambda each: each.not_valid_after_utc)
+    until = f"{first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    if first.not_valid_after_utc <= now:
+        return problem(name, f"{path} has expired, on {until}", "renew it: the server reads it again by itself")
+    if any(each.not_valid_before_utc > now for each in found):
+        return problem(name, f"{path} is not valid yet", "see to the clock, or wait")
+    if first.not_valid_after_utc <= now + _SOON:
+        return warning(name, f"{path} expires soon, on {until}", "renew it: the server reads it again by itself")
+    return ok(name, f"{path} is valid until {until}")
+
+
+def access(settings: Settings) -> Iterator[Check]:
+    """Check the files that say who may call."""
+    if settings.api_keys is None and settings.jwks is None:
+        return
+    try:
+        Authenticator(
+            access=settings.api_keys, jwks=settings.jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience
+        ).open()
+    except OSError as error:
+        yield problem("access", f"cannot read {error.filename}: {error.strerror}", "let the user that serves read it")
+        return
+    except ValueError as error:
+        yield problem("access", str(error), "correct the file: SECURITY.md, Access")
+        return
+    if settings.api_keys is not None and _open_to_all(settings.api_keys, writing=True):
+        advice = f"chmod o-w {settings.api_keys}"
+        yield problem("access", f"{settings.api_keys} can be changed by all users of this machine", advice)
+        return
+    yield ok("access", ", ".join(str(path) for path in (settings.api_keys, settings.jwks) if path is not None))
+
+
+def _open_to_all(path: Path, *, writing: bool = False) -> bool:
+    return os.name == "posix" and bool(path.stat().st_mode & (0o002 if writing else 0o004))
+
+
+def _reachable(address: str) -> str:
+    """Return where to reach a server that listens everywhere."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host == "0.0.0.0" else f"[::1]:{port}" if host in ("[::]", "::") else address
