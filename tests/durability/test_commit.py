@@ -115,10 +115,11 @@ async def test_commit_runs_are_committed_in_groups(tmp_path: Path) -> None:
         store = rpc.store
         assert isinstance(store, SqliteStore)
         statements: list[str] = []
-        go = threading.Event()
+        held, go = threading.Event(), threading.Event()
 
         def block(connection: Any) -> None:
             connection.set_trace_callback(statements.append)
+            held.set()
             go.wait(20)
 
         given = 0
@@ -131,8 +132,10 @@ async def test_commit_runs_are_committed_in_groups(tmp_path: Path) -> None:
 
         store._writer.commit = count  # type: ignore[method-assign,assignment]
         blocked = store._writer.run(block)
+        assert await asyncio.to_thread(held.wait, 20)
         starts = [asyncio.ensure_future(rpc.start("flow", {})) for _ in range(20)]
         await until(lambda: given >= 20)
+        await settle(rpc)  # what was given is handed over at the end of the loop's turn
         go.set()
         await blocked
         await asyncio.gather(*starts)

@@ -24,6 +24,9 @@ ALLOWED = {
     "workflow/checkpointer.py": {"JsonSerializer"},
     "workflow/__init__.py": {"JsonSerializer", "PickleSerializer"},
     "workflow/context/__init__.py": {"JsonSerializer", "PickleSerializer"},
+    # Versions of installed packages, by importlib.metadata.
+    "server/doctor/_environment.py": {"importlib"},
+    "server/observing.py": {"importlib"},
     # Names of 1.x payloads, in process.
     "workflow/_types.py": {"importlib", "import_module"},
 }

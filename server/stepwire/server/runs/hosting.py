@@ -93,6 +93,8 @@ class LiveRuns:
         self.tallies = tallies or Tallies()
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
+        self._ending: dict[RunKey, asyncio.Future[RunRecord]] = {}
+        """Blocked runs that are being cancelled."""
         self.places = Places()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -291,14 +293,16 @@ class LiveRuns:
         except StoreError as error:
             raise as_runs_error(error) from error
         run.make_durable()
-        if record.status == Status.BLOCKED:
-            record.info.pop("blocked_reason", None)
+        unblocked = record.status == Status.BLOCKED
+        if unblocked:
             run.context._broker.touch_head()  # so that its record says so, also when it has nothing to do
         for delivery in run.context._broker.deliveries.values():
             run.context._broker.touch_delivery(delivery)
         self._live[key] = run
         self.tallies.loaded += 1
         self.places.admit(run)
+        if unblocked:
+            await run.committed()  # until then its record says that it is blocked
         return run
 
     async def _block(self, record: RunRecord, claim: Any, reason: str) -> None:

@@ -416,6 +416,7 @@ class LiveRun:
         info = dict(self.record.info)
         info["version"] = self.served.version
         info["timeout_at"] = broker.due
+        info.pop("blocked_reason", None)
         if deleted or any(key[0] == "w" for key in parts):
             info["pending"] = self._pending()
         wake_at: float | None

@@ -37,6 +37,7 @@ from stepwire.server.store import (
     TERMINAL,
     Claim,
     Commit,
+    RunKey,
     RunQuery,
     RunRecord,
     SnapshotInfo,
@@ -54,7 +55,7 @@ from stepwire.workflow.events import WorkflowCancelledEvent, event_to_json
 logger = logging.getLogger("stepwire.runs")
 
 _CLAIMS = 16
-"""How often a run that cannot be loaded is claimed to end it, while others claim it too."""
+"""How often a run that cannot be loaded is claimed to end it, while others claim it to load it."""
 
 
 class RunManager(LiveRuns):
@@ -219,19 +220,26 @@ class RunManager(LiveRuns):
         return run.record
 
     async def _cancel_blocked(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
-        """End a run that cannot be loaded, without its code."""
+        """End a run that cannot be loaded, without its code; once, however many ask."""
         key = (await self.get(caller, run_id)).key
+        ending = self._ending.get(key)
+        if ending is None:
+            ending = self._ending[key] = asyncio.ensure_future(self._end_blocked(key, reason))
+            ending.add_done_callback(lambda _: self._ending.pop(key, None))
+        return await asyncio.shield(ending)
+
+    async def _end_blocked(self, key: RunKey, reason: str) -> RunRecord:
         for _ in range(_CLAIMS):
             claim = await self.store.claim(key)
             record = await self.store.get(key)  # only now: another call may have ended it
             if claim is None or record is None:
-                raise RunNotFoundError(run_id)
+                raise RunNotFoundError(key.run_id)
             if record.status in TERMINAL:
                 return record
             commit = self._cancelling(record, claim, reason)
             try:
                 await self.store.commit(commit)
-            except StaleClaimError:
+            except StaleClaimError:  # of a call that looked whether the run can be loaded
                 continue
             self.tallies.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
             self.feeds.committed(commit)
