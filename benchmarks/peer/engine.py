@@ -203,7 +203,7 @@ async def fan_out(size: int) -> dict[str, float]:
 
     async def ours() -> None:
         flow = made(FanOut, size)
-        flow.expected = [Done] * size
+        flow.expected = (Done,) * size
         assert await flow.run() == size
 
     return told(size, await pairs(ours, bare))

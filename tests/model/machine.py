@@ -140,7 +140,7 @@ class BrokerMachine(RuleBasedStateMachine):
             taken = self.broker.collect(event_of(event), types, buffer, execution)
             got = None if taken is None else [pair(each) for each in taken]
             assert got is None or [name for name, _ in got] == list(expected), "collected part of a set"
-            buffer = buffer or default_buffer_id("" if work is None else work.step, types)
+            buffer = buffer or default_buffer_id("" if work is None else work.step, set(types))
             assert got == self.model.collect(event, expected, buffer, work)
         elif kind == "wait":
             got = self.wait(work, execution, call)

@@ -42,7 +42,8 @@ class WaitingBroker(BrokerCore):
         elif self.frozen:
             self.check(None)
         step = "" if execution is None else execution.delivery.step
-        key = buffer_id if buffer_id is not None else default_buffer_id(step, expected)
+        counted = self.buffers.count(expected)
+        key = buffer_id if buffer_id is not None else default_buffer_id(step, counted)
         ledger = None
         if execution is not None:
             if execution.collects is None:

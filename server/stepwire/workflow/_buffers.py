@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from stepwire.workflow._delivery import Buffered
 from stepwire.workflow.events import Event
 
 
-def default_buffer_id(step: str, expected: Sequence[type[Event]]) -> str:
-    """Name the buffer of a step and the *set* of expected types, so that two different collects do not share (S8)."""
-    names = sorted({f"{cls.__module__}.{cls.__qualname__}" for cls in expected})
+def default_buffer_id(step: str, expected: Collection[type[Event]]) -> str:
+    """Name the buffer of a step and the *set* of expected types, so that two different collects do not share (S8).
+
+    `expected` has each type once.
+    """
+    names = sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in expected)
     return f"{step}:{','.join(names)}"
 
 
 class Buffers:
     """Events by buffer id and type, in the order of arrival; by number also those that ledgers hold."""
 
-    __slots__ = ("_events", "_numbered")
+    __slots__ = ("_counted", "_events", "_numbered")
 
     def __init__(self) -> None:
+        self._counted: tuple[Sequence[type[Event]], Counter[type[Event]]] = ((), Counter())
         self._events: dict[str, dict[type[Event], deque[Buffered]]] = {}
         self._numbered: dict[int, Buffered] = {}
+
+    def count(self, expected: Sequence[type[Event]]) -> Counter[type[Event]]:
+        """Count the expected types. A tuple that comes again is not looked at again, however long it is."""
+        if type(expected) is not tuple or self._counted[0] is not expected:
+            self._counted = expected, Counter(expected)
+        return self._counted[1]
 
     def add(self, item: Buffered) -> None:
         """Append an event to its buffer."""
@@ -38,11 +48,12 @@ class Buffers:
         by_type = self._events.get(buffer_id)
         if by_type is None:
             return None if expected else []
-        for cls, count in Counter(expected).items():
+        counted = self._counted[1] if self._counted[0] is expected else self.count(expected)
+        for cls, count in counted.items():
             if len(by_type.get(cls, ())) < count:
                 return None
         taken = [by_type[cls].popleft() for cls in expected]
-        for cls in set(expected):
+        for cls in counted:
             if not by_type[cls]:
                 del by_type[cls]
         if not by_type:

@@ -214,7 +214,8 @@ class Context(Generic[StateT]):
     ) -> list[Event] | None:
         """Buffer an event; return the expected ones, in the order of `expected`, once all are there.
 
-        All or nothing. The default buffer is the step's own for this set of types.
+        All or nothing. The default buffer is the step's own for this set of types. Of very many expected events keep a
+        tuple: a list is counted anew at each call.
         """
         execution = current_execution(self._broker)
         return cast(
