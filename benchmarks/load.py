@@ -67,7 +67,9 @@ class Caller:
 
     async def ended(self, run_id: str, seconds: int = 600) -> Any:
         """Wait for the end of a run; RuntimeError when it did not complete."""
-        answer = await self.runs.WaitRun(runs.WaitRunRequest(run_id=run_id, timeout=Duration(seconds=seconds)))
+        answer = await self.runs.WaitRun(
+            runs.WaitRunRequest(run_id=run_id, timeout=Duration(seconds=seconds), encoding=JSON)
+        )
         if answer.run.status != types_pb2.RUN_STATUS_COMPLETED:
             raise RuntimeError(f"a run ended as {types_pb2.RunStatus.Name(answer.run.status)}")
         return answer.run
@@ -93,14 +95,12 @@ class Caller:
 
         return call
 
-    async def read(self, run_id: str, seen: Callable[[int], None] | None = None) -> int:
+    async def read(self, run_id: str) -> int:
         """Read a run's stream from its beginning to its end; return how many events came."""
         request = runs.StreamEventsRequest(run_id=run_id, options=runs.StreamOptions(encoding=JSON))
         events = 0
         async for answer in self.runs.StreamEvents(request):
             events += len(answer.events.entries)
-            if seen is not None:
-                seen(events)
         return events
 
 

@@ -6,6 +6,7 @@ stepwire serve benchmarks/workflows.py
 from __future__ import annotations
 
 import asyncio
+import time
 
 from stepwire.workflow import (
     Context,
@@ -104,6 +105,21 @@ class Talk(Workflow):
         """Write them, `FRAME` at a time."""
         await _talk(ctx, ev.get("count", 1))
         return StopEvent(result="done")
+
+
+class Clocked(Workflow):
+    """Write events to the stream; the result is the process's CPU seconds when so many of them were written."""
+
+    @step
+    async def talk(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        """Write them up to the last mark."""
+        seconds: list[float] = []
+        written = 0
+        for mark in ev.marks:
+            await _talk(ctx, mark - written)
+            written = mark
+            seconds.append(time.process_time())
+        return StopEvent(result=seconds)
 
 
 class HeldTalk(Workflow):

@@ -629,6 +629,7 @@ def rare_path() -> None:
     machine.holds()
     an_answer_is_replayed()
     a_retry_sends_again()
+    a_long_batch_is_committed()
 
 
 def an_answer_is_replayed() -> None:
@@ -654,6 +655,16 @@ def a_retry_sends_again() -> None:
     for _ in range(2):
         machine.replay(0)
         machine.holds()
+
+
+def a_long_batch_is_committed() -> None:
+    """A step writes much before a commit."""
+    machine = BrokerMachine()
+    machine.start(None, [])
+    for number in range(20):
+        machine.act(0, ("write", ("B", number)))
+    machine.commit()
+    machine.holds()
 
 
 def reading(part: bytes) -> Any:
