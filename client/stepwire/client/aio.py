@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import grpc.aio
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from stepwire.client._calls import (
 from stepwire.client._channel import Endpoint, TlsConfig, Token
 from stepwire.client._converse import MAX_UNACKED
 from stepwire.client._events import EventLike, EventTypes, GenericEvent
+from stepwire.client._progress import Progress
 from stepwire.client._run_calls import RunCalls
 from stepwire.client._state_calls import MISSING, Edit, StateCalls
 
@@ -194,6 +195,14 @@ class Run:
         RunTimedOutError; DeadlineError when `timeout` came first.
         """
         return await self._transport.run(self._calls.result(timeout, as_))
+
+    async def show(self, file: TextIO | None = None, *, as_: Any = None) -> Any:
+        """Write a line for each event of the run to a file (standard error) as they come; return what `result` does."""
+        progress = Progress(file)
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                progress.tell(event)
+        return await self.result(as_=as_)
 
     async def info(self) -> _types.RunInfo:
         """Return what the server knows of the run. Raises NotFoundError."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import grpc
 from pydantic import BaseModel
@@ -23,6 +23,7 @@ from stepwire.client._calls import (
 from stepwire.client._channel import Endpoint, TlsConfig, Token
 from stepwire.client._converse import MAX_UNACKED
 from stepwire.client._events import EventLike, EventTypes, GenericEvent
+from stepwire.client._progress import Progress
 from stepwire.client._run_calls import RunCalls
 from stepwire.client._state_calls import MISSING, Edit, StateCalls
 from stepwire.client._sync_converse import SyncConversation
@@ -169,6 +170,14 @@ class SyncRun:
     def result(self, timeout: float | None = None, as_: Any = None) -> Any:
         """Wait for the end of the run, at most `timeout` seconds, and return its result."""
         return self._transport.run(self._calls.result(timeout, as_))
+
+    def show(self, file: TextIO | None = None, *, as_: Any = None) -> Any:
+        """Write a line for each event of the run to a file as they come; return what `result` does."""
+        progress = Progress(file)
+        with closing(self.events()) as events:
+            for event in events:
+                progress.tell(event)
+        return self.result(as_=as_)
 
     def info(self) -> _types.RunInfo:
         """Return what the server knows of the run. Raises NotFoundError."""
