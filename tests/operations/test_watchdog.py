@@ -56,4 +56,8 @@ async def test_a_block_that_was_announced_is_overlooked(caplog: pytest.LogCaptur
             with rpc.server.observing.pausing():
                 time.sleep(0.3)  # noqa: ASYNC251 - it is what is tested
             await rpc.ended((await rpc.start("work")).run_id)
+            value = await scrape(rpc)
     assert not [record for record in caplog.records if record.name == WATCHDOG]
+    labels = {"workflow": "", "step": ""}
+    assert value("stepwire_event_loop_blocks_total", **labels) == 0
+    assert value("stepwire_event_loop_blocked_seconds_total", **labels) == 0

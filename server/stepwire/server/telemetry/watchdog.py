@@ -94,33 +94,36 @@ class Watchdog:
         """Look at the loop, which did not answer, until it does."""
         culprit: Culprit | None = None
         # Who holds the interpreter keeps this thread from looking, too: the wait itself counts.
-        since, told = self._asked, False
+        # A block is looked at by `_tell` once, and its seconds count when it did.
+        since, told, counted = self._asked, False, False
         while not self._stop.is_set():
             frame = sys._current_frames().get(self._ident)
             seen = culprit_of(frame, self._loop, self._locate) if frame is not None else None
             del frame
             now = perf_counter()
             if seen is None or culprit is None or seen.identity != culprit.identity:
+                if counted and culprit is not None:
+                    self._over(culprit, now - since)
                 if culprit is not None:
-                    self._over(culprit, now - since, told)
-                    since, told = now, False
+                    since, told, counted = now, False, False
                 culprit = seen
             if culprit is not None and not told and now - since >= self._span - tick:
-                told = True
-                self._tell(culprit, now - since)
+                told, counted = True, self._tell(culprit, now - since)
             if self._answered.wait(tick):
                 break
-        if culprit is not None:
-            self._over(culprit, perf_counter() - since, told)
+        if counted and culprit is not None:
+            self._over(culprit, perf_counter() - since)
 
-    def _tell(self, culprit: Culprit, seconds: float) -> None:
-        if self._paused:
-            return
+    def _tell(self, culprit: Culprit, seconds: float) -> bool:
+        """Count and tell a block; False when it is overlooked."""
+        # The loop answers before it resumes: who sees that it is not paused any more sees the answer, too.
+        if self._paused or self._answered.is_set():
+            return False
         key = (culprit.workflow, culprit.step)
         self._tally.blocks[key] += 1
         now = perf_counter()
         if now - self._told.get(culprit.place, -_TOLD_AGAIN) < _TOLD_AGAIN:
-            return
+            return True
         if len(self._told) >= _LINES:
             self._told.clear()
         self._told[culprit.place] = now
@@ -136,10 +139,9 @@ class Watchdog:
             )
         else:
             logger.warning("the event loop is blocked outside the steps, for %.2f s: %s", seconds, culprit.place)
+        return True
 
-    def _over(self, culprit: Culprit, seconds: float, told: bool) -> None:
-        if not told or self._paused:
-            return
+    def _over(self, culprit: Culprit, seconds: float) -> None:
         self._tally.blocked[culprit.workflow, culprit.step] += seconds
         if seconds >= 1.0:
             logger.warning("the event loop goes on after %.1f s: %s", seconds, culprit.step or culprit.place)
