@@ -53,23 +53,53 @@ def event(run_id: str, text: str) -> runs.SendEventRequest:
     return request
 
 
+def too_long(size: int) -> dict[str, Any]:
+    """Return a request of each method that has more than so many bytes; of Converse, frames, of which one has."""
+    text = "x" * size
+    found = requests_for(text)
+    for name in ("ListWorkflows", "ListRuns"):
+        found[name].page_token = text
+    found["GetWorkflow"].name = text
+    found["StartRun"].labels["a"] = text
+    return found
+
+
 async def test_message_bytes():
-    async with limited(max_message_bytes="64KiB") as (channel, _):
-        for name in METHODS:
-            request = requests_for("x" * (70 << 10))[name]
-            if name in ("ListWorkflows", "ListRuns"):
-                request.page_token = "x" * (70 << 10)
-            elif name == "GetWorkflow":
-                request.name = "x" * (70 << 10)
-            elif name == "StartRun":
-                request.labels["a"] = "x" * (70 << 10)
-            refused(await ask(channel, name, request), "message_bytes")
+    # Just over, and as much as a client that knows no limit may send: the answer is the same.
+    for size in (65 << 10, 1 << 20):
+        async with limited(max_message_bytes="64KiB") as (channel, _):
+            for name, request in too_long(size).items():
+                before = COUNTERS.get("limit_exceeded", "message_bytes")
+                refused(await ask(channel, name, request), "message_bytes")
+                assert COUNTERS.get("limit_exceeded", "message_bytes") == before + 1
+
+
+async def test_a_later_frame_that_is_too_long_ends_the_conversation():
+    async with limited(max_message_bytes="64KiB") as (channel, run_id):
+        attach, send = requests_for(run_id)["Converse"]
+        send.send.event.payload.json = b'{"text": "' + b"x" * (200 << 10) + b'"}'
+        answer = await call(channel, METHODS["Converse"], frames([attach, send]), most=1000)
+        refused(answer, "message_bytes")
+
+
+async def test_a_compressed_message_counts_as_long_as_it_is():
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with (
+        serving(max_message_bytes="64KiB") as server,
+        grpc.aio.insecure_channel(server.address, options, compression=grpc.Compression.Gzip) as zipped,
+    ):
+        refused(await ask(zipped, "GetRun", runs.GetRunRequest(run_id="x" * (200 << 10))), "message_bytes")
+        # What would become too much for gRPC is not unpacked.
+        answer = await ask(zipped, "GetRun", runs.GetRunRequest(run_id="x" * (64 << 20)))
+        assert answer.code is Code.RESOURCE_EXHAUSTED
 
 
 async def test_messages_beyond_what_grpc_takes():
     async with limited(max_message_bytes="64KiB") as (channel, run_id):
         answer = await ask(channel, "SendEvent", event(run_id, "x" * (3 << 20)))
         assert answer.code is Code.RESOURCE_EXHAUSTED
+    async with limited(max_message_bytes="3GiB") as (channel, run_id):  # more than gRPC can count
+        assert (await ask(channel, "GetRun", runs.GetRunRequest(run_id=run_id))).code is Code.OK
 
 
 async def test_event_bytes():

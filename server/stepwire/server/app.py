@@ -49,8 +49,13 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds between chances for the writer thread to take the interpreter: it commits about 3 times as often as with
 Python's 5 ms beside a busy event loop."""
 
-_OVER = 1 << 20
-"""Bytes over the limit that a message may have and still be refused by us, with details, instead of by gRPC."""
+_WALL = 4
+"""Messages up to so many times their limit are refused by us, with details and a count; larger ones by gRPC itself,
+which reads no more than their length."""
+_SLACK = 1 << 20
+"""Bytes that are added to that: a small limit is exceeded by far more easily than a large one."""
+_LARGEST = (1 << 31) - 1
+"""The largest limit that gRPC knows."""
 
 
 class Server:
@@ -152,7 +157,7 @@ class Server:
             options=(
                 # Two servers on one port would share its connections silently.
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", self.settings.max_message_bytes + _OVER),
+                ("grpc.max_receive_message_length", min(_LARGEST, _WALL * self.settings.max_message_bytes + _SLACK)),
                 ("grpc.max_send_message_length", -1),
                 # Clients may ping every 10 seconds, also without a call.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
