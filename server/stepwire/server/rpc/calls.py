@@ -203,6 +203,7 @@ class Calls:
         else:
             call.usage.waiters -= 1
         self._long.discard(call)
+        call.task = None  # whose context knows the call
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -58,6 +58,9 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
 """Reason to code: the error table of the contract. A test goes through every row."""
 
 
+_BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def status_of(error: BaseException, method: str) -> status_pb2.Status:
     """Return the status that a client gets for an error; anything unexpected is INTERNAL with a reference id."""
     if isinstance(error, StoreError):
@@ -104,6 +107,7 @@ def _status(reason: str, message: str, facts: dict[str, str], details: list[Mess
 
 async def abort(context: Context, status: status_pb2.Status) -> None:
     """End a call with a status and its details."""
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    metadata = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(code, status.message, metadata)
+    code = _BY_NUMBER[status.code]
+    aborting = context.abort(code, status.message, (("grpc-status-details-bin", status.SerializeToString()),))
+    del context  # what ends a call is kept by it, with this frame
+    await aborting

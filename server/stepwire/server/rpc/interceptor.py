@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import grpc
+from google.rpc.status_pb2 import Status
 
 from stepwire.server import failpoints
 from stepwire.server.counters import COUNTERS
@@ -22,6 +23,7 @@ from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
 from stepwire.server.runs.principal import ANONYMOUS, READ
 from stepwire.server.telemetry.tallies import Tallies
+from stepwire.server.telemetry.tracing import CARRIER, carrier_of, enabled
 
 _IDENTITIES = ("x509_subject_alternative_name", "x509_common_name")
 
@@ -101,14 +103,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
-        rule, tally = RULES.get(method), self._tallies.rpc(method)
+        rule, tally, spans = RULES.get(method), self._tallies.rpc(method), enabled()
 
         async def handle(data: bytes, context: Context) -> Any:
             if failpoints.ACTIVE:
                 context.add_done_callback(lambda _: failpoints.hit("ack.after"))  # type: ignore[arg-type]
-            call = entered = None
+            call = entered = refusal = None
             began, passed = perf_counter(), False
             try:
+                if not spans:  # a span is its caller's, and the carrier then the span's
+                    CARRIER.set(carrier_of(context.invocation_metadata() or ()))
                 call = self._open(method, rule, context)
                 CALL.set(call)
                 calls.enter(call)
@@ -129,29 +133,38 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 passed = True
                 return answer
             except asyncio.CancelledError:
-                await _cancelled(context, method, call)
-                raise
+                refusal = _cancelled(context, method, call)
+                if refusal is None:
+                    raise
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
-                await abort(context, status_of(error, method))
+                refusal = status_of(error, method)
             finally:
                 if entered is not None:
                     calls.leave(entered)
-                tally.done(0 if passed else _code(context), perf_counter() - began)
+                code = 0 if passed else _code(context) if refusal is None else refusal.code
+                tally.done(code, perf_counter() - began)
+            aborting = abort(context, refusal)
+            # gRPC keeps what ends a call with its traceback: a frame that still knew the context would be a circle,
+            # and its message stay in memory until the garbage collector comes.
+            del context, data
+            await aborting
 
         return handle
 
     def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
         calls, gate = self._calls, self._gate
-        rule, tally = RULES.get(method), self._tallies.rpc(method)
+        rule, tally, spans = RULES.get(method), self._tallies.rpc(method), enabled()
         generates = inspect.isasyncgenfunction(handler)
 
         # A coroutine that writes, not a generator: a stalled write can be ended from here.
         async def handle(data: Any, context: Context) -> None:
-            call = entered = None
+            call = entered = refusal = None
             began, passed = perf_counter(), False
             try:
+                if not spans:  # a span is its caller's, and the carrier then the span's
+                    CARRIER.set(carrier_of(context.invocation_metadata() or ()))
                 call = self._open(method, rule, context)
                 CALL.set(call)
                 calls.enter(call)
@@ -176,31 +189,40 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                         await context.write(response)
                         call.since = 0.0
                 passed = True
+                return
             except asyncio.CancelledError:
-                await _cancelled(context, method, call)
-                raise
+                refusal = _cancelled(context, method, call)
+                if refusal is None:
+                    raise
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
-                await abort(context, status_of(error, method))
+                refusal = status_of(error, method)
             finally:
                 if entered is not None:
                     calls.leave(entered)
-                tally.done(0 if passed else _code(context), perf_counter() - began)
+                code = 0 if passed else _code(context) if refusal is None else refusal.code
+                tally.done(code, perf_counter() - began)
+            aborting = abort(context, refusal)
+            # gRPC keeps what ends a call with its traceback: a frame that still knew the context would be a circle,
+            # and its message stay in memory until the garbage collector comes.
+            del context, data
+            await aborting
 
         return handle
 
 
-async def _cancelled(context: Context, method: str, call: Call | None) -> None:
-    """Answer when this server ended the call, or engine code was cancelled in it; a client that left needs none."""
+def _cancelled(context: Context, method: str, call: Call | None) -> Status | None:
+    """Return how a call ends that this server ended, or engine code was cancelled in; None: its client left."""
     task = asyncio.current_task()
     if task is None or context.done():
-        return
+        return None
     if call is not None and call.ended is not None:
         task.uncancel()
-        await abort(context, status_of(call.ended, method))
+        return status_of(call.ended, method)
     if not task.cancelling():
-        await abort(context, status_of(DrainingError("The call was interrupted"), method))
+        return status_of(DrainingError("The call was interrupted"), method)
+    return None
 
 
 def _code(context: Context) -> int:

@@ -253,7 +253,11 @@ class LiveRuns:
             loading = asyncio.ensure_future(self._do_load(key))
             self._loading[key] = loading
             loading.add_done_callback(lambda _: self._loading.pop(key, None))
-        return await asyncio.shield(loading)
+        try:
+            return await asyncio.shield(loading)
+        finally:
+            # A failure's traceback holds this frame: with the future in it that would be a circle.
+            del loading
 
     async def _do_load(self, key: RunKey) -> LiveRun:
         try:
