@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.durability.support import until
 from tests.security.support import METHODS, Keys, call, channel_to, frames, requests_for, serving, start_run, waiting
 
 from stepwire.server.rpc.calls import Call
@@ -66,7 +67,6 @@ async def test_no_call_leaves_its_message_to_the_garbage_collector(name: str, tm
 
 async def until_over(server: Any) -> None:
     """Wait until no call is under way."""
-    while sum(server.calls.open().values()):
-        await asyncio.sleep(0)
+    await until(lambda: not sum(server.calls.open().values()))
     for _ in range(20):
         await asyncio.sleep(0)
