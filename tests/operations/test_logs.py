@@ -118,3 +118,68 @@ def test_what_cannot_be_written_is_not_printed_elsewhere(capfd: pytest.CaptureFi
     stream.close()
     handler.emit(record)
     assert capfd.readouterr() == ("", "")
+
+
+AUTHOR = """
+import logging
+import helper
+import noisy
+from stepwire.workflow import StartEvent, StopEvent, Workflow, step
+
+logging.getLogger(__name__).info("imported")
+
+class Tell(Workflow):
+    @step
+    async def tell(self, ev: StartEvent) -> StopEvent:
+        logging.getLogger(__name__).debug("own debug")
+        logging.getLogger(__name__).info("own info")
+        logging.getLogger("named.as.they.like").info("own other")
+        helper.tell()
+        noisy.tell()
+        logging.getLogger("asyncio").warning("own warning")
+        return StopEvent()
+"""
+LIBRARY = """
+import logging
+
+def tell():
+    logging.getLogger(__name__).debug(f"{__name__} debug")
+    logging.getLogger(__name__).info(f"{__name__} info")
+    logging.getLogger(__name__).warning(f"{__name__} warning")
+"""
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["a file", "an installed package"])
+@pytest.mark.parametrize("level", ["debug", "info", "warning"])
+def test_the_authors_own_lines_are_heard_and_those_of_libraries_from_warning_on(
+    tmp_path: Path, level: str, installed: bool
+) -> None:
+    site, project = tmp_path / "site-packages", tmp_path / "project"
+    package = site / "shop" if installed else project
+    for folder in (site, project, package):
+        folder.mkdir(exist_ok=True)
+    (package / "flows.py").write_text(AUTHOR, "utf-8")
+    (project / "helper.py").write_text(LIBRARY, "utf-8")
+    (site / "noisy.py").write_text(LIBRARY, "utf-8")
+    spec = "shop.flows:Tell=tell" if installed else f"{project / 'flows.py'}:Tell=tell"
+    with (
+        ServerProcess(
+            tmp_path / "data",
+            [spec],
+            args=["--log-format", "json", "--log-level", level],
+            env={"PYTHONPATH": f"{site}:{project}"},
+        ) as server,
+        SyncClient(server.address) as client,
+    ):
+        run = client.start_run("tell")
+        run.result(20)
+    lines = {line["message"]: line for line in map(json.loads, server.log.splitlines())}
+    heard = {text for text in lines if text.split()[0] in ("own", "helper", "noisy", "imported")}
+    expected = {"helper warning", "noisy warning", "own warning"}
+    if level != "warning":
+        expected |= {"own info", "own other", "helper info", "imported"}
+    if level == "debug":
+        expected |= {"own debug", "helper debug", "noisy debug", "noisy info"}
+    assert heard == expected
+    for text in expected - {"imported"}:
+        assert (lines[text]["run"], lines[text]["step"]) == (run.run_id, "tell")

@@ -20,7 +20,7 @@ from stepwire.server.registry import Registry
 from stepwire.workflow import Workflow, WorkflowConfigurationError, WorkflowValidationError
 from stepwire.workflow._validation import steps_of
 
-__all__ = ["LoadError", "Loadable", "load", "load_all"]
+__all__ = ["LoadError", "Loadable", "load", "load_all", "package_of"]
 
 Loadable = Workflow | type[Workflow]
 
@@ -57,6 +57,12 @@ class Spec:
         if not module or (rest != module and not name) or not all(part.isidentifier() for part in parts):
             raise LoadError(f"{text!r}: expected MODULE:NAME, as in orders:OrderFlow or flows/orders.py:OrderFlow")
         return cls(module, name, served)
+
+
+def package_of(spec: str) -> str:
+    """Return the top-level package of what a spec names; of a file, its name, and of no spec whatever stands there."""
+    module = spec.partition("=")[0].partition(":")[0]
+    return Path(module).stem if module.endswith(".py") else module.partition(".")[0]
 
 
 def load(spec: str) -> list[tuple[str, Loadable]]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import sysconfig
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 __all__ = ["FORMATS", "LEVELS", "Fields", "JsonFormatter", "LineFormatter", "announce", "configure"]
 
@@ -46,6 +49,45 @@ class _About(logging.Filter):
             if value is not None and value != ""
         }
         return True
+
+
+_STDLIB: Final = frozenset(
+    folder
+    for name in ("stdlib", "platstdlib")
+    if (path := sysconfig.get_path(name))
+    for folder in (Path(path), Path(path).resolve())
+)
+
+
+class _Libraries(logging.Filter):
+    """Hear libraries from WARNING on: what is installed, without Stepwire and the packages of `own`.
+
+    Code that is not installed is the author's, whatever its loggers are called.
+    """
+
+    def __init__(self, own: Collection[str]) -> None:
+        super().__init__()
+        self._own = {"", "stepwire", *own}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return (
+            record.levelno >= logging.WARNING
+            or _package(record.pathname) in self._own
+            or record.name.partition(".")[0] in self._own
+        )
+
+
+@lru_cache(maxsize=4096)
+def _package(path: str) -> str:
+    """Return the top-level package of an installed file; empty for a file that is not."""
+    parts = Path(path).parts
+    for name in ("site-packages", "dist-packages"):
+        if name in parts[:-1]:
+            return parts[parts.index(name) + 1].removesuffix(".py")
+    for folder in _STDLIB:
+        if parts[: len(folder.parts)] == folder.parts:
+            return parts[len(folder.parts)].removesuffix(".py")
+    return ""
 
 
 class LineFormatter(logging.Formatter):
@@ -106,24 +148,32 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def configure(
-    level: str = "info", stream: TextIO | None = None, *, style: str = "text", fields: Fields | None = None
+    level: str = "info",
+    stream: TextIO | None = None,
+    *,
+    style: str = "text",
+    fields: Fields | None = None,
+    own: Collection[str] = (),
 ) -> None:
     """Send the log of this process to a stream (standard error), from a level on, in one of the FORMATS.
 
-    Other libraries are heard from WARNING on, or all of them at level `debug`. `fields` tells what code is about.
+    The level holds for Stepwire and for the author's code: what is not installed, and the packages of `own`, which
+    may be. Other libraries are heard from WARNING on, or all of them at level `debug`. `fields` tells what code is
+    about.
     """
     stream = stream or sys.stderr
     handler = _Handler(stream)
     handler.setFormatter(JsonFormatter() if style == "json" else LineFormatter(colours=stream.isatty()))
+    number = logging.getLevelNamesMapping()[level.upper()]
+    if number > logging.DEBUG:
+        handler.addFilter(_Libraries(own))
     if fields is not None:
         handler.addFilter(_About(fields))
-    number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
-    logging.getLogger("stepwire").setLevel(number)
+    root.setLevel(number)
     logging.captureWarnings(True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import re
@@ -52,10 +53,18 @@ def test_a_traceback_is_indented(stream: io.StringIO) -> None:
 
 def test_levels(stream: io.StringIO) -> None:
     logs.configure("info", stream)
-    logging.getLogger("asyncio").info("of another library")
+    of_a_library("of another library", logging.INFO)
     logging.getLogger("stepwire").debug("too much")
+    logging.getLogger("author").debug("too much")
     assert stream.getvalue() == ""
-    logging.getLogger("asyncio").warning("of importance")
+    of_a_library("of importance", logging.WARNING)
+    logging.getLogger("asyncio").info("the author's, whatever its name")
     logs.configure("debug", stream)
-    logging.getLogger("asyncio").debug("in detail")
-    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["WARNING", "DEBUG"]
+    of_a_library("in detail", logging.DEBUG)
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["WARNING", "INFO", "DEBUG"]
+
+
+def of_a_library(text: str, level: int) -> None:
+    """Log as code of the standard library does."""
+    logger = logging.getLogger("asyncio")
+    logger.handle(logger.makeRecord(logger.name, level, asyncio.__file__, 1, text, (), None))

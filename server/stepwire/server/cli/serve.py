@@ -16,7 +16,7 @@ from stepwire.server import logs
 from stepwire.server.cli._settings import ConfigFile, add_settings
 from stepwire.server.cli._shared import ERROR, USAGE, examples
 from stepwire.server.console import Output, clean
-from stepwire.server.loading import LoadError, load_all
+from stepwire.server.loading import LoadError, load_all, package_of
 from stepwire.server.registry import Registry
 from stepwire.server.store.port import StoreError
 
@@ -66,7 +66,9 @@ def serve(
         chosen = Settings.load(config, **settings)
     except ConfigError as error:
         _fail(output, error, USAGE, debug)
-    logs.configure(chosen.log_level, style=chosen.log_format, fields=log_fields)
+    logs.configure(
+        chosen.log_level, style=chosen.log_format, fields=log_fields, own=[package_of(spec) for spec in workflows]
+    )
     registry = Registry()
     try:
         load_all(registry, workflows)
