@@ -26,7 +26,7 @@ from stepwire.workflow.errors import DeadAttemptError, RunEndedError, StepDoesNo
 from stepwire.workflow.events import WorkflowCancelledEvent, WorkflowFailedEvent
 
 FLOW = Flow()
-NAMES = TypeRegistry.of(Flow, FLOW._steps)
+NAMES = TypeRegistry.of(Flow, FLOW._stepwire_plan.steps)
 ENCODE = registry_encoder(NAMES)
 
 picks = st.integers(0, 11)

@@ -36,7 +36,7 @@ class DurableRun:
 
     def __init__(self, workflow: Workflow, clock: HandClock | None = None) -> None:
         self.workflow = workflow
-        self.names = TypeRegistry.of(type(workflow), workflow._steps)
+        self.names = TypeRegistry.of(type(workflow), workflow._stepwire_plan.steps)
         self.clock = clock or HandClock()
         self.parts: dict[str, bytes] = {}
         self.log: list[LogEntry] = []

@@ -37,9 +37,11 @@ class Served:
     @classmethod
     def of(cls, name: str, workflow: Workflow) -> Served:
         """Serve a workflow; WorkflowConfigurationError or WorkflowValidationError when it cannot run."""
-        workflow._validate()
+        plan = workflow._stepwire_plan
+        if not workflow._disable_validation:
+            plan.validate(workflow._service_manager)
         kind = type(workflow)
-        names = TypeRegistry.of(kind, workflow._steps)
+        names = TypeRegistry.of(kind, plan.steps)
         sendable = {
             type_name: event_type
             for type_name, event_type in names.events().items()
@@ -56,7 +58,8 @@ class Served:
     @property
     def state_type(self) -> str:
         """Return the class name of the state."""
-        return self.workflow._new_store().state_type.__name__
+        name: str = self.workflow._stepwire_plan.state_type.__name__
+        return name
 
     def role(self, event_type: type[Any]) -> str:
         """Return what an event type is for: START, STOP, INPUT_REQUIRED, HUMAN_RESPONSE or nothing."""

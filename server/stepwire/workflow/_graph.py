@@ -103,7 +103,7 @@ def describe(workflow: Workflow) -> WorkflowDescription:
                 accepts=tuple(event.__name__ for event in config.accepted_events),
                 returns=tuple(event.__name__ for event in _returned(config)),
                 num_workers=config.num_workers,
-                doc=inspect.getdoc(workflow._steps[name]) or "",
+                doc=inspect.getdoc(workflow._stepwire_plan.steps[name]) or "",
             )
             for name, config in configs.items()
         ),
@@ -153,7 +153,7 @@ class _LenientSchema(GenerateJsonSchema):
 
 
 def _configs(workflow: Workflow) -> dict[str, StepConfig]:
-    found = ((name, step_config_of(func)) for name, func in workflow._steps.items())
+    found = ((name, step_config_of(func)) for name, func in workflow._stepwire_plan.steps.items())
     return {name: config for name, config in found if config is not None}
 
 

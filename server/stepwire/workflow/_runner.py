@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
 from stepwire.workflow._delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow._journal import FailureReport, Host
+from stepwire.workflow._stepwise import Stepwise
 from stepwire.workflow._tracing import RunTrace
 from stepwire.workflow.errors import (
     CrashLoopError,
@@ -68,11 +69,7 @@ class Runner:
         self.context = context
         self.broker = broker
         self.loop = asyncio.get_running_loop()
-        self.stepwise = stepwise
-        self.held: list[Event] = []
-        """What steps of a stepwise run sent and returned; the caller sends it on."""
-        self._sent: list[tuple[Event, Receipt]] = []
-        """What of it was sent, so that it is there already when the caller sends it on."""
+        self.stepwise = Stepwise(broker, self._launch_held) if stepwise else None
         self._host = host
         self._on_end = on_end
         self._after_step = after_step
@@ -81,7 +78,6 @@ class Runner:
         self._trace: RunTrace | None = None
         # Steps see the context variables of whoever started the run, not of whoever sent their event.
         self._variables = contextvars.copy_context()
-        self._stirred: asyncio.Event | None = asyncio.Event() if stepwise else None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: float | None = None
         self._pumping = False
@@ -153,7 +149,7 @@ class Runner:
                 if broker.outcome is None:
                     self._poisoned(delivery)
             started: list[Execution] = []
-            if not self.stepwise and not broker.frozen:
+            if self.stepwise is None and not broker.frozen:
                 while (execution := broker.start_next()) is not None:
                     started.append(execution)
             resumed, broker.resumed = broker.resumed, []
@@ -172,8 +168,8 @@ class Runner:
                     self._on_end()
         finally:
             self._pumping = False
-            if self._stirred is not None:
-                self._stirred.set()
+            if self.stepwise is not None:
+                self.stepwise.stir()
 
     def _end_trace(self, status: str, error: BaseException | None) -> None:
         if self._trace is not None:
@@ -189,6 +185,11 @@ class Runner:
             # The bound method keeps the task alive as long as the execution lives.
             body = self._execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
             execution.cancel = self.loop.create_task(body, context=self._variables.copy()).cancel
+
+    def _launch_held(self, started: list[Execution]) -> None:
+        self._launch(started, [])
+        if self.broker.resumed:
+            self.pump()
 
     def _set_timer(self) -> None:
         due = None if self.broker.frozen else self.broker.next_due()
@@ -241,7 +242,7 @@ class Runner:
         if workflow.verbose:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
-            call = workflow._calls[delivery.step]
+            call = workflow._stepwire_plan.calls[delivery.step]
             kwargs = call.arguments(delivery.event, self.context)
             if call.injected:
                 await call.inject(workflow, kwargs)
@@ -285,15 +286,15 @@ class Runner:
             names = ", ".join(type(event).__name__ for event in outputs)
             produced = f"event {names}" if names else "no event"
             print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
-        held = outputs if self.stepwise else ()
         execution.cancel = None
         try:
-            self.broker.finish(execution, [] if held else outputs)
+            self.broker.finish(execution, outputs if self.stepwise is None else [])
         except SerializationError as error:
             self._failed(execution, error)
             return
         execution.outcome = "completed"
-        self.held += held
+        if self.stepwise is not None:
+            self.stepwise.hold(outputs)
 
     def _failed(self, execution: Execution, error: BaseException) -> None:
         """Retry as the step's policy says, else give up (S2)."""
@@ -355,51 +356,6 @@ class Runner:
         report = FailureReport(str(error), "", "") if self._host is None else self._host.report(step, error)
         # An exception's text may hold what no log can: halves of surrogate pairs.
         return report._replace(message=report.message.encode(errors="replace").decode())
-
-    # -- stepwise -------------------------------------------------------------------------------------------------
-
-    async def run_pending(self) -> list[Event] | None:
-        """Run the steps that are pending and give what they sent and returned; None once the run is over."""
-        broker = self.broker
-        assert self._stirred is not None
-        if self._over():
-            return None
-        held = {id(event) for event in self.held}
-        self._sent = [(event, receipt) for event, receipt in self._sent if id(event) in held]
-        batch = self._start_held()
-        # Retries belong to the step that is run; a step that waits for an event does not hold the caller up.
-        while not self._over() and any(each.id in broker.deliveries and each.status != PARKED for each in batch):
-            self._stirred.clear()
-            await self._stirred.wait()
-            self._start_held(again_only=True)
-        events, self.held = self.held, []
-        return None if self._over() and not events else events
-
-    def hold_sent(self, event: Event, receipt: Receipt) -> None:
-        """Note what a step of a stepwise run sent."""
-        self.held.append(event)
-        self._sent.append((event, receipt))
-
-    def sent_already(self, event: Event) -> Receipt | None:
-        """Return the receipt of an event that a step sent and that the caller now sends on, once."""
-        for index, (sent, receipt) in enumerate(self._sent):
-            if sent is event:
-                del self._sent[index]
-                return receipt
-        return None
-
-    def _over(self) -> bool:
-        return self.broker.outcome is not None
-
-    def _start_held(self, again_only: bool = False) -> list[Delivery]:
-        started: list[Execution] = []
-        self.broker.look_again()
-        while (execution := self.broker.start_next(again_only)) is not None:
-            started.append(execution)
-        self._launch(started, [])
-        if self.broker.resumed:
-            self.pump()
-        return [execution.delivery for execution in started]
 
 
 def _call(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:

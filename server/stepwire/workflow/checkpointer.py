@@ -58,7 +58,7 @@ class WorkflowCheckpointer:
         self.workflow = workflow
         self._serializer = checkpoint_serializer or JsonSerializer()
         self._checkpoints: dict[str, list[Checkpoint]] = {}
-        self._enabled = set(workflow._steps)
+        self._enabled = set(workflow._stepwire_plan.steps)
         for name in disabled_steps or []:
             self.disable_checkpoint(name)
 
@@ -113,7 +113,7 @@ class WorkflowCheckpointer:
         ]
 
     def _check(self, step: str) -> None:
-        if step not in self.workflow._steps:
+        if step not in self.workflow._stepwire_plan.steps:
             raise WorkflowStepDoesNotExistError(f"This workflow has no step {step!r}")
 
     async def _note(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stepwire.workflow.context.context import Context
 
 
+_PENDING: Any = object()
+
+
 def result_of(event: StopEvent) -> Any:
     """Return the result of a run: the `result` of a plain StopEvent, else the event itself."""
     return event.result if type(event) is StopEvent else event
@@ -33,25 +36,41 @@ class WorkflowHandler:
     def __init__(self, ctx: Context[Any], run_id: str) -> None:
         self.run_id = run_id
         self.ctx = ctx
-        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
         self._runner: Runner | None = None
-        self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] = {}
+        self._result: Any = _PENDING
+        """The result, or the error of a run that did not complete."""
+        self._completed = False
+        self._awaiting: list[asyncio.Future[None]] | None = None
+        self._future: asyncio.Future[Any] | None = None
+        self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
         self._next = 0
         self._stream = ctx._broker.stream
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.shield(self._future).__await__()
+        if self._result is _PENDING:
+            future: asyncio.Future[None] = self._loop.create_future()
+            if self._awaiting is None:
+                self._awaiting = []
+            self._awaiting.append(future)
+            try:
+                yield from future
+            except BaseException:
+                if self._awaiting is not None:
+                    self._awaiting.remove(future)
+                raise
+        return self.result()
 
     def __str__(self) -> str:
-        if self.done() and self._future.exception() is None:
-            return str(self._future.result())  # as in 1.x
+        if self._completed:
+            return str(self._result)  # as in 1.x
         return f"WorkflowHandler(run_id={self.run_id!r}, done={self.done()})"
 
     # -- like a future --------------------------------------------------------------------------------------------
 
     def done(self) -> bool:
         """Tell whether the run has ended."""
-        return self._future.done()
+        return self._result is not _PENDING
 
     is_done = done
 
@@ -61,11 +80,11 @@ class WorkflowHandler:
 
     def result(self) -> Any:
         """Return the result, or raise what the run failed with; InvalidStateError before its end."""
-        return self._future.result()
+        return self._result if self._completed else self._as_future().result()
 
     def exception(self) -> BaseException | None:
         """Return what the run failed with; None when it completed; InvalidStateError before its end."""
-        return self._future.exception()
+        return None if self._completed else self._as_future().exception()
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         """Call back with this handler when the run has ended."""
@@ -73,19 +92,36 @@ class WorkflowHandler:
         def call(_: object) -> None:
             callback(self)
 
+        if self._callbacks is None:
+            self._callbacks = {}
         self._callbacks.setdefault(callback, []).append(call)
-        self._future.add_done_callback(call)
+        self._as_future().add_done_callback(call)
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
         """Undo `add_done_callback`; return how often it had been added."""
-        calls = self._callbacks.pop(callback, [])
+        calls = (self._callbacks or {}).pop(callback, [])
         for call in calls:
-            self._future.remove_done_callback(call)
+            self._as_future().remove_done_callback(call)
         return len(calls)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop of the run."""
-        return self._future.get_loop()
+        return self._loop
+
+    def _as_future(self) -> asyncio.Future[Any]:
+        """Return the outcome as a future, made when someone asks: most runs are awaited and nothing else."""
+        if self._future is None:
+            self._future = self._loop.create_future()
+            self._fill()
+        return self._future
+
+    def _fill(self) -> None:
+        if self._future is None or self._result is _PENDING:
+            return
+        if self._completed:
+            self._future.set_result(self._result)
+        else:
+            self._future.set_exception(self._result)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -107,7 +143,7 @@ class WorkflowHandler:
         if self._runner is not None:
             self._runner.cancel()
         elif not self.done():
-            self.ctx._workflow._withdraw(self)
+            self.ctx._workflow._stepwire_runs.withdraw(self)
 
     async def run_step(self) -> list[Event] | None:
         """Run the pending steps of a stepwise run and return the events that they sent and returned.
@@ -120,8 +156,9 @@ class WorkflowHandler:
             raise ValueError("run_step needs a run that was started with stepwise=True")
         if self.done() or self._runner is None:
             return None
-        events = await self._runner.run_pending()
-        if events is None and (error := self._future.exception()) is not None:
+        assert self._runner.stepwise is not None
+        events = await self._runner.stepwise.run_pending()
+        if events is None and (error := self.exception()) is not None:
             raise error
         return events
 
@@ -129,17 +166,28 @@ class WorkflowHandler:
 
     def _ended(self, outcome: Outcome) -> None:
         """Hand the outcome to whoever awaits."""
-        if self._future.done():
-            return
         status, event, error = outcome.status, outcome.event, outcome.error
         if status == COMPLETED:
-            self._future.set_result(result_of(event))
-            return
-        if status == ENDED_TIMED_OUT:
-            seconds = getattr(event, "timeout", None)
-            self._future.set_exception(WorkflowTimeoutError(f"Operation timed out after {seconds} seconds"))
-        elif status == CANCELLED:
-            self._future.set_exception(WorkflowCancelledByUser("the run was cancelled"))
-            self._future.exception()  # who cancels knows: no report when no one awaits
+            self._completed = True
+            self._result = result_of(event)
+            self._fill()
         else:
-            self._future.set_exception(result_error(error, event))
+            if status == ENDED_TIMED_OUT:
+                self._result = WorkflowTimeoutError(
+                    f"Operation timed out after {getattr(event, 'timeout', None)} seconds"
+                )
+            elif status == CANCELLED:
+                self._result = WorkflowCancelledByUser("the run was cancelled")
+            else:
+                self._result = result_error(error, event)
+            # A future, so that the loop reports a failure that nobody has seen.
+            if self._future is None:
+                self._as_future()
+            else:
+                self._fill()
+            if status == CANCELLED:
+                self.exception()  # who cancels knows: no report when no one awaits
+        for future in self._awaiting or ():
+            if not future.done():
+                future.set_result(None)
+        self._awaiting = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,10 @@ class ServiceManager:
         if service is NO_DEFAULT:
             raise ServiceNotFoundError(f"Service {name!r} not found", name=name)
         return service
+
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+        return self._services.keys()
 
     def __contains__(self, name: object) -> bool:
         return name in self._services

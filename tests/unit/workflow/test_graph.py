@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from stepwire.workflow._graph import Edge, describe, draw, event_kind, event_schema
-from stepwire.workflow._validation import start_event_class, steps_of, stop_event_class
 from stepwire.workflow.decorators import catch_error, step
 from stepwire.workflow.events import (
     Event,
@@ -17,6 +13,7 @@ from stepwire.workflow.events import (
     StepFailedEvent,
     StopEvent,
 )
+from stepwire.workflow.workflow import Workflow
 
 
 class Begin(StartEvent):
@@ -44,8 +41,8 @@ class Opaque:
     pass
 
 
-class Article:
-    """Stands in for a workflow: what the functions take of one."""
+class Article(Workflow):
+    """Of every kind of step one."""
 
     @step(num_workers=2)
     def write(self, ev: Begin) -> list[Draft] | LongDraft | None:
@@ -66,13 +63,8 @@ class Article:
     @catch_error
     def give_up(self, ev: StepFailedEvent) -> StopEvent: ...
 
-    def __init__(self) -> None:
-        self._steps: dict[str, Callable[..., Any]] = steps_of(type(self))
-        self.start_event_class = start_event_class("Article", self._steps)
-        self.stop_event_class = stop_event_class("Article", self._steps)
 
-
-ARTICLE: Any = Article()
+ARTICLE = Article()
 
 
 def test_steps_are_described_in_order() -> None:

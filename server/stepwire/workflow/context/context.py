@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import typing_extensions
 
     from stepwire.workflow._runner import Runner
+    from stepwire.workflow._stepwise import Stepwise
     from stepwire.workflow.context.state_store import DictState
     from stepwire.workflow.workflow import Workflow
 
@@ -88,8 +89,9 @@ class Context(Generic[StateT]):
         self._workflow = workflow
         self.stepwise = stepwise
         self.run_id = ""
-        self._store = workflow._new_store()
-        self._broker = Broker(workflow._routing, self._store)
+        plan = workflow._stepwire_plan
+        self._store = InMemoryStateStore(plan.state_type())
+        self._broker = Broker(plan.routing, self._store)
         self._runner: Runner | None = None
         self._lock: asyncio.Lock | None = None
         self._in_use = False
@@ -178,20 +180,26 @@ class Context(Generic[StateT]):
             raise WorkflowRuntimeError(f"send_event takes an Event, not {type(message).__name__}")
         execution = current_execution(self._broker)
         kind = RECEIVED if execution is None else SENT
-        if self.stepwise and self._runner is not None:
-            return self._runner.on_loop(partial(self._send_stepwise, message, step, execution, kind))
+        if (runner := self._runner) is not None and (stepwise := runner.stepwise) is not None:
+            return runner.on_loop(partial(self._send_stepwise, runner, stepwise, message, step, execution, kind))
         return cast(Receipt, self._do(lambda: self._broker.accept(message, step, execution, kind)))
 
-    def _send_stepwise(self, message: Event, step: str | None, execution: Execution | None, kind: int) -> Receipt:
+    def _send_stepwise(
+        self,
+        runner: Runner,
+        stepwise: Stepwise,
+        message: Event,
+        step: str | None,
+        execution: Execution | None,
+        kind: int,
+    ) -> Receipt:
         """Send in a stepwise run: `run_step` returns what a step sent too, and the caller's sending that on is none."""
-        runner = self._runner
-        assert runner is not None
-        if execution is None and step is None and (sent := runner.sent_already(message)) is not None:
+        if execution is None and step is None and (sent := stepwise.sent_already(message)) is not None:
             return sent
         try:
             receipt = self._broker.accept(message, step, execution, kind)
             if execution is not None:
-                runner.hold_sent(message, receipt)
+                stepwise.hold_sent(message, receipt)
             return receipt
         finally:
             runner.pump()
