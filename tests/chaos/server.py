@@ -65,12 +65,15 @@ class ServerProcess:
     def spawn(self, env: Mapping[str, str] | None = None) -> None:
         """Start the process; `ready` waits until it serves."""
         command = [*self._prefix, sys.executable, "-m", "tests.chaos.serve", str(self.data), self.address]
+        # Bytecode lies ready, as it does for an installed package: no start compiles what the one before it did.
+        own = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode"), EFFECTS: str(self.effects)}
+        own.pop("PYTHONDONTWRITEBYTECODE", None)
         with self.log.open("ab") as log:
             self.spawned_at = time.monotonic()
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, EFFECTS: str(self.effects), **(env or {})},
+                env={**own, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

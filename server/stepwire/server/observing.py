@@ -9,16 +9,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepwire.server.config import Settings, is_loopback
 from stepwire.server.rpc import Calls
 from stepwire.server.runs import RunManager
 from stepwire.server.store import DATABASE, RunStore, StoreError
-from stepwire.server.telemetry.admin import AdminServer
-from stepwire.server.telemetry.metrics import Reading, registry_of
-from stepwire.server.telemetry.tallies import Tallies
+from stepwire.server.telemetry.tallies import Reading, Tallies
 from stepwire.server.telemetry.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from stepwire.server.telemetry.admin import AdminServer
 
 __all__ = ["Observing"]
 
@@ -51,7 +52,6 @@ class Observing:
         self._keeper: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
         self._tallies = tallies
-        self.registry = registry_of(tallies, _version(), self._readings)
         self._admin: AdminServer | None = None
 
     @property
@@ -64,7 +64,11 @@ class Observing:
         address = self._settings.admin_address
         if address is None:
             return
-        self._admin = AdminServer(self.registry, self.unready)
+        # Prometheus' client takes a tenth of the start: only for those who want it.
+        from stepwire.server.telemetry.admin import AdminServer
+        from stepwire.server.telemetry.metrics import registry_of
+
+        self._admin = AdminServer(registry_of(self._tallies, _version(), self._readings), self.unready)
         self._admin.start(address)
         if not is_loopback(address):
             logger.warning("the admin port %s can be reached from other machines, without authentication", address)

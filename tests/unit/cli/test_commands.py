@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from stepwire.server.cli import app
+from stepwire.server.cli._app import app_of
 
 COMMANDS = [
     "serve",
@@ -105,3 +109,24 @@ def test_version() -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("stepwire ")
     assert runner.invoke(app, ["version", "--json"]).stdout.startswith('{"stepwire":')
+
+
+def test_serve_imports_no_other_command_and_nothing_that_was_not_asked_for() -> None:
+    code = (
+        "import sys\n"
+        "from stepwire.server.cli._app import app_of\n"
+        "app_of('serve')\n"
+        "import stepwire.server.app\n"
+        "print(sorted(sys.modules))"
+    )
+    loaded = set(ast.literal_eval(subprocess.check_output([sys.executable, "-c", code], text=True)))
+    assert "stepwire.server.cli.serve" in loaded
+    unwanted = ("stepwire.client", "rich", "prometheus_client", "jwt", "cryptography", "opentelemetry.sdk")
+    assert not [name for name in unwanted if name in loaded]
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["health"], []])
+def test_what_is_not_imported_changes_no_help(arguments: list[str]) -> None:
+    """The fast path shows what the whole command line shows."""
+    alone = runner.invoke(app_of(*arguments), [*arguments, "--help"])
+    assert (alone.exit_code, alone.output) == (0, runner.invoke(app, [*arguments, "--help"]).output)

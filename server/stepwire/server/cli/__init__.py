@@ -8,7 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwire.server.cli._app import app
+    import typer
+
+    app: typer.Typer
 
 __all__ = ["app", "main"]
 
@@ -19,7 +21,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 def main() -> None:
     """Run the command line."""
     try:
-        from stepwire.server.cli._app import app
+        from stepwire.server.cli._app import app_of
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
@@ -29,12 +31,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Other programs get UTF-8 whatever the locale is; a terminal gets what it can show.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
-    app(prog_name="stepwire")
+    app_of(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="stepwire")
 
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        from stepwire.server.cli._app import app
+        from stepwire.server.cli._app import app_of
 
-        return app
+        return app_of()
     raise AttributeError(name)

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import typer
 
-from stepwire.server.cli import (
-    backup,
-    doctor,
-    events,
-    health,
-    history,
-    keys,
-    run,
-    runs,
-    serve,
-    snapshot,
-    state,
-    version,
-    workflows,
-)
+__all__ = ["app_of"]
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    name="stepwire",
-    help="Serve event-driven workflows, start runs of them, and talk with those runs.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+_MODULES = (
+    "serve",
+    "workflows",
+    "run",
+    "runs",
+    "events",
+    "history",
+    "state",
+    "snapshot",
+    "backup",
+    "doctor",
+    "keys",
+    "health",
+    "version",
 )
-for module in (serve, workflows, run, runs, events, history, state, snapshot, backup, doctor, keys, health, version):
-    module.register(app)
+_ALONE = frozenset({"serve", "health"})
+"""Commands with a module of their own that something waits for: clients in a restart, a probe."""
+
+
+def app_of(command: str = "") -> typer.Typer:
+    """Return the command line for a start with this command: with it alone if that is faster, else with all."""
+    made = typer.Typer(
+        name="stepwire",
+        help="Serve event-driven workflows, start runs of them, and talk with those runs.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_group)
+    for module in (command,) if command in _ALONE else _MODULES:
+        # All of them take longer to import than a server takes to start.
+        import_module(f"stepwire.server.cli.{module}").register(made)
+    return made
+
+
+def _group() -> None:
+    # Makes typer keep the command's name in front, also where there is only one.
+    ...

@@ -24,7 +24,7 @@ ConfigFile = Annotated[
 ]
 
 
-def add_settings(command: Callable[..., None]) -> None:
+def add_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command with `**settings` an option for each setting: typer reads the signature."""
     signature = inspect.signature(command, eval_str=True)
     parameters = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -37,3 +37,4 @@ def add_settings(command: Callable[..., None]) -> None:
         parameters.append(inspect.Parameter(option.name, keyword, default=None, annotation=kind))
         command.__annotations__[option.name] = kind
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command

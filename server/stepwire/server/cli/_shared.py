@@ -1,4 +1,4 @@
-"""What all commands share: options, the client, errors and exit codes."""
+"""What the commands that call a server share: options, the client, errors."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from stepwire.client import (
     TlsConfig,
     UnavailableError,
 )
+from stepwire.server.cli._basics import ERROR, INTERRUPTED, RUN_ENDED_BADLY, USAGE
 from stepwire.server.console import Output, clean
 
-__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "come_back", "credentials", "examples"]
+__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "come_back", "credentials"]
 
 T = TypeVar("T")
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 CALL_TIMEOUT = 10.0
 """Seconds that a call may take, its repeats included: also how long a server that does not answer is tried."""
-
-ERROR, USAGE, RUN_ENDED_BADLY, INTERRUPTED = 1, 2, 3, 130
-"""Exit codes."""
 
 Server = Annotated[
     str, typer.Option("--server", "-s", envvar="STEPWIRE_SERVER", metavar="HOST:PORT", help="The server to speak with.")
@@ -43,12 +41,6 @@ _OUTCOME_REASONS: dict[type[RunOutcomeError], str] = {
     RunCancelledError: "RUN_CANCELLED",
     RunTimedOutError: "RUN_TIMED_OUT",
 }
-
-
-def examples(*lines: str) -> str:
-    """Return the epilog of a command's help."""
-    title = "Example:" if len(lines) == 1 else "Examples:"
-    return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
 
 
 def come_back(run_id: str, sequence: int, server: str, *, ask: bool) -> str:

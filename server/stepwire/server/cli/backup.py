@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stepwire.server.cli._shared import ERROR, examples
+from stepwire.server.cli._basics import ERROR, examples
 from stepwire.server.console import Output
 from stepwire.server.store.port import StoreError
 

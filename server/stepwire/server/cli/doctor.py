@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from stepwire.server.cli._basics import ERROR, examples
 from stepwire.server.cli._settings import ConfigFile, add_settings
-from stepwire.server.cli._shared import ERROR, Json, examples
+from stepwire.server.cli._shared import Json
 from stepwire.server.console import Output, clean
 from stepwire.server.registry import Registry
 
@@ -27,10 +28,10 @@ EPILOG = examples(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    add_settings(doctor)
     app.command(epilog=EPILOG)(doctor)
 
 
+@add_settings
 def doctor(
     workflows: Annotated[
         list[str] | None,

@@ -9,8 +9,9 @@ import typer
 
 from stepwire.client import Client, event_meta
 from stepwire.server.cli._answers import Answers
+from stepwire.server.cli._basics import examples
 from stepwire.server.cli._follow import Follower
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back, examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back
 from stepwire.server.cli._values import fields
 from stepwire.server.console import Output, event_line, event_record
 

@@ -10,7 +10,8 @@ import grpc
 import typer
 
 from stepwire.client import TlsConfig
-from stepwire.server.cli._shared import DEFAULT_SERVER, ERROR, Json, Server, credentials, examples
+from stepwire.server.cli._basics import ERROR, examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, Server, credentials
 from stepwire.server.console import Output, clean
 
 __all__ = ["register"]

@@ -8,7 +8,8 @@ import typer
 from rich.text import Text
 
 from stepwire.client import Client, SnapshotInfo, event_meta
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, examples
+from stepwire.server.cli._basics import examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
 from stepwire.server.cli._values import fields
 from stepwire.server.console import Output, event_line, event_record, run_record, snapshot_record
 

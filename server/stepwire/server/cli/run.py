@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 
 from stepwire.client import Client, Run, Snapshot
 from stepwire.server.cli._answers import Answers
+from stepwire.server.cli._basics import examples
 from stepwire.server.cli._follow import Follower
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back, examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back
 from stepwire.server.cli._values import fields, labels, run_and_sequence, seconds
 from stepwire.server.console import Output, duration, run_record
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from stepwire.client import Client, RunInfo, RunStatus
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, examples
+from stepwire.server.cli._basics import examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
 from stepwire.server.cli._values import labels, moment
 from stepwire.server.console import Output, run_page, run_record, runs_table
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from stepwire.server import logs
+from stepwire.server.cli._basics import ERROR, USAGE, examples
 from stepwire.server.cli._settings import ConfigFile, add_settings
-from stepwire.server.cli._shared import ERROR, USAGE, examples
-from stepwire.server.console import Output, clean
 from stepwire.server.loading import LoadError, load_all, package_of
 from stepwire.server.registry import Registry
 from stepwire.server.store.port import StoreError
@@ -35,10 +34,10 @@ EPILOG = examples(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    add_settings(serve)
     app.command(epilog=EPILOG)(serve)
 
 
+@add_settings
 def serve(
     workflows: Annotated[
         list[str],
@@ -54,18 +53,16 @@ def serve(
     **settings: Any,
 ) -> None:
     """Serve workflows until SIGTERM or Ctrl-C."""
-    output = Output()
     try:
         from stepwire.server.app import log_fields  # needs more than the client commands do
         from stepwire.server.app import serve as run_server
         from stepwire.server.config import ConfigError, Settings
     except ModuleNotFoundError as error:
-        output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
-        raise typer.Exit(ERROR) from None
+        _fail(f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
     try:
         chosen = Settings.load(config, **settings)
     except ConfigError as error:
-        _fail(output, error, USAGE, debug)
+        _fail(error, USAGE, debug)
     logs.configure(
         chosen.log_level, style=chosen.log_format, fields=log_fields, own=[package_of(spec) for spec in workflows]
     )
@@ -73,7 +70,7 @@ def serve(
     try:
         load_all(registry, workflows)
     except LoadError as error:
-        _fail(output, error, USAGE, debug)
+        _fail(error, USAGE, debug)
 
     def ready(server: Server) -> None:
         for line in [*(f"serving {name}" for name in registry.names()), f"listening on {server.address}"]:
@@ -87,9 +84,9 @@ def serve(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main())
     except ConfigError as error:
-        _fail(output, error, USAGE, debug)
+        _fail(error, USAGE, debug)
     except (StoreError, OSError) as error:
-        _fail(output, error, ERROR, debug)
+        _fail(error, ERROR, debug)
     except KeyboardInterrupt:  # before the server took over the signals
         raise typer.Exit(ERROR) from None
 
@@ -114,8 +111,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-def _fail(output: Output, error: Exception, code: int, debug: bool) -> NoReturn:
-    if debug:
+def _fail(error: Exception | str, code: int, debug: bool = False) -> NoReturn:
+    from stepwire.server.console import Output, clean  # a start that succeeds has no need of them
+
+    output = Output()
+    if debug and isinstance(error, Exception):
         output.note("".join(traceback.format_exception(error)).rstrip())
     output.note(f"error: {clean(str(error), keep='')}", style="red")
     raise typer.Exit(code) from None

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from stepwire.client import Client
-from stepwire.server.cli._shared import DEFAULT_SERVER, ERROR, Json, RunId, Server, call, examples
+from stepwire.server.cli._basics import ERROR, examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
 from stepwire.server.console import Output, snapshot_record, snapshots_table
 
 __all__ = ["register"]

@@ -8,7 +8,8 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from stepwire.server.cli._shared import Json, examples
+from stepwire.server.cli._basics import examples
+from stepwire.server.cli._shared import Json
 from stepwire.server.console import Output
 
 __all__ = ["register"]

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from stepwire.client import Client
+from stepwire.server.cli._basics import examples
 from stepwire.server.cli._schema import document
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, Server, call, examples
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, Server, call
 from stepwire.server.console import Output, workflow_page, workflow_record, workflows_table
 
 __all__ = ["register"]

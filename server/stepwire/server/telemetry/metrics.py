@@ -21,11 +21,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from stepwire.server.counters import COUNTERS
-from stepwire.server.telemetry.tallies import Histogram, Tallies
+from stepwire.server.telemetry.tallies import Histogram, Labels, Reading, Tallies
 
-__all__ = ["FAMILIES", "Family", "Reading", "registry_of"]
-
-Labels = tuple[str, ...]
+__all__ = ["FAMILIES", "Family", "registry_of"]
 
 
 class Family(NamedTuple):
@@ -34,14 +32,6 @@ class Family(NamedTuple):
     kind: str
     labels: Labels
     help: str
-
-
-class Reading(NamedTuple):
-    """One value, as found at a scrape."""
-
-    name: str
-    labels: Labels
-    value: float | Histogram
 
 
 FAMILIES: Final[dict[str, Family]] = {

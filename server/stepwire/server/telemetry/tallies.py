@@ -9,9 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["Histogram", "LoopTally", "RpcTally", "StoreTally", "Tallies", "WorkflowTally"]
+__all__ = ["Histogram", "Labels", "LoopTally", "Reading", "RpcTally", "StoreTally", "Tallies", "WorkflowTally"]
+
+Labels = tuple[str, ...]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 STEP_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 3600.0)
@@ -34,6 +36,14 @@ class Histogram:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+
+class Reading(NamedTuple):
+    """One value, as found at a scrape."""
+
+    name: str
+    labels: Labels
+    value: float | Histogram
 
 
 class RpcTally:
