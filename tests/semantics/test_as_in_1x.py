@@ -14,6 +14,7 @@ from stepwire.workflow import (
     StopEvent,
     Workflow,
     WorkflowCheckpointer,
+    WorkflowValidationError,
     step,
 )
 from stepwire.workflow.errors import UnknownStepError
@@ -198,3 +199,23 @@ async def test_a_dict_as_prompt_is_no_question_of_another_kind() -> None:
         seen = await answer(handler)
     assert await handler == 3
     assert not any(isinstance(event, InputRequiredEvent) for event in seen)
+
+
+async def test_a_nested_workflow_is_found_by_name_whatever_its_annotation_says() -> None:
+    """Services, and what is injected, may be imported for type checkers only; 1.x raised NameError."""
+
+    class Inner(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(ev.n + 1)
+
+    class Outer(Workflow):
+        @step
+        async def work(self, ev: StartEvent, inner: nowhere.Inner, spare: Nothing | None = None) -> StopEvent:  # type: ignore[name-defined]  # noqa: F821
+            return StopEvent([await inner.run(n=1), spare])
+
+    outer = Outer()
+    with pytest.raises(WorkflowValidationError, match=r"inner \(step 'work'\)"):
+        outer.run()
+    outer.add_workflows(inner=Inner())
+    assert await outer.run() == [2, None]

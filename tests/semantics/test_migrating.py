@@ -52,7 +52,7 @@ async def test_the_migrated_workflow_runs(capsys: pytest.CaptureFixture[str]) ->
         ("", "Context Workflow step Event StartEvent StopEvent WorkflowHandler Checkpoint WorkflowCheckpointer"),
         ("events", "Event StartEvent StopEvent InputRequiredEvent HumanResponseEvent"),
         ("context", "Context JsonSerializer PickleSerializer BaseSerializer"),
-        ("context.serializers", "BaseSerializer JsonSerializer PickleSerializer"),
+        ("context.serializers", "BaseSerializer JsonSerializer PickleSerializer JsonPickleSerializer"),
         ("context.state_store", "DictState InMemoryStateStore UnserializableKeyWarning"),
         ("decorators", "step StepConfig"),
         (

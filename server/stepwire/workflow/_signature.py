@@ -20,6 +20,7 @@ from typing import (
 
 from pydantic import BaseModel
 
+from stepwire.workflow._unresolved import Namespace, unresolved_in
 from stepwire.workflow.errors import SignatureError
 from stepwire.workflow.events import Event
 from stepwire.workflow.resource import Resource, ResourceDefinition
@@ -48,8 +49,9 @@ def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) 
     """Read the signature of a step.
 
     Names in postponed annotations are looked up in the function's module and, failing that, in
-    the scopes that enclose `frame`, the caller that decorates. Raises SignatureError, naming the
-    step, when a rule is broken.
+    the scopes that enclose `frame`, the caller that decorates. A service or the type of a resource
+    may have a name that is defined for type checkers only: nothing here depends on it. Raises
+    SignatureError, naming the step, when a rule is broken.
     """
     name = func.__name__
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
@@ -66,6 +68,8 @@ def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) 
         elif index > 0 and parameter.default is parameter.empty:  # the first is self
             raise SignatureError(f"Step {name!r}: parameter {parameter.name!r} has no annotation", step=name)
     if not found.accepted_events:
+        for service in found.requested_services:
+            _require_resolved(name, service.service, f"the annotation of {service.name!r}")
         raise SignatureError(f"Step {name!r} must have exactly one parameter annotated with an Event type", step=name)
     if "return" not in hints:
         raise SignatureError(f"Step {name!r} must have a return annotation", step=name)
@@ -76,16 +80,29 @@ def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) 
 def _resolve(func: Callable[..., Any], name: str, frame: FrameType | None) -> dict[str, Any]:
     try:
         try:
-            return get_type_hints(func, include_extras=True)
+            # Never the module's own dict: typing would take what it cached for another module.
+            return get_type_hints(func, localns={}, include_extras=True)
         except NameError:
-            scope = _enclosing_names(func, frame)
-            return get_type_hints(func, localns=scope, include_extras=True)
+            local = _enclosing_names(func, frame)
+            names = Namespace(local, getattr(inspect.unwrap(func), "__globals__", {}))
+            return get_type_hints(func, localns=names, include_extras=True)
     except NameError as error:
-        raise SignatureError(
-            f"Step {name!r}: the name {error.name!r} in its annotations is not defined", step=name
-        ) from error
+        raise _undefined(name, error.name or str(error), "its annotations") from error
     except (TypeError, SyntaxError, AttributeError) as error:
         raise SignatureError(f"Step {name!r}: an annotation cannot be evaluated: {error}", step=name) from error
+
+
+def _undefined(step: str, name: str, where: str) -> SignatureError:
+    return SignatureError(
+        f"Step {step!r}: the name {name!r} in {where} is not defined when the step is decorated: define or"
+        " import it above, and not only under `if TYPE_CHECKING`",
+        step=step,
+    )
+
+
+def _require_resolved(step: str, hint: Any, where: str) -> None:
+    for name in unresolved_in(hint):
+        raise _undefined(step, name, where)
 
 
 def _enclosing_names(func: Callable[..., Any], frame: FrameType | None) -> dict[str, Any]:
@@ -100,10 +117,12 @@ def _enclosing_names(func: Callable[..., Any], frame: FrameType | None) -> dict[
 
 
 def _read_parameter(found: StepSignature, step: str, parameter: inspect.Parameter, hint: Any) -> None:
+    where = f"the annotation of {parameter.name!r}"
     if get_origin(hint) is Annotated:
         hint, *metadata = get_args(hint)
         resource = next((item for item in metadata if isinstance(item, Resource)), None)
         if resource is not None:
+            _require_resolved(step, resource.factory, where)
             found.resources.append(ResourceDefinition(parameter.name, resource))
             return
     members = [member for member in _members(hint) if member is not NoneType]
@@ -118,10 +137,12 @@ def _read_parameter(found: StepSignature, step: str, parameter: inspect.Paramete
         found.event_name = parameter.name
         found.accepted_events = events
     elif events:
+        _require_resolved(step, hint, where)
         raise SignatureError(f"Step {step!r}: parameter {parameter.name!r} mixes events and other types", step=step)
     elif len(members) == 1 and _is_context(members[0]):
         if found.context_parameter is not None:
             raise SignatureError(f"Step {step!r} has more than one Context parameter", step=step)
+        _require_resolved(step, hint, where)
         found.context_parameter = parameter.name
         found.context_state_type = _state_type(step, members[0])
     else:
@@ -130,6 +151,7 @@ def _read_parameter(found: StepSignature, step: str, parameter: inspect.Paramete
 
 
 def _read_return(found: StepSignature, step: str, hint: Any) -> None:
+    _require_resolved(step, hint, "its return annotation")
     for member in _members(hint):
         if get_origin(member) is list:
             found.list_returns = True

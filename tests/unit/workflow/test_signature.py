@@ -214,11 +214,80 @@ def test_generators_are_refused() -> None:
             read(func)
 
 
-def test_a_name_that_is_nowhere_is_named() -> None:
-    def broken(ev: A, tool: Absent[str, str]) -> None: ...
+def test_the_type_of_a_service_or_a_resource_may_be_there_for_type_checkers_only() -> None:
+    def step(
+        ev: A,
+        tool: Absent[str, str],
+        spare: Absent[str, str] | None = None,
+        maker: Callable[[Absent[str, str]], int] = len,
+        made: Annotated[Absent[str, str], Resource(make_tool)] = ...,  # type: ignore[assignment]
+        *args: Absent[str, str],
+    ) -> A | None: ...
 
-    with pytest.raises(SignatureError, match=r"'broken'.*'Absent'"):
-        read(broken)
+    found = read(step)
+    assert [(each.name, each.has_default) for each in found.requested_services] == [
+        ("tool", False),
+        ("spare", True),
+        ("maker", True),
+    ]
+    assert [each.name for each in found.resources] == ["made"]
+    assert found.accepted_events == [A]
+    assert found.return_types == [A, NoneType]
+
+
+def test_a_module_may_be_there_for_type_checkers_only() -> None:
+    def step(ev: A, tool: Absent) -> None: ...  # type: ignore[type-arg]
+
+    step.__annotations__["tool"] = "absent.tools.Tool[int] | None"
+    assert [each.name for each in read(step).requested_services] == ["tool"]
+
+
+def test_the_context_may_be_there_for_type_checkers_only() -> None:
+    scope: dict[str, Any] = {"A": A, "State": State}
+    source = "from __future__ import annotations\ndef step(ev: A, ctx: Context{}) -> None: ..."
+    for written, state in ("", None), ("[State]", State), ("[State] | None", State):
+        exec(source.format(written), scope)
+        found = read(scope["step"])
+        assert (found.context_parameter, found.context_state_type) == ("ctx", state)
+        assert found.requested_services == []
+
+
+def test_other_names_that_are_nowhere_are_named_with_their_place() -> None:
+    def event(self: Any, ev: Absent[str, str]) -> A: ...  # type: ignore[type-var]
+    def union(ev: A | Absent[str, str]) -> A: ...
+    def state(ev: A, ctx: Context[Absent[str, str]]) -> A: ...
+    def factory(ev: A, tool: Annotated[Tool, Resource(absent)]) -> A: ...  # type: ignore[name-defined]  # noqa: F821
+    def returned(ev: A) -> list[Absent[str, str]] | None: ...
+    def marker(ev: A, tool: Annotated[Tool, absent(make_tool)]) -> A: ...  # type: ignore[name-defined]  # noqa: F821
+
+    for func, where in (
+        (event, "the annotation of 'ev'"),
+        (union, "the annotation of 'ev'"),
+        (state, "the annotation of 'ctx'"),
+        (factory, "the annotation of 'tool'"),
+        (returned, "its return annotation"),
+        (marker, "its annotations"),
+    ):
+        name = "absent" if func in (factory, marker) else "Absent"
+        with pytest.raises(SignatureError) as caught:
+            read(func)
+        assert str(caught.value) == (
+            f"Step {func.__name__!r}: the name {name!r} in {where} is not defined when the step is decorated:"
+            " define or import it above, and not only under `if TYPE_CHECKING`"
+        )
+        assert caught.value.step == func.__name__
+
+
+def test_what_typing_cached_for_another_module_is_not_taken() -> None:
+    """`Optional["Name"]` is one object in all modules, and remembers what it was evaluated to."""
+    source = "from typing import Optional\ndef step(ev: Optional['Same']) -> None: ..."
+    found = []
+    for _ in range(2):
+        scope: dict[str, Any] = {"Same": type("Same", (Event,), {"__module__": __name__})}
+        exec(source, scope)
+        assert read(scope["step"]).accepted_events == [scope["Same"]]
+        found.append(scope["Same"])
+    assert found[0] is not found[1]
 
 
 def test_a_broken_annotation_is_named() -> None:

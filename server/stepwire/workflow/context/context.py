@@ -205,7 +205,7 @@ class Context(Generic[StateT]):
             runner.pump()
 
     def write_event_to_stream(self, ev: Event | None) -> None:
-        """Write an event to the stream of the run. None is taken and ignored, as in 1.x."""
+        """Write an event to the stream of the run. None is taken and ignored."""
         if ev is None:
             return
         if not isinstance(ev, Event):

@@ -20,7 +20,7 @@ from stepwire.workflow.context._dict_state import DictState
 from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
 from stepwire.workflow.events import Event
 
-__all__ = ["BaseSerializer", "JsonSerializer", "PickleSerializer", "RegistrySerializer"]
+__all__ = ["BaseSerializer", "JsonPickleSerializer", "JsonSerializer", "PickleSerializer", "RegistrySerializer"]
 
 _JSON_FORMAT = "stepwire-json/1"
 _PICKLE_PREFIX = "stepwire-pickle/1:"
@@ -152,6 +152,10 @@ class PickleSerializer(JsonSerializer):
             return pickle.loads(base64.b64decode(value[len(_PICKLE_PREFIX) :], validate=True))
         except Exception as error:  # any class may raise anything when it is put together
             raise SnapshotError(f"cannot unpickle: {type(error).__name__}") from error
+
+
+JsonPickleSerializer = PickleSerializer
+"""Another name of 1.x for it."""
 
 
 def _build_model(cls: type, value: Any) -> Any:
