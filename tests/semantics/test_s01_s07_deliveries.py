@@ -583,7 +583,8 @@ async def test_s06_anything_but_an_event_fails_the_run_naming_step_and_type(retu
         async def rescue(self, ev: StepFailedEvent) -> StopEvent:
             return StopEvent(result="rescued")
 
-    with pytest.raises(StepReturnError, match=f"'work' returned {type(returned).__name__} ") as caught:
+    told = f"the class {returned.__name__}" if isinstance(returned, type) else type(returned).__name__
+    with pytest.raises(StepReturnError, match=f"'work' returned {told} ") as caught:
         await Wrong().run()
     assert (caught.value.step, caught.value.type_name) == ("work", type(returned).__name__)
 

@@ -800,7 +800,7 @@ async def test_s16_a_context_belongs_to_one_run_at_a_time() -> None:
     handler = workflow.run(how="hang")
     with pytest.raises(WorkflowRuntimeError, match="has not ended"):
         workflow.run(ctx=handler.ctx)
-    with pytest.raises(WorkflowRuntimeError, match="one of Whole"):
+    with pytest.raises(WorkflowRuntimeError, match="of workflow 'Whole', not "):
         Inner().run(ctx=handler.ctx)
     workflow.go_on.set()
     await handler

@@ -81,6 +81,7 @@ class Broker(WaitingBroker):
         self.stream = EventStream()
         self.sequence = 0
         self.asked = False
+        self.untaken = ""
 
     def end(
         self,
@@ -226,6 +227,8 @@ class Broker(WaitingBroker):
         for name in targets:
             self._enqueue(name, event, encoded)
         delivered = len(targets) + len(matching)
+        if not delivered and kind != STREAM:
+            self.untaken = type(event).__name__
         if self.journal is not None:
             self.journal.log(sequence, self.clock.now(), kind, event, data, source, delivered)
         for waiter in matching:

@@ -96,6 +96,8 @@ class BrokerCore:
         """Bodies of steps were cut off by the end of the run: they may have a last word."""
         self.asked = False
         """An InputRequiredEvent went out since the last outside event."""
+        self.untaken = ""
+        """The type of the last event that nothing took: why a run that stalls may do so."""
         self.timeout: float | None = None
         """The seconds that the run may take in all."""
         self.remaining: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from stepwire.workflow._checks import check_expected
 from stepwire.workflow._delivery import Buffered
 from stepwire.workflow.events import Event
 
@@ -31,7 +32,13 @@ class Buffers:
     def count(self, expected: Sequence[type[Event]]) -> Counter[type[Event]]:
         """Count the expected types. A tuple that comes again is not looked at again, however long it is."""
         if type(expected) is not tuple or self._counted[0] is not expected:
-            self._counted = expected, Counter(expected)
+            try:
+                counted = Counter(expected)
+            except TypeError:  # a class by itself; events, which have no hash
+                check_expected(expected)
+                raise
+            check_expected(counted)
+            self._counted = expected, counted
         return self._counted[1]
 
     def add(self, item: Buffered) -> None:

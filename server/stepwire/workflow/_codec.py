@@ -81,8 +81,11 @@ def encode(value: Any, names: Names) -> bytes:
     try:
         return _encode(value, names)
     except _Refused as refused:
+        where = refused.path or "the value"
+        if refused.path and isinstance(value, BaseModel):
+            where = f"{refused.path} of {type(value).__name__}"
         raise SerializationError(
-            f"cannot save {refused.path or 'the value'}: {refused.reason}",
+            f"cannot save {where}: {refused.reason}",
             keys=(refused.path,) if refused.path else (),
         ) from None
 

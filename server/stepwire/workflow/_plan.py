@@ -37,6 +37,8 @@ class Plan:
         cls = type(workflow)
         self._name = cls.__name__
         functions = steps_of(cls)
+        if not functions:
+            raise WorkflowConfigurationError(f"Workflow {self._name!r} has no steps: mark its methods with @step")
         self.start: type[StartEvent] = start_event_class(self._name, functions)
         self.stop: type[StopEvent] = stop_event_class(self._name, functions)
         self.state_type: type[Any] = _state_type(self._name, functions)
@@ -69,8 +71,9 @@ def _state_type(name: str, functions: dict[str, StepFunction]) -> type[Any]:
     try:
         state_type()
     except ValidationError as error:
+        fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
         raise WorkflowConfigurationError(
-            f"Workflow {name!r}: every field of its state {state_type.__name__} needs a default"
+            f"Workflow {name!r}: every field of its state {state_type.__name__} needs a default: {fields}"
         ) from error
     return state_type
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
+from stepwire.workflow._checks import kind_of
 from stepwire.workflow._delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow._journal import FailureReport, Host
 from stepwire.workflow._stepwise import Stepwise
@@ -382,7 +383,7 @@ def _outputs(step: str, result: Any, list_returns: bool) -> list[Event]:
                 )
         return result
     raise StepReturnError(
-        f"Step '{step}' returned {type(result).__name__} instead of an Event instance",
+        f"Step '{step}' returned {kind_of(result)} instead of an Event instance",
         step=step,
         type_name=type(result).__name__,
     )
@@ -401,8 +402,11 @@ def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError
     if step is None:
         failed: WorkflowError = WorkflowRuntimeError(str(error))
     else:
-        message = str(error) if error is not None else getattr(event, "message", "")
-        failed = StepError(
+        message = getattr(event, "message", "") if error is None else str(error) or type(error).__name__
+        # The engine's own say more; those of a nested run have come to their end, and a cause.
+        own = isinstance(error, StepTimeoutError | CrashLoopError) and error.__cause__ is None
+        kind = type(error) if own and isinstance(error, StepError) else StepError
+        failed = kind(
             f"Error in step '{step}': {message}",
             step=step,
             attempts=getattr(event, "attempts", 0),

@@ -98,7 +98,9 @@ class Runs:
 
     def only(self) -> WorkflowHandler:
         """Return the handler of the only run in progress; WorkflowRuntimeError when it is not the only one."""
-        if len(self.handlers) != 1:
+        if not self.handlers:
+            raise WorkflowRuntimeError("no run is in progress")
+        if len(self.handlers) > 1:
             raise WorkflowRuntimeError(
                 f"{len(self.handlers)} runs are in progress: use the handler of the one you mean"
             )

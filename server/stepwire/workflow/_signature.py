@@ -70,7 +70,12 @@ def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) 
     if not found.accepted_events:
         for service in found.requested_services:
             _require_resolved(name, service.service, f"the annotation of {service.name!r}")
-        raise SignatureError(f"Step {name!r} must have exactly one parameter annotated with an Event type", step=name)
+        others = ", ".join(f"{each.name!r} is {_name_of(each.service)}" for each in found.requested_services)
+        raise SignatureError(
+            f"Step {name!r} must have exactly one parameter annotated with an Event type, it has none"
+            + (f": {others}" if others else ""),
+            step=name,
+        )
     if "return" not in hints:
         raise SignatureError(f"Step {name!r} must have a return annotation", step=name)
     _read_return(found, name, hints["return"])
@@ -125,6 +130,8 @@ def _read_parameter(found: StepSignature, step: str, parameter: inspect.Paramete
             _require_resolved(step, resource.factory, where)
             found.resources.append(ResourceDefinition(parameter.name, resource))
             return
+        if any(isinstance(item, type) and issubclass(item, Resource) for item in metadata):
+            raise SignatureError(f"Step {step!r}: {parameter.name!r} needs Resource(factory), not Resource", step=step)
     members = [member for member in _members(hint) if member is not NoneType]
     events = [member for member in members if _is_event(member)]
     if events and len(events) == len(members):
@@ -205,4 +212,6 @@ def _state_type(step: str, hint: Any) -> type | None:
 
 
 def _name_of(hint: Any) -> str:
+    if isinstance(hint, Event):  # never its values
+        return f"an object of {type(hint).__name__}"
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

@@ -129,7 +129,7 @@ def validate_graph(
         if not service.has_default and service.name not in services
     ]
     if missing:
-        raise _problem(name, f"the following services are not available: {', '.join(missing)}")
+        raise _problem(name, f"the following services are not available: {', '.join(missing)}; add_workflows adds them")
     for step, config in configs.items():
         unknown = [caught for caught in config.catches or () if caught not in configs]
         if unknown:

@@ -27,6 +27,14 @@ def result_of(event: StopEvent) -> Any:
     return event.result if type(event) is StopEvent else event
 
 
+def _timed_out(event: StopEvent, untaken: str) -> WorkflowTimeoutError:
+    """Say how long it was; and of a run that had nothing more to do, why not."""
+    message = f"Operation timed out after {getattr(event, 'timeout', None)} seconds"
+    if not getattr(event, "active_steps", ()):
+        message += f": no step was at work, and none took {untaken}" if untaken else ": no step was at work"
+    return WorkflowTimeoutError(message)
+
+
 class WorkflowHandler:
     """Await a run, follow its stream, cancel it.
 
@@ -36,7 +44,10 @@ class WorkflowHandler:
     def __init__(self, ctx: Context[Any], run_id: str) -> None:
         self.run_id = run_id
         self.ctx = ctx
-        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("a run needs a running event loop: call Workflow.run inside async code") from None
         self._runner: Runner | None = None
         self._result: Any = _PENDING
         """The result, or the error of a run that did not complete."""
@@ -173,9 +184,7 @@ class WorkflowHandler:
             self._fill()
         else:
             if status == ENDED_TIMED_OUT:
-                self._result = WorkflowTimeoutError(
-                    f"Operation timed out after {getattr(event, 'timeout', None)} seconds"
-                )
+                self._result = _timed_out(event, self.ctx._broker.untaken)
             elif status == CANCELLED:
                 self._result = WorkflowCancelledByUser("the run was cancelled")
             else:

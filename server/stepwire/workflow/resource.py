@@ -10,6 +10,8 @@ from types import MethodType
 from typing import Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
+from stepwire.workflow._checks import kind_of
+
 __all__ = ["Resource", "ResourceDefinition", "ResourceManager"]
 
 T = TypeVar("T")
@@ -26,6 +28,8 @@ class Resource(Generic[T]):
     @overload
     def __init__(self, factory: Callable[[], T], cache: bool = True) -> None: ...
     def __init__(self, factory: Callable[[], Any], cache: bool = True) -> None:
+        if not callable(factory):
+            raise TypeError(f"Resource takes the function that makes the object, not {kind_of(factory)}")
         self.factory = factory
         self.cache = cache
 

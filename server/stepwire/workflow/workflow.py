@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ValidationError
 
 from stepwire.workflow._broker import FAILED
+from stepwire.workflow._checks import check_settings, kind_of, plan_of
 from stepwire.workflow._graph import WorkflowDescription, describe, draw
 from stepwire.workflow._plan import Plan
 from stepwire.workflow._runs import Runs
@@ -59,6 +60,7 @@ class Workflow:
         resource_manager: ResourceManager | None = None,
         num_concurrent_runs: int | None = None,
     ) -> None:
+        check_settings(type(self).__name__, timeout, num_concurrent_runs)
         self._timeout = timeout
         self._disable_validation = disable_validation
         self.verbose = verbose
@@ -90,6 +92,10 @@ class Workflow:
         Their runs are in process: a service does not make them durable.
         """
         for name, workflow in workflows.items():
+            if isinstance(workflow, type):
+                raise WorkflowValidationError(
+                    f"add_workflows: {name} is the class {workflow.__name__}, pass an object of it"
+                )
             self._service_manager.add(name, workflow)
 
     def describe(self) -> WorkflowDescription:
@@ -117,17 +123,27 @@ class Workflow:
         its state. Raises WorkflowValidationError for a workflow that does not fit together, ValueError for a
         `start_event` that is none; an invalid input surfaces as WorkflowRuntimeError on await.
         """
-        interactive = not self._disable_validation and self._stepwire_plan.validate(self._service_manager)
+        plan = plan_of(self)
+        interactive = not self._disable_validation and plan.validate(self._service_manager)
         if interactive and stepwise:
             raise WorkflowRuntimeError("Human-in-the-loop is not supported with stepwise=True")
         if start_event is not None:
             if not isinstance(start_event, StartEvent):
-                raise ValueError("start_event must be a StartEvent")
+                raise ValueError(f"start_event must be a StartEvent, not {kind_of(start_event)}")
+            if not plan.routing.targets(type(start_event)):
+                raise ValueError(
+                    f"start_event: no step of {type(self).__name__!r} accepts {type(start_event).__name__};"
+                    f" it starts with {plan.start.__name__}"
+                )
             if kwargs:
                 logger.info("start_event is given: the keyword arguments are ignored")
+        if ctx is not None and not isinstance(ctx, Context):
+            raise WorkflowRuntimeError(f"ctx must be a Context, not {kind_of(ctx)}; input is given by keyword")
         context: Context[Any] = Context(self, stepwise=stepwise) if ctx is None else ctx
         if type(context._workflow) is not type(self):
-            raise WorkflowRuntimeError(f"the context is one of {type(context._workflow).__name__}")
+            raise WorkflowRuntimeError(
+                f"the context is of workflow {type(context._workflow).__name__!r}, not {type(self).__name__!r}"
+            )
         if context._in_use:
             raise WorkflowRuntimeError("the context belongs to a run that has not ended")
         # Of a context that was made for it; one that was saved or has run before is stepwise when it is asked for.
@@ -161,6 +177,10 @@ class Workflow:
         **kwargs: Any,
     ) -> WorkflowHandler:
         """Run on from a checkpoint: its context is restored and its output event sent."""
+        from stepwire.workflow.checkpointer import Checkpoint  # that module imports this one
+
+        if not isinstance(checkpoint, Checkpoint):
+            raise ValueError(f"run_from takes a Checkpoint, not {kind_of(checkpoint)}")
         context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
         context._broker.started = True
         handler = self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)

@@ -8,10 +8,31 @@ import pytest
 
 from stepwire.workflow import StartEvent, StopEvent, Workflow, step
 
-NAMES = (
-    "_build _calls _conclude _free _graph _handlers _interactive _latest _launch _plan _queued _routing _running _runs "
-    "_start _state _state_type _steps _stop _stream _timer _validate _withdraw"
-).split()
+NAMES = [
+    "_build",
+    "_calls",
+    "_conclude",
+    "_free",
+    "_graph",
+    "_handlers",
+    "_interactive",
+    "_latest",
+    "_launch",
+    "_plan",
+    "_queued",
+    "_routing",
+    "_running",
+    "_runs",
+    "_start",
+    "_state",
+    "_state_type",
+    "_steps",
+    "_stop",
+    "_stream",
+    "_timer",
+    "_validate",
+    "_withdraw",
+]
 
 
 class Named(Workflow):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from pydantic import BaseModel
 
 from stepwire.workflow._broker import COMPLETED, Broker, Receipt
+from stepwire.workflow._checks import check_wait, kind_of, plan_of
 from stepwire.workflow._clock import CLOCK
 from stepwire.workflow._codec import encode_keys
 from stepwire.workflow._delivery import (
@@ -89,7 +90,7 @@ class Context(Generic[StateT]):
         self._workflow = workflow
         self.stepwise = stepwise
         self.run_id = ""
-        plan = workflow._stepwire_plan
+        plan = plan_of(workflow)
         self._store = InMemoryStateStore(plan.state_type())
         self._broker = Broker(plan.routing, self._store)
         self._runner: Runner | None = None
@@ -177,7 +178,7 @@ class Context(Generic[StateT]):
         RunEndedError, and in a service SerializationError when the event cannot be saved.
         """
         if not isinstance(message, Event):
-            raise WorkflowRuntimeError(f"send_event takes an Event, not {type(message).__name__}")
+            raise WorkflowRuntimeError(f"send_event takes an Event, not {kind_of(message)}")
         execution = current_execution(self._broker)
         kind = RECEIVED if execution is None else SENT
         if (runner := self._runner) is not None and (stepwise := runner.stepwise) is not None:
@@ -209,7 +210,7 @@ class Context(Generic[StateT]):
         if ev is None:
             return
         if not isinstance(ev, Event):
-            raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {type(ev).__name__}")
+            raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {kind_of(ev)}")
         broker, runner = self._broker, self._runner
         execution = current_execution(broker)
         if execution is not None and runner is not None and runner.here:
@@ -225,6 +226,8 @@ class Context(Generic[StateT]):
         All or nothing. The default buffer is the step's own for this set of types. Of very many expected events keep a
         tuple: a list is counted anew at each call.
         """
+        if not isinstance(ev, Event):
+            raise WorkflowRuntimeError(f"collect_events takes an Event, not {kind_of(ev)}")
         execution = current_execution(self._broker)
         return cast(
             "list[Event] | None",
@@ -246,6 +249,7 @@ class Context(Generic[StateT]):
         """
         if in_edit_state():
             raise WorkflowRuntimeError("wait_for_event cannot be awaited inside edit_state")
+        check_wait(event_type, waiter_event, requirements, timeout)
         required = dict(requirements or {})
         if isinstance(waiter_event, dict):
             warnings.warn(

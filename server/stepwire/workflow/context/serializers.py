@@ -68,7 +68,7 @@ class _TaggedSerializer(BaseSerializer):
         try:
             payload = json.loads(value)
         except (ValueError, TypeError, RecursionError):
-            raise SnapshotError("not JSON") from None
+            raise SnapshotError("the text is not JSON, or was cut off") from None
         if isinstance(payload, dict) and payload.keys() == {"format", "data"}:
             if payload["format"] == _JSON_FORMAT:
                 return from_tagged(payload["data"], self._names)
