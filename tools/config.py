@@ -41,6 +41,7 @@ retention_age = "30d"
 [retention_workflows.orders]
 age = "365d"
 runs = 10_000
+entries = 100_000
 ```
 
 The access file that `api_keys` names is described in [SECURITY.md](../SECURITY.md#access); `stepwire keys new` makes

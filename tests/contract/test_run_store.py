@@ -120,7 +120,7 @@ async def test_what_is_not_there(store: RunStore) -> None:
     assert await store.thin_snapshots(key) == 0
 
 
-async def test_a_later_commit_replaces_the_record_but_not_how_it_began(store: RunStore) -> None:
+async def test_a_later_commit_replaces_the_record_but_not_how_it_and_its_log_began(store: RunStore) -> None:
     began = record(start_request_id="req", start_digest="abc", labels={"a": "1"})
     claim = await store.commit(first(began))
     changed = record(
@@ -139,7 +139,12 @@ async def test_a_later_commit_replaces_the_record_but_not_how_it_began(store: Ru
     )
     assert await store.commit(Commit(changed, claim, b"d", full=False)) == claim
     assert await store.get(began.key) == replace(
-        changed, workflow="orders", created_at=100.0, start_request_id="req", start_digest="abc"
+        changed,
+        workflow="orders",
+        created_at=100.0,
+        start_request_id="req",
+        start_digest="abc",
+        first_available=1,
     )
 
 
@@ -390,6 +395,100 @@ async def test_a_log_that_begins_later(store: RunStore) -> None:
     claim = await store.commit(first(record(first_available=11), chunks=chunks))
     assert await store.entries(claim.key, 0) == chunks
     assert await store.entries(claim.key, 12) == chunks[1:]
+
+
+# --- trimming ---------------------------------------------------------------------------------
+
+
+async def long_run(store: RunStore, run_id: str = "r1", *, chunks: int = 10, fulls: tuple[int, ...] = (4, 9)) -> Claim:
+    """Make a run with a chunk of three entries in each commit, and a commit without entries after each."""
+    claim = await store.commit(first(record(run_id, last_sequence=3), chunks=[Chunk(1, 3, b"1", None)]))
+    for n in range(1, chunks):
+        last = 3 * n + 3
+        chunk = Chunk(last - 2, last, b"%d" % last, b"i")
+        await store.commit(later(record(run_id), claim, last, b"d%d" % last, full=n in fulls, chunks=[chunk]))
+        await store.commit(later(record(run_id), claim, last, b"s%d" % last))
+    return claim
+
+
+async def everything(store: RunStore, key: RunKey, last: int = 30) -> dict[int, StoredSnapshot | None]:
+    return {sequence: await store.load(key, sequence) for sequence in range(last + 1)}
+
+
+@pytest.mark.parametrize(
+    ("sequence", "begins"),
+    [(-5, 1), (1, 1), (3, 1), (4, 4), (6, 4), (7, 7), (14, 13), (16, 16), (28, 28), (30, 28), (31, 28), (999, 28)],
+)
+async def test_trim_drops_whole_chunks_and_the_snapshots_at_them(store: RunStore, sequence: int, begins: int) -> None:
+    key = (await long_run(store)).key
+    whole, before = await store.get(key), await everything(store, key)
+    chunks, latest = await store.entries(key, 0), await store.load(key)
+    listed = await store.snapshots(key, None, 50)
+    assert whole is not None
+    assert await store.trim(key, sequence) == begins
+    assert await store.get(key) == replace(whole, first_available=begins)
+    kept = [chunk for chunk in chunks if chunk.first >= begins]
+    assert await store.entries(key, begins - 1) == kept
+    assert await store.entries(key, 0) == kept
+    assert await store.load(key) == latest
+    assert await everything(store, key) == {n: found if n >= begins else None for n, found in before.items()}
+    assert await store.snapshots(key, None, 50) == [info for info in listed if info.sequence >= begins]
+    assert await store.trim(key, sequence) == begins
+
+
+async def test_a_trimmed_run_goes_on_and_what_it_commits_says_nothing_of_where_its_log_begins(store: RunStore) -> None:
+    claim = await long_run(store)
+    assert await store.trim(claim.key, 20) == 19
+    await store.commit(later(record(), claim, 31, b"d31", chunks=[Chunk(31, 31, b"31", None)]))
+    found = await store.get(claim.key)
+    assert found is not None
+    assert (found.first_available, found.last_sequence) == (19, 31)
+    snapshot = await store.load(claim.key)
+    assert snapshot is not None
+    assert (snapshot.full, snapshot.deltas[-1]) == (b"d30", b"d31")
+    assert [chunk.first for chunk in await store.entries(claim.key, 18)] == [19, 22, 25, 28, 31]
+    assert await store.trim(claim.key, 20) == 19
+    assert await store.trim(claim.key, 31) == 31
+    assert await store.claim(claim.key) is not None
+
+
+async def test_trim_of_a_run_is_of_no_other(store: RunStore) -> None:
+    one, other = (await long_run(store, "one")).key, (await long_run(store, "other")).key
+    before = await store.get(other), await store.entries(other, 0), await everything(store, other)
+    assert await store.trim(one, 30) == 28
+    assert (await store.get(other), await store.entries(other, 0), await everything(store, other)) == before
+    assert await store.trim(RunKey("default", "none"), 5) is None
+
+
+async def test_a_fork_s_first_snapshot_goes_when_its_log_is_trimmed(store: RunStore) -> None:
+    claim = await store.commit(first(record()))
+    chunks = [Chunk(1, 2, b"a", None), Chunk(3, 4, b"b", None)]
+    await store.commit(later(record(), claim, 4, b"d", chunks=chunks))
+    assert await store.load(claim.key, 0) is not None
+    assert await store.trim(claim.key, 3) == 3
+    assert await store.load(claim.key, 0) is None
+    assert await store.load(claim.key, 4) == await store.load(claim.key) == StoredSnapshot(4, 104.0, b"full", [b"d"])
+    assert [info.sequence for info in await store.snapshots(claim.key, None, 9)] == [4]
+
+
+async def test_long_logs_are_found_in_pages(store: RunStore) -> None:
+    lengths = {"a": 999, "b": 1000, "c": 1001, "d": 1500, "e": 5000}
+    for run_id, last in lengths.items():
+        await create(store, run_id, last_sequence=last)
+    await create(store, "later", first_available=4500, last_sequence=5000)
+    await create(store, "of another", workflow="other", last_sequence=5000)
+
+    async def pages(entries: int) -> list[tuple[str, int, int]]:
+        found: list[tuple[str, int, int]] = []
+        after = 0
+        while page := await store.long_logs("orders", entries, 2, after=after):
+            found += [(run.key.run_id, run.first_available, run.last_sequence) for run in page]
+            after = page[-1].handle
+        return found
+
+    assert await pages(10) == [("c", 1, 1001), ("d", 1, 1500), ("e", 1, 5000)]
+    assert await pages(1500) == [("e", 1, 5000)]
+    assert await pages(5000) == []
 
 
 # --- answered requests ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from tests.durability.flows import Flow, Note, ask
 from tests.durability.support import (
@@ -13,6 +14,7 @@ from tests.durability.support import (
     asked,
     crash,
     fork,
+    held,
     kept_snapshots,
     key_of,
     life,
@@ -52,7 +54,7 @@ async def left(rpc: Rpc) -> set[str]:
 
 async def apply(rpc: Rpc) -> int:
     """Apply the rules now, as the server does now and then."""
-    gone = await rpc.manager._retention.apply(rpc.server.registry, rpc.store)
+    gone = await rpc.manager._retention.apply(rpc.server.registry, rpc.store, rpc.manager._trimmed)
     rpc.manager._ended.clear()
     return gone
 
@@ -161,6 +163,7 @@ async def test_retention_snapshots_of_ended_runs_are_thinned(tmp_path: Path, ove
             return len(await kept_snapshots(rpc, run_id)) < 20
 
         await until(thinned)
+        await apply(rpc)  # what goes on in the background is through after that
         kept = await kept_snapshots(rpc, run_id)
         assert kept[0] == last
         for sequence in kept:
@@ -256,3 +259,162 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
         with pytest.raises(RunNotFoundError):
             rpc.manager.feeds.record(key_of("r"), feed)
         rpc.manager.feeds.close(key_of("r"), feed)
+
+
+async def write_much(flow: Flow, ctx: Context[DictState]) -> int:
+    """Write 2,000 notes, in chunks of 256 entries, and ask."""
+    for n in range(2000):
+        ctx.write_event_to_stream(Note(text=str(n)))
+    return await ask(flow, ctx)
+
+
+async def trimmed(rpc: Rpc, run_id: str) -> tuple[int, int]:
+    """Trim the logs; return what the run's has then."""
+    await apply(rpc)
+    run = await rpc.get(run_id)
+    assert 1 < run.first_available <= run.last_sequence - 999 < run.first_available + 256
+    return run.first_available, run.last_sequence
+
+
+async def attach(rpc: Rpc, run_id: str, after: int) -> None:
+    """Read a run's log by Converse to its present end."""
+    session = rpc.converse()
+    options = runs.StreamOptions(encoding=JSON)
+    await session.write(
+        runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id, after_sequence=after, options=options))
+    )
+    place, last = after, None
+    while last is None or place < last:
+        frame = await session.read()
+        if frame.WhichOneof("frame") == "opened":
+            last = frame.opened.run.last_sequence
+        elif frame.WhichOneof("frame") == "events":
+            assert frame.events.from_sequence == place + 1
+            place = frame.events.to_sequence
+    session.cancel()
+
+
+def wait_for_note(rpc: Rpc, run_id: str, after: int) -> Any:
+    return rpc.runs.WaitForEvent(runs.WaitForEventRequest(run_id=run_id, event_type="Note", after_sequence=after))
+
+
+async def check_trimmed(rpc: Rpc, run_id: str, first: int, last: int) -> None:
+    """Whoever asks for what is gone is told what there is; all else is as it was."""
+    run = await rpc.get(run_id)
+    assert (run.first_available, run.last_sequence) == (first, last)
+    for after in (0, 1, first - 2):
+        calls = [
+            rpc.log(run_id, after_sequence=after),
+            wait_for_note(rpc, run_id, after),
+            attach(rpc, run_id, after),
+            snapshot_of(rpc, run_id, after + 1),
+            fork(rpc, run_id, after + 1, run.workflow),
+        ]
+        for call in calls:
+            refusal = await refused(call)
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE")
+            assert (refusal.facts["first_available"], refusal.facts["last_available"]) == (str(first), str(last))
+    log = await rpc.log(run_id, after_sequence=first - 1)
+    assert [entry.sequence for entry in log] == list(range(first, last + 1))
+    assert (await wait_for_note(rpc, run_id, first - 1)).entry.sequence == first
+    await attach(rpc, run_id, first - 1)
+    assert (await snapshot_of(rpc, run_id)).sequence == last
+    kept = await kept_snapshots(rpc, run_id)
+    assert kept[0] == last
+    assert min(kept) >= first
+
+
+@pytest.mark.parametrize("data", ["directory", "memory"])
+async def test_retention_trims_the_log_of_a_living_run(tmp_path: Path, data: str) -> None:
+    where: Any = tmp_path if data == "directory" else ":memory:"
+    async with life(where, Flow(write_much), retention_entries=1000) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        first, last = await trimmed(rpc, run_id)
+        await check_trimmed(rpc, run_id, first, last)
+        await publish(rpc, run_id, "more")
+        await check_trimmed(rpc, run_id, first, last + 1)
+        await apply(rpc)  # nothing to do
+        await check_trimmed(rpc, run_id, first, last + 1)
+        if data == "directory":
+            await crash(rpc)
+    if data == "directory":
+        async with life(tmp_path, Flow(write_much)) as rpc:
+            await check_trimmed(rpc, run_id, first, last + 1)
+            forked = (await fork(rpc, run_id, last)).run_id
+            await rpc.send(forked, event("Answer", n=6))
+            assert result(await rpc.ended(forked)) == 6
+            await rpc.send(run_id, event("Answer", n=5))
+            assert result(await rpc.ended(run_id)) == 5
+            await check_trimmed(rpc, run_id, first, (await rpc.get(run_id)).last_sequence)
+
+
+async def test_retention_trims_the_logs_of_runs_that_are_not_in_memory(tmp_path: Path) -> None:
+    registry = registry_of(a=Flow(write_much), b=Flow(write_much))
+    async with life(tmp_path, registry) as rpc:
+        ended, waits, other = [(await rpc.start(name, {})).run_id for name in ("a", "a", "b")]
+        for run_id in (ended, waits, other):
+            await asked(rpc, run_id)
+        await rpc.send(ended, event("Answer", n=1))
+        await rpc.ended(ended)
+    rules = {"a": RetentionRule(entries=1000)}
+    async with life(tmp_path, registry, retention_workflows=rules) as rpc:
+        for run_id in (ended, waits):
+            await check_trimmed(rpc, run_id, *await trimmed(rpc, run_id))
+        assert (await rpc.get(other)).first_available == 1
+        assert len(await rpc.log(other)) == 2002
+
+
+async def test_retention_goes_on_trimming_in_the_background(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(write_much)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+    async with life(tmp_path, Flow(write_much), retention_entries=1000) as rpc:
+
+        async def is_trimmed() -> bool:
+            return (await rpc.get(run_id)).first_available > 1
+
+        await until(is_trimmed)
+
+
+async def test_retention_a_reader_who_is_behind_is_told_what_there_is(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        session = rpc.converse()
+        attaching = runs.ConverseAttach(run_id=run_id, max_unacked=1, options=runs.StreamOptions(encoding=JSON))
+        await session.write(runs.ConverseRequest(attach=attaching))
+        while (await session.read()).WhichOneof("frame") != "events":
+            continue
+        first, last = await trimmed(rpc, run_id)
+
+        async def go_on() -> None:
+            await session.write(runs.ConverseRequest(ack=runs.ConverseAck(sequence=last)))
+            while hasattr(await session.read(), "WhichOneof"):
+                continue
+
+        refusal = await refused(go_on())
+        assert refusal.reason == "SEQUENCE_OUT_OF_RANGE"
+        assert (refusal.facts["first_available"], refusal.facts["last_available"]) == (str(first), str(last))
+
+
+async def test_retention_a_trim_while_a_commit_is_under_way_is_not_undone_by_it(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        with held(rpc.store) as hold:
+            publishing = asyncio.ensure_future(publish(rpc, run_id, "meanwhile"))
+            await hold.arrived(1)
+            first, last = await trimmed(rpc, run_id)
+            await hold.pass_all()
+            await publishing
+        await check_trimmed(rpc, run_id, first, last + 1)
+
+
+async def test_retention_a_trimmed_log_has_room_again(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000, max_log_entries=1500) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        assert await refused_reason(publish(rpc, run_id, "too much")) == "LIMIT_EXCEEDED"
+        await trimmed(rpc, run_id)
+        await publish(rpc, run_id, "fits")

@@ -470,13 +470,14 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     await store.open()
     await store.close()
     with closing(sqlite3.connect(store.path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute("PRAGMA user_version = 99")
     content = store.path.read_bytes()
     with pytest.raises(StoreError, match="newer version of Stepwire"):
         await SqliteStore(tmp_path).open()
     assert store.path.read_bytes() == content
     with closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
     await store.open()  # the lock was let go
     await store.close()
 

@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from stepwire.server.runs.retention import Keep, Retention
+from stepwire.server.store import LONG_LOG
 
 __all__ = ["ConfigError", "Row", "Settings", "is_loopback", "rows"]
 
@@ -60,6 +61,7 @@ def _bytes(value: Any) -> Any:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+Entries = Annotated[int, Field(ge=LONG_LOG)]
 Quota = Annotated[int, Field(ge=0)]
 
 
@@ -157,9 +159,12 @@ class Settings(BaseSettings):
     retention_runs: Count | None = Field(
         None, description="How many ended runs of a workflow are kept, of each namespace. Unset: all."
     )
+    retention_entries: Entries | None = Field(
+        None, description="How many of its newest log entries every run keeps at least, from 1,000 on. Unset: all."
+    )
     retention_workflows: dict[str, RetentionRule] = Field(
         default_factory=dict,
-        description="Other rules by workflow: tables with `age` and `runs` (in the environment, JSON).",
+        description="Other rules by workflow: tables with `age`, `runs` and `entries` (in the environment, JSON).",
     )
 
     @classmethod
@@ -259,18 +264,20 @@ class Settings(BaseSettings):
         return value if value is not None else (_QUOTAS[name] if self.authenticates else 0)
 
     def retention(self) -> Retention:
-        """Return what is kept of ended runs."""
-        rules = {name: Keep(age=rule.age, runs=rule.runs) for name, rule in self.retention_workflows.items()}
-        return Retention(default=Keep(age=self.retention_age, runs=self.retention_runs), workflows=rules)
+        """Return what is kept of runs."""
+        rules = {name: Keep(**rule.model_dump()) for name, rule in self.retention_workflows.items()}
+        keep = Keep(age=self.retention_age, runs=self.retention_runs, entries=self.retention_entries)
+        return Retention(default=keep, workflows=rules)
 
 
 class RetentionRule(BaseModel):
-    """What is kept of the ended runs of one workflow."""
+    """What is kept of the runs of one workflow."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     age: Seconds | None = None
     runs: Count | None = None
+    entries: Entries | None = None
 
 
 Settings.model_rebuild()

@@ -239,4 +239,10 @@ OPTIONS: Final = (
         False,
         "How many ended runs of a workflow are kept, of each namespace. Unset: all.",
     ),
+    ServeOption(
+        "retention_entries",
+        "NUMBER",
+        False,
+        "How many of its newest log entries every run keeps at least, from 1,000 on. Unset: all.",
+    ),
 )

@@ -97,7 +97,7 @@ class RunEvents:
         if len(broker.deliveries) >= limits.queued_events:
             message = f"A run may have at most {limits.queued_events} events to work on"
             raise LimitError(message, limit="queued_events", retry_after=1.0)
-        if broker.sequence >= limits.log_entries:
+        if broker.sequence - run.record.first_available + 1 >= limits.log_entries:
             raise LimitError(f"The log of a run may have at most {limits.log_entries} entries", limit="log_entries")
 
     async def answered(self, key: RunKey, request_id: str, fingerprint: str) -> dict[str, Any] | None:

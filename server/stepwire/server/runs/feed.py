@@ -94,6 +94,12 @@ class Feeds:
             feed.record = record
             feed.wake()
 
+    def trimmed(self, key: RunKey, first: int) -> None:
+        """Take in that a run's log begins later now: a reader that is behind gets SequenceOutOfRangeError."""
+        feed = self._feeds.get(key)
+        if feed is not None and feed.record is not None:
+            feed.record.first_available = first
+
     def deleted(self, key: RunKey) -> None:
         """End the reading of a run that is no more; another one may get its id."""
         feed = self._feeds.pop(key, None)
@@ -153,11 +159,11 @@ class Feeds:
         chunks = feed.recent(after)
         if chunks is None:
             chunks = await self._store.entries(key, after)
-            if not chunks:
+            if not chunks or chunks[0].first > after + 1:
                 fresh = await self._store.get(key)
                 if fresh is None:
                     raise RunNotFoundError(key.run_id)
-                check_cursor(fresh, after)
+                check_cursor(fresh, after)  # trimmed at this moment
                 raise StoreCorruptError(f"the log of a run has a gap after sequence {after}")
             # The store may be a commit ahead of what this feed has been told.
             chunks = [chunk for chunk in chunks if chunk.last <= record.last_sequence]

@@ -118,7 +118,7 @@ class LiveRuns:
         taken = await self._take_up()
         self._spawn(self._keep_waking(), "wake")
         self._spawn(self._keep_releasing(), "release")
-        self._spawn(self._retention.keep(self.registry, self.store, self._ended.clear), "retention")
+        self._spawn(self._retention.keep(self.registry, self.store, self._ended.clear, self._trimmed), "retention")
         return taken
 
     async def drain(self, grace: float) -> None:
@@ -152,6 +152,14 @@ class LiveRuns:
             await feed.changed()
         finally:
             self.feeds.close(run.key, feed)
+
+    def _trimmed(self, key: RunKey, first: int) -> None:
+        """Take in that a run's log begins later now."""
+        if (run := self._live.get(key)) is not None:
+            run.record.first_available = first
+        elif (loading := self._loading.get(key)) is not None:
+            loading.add_done_callback(lambda _: self._trimmed(key, first))  # its record may be the one before
+        self.feeds.trimmed(key, first)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=f"stepwire-{name}")

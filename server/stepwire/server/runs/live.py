@@ -382,6 +382,7 @@ class LiveRun:
             before = None if self._claim is None else self.record.status
             self._tally.moved(before, commit.record.status, ended=commit.record.status in TERMINAL)
         self._claim = future.result()
+        commit.record.first_available = self.record.first_available  # the log may have been trimmed meanwhile
         self.record = commit.record
         self._durable(callbacks, acks, commit)
         if commit.record.status in TERMINAL and self.clean:

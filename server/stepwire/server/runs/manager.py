@@ -292,7 +292,7 @@ class RunManager(LiveRuns):
     async def snapshot(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
         """Return the last committed snapshot of a run, or the one at `sequence`."""
         record = await self.get(caller, run_id)
-        if sequence > record.last_sequence or sequence < 0:
+        if not 0 <= sequence <= record.last_sequence or 0 < sequence < record.first_available:
             raise SequenceOutOfRangeError(
                 "The run's log does not hold this sequence", record.first_available, record.last_sequence
             )

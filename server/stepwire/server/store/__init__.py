@@ -6,6 +6,7 @@ from stepwire.server.store._lock import holder_of
 from stepwire.server.store._schema import DATABASE
 from stepwire.server.store.memory import MemoryStore
 from stepwire.server.store.port import (
+    LONG_LOG,
     TERMINAL,
     Chunk,
     Claim,
@@ -13,6 +14,7 @@ from stepwire.server.store.port import (
     CommitListener,
     DueRun,
     EndedRun,
+    LongRun,
     RequestRecord,
     RunExistsError,
     RunKey,
@@ -34,6 +36,7 @@ from stepwire.server.store.sqlite import SqliteStore
 
 __all__ = [
     "DATABASE",
+    "LONG_LOG",
     "TERMINAL",
     "Chunk",
     "Claim",
@@ -42,6 +45,7 @@ __all__ = [
     "DueRun",
     "EndedRun",
     "Inspection",
+    "LongRun",
     "MemoryStore",
     "RequestRecord",
     "RunExistsError",

@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 
 from stepwire.server.store._retention import KEPT_OLD_REQUESTS, KEPT_REQUESTS, REQUEST_AGE
-from stepwire.server.store.port import Claim, RunKey
+from stepwire.server.store._rows import STORED_COLUMNS, RecordRow, began_checksum
+from stepwire.server.store.port import Claim, RunKey, StoreCorruptError
 
 SWEEP_ROWS = 200
 """Rows removed by one job: blobs may be large, and commits wait meanwhile."""
@@ -71,6 +72,39 @@ def drop_commits(connection: sqlite3.Connection, run: int, ids: Sequence[int]) -
         "DELETE FROM commits WHERE run = ? AND id IN (SELECT value FROM json_each(?))",
         (run, json.dumps(ids)),
     ).rowcount
+
+
+def trim(connection: sqlite3.Connection, key: RunKey, first: int) -> tuple[int | None, bool] | StoreCorruptError:
+    """Drop some of a run's chunks before sequence `first`; give where its log begins, True when more are to go."""
+    stored = connection.execute(f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND run_id = ?", key).fetchone()
+    if stored is None:
+        return None, False
+    *fields, run, began, _ = stored
+    row = RecordRow(*fields)
+    if began != began_checksum(run, row):
+        return StoreCorruptError(f"the record of run {key.run_id} is damaged")
+    chunks = connection.execute(
+        "SELECT id, last FROM log WHERE run = :run AND last < :first"
+        " AND first < (SELECT max(first) FROM log WHERE run = :run) ORDER BY first LIMIT :limit",
+        {"run": run, "first": first, "limit": SWEEP_ROWS},
+    ).fetchall()
+    if chunks:
+        row = row._replace(first_available=chunks[-1][1] + 1)
+        connection.execute(
+            "UPDATE runs SET first_available = ?, began = ? WHERE pk = ?",
+            (row.first_available, began_checksum(run, row), run),
+        )
+        ids = json.dumps([chunk[0] for chunk in chunks])
+        connection.execute("DELETE FROM log WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+    # Commits before the full one that leads to the first snapshot that is kept.
+    dropped = connection.execute(
+        "DELETE FROM commits WHERE id IN (SELECT id FROM commits WHERE run = :run AND id <"
+        " (SELECT max(id) FROM commits WHERE run = :run AND full = 1 AND id <="
+        " (SELECT id FROM commits WHERE run = :run AND sequence >= :first ORDER BY sequence, id LIMIT 1))"
+        " ORDER BY sequence, id LIMIT :limit)",
+        {"run": run, "first": row.first_available, "limit": SWEEP_ROWS},
+    ).rowcount
+    return row.first_available, len(chunks) == SWEEP_ROWS or dropped == SWEEP_ROWS
 
 
 def prune_requests(connection: sqlite3.Connection, run: int) -> None:

@@ -23,12 +23,13 @@ from stepwire.server.store._rows import (
     read_record,
     request_checksum,
 )
-from stepwire.server.store._schema import UNFINISHED, connect_reader
+from stepwire.server.store._schema import LONG, UNFINISHED, connect_reader
 from stepwire.server.store.port import (
     ENTRIES_BYTES,
     Chunk,
     DueRun,
     EndedRun,
+    LongRun,
     RequestRecord,
     RunKey,
     RunRecord,
@@ -41,6 +42,10 @@ from stepwire.server.store.port import (
 T = TypeVar("T")
 
 _RUN = "(SELECT pk FROM runs WHERE namespace = ? AND run_id = ?)"
+_UNTRIMMED = (
+    "sequence >= (SELECT CASE first_available WHEN 1 THEN 0 ELSE first_available END FROM runs WHERE pk = commits.run)"
+)
+"""Of commits: at a sequence that the log still has. What a fork began with is at 0."""
 
 
 class Readers:
@@ -101,7 +106,7 @@ def get(connection: sqlite3.Connection, key: RunKey) -> RunRecord | None:
 
 def load(connection: sqlite3.Connection, key: RunKey, sequence: int | None) -> StoredSnapshot | None:
     """Give the full commit and the deltas that make up a snapshot."""
-    exactly = "" if sequence is None else " AND sequence = ?"
+    exactly = "" if sequence is None else f" AND sequence = ? AND {_UNTRIMMED}"
     last = connection.execute(
         f"SELECT run, id, sequence, at FROM commits WHERE run = {_RUN}{exactly}"
         " ORDER BY sequence DESC, id DESC LIMIT 1",
@@ -172,7 +177,7 @@ def snapshots(connection: sqlite3.Connection, key: RunKey, before: int | None, l
     below = "" if before is None else " AND sequence < ?"
     rows = connection.execute(
         "SELECT c.sequence, c.at, length(c.delta) FROM (SELECT max(id) AS id FROM commits"
-        f" WHERE run = {_RUN}{below} GROUP BY sequence ORDER BY sequence DESC LIMIT ?) AS newest"
+        f" WHERE run = {_RUN}{below} AND {_UNTRIMMED} GROUP BY sequence ORDER BY sequence DESC LIMIT ?) AS newest"
         " JOIN commits AS c USING (id)",
         (*key, *(() if before is None else (before,)), limit),
     )
@@ -210,6 +215,16 @@ def ended(
         (*after, math.inf if before is None else before, longer_than, limit),
     )
     return [EndedRun(RunKey(namespace, run_id), ended_at, pk) for namespace, run_id, ended_at, pk in rows]
+
+
+def long_logs(connection: sqlite3.Connection, workflow: str, entries: int, limit: int, after: int) -> list[LongRun]:
+    """Give runs with a long log, by pk."""
+    rows = connection.execute(
+        f"SELECT namespace, run_id, first_available, last_sequence, pk FROM runs WHERE {LONG} AND workflow = ?"
+        " AND last_sequence - first_available >= ? AND pk > ? ORDER BY pk LIMIT ?",
+        (workflow, entries, after, limit),
+    )
+    return [LongRun(RunKey(namespace, run_id), *rest) for namespace, run_id, *rest in rows]
 
 
 def next_wake(connection: sqlite3.Connection, after: float, workflows: list[str]) -> float | None:

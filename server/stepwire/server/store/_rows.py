@@ -92,15 +92,18 @@ def read_record(values: Sequence[Any]) -> RunRecord:
 
 
 def began_checksum(run: int, row: RecordRow) -> int:
-    """Give the checksum of what a run began with, which no later commit changes."""
-    parts = (row.namespace, row.run_id, row.workflow, float(row.created_at), row.start_request_id, row.start_digest)
+    """Give the checksum of what no later commit changes: what a run began with, and where its log begins."""
+    parts: tuple[Any, ...] = (row.namespace, row.run_id, row.workflow, float(row.created_at))
+    parts += (row.start_request_id, row.start_digest)
+    if row.first_available != 1:  # logs were not trimmed yet when this was first written
+        parts += (row.first_available,)
     return crc32(repr((run, *parts)).encode())
 
 
 def record_checksum(run: int, row: RecordRow) -> int:
     """Give the checksum of what commits change of a record, which also ties it to its place."""
     times = [time if time is None else float(time) for time in (row.updated_at, row.ended_at, row.wake_at)]
-    head = (run, row.status, times, row.last_sequence, row.first_available, row.labels)
+    head = (run, row.status, times, row.last_sequence, 1, row.labels)  # 1: where logs began when this was first written
     return crc32(row.info.encode(), crc32(repr(head).encode()))
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from stepwire.server.store._errors import translate
-from stepwire.server.store.port import StoreError
+from stepwire.server.store.port import LONG_LOG, StoreError
 
 DATABASE = "stepwire.db"
 """The name of the database in a data directory."""
@@ -15,6 +15,9 @@ APPLICATION_ID = 0x53545057  # "STPW": tells a store from any other SQLite file
 
 UNFINISHED = "status IN ('QUEUED', 'RUNNING', 'WAITING')"
 """Unfinished and unblocked; in a query word for word as in the index, so that SQLite uses it."""
+
+LONG = f"last_sequence - first_available >= {LONG_LOG}"
+"""Having a long log; in a query word for word as in the index."""
 
 MIGRATIONS: tuple[str, ...] = (
     # 1. Everything a run appends goes to the end of a table, found again through a narrow index:
@@ -83,6 +86,10 @@ MIGRATIONS: tuple[str, ...] = (
 
     -- Runs that are deleted, while rows of theirs are still to be removed.
     CREATE TABLE doomed (run INTEGER PRIMARY KEY);
+    """,
+    # 2. Logs can be trimmed: an earlier version would take what is left for damaged.
+    f"""
+    CREATE INDEX runs_long ON runs (workflow) WHERE {LONG};
     """,
 )
 """Each brings the schema from the version of its index to the next; never changed, only added to."""

@@ -55,8 +55,8 @@ class StaleError(Exception):
 
 _NEW_RUN = ("pk", "token", *RecordRow._fields, "began", "checksum")
 
-# What a run began with stays as its first commit said.
-_KEPT = {"namespace", "run_id", "workflow", "created_at", "start_request_id", "start_digest"}
+# What a run began with stays as its first commit said; where its log begins is for trimming to say.
+_KEPT = {"namespace", "run_id", "workflow", "created_at", "start_request_id", "start_digest", "first_available"}
 _UPDATED = ("checksum", *(name for name in RecordRow._fields if name not in _KEPT))
 
 _COMMIT = ("run", "sequence", "at", "full", "checksum", "delta")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from stepwire.server.store._rows import (
     encode_request,
 )
 from stepwire.server.store.port import (
+    LONG_LOG,
     TERMINAL,
     Chunk,
     Claim,
@@ -28,6 +29,7 @@ from stepwire.server.store.port import (
     CommitListener,
     DueRun,
     EndedRun,
+    LongRun,
     RequestRecord,
     RunExistsError,
     RunKey,
@@ -68,6 +70,11 @@ class _Run:
     @property
     def record(self) -> RunRecord:
         return decode_record(self.row)
+
+    @property
+    def first_kept(self) -> int:
+        """The first sequence whose snapshot is kept; what a fork began with is at 0."""
+        return self.row.first_available if self.row.first_available > 1 else 0
 
     @property
     def wake_at(self) -> float | None:
@@ -148,6 +155,8 @@ class MemoryStore:
             end = bisect_right(run.deltas, sequence, key=lambda delta: delta.sequence)
         if not end or (sequence is not None and run.deltas[end - 1].sequence != sequence):
             return None
+        if sequence is not None and sequence < run.first_kept:
+            return None
         last = run.deltas[end - 1]
         start = next(n for n in range(end - 1, -1, -1) if run.deltas[n].full)
         data = [delta.data for delta in run.deltas[start:end]]
@@ -176,6 +185,8 @@ class MemoryStore:
                 break
             if before is not None and delta.sequence >= before:
                 continue
+            if run is not None and delta.sequence < run.first_kept:
+                break
             if not found or found[-1].sequence != delta.sequence:
                 found.append(SnapshotInfo(delta.sequence, delta.at, len(delta.data)))
         return found
@@ -269,6 +280,32 @@ class MemoryStore:
         run.deltas = [delta for delta in run.deltas if delta.id not in dropped]
         return len(dropped)
 
+    async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
+        """Give runs of a workflow with a long log."""
+        found = [
+            (run.handle, key, run.row.first_available, run.row.last_sequence)
+            for key, run in self._runs.items()
+            if run.row.workflow == workflow
+            and run.row.last_sequence - run.row.first_available >= max(entries, LONG_LOG)
+            and run.handle > after
+        ]
+        return [LongRun(key, first, last, handle) for handle, key, first, last in sorted(found)[:limit]]
+
+    async def trim(self, key: RunKey, first: int) -> int | None:
+        """Drop the log before the chunk that holds sequence `first`, and the snapshots at what is dropped."""
+        run = self._runs.get(key)
+        if run is None:
+            return None
+        gone = bisect_left(run.chunks, first, 0, max(0, len(run.chunks) - 1), key=lambda chunk: chunk.last)
+        if gone:
+            first = run.chunks[gone].first
+            del run.chunks[:gone]
+            run.row = run.row._replace(first_available=first)
+            kept = bisect_left(run.deltas, first, 0, len(run.deltas) - 1, key=lambda delta: delta.sequence)
+            # The last full one up to there leads to the first snapshot that is kept.
+            del run.deltas[: next(n for n in range(kept, -1, -1) if run.deltas[n].full)]
+        return run.row.first_available
+
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Give the records that match, newest first."""
         found = [
@@ -303,12 +340,13 @@ class MemoryStore:
         elif run is None or (run.handle, run.token) != (claim.handle, claim.token):
             raise StaleClaimError(f"run {key.run_id} was claimed by another or deleted")
         else:
-            # What a run began with stays, whatever a later record says.
+            # What a run began with stays, and where its log begins, whatever a later record says.
             run.row = row._replace(
                 workflow=run.row.workflow,
                 created_at=run.row.created_at,
                 start_request_id=run.row.start_request_id,
                 start_digest=run.row.start_digest,
+                first_available=run.row.first_available,
             )
         sequence, at = record.last_sequence, record.updated_at
         run.deltas.append(_Delta(self._last_id, sequence, at, commit.full, commit.delta))

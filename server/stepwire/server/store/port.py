@@ -46,6 +46,7 @@ TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.
 class RunRecord:
     """What is known of a run without loading it.
 
+    `first_available` is the store's own: later than the first commit only `trim` changes it.
     `info` holds what only people and clients read (outcome, open questions, origin, …) as a
     JSON-able dict; `wake_at` is when the run must be in memory next: 0.0 for at once (it has work),
     None for not before outside input.
@@ -161,6 +162,19 @@ class EndedRun(NamedTuple):
 
     key: RunKey
     ended_at: float
+    handle: int
+
+
+LONG_LOG = 1000
+"""Entries that a log has at least before `long_logs` finds it."""
+
+
+class LongRun(NamedTuple):
+    """A run with a long log; `handle` is its place in the order."""
+
+    key: RunKey
+    first_available: int
+    last_sequence: int
     handle: int
 
 
@@ -357,6 +371,18 @@ class RunStore(Protocol):
         The snapshots at the sequences of full commits, at the last sequence and at those in `keep`
         stay loadable, and so do those on the way to them; `load` of any other answers None and
         `snapshots` leaves it out.
+        """
+
+    async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
+        """Give runs of a workflow whose logs hold more than `entries` entries, and LONG_LOG, behind a handle."""
+
+    async def trim(self, key: RunKey, first: int) -> int | None:
+        """Drop the log before the chunk that holds sequence `first`; its last chunk always stays.
+
+        Gives the record's new `first_available`, None when there is no run. Snapshots at sequences
+        before that go too: `load` answers None and `snapshots` leaves them out; all others load as
+        before. Chunks go in small batches between commits, the oldest first; after each the record
+        says what there is.
         """
 
     # Last, because it hides the builtin from the annotations that follow it.

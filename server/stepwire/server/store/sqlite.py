@@ -22,6 +22,7 @@ from stepwire.server.store.port import (
     CommitListener,
     DueRun,
     EndedRun,
+    LongRun,
     RequestRecord,
     RunKey,
     RunQuery,
@@ -190,6 +191,17 @@ class SqliteStore:
                 count += await self._drop(run, some)
                 some = []
         return count + (await self._drop(run, some) if some else 0)
+
+    async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
+        """Give runs of a workflow with a long log."""
+        return await self._reading.run(_reader.long_logs, workflow, entries, limit, after)
+
+    async def trim(self, key: RunKey, first: int) -> int | None:
+        """Drop the log before the chunk that holds sequence `first`, and the snapshots at what is dropped."""
+        more = True
+        while more:
+            begins, more = await self._writer.run(partial(_maintenance.trim, key=key, first=first))
+        return begins
 
     async def _drop(self, run: int, ids: Sequence[int]) -> int:
         return await self._writer.run(partial(_maintenance.drop_commits, run=run, ids=ids))
