@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from tests.durability.support import (
     until,
 )
 from tests.integration.rpc_serving import JSON, Rpc, event, payload, refused, registry_of
+from typer.testing import CliRunner
 
+from stepwire.client import Client, OutOfRangeError, event_meta
+from stepwire.server.cli import app
 from stepwire.server.config import RetentionRule
 from stepwire.server.runs.errors import RunNotFoundError
 from stepwire.server.store import SqliteStore
@@ -372,7 +376,7 @@ async def test_retention_goes_on_trimming_in_the_background(tmp_path: Path) -> N
     async with life(tmp_path, Flow(write_much), retention_entries=1000) as rpc:
 
         async def is_trimmed() -> bool:
-            return (await rpc.get(run_id)).first_available > 1
+            return bool((await rpc.get(run_id)).first_available > 1)
 
         await until(is_trimmed)
 
@@ -418,3 +422,39 @@ async def test_retention_a_trimmed_log_has_room_again(tmp_path: Path) -> None:
         assert await refused_reason(publish(rpc, run_id, "too much")) == "LIMIT_EXCEEDED"
         await trimmed(rpc, run_id)
         await publish(rpc, run_id, "fits")
+
+
+async def test_retention_the_command_line_shows_what_is_left_of_a_trimmed_log(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        first, last = await trimmed(rpc, run_id)
+        for command in ("history", "events"):
+            words = [command, run_id, "--json", "--server", rpc.server.address]
+            done = await asyncio.to_thread(CliRunner().invoke, app, words)
+            assert (done.exit_code, done.stderr) == (
+                0,
+                f"the log begins at {first}: what was before is no longer kept\n",
+            )
+            lines = [json.loads(line) for line in done.stdout.splitlines()]
+            assert [line["sequence"] for line in lines] == list(range(first, last + 1))
+        words = ["events", run_id, "--after", "5", "--server", rpc.server.address]
+        done = await asyncio.to_thread(CliRunner().invoke, app, words)
+        assert done.exit_code == 1
+        assert done.stderr.endswith(f"it has {first} to {last}\n")
+
+
+async def test_retention_a_client_goes_on_where_a_trimmed_log_begins(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        first, last = await trimmed(rpc, run_id)
+        async with Client(rpc.server.address) as client:
+            run = client.run(run_id)
+            with pytest.raises(OutOfRangeError) as caught:
+                await anext(run.events())
+            assert (caught.value.first_available, caught.value.last_available) == (first, last)
+            found = [event_meta(event).sequence async for event in run.events(first - 1, internal=True, follow=False)]
+            assert found == list(range(first, last + 1))
+            with pytest.raises(OutOfRangeError):
+                await run.snapshot(first - 1)

@@ -566,3 +566,51 @@ async def test_a_backup_that_cannot_be_written_leaves_nothing(store: SqliteStore
     left = set(os.listdir(tmp_path))
     assert left <= {"directory", "lock", "stepwire.db", "stepwire.db-wal", "stepwire.db-shm"}
     await store.commit(first())
+
+
+async def test_a_trim_that_is_cut_short_leaves_a_log_that_says_where_it_begins(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_maintenance, "SWEEP_ROWS", 2)
+    claim = await store.commit(first(sequence=1))
+    chunks = []
+    for n in range(2, 40):
+        chunks.append(Chunk(n, n, b"%d" % n, None))
+        await store.commit(Commit(record(sequence=n), claim, b"d%d" % n, n % 7 == 0, chunks[-1:]))
+    snapshots = {n: await store.load(claim.key, n) for n in range(2, 40)}
+    seen = [1]
+    more = True
+    while more:
+        # One job of it, then the process dies.
+        outcome = await store._writer.run(lambda connection: _maintenance.trim(connection, claim.key, 30))
+        assert isinstance(outcome, tuple)
+        more = outcome[1]
+        await store.close()
+        await store.open()
+        run = await store.get(claim.key)
+        assert run is not None
+        begins = run.first_available
+        seen.append(begins)
+        assert await store.entries(claim.key, begins - 1, 99) == [chunk for chunk in chunks if chunk.first >= begins]
+        kept = {n: found if n >= begins else None for n, found in snapshots.items()}
+        assert {n: await store.load(claim.key, n) for n in snapshots} == kept
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 10
+    assert seen[-1] == 30
+    # What no snapshot needs any more is gone from the disk: 28 is the full one that leads to 30.
+    kept_commits = await store._writer.run(
+        lambda connection: connection.execute("SELECT sequence FROM commits ORDER BY id").fetchall()
+    )
+    assert kept_commits == [(n,) for n in range(28, 40)]
+
+
+async def test_a_trimmed_run_whose_record_is_damaged_is_refused(store: SqliteStore) -> None:
+    claim = await store.commit(first(sequence=1))
+    for n in (2, 3):
+        await store.commit(Commit(record(sequence=n), claim, b"d", False, [Chunk(n, n, b"x", None)]))
+    assert await store.trim(claim.key, 3) == 3
+    await store._writer.run(lambda connection: connection.execute("UPDATE runs SET first_available = 2"))
+    with pytest.raises(StoreCorruptError, match="record of run r1 is damaged"):
+        await store.get(claim.key)
+    with pytest.raises(StoreCorruptError, match="record of run r1 is damaged"):
+        await store.trim(claim.key, 3)

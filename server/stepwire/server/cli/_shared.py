@@ -11,6 +11,7 @@ import typer
 
 from stepwire.client import (
     Client,
+    Run,
     RunCancelledError,
     RunFailedError,
     RunOutcomeError,
@@ -22,7 +23,7 @@ from stepwire.client import (
 from stepwire.server.cli._basics import ERROR, INTERRUPTED, RUN_ENDED_BADLY, USAGE
 from stepwire.server.console import Output, clean
 
-__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "call", "come_back", "credentials"]
+__all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "beginning", "call", "come_back", "credentials"]
 
 T = TypeVar("T")
 
@@ -53,6 +54,14 @@ def come_back(run_id: str, sequence: int, server: str, *, ask: bool) -> str:
     if server != DEFAULT_SERVER:
         words.append(f"--server {server}")
     return " ".join(words)
+
+
+async def beginning(run: Run, output: Output) -> int:
+    """Return the sequence after which a run's log begins; say so where earlier entries are no longer kept."""
+    first = (await run.info()).first_available
+    if first > 1:
+        output.note(f"the log begins at {first}: what was before is no longer kept", style="dim")
+    return first - 1
 
 
 def credentials(variables: Mapping[str, str]) -> tuple[str | None, TlsConfig | None]:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from stepwire.client import Client, event_meta
+from stepwire.client import Client, Run, event_meta
 from stepwire.server.cli._answers import Answers
 from stepwire.server.cli._basics import examples
 from stepwire.server.cli._follow import Follower
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, beginning, call, come_back
 from stepwire.server.cli._values import fields
 from stepwire.server.console import Output, event_line, event_record
 
@@ -29,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 def events(
     run_id: RunId,
-    after: Annotated[int, typer.Option(metavar="N", min=0, help="Begin after this sequence.")] = 0,
+    after: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Begin after this sequence; else where the log begins."),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     internal: Annotated[bool, typer.Option("--internal", help="Also what was sent to and by steps.")] = False,
     types: Annotated[
@@ -43,17 +46,17 @@ def events(
     output = Output(json=as_json)
     if ask and not (follow and output.interactive):
         raise typer.BadParameter("--ask needs --follow, a terminal, and no --json")
-    place = after
+    place = after or 0
 
-    async def answering(client: Client) -> None:
+    async def answering(client: Client, run: Run) -> None:
         nonlocal place
         follower = Follower(
             client,
-            client.run(run_id),
+            run,
             output,
             answers=Answers(),
             ask=True,
-            after=after,
+            after=place,
             types=types or (),
             internal=internal,
             events_to_stdout=True,
@@ -63,9 +66,9 @@ def events(
         finally:
             place = follower.resume_after
 
-    async def reading(client: Client) -> None:
+    async def reading(run: Run) -> None:
         nonlocal place
-        async for event in client.run(run_id).events(after, types=types or (), internal=internal, follow=follow):
+        async for event in run.events(place, types=types or (), internal=internal, follow=follow):
             place = event_meta(event).sequence
             if as_json:
                 output.record(event_record(event))
@@ -73,8 +76,12 @@ def events(
                 output.line(event_line(event))
 
     async def body(client: Client) -> None:
+        nonlocal place
+        run = client.run(run_id)
         try:
-            await (answering(client) if ask else reading(client))
+            if after is None:
+                place = await beginning(run, output)
+            await (answering(client, run) if ask else reading(run))
         except asyncio.CancelledError:
             output.note(f"\nleft; come back: {come_back(run_id, place, server, ask=ask)}")
             raise

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from stepwire.client import Client, SnapshotInfo, event_meta
 from stepwire.server.cli._basics import examples
-from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
+from stepwire.server.cli._shared import DEFAULT_SERVER, Json, RunId, Server, beginning, call
 from stepwire.server.cli._values import fields
 from stepwire.server.console import Output, event_line, event_record, run_record, snapshot_record
 
@@ -32,7 +32,7 @@ def history(run_id: RunId, server: Server = DEFAULT_SERVER, as_json: Json = Fals
     async def body(client: Client) -> None:
         run = client.run(run_id)
         kept: dict[int, SnapshotInfo] = {info.sequence: info async for info in run.snapshots()}
-        async for event in run.events(internal=True, follow=False):
+        async for event in run.events(await beginning(run, output), internal=True, follow=False):
             snapshot = kept.get(event_meta(event).sequence)
             if as_json:
                 found = snapshot_record(snapshot) if snapshot is not None else None

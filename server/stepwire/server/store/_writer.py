@@ -121,8 +121,8 @@ class Writer:
         self._put(_Item(PreparedCommit(commit, row), future, size))
         return future
 
-    def run(self, job: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Have a short job done in a transaction, in order with the commits."""
+    def run(self, job: Callable[[sqlite3.Connection], T | StoreError]) -> asyncio.Future[T]:
+        """Have a short job done in a transaction, in order with the commits; an error that it returns is its own."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._put(_Item(job, future, 0))
         return future
