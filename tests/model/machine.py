@@ -550,7 +550,7 @@ class BrokerMachine(RuleBasedStateMachine):
         broker, model = self.broker, self.model
         accepted = set(range(1, broker.delivery_ids + 1))
         assert broker.deliveries.keys() == accepted - model.through, "a delivery is lost, or done twice"
-        queued = [delivery.id for queue in broker.queues.values() for delivery in (*queue.fresh, *queue.again)]
+        queued = [delivery.id for queue in broker.queues.values() for delivery in queue]
         assert len(queued) == len(set(queued)), "a delivery is queued twice"
         expected = {work.id for work in model.works.values() if work.status in ("queued", "ready")}
         assert set(queued) == expected

@@ -101,7 +101,7 @@ def _put_back_at_the_tail(right: Wrapped) -> Wrapped:
 
 def _retry_at_the_tail(right: Wrapped) -> Wrapped:
     def push(self: StepQueue, delivery: Delivery) -> None:
-        self.fresh.append(delivery)
+        self.append(delivery)
 
     return push
 

@@ -19,7 +19,6 @@ from stepwire.workflow._broker_core import (
     finite,
 )
 from stepwire.workflow._broker_waits import WaitingBroker
-from stepwire.workflow._clock import TimerQueue
 from stepwire.workflow._delivery import (
     BACKOFF,
     MAX_LOST_EXECUTIONS,
@@ -132,16 +131,14 @@ class Broker(WaitingBroker):
         for delivery in list(self.deliveries.values()):
             self._drop(delivery)
         for queue in self.queues.values():
-            queue.fresh.clear()
-            queue.again.clear()
-            queue.running = 0
+            queue.clear()
         self.parked = 0
         self._hot.clear()
         for waiter in list(self.waits):
             self._forget(waiter)
             if waiter.notify is not None and waiter.delivery is None:
                 self.resumed.append((waiter.notify, RunEndedError("the run has ended")))
-        self._timers = TimerQueue()
+        self._timers.clear()
         self._run_timer = None
         self.due = self.remaining = None
 
@@ -223,7 +220,7 @@ class Broker(WaitingBroker):
             kind = STREAM
             if self.journal is None:
                 self.stream.append(event)
-        matching = self.waits.matching(event) if to_waiters and len(self.waits) else ()
+        matching = self.waits.matching(event) if to_waiters and self.waits else ()
         for name in targets:
             self._enqueue(name, event, encoded)
         delivered = len(targets) + len(matching)
@@ -352,7 +349,7 @@ class Broker(WaitingBroker):
         if delivery.timer is not None:
             self._timers.cancel(delivery.timer)
         if delivery.waiters:
-            for waiter in list(delivery.waiters.values()):
+            for waiter in list(delivery.waiters):
                 self._forget(waiter)
         if self.journal is not None:
             self.touch_delivery(delivery)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -82,7 +81,7 @@ class BrokerCore:
         self.delivery_ids = 0
         self.numbers = 0
         """The last number given to a waiter or a buffered event."""
-        self.queues = {name: StepQueue(name, config.num_workers) for name, config in routing.steps.items()}
+        self.queues = {name: StepQueue(config.num_workers) for name, config in routing.steps.items()}
         self.deliveries: dict[int, Delivery] = {}
         self.executions: dict[int, Execution] = {}
         self.parked = 0
@@ -181,9 +180,7 @@ class BrokerCore:
         elif delivery.status == PARKED:
             self.parked -= 1
         elif delivery.status == READY:
-            again = self.queues[delivery.step].again
-            again.remove(delivery)
-            heapq.heapify(again)
+            self.queues[delivery.step].remove(delivery)
 
     def _drop_effects(self, delivery: Delivery) -> None:
         if self.journal is not None and delivery.effects:
@@ -203,7 +200,7 @@ class BrokerCore:
         # What still waits in this attempt is told, so that no task or thread of it hangs.
         step = execution.delivery.step
         if execution.delivery.waiters:
-            for waiter in execution.delivery.waiters.values():
+            for waiter in execution.delivery.waiters:
                 if waiter.notify is not None:
                     self.resumed.append((waiter.notify, _dead(step)))
                     waiter.notify = None

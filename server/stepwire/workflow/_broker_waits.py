@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,9 +46,9 @@ class WaitingBroker(BrokerCore):
         ledger = None
         if execution is not None:
             if execution.collects is None:
-                execution.collects = Counter()
-            nth = execution.collects[key]
-            execution.collects[key] += 1
+                execution.collects = {}
+            nth = execution.collects.get(key, 0)
+            execution.collects[key] = nth + 1
             ledger = execution.delivery.ensure_ledger().collects.setdefault(key, [])
             if nth < len(ledger):
                 known = ledger[nth]
@@ -105,18 +104,18 @@ class WaitingBroker(BrokerCore):
         if execution is not None:
             delivery = execution.delivery
             if execution.waits is None:
-                execution.waits = Counter()
-            nth = execution.waits[waiter_id]
+                execution.waits = {}
+            nth = execution.waits.get(waiter_id, 0)
             answers = delivery.ledger.waits.get(waiter_id) if delivery.ledger else None
             if answers is not None and nth in answers and _fits(answers[nth], event_type, requirements):
-                execution.waits[waiter_id] += 1
+                execution.waits[waiter_id] = nth + 1
                 return answers[nth]
-            for waiter in list((delivery.waiters or {}).values()):
+            for waiter in list(delivery.waiters or ()):
                 if waiter.id == waiter_id and waiter.index == nth and waiter.notify is None:
                     if waiter.event_type is not event_type or waiter.requirements != requirements:
                         self._forget(waiter)
                         break
-                    execution.waits[waiter_id] += 1
+                    execution.waits[waiter_id] = nth + 1
                     if prompt is not None and not self.waits.prompted(waiter_id, prompt):
                         self._prompt(prompt, delivery.step)
                         waiter.prompt = prompt
@@ -126,7 +125,7 @@ class WaitingBroker(BrokerCore):
         if prompt is not None and not self.waits.prompted(waiter_id, prompt):
             self._prompt(prompt, "" if delivery is None else delivery.step)
         if execution is not None and execution.waits is not None:
-            execution.waits[waiter_id] += 1
+            execution.waits[waiter_id] = nth + 1
         self.numbers += 1
         timeout = finite(timeout)
         due = None if timeout is None else self.clock.now() + timeout

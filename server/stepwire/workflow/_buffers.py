@@ -19,13 +19,16 @@ def default_buffer_id(step: str, expected: Collection[type[Event]]) -> str:
     return f"{step}:{','.join(names)}"
 
 
+_NOTHING: tuple[Sequence[type[Event]], Counter[type[Event]]] = ((), Counter())
+
+
 class Buffers:
     """Events by buffer id and type, in the order of arrival; by number also those that ledgers hold."""
 
     __slots__ = ("_counted", "_events", "_numbered")
 
     def __init__(self) -> None:
-        self._counted: tuple[Sequence[type[Event]], Counter[type[Event]]] = ((), Counter())
+        self._counted = _NOTHING
         self._events: dict[str, dict[type[Event], deque[Buffered]]] = {}
         self._numbered: dict[int, Buffered] = {}
 

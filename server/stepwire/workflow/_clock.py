@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import time
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -66,6 +68,11 @@ class TimerQueue(Generic[T]):
             heapq.heapify(self._heap)
             self._cancelled = 0
 
+    def clear(self) -> None:
+        """Forget all timers."""
+        self._heap.clear()
+        self._cancelled = 0
+
     def next_due(self) -> float | None:
         """Return the earliest due time; None when there is none."""
         while self._heap and self._heap[0].item is None:
@@ -82,3 +89,44 @@ class TimerQueue(Generic[T]):
             items.append(timer.item)
             timer.item = None
         return items
+
+
+class Alarm:
+    """Call back at due times, with one timer of the event loop for any number of them.
+
+    A timer of the loop for each run would cost a short run a tenth of its time.
+    """
+
+    __slots__ = ("_clock", "_due", "_handle", "_timers", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock = CLOCK) -> None:
+        self.loop = loop
+        self._clock = clock
+        self._timers: TimerQueue[Callable[[], object]] = TimerQueue()
+        self._handle: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def set(self, due: float, callback: Callable[[], object]) -> Timer[Callable[[], object]]:
+        """Call back at `due`, in seconds since the epoch."""
+        timer = self._timers.add(due, callback)
+        if self._handle is None or due < self._due:
+            self._arm(due)
+        return timer
+
+    def cancel(self, timer: Timer[Callable[[], object]]) -> None:
+        """Do not call back; harmless when it was done. The loop's own timer stays and finds nothing due."""
+        self._timers.cancel(timer)
+
+    def _arm(self, due: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._due = due
+        self._handle = self.loop.call_later(max(0.0, due - self._clock.now()), self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        for callback in self._timers.pop_due(self._clock.now()):
+            self.loop.call_soon(callback)  # one that fails is none of the others' business
+        due = self._timers.next_due()
+        if due is not None:
+            self._arm(due)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,6 +99,7 @@ class Delivery:
         "id",
         "ledger",
         "lost",
+        "next",
         "sequence",
         "status",
         "step",
@@ -127,8 +128,10 @@ class Delivery:
         """Digests of the sends and stream writes since the last failure, in order."""
         self.execution: Execution | None = None
         self.timer: Timer[Any] | None = None
-        self.waiters: dict[int, Waiter] | None = None
-        """Its open waiters by number."""
+        self.waiters: list[Waiter] | None = None
+        """Its open waiters, in the order of opening."""
+        self.next: Delivery | None = None
+        """The one behind it in the queue of its step."""
 
     def __lt__(self, other: Delivery) -> bool:
         return self.id < other.id
@@ -183,8 +186,10 @@ class Execution:
         """How its body ended: completed, failed or timed_out; abandoned, when the run went on or away without it."""
         self.remaining: float | None = None
         """Seconds of the step's timeout left while its clock is stopped."""
-        self.collects: Counter[str] | None = None
-        self.waits: Counter[str] | None = None
+        self.collects: dict[str, int] | None = None
+        """How often it has collected, by buffer."""
+        self.waits: dict[str, int] | None = None
+        """How often it has waited, by waiter id."""
         self.replay: Counter[bytes] | None = None
         if delivery.effects:
             effects = bytes(delivery.effects)
@@ -258,36 +263,72 @@ def has_fields(event: Event, requirements: dict[str, Any]) -> bool:
 class StepQueue:
     """The deliveries of one step that wait for one of its workers."""
 
-    __slots__ = ("again", "fresh", "name", "num_workers", "running")
+    __slots__ = ("_first", "_fresh", "_last", "again", "num_workers", "running")
 
-    def __init__(self, name: str, num_workers: int) -> None:
-        self.name = name
+    def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
         self.running = 0
-        self.fresh: deque[Delivery] = deque()
-        """Never started, in order of id."""
-        self.again: list[Delivery] = []
+        # The deliveries are their own list: a deque for each step of each run would take 600 bytes.
+        self._first: Delivery | None = None
+        self._last: Delivery | None = None
+        self._fresh = 0
+        self.again: list[Delivery] | None = None
         """A heap by id of those that were started before; they are older than the fresh ones."""
 
     def push(self, delivery: Delivery) -> None:
         """Queue a delivery: a new one at the end, one that was started before at its place by id."""
         if delivery.attempt or delivery.status == READY:
+            if self.again is None:
+                self.again = []
             heapq.heappush(self.again, delivery)
         else:
-            self.fresh.append(delivery)
+            self.append(delivery)
+
+    def append(self, delivery: Delivery) -> None:
+        """Queue a delivery at the end."""
+        if self._last is None:
+            self._first = delivery
+        else:
+            self._last.next = delivery
+        self._last = delivery
+        self._fresh += 1
 
     def pop(self, again_only: bool = False) -> Delivery | None:
         """Take the delivery with the lowest id when a worker is free; `again_only`: of those started before."""
         if self.running >= self.num_workers:
             return None
-        if again_only:
-            return heapq.heappop(self.again) if self.again else None
-        if self.again and not (self.fresh and self.fresh[0].id < self.again[0].id):
-            return heapq.heappop(self.again)
-        return self.fresh.popleft() if self.fresh else None
+        first, again = self._first, self.again
+        if again and (again_only or first is None or again[0].id < first.id):
+            return heapq.heappop(again)
+        if first is None or again_only:
+            return None
+        self._first, first.next = first.next, None
+        if self._first is None:
+            self._last = None
+        self._fresh -= 1
+        return first
+
+    def remove(self, delivery: Delivery) -> None:
+        """Take out one that was started before."""
+        assert self.again is not None
+        self.again.remove(delivery)
+        heapq.heapify(self.again)
+
+    def clear(self) -> None:
+        """Take out all; no worker is busy."""
+        self._first = self._last = self.again = None
+        self._fresh = self.running = 0
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Give those that never started, then those that did; no order among these."""
+        delivery = self._first
+        while delivery is not None:
+            yield delivery
+            delivery = delivery.next
+        yield from self.again or ()
 
     def __len__(self) -> int:
-        return len(self.fresh) + len(self.again)
+        return self._fresh + len(self.again or ())
 
 
 _current: ContextVar[Execution | None] = ContextVar("stepwire_execution", default=None)

@@ -15,7 +15,7 @@ from stepwire.workflow._validation import (
     stop_event_class,
     validate_graph,
 )
-from stepwire.workflow.context.state_store import DictState
+from stepwire.workflow.context.state_store import DictState, InMemoryStateStore
 from stepwire.workflow.decorators import StepFunction
 from stepwire.workflow.errors import WorkflowConfigurationError
 from stepwire.workflow.events import StartEvent, StopEvent
@@ -51,6 +51,12 @@ class Plan:
         self._services: frozenset[str] | None = None
         """The services that the plan was last found valid with."""
         self._interactive = False
+
+    def new_store(self) -> InMemoryStateStore[Any]:
+        """Return a store with the state of a new run."""
+        if self.state_type is DictState:
+            return InMemoryStateStore.empty()
+        return InMemoryStateStore(self.state_type())
 
     def validate(self, services: Any) -> bool:
         """Check that the steps fit together and their services are there; tell whether a human is in the loop.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwire.workflow._broker import CANCELLED, FAILED, Broker, Receipt
 from stepwire.workflow._checks import kind_of
+from stepwire.workflow._clock import Alarm, Timer
 from stepwire.workflow._delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow._journal import FailureReport, Host
 from stepwire.workflow._stepwise import Stepwise
@@ -65,6 +66,7 @@ class Runner:
         after_step: AfterStep | None = None,
         stepwise: bool = False,
         executor: concurrent.futures.Executor | None = None,
+        alarm: Alarm | None = None,
     ) -> None:
         self.workflow = workflow
         self.context = context
@@ -79,8 +81,8 @@ class Runner:
         self._trace: RunTrace | None = None
         # Steps see the context variables of whoever started the run, not of whoever sent their event.
         self._variables = contextvars.copy_context()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due: float | None = None
+        self._alarm = alarm or Alarm(self.loop, broker.clock)
+        self._timer: Timer[Any] | None = None
         self._pumping = False
         self._ended = False
 
@@ -194,23 +196,24 @@ class Runner:
 
     def _set_timer(self) -> None:
         due = None if self.broker.frozen else self.broker.next_due()
-        if due == self._timer_due:
-            return
-        self._stop_timer()
+        timer = self._timer
+        if timer is not None:
+            if timer.due == due:
+                return
+            self._alarm.cancel(timer)
+            self._timer = None
         if due is not None:
-            self._timer_due = due
-            delay = max(0.0, due - self.broker.clock.now())
-            self._timer = self.loop.call_later(delay, self._expire)
+            self._timer = self._alarm.set(due, self._expire)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._timer_due = None
+            self._alarm.cancel(self._timer)
+            self._timer = None
 
     def _expire(self) -> None:
-        self._timer = self._timer_due = None
-        if self.broker.frozen:
+        if self._timer is None or self.broker.frozen:
             return
+        self._timer = None
         for execution in self.broker.expire():
             if not execution.dead:
                 timeout = self.broker.routing.steps[execution.delivery.step].timeout

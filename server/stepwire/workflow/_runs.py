@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwire.workflow._broker import CANCELLED
+from stepwire.workflow._clock import Alarm
 from stepwire.workflow._runner import AfterStep, Runner
 from stepwire.workflow.errors import WorkflowRuntimeError
 from stepwire.workflow.events import Event, StartEvent, WorkflowCancelledEvent
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Runs:
     """Start runs, at most `limit` at a time, and hold them until their end (S15)."""
 
-    __slots__ = ("_latest", "_limit", "_queued", "_running", "handlers")
+    __slots__ = ("_alarm", "_latest", "_limit", "_queued", "_running", "handlers")
 
     def __init__(self, limit: int | None) -> None:
         self.handlers: set[WorkflowHandler] = set()
@@ -31,6 +32,7 @@ class Runs:
         self._limit = limit
         self._running = 0
         self._queued: deque[tuple[WorkflowHandler, Callable[[], None]]] = deque()
+        self._alarm: Alarm | None = None
         self._latest: weakref.ref[WorkflowHandler] | None = None
 
     def launch(
@@ -60,6 +62,8 @@ class Runs:
     ) -> None:
         self._running += 1
         context = handler.ctx
+        if self._alarm is None or self._alarm.loop is not handler.get_loop():
+            self._alarm = Alarm(handler.get_loop())
         runner = Runner(
             workflow,
             context,
@@ -67,6 +71,7 @@ class Runs:
             on_end=partial(self._ended, handler),
             after_step=None if callback is None else _checkpoints(handler, callback),
             stepwise=context.stepwise,
+            alarm=self._alarm,
         )
         handler._runner = context._runner = runner
         runner.start(event, workflow._timeout)

@@ -16,7 +16,7 @@ class EventStream:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.ended = False
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[None]] | None = None
 
     def append(self, event: Event, *, last: bool = False) -> None:
         """Add an event; `last` ends the stream."""
@@ -24,7 +24,7 @@ class EventStream:
         if last:
             self.ended = True
         if self._waiting:
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, None
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -35,11 +35,14 @@ class EventStream:
             if self.ended:
                 return False
             future = asyncio.get_running_loop().create_future()
+            if self._waiting is None:
+                self._waiting = set()
             self._waiting.add(future)
             try:
                 await future
             finally:
-                self._waiting.discard(future)
+                if self._waiting is not None:
+                    self._waiting.discard(future)
         return True
 
 

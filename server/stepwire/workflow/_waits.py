@@ -9,33 +9,31 @@ from stepwire.workflow.events import Event
 
 
 class Waits:
-    """Open waiters by number and by event type, each in the order of opening."""
+    """Open waiters by event type (None: durable sleeps), each in the order of opening."""
 
-    __slots__ = ("_by_type", "_waiters")
+    __slots__ = ("_by_type",)
 
     def __init__(self) -> None:
-        self._waiters: dict[int, Waiter] = {}
-        self._by_type: dict[type[Event], dict[int, Waiter]] = {}
+        self._by_type: dict[type[Event] | None, dict[int, Waiter]] = {}
 
     def add(self, waiter: Waiter) -> None:
-        """Add an open waiter; of its delivery too."""
-        self._waiters[waiter.number] = waiter
-        if waiter.event_type is not None:
-            self._by_type.setdefault(waiter.event_type, {})[waiter.number] = waiter
-        if waiter.delivery is not None:
-            if waiter.delivery.waiters is None:
-                waiter.delivery.waiters = {}
-            waiter.delivery.waiters[waiter.number] = waiter
+        """Add an open waiter; to its delivery too."""
+        self._by_type.setdefault(waiter.event_type, {})[waiter.number] = waiter
+        delivery = waiter.delivery
+        if delivery is not None:
+            if delivery.waiters is None:
+                delivery.waiters = []
+            delivery.waiters.append(waiter)
 
     def remove(self, waiter: Waiter) -> None:
         """Forget a waiter that was resolved, timed out or cancelled."""
-        self._waiters.pop(waiter.number, None)
-        if waiter.event_type is not None and (of_type := self._by_type.get(waiter.event_type)):
-            of_type.pop(waiter.number, None)
-            if not of_type:
-                del self._by_type[waiter.event_type]
-        if waiter.delivery is not None and waiter.delivery.waiters:
-            waiter.delivery.waiters.pop(waiter.number, None)
+        of_type = self._by_type.get(waiter.event_type)
+        if of_type is None or of_type.pop(waiter.number, None) is None:
+            return
+        if not of_type:
+            del self._by_type[waiter.event_type]
+        if waiter.delivery is not None and waiter.delivery.waiters is not None:
+            waiter.delivery.waiters.remove(waiter)
 
     def matching(self, event: Event) -> list[Waiter]:
         """Return the waiters that an event resolves: for each waiter id the oldest that matches (S10)."""
@@ -55,18 +53,34 @@ class Waits:
     @property
     def outside(self) -> bool:
         """Whether a waiter is open that an event can answer: one that is no durable sleep."""
-        return bool(self._by_type)
+        return len(self._by_type) > (None in self._by_type)
 
     def prompted(self, waiter_id: str, prompt: Event) -> bool:
         """Tell whether an open waiter of this id has an equal prompt."""
-        return any(waiter.id == waiter_id and waiter.prompt == prompt for waiter in self._waiters.values())
+        return any(
+            waiter.id == waiter_id and waiter.prompt == prompt
+            for of_type in self._by_type.values()
+            for waiter in of_type.values()
+        )
 
     def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._waiters.values())
+        """Give the waiters in the order of opening."""
+        found = [waiter for of_type in self._by_type.values() for waiter in of_type.values()]
+        return iter(sorted(found, key=_number) if len(self._by_type) > 1 else found)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_type)
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return sum(map(len, self._by_type.values()))
 
     def get(self, number: int) -> Waiter | None:
         """Return the open waiter of this number."""
-        return self._waiters.get(number)
+        for of_type in self._by_type.values():
+            if number in of_type:
+                return of_type[number]
+        return None
+
+
+def _number(waiter: Waiter) -> int:
+    return waiter.number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -152,7 +152,7 @@ class Workflow:
         goes_on = context.is_running
         if context._broker.outcome is not None:
             context._broker.prepare()
-        handler = WorkflowHandler(context, secrets.token_hex(16))
+        handler = WorkflowHandler(context, os.urandom(16).hex())
         context.run_id = handler.run_id
         event: StartEvent | None = None
         if not goes_on:

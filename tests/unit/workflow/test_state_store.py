@@ -62,7 +62,7 @@ class Hooks:
         store.on_change = self.changed.append
         store.on_lend = self.lent.append
 
-    def check(self, values: dict[str, Any]) -> None:
+    def check(self, store: object, values: dict[str, Any]) -> None:
         self.checked.append(dict(values))
         if self.refuse:
             raise SerializationError("no", keys=("k",))

@@ -495,7 +495,7 @@ def _nothing() -> None:
     """Take the place of what called the host of a run."""
 
 
-def _refuse(values: dict[str, Any]) -> None:
+def _refuse(store: object, values: dict[str, Any]) -> None:
     """Refuse to change a state that nothing keeps any more."""
     raise RunEndedError("the run is not in memory any more")
 

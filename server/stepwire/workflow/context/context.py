@@ -23,6 +23,7 @@ from stepwire.workflow._delivery import (
     Execution,
     Waiter,
     current_execution,
+    running_execution,
 )
 from stepwire.workflow._journal import RECEIVED, SENT, Journal
 from stepwire.workflow._snapshot import TypeMark, all_parts, restore
@@ -91,7 +92,8 @@ class Context(Generic[StateT]):
         self.stepwise = stepwise
         self.run_id = ""
         plan = plan_of(workflow)
-        self._store = InMemoryStateStore(plan.state_type())
+        self._store = plan.new_store()
+        self._store.on_check = refuse_dead
         self._broker = Broker(plan.routing, self._store)
         self._runner: Runner | None = None
         self._lock: asyncio.Lock | None = None
@@ -100,14 +102,20 @@ class Context(Generic[StateT]):
         self._fresh = True
         """Whether no run has had it."""
         self._streaming: StreamingQueue | None = None
-        self._store.on_check = self._check_state
 
     # -- hosting --------------------------------------------------------------------------------------------------
 
     def _make_durable(self, journal: Journal) -> None:
         """Keep a journal from here on: what cannot be saved is refused at the call."""
-        self._broker.journal = journal
-        self._broker.pausing = True
+        broker = self._broker
+        broker.journal = journal
+        broker.pausing = True
+
+        def check(store: InMemoryStateStore[Any], values: dict[str, Any]) -> None:
+            refuse_dead(store, values)
+            if broker.frozen:
+                raise RunEndedError("the run is not in memory any more")
+            encode_keys(values, journal.names, lambda key: store.own_json(key, values))
 
         def changed(keys: set[str]) -> None:
             for key in keys:
@@ -115,23 +123,15 @@ class Context(Generic[StateT]):
             journal.touch("h")
 
         def lend(key: str) -> None:
-            execution = current_execution(self._broker)
+            execution = current_execution(broker)
             if execution is not None and not execution.dead:
                 if execution.lent is None:
                     execution.lent = set()
                 execution.lent.add(key)
 
+        self._store.on_check = check
         self._store.on_change = changed
         self._store.on_lend = lend
-
-    def _check_state(self, values: dict[str, Any]) -> None:
-        execution = current_execution(self._broker)
-        if execution is not None and execution.dead:
-            raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
-        if self._broker.frozen:
-            raise RunEndedError("the run is not in memory any more")
-        if self._broker.journal is not None:
-            encode_keys(values, self._broker.journal.names, lambda key: self._store.own_json(key, values))
 
     def _do(self, transition: Callable[[], Any]) -> Any:
         """Make a transition on the run's loop, from whatever thread, and let the runner act on it."""
@@ -290,11 +290,7 @@ class Context(Generic[StateT]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
 
-        def notify(answer: Answer) -> None:
-            if not future.done():
-                future.set_result(answer)
-
-        found.notify = notify
+        notify = found.notify = partial(_answer, future)
         self._pump()
         timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
         try:
@@ -313,12 +309,8 @@ class Context(Generic[StateT]):
 
     async def _give_up_wait(self, waiter: Waiter, execution: Execution | None) -> None:
         """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def notify(answer: Answer) -> None:
-            if not future.done():
-                future.set_result(None)
-
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        notify = partial(_answer, future)
         regains = self._broker.abandon(waiter, execution, notify)
         self._pump()
         if regains:
@@ -485,6 +477,18 @@ def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> 
     """Name a wait by the event's full name and what is required of it."""
     name = f"{event_type.__module__}.{event_type.__qualname__}"
     return f"waiter_{name}_{requirements!r}" if requirements else f"waiter_{name}"
+
+
+def _answer(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def refuse_dead(store: InMemoryStateStore[Any], values: object) -> None:
+    """Raise DeadAttemptError for a step that sets state after its attempt was abandoned."""
+    execution = running_execution()
+    if execution is not None and execution.dead and not execution.finished and execution.broker.store is store:
+        raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
 
 
 class _Done:

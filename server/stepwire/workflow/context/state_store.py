@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -70,8 +71,8 @@ class InMemoryStateStore(Generic[S]):
     first, and a write that fails changes nothing. Coroutines that write wait while an
     `edit_state()` of another task is open.
 
-    The broker sets the hooks. `on_check` is given the new top-level values before they apply and
-    raises to refuse them; `on_change` is given the keys set or removed; `on_lend` is given the
+    The context sets the hooks. `on_check` is given the store and the new top-level values before
+    they apply and raises to refuse them; `on_change` is given the keys set or removed; `on_lend` is given the
     key of every mutable value that a caller now holds.
     """
 
@@ -79,17 +80,39 @@ class InMemoryStateStore(Generic[S]):
 
     def __init__(self, initial_state: S) -> None:
         self.state_type: type[S] = type(initial_state)
+        self._state = initial_state
+        self._prepare()
+
+    @classmethod
+    def empty(cls) -> InMemoryStateStore[DictState]:
+        """Return a store of an empty DictState, which is made at the first need: short runs have none."""
+        store: InMemoryStateStore[DictState] = InMemoryStateStore.__new__(InMemoryStateStore)
+        store.state_type = DictState
+        store._prepare()
+        return store
+
+    def _prepare(self) -> None:
         self.version = 0
         """Count of the changes made, from 0."""
         self.locked = False
         """Whether an `edit_state()` is open."""
-        self.lock = asyncio.Lock()
-        self.on_check: Callable[[dict[str, Any]], object] | None = None
+        self._lock: asyncio.Lock | None = None
+        self.on_check: Callable[[InMemoryStateStore[S], dict[str, Any]], object] | None = None
         self.on_change: Callable[[_Keys], object] | None = None
         self.on_lend: Callable[[str], object] | None = None
-        self._state = initial_state
         # The keys when the live root was last seen, while someone may hold it.
         self._root_keys: _Keys | None = None
+
+    @cached_property
+    def _state(self) -> S:
+        return self.state_type()
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Return what a writer holds: one at a time."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
 
     # --- for steps ----------------------------------------------------------------------------
 
@@ -250,7 +273,7 @@ class InMemoryStateStore(Generic[S]):
 
     def _check(self, values: dict[str, Any]) -> None:
         if self.on_check is not None:
-            self.on_check(values)
+            self.on_check(self, values)
 
     def _changed(self, keys: _Keys) -> None:
         self.version += 1
