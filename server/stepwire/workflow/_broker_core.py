@@ -124,10 +124,14 @@ class BrokerCore:
 
     def write(self, event: Event, execution: Execution | None = None, source: str = "") -> Receipt:
         """Write an event to the stream. Errors as `accept`."""
+        return Receipt(self.sequence, 0) if self.put(event, execution, source) else Receipt(0, 0)
+
+    def put(self, event: Event, execution: Execution | None = None, source: str = "") -> bool:
+        """Write an event to the stream; False when an earlier execution did. Errors as `accept`."""
         self.check(execution)
         if self.journal is None:
             if execution is not None and self._repeated(execution, "write", event, b""):
-                return Receipt(0, 0)
+                return False
             self.sequence += 1
             self.stream.append(event)
         else:
@@ -135,12 +139,12 @@ class BrokerCore:
             if execution is not None:
                 source = execution.delivery.step
                 if self._repeated(execution, "write", event, data):
-                    return Receipt(0, 0)
+                    return False
             self.sequence += 1
             self.journal.log(self.sequence, self.clock.now(), STREAM, event, data, source, 0)
         if isinstance(event, InputRequiredEvent):
             self.asked = True
-        return Receipt(self.sequence, 0)
+        return True
 
     def _repeated(self, execution: Execution, call: str, event: Event, data: bytes) -> bool:
         """Note a send or write in the ledger; True when an earlier execution made the same one."""

@@ -139,7 +139,7 @@ class WaitingBroker(BrokerCore):
         return waiter
 
     def _prompt(self, prompt: Event, source: str) -> None:
-        self.write(prompt, source=source)
+        self.put(prompt, source=source)
 
     def _park(self, execution: Execution) -> None:
         """Give the worker back while at least one wait of the execution is open (S11)."""

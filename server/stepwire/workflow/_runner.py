@@ -152,18 +152,19 @@ class Runner:
                 if broker.outcome is None:
                     self._poisoned(delivery)
             started: list[Execution] = []
-            if self.stepwise is None and not broker.frozen:
+            if self.stepwise is None and not broker.frozen and broker.outcome is None:
                 while (execution := broker.start_next()) is not None:
                     started.append(execution)
-            resumed, broker.resumed = broker.resumed, []
-            if started or resumed:
+            if started or broker.resumed:
+                resumed, broker.resumed = broker.resumed, []
                 if self._host is None:
                     self._launch(started, resumed)
                 else:
                     self._host.after_commit(partial(self._launch, started, resumed))
-            broker.tick()
-            self._set_timer()
-            if broker.outcome is not None and not self._ended:
+            if broker.outcome is None:
+                broker.tick()
+                self._set_timer()
+            elif not self._ended:
                 self._ended = True
                 self._stop_timer()
                 self._end_trace(broker.outcome.status, broker.outcome.error)
@@ -240,7 +241,8 @@ class Runner:
     async def _execute(self, execution: Execution) -> None:
         """Run a step's body once and bring its result or failure to the broker."""
         enter_execution(execution)
-        began = time.perf_counter()
+        host = self._host
+        began = 0.0 if host is None else time.perf_counter()
         delivery = execution.delivery
         workflow = self.workflow
         if workflow.verbose:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from stepwire.workflow.events import Event, StopEvent
+from stepwire.workflow.events import Event
 
 
 class EventStream:
@@ -64,13 +64,15 @@ class StreamReader(AsyncIterator[Event]):
         return self
 
     async def __anext__(self) -> Event:
-        if self._finished or not await self._stream.wait_beyond(self._position):
+        stream, position = self._stream, self._position
+        events = stream.events
+        if self._finished or (position >= len(events) and not await stream.wait_beyond(position)):
             self._finished = True
             raise StopAsyncIteration
-        event = self._stream.events[self._position]
-        self._position += 1
-        if isinstance(event, StopEvent) and self._stream.ended:
-            self._finished = self._position >= len(self._stream.events)
+        event = events[position]
+        self._position = position + 1
+        if stream.ended and position + 1 == len(events):
+            self._finished = True
         return event
 
     async def aclose(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,18 @@ with contextlib.suppress(ImportError):  # an optional dependency
 __all__ = ["RunTrace", "StepTrace"]
 
 TRACER = "stepwire.workflow"
+
+
+# Whether the environment names a tracer provider, which the API then loads at the first call for one.
+_is_named = _trace is not None and bool(os.environ.get("OTEL_PYTHON_TRACER_PROVIDER"))
+
+
+def _is_traced() -> bool:
+    """Tell whether a tracer provider is set."""
+    # While none is, the public function reads the environment each time: a tenth of a short run's time.
+    if not _is_named and getattr(_trace, "_TRACER_PROVIDER", _trace) is None:
+        return False
+    return not isinstance(_trace.get_tracer_provider(), _trace.ProxyTracerProvider)
 
 
 class StepTrace:
@@ -76,7 +89,7 @@ class RunTrace:
 
         Its parent is what `carrier` (`traceparent`, `tracestate` of W3C Trace Context) says, else the current span.
         """
-        if _trace is None or isinstance(_trace.get_tracer_provider(), _trace.ProxyTracerProvider):
+        if _trace is None or not _is_traced():
             return None
         parent = _context.get_current()
         if carrier is not None:

@@ -204,7 +204,10 @@ class StopEvent(Event):
             if "result" in params:
                 raise TypeError(f"{type(self).__name__} got its result twice")
             params["result"] = result
-        super().__init__(**params)
+        if self.__private_names__.isdisjoint(params):
+            self.__pydantic_validator__.validate_python(params, self_instance=self)
+        else:
+            super().__init__(**params)
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # as in Event
 

@@ -214,9 +214,9 @@ class Context(Generic[StateT]):
         broker, runner = self._broker, self._runner
         execution = current_execution(broker)
         if execution is not None and runner is not None and runner.here:
-            broker.write(ev, execution)  # a step that writes makes nothing possible that the runner had to act on
+            broker.put(ev, execution)  # a step that writes makes nothing possible that the runner had to act on
         else:
-            self._do(lambda: broker.write(ev, execution))
+            self._do(lambda: broker.put(ev, execution))
 
     def collect_events(
         self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
