@@ -69,9 +69,7 @@ class Broker(WaitingBroker):
         self.started = True
         self.set_timeout(timeout)
         self.touch_head()
-        receipt = None if event is None else self.accept(event, kind=RECEIVED)
-        self.tick()
-        return receipt
+        return None if event is None else self.accept(event, kind=RECEIVED)
 
     def prepare(self) -> None:
         """Make ready for a new run after one has ended: a new stream, the old state and buffers (S16)."""
@@ -125,19 +123,22 @@ class Broker(WaitingBroker):
 
     def _clear(self) -> None:
         self.cut_off = bool(self.executions)
-        for execution in list(self.executions.values()):
-            self._kill(execution)
-        self.executions.clear()
-        for delivery in list(self.deliveries.values()):
-            self._drop(delivery)
-        for queue in self.queues.values():
-            queue.clear()
+        if self.executions:
+            for execution in list(self.executions.values()):
+                self._kill(execution)
+            self.executions.clear()
+        if self.deliveries:
+            for delivery in list(self.deliveries.values()):
+                self._drop(delivery)
+            for queue in self.queues.values():
+                queue.clear()
         self.parked = 0
         self._hot.clear()
-        for waiter in list(self.waits):
-            self._forget(waiter)
-            if waiter.notify is not None and waiter.delivery is None:
-                self.resumed.append((waiter.notify, RunEndedError("the run has ended")))
+        if self.waits:
+            for waiter in list(self.waits):
+                self._forget(waiter)
+                if waiter.notify is not None and waiter.delivery is None:
+                    self.resumed.append((waiter.notify, RunEndedError("the run has ended")))
         self._timers.clear()
         self._run_timer = None
         self.due = self.remaining = None
@@ -236,8 +237,10 @@ class Broker(WaitingBroker):
         self.delivery_ids += 1
         delivery = Delivery(self.delivery_ids, name, event, self.sequence, encoded)
         self.deliveries[delivery.id] = delivery
-        self._push(delivery)
-        self.touch_delivery(delivery)
+        self.queues[name].append(delivery)
+        self._hot[name] = None
+        if self.journal is not None:
+            self.touch_delivery(delivery)
         return delivery
 
     # -- executions ---------------------------------------------------------------------------------------------------
@@ -257,7 +260,8 @@ class Broker(WaitingBroker):
                 continue
             queue.running += 1
             delivery.status = RUNNING
-            self.touch_delivery(delivery)
+            if self.journal is not None:
+                self.touch_delivery(delivery)
             execution = delivery.execution
             if execution is None:
                 delivery.attempt += 1
@@ -266,8 +270,10 @@ class Broker(WaitingBroker):
                 execution = Execution(self, delivery)
                 delivery.execution = execution
                 self.executions[delivery.id] = execution
-                execution.remaining = self.routing.steps[delivery.step].timeout
-                self._start_attempt_clock(execution)
+                timeout = self.routing.steps[delivery.step].timeout
+                if timeout is not None:
+                    execution.remaining = timeout
+                    self._start_attempt_clock(execution)
                 return execution
             self._start_attempt_clock(execution)
             self.resumed += execution.settled

@@ -46,11 +46,11 @@ class Runs:
         handler.ctx._in_use = True
         self.handlers.add(handler)
         self._latest = weakref.ref(handler)
-        begin = partial(self._begin, workflow, handler, event, callback)
         if self._is_free():
-            begin()
+            self._begin(workflow, handler, event, callback)
         else:
             # When it begins, it is the end of another run that calls: keep the caller's context variables.
+            begin = partial(self._begin, workflow, handler, event, callback)
             self._queued.append((handler, partial(contextvars.copy_context().run, begin)))
 
     def _begin(
