@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 from tests.durability.flows import Flow, ask, stay
 from tests.durability.support import asked, life, publish, reaching, result, status
@@ -151,3 +155,53 @@ async def test_drain_ends_in_time_whatever_the_steps_do_and_everything_goes_on(t
             assert (run.status, len(run.pending_waiters)) == (types.RUN_STATUS_WAITING, 1)
             await rpc.send(asking, event("Answer", n=3))
             assert result(await rpc.ended(asking)) == 3
+
+
+HANG = """
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Never return while the file is there that HANG names: as a disk does that is gone. */
+static int sync_or_hang(int file, long call) {
+    while (access(getenv("HANG"), F_OK) == 0) pause();
+    return syscall(call, file);
+}
+int fdatasync(int file) { return sync_or_hang(file, SYS_fdatasync); }
+int fsync(int file) { return sync_or_hang(file, SYS_fsync); }
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler")
+async def test_drain_ends_in_time_when_fsync_hangs(tmp_path: Path) -> None:
+    (tmp_path / "hang.c").write_text(HANG)
+    build = ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "hang.so"), str(tmp_path / "hang.c")]
+    await asyncio.to_thread(subprocess.run, build, check=True)
+    hanging = tmp_path / "hanging"
+    env = {"LD_PRELOAD": str(tmp_path / "hang.so"), "HANG": str(hanging)}
+    with ServerProcess(tmp_path / "data", FLOWS, args=["--grace", "1s"], env=env) as process:
+        async with reaching(process) as rpc:
+            slow, asking = (await rpc.start("slow", {"seconds": 60})).run_id, (await rpc.start("ask", {})).run_id
+            await began(rpc, slow)
+            last = (await asked(rpc, asking, "Question")).last_sequence
+            hanging.touch()
+            sending = asyncio.ensure_future(refused(rpc.send(asking, event("Answer", n=3), request_id="answer")))
+            stream = rpc.stream(asking, last)
+            os.kill(process.pid, signal.SIGTERM)
+            signalled = time.monotonic()
+            refusal = await sending
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+            assert (await refused(_to_the_end(stream))).reason == "DRAINING"
+            assert await asyncio.to_thread(process.stop) == 1
+            assert time.monotonic() - signalled < 1 + 5  # with the default grace of 5 seconds, under 10
+        assert "the store does not commit" in process.log
+        hanging.unlink()
+        await asyncio.to_thread(process.start)
+        async with reaching(process) as rpc:
+            assert result(await rpc.ended(slow)) == 2
+            # Its outcome was unknown: the same request finds out, or does it now.
+            await rpc.send(asking, event("Answer", n=3), request_id="answer")
+            assert result(await rpc.ended(asking)) == 3
+            answers = [entry for entry in await rpc.log(asking) if entry.type == "Answer"]
+            assert len(answers) == 1

@@ -47,9 +47,9 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
         gate = asyncio.Event()
         drain = rpc.manager.drain
 
-        async def slowly(grace: float) -> None:
+        async def slowly(grace: float) -> bool:
             await gate.wait()
-            await drain(grace)
+            return await drain(grace)
 
         rpc.manager.drain = slowly  # type: ignore[method-assign]
         stopping = asyncio.create_task(rpc.server.stop())

@@ -49,6 +49,9 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds between chances for the writer thread to take the interpreter: it commits about 3 times as often as with
 Python's 5 ms beside a busy event loop."""
 
+_STOP_SECONDS = 3.5
+"""Seconds beyond the grace after which the server leaves without a store that does not answer."""
+
 _WALL = 4
 """Messages up to so many times their limit are refused by us, with details and a count; larger ones by gRPC itself,
 which reads no more than their length."""
@@ -182,21 +185,33 @@ class Server:
             raise OSError(f"cannot listen on {self.settings.address}: is the port taken?")
         return port
 
-    async def stop(self) -> None:
-        """Stop gracefully: refuse new runs, give steps their grace, freeze and commit, end sessions, close."""
+    async def stop(self) -> bool:
+        """Stop gracefully: refuse new runs, give steps their grace, freeze and commit, end sessions, close.
+
+        Returns within 4 seconds beyond the grace. False when the store hangs: its threads still do then.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.settings.grace + _STOP_SECONDS
+        committed = True
         await self.observing.drain()
         if self._manager is not None:
-            await self._manager.drain(self.settings.grace)
+            committed = await self._manager.drain(self.settings.grace)
             self._manager.feeds.end_all()
         self.calls.stop()
         if self._grpc is not None:
             await self._grpc.stop(1.0)
-        await self._store.close()
+        try:
+            async with asyncio.timeout_at(end):
+                await self._store.close()
+        except TimeoutError:
+            logger.error("the store does not close; nothing that was acknowledged is lost")
+            committed = False
         self.observing.close()
+        return committed
 
 
-async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Server], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then stop gracefully."""
+async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Server], None] | None = None) -> bool:
+    """Serve until SIGTERM or SIGINT, then stop gracefully; return what `Server.stop` does."""
     try:
         end_tracing = tracing.setup(settings.otlp_endpoint)
     except tracing.TracingError as error:
@@ -220,10 +235,11 @@ async def serve(registry: Registry, settings: Settings, on_ready: Callable[[Serv
         await stopping.wait()
         logger.info("stopping: running steps get %g seconds", settings.grace)
     finally:
-        await server.stop()
+        closed = await server.stop()
         logger.info("stopped")
         if end_tracing is not None:
             await asyncio.to_thread(end_tracing)
+    return closed
 
 
 def log_fields() -> dict[str, str | int]:

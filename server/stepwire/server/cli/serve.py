@@ -77,8 +77,7 @@ def serve(
             logs.announce(line, chosen.log_format)
 
     async def main() -> None:
-        await run_server(registry, chosen, ready)
-        await _leave()
+        await _leave(await run_server(registry, chosen, ready))
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -91,8 +90,11 @@ def serve(
         raise typer.Exit(ERROR) from None
 
 
-async def _leave() -> None:
-    """End the process now when a step swallows its cancellation: the loop would wait for it for ever."""
+async def _leave(closed: bool) -> None:
+    """End the process now when a step swallows its cancellation or the store hangs: the loop would wait for ever."""
+    if not closed:
+        logging.shutdown()
+        os._exit(ERROR)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

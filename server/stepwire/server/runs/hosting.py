@@ -43,6 +43,7 @@ from stepwire.server.store import (
     Status,
     StoreCorruptError,
     StoreError,
+    StoreUnavailableError,
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import Tallies
@@ -57,6 +58,8 @@ _LOAD_AT_ONCE = 64
 _ENDED_KEPT = 1024
 _DUE_AT_ONCE = 1024
 _RETRY_SECONDS = 0.5
+_LAST_COMMIT_SECONDS = 2.0
+"""Beyond the grace: how long the last commits may take when the server stops."""
 """How long after a failed commit the runs that it dropped are loaded again, unless someone asks for them before."""
 
 
@@ -121,8 +124,11 @@ class LiveRuns:
         self._spawn(self._retention.keep(self.registry, self.store, self._ended.clear, self._trimmed), "retention")
         return taken
 
-    async def drain(self, grace: float) -> None:
-        """Refuse new work, give running steps `grace` seconds, then freeze every run and commit."""
+    async def drain(self, grace: float) -> bool:
+        """Refuse new work, give running steps `grace` seconds, then freeze every run and commit.
+
+        False when the store does not commit in time: then who waits for it gets StoreDownError.
+        """
         self._draining = True
         for task in list(self._tasks):
             task.cancel()
@@ -138,8 +144,16 @@ class LiveRuns:
         runs = list(self._live.values())
         for run in runs:
             run.freeze()
-        with contextlib.suppress(RunsError):
-            await asyncio.gather(*(run.committed() for run in runs), return_exceptions=True)
+        try:
+            async with asyncio.timeout_at(deadline + _LAST_COMMIT_SECONDS):
+                await asyncio.gather(*(run.committed() for run in runs), return_exceptions=True)
+        except TimeoutError:
+            logger.error("the store does not commit: what was not acknowledged is left")
+            for run in runs:
+                if not run.clean:
+                    run.abandon(StoreUnavailableError("the store did not commit in time"))
+            return False
+        return True
 
     async def _quiet(self, run: LiveRun) -> None:
         """Wait for the run's next commit; its steps finish by committing."""

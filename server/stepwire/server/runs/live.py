@@ -37,6 +37,7 @@ from stepwire.server.store import (
     StartRequestExistsError,
     Status,
     StoreCorruptError,
+    StoreError,
     StoreUnavailableError,
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
@@ -118,7 +119,7 @@ class LiveRun:
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
         self._requests: list[RequestRecord] = []
-        self._in_flight = False
+        self._in_flight: asyncio.Future[Claim] | None = None
         self._scheduled = False
         self._gone: BaseException | None = None
         self._is_gone = False
@@ -232,7 +233,7 @@ class LiveRun:
     def clean(self) -> bool:
         """Whether everything is durable and nothing waits for a commit."""
         return not (
-            self._in_flight
+            self._in_flight is not None
             or self._scheduled
             or self._callbacks
             or self._acks
@@ -283,6 +284,13 @@ class LiveRun:
         self._runner.freeze()
         self.changed()
 
+    def abandon(self, error: StoreError) -> None:
+        """Take the commit in flight, which does not come, for failed; tell those who wait."""
+        if self._in_flight is None:
+            self._leave(error)
+        elif not self._in_flight.done():
+            self._in_flight.set_exception(error)
+
     def _leave(self, error: BaseException | None) -> None:
         if self._is_gone:
             return
@@ -320,8 +328,7 @@ class LiveRun:
             logger.error("run %s: a commit could not be made", self.key.run_id, exc_info=shown, extra=about)
             self._leave(error)
             return
-        self._in_flight = True
-        future = self._store.commit(commit)
+        future = self._in_flight = self._store.commit(commit)
         future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
 
     def _build(self) -> tuple[Commit, list[Callable[[], None]], list[asyncio.Future[None]]]:
@@ -370,7 +377,7 @@ class LiveRun:
         callbacks: list[Callable[[], None]],
         acks: list[asyncio.Future[None]],
     ) -> None:
-        self._in_flight = False
+        self._in_flight = None
         error = future.exception()
         if error is not None:
             # A failed commit is a crash of this run: drop it, the next call loads it again.
