@@ -24,7 +24,8 @@ _READY = re.compile(r"listening on ([^\s\"]+:\d+)")
 class ServerProcess:
     """Run `stepwire serve` on SQLite in `data_dir`; a context manager, or `start` and `stop` it.
 
-    `specs` are the workflows as the command takes them, `args` further arguments, `env` additions to the environment.
+    `specs` are the workflows as the command takes them, `args` further arguments, `env` additions to the environment;
+    `command` is what is run instead of the installed one.
     The first start takes a free port; later ones take the same again, so that clients find the server anew.
     """
 
@@ -35,11 +36,13 @@ class ServerProcess:
         *,
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        command: Sequence[str] = (str(COMMAND),),
         timeout: float = 30.0,
     ) -> None:
         self._data_dir = Path(data_dir)
         self._specs = [specs] if isinstance(specs, str) else list(specs)
         self._args = list(args)
+        self._command = list(command)
         self._env = dict(env or {})
         self._timeout = timeout
         self._address = ""
@@ -76,7 +79,7 @@ class ServerProcess:
         """Start it and wait until it listens. RuntimeError with its output when it does not."""
         if self.running:
             raise RuntimeError("the server is running")
-        command = [str(COMMAND), "serve", *self._specs]
+        command = [*self._command, "serve", *self._specs]
         command += ["--address", self._address or "127.0.0.1:0", "--data", str(self._data_dir), *self._args]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._ready = threading.Event()

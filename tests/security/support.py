@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,12 @@ FULL = bool(os.environ.get("STEPWIRE_SECURITY_FULL"))
 def count(short: int, full: int) -> int:
     """Return how many of something: `short` in `make test`, `full` in `make security`."""
     return full if FULL else short
+
+
+def say(text: str) -> None:
+    """Tell a measurement, with `pytest -s`."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 class Method(NamedTuple):

@@ -1,4 +1,4 @@
-"""A call that is over leaves nothing that only the garbage collector can free: its message would stay for so long."""
+"""A call that is over leaves nothing behind: its message and credential would stay in memory for so long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from tests.durability.support import until
+from tests.security.flows import HELD
 from tests.security.support import METHODS, Keys, call, channel_to, frames, requests_for, serving, start_run, waiting
 
 from stepwire.server.rpc.calls import Call
@@ -63,6 +65,22 @@ async def test_no_call_leaves_its_message_to_the_garbage_collector(name: str, tm
             gc.set_debug(0)
             gc.garbage.clear()
             gc.enable()
+
+
+async def test_a_run_keeps_nothing_of_the_call_that_started_it(tmp_path: Path):
+    keys = Keys(tmp_path / "access.toml")
+    admin = keys.add("one", ["admin"])
+    async with serving(api_keys=keys.path, idle_after=3600) as server, channel_to(server) as channel:
+        await waiting(channel, await start_run(channel, metadata=admin), admin)
+        HELD.clear()
+        try:
+            # Its own timeout is a timer that the start sets.
+            await start_run(channel, "blocking", admin, timeout=Duration(seconds=60))
+            await until_over(server)
+            gc.collect()
+            assert [item.method for item in gc.get_objects() if isinstance(item, Call)] == []
+        finally:
+            HELD.set()
 
 
 async def until_over(server: Any) -> None:

@@ -20,7 +20,7 @@ import grpc
 import psutil
 import pytest
 from tests.security.attacks import ATTACKS
-from tests.security.support import FULL, METHODS, call, count, frames, requests_for
+from tests.security.support import FULL, METHODS, call, count, frames, requests_for, say
 from tests.serving import ROOT, ServerProcess
 
 SECONDS = 10.0 if FULL else 0.5
@@ -77,9 +77,9 @@ async def test_others_are_served_under_attack(tmp_path: Path, shared: ServerProc
     (p99, grown), (bare_p99, bare_grown) = [
         (min(p for p, _ in found), min(g for _, g in found)) for found in (ours, bare)
     ]
-    sys.stdout.write(
+    say(
         f"{name}: p99 {p99 * 1000:.1f} ms, bare {bare_p99 * 1000:.1f}; "
-        f"memory {grown / MIB:.0f} MiB, bare {bare_grown / MIB:.0f}\n"
+        f"memory {grown / MIB:.0f} MiB, bare {bare_grown / MIB:.0f}"
     )
     assert p99 <= 1.5 * bare_p99 + 0.005
     assert grown <= 1.5 * bare_grown + 8 * MIB

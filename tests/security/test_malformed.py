@@ -10,7 +10,6 @@ import asyncio
 import base64
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -31,6 +30,7 @@ from tests.security.support import (
     frames,
     mutate,
     requests_for,
+    say,
     serving,
     start_run,
     waiting,
@@ -113,8 +113,7 @@ async def test_mutated_bytes(world: World):
         requests[place] = mutate(requests[place], random_, others)
         await attack(world, METHODS[name], requests, codes)
         if number % 50_000 == 49_999:
-            sys.stdout.write(f"{number + 1} mutated calls: { ({code.name: count for code, count in codes.items()}) }\n")
-            sys.stdout.flush()
+            say(f"{number + 1} mutated calls: { ({code.name: count for code, count in codes.items()}) }")
 
     await crowd(MUTATIONS, 48, job)
     assert sum(codes.values()) == MUTATIONS

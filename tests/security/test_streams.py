@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.security.support import (
     crowd,
     frames,
     requests_for,
+    say,
     serving,
     start_run,
     waiting,
@@ -36,11 +36,6 @@ from stepwire.v1 import run_service_pb2 as runs
 
 Code = grpc.StatusCode
 MIB = 1 << 20
-
-
-def say(text: str) -> None:
-    """Tell a measurement, with `pytest -s`."""
-    sys.stdout.write(f"{text}\n")
 
 
 async def talk(channel: grpc.aio.Channel, entries: int, size: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import time
 from collections.abc import Callable
@@ -97,11 +98,13 @@ class Alarm:
     A timer of the loop for each run would cost a short run a tenth of its time.
     """
 
-    __slots__ = ("_clock", "_due", "_handle", "_timers", "loop")
+    __slots__ = ("_clock", "_context", "_due", "_handle", "_timers", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock = CLOCK) -> None:
         self.loop = loop
         self._clock = clock
+        # Whoever happens to set a due time is not kept until then.
+        self._context = contextvars.Context()
         self._timers: TimerQueue[Callable[[], object]] = TimerQueue()
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -121,7 +124,8 @@ class Alarm:
         if self._handle is not None:
             self._handle.cancel()
         self._due = due
-        self._handle = self.loop.call_later(max(0.0, due - self._clock.now()), self._ring)
+        delay = max(0.0, due - self._clock.now())
+        self._handle = self.loop.call_later(delay, self._ring, context=self._context)
 
     def _ring(self) -> None:
         self._handle = None

@@ -104,25 +104,25 @@ def test_keys_are_kept_as_hashes(tmp_path: Path):
             authenticator.authenticate(header)
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_is_not_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("stepwire.server.auth._files._LOOK_EVERY", 0.0)
-    monkeypatch.setattr("stepwire.server.auth._files.WatchedFile.changed.__defaults__", (0.0,))
+def test_a_changed_file_is_read_again_and_a_broken_one_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     file = tmp_path / "access.toml"
     one, two = new_key(), new_key()
     file.write_text(f'[[keys]]\nid = "{one.id}"\nhash = "{one.hash}"\nname = "one"\n')
     authenticator = Authenticator(access=file)
     authenticator.open()
+    assert authenticator.authenticate(f"Bearer {one.key}").name == "one"
     file.write_text(f'[[keys]]\nid = "{two.id}"\nhash = "{two.hash}"\nname = "two and a half"\n')
+    authenticator.refresh()
     assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
     with pytest.raises(UnauthenticatedError):
         authenticator.authenticate(f"Bearer {one.key}")
     assert authenticator.generation == 1
     file.write_text("[[keys]]\nid = 1")
+    authenticator.refresh()
     assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
     assert "is not used" in caplog.text
     file.unlink()
+    authenticator.refresh()
     assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
 
 
@@ -211,21 +211,43 @@ def test_bad_tokens(verifier: TokenVerifier):
     assert taken == []
 
 
-def test_a_known_token_expires(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch):
-    text = token(exp=time.time() + 30)
-    assert verifier.verify(text) is verifier.verify(text)
+def authenticator_of_tokens(tmp_path: Path) -> Authenticator:
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps(JWKS))
+    found = Authenticator(jwks=file, issuer="us", audience="stepwire")
+    found.open()
+    return found
+
+
+def test_a_known_token_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    authenticator = authenticator_of_tokens(tmp_path)
+    header = f"Bearer {token(exp=time.time() + 30)}"
+    assert authenticator.authenticate(header) is authenticator.authenticate(header)
     later = time.time() + 31
     monkeypatch.setattr(time, "time", lambda: later)
-    with pytest.raises(TokenError, match="expired"):
-        verifier.verify(text)
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        authenticator.authenticate(header)
 
 
-def test_new_keys_forget_tokens(verifier: TokenVerifier):
-    text = token()
-    verifier.verify(text)
-    verifier.load(json.dumps({"keys": JWKS["keys"][:1]}).encode())
-    with pytest.raises(TokenError):
-        verifier.verify(text)
+def test_new_keys_forget_tokens(tmp_path: Path):
+    authenticator = authenticator_of_tokens(tmp_path)
+    header = f"Bearer {token()}"
+    authenticator.authenticate(header)
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": JWKS["keys"][:1]}))
+    authenticator.refresh()
+    with pytest.raises(UnauthenticatedError):
+        authenticator.authenticate(header)
+
+
+def test_as_many_credentials_are_remembered_as_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stepwire.server.auth._authenticator._KEPT", 3)
+    authenticator = authenticator_of_tokens(tmp_path)
+    headers = [f"Bearer {token(sub=f'caller {number}')}" for number in range(10)]
+    for _ in range(2):
+        assert [authenticator.authenticate(header).name for header in headers] == [
+            f"caller {number}" for number in range(10)
+        ]
+        assert len(authenticator._known) == 3
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ logger = logging.getLogger("stepwire.auth")
 
 _BEARER = "bearer "
 _NO_HASH = "sha256:" + "0" * 64
+_KEPT = 4096
 
 
 class Authenticator:
-    """Know principals by bearer token (API key or JWT) or client certificate; files are read again when they change.
+    """Know principals by bearer token (API key or JWT) or client certificate.
 
+    Its owner calls `refresh` again and again: files that changed are read then.
     A bearer token goes before a certificate, and a wrong one is refused whatever the certificate. With `certificates`
     and no [[certificates]] in the access file, each certificate that the client CA signed is a principal of the
     default namespace that may do everything; with some, only those are. A file that is wrong when it is read again
@@ -46,6 +48,8 @@ class Authenticator:
         self._access_file = WatchedFile(access) if access is not None else None
         self._tokens = TokenVerifier(issuer=issuer, audience=audience) if jwks is not None else None
         self._jwks_file = WatchedFile(jwks) if jwks is not None else None
+        self._known: dict[str, Principal] = {}
+        """By headers that were good. Python compares keys only after their whole hashes: no part can be guessed."""
         self.generation = 0
         """Rises when a file was read again: calls under way are looked at anew."""
 
@@ -71,31 +75,42 @@ class Authenticator:
                 logger.info("read %s again: %d keys", access.path.name, len(self._access.keys))
             except (AccessFileError, OSError) as error:
                 logger.error("%s changed and is not used: %s", access.path.name, error)
-            self.generation += 1
+            self._renew()
         if jwks is not None and self._tokens is not None and jwks.changed():
             try:
                 self._tokens.load(jwks.read())
                 logger.info("read %s again", jwks.path.name)
             except (TokenError, OSError) as error:
                 logger.error("%s changed and is not used: %s", jwks.path.name, error)
-            self.generation += 1
+            self._renew()
+
+    def _renew(self) -> None:
+        self._known.clear()
+        self.generation += 1
 
     def authenticate(self, authorization: str | None, identities: Sequence[str] = ()) -> Principal:
         """Return the principal of a call; UnauthenticatedError says which kind of credential is wrong, not why.
 
         `authorization` is the header; `identities` the common name and alternative names of the client's certificate.
         """
-        self.refresh()
         if authorization is not None:
-            if authorization[:7].lower() != _BEARER:
-                raise _refused("the authorization is not a bearer token", "scheme")
-            principal = self._of_token(authorization[7:].strip())
+            known = self._known.get(authorization)
+            principal = known if known is not None else self._of_header(authorization)
         elif self.certificates and identities:
             principal = self._of_certificate(identities)
         else:
             raise _refused("The call carries no credential", "missing")
         if principal.expires is not None and principal.expires <= time.time():
             raise _refused("The credential has expired", "expired")
+        return principal
+
+    def _of_header(self, authorization: str) -> Principal:
+        if authorization[:7].lower() != _BEARER:
+            raise _refused("the authorization is not a bearer token", "scheme")
+        principal = self._of_token(authorization[7:].strip())
+        if len(self._known) >= _KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[authorization] = principal
         return principal
 
     def _of_token(self, token: str) -> Principal:

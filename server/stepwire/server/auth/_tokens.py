@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any, Final
 
 from stepwire.server.auth._access import valid_name, valid_namespace
@@ -16,7 +15,6 @@ ALGORITHMS: Final = frozenset(
 """Signatures by a private key only: no shared secrets, and never `none`."""
 
 _MAX_LENGTH = 8192
-_KEPT = 4096
 _SCOPE = re.compile(r"(read|write|admin)(:.+)?")
 
 
@@ -36,7 +34,6 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._keys: dict[str | None, tuple[Any, str]] = {}
-        self._verified: dict[str, Principal] = {}
 
     def load(self, data: bytes) -> None:
         """Take the keys of a JWKS document instead of those before. TokenError."""
@@ -67,23 +64,9 @@ class TokenVerifier:
         if not keys:
             raise TokenError("no key for signatures")
         self._keys = keys
-        self._verified.clear()
 
     def verify(self, token: str) -> Principal:
         """Return the principal of a token. TokenError."""
-        known = self._verified.get(token)
-        if known is not None:
-            if known.expires is not None and known.expires <= time.time():
-                del self._verified[token]
-                raise TokenError("the token has expired")
-            return known
-        principal = self._verify(token)
-        if len(self._verified) >= _KEPT:
-            del self._verified[next(iter(self._verified))]
-        self._verified[token] = principal
-        return principal
-
-    def _verify(self, token: str) -> Principal:
         import jwt
 
         if len(token) > _MAX_LENGTH:

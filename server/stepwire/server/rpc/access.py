@@ -8,33 +8,39 @@ from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.calls import Call, permit, permit_start
 from stepwire.server.runs import RunManager
 from stepwire.server.runs.errors import PermissionDeniedError
-from stepwire.server.runs.principal import ADMIN, READ, WRITE, Action
+from stepwire.server.runs.principal import ADMIN, READ, WRITE, Action, Principal
 
 
 class Rule(NamedTuple):
     """What a method needs.
 
     `action` None: open to everyone. `run`: the request names a run, whose workflow the action must be allowed with.
-    `kind`: unary, wait (a call that waits for news) or stream.
+    `kind`: unary, wait (a call that waits for news) or stream. `spends`: takes one of the caller's events a second.
     """
 
     action: Action | None
     kind: str = "unary"
     run: bool = False
+    spends: bool = False
+
+    @property
+    def metered(self) -> bool:
+        """Whether the caller's quotas have to do with it."""
+        return self.spends or self.kind != "unary"
 
 
 _V1: Final = "/stepwire.v1."
 RULES: Final[dict[str, Rule]] = {
     _V1 + "WorkflowService/ListWorkflows": Rule(READ),
     _V1 + "WorkflowService/GetWorkflow": Rule(READ),
-    _V1 + "RunService/StartRun": Rule(WRITE),
+    _V1 + "RunService/StartRun": Rule(WRITE, spends=True),
     _V1 + "RunService/GetRun": Rule(READ, run=True),
     _V1 + "RunService/ListRuns": Rule(READ),
     _V1 + "RunService/WaitRun": Rule(READ, "wait", run=True),
     _V1 + "RunService/CancelRun": Rule(WRITE, run=True),
     _V1 + "RunService/DeleteRun": Rule(ADMIN, run=True),
-    _V1 + "RunService/SendEvent": Rule(WRITE, run=True),
-    _V1 + "RunService/PublishEvent": Rule(WRITE, run=True),
+    _V1 + "RunService/SendEvent": Rule(WRITE, run=True, spends=True),
+    _V1 + "RunService/PublishEvent": Rule(WRITE, run=True, spends=True),
     _V1 + "RunService/WaitForEvent": Rule(READ, "wait", run=True),
     _V1 + "RunService/StreamEvents": Rule(READ, "stream", run=True),
     _V1 + "RunService/Converse": Rule(READ, "stream"),
@@ -51,9 +57,28 @@ RULES: Final[dict[str, Rule]] = {
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Rule(READ, "stream"),
 }
 
-_SPENDS: Final = frozenset({_V1 + "RunService/StartRun", _V1 + "RunService/SendEvent", _V1 + "RunService/PublishEvent"})
 START: Final = _V1 + "RunService/StartRun"
+UNKNOWN: Final = Rule(READ)
+"""What holds for other methods while nobody has to say who calls; else they are open to nobody."""
 _WAIT_FOR_EVENT: Final = _V1 + "RunService/WaitForEvent"
+
+
+def permit_method(caller: Principal, action: Action) -> None:
+    """Refuse a method that the caller may use with no workflow at all. PermissionDeniedError."""
+    if not caller.scopes.anywhere(action):
+        COUNTERS.add("permission_denied", action)
+        raise PermissionDeniedError(f"This needs the scope {action}", scope=action)
+
+
+def looks_for(method: str) -> Action | None:
+    """Return the action whose holders' requests need no `Gate.check_request`; None: nobody's do.
+
+    Whether a run may be read is not looked at here: what a caller does not see, the handlers do not find.
+    """
+    rule = RULES.get(method)
+    if method == _WAIT_FOR_EVENT:
+        return WRITE
+    return rule.action if rule is not None and rule.action != READ and (rule.run or method == START) else None
 
 
 class Gate:
@@ -62,24 +87,11 @@ class Gate:
     def __init__(self, manager: RunManager) -> None:
         self._manager = manager
 
-    def check_method(self, call: Call, rule: Rule) -> None:
-        """Refuse a method that the caller may use with no workflow at all. PermissionDeniedError."""
-        if rule.action is not None and not call.caller.scopes.anywhere(rule.action):
-            COUNTERS.add("permission_denied", rule.action)
-            raise PermissionDeniedError(f"This needs the scope {rule.action}", scope=rule.action)
-
-    def check_limits(self, call: Call, request: Any) -> None:
+    def check_limits(self, call: Call, rule: Rule, request: Any) -> None:
         """Refuse what is too much or too big. LimitError."""
-        if call.method in _SPENDS:
+        if rule.spends:
             call.spend(self._manager.sync_backlog)
         call.limits.check_request(request)
-
-    def needs_look(self, call: Call, rule: Rule, request: Any) -> bool:
-        """Tell whether `check_request` has anything to do for this caller."""
-        action = rule.action
-        if action is None or call.caller.scopes.everywhere(WRITE if call.method == _WAIT_FOR_EVENT else action):
-            return False
-        return rule.run or call.method == START
 
     async def check_request(self, call: Call, rule: Rule, request: Any) -> None:
         """Refuse what the caller may not do with this workflow. PermissionDeniedError.

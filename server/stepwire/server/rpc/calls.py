@@ -169,25 +169,25 @@ class Calls:
     def enter(self, call: Call) -> None:
         """Take a call up. LimitError when there are too many."""
         usage, limits = call.usage, self.limits
-        if call.kind == "stream":
-            assert usage is not None
-            if limits.streams and usage.streams >= limits.streams:
-                message = f"At most {limits.streams} streams of a caller may be open"
-                raise LimitError(message, limit="streams", retry_after=1.0)
-            usage.streams += 1
-        elif call.kind == "wait":
-            assert usage is not None
-            if limits.waiters and usage.waiters >= limits.waiters:
-                message = f"At most {limits.waiters} calls of a caller may wait"
-                raise LimitError(message, limit="waiters", retry_after=1.0)
-            usage.waiters += 1
-        else:
+        if call.kind == "unary":
             if self.under_way >= limits.calls:
                 self._refused += 1
                 delay = self._retry_after * (0.5 + random.random())
                 raise LimitError("The server has too many calls under way", limit="calls", retry_after=delay)
             self.under_way += 1
             return
+        if call.kind == "stream":
+            assert usage is not None
+            if limits.streams and usage.streams >= limits.streams:
+                message = f"At most {limits.streams} streams of a caller may be open"
+                raise LimitError(message, limit="streams", retry_after=1.0)
+            usage.streams += 1
+        else:
+            assert usage is not None
+            if limits.waiters and usage.waiters >= limits.waiters:
+                message = f"At most {limits.waiters} calls of a caller may wait"
+                raise LimitError(message, limit="waiters", retry_after=1.0)
+            usage.waiters += 1
         call.task = asyncio.current_task()
         self._long.add(call)
 

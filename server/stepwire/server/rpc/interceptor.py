@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
 
@@ -14,14 +15,14 @@ from google.rpc.status_pb2 import Status
 
 from stepwire.server import failpoints
 from stepwire.server.counters import COUNTERS
-from stepwire.server.rpc.access import RULES, START, Gate, Rule
+from stepwire.server.rpc.access import RULES, START, UNKNOWN, Gate, Rule, looks_for, permit_method
 from stepwire.server.rpc.calls import CALL, Call, Calls
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.grpc_types import Context, Handler
 from stepwire.server.rpc.limits import Limits
 from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
-from stepwire.server.runs.principal import ANONYMOUS, READ
+from stepwire.server.runs.principal import ANONYMOUS
 from stepwire.server.telemetry.tallies import Tallies
 from stepwire.server.telemetry.tracing import CARRIER, carrier_of, enabled
 
@@ -30,6 +31,10 @@ _IDENTITIES = ("x509_subject_alternative_name", "x509_common_name")
 _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 
 Parse = Callable[[bytes], Any]
+Metadata = Iterable[tuple[str, str | bytes]]
+
+_METADATA: ContextVar[Metadata] = ContextVar("stepwire_metadata", default=())
+"""The metadata of the call that this task serves: gRPC makes it anew each time that its context is asked."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -55,6 +60,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None:
             return handler
+        _METADATA.set(details.invocation_metadata or ())  # the call's own task runs this, and then the handler
         method = str(details.method)
         known = self._wrapped.get(method)
         if known is not None and known[0] is handler:
@@ -78,32 +84,30 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         wrapped = traced(self._unary(handler.unary_unary, method, parse), method)
         return grpc.unary_unary_rpc_method_handler(wrapped, None, serialize)
 
-    def _open(self, method: str, rule: Rule | None, context: Context) -> Call:
+    def _open(self, method: str, rule: Rule, metered: bool, context: Context) -> Call:
         """Return the call with its caller. UnauthenticatedError, PermissionDeniedError."""
         calls, caller = self._calls, ANONYMOUS
         authorization: str | None = None
         identities: Sequence[str] = ()
         authenticator = calls.authenticator
         if authenticator is not None:
-            if rule is None:
+            if rule is UNKNOWN:
                 COUNTERS.add("permission_denied", "unknown")
                 raise PermissionDeniedError("This method is not open to anyone")
             if rule.action is not None:
-                authorization = _authorization(context)
+                authorization = _authorization(_METADATA.get())
                 if authorization is None and authenticator.certificates:
                     identities = _identities(context)
                 caller = authenticator.authenticate(authorization, identities)
-        elif rule is None:
-            rule = Rule(READ)
-        call = Call(method, rule.kind, caller, calls.limits, calls.usage(caller))
+                permit_method(caller, rule.action)
+        call = Call(method, rule.kind, caller, calls.limits, calls.usage(caller) if metered else None)
         call.authorization, call.identities = authorization, identities
-        if self._gate is not None:
-            self._gate.check_method(call, rule)
         return call
 
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
-        rule, tally, spans = RULES.get(method), self._tallies.rpc(method), enabled()
+        rule, looks = RULES.get(method, UNKNOWN), looks_for(method)
+        metered, tally, spans = rule.metered, self._tallies.rpc(method), enabled()
 
         async def handle(data: bytes, context: Context) -> Any:
             if failpoints.ACTIVE:
@@ -111,9 +115,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             call = entered = refusal = None
             began, passed = perf_counter(), False
             try:
-                if not spans:  # a span is its caller's, and the carrier then the span's
-                    CARRIER.set(carrier_of(context.invocation_metadata() or ()))
-                call = self._open(method, rule, context)
+                if not spans and (carrier := carrier_of(_METADATA.get())):  # spans set the carrier themselves
+                    CARRIER.set(carrier)
+                call = self._open(method, rule, metered, context)
                 CALL.set(call)
                 calls.enter(call)
                 entered = call
@@ -125,9 +129,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     call.kind = "wait"
                     calls.enter(call)
                     entered = call
-                if gate is not None and rule is not None:
-                    gate.check_limits(call, request)
-                    if gate.needs_look(call, rule, request):
+                if gate is not None:
+                    gate.check_limits(call, rule, request)
+                    if looks is not None and not call.caller.scopes.everywhere(looks):
                         await gate.check_request(call, rule, request)
                 answer = await handler(request, context)
                 passed = True
@@ -155,7 +159,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
         calls, gate = self._calls, self._gate
-        rule, tally, spans = RULES.get(method), self._tallies.rpc(method), enabled()
+        rule, looks = RULES.get(method, UNKNOWN), looks_for(method)
+        metered, tally, spans = rule.metered, self._tallies.rpc(method), enabled()
         generates = inspect.isasyncgenfunction(handler)
 
         # A coroutine that writes, not a generator: a stalled write can be ended from here.
@@ -163,9 +168,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             call = entered = refusal = None
             began, passed = perf_counter(), False
             try:
-                if not spans:  # a span is its caller's, and the carrier then the span's
-                    CARRIER.set(carrier_of(context.invocation_metadata() or ()))
-                call = self._open(method, rule, context)
+                if not spans and (carrier := carrier_of(_METADATA.get())):  # spans set the carrier themselves
+                    CARRIER.set(carrier)
+                call = self._open(method, rule, metered, context)
                 CALL.set(call)
                 calls.enter(call)
                 entered = call
@@ -174,9 +179,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 else:
                     calls.limits.check_message(len(data))
                     request = call.request = parse(data)
-                    if gate is not None and rule is not None:
-                        gate.check_limits(call, request)
-                        if gate.needs_look(call, rule, request):
+                    if gate is not None:
+                        gate.check_limits(call, rule, request)
+                        if looks is not None and not call.caller.scopes.everywhere(looks):
                             await gate.check_request(call, rule, request)
                 if not generates:
                     await handler(request, context)
@@ -231,9 +236,9 @@ def _code(context: Context) -> int:
     return code.value[0] if isinstance(code, grpc.StatusCode) else code or _CANCELLED
 
 
-def _authorization(context: Context) -> str | None:
+def _authorization(metadata: Metadata) -> str | None:
     found = None
-    for key, value in context.invocation_metadata() or ():
+    for key, value in metadata:
         if key == "authorization":
             if found is not None:
                 raise UnauthenticatedError("The call carries several credentials")

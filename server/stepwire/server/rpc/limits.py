@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from stepwire.server.runs.errors import LimitError
 from stepwire.server.runs.payloads import deeper_than
+from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import state_service_pb2 as state
 from stepwire.v1 import types_pb2 as pb
 
 
@@ -54,7 +56,7 @@ class Limits:
 
     def check_request(self, request: Any) -> None:
         """Refuse what a request carries when it is too long or too deep. LimitError."""
-        payloads = _PAYLOADS.get(type(request).__name__)
+        payloads = _PAYLOADS.get(type(request))
         if payloads is not None:
             payloads(self, request)
 
@@ -96,13 +98,13 @@ def _replace(limits: Limits, request: Any) -> None:
     limits.check_payload(request.value, limits.state_bytes, "state_bytes")
 
 
-_PAYLOADS: Final[dict[str, Callable[[Limits, Any], None]]] = {
-    "StartRunRequest": _start,
-    "SendEventRequest": _event,
-    "PublishEventRequest": _event,
-    "WaitForEventRequest": _wait,
-    "SetStateRequest": _set,
-    "ReplaceStateRequest": _replace,
+_PAYLOADS: Final[dict[type, Callable[[Limits, Any], None]]] = {
+    runs.StartRunRequest: _start,
+    runs.SendEventRequest: _event,
+    runs.PublishEventRequest: _event,
+    runs.WaitForEventRequest: _wait,
+    state.SetStateRequest: _set,
+    state.ReplaceStateRequest: _replace,
 }
 
 

@@ -62,7 +62,7 @@ class Certificates:
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """Return what changed, None for nothing. Called by gRPC's threads before each handshake."""
         files = [self._cert, self._key, *([self._client_ca] if self._client_ca is not None else [])]
-        if not any(file.changed(0.0) for file in files):
+        if not any(file.changed() for file in files):
             return None
         try:
             found = self._read()

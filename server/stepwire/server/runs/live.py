@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import traceback
 from collections.abc import Callable
@@ -110,12 +111,14 @@ class LiveRun:
         self._on_commit = on_commit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
-        # Steps, and what they log, know their run by a context variable that the runner keeps for them.
+        # Steps, and what they log, know their run by a context variable that the runner keeps for them; they know
+        # nothing of the call that started or loaded it, whose message and credential would live as long as the run.
         principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
         self._scope = RunScope(served.name, record.key.run_id, principal, trace)
-        scope = RUN.set(self._scope)
-        self._runner = Runner(served.workflow, self.context, self.context._broker, host=self, executor=executor)
-        RUN.reset(scope)
+        variables = contextvars.Context()
+        variables.run(RUN.set, self._scope)
+        broker = self.context._broker
+        self._runner = variables.run(Runner, served.workflow, self.context, broker, host=self, executor=executor)
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
         self._requests: list[RequestRecord] = []
