@@ -150,6 +150,10 @@ async def test_snapshots_that_do_not_fit() -> None:
     with pytest.raises(WorkflowError) as caught:
         Context.from_dict(Keep(), without)
     told(caught.value, ContextSerdeError, "queues")
+    saved["state"]["state_data"]["_data"]["fine"] = VALUE
+    with pytest.raises(WorkflowError) as caught:
+        Context.from_dict(Keep(), saved)
+    told(caught.value, SnapshotError, "state key 'fine'", "not JSON")
     for wrong in (None, [VALUE], VALUE):
         with pytest.raises(WorkflowError) as caught:
             Context.from_dict(Keep(), wrong)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from stepwire.workflow.context.serializers import BaseSerializer
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SerializationError,
+    SnapshotError,
     StateNotFoundError,
     WorkflowRuntimeError,
 )
@@ -334,7 +335,9 @@ class InMemoryStateStore(Generic[S]):
             state_data = data["state_data"]
             state_type = data.get("state_type", "DictState")
             if state_type == "DictState" and isinstance(state_data, dict):
-                values = {str(key): serializer.deserialize(text) for key, text in state_data.get("_data", {}).items()}
+                values = {
+                    str(key): _deserialized(key, text, serializer) for key, text in state_data.get("_data", {}).items()
+                }
                 return InMemoryStateStore(DictState(_data=values))
             state = serializer.deserialize(state_data)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -342,6 +345,14 @@ class InMemoryStateStore(Generic[S]):
         if not isinstance(state, BaseModel):
             raise ContextSerdeError(f"the state is no model but a {type(state).__name__}")
         return InMemoryStateStore(state)
+
+
+def _deserialized(key: object, text: str, serializer: BaseSerializer) -> Any:
+    try:
+        return serializer.deserialize(text)
+    except SnapshotError as error:
+        error.args = (f"state key {key!r}: {error}",)
+        raise
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
