@@ -116,8 +116,13 @@ def test_refusals_are_one_line_and_the_fields() -> None:
         "error: INVALID_INPUT: The input does not fit Greeting",
         "  name: Field required",
     ]
-    assert cli("run", "Nothing", code=1).stderr.startswith("error: WORKFLOW_NOT_FOUND: ")
-    assert cli("runs", "no-such-run", code=1).stderr.startswith("error: RUN_NOT_FOUND: ")
+    for refused, reason, told in (
+        (cli("run", "Nothing", code=1), "WORKFLOW_NOT_FOUND", "stepwire workflows lists"),
+        (cli("runs", "no-such-run", code=1), "RUN_NOT_FOUND", "stepwire runs lists"),
+        (cli("send", asking("--label", "told=1"), "Nothing", code=1), "UNKNOWN_EVENT_TYPE", "stepwire workflows NAME"),
+    ):
+        assert refused.stderr.startswith(f"error: {reason}: ")
+        assert f"\n  {told} " in refused.stderr
     assert cli("run", "Greet", "name=Ada", "--timeout", "1", "--run-id", "bad id", code=1).stdout == ""
 
 
@@ -133,6 +138,18 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_shared, "CALL_TIMEOUT", 0.5)
     result = cli("runs", "--server", "127.0.0.1:1", code=1)
     assert re.match(r"error: (UNAVAILABLE|DEADLINE_EXCEEDED): ", result.stderr)
+
+
+def test_files_of_credentials_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWIRE_CA", str(tmp_path / "absent.pem"))
+    result = cli("runs", code=2)
+    assert result.stderr == f"error: cannot read {tmp_path / 'absent.pem'}: No such file or directory\n"
+
+
+def test_the_help_names_the_environment() -> None:
+    shown = cli("--help").stdout
+    for name in ("SERVER", "TOKEN", "TLS", "CA", "CERT", "SERVER_NAME"):
+        assert f"STEPWIRE_{name}" in shown
 
 
 # -- questions ----------------------------------------------------------------------------------------------------

@@ -15,11 +15,26 @@ DANGEROUS_MODULES = {
     "subprocess", "pty", "ctypes", "yaml", "jsonpickle", "multiprocessing", "pkgutil", "xml",
 }  # fmt: skip
 DANGEROUS_CALLS = {"eval", "exec", "compile", "__import__", "execfile", "input", "breakpoint"}
-DANGEROUS_NAMES = {"PickleSerializer", "JsonSerializer", "QualifiedNames", "import_module", "system", "popen", "spawnv"}
+DANGEROUS_NAMES = {
+    "JsonPickleSerializer",
+    "JsonSerializer",
+    "PickleSerializer",
+    "QualifiedNames",
+    "import_module",
+    "popen",
+    "spawnv",
+    "system",
+}
 
 ALLOWED = {
     # The library's own serializers, for use in process; the service has RegistrySerializer.
-    "workflow/context/serializers.py": {"pickle", "JsonSerializer", "QualifiedNames"},
+    "workflow/context/serializers.py": {
+        "pickle",
+        "JsonPickleSerializer",
+        "JsonSerializer",
+        "PickleSerializer",
+        "QualifiedNames",
+    },
     "workflow/context/context.py": {"JsonSerializer", "QualifiedNames"},
     "workflow/checkpointer.py": {"JsonSerializer"},
     "workflow/__init__.py": {"JsonSerializer", "PickleSerializer"},

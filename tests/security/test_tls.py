@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.security.support import METHODS, Keys, call, channel_to, frames, requests_for, serving
 
-from stepwire.client import Client, TlsConfig
+from stepwire.client import Client, StepwireError, TlsConfig
 from stepwire.server.app import Server
+from stepwire.server.cli._hints import hint
 from stepwire.server.config import ConfigError
 
 LISTED = frames(requests_for("")["ListWorkflows"])
@@ -114,6 +115,35 @@ async def test_plain_text_gets_nothing_from_a_tls_port(authority: Authority):
     async with serving(tls_cert=cert, tls_key=key) as server, channel_to(server) as plain:
         answer = await call(plain, METHODS["ListWorkflows"], LISTED, timeout=2)
         assert answer.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+async def test_the_command_line_says_what_is_wrong_with_tls(authority: Authority, tmp_path: Path):
+    cert, key = authority.issue("server")
+    access = tmp_path / "access.toml"
+    access.write_text("")
+    stranger = Authority(tmp_path, "other-ca")
+
+    async def told(server: Server, tls: TlsConfig | None) -> str | None:
+        async with Client(f"127.0.0.1:{server.port}", timeout=2, tls=tls) as client:
+            with pytest.raises(StepwireError) as caught:
+                [_ async for _ in client.workflows()]
+        return hint(caught.value, "HERE", tls=tls is not None, token=False)
+
+    async with serving(tls_cert=cert, tls_key=key, api_keys=access) as server, serving() as plain:
+        found = await asyncio.gather(
+            told(server, None),
+            told(server, TlsConfig(ca=stranger.cert, server_name="stepwire.test")),
+            told(server, TlsConfig(ca=authority.cert)),
+            told(plain, TlsConfig(ca=authority.cert)),
+            told(server, TlsConfig(ca=authority.cert, server_name="stepwire.test")),
+        )
+    assert found == [
+        "HERE closed the connection: if it speaks TLS, set STEPWIRE_CA to the file with its roots",
+        "the certificate of HERE is not trusted: set STEPWIRE_CA to the file with its roots",
+        "the certificate of HERE is for another name: use that, or set STEPWIRE_SERVER_NAME to it",
+        "HERE does not speak TLS: unset STEPWIRE_CA and STEPWIRE_TLS",
+        "set STEPWIRE_TOKEN to an API key or a token",
+    ]
 
 
 async def test_clients_certificates_are_principals(authority: Authority, tmp_path: Path):

@@ -23,6 +23,15 @@ _MODULES = (
     "health",
     "version",
 )
+_ENVIRONMENT = """\b
+Environment of the commands that call a server:
+  STEPWIRE_SERVER       HOST:PORT, as --server
+  STEPWIRE_TOKEN        an API key or a token
+  STEPWIRE_TLS=1        speak TLS, with the usual roots
+  STEPWIRE_CA           speak TLS, with the roots of this PEM file
+  STEPWIRE_CERT, _KEY   this client's certificate, for mutual TLS
+  STEPWIRE_SERVER_NAME  the name to find in the server's certificate
+"""
 _ALONE = frozenset({"serve", "health"})
 """Commands with a module of their own that something waits for: clients in a restart, a probe."""
 
@@ -32,6 +41,7 @@ def app_of(command: str = "") -> typer.Typer:
     made = typer.Typer(
         name="stepwire",
         help="Serve event-driven workflows, start runs of them, and talk with those runs.",
+        epilog=_ENVIRONMENT,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -18,9 +18,9 @@ from stepwire.client import (
     RunTimedOutError,
     StepwireError,
     TlsConfig,
-    UnavailableError,
 )
 from stepwire.server.cli._basics import ERROR, INTERRUPTED, RUN_ENDED_BADLY, USAGE
+from stepwire.server.cli._hints import hint
 from stepwire.server.console import Output, clean
 
 __all__ = ["DEFAULT_SERVER", "Json", "RunId", "Server", "beginning", "call", "come_back", "credentials"]
@@ -81,6 +81,12 @@ def credentials(variables: Mapping[str, str]) -> tuple[str | None, TlsConfig | N
 def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Run a command's calls; what goes wrong becomes one line on standard error and an exit code."""
     token, tls = credentials(os.environ)
+    try:
+        if tls is not None:
+            tls.credentials()
+    except OSError as error:
+        output.note(f"error: cannot read {error.filename}: {error.strerror}", style="red")
+        raise typer.Exit(USAGE) from None
 
     async def main() -> T:
         async with Client(server, timeout=CALL_TIMEOUT, token=token, tls=tls) as client:
@@ -99,8 +105,9 @@ def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, An
         raise typer.Exit(RUN_ENDED_BADLY) from None
     except StepwireError as error:
         output.error(error)
-        if isinstance(error, UnavailableError) and not error.reason:
-            output.note(f"  no server answers at {server}: start one with stepwire serve, or name it with --server")
+        told = hint(error, server, tls=tls is not None, token=token is not None)
+        if told is not None:
+            output.note(f"  {told}")
         raise typer.Exit(ERROR) from None
     except ValueError as error:  # the client refuses wrong use of itself
         output.note(f"error: {clean(str(error), keep='')}", style="red")

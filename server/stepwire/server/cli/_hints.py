@@ -1,0 +1,37 @@
+"""What to do about an error of a call, where that can be told."""
+
+from __future__ import annotations
+
+from stepwire.client import StepwireError, UnauthenticatedError, UnavailableError
+
+__all__ = ["hint"]
+
+_REASONS = {
+    "WORKFLOW_NOT_FOUND": "stepwire workflows lists those that are served",
+    "RUN_NOT_FOUND": "stepwire runs lists those that there are",
+    "UNKNOWN_EVENT_TYPE": "stepwire workflows NAME shows the event types of a workflow",
+    "STEP_NOT_FOUND": "stepwire workflows NAME shows the steps of a workflow",
+    "STEP_DOES_NOT_ACCEPT": "stepwire workflows NAME shows what each step takes",
+}
+
+
+def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | None:
+    """Return a line that says what to do; None when there is nothing to add."""
+    if isinstance(error, UnavailableError) and not error.reason:
+        return _unreachable(error.message, server, tls=tls)
+    if isinstance(error, UnauthenticatedError) and not token:
+        return "set STEPWIRE_TOKEN to an API key or a token"
+    return _REASONS.get(error.reason)
+
+
+def _unreachable(message: str, server: str, *, tls: bool) -> str:
+    # gRPC has no codes for these.
+    if "WRONG_VERSION_NUMBER" in message:
+        return f"{server} does not speak TLS: unset STEPWIRE_CA and STEPWIRE_TLS"
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return f"the certificate of {server} is not trusted: set STEPWIRE_CA to the file with its roots"
+    if "Hostname Verification" in message:
+        return f"the certificate of {server} is for another name: use that, or set STEPWIRE_SERVER_NAME to it"
+    if "Socket closed" in message and not tls:
+        return f"{server} closed the connection: if it speaks TLS, set STEPWIRE_CA to the file with its roots"
+    return f"no server answers at {server}: start one with stepwire serve, or name it with --server"
