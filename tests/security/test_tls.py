@@ -137,7 +137,7 @@ async def test_the_command_line_says_what_is_wrong_with_tls(authority: Authority
             told(plain, TlsConfig(ca=authority.cert)),
             told(server, TlsConfig(ca=authority.cert, server_name="stepwire.test")),
         )
-    assert found == [
+    assert list(found) == [
         "HERE closed the connection: if it speaks TLS, set STEPWIRE_CA to the file with its roots",
         "the certificate of HERE is not trusted: set STEPWIRE_CA to the file with its roots",
         "the certificate of HERE is for another name: use that, or set STEPWIRE_SERVER_NAME to it",

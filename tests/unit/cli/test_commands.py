@@ -50,7 +50,8 @@ def test_help_shows_an_example(command: str) -> None:
 
 def test_help_lists_the_commands() -> None:
     result = runner.invoke(app, ["--help"])
-    listed = {line.split()[0] for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()}
+    commands = result.stdout.partition("Commands:")[2].partition("Environment")[0]
+    listed = {line.split()[0] for line in commands.splitlines() if line.strip()}
     assert listed == {command.split()[0] for command in COMMANDS}
 
 
