@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -139,6 +140,32 @@ def test_upgrade_killed_at_each_statement_leaves_the_old_or_the_new_schema_with_
         assert look(path) == steps[-1]
     assert seen == {step.version for step in steps}
     assert len(opened) > 12
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync", "unlink"])
+def test_upgrade_killed_at_each_write_leaves_the_old_or_the_new_schema_with_all_data(tmp_path: Path, call: str) -> None:
+    """SIGKILL when the process enters the n-th of these system calls."""
+    shutil.copy(CORPUS, tmp_path / "clean.db")
+    steps = [look(tmp_path / "clean.db")]
+    schema.connect_writer(tmp_path / "clean.db").close()
+    steps.append(look(tmp_path / "clean.db"))
+    code = "from stepwire.server.store import _schema; import sys; _schema.connect_writer(sys.argv[1]).close()"
+    seen = set()
+    for number in range(1, 1000):
+        path = tmp_path / str(number) / DATABASE
+        path.parent.mkdir()
+        shutil.copy(CORPUS, path)
+        fault = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}"]
+        traced = ["strace", "-f", "-qq", "-o", os.devnull, *fault, sys.executable, "-c", code, str(path)]
+        if subprocess.run(traced, check=False, timeout=60).returncode == 0:
+            break  # there are no more of them
+        left = look(path)
+        assert left in steps
+        seen.add(left.version)
+        schema.connect_writer(path).close()
+        assert look(path) == steps[-1]
+    assert seen == {step.version for step in steps}
 
 
 def test_upgrade_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
