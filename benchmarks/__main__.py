@@ -25,6 +25,7 @@ FIGURES: dict[str, Figure] = {
     "trivial": unary.trivial,
     "h2load": unary.h2load,
     "latency": latency.start_to_result,
+    "commit_latency": latency.commit,
     "live": streams.live,
     "replay": streams.replay,
     "subscribers": streams.subscribers,

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from benchmarks.commits import CommitLoop
-from benchmarks.load import Caller, one_at_a_time
+from benchmarks.commits import CommitLoop, SameRowsLoop
+from benchmarks.load import Call, Caller, one_at_a_time
 from benchmarks.measure import AT_MOST, Bench, Measure, Row, Sample, alternate, cost, make_row, median, values
-from benchmarks.servers import MEMORY, RAW, SQLITE, Process, servers
+from benchmarks.servers import MEMORY, RAW, SQLITE, Process, servers, stepwire_server
 
-__all__ = ["Bound", "beside_commits", "start_to_result"]
+__all__ = ["Bound", "beside_commits", "commit", "start_to_result"]
 
 Work = Callable[[], Awaitable[tuple[float, int]]]
 
@@ -91,6 +91,58 @@ async def start_to_result(bench: Bench) -> list[Row]:
 
     bound = Bound("latency", "start → result, one at a time, p50", 2, 3, "echo")
     return await beside_commits(bench, "start → result, one at a time", work, work, bound)
+
+
+async def commit(bench: Bench) -> list[Row]:
+    """Write an event to the stream of waiting runs, one at a time: what SQLite adds to the memory store's latency."""
+    one, same = CommitLoop(bench.data()), SameRowsLoop(bench.data())
+    async with AsyncExitStack() as stack:
+        stack.callback(one.close)
+        stack.callback(same.close)
+        measures: dict[str, Measure] = {}
+        for kind, data in ((SQLITE, bench.data()), (MEMORY, ":memory:")):
+            process = stack.enter_context(stepwire_server(data))
+            caller = await stack.enter_async_context(Caller.open(process.address))
+            call = caller.publish(await caller.start_many("Park", 16))
+            await one_at_a_time(call, 0.2)  # connection, caches
+
+            def measure(process: Process = process, call: Call = call) -> Awaitable[Sample]:
+                return cost(process, lambda: one_at_a_time(call, bench.seconds / 2))
+
+            measures[kind] = measure
+
+        async def one_row() -> Sample:
+            return Sample(one.p50(bench.seconds / 4))
+
+        async def same_rows() -> Sample:
+            return Sample(same.p50(bench.seconds / 4))
+
+        samples = await alternate(bench, "a commit", measures | {"one": one_row, "same": same_rows})
+    pairs = zip(samples[SQLITE], samples[MEMORY], strict=True)
+    added = [Sample(durable.value - memory.value) for durable, memory in pairs]
+    title = "what a commit adds to PublishEvent, one at a time, p50"
+    return [
+        make_row(
+            "commit_latency",
+            title,
+            "s",
+            added,
+            values(samples["same"]),
+            limit_name="bare SQLite commit of the same rows",
+            sense=AT_MOST,
+            target=1.5,
+            note=f"SQLite {_ms(samples[SQLITE])}, memory {_ms(samples[MEMORY])}",
+        ),
+        make_row(
+            "commit_latency_one_row",
+            f"{title}, beside one row",
+            "s",
+            added,
+            values(samples["one"]),
+            limit_name="bare SQLite commit of one row",
+            sense=AT_MOST,
+        ),
+    ]
 
 
 def _ms(samples: list[Sample]) -> str:

@@ -84,6 +84,11 @@ class Caller:
         requests = [runs.SendEventRequest(run_id=run_id, event=ping()) for run_id in ids]
         return lambda number: self.runs.SendEvent(requests[number % len(requests)])
 
+    def publish(self, ids: Sequence[str]) -> Call:
+        """Return the call that writes an event of 200 bytes to the stream of each run in turn: one commit each."""
+        requests = [runs.PublishEventRequest(run_id=run_id, event=ping()) for run_id in ids]
+        return lambda number: self.runs.PublishEvent(requests[number % len(requests)])
+
     def run_trivial(self) -> Call:
         """Return the call that starts a trivial run and gets its result."""
         request = trivial_request()
