@@ -139,6 +139,8 @@ class Journal:
         """Return the parts of the state that changed, and the keys that cannot be saved."""
         parts: dict[str, bytes] = {}
         damaged: list[str] = []
+        if not values:
+            return parts, damaged
         for key in self.dirty:
             if key[0] == "s" and key[2:] in values:
                 name = key[2:]

@@ -48,7 +48,7 @@ from stepwire.server.store import (
 from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import Tallies
 from stepwire.workflow._broker import Broker
-from stepwire.workflow._clock import CLOCK
+from stepwire.workflow._clock import CLOCK, Alarm
 from stepwire.workflow._snapshot import restore
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError
 
@@ -94,6 +94,8 @@ class LiveRuns:
         self.limits = limits or RunLimits()
         self._quota = quota or RunQuota(0)
         self.tallies = tallies or Tallies()
+        self._alarm: Alarm | None = None
+        """Rings for all runs in memory."""
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
         self._ending: dict[RunKey, asyncio.Future[RunRecord]] = {}
@@ -111,6 +113,7 @@ class LiveRuns:
 
     async def open(self) -> int:
         """Take up every unfinished run that has work; return how many were taken up."""
+        self._alarm = Alarm(asyncio.get_running_loop())
         await self._quota.open(self.store)
         for (workflow, status), count in (await self.store.counts()).items():
             if status not in TERMINAL:
@@ -190,6 +193,7 @@ class LiveRuns:
             failure_detail=self._failure_detail,
             executor=self._threads,
             tally=self.tallies.workflow(served.name),
+            alarm=self._alarm,
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )

@@ -44,8 +44,10 @@ from stepwire.server.store import (
 from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import WorkflowTally
 from stepwire.server.telemetry.tracing import trace_id
+from stepwire.workflow._clock import Alarm
 from stepwire.workflow._delivery import running_execution
-from stepwire.workflow._journal import FailureReport, Journal
+from stepwire.workflow._journal import TERMINAL as ENDING
+from stepwire.workflow._journal import Changes, FailureReport, Journal, LogEntry
 from stepwire.workflow._runner import Runner
 from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.context.context import Context
@@ -86,6 +88,7 @@ class LiveRun:
         failure_detail: str = "message",
         executor: Executor | None = None,
         tally: WorkflowTally | None = None,
+        alarm: Alarm | None = None,
         on_commit: Callable[[Commit], None],
         on_gone: Callable[[LiveRun, BaseException | None], None],
     ) -> None:
@@ -118,7 +121,9 @@ class LiveRun:
         variables = contextvars.Context()
         variables.run(RUN.set, self._scope)
         broker = self.context._broker
-        self._runner = variables.run(Runner, served.workflow, self.context, broker, host=self, executor=executor)
+        self._runner = variables.run(
+            Runner, served.workflow, self.context, broker, host=self, executor=executor, alarm=alarm
+        )
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
         self._requests: list[RequestRecord] = []
@@ -359,7 +364,7 @@ class LiveRun:
         else:
             self._deltas += len(delta)
         requests, self._requests = self._requests, []
-        record = self._next_record(parts, bool(changes.deleted))
+        record = self._next_record(changes)
         commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")
@@ -420,7 +425,7 @@ class LiveRun:
 
     # -- the record -----------------------------------------------------------------------------------------------
 
-    def _next_record(self, parts: dict[str, bytes], deleted: bool) -> RunRecord:
+    def _next_record(self, changes: Changes) -> RunRecord:
         broker = self.context._broker
         now = broker.clock.now()
         outcome = broker.outcome
@@ -428,11 +433,11 @@ class LiveRun:
         info["version"] = self.served.version
         info["timeout_at"] = broker.due
         info.pop("blocked_reason", None)
-        if deleted or any(key[0] == "w" for key in parts):
+        if changes.deleted or any(key[0] == "w" for key in changes.parts):
             info["pending"] = self._pending()
         wake_at: float | None
         if outcome is not None:
-            info["outcome"] = self._outcome(outcome.event, outcome.status)
+            info["outcome"] = self._outcome(outcome.event, outcome.status, changes.entries)
             info["pending"] = []
             info["timeout_at"] = wake_at = None
             status = _STATUS[outcome.status]
@@ -476,15 +481,16 @@ class LiveRun:
             if waiter.event_type is not None and waiter.delivery is not None
         ]
 
-    def _outcome(self, event: StopEvent, status: str) -> dict[str, Any]:
+    def _outcome(self, event: StopEvent, status: str, entries: list[LogEntry]) -> dict[str, Any]:
         outcome: dict[str, Any] = {
             "status": _STATUS[status],
             "event_type": self.served.names.name_of(type(event)),
         }
-        fields = from_json(event_to_json(event))
+        # The end is the last entry of the log; it is not there when another commit ends with it.
+        data = entries[-1].data if entries and entries[-1].kind == ENDING else event_to_json(event)
+        fields = from_json(data)
         if status == "completed":
-            value = fields.get("result") if type(event) is StopEvent else fields
-            outcome["result"] = to_json(value).decode()
+            outcome["result"] = (to_json(fields.get("result")) if type(event) is StopEvent else data).decode()
         elif isinstance(event, WorkflowFailedEvent):
             outcome["failure"] = {
                 "step": event.step or "",

@@ -221,6 +221,8 @@ class InMemoryStateStore(Generic[S]):
 
         Tells `on_change` of keys that a holder of the live root has added or removed.
         """
+        if "_state" not in self.__dict__:
+            return {}
         values = values_of(self._state)
         if self._root_keys is not None and self._root_keys != values.keys():
             self._changed(self._root_keys ^ values.keys())
