@@ -8,6 +8,7 @@ if [ ! -d $protos/.deps ]; then
     make -s -C ../.. venv
     ../../.venv/bin/python ../../tools/protos.py deps
 fi
+protoc=${PROTOC:-$(command -v protoc || echo ../../tools/protoc)}
 module=$(go list -m)
 mkdir -p build/bin
 go build -o build/bin google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
@@ -20,7 +21,7 @@ for path in $protos/stepwire/v1/*.proto; do
     # Where the stubs live in this module; a real client would take the protos' own go_package.
     options+=(--go_opt=M"$file=$module/stepwirev1" --go-grpc_opt=M"$file=$module/stepwirev1")
 done
-PATH="$PWD/build/bin:$PATH" ${PROTOC:-protoc} -I$protos -I$protos/.deps \
+PATH="$PWD/build/bin:$PATH" "$protoc" -I$protos -I$protos/.deps \
     --go_out=. --go-grpc_out=. "${options[@]}" "${files[@]}"
 
 go build -o build/approval .

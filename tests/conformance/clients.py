@@ -122,5 +122,5 @@ def environment() -> dict[str, str]:
     """Return the environment of builds: PROTOC names a protoc where none is on the PATH."""
     ours = {**os.environ, "PYTHONPATH": str(ROOT)}
     if "PROTOC" not in ours and shutil.which("protoc") is None:
-        ours["PROTOC"] = str(Path(__file__).with_name("protoc"))
+        ours["PROTOC"] = str(ROOT / "tools" / "protoc")
     return ours
