@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import engine, foreign, latency, memory, page, peers, report, store, streams, unary
+from benchmarks import engine, foreign, latency, memory, page, peers, readme, report, store, streams, unary
 from benchmarks.measure import Bench, Row
 from rich.console import Console
 
@@ -110,6 +110,10 @@ def main() -> int:
         if not drawn:
             console.print("The plot was not drawn: matplotlib is not installed (the extra `bench` has it)")
         page.write_page(bench, rows, (before, os.getloadavg()[0]), drawn)
+        try:
+            readme.write()
+        except LookupError as missing:
+            console.print(f"The README's figures are as they were: not measured: {missing}")
     mode = "quick" if options.quick else "full"
     worse = report.regressions(rows, mode)
     if options.write_baseline:

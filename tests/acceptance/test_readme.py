@@ -6,10 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks import readme
 from tests.serving import COMMAND, ROOT, ServerProcess
 
 from stepwire.server.rpc.errors import CODES
@@ -66,11 +68,23 @@ def test_the_two_snippets_are_thirty_lines(address: str) -> None:
 
 
 def test_buf_curl_starts_a_run(address: str) -> None:
-    (command,) = commands(".venv/bin/buf curl")
+    (command,) = commands("buf curl")
     assert command[-1].startswith(f"http://{DEFAULT_ADDRESS}/")
     command[0] = str(COMMAND.with_name("buf"))
     command[-1] = command[-1].replace(DEFAULT_ADDRESS, address)
     assert '"workflow": "hello"' in run(command)
+
+
+def test_the_go_lines_are_those_of_the_example() -> None:
+    (shown,) = blocks("go")
+    source = (ROOT / "examples" / "go" / "main.go").read_text(encoding="utf-8")
+    assert textwrap.indent(shown, "\t") in source
+
+
+def test_the_figures_are_those_of_the_performance_page() -> None:
+    """`python -m benchmarks.readme` writes them."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert readme.shown(README) == readme.rendered(page)
 
 
 def test_the_shell_commands_work(address: str) -> None:

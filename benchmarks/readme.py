@@ -1,0 +1,77 @@
+"""The figures of the README, taken from docs/performance.md: `python -m benchmarks.readme` writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["rendered", "shown", "write"]
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+
+OURS = "The engine in process"
+OTHER = "The same with llama-index-workflows "
+PEER = "Beside the peer, each by its own Python client"
+IN_PROCESS = {
+    "a step of a chain": "a step of a chain (",
+    "fan-out over 8 workers and collect, an event": "fan-out over 8 workers, collected, an event (",
+    "a run of one step": "a trivial run, one after the other (",
+    "memory of a run that waits": "memory of a parked run",
+}
+SERVED = {
+    "runs of one step, start to result, 64 at a time": "start → result, 64 in flight (SQLite)",
+    "events of one run, streamed to a client": "one run's stream (SQLite)",
+    "from an answer to the next question, median": "answer → next question, p50 (SQLite)",
+}
+
+
+def rendered(page: str) -> str:
+    """Return the README's figures as `page` has them. LookupError when it lacks one."""
+    tables = {heading.strip(): _rows(body) for heading, body in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", page)}
+    others = [heading for heading in tables if heading.startswith(OTHER)]
+    if not others:
+        raise LookupError(OTHER)
+    names = [f"LlamaIndex Workflows {heading.removeprefix(OTHER)}" for heading in others]
+    lines = [_line("in process", "Stepwire", *names), _line(*["---"] * (2 + len(others)))]
+    for title, start in IN_PROCESS.items():
+        lines.append(_line(title, *(_find(tables[heading], start)[1] for heading in (OURS, *others))))
+    served = [(title, _find(tables[PEER], start)) for title, start in SERVED.items()]
+    peer = served[0][1][2].rpartition(", ")[2]
+    lines += ["", _line("served, on SQLite", "Stepwire", peer), _line("---", "---", "---")]
+    lines += [_line(title, row[1], row[2].rpartition(", ")[0]) for title, row in served]
+    return "\n".join(lines).replace(" 1/s", " a second").replace(" events/s", " a second") + "\n"
+
+
+def shown(readme: str) -> str:
+    """Return the figures that a README has."""
+    return readme.partition(BEGIN)[2].partition(END)[0]
+
+
+def write() -> None:
+    """Put the figures of the page into the README. LookupError when the page lacks one."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    README.write_text(before + BEGIN + rendered(PAGE.read_text(encoding="utf-8")) + END + after, encoding="utf-8")
+
+
+def _rows(body: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines() if line.startswith("|")]
+
+
+def _find(rows: list[list[str]], start: str) -> list[str]:
+    for row in rows:
+        if row[0].startswith(start):
+            return row
+    raise LookupError(start)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    write()
