@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from stepwire.workflow._delivery import Waiter
@@ -14,11 +15,11 @@ class Waits:
     __slots__ = ("_by_type",)
 
     def __init__(self) -> None:
-        self._by_type: dict[type[Event] | None, dict[int, Waiter]] = {}
+        self._by_type: dict[type[Event] | None, list[Waiter]] = {}
 
     def add(self, waiter: Waiter) -> None:
         """Add an open waiter; to its delivery too."""
-        self._by_type.setdefault(waiter.event_type, {})[waiter.number] = waiter
+        self._by_type.setdefault(waiter.event_type, []).append(waiter)
         delivery = waiter.delivery
         if delivery is not None:
             if delivery.waiters is None:
@@ -28,8 +29,9 @@ class Waits:
     def remove(self, waiter: Waiter) -> None:
         """Forget a waiter that was resolved, timed out or cancelled."""
         of_type = self._by_type.get(waiter.event_type)
-        if of_type is None or of_type.pop(waiter.number, None) is None:
+        if of_type is None or (place := _place(of_type, waiter.number)) is None:
             return
+        del of_type[place]
         if not of_type:
             del self._by_type[waiter.event_type]
         if waiter.delivery is not None and waiter.delivery.waiters is not None:
@@ -41,7 +43,7 @@ class Waits:
         if not of_type:
             return []
         found: dict[str, Waiter] = {}
-        for waiter in of_type.values():
+        for waiter in of_type:
             if waiter.id not in found and waiter.matches(event):
                 found[waiter.id] = waiter
         return list(found.values())
@@ -60,12 +62,12 @@ class Waits:
         return any(
             waiter.id == waiter_id and waiter.prompt == prompt
             for of_type in self._by_type.values()
-            for waiter in of_type.values()
+            for waiter in of_type
         )
 
     def __iter__(self) -> Iterator[Waiter]:
         """Give the waiters in the order of opening."""
-        found = [waiter for of_type in self._by_type.values() for waiter in of_type.values()]
+        found = [waiter for of_type in self._by_type.values() for waiter in of_type]
         return iter(sorted(found, key=_number) if len(self._by_type) > 1 else found)
 
     def __bool__(self) -> bool:
@@ -77,9 +79,15 @@ class Waits:
     def get(self, number: int) -> Waiter | None:
         """Return the open waiter of this number."""
         for of_type in self._by_type.values():
-            if number in of_type:
-                return of_type[number]
+            if (place := _place(of_type, number)) is not None:
+                return of_type[place]
         return None
+
+
+def _place(waiters: list[Waiter], number: int) -> int | None:
+    """Return the place of the waiter of this number: they are opened, and restored, in the order of their numbers."""
+    place = bisect_left(waiters, number, key=_number)
+    return place if place < len(waiters) and waiters[place].number == number else None
 
 
 def _number(waiter: Waiter) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
+from stepwire.workflow.context._hooks import StateHooks
 from stepwire.workflow.context.serializers import JsonSerializer, PickleSerializer
 from stepwire.workflow.context.state_store import (
     DictState,
@@ -50,20 +51,24 @@ class Required(BaseModel):
     other: int = 0
 
 
-class Hooks:
-    """Record what the store tells its broker."""
+class Hooks(StateHooks):
+    """Record what the store tells its run."""
 
     def __init__(self, store: InMemoryStateStore[Any]) -> None:
-        self.checked: list[dict[str, Any]] = []
-        self.changed: list[set[str]] = []
-        self.lent: list[str] = []
+        self.checks: list[dict[str, Any]] = []
+        self.changes: list[set[str]] = []
+        self.loans: list[str] = []
         self.refuse = False
-        store.on_check = self.check
-        store.on_change = self.changed.append
-        store.on_lend = self.lent.append
+        store.hooks = self
 
-    def check(self, store: object, values: dict[str, Any]) -> None:
-        self.checked.append(dict(values))
+    def changed(self, keys: set[str]) -> None:
+        self.changes.append(keys)
+
+    def lent(self, key: str) -> None:
+        self.loans.append(key)
+
+    def check(self, store: InMemoryStateStore[Any], values: dict[str, Any]) -> None:
+        self.checks.append(dict(values))
         if self.refuse:
             raise SerializationError("no", keys=("k",))
 
@@ -170,7 +175,7 @@ async def test_s19_a_typed_set_validates_and_a_failed_one_changes_nothing() -> N
     with pytest.raises(StatePathError, match="undeclared"):
         await store.set("undeclared", 1)
     assert await store.get_state() == before
-    assert (hooks.checked, hooks.changed, store.version) == ([], [], 0)
+    assert (hooks.checks, hooks.changes, store.version) == ([], [], 0)
     await store.set("count", "3")
     assert await store.get("count") == 3
 
@@ -193,7 +198,7 @@ async def test_clear() -> None:
     store: InMemoryStateStore[Any] = plain(a=1)
     hooks = Hooks(store)
     await store.clear()
-    assert (store.values(), hooks.changed) == ({}, [{"a"}])
+    assert (store.values(), hooks.changes) == ({}, [{"a"}])
     typed = InMemoryStateStore(Typed(count=3))
     await typed.clear()
     assert await typed.get_state() == Typed()
@@ -230,7 +235,7 @@ async def test_s19_edit_state_is_a_transaction() -> None:
         locked = [store.locked]
     assert [*locked, store.locked] == [True, False]
     assert store.values() == {"a": 2, "d": {"x": 1, "y": 2}}
-    assert hooks.changed == [{"a", "d"}]
+    assert hooks.changes == [{"a", "d"}]
     assert store.version == 1
 
     async def fail() -> None:
@@ -280,15 +285,15 @@ async def test_an_edit_marks_what_changed_and_leaves_the_rest_live() -> None:
         state.a.append(2)
         state.new = 1
         del state["gone"]
-    assert hooks.changed == [{"a", "new", "gone"}]
-    assert hooks.checked == [{"a": [1, 2], "new": 1}]
+    assert hooks.changes == [{"a", "new", "gone"}]
+    assert hooks.checks == [{"a": [1, 2], "new": 1}]
     assert await store.get("b") is b
     async with store.edit_state():
         pass
-    assert len(hooks.changed) == 1
+    assert len(hooks.changes) == 1
     async with store.edit_state() as state:
         state.c = True  # equal to 1, and yet another value
-    assert hooks.changed[1:] == [{"c"}]
+    assert hooks.changes[1:] == [{"c"}]
     assert await store.get("c") is True
 
 
@@ -313,7 +318,7 @@ async def test_s19_a_refused_edit_leaves_the_state() -> None:
         await store.set("a", 2)
     with pytest.raises(SerializationError):
         await store.set_state(DictState(a=2))
-    assert (store.values(), hooks.changed, store.version) == ({"a": 1}, [], 0)
+    assert (store.values(), hooks.changes, store.version) == ({"a": 1}, [], 0)
 
 
 async def test_s11_writes_inside_the_tasks_own_edit_raise() -> None:
@@ -416,16 +421,16 @@ def test_s19_apply_is_all_or_nothing() -> None:
         with pytest.raises((StatePathError, ValidationError)):
             store.apply(sets, unsets)
         assert json.dumps(store.values(), default=repr) == before
-        assert (hooks.checked, hooks.changed, store.version) == ([], [], 0)
+        assert (hooks.checks, hooks.changes, store.version) == ([], [], 0)
 
 
 def test_apply_checks_first_then_changes_once() -> None:
     store = plain(d={"x": 1}, gone=1)
     hooks = Hooks(store)
     store.apply([("d.y", 2), ("d.z", [3]), ("e", 4)], ["gone"])
-    assert hooks.checked == [{"d": {"x": 1, "y": 2, "z": [3]}, "e": 4}]
-    assert hooks.changed == [{"d", "e", "gone"}]
-    assert hooks.lent == ["d"]  # the caller still holds [3]
+    assert hooks.checks == [{"d": {"x": 1, "y": 2, "z": [3]}, "e": 4}]
+    assert hooks.changes == [{"d", "e", "gone"}]
+    assert hooks.loans == ["d"]  # the caller still holds [3]
     assert store.values() == {"d": {"x": 1, "y": 2, "z": [3]}, "e": 4}
     assert store.version == 1
     store.apply([])
@@ -438,32 +443,32 @@ def test_lending_tells_the_top_level_key() -> None:
     for path in ("n", "d.s", "d.l.0", "t", "m.n"):
         store.peek(path)
     assert store.peek("nope", None) is None
-    assert hooks.lent == []
+    assert hooks.loans == []
     store.peek("d.l")
     store.peek("m")
-    assert hooks.lent == ["d", "m"]
+    assert hooks.loans == ["d", "m"]
     store.peek("")
-    assert set(hooks.lent[2:]) >= {"d", "m"}
+    assert set(hooks.loans[2:]) >= {"d", "m"}
 
 
 def test_keys_that_come_and_go_on_the_live_root_are_told() -> None:
     store: InMemoryStateStore[Any] = plain(a=1, b=2)
     hooks = Hooks(store)
     root = store.peek("")
-    assert set(hooks.lent) == {"a", "b"}
+    assert set(hooks.loans) == {"a", "b"}
     store.values()
-    assert hooks.changed == []
+    assert hooks.changes == []
     root.new = 1
     del root["a"]
     assert store.values() == {"b": 2, "new": 1}
-    assert hooks.changed == [{"a", "new"}]
+    assert hooks.changes == [{"a", "new"}]
     store.apply([("c", 3)])
     store.values()
-    assert hooks.changed == [{"a", "new"}, {"c"}]
+    assert hooks.changes == [{"a", "new"}, {"c"}]
     store.replace(DictState(z=1))
     root.late = 1
     store.values()
-    assert hooks.changed[2:] == [{"b", "new", "c", "z"}]
+    assert hooks.changes[2:] == [{"b", "new", "c", "z"}]
 
 
 def test_values_and_load_values_round_trip() -> None:
@@ -483,7 +488,7 @@ def test_values_and_load_values_round_trip() -> None:
     hooks = Hooks(dynamic)
     dynamic.load_values({"items": [1], "$x": {1: 2}}, validate=True)
     assert dynamic.values() == {"items": [1], "$x": {1: 2}}
-    assert (hooks.checked, hooks.changed) == ([], [])
+    assert (hooks.checks, hooks.changes) == ([], [])
 
 
 def test_state_type() -> None:

@@ -50,8 +50,9 @@ from stepwire.workflow._journal import TERMINAL as ENDING
 from stepwire.workflow._journal import Changes, FailureReport, Journal, LogEntry
 from stepwire.workflow._runner import Runner
 from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
+from stepwire.workflow.context._hooks import GONE
 from stepwire.workflow.context.context import Context
-from stepwire.workflow.errors import RunEndedError, WorkflowError
+from stepwire.workflow.errors import WorkflowError
 from stepwire.workflow.events import StopEvent, WorkflowFailedEvent, event_to_json
 
 logger = logging.getLogger("stepwire.runs")
@@ -279,8 +280,7 @@ class LiveRun:
         self._runner._host = None
         self.context._runner = None
         self.journal._changed = _nothing
-        store.on_change = store.on_lend = None
-        store.on_check = _refuse
+        store.hooks = GONE
         for waiter in list(broker.waits):
             broker.waits.remove(waiter)
             waiter.timer = None
@@ -509,11 +509,6 @@ class LiveRun:
 
 def _nothing() -> None:
     """Take the place of what called the host of a run."""
-
-
-def _refuse(store: object, values: dict[str, Any]) -> None:
-    """Refuse to change a state that nothing keeps any more."""
-    raise RunEndedError("the run is not in memory any more")
 
 
 def _joined(first: Any, second: Any) -> Any:

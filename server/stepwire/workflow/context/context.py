@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from stepwire.workflow._broker import COMPLETED, Broker, Receipt
 from stepwire.workflow._checks import check_wait, kind_of, plan_of
 from stepwire.workflow._clock import CLOCK
-from stepwire.workflow._codec import encode_keys
 from stepwire.workflow._delivery import (
     TIMED_OUT,
     Answer,
@@ -23,19 +22,17 @@ from stepwire.workflow._delivery import (
     Execution,
     Waiter,
     current_execution,
-    running_execution,
 )
 from stepwire.workflow._journal import RECEIVED, SENT, Journal
 from stepwire.workflow._snapshot import TypeMark, all_parts, restore
 from stepwire.workflow._types import QualifiedNames
 from stepwire.workflow.context._blocking import BlockingContext
+from stepwire.workflow.context._hooks import IN_PROCESS, DurableHooks
 from stepwire.workflow.context._legacy import StreamingQueue, legacy_view, restore_legacy
 from stepwire.workflow.context.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.context.state_store import InMemoryStateStore, in_edit_state
 from stepwire.workflow.errors import (
     ContextSerdeError,
-    DeadAttemptError,
-    RunEndedError,
     SnapshotError,
     SnapshotVersionError,
     SnapshotWorkflowError,
@@ -93,7 +90,7 @@ class Context(Generic[StateT]):
         self.run_id = ""
         plan = plan_of(workflow)
         self._store = plan.new_store()
-        self._store.on_check = refuse_dead
+        self._store.hooks = IN_PROCESS
         self._broker = Broker(plan.routing, self._store)
         self._runner: Runner | None = None
         self._lock: asyncio.Lock | None = None
@@ -110,28 +107,7 @@ class Context(Generic[StateT]):
         broker = self._broker
         broker.journal = journal
         broker.pausing = True
-
-        def check(store: InMemoryStateStore[Any], values: dict[str, Any]) -> None:
-            refuse_dead(store, values)
-            if broker.frozen:
-                raise RunEndedError("the run is not in memory any more")
-            encode_keys(values, journal.names, lambda key: store.own_json(key, values))
-
-        def changed(keys: set[str]) -> None:
-            for key in keys:
-                journal.touch(f"s/{key}")
-            journal.touch("h")
-
-        def lend(key: str) -> None:
-            execution = current_execution(broker)
-            if execution is not None and not execution.dead:
-                if execution.lent is None:
-                    execution.lent = set()
-                execution.lent.add(key)
-
-        self._store.on_check = check
-        self._store.on_change = changed
-        self._store.on_lend = lend
+        self._store.hooks = DurableHooks(broker, journal)
 
     def _do(self, transition: Callable[[], Any]) -> Any:
         """Make a transition on the run's loop, from whatever thread, and let the runner act on it."""
@@ -290,7 +266,7 @@ class Context(Generic[StateT]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
 
-        notify = found.notify = partial(_answer, future)
+        notify = found.notify = _Telling(future)
         self._pump()
         timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
         try:
@@ -310,7 +286,7 @@ class Context(Generic[StateT]):
     async def _give_up_wait(self, waiter: Waiter, execution: Execution | None) -> None:
         """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        notify = partial(_answer, future)
+        notify = _Telling(future)
         regains = self._broker.abandon(waiter, execution, notify)
         self._pump()
         if regains:
@@ -479,16 +455,17 @@ def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> 
     return f"waiter_{name}_{requirements!r}" if requirements else f"waiter_{name}"
 
 
-def _answer(future: asyncio.Future[Answer], answer: Answer) -> None:
-    if not future.done():
-        future.set_result(answer)
+class _Telling:
+    """Tell a future its answer, unless it has one; lighter than a partial function, and many wait."""
 
+    __slots__ = ("_future",)
 
-def refuse_dead(store: InMemoryStateStore[Any], values: object) -> None:
-    """Raise DeadAttemptError for a step that sets state after its attempt was abandoned."""
-    execution = running_execution()
-    if execution is not None and execution.dead and not execution.finished and execution.broker.store is store:
-        raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
+    def __init__(self, future: asyncio.Future[Answer]) -> None:
+        self._future = future
+
+    def __call__(self, answer: Answer) -> None:
+        if not self._future.done():
+            self._future.set_result(answer)
 
 
 class _Done:

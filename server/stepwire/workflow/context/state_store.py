@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 from types import TracebackType
@@ -23,6 +23,7 @@ from stepwire.workflow.context._copying import (
     values_of,
 )
 from stepwire.workflow.context._dict_state import DictState
+from stepwire.workflow.context._hooks import StateHooks
 from stepwire.workflow.context.serializers import BaseSerializer
 from stepwire.workflow.errors import (
     ContextSerdeError,
@@ -72,9 +73,7 @@ class InMemoryStateStore(Generic[S]):
     first, and a write that fails changes nothing. Coroutines that write wait while an
     `edit_state()` of another task is open.
 
-    The context sets the hooks. `on_check` is given the store and the new top-level values before
-    they apply and raises to refuse them; `on_change` is given the keys set or removed; `on_lend` is given the
-    key of every mutable value that a caller now holds.
+    `hooks` is the say of the run whose state it is; None: there is none.
     """
 
     known_unserializable_keys: tuple[str, ...] = ("memory",)
@@ -98,9 +97,7 @@ class InMemoryStateStore(Generic[S]):
         self.locked = False
         """Whether an `edit_state()` is open."""
         self._lock: asyncio.Lock | None = None
-        self.on_check: Callable[[InMemoryStateStore[S], dict[str, Any]], object] | None = None
-        self.on_change: Callable[[_Keys], object] | None = None
-        self.on_lend: Callable[[str], object] | None = None
+        self.hooks: StateHooks | None = None
         # The keys when the live root was last seen, while someone may hold it.
         self._root_keys: _Keys | None = None
 
@@ -186,7 +183,7 @@ class InMemoryStateStore(Generic[S]):
         """Set and unset paths in order, all or nothing.
 
         StatePathError, StateNotFoundError for an `unsets` where nothing is, pydantic's
-        ValidationError, or what `on_check` raises; then nothing changed.
+        ValidationError, or what the hooks raise; then nothing changed.
         """
         edit = Edit(self._state)
         for path, value in sets:
@@ -219,7 +216,7 @@ class InMemoryStateStore(Generic[S]):
     def values(self) -> dict[str, Any]:
         """Return the live top-level values: declared fields, then dynamic ones.
 
-        Tells `on_change` of keys that a holder of the live root has added or removed.
+        Tells the hooks of keys that a holder of the live root has added or removed.
         """
         if "_state" not in self.__dict__:
             return {}
@@ -275,19 +272,19 @@ class InMemoryStateStore(Generic[S]):
             self._changed(keys)
 
     def _check(self, values: dict[str, Any]) -> None:
-        if self.on_check is not None:
-            self.on_check(self, values)
+        if self.hooks is not None:
+            self.hooks.check(self, values)
 
     def _changed(self, keys: _Keys) -> None:
         self.version += 1
         if self._root_keys is not None:
             self._root_keys = set(values_of(self._state))
-        if self.on_change is not None:
-            self.on_change(keys)
+        if self.hooks is not None:
+            self.hooks.changed(keys)
 
     def _lend(self, key: str) -> None:
-        if self.on_lend is not None:
-            self.on_lend(key)
+        if self.hooks is not None:
+            self.hooks.lent(key)
 
     # --- serialization ------------------------------------------------------------------------
 
