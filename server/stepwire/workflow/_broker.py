@@ -60,6 +60,8 @@ _RUN_TIMEOUT: Final = _RunTimeout()
 class Broker(WaitingBroker):
     """Change what a run is, by whole transitions only: its life, its events, its executions, its time."""
 
+    __slots__ = ()
+
     # -- life of the run ----------------------------------------------------------------------------------------------
 
     def begin(self, event: Event | None, timeout: float | None) -> Receipt | None:

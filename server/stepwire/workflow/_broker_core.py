@@ -63,6 +63,39 @@ class BrokerCore:
     outside input (S14).
     """
 
+    # Many runs wait in memory: what each holds is what they cost.
+    __slots__ = (
+        "_hot",
+        "_run_timer",
+        "_timers",
+        "asked",
+        "buffers",
+        "clock",
+        "cut_off",
+        "deliveries",
+        "delivery_ids",
+        "due",
+        "executions",
+        "frozen",
+        "journal",
+        "numbers",
+        "outcome",
+        "parked",
+        "pausing",
+        "poisoned",
+        "queues",
+        "remaining",
+        "resumed",
+        "routing",
+        "sequence",
+        "started",
+        "store",
+        "stream",
+        "timeout",
+        "untaken",
+        "waits",
+    )
+
     def __init__(
         self,
         routing: Routing,

@@ -26,6 +26,8 @@ from stepwire.workflow.events import Event
 class WaitingBroker(BrokerCore):
     """Collect events, and open, take up, settle and abandon waiters."""
 
+    __slots__ = ()
+
     # -- collecting ---------------------------------------------------------------------------------------------------
 
     def collect(

@@ -55,6 +55,26 @@ AfterStep = Callable[[str, Event, Event | None], Awaitable[None]]
 class Runner:
     """Drive one broker on the running event loop until its run ends or it is frozen."""
 
+    # Many runs wait in memory: what each holds is what they cost.
+    __slots__ = (
+        "_after_step",
+        "_alarm",
+        "_ended",
+        "_executor",
+        "_host",
+        "_on_end",
+        "_pumping",
+        "_thread",
+        "_timer",
+        "_trace",
+        "_variables",
+        "broker",
+        "context",
+        "loop",
+        "stepwise",
+        "workflow",
+    )
+
     def __init__(
         self,
         workflow: Workflow,

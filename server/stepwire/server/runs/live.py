@@ -78,6 +78,39 @@ class LiveRun:
     error after a failed commit.
     """
 
+    # Many runs wait in memory: what each holds is what they cost.
+    __slots__ = (
+        "_acks",
+        "_callbacks",
+        "_claim",
+        "_codec",
+        "_deltas",
+        "_failure",
+        "_failure_detail",
+        "_full_size",
+        "_gone",
+        "_in_flight",
+        "_is_gone",
+        "_loop",
+        "_on_commit",
+        "_on_gone",
+        "_requests",
+        "_runner",
+        "_scheduled",
+        "_scope",
+        "_store",
+        "_tally",
+        "answered",
+        "context",
+        "idle_since",
+        "journal",
+        "key",
+        "paused",
+        "record",
+        "served",
+        "took_place",
+    )
+
     def __init__(
         self,
         served: Served,
