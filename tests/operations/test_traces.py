@@ -35,10 +35,9 @@ def spans_in(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def start(address: str, workflow: str, traceparent: str) -> str:
+def start(address: str, workflow: str, *metadata: tuple[str, str]) -> str:
     with grpc.insecure_channel(address) as channel:
         stub = run_service_pb2_grpc.RunServiceStub(channel)
-        metadata = (("traceparent", traceparent), ("tracestate", "vendor=1"))
         return str(stub.StartRun(runs.StartRunRequest(workflow=workflow), metadata=metadata, timeout=20).run.run_id)
 
 
@@ -121,16 +120,89 @@ def test_an_attempt_that_took_too_long_is_an_error_and_one_that_waits_is_parked(
     assert (run["attributes"]["stepwire.status"], asked["parent"]) == ("released", run["span"])
 
 
-def test_any_clients_trace_is_taken_and_nonsense_is_not(tmp_path: Path) -> None:
+STATE = ("tracestate", "vendor=1")
+LONG_STATE = ("tracestate", ",".join(f"v{number}={'x' * 60}" for number in range(12)))
+"""What callers send as their trace, and whether it is taken: with which state, or not at all (None)."""
+CALLERS: dict[str, tuple[list[tuple[str, str]], str | None]] = {
+    "good": ([("traceparent", PARENT), STATE], "vendor=1"),
+    "without state": ([("traceparent", PARENT)], ""),
+    "unknown flags": ([("traceparent", f"{PARENT[:-2]}ff"), STATE], "vendor=1"),
+    "a version to come": ([("traceparent", f"cc{PARENT[2:]}"), STATE], "vendor=1"),
+    "a version to come that says more": (
+        [("traceparent", f"cc{PARENT[2:]}-what-the-future.will-be"), STATE],
+        "vendor=1",
+    ),
+    "space around": ([("traceparent", f" {PARENT} "), STATE], "vendor=1"),
+    "state in two parts": ([("traceparent", PARENT), STATE, ("tracestate", "other=2")], "vendor=1,other=2"),
+    "state too long": ([("traceparent", PARENT), LONG_STATE], ""),
+    "too many states": ([("traceparent", PARENT), ("tracestate", ",".join(f"a{n}=1" for n in range(33)))], ""),
+    "state that is none": ([("traceparent", PARENT), ("tracestate", "=,;===")], ""),
+    "empty state": ([("traceparent", PARENT), ("tracestate", "")], ""),
+    "nothing": ([], None),
+    "state alone": ([STATE], None),
+    "empty": ([("traceparent", ""), STATE], None),
+    "not a trace": ([("traceparent", "x"), STATE], None),
+    "no trace id": ([("traceparent", f"00-{'0' * 32}-b7ad6b7169203331-01"), STATE], None),
+    "no span id": ([("traceparent", f"00-{TRACE}-{'0' * 16}-01"), STATE], None),
+    "the version that is none": ([("traceparent", f"ff{PARENT[2:]}"), STATE], None),
+    "upper case": ([("traceparent", PARENT.upper()), STATE], None),
+    "too short": ([("traceparent", PARENT[:-1]), STATE], None),
+    "no flags": ([("traceparent", PARENT[:-3]), STATE], None),
+    "not hexadecimal": ([("traceparent", PARENT.replace("b", "g")), STATE], None),
+    "more than there is in this version": ([("traceparent", f"{PARENT}-01"), STATE], None),
+    "a version to come, joined": ([("traceparent", f"cc{PARENT[2:]}.x"), STATE], None),
+    "endless": ([("traceparent", "00-" * 2000), STATE], None),
+}
+
+
+def test_a_good_trace_is_taken_and_nonsense_is_not_and_neither_is_an_error(tmp_path: Path) -> None:
     spans = tmp_path / "spans"
-    with ServerProcess(tmp_path / "data", FLOWS, env={"SPANS": str(spans)}) as server:
-        start(server.address, "ask", PARENT)
-        for nonsense in (f"00-{'0' * 32}-b7ad6b7169203331-01", f"ff{PARENT[2:]}", PARENT.upper(), "x", "00-" * 30):
-            start(server.address, "ask", nonsense)
-    calls = [span for span in spans_in(spans) if span["name"].endswith("StartRun")]
-    assert len(calls) == 6
-    assert [span["parent"] for span in calls] == ["b7ad6b7169203331"] + [""] * 5
-    assert [span["trace"] == TRACE for span in calls] == [True] + [False] * 5
+    run_ids = {}
+    with ServerProcess(tmp_path / "data", FLOWS, args=["--grace", "0"], env={"SPANS": str(spans)}) as server:
+        for name, (metadata, _) in CALLERS.items():
+            run_ids[start(server.address, "ask", *metadata)] = name
+        with SyncClient(server.address) as client:
+            for run_id in run_ids:
+                until_asked(client, run_id)
+    found = spans_in(spans)
+    by_id = {span["span"]: span for span in found}
+    steps = {run_ids[span["attributes"]["stepwire.run_id"]]: span for span in found if span["name"] == "step ask"}
+    assert steps.keys() == CALLERS.keys()
+    for name, (_, state) in CALLERS.items():
+        run = by_id[steps[name]["parent"]]
+        call = by_id[run["parent"]]
+        # One trace, whoever began it.
+        assert (run["name"], call["name"]) == ("run ask", "stepwire.v1.RunService/StartRun"), name
+        assert {run["trace"], call["trace"]} == {steps[name]["trace"]}, name
+        if state is None:
+            assert (call["parent"], call["state"], call["trace"] == TRACE) == ("", "", False), name
+        else:
+            assert (call["parent"], call["trace"], call["state"]) == ("b7ad6b7169203331", TRACE, state), name
+            assert steps[name]["state"] == state, name
+
+
+def test_a_trace_that_is_not_sampled_makes_no_spans_and_stays_so_over_a_restart(tmp_path: Path) -> None:
+    spans = tmp_path / "spans"
+    with ServerProcess(tmp_path / "data", FLOWS, args=["--log-format", "json"], env={"SPANS": str(spans)}) as server:
+        run_id = start(server.address, "ask", ("traceparent", f"{PARENT[:-1]}0"), STATE)
+        other = start(server.address, "ask", ("traceparent", f"{PARENT[:-1]}2"), STATE)
+        server.kill()
+        server.start()
+        with SyncClient(server.address) as client:
+            for each in (run_id, other):
+                run = client.run(each)
+                until_asked(client, each)
+                run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
+                assert run.result(20) == "fine"
+    found = spans_in(spans)
+    assert found  # of the calls after the restart, which are traces of their own
+    assert [span for span in found if span["trace"] == TRACE or "stepwire.run_id" in span["attributes"]] == []
+    assert {span["name"] for span in found}.isdisjoint({"own", "run ask", "step ask", "step work"})
+    # The log has the trace's id all the same.
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert {(line["run"], line["trace"]) for line in lines if line["logger"] == "author"} == {
+        (run_id, TRACE), (other, TRACE)
+    }  # fmt: skip
 
 
 def test_without_opentelemetry_runs_keep_their_callers_trace_for_the_log(tmp_path: Path) -> None:
@@ -140,7 +212,7 @@ def test_without_opentelemetry_runs_keep_their_callers_trace_for_the_log(tmp_pat
     with ServerProcess(
         tmp_path / "data", FLOWS, args=["--log-format", "json"], env={"PYTHONPATH": str(blocked.parent)}
     ) as server:
-        run_id = start(server.address, "ask", PARENT)
+        run_id = start(server.address, "ask", ("traceparent", PARENT), STATE)
         server.kill()
         server.start()
         with SyncClient(server.address) as client:

@@ -40,6 +40,7 @@ if "SPANS" in os.environ:
                         "kind": span.kind.name,
                         "trace": f"{context.trace_id:032x}",
                         "span": f"{context.span_id:016x}",
+                        "state": context.trace_state.to_header(),
                         "parent": "" if parent is None else f"{parent.span_id:016x}",
                         "status": span.status.status_code.name,
                         "attributes": dict(span.attributes or {}),

@@ -19,10 +19,15 @@ with contextlib.suppress(ImportError):  # an optional dependency
 
 __all__ = ["CARRIER", "TracingError", "carrier_of", "enabled", "setup", "trace_id"]
 
-_FORMS: Final = {
-    "traceparent": re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"),
-    "tracestate": re.compile(r"[ -~]{1,512}"),
-}
+_PARENT: Final = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<ids>(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    r"(?P<more>-.*)?"
+)
+_FLAGS: Final = 0b11
+"""Sampled, and made at random: what W3C Trace Context knows; a version to come may have more."""
+_STATE: Final = re.compile(r"[\t -~]{1,512}")
+_MEMBERS: Final = 32
+"""The most members that a `tracestate` may have."""
 _EXPORTERS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 CARRIER: ContextVar[Mapping[str, str]] = ContextVar("stepwire_carrier", default={})  # noqa: B039 - nobody changes it
@@ -34,13 +39,27 @@ class TracingError(ValueError):
 
 
 def carrier_of(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """Return the context of a trace in a call's metadata; empty when there is none, or none that is valid."""
-    found: dict[str, str] = {}
+    """Return the context of a trace in a call's metadata; empty when there is none, or none that is valid.
+
+    It is of version 00, whatever a version to come says beyond that. A `tracestate` that is not valid, or too long, is
+    left out.
+    """
+    text, states = "", []
     for key, value in metadata:
-        form = _FORMS.get(key)
-        if form is not None and isinstance(value, str) and form.fullmatch(value):
-            found[key] = value
-    return found if "traceparent" in found else {}
+        if key == "traceparent":
+            text = value if isinstance(value, str) else ""  # gRPC lets the last of several through
+        elif key == "tracestate" and isinstance(value, str):
+            states.append(value)
+    if not text:
+        return {}
+    parent = _PARENT.fullmatch(text.strip(" \t"))
+    if parent is None or (parent["version"] == "00" and parent["more"]):
+        return {}
+    found = {"traceparent": f"00-{parent['ids']}-{int(parent['flags'], 16) & _FLAGS:02x}"}
+    state = ",".join(states).strip(" \t")
+    if _STATE.fullmatch(state) and state.count(",") < _MEMBERS:
+        found["tracestate"] = state
+    return found
 
 
 def trace_id(carrier: Mapping[str, str]) -> str:
