@@ -7,8 +7,10 @@ started a run is kept with the run, so that it belongs to its caller's trace ove
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
@@ -16,6 +18,8 @@ from typing import Any, Final
 _trace: Any = None
 with contextlib.suppress(ImportError):  # an optional dependency
     from opentelemetry import trace as _trace
+
+logger = logging.getLogger("stepwire.server")
 
 __all__ = ["CARRIER", "TracingError", "carrier_of", "enabled", "setup", "trace_id"]
 
@@ -28,6 +32,7 @@ _FLAGS: Final = 0b11
 _STATE: Final = re.compile(r"[\t -~]{1,512}")
 _MEMBERS: Final = 32
 """The most members that a `tracestate` may have."""
+_END_SECONDS: Final = 2.0
 _EXPORTERS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 CARRIER: ContextVar[Mapping[str, str]] = ContextVar("stepwire_carrier", default={})  # noqa: B039 - nobody changes it
@@ -75,8 +80,8 @@ def enabled() -> bool:
 def setup(endpoint: str | None) -> Callable[[], None] | None:
     """Export traces by OTLP over gRPC to `endpoint`, or to where OTEL_EXPORTER_OTLP_ENDPOINT says; None for neither.
 
-    Returns what flushes and ends the export. Other OTEL_* variables hold as OpenTelemetry's SDK documents them; a
-    tracer provider that is set already stays. Raises TracingError when the packages are missing.
+    Returns what flushes and ends the export, within 2 seconds. Other OTEL_* variables hold as OpenTelemetry's SDK
+    documents them; a tracer provider that is set already stays. Raises TracingError when the packages are missing.
     """
     if endpoint is None and not any(os.environ.get(name) for name in _EXPORTERS):
         return None
@@ -90,8 +95,17 @@ def setup(endpoint: str | None) -> Callable[[], None] | None:
     except ImportError as error:
         raise TracingError(f"{error.name} is not installed: pip install 'stepwire[otel]'") from None
     resource = Resource.create({} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "stepwire"})
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint) if endpoint is not None else OTLPSpanExporter()
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _trace.set_tracer_provider(provider)
-    return provider.shutdown
+
+    def end() -> None:
+        # The exporter itself would try again and again to reach a collector that does not answer.
+        ending = threading.Thread(target=provider.shutdown, name="stepwire-traces", daemon=True)
+        ending.start()
+        ending.join(_END_SECONDS)
+        if ending.is_alive():
+            logger.warning("the collector does not answer: the traces of the last moments are lost")
+
+    return end
