@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import grpc
@@ -23,7 +23,7 @@ from tests.security.attacks import ATTACKS
 from tests.security.support import FULL, METHODS, call, count, frames, requests_for, say
 from tests.serving import ROOT, ServerProcess
 
-SECONDS = 10.0 if FULL else 0.5
+SECONDS = 5.0 if FULL else 0.5
 CONNECTIONS = count(4, 16)
 MIB = 1 << 20
 
@@ -66,8 +66,8 @@ def bare_server() -> Iterator[tuple[int, int]]:
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_others_are_served_under_attack(tmp_path: Path, shared: ServerProcess | None, name: str):
     ours, bare = [], []
-    # In turns, and the best of each: what else the machine does is not the server's.
-    for number in range(count(1, 3)):
+    # In turns, and the median of each: what else the machine does is not the server's.
+    for number in range(count(1, 7)):
         ours.append(await attacked(tmp_path / str(number), name, shared))
         assert ours[-1][1] < 150 * MIB
         if FULL:
@@ -75,7 +75,7 @@ async def test_others_are_served_under_attack(tmp_path: Path, shared: ServerProc
     if not FULL:
         return
     (p99, grown), (bare_p99, bare_grown) = [
-        (min(p for p, _ in found), min(g for _, g in found)) for found in (ours, bare)
+        (median(p for p, _ in found), median(g for _, g in found)) for found in (ours, bare)
     ]
     say(
         f"{name}: p99 {p99 * 1000:.1f} ms, bare {bare_p99 * 1000:.1f}; "

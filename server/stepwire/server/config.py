@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -33,11 +35,18 @@ PREFIX = "STEPWIRE_"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
+_ENDPOINT = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?")
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class ConfigError(ValueError):
     """A setting is wrong; the message says which one, where it comes from if known, and what it may be."""
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("is no number")
+    return value
 
 
 def _seconds(value: Any) -> Any:
@@ -58,11 +67,12 @@ def _bytes(value: Any) -> Any:
     return int(match[1]) * _SIZES[match[2] or "B"]
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Entries = Annotated[int, Field(ge=LONG_LOG)]
-Quota = Annotated[int, Field(ge=0)]
+Number = BeforeValidator(_number)
+Seconds = Annotated[float, Number, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Size = Annotated[int, Number, BeforeValidator(_bytes), Field(gt=0)]
+Count = Annotated[int, Number, Field(gt=0)]
+Entries = Annotated[int, Number, Field(ge=LONG_LOG)]
+Quota = Annotated[int, Number, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -122,7 +132,7 @@ class Settings(BaseSettings):
     max_event_bytes: Size = Field(1 << 20, description="Largest payload of an event or an input.")
     max_state_bytes: Size = Field(8 << 20, description="Largest state that clients may write.")
     max_snapshot_bytes: Size = Field(16 << 20, description="Largest snapshot that StartRun takes.")
-    max_depth: Annotated[int, Field(ge=1, le=100)] = Field(
+    max_depth: Annotated[int, Number, Field(ge=1, le=100)] = Field(
         100, description="Levels of nesting that a payload may have; checked before it is parsed."
     )
     max_calls: Count = Field(1024, description="Calls under way at a time, without streams and waits.")
@@ -186,6 +196,7 @@ class Settings(BaseSettings):
     def load(cls, config: Path | None = None, **flags: Any) -> Settings:
         """Return the settings of a start: flags that are None were not given. ConfigError."""
         given = {name: value for name, value in flags.items() if value is not None}
+        _check_names(os.environ)
         source = cls
         if config is not None:
             if not config.is_file():
@@ -206,6 +217,13 @@ class Settings(BaseSettings):
         host, colon, port = value.rpartition(":")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise ValueError("must be HOST:PORT, as 127.0.0.1:50051 or [::1]:50051")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value is not None and not _ENDPOINT.fullmatch(value):
+            raise ValueError("must be http://HOST:PORT, or https")
         return value
 
     @field_validator("tls_cert", "tls_key", "client_ca", "api_keys", "jwks")
@@ -296,6 +314,15 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _check_names(environment: Iterable[str]) -> None:
+    """Raise ConfigError for a variable that is almost one of ours: it was meant to be, and would do nothing."""
+    known = [name.upper() for name in Settings.model_fields]
+    for variable in environment:
+        name = variable.upper().removeprefix(PREFIX)
+        if name != variable.upper() and name not in known and (meant := get_close_matches(name, known, 1, 0.85)):
+            raise ConfigError(f"{variable}: there is no such setting; {PREFIX}{meant[0]} is one")
 
 
 class Row(NamedTuple):

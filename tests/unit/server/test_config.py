@@ -40,6 +40,11 @@ def test_flags_go_before_the_environment_before_the_file_before_defaults(
         ({"max_event_bytes": 0}, "max_event_bytes"),
         ({"max_depth": 101}, "max_depth"),
         ({"max_runs": -1}, "max_runs"),
+        ({"max_runs": True}, "max_runs: is no number"),
+        ({"watchdog": True}, "watchdog: is no number"),
+        ({"otlp_endpoint": "collector"}, "otlp_endpoint: must be http://HOST:PORT"),
+        ({"otlp_endpoint": "ftp://collector:4317"}, "otlp_endpoint"),
+        ({"otlp_endpoint": "http://user:hunter2@collector:4317"}, "otlp_endpoint"),
         ({"failure_detail": "all"}, "failure_detail"),
         ({"tls_cert": "/nowhere/cert.pem"}, "tls_cert: there is no file"),
         ({"api_keys": "/nowhere/keys.toml"}, "api_keys: there is no file"),
@@ -51,6 +56,20 @@ def test_a_wrong_value_is_named(flags: dict[str, Any], named: str):
     with pytest.raises(ConfigError) as caught:
         Settings.load(None, **flags)
     assert named in str(caught.value)
+
+
+def test_a_variable_that_is_almost_a_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STEPWIRE_APIKEYS", "hunter2")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    assert str(caught.value) == "STEPWIRE_APIKEYS: there is no such setting; STEPWIRE_API_KEYS is one"
+    monkeypatch.delenv("STEPWIRE_APIKEYS")
+    # What clients, tests and Kubernetes set is none of it.
+    for other in ("TOKEN", "CA", "CERT", "KEY", "SERVER", "SERVER_NAME", "TLS", "PORT", "SERVICE_HOST", "FAILPOINTS"):
+        monkeypatch.setenv(f"STEPWIRE_{other}", "x")
+    monkeypatch.setenv("STEPWIRE_PORT_50051_TCP_ADDR", "x")
+    monkeypatch.setenv("stepwire_grace", "20s")
+    assert Settings.load(otlp_endpoint="http://[::1]:4317").grace == 20.0
 
 
 def test_a_wrong_value_is_never_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
