@@ -120,6 +120,28 @@ async def test_without_a_good_credential_no_method_answers(world: World, name: s
 
 
 @pytest.mark.parametrize("name", METHODS)
+async def test_who_may_not_call_is_refused_before_a_message_is_received(world: World, name: str):
+    # Else anyone could fill the server's memory with large messages.
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    for metadata, code in (
+        ((), Code.UNAUTHENTICATED),
+        (world.expired, Code.UNAUTHENTICATED),
+        (
+            world.nobody,
+            Code.PERMISSION_DENIED,
+        ),
+    ):
+        stream = world.channel.stream_stream(METHODS[name].name)(never(), metadata=metadata, timeout=10)
+        assert await stream.code() is code
+    # What no method of the contract is may be called by nobody at all.
+    stream = world.channel.stream_stream("/stepwire.v1.RunService/Nothing")(never(), timeout=10)
+    assert await stream.code() is Code.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("name", METHODS)
 async def test_each_method_needs_its_scope(world: World, name: str):
     needed = RULES[METHODS[name].name].action
     granted = {

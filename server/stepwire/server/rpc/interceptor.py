@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import aclosing
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import grpc
 from google.rpc.status_pb2 import Status
 
 from stepwire.server import failpoints
+from stepwire.server.auth import Authenticator
 from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.access import RULES, START, UNKNOWN, Gate, Rule, looks_for, permit_method
 from stepwire.server.rpc.calls import CALL, Call, Calls
@@ -22,7 +23,7 @@ from stepwire.server.rpc.grpc_types import Context, Handler
 from stepwire.server.rpc.limits import Limits
 from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
-from stepwire.server.runs.principal import ANONYMOUS
+from stepwire.server.runs.principal import ANONYMOUS, Principal
 from stepwire.server.telemetry.tallies import Tallies
 from stepwire.server.telemetry.tracing import CARRIER, carrier_of, enabled
 
@@ -33,41 +34,98 @@ _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 Parse = Callable[[bytes], Any]
 Metadata = Iterable[tuple[str, str | bytes]]
 
-_METADATA: ContextVar[Metadata] = ContextVar("stepwire_metadata", default=())
-"""The metadata of the call that this task serves: gRPC makes it anew each time that its context is asked."""
+
+class Admission(NamedTuple):
+    """Who calls, by its authorization; None: its certificate will tell, which the handler sees."""
+
+    caller: Principal | None
+    authorization: str | None = None
+
+
+_NOBODY: Final = Admission(ANONYMOUS)
+_ADMISSION: ContextVar[Admission] = ContextVar("stepwire_admission", default=_NOBODY)
+_REFUSAL: ContextVar[Exception | None] = ContextVar("stepwire_refusal", default=None)
+"""What the interceptor found out about the call that this task serves."""
+
+
+class Wrapped(NamedTuple):
+    """A method's handler, the handler of ours around it, and that of calls which are not let in."""
+
+    handler: Handler
+    admitted: Handler
+    refused: Handler
+    rule: Rule
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Admit calls, and translate what handlers raise, and messages that cannot be parsed, to statuses.
 
     In this order: who calls, may they call this method, are there too many calls, is the message too long, is it
-    valid protobuf, is what it carries too big or deep, may the caller do this with this workflow. It must be the
-    outermost interceptor. It also lets handlers of streams give messages that are serialized already.
+    valid protobuf, is what it carries too big or deep, may the caller do this with this workflow. No message is
+    received of who does not show a good credential for the method. It must be the outermost interceptor. It also lets
+    handlers of streams give messages that are serialized already.
     """
 
     def __init__(self, calls: Calls | None = None, gate: Gate | None = None, tallies: Tallies | None = None) -> None:
         self._tallies = tallies or Tallies()
         self._calls = calls or Calls(Limits(), None)
         self._gate = gate
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+        self._wrapped: dict[str, Wrapped] = {}
+        self._spans = enabled()
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of a method, once."""
+        """Give the wrapped handler of a method, or one that refuses without receiving a message."""
         handler = await continuation(details)
         if handler is None:
             return handler
-        _METADATA.set(details.invocation_metadata or ())  # the call's own task runs this, and then the handler
         method = str(details.method)
-        known = self._wrapped.get(method)
-        if known is not None and known[0] is handler:
-            return known[1]
-        wrapped = self._wrap(handler, method)
-        self._wrapped[method] = (handler, wrapped)
-        return wrapped
+        wrapped = self._wrapped.get(method)
+        if wrapped is None or wrapped.handler is not handler:
+            rule, refused = RULES.get(method, UNKNOWN), self._refusing(method)
+            wrapped = self._wrapped[method] = Wrapped(handler, self._wrap(handler, method), refused, rule)
+        # The call's own task runs this, and then the handler: both see these variables.
+        metadata = details.invocation_metadata or ()
+        if not self._spans and (carrier := carrier_of(metadata)):  # spans set the carrier themselves
+            CARRIER.set(carrier)
+        if self._calls.authenticator is not None and wrapped.rule.action is not None:
+            try:
+                _ADMISSION.set(self._admit(self._calls.authenticator, wrapped.rule, metadata))
+            except Exception as error:  # noqa: BLE001 - it is told as any other
+                _REFUSAL.set(error)
+                return wrapped.refused
+        return wrapped.admitted
+
+    def _admit(self, authenticator: Authenticator, rule: Rule, metadata: Metadata) -> Admission:
+        """Return who calls, as far as the metadata tell. UnauthenticatedError, PermissionDeniedError."""
+        if rule is UNKNOWN:
+            COUNTERS.add("permission_denied", "unknown")
+            raise PermissionDeniedError("This method is not open to anyone")
+        authorization = _authorization(metadata)
+        if authorization is None and authenticator.certificates:
+            return Admission(None)
+        caller = authenticator.authenticate(authorization)
+        permit_method(caller, rule.action)
+        return Admission(caller, authorization)
+
+    def _refusing(self, method: str) -> Handler:
+        tally = self._tallies.rpc(method)
+
+        # As of a stream of requests, whatever the method has: gRPC receives none of them before it is asked to.
+        async def refuse(requests: Any, context: Context) -> None:
+            began, error = perf_counter(), _REFUSAL.get()
+            assert error is not None
+            refusal = status_of(error, method)
+            tally.done(refusal.code, perf_counter() - began)
+            _REFUSAL.set(None)
+            aborting = abort(context, refusal)
+            del context, error, requests
+            await aborting
+
+        return grpc.stream_stream_rpc_method_handler(traced(refuse, method), None, None)
 
     def _wrap(self, handler: Any, method: str) -> Handler:
         parse = _parser(handler.request_deserializer)
@@ -86,20 +144,14 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _open(self, method: str, rule: Rule, metered: bool, context: Context) -> Call:
         """Return the call with its caller. UnauthenticatedError, PermissionDeniedError."""
-        calls, caller = self._calls, ANONYMOUS
-        authorization: str | None = None
+        calls = self._calls
+        caller, authorization = _ADMISSION.get()
         identities: Sequence[str] = ()
-        authenticator = calls.authenticator
-        if authenticator is not None:
-            if rule is UNKNOWN:
-                COUNTERS.add("permission_denied", "unknown")
-                raise PermissionDeniedError("This method is not open to anyone")
-            if rule.action is not None:
-                authorization = _authorization(_METADATA.get())
-                if authorization is None and authenticator.certificates:
-                    identities = _identities(context)
-                caller = authenticator.authenticate(authorization, identities)
-                permit_method(caller, rule.action)
+        if caller is None:
+            assert calls.authenticator is not None
+            identities = _identities(context)
+            caller = calls.authenticator.authenticate(None, identities)
+            permit_method(caller, rule.action)
         call = Call(method, rule.kind, caller, calls.limits, calls.usage(caller) if metered else None)
         call.authorization, call.identities = authorization, identities
         return call
@@ -107,7 +159,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
         rule, looks = RULES.get(method, UNKNOWN), looks_for(method)
-        metered, tally, spans = rule.metered, self._tallies.rpc(method), enabled()
+        metered, tally = rule.metered, self._tallies.rpc(method)
 
         async def handle(data: bytes, context: Context) -> Any:
             if failpoints.ACTIVE:
@@ -115,8 +167,6 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             call = entered = refusal = None
             began, passed = perf_counter(), False
             try:
-                if not spans and (carrier := carrier_of(_METADATA.get())):  # spans set the carrier themselves
-                    CARRIER.set(carrier)
                 call = self._open(method, rule, metered, context)
                 CALL.set(call)
                 calls.enter(call)
@@ -160,7 +210,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
         calls, gate = self._calls, self._gate
         rule, looks = RULES.get(method, UNKNOWN), looks_for(method)
-        metered, tally, spans = rule.metered, self._tallies.rpc(method), enabled()
+        metered, tally = rule.metered, self._tallies.rpc(method)
         generates = inspect.isasyncgenfunction(handler)
 
         # A coroutine that writes, not a generator: a stalled write can be ended from here.
@@ -168,8 +218,6 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             call = entered = refusal = None
             began, passed = perf_counter(), False
             try:
-                if not spans and (carrier := carrier_of(_METADATA.get())):  # spans set the carrier themselves
-                    CARRIER.set(carrier)
                 call = self._open(method, rule, metered, context)
                 CALL.set(call)
                 calls.enter(call)
