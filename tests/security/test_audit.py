@@ -37,8 +37,8 @@ ALLOWED = {
     },
     "workflow/context/context.py": {"JsonSerializer", "QualifiedNames"},
     "workflow/checkpointer.py": {"JsonSerializer"},
-    "workflow/__init__.py": {"JsonSerializer", "PickleSerializer"},
-    "workflow/context/__init__.py": {"JsonSerializer", "PickleSerializer"},
+    "workflow/__init__.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
+    "workflow/context/__init__.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
     # Versions of installed packages, by importlib.metadata.
     "server/doctor/_environment.py": {"importlib"},
     "server/observing.py": {"importlib"},

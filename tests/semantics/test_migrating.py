@@ -49,6 +49,8 @@ async def test_the_migrated_workflow_runs(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("module", "names"),
     [
+        ("", "JsonPickleSerializer JsonSerializer InputRequiredEvent HumanResponseEvent"),
+        ("", "WorkflowRuntimeError WorkflowTimeoutError WorkflowValidationError"),
         ("", "Context Workflow step Event StartEvent StopEvent WorkflowHandler Checkpoint WorkflowCheckpointer"),
         ("events", "Event StartEvent StopEvent InputRequiredEvent HumanResponseEvent"),
         ("context", "Context JsonSerializer PickleSerializer BaseSerializer"),

@@ -61,6 +61,8 @@ class Endpoint:
         keepalive: float | None,
     ) -> Endpoint:
         """Check the settings; ValueError names the one that is wrong."""
+        if not address or address.startswith(("http://", "https://")):
+            raise ValueError("address must be HOST:PORT, as 127.0.0.1:50051, or a gRPC target; TLS has a setting")
         if keepalive is not None and keepalive < MIN_KEEPALIVE:
             raise ValueError(f"keepalive must be at least {MIN_KEEPALIVE:g} s, or None for none")
         if tls is None and token is not None and not is_local(address):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.json_format import MessageToDict
-from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from stepwire.v1 import types_pb2
 
@@ -19,10 +20,35 @@ JSON = types_pb2.PAYLOAD_ENCODING_JSON
 def to_json_bytes(value: Any) -> bytes:
     """Return a value as JSON text: models by their own rules, bytes as base64.
 
-    Raises pydantic_core.PydanticSerializationError (a ValueError) for what has no JSON form.
+    Raises pydantic_core.PydanticSerializationError (a ValueError), which names the fields, for what
+    has no JSON form.
     """
+    try:
+        return _json(value)
+    except PydanticSerializationError as error:
+        failing = [name for name, field in _fields(value).items() if not _has_json(field)]
+        if not failing:
+            raise
+        raise PydanticSerializationError(f"{', '.join(failing)}: {error}") from None
+
+
+def _json(value: Any) -> bytes:
     # Polymorphic: a model inside a model is written as what it is, not as what it is declared.
     return to_json(value, bytes_mode="base64", polymorphic_serialization=True)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, BaseModel):
+        return {**value.__dict__, **(value.__pydantic_extra__ or {})}
+    return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _has_json(value: Any) -> bool:
+    try:
+        _json(value)
+    except PydanticSerializationError:
+        return False
+    return True
 
 
 def to_payload(value: Any) -> types_pb2.Payload:

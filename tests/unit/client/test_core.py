@@ -17,6 +17,7 @@ from stepwire import client as api
 from stepwire.client import aio, sync
 from stepwire.client._channel import Endpoint, is_local
 from stepwire.client._events import EventTypes, _table, encode_event
+from stepwire.client._payload import to_json_bytes
 from stepwire.client._retry import Attempts, Backoff
 from stepwire.client._status import from_status, is_connection_loss
 from stepwire.v1 import types_pb2
@@ -212,6 +213,21 @@ def test_keepalive_is_not_too_eager() -> None:
     options = dict(endpoint(keepalive=10).options())
     assert options["grpc.keepalive_time_ms"] == 10_000
     assert "grpc.keepalive_time_ms" not in dict(endpoint().options())
+
+
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:50051", "https://example.com"])
+def test_an_address_is_no_url(address: str) -> None:
+    with pytest.raises(ValueError, match="address must be HOST:PORT"):
+        endpoint(address)
+
+
+@pytest.mark.parametrize("value", [{"fine": 1, "bad": object()}, Event(fine=1, bad=object())])
+def test_what_has_no_json_form_is_named_and_not_shown(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^bad: Unable to serialize unknown type: ") as caught:
+        to_json_bytes(value)
+    assert "fine" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^Unable to serialize"):
+        to_json_bytes([object()])
 
 
 def test_tls_needs_cert_and_key() -> None:

@@ -131,7 +131,7 @@ def _runs(found: Inspection, registry: Registry) -> Check:
     message = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items())) or "none is unfinished"
     unserved = [name for name in sorted(workflows) if registry.get(name) is None] if len(registry) else []
     if unserved:
-        message += f"; {sum(workflows[name] for name in unserved)} are of {', '.join(unserved)}, not named here"
+        message += f"; {sum(workflows[name] for name in unserved)} of {', '.join(unserved)}, not named here"
         return warning("runs", message, "serve these workflows too: their runs sleep until then")
     if unfinished["blocked"]:
         advice = "serve code that fits them, or cancel them: stepwire runs --status blocked"

@@ -1,7 +1,12 @@
 """The context of a run."""
 
 from stepwire.workflow.context.context import Context, StepInfo
-from stepwire.workflow.context.serializers import BaseSerializer, JsonSerializer, PickleSerializer
+from stepwire.workflow.context.serializers import (
+    BaseSerializer,
+    JsonPickleSerializer,
+    JsonSerializer,
+    PickleSerializer,
+)
 from stepwire.workflow.context.state_store import DictState, InMemoryStateStore
 
 __all__ = [
@@ -9,6 +14,7 @@ __all__ = [
     "Context",
     "DictState",
     "InMemoryStateStore",
+    "JsonPickleSerializer",
     "JsonSerializer",
     "PickleSerializer",
     "StepInfo",
