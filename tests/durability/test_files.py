@@ -97,6 +97,18 @@ async def test_lock_the_first_server_is_not_disturbed(tmp_path: Path) -> None:
 # -- backup and upgrade -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such permissions")
+async def test_lock_and_backup_files_with_states_in_them_are_their_owners_alone(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.db"
+    data.mkdir(mode=0o755)  # as a service manager may make it
+    async with life(data, Flow(ask)) as rpc:
+        await asked(rpc, (await rpc.start("flow", {})).run_id)
+        await asyncio.to_thread(backup_directory, data, copy)
+        modes = {path.name: path.stat().st_mode & 0o077 for path in (*data.iterdir(), copy)}
+    assert {name for name, mode in modes.items() if mode} == {"lock"}
+    assert {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "snapshot.key", "copy.db"} < modes.keys()
+
+
 async def test_backup_while_runs_go_on_opens_and_has_what_was_acknowledged_before(tmp_path: Path) -> None:
     data, restored = tmp_path / "data", tmp_path / "restored"
     restored.mkdir()

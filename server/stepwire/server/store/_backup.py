@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from stepwire.server.store._errors import translate
-from stepwire.server.store._schema import DATABASE, connect_reader
+from stepwire.server.store._schema import DATABASE, connect_reader, make_private
 from stepwire.server.store.port import StoreError, StoreUnavailableError
 
 
@@ -28,6 +28,7 @@ def backup(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         try:
+            make_private(partial)
             with closing(connect_reader(source)) as old, closing(sqlite3.connect(partial)) as new:
                 # All in one step: it reads one state and never starts again because of a commit.
                 old.backup(new)

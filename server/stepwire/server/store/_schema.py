@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
 from stepwire.server.store._errors import translate
-from stepwire.server.store.port import LONG_LOG, StoreError
+from stepwire.server.store.port import LONG_LOG, StoreError, StoreUnavailableError
 
 DATABASE = "stepwire.db"
 """The name of the database in a data directory."""
@@ -95,12 +97,24 @@ MIGRATIONS: tuple[str, ...] = (
 """Each brings the schema from the version of its index to the next; never changed, only added to."""
 
 
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner may read, unless it is there; SQLite's files beside it are as it. OSError.
+
+    The states of runs are in it, in the clear.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def connect_writer(path: Path) -> sqlite3.Connection:
     """Open the database for writing, making or migrating it. Raises StoreError and its kin."""
     try:
+        make_private(path)
         connection = sqlite3.connect(
             path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=256
         )
+    except OSError as error:
+        raise StoreUnavailableError(f"cannot make the database {path}: {error.strerror}") from error
     except sqlite3.Error as error:
         raise translate(error, "be opened") from error
     try:
