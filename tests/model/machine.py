@@ -630,6 +630,7 @@ def rare_path() -> None:
     an_answer_is_replayed()
     a_retry_sends_again()
     a_long_batch_is_committed()
+    a_value_changes_in_place()
 
 
 def an_answer_is_replayed() -> None:
@@ -664,6 +665,16 @@ def a_long_batch_is_committed() -> None:
     for number in range(20):
         machine.act(0, ("write", ("B", number)))
     machine.commit()
+    machine.holds()
+
+
+def a_value_changes_in_place() -> None:
+    """A step takes a list out of the state that is durable, and appends to it."""
+    machine = BrokerMachine()
+    machine.start(None, [])
+    for number in range(2):
+        machine.act(0, ("append", number))
+        machine.commit()
     machine.holds()
 
 

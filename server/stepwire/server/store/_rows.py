@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from pydantic_core import to_json
-
 from stepwire.server.store.port import Chunk, RequestRecord, RunKey, RunRecord, StoreCorruptError
 
 
@@ -42,13 +40,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def encode_json(value: dict[str, Any]) -> str:
     """Encode a JSON-able dict. Raises TypeError or ValueError for what JSON cannot hold."""
-    if not value:
-        return "{}"
-    try:
-        text = to_json(value, inf_nan_mode="constants").decode()
-    except ValueError:
-        return _to_json(value)  # which takes halves of surrogate pairs, too
-    return _to_json(value) if "NaN" in text or "Infinity" in text else text
+    return _to_json(value) if value else "{}"
 
 
 def encode_record(record: RunRecord) -> RecordRow:
