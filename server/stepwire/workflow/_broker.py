@@ -7,7 +7,6 @@ awaits, starts a task or looks at the world: the runner does that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from stepwire.workflow._broker_core import (
     CANCELLED,
@@ -48,13 +47,6 @@ from stepwire.workflow.events import (
 )
 
 __all__ = ["CANCELLED", "COMPLETED", "ENDED_TIMED_OUT", "FAILED", "Broker", "Outcome", "Receipt"]
-
-
-class _RunTimeout:
-    """The timer item of the run's own timeout."""
-
-
-_RUN_TIMEOUT: Final = _RunTimeout()
 
 
 class Broker(WaitingBroker):
@@ -142,7 +134,6 @@ class Broker(WaitingBroker):
                 if waiter.notify is not None and waiter.delivery is None:
                     self.resumed.append((waiter.notify, RunEndedError("the run has ended")))
         self._timers.clear()
-        self._run_timer = None
         self.due = self.remaining = None
 
     def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
@@ -384,7 +375,6 @@ class Broker(WaitingBroker):
     def set_timeout(self, timeout: float | None) -> None:
         """Give the run so many seconds from now on; None or infinity: no end."""
         self.timeout = self.remaining = finite(timeout)
-        self._stop_clock()
         self.due = None
 
     def tick(self) -> None:
@@ -395,18 +385,11 @@ class Broker(WaitingBroker):
         if stop and self.due is not None:
             self.remaining = max(0.0, self.due - self.clock.now())
             self.due = None
-            self._stop_clock()
             self.touch_head()
         elif not stop and self.due is None and self.remaining is not None:
             self.due = self.clock.now() + self.remaining
-            self._run_timer = self._timers.add(self.due, _RUN_TIMEOUT)
             self.remaining = None
             self.touch_head()
-
-    def _stop_clock(self) -> None:
-        if self._run_timer is not None:
-            self._timers.cancel(self._run_timer)
-            self._run_timer = None
 
     def _start_attempt_clock(self, execution: Execution) -> None:
         if execution.remaining is not None:
@@ -414,12 +397,15 @@ class Broker(WaitingBroker):
 
     def next_due(self) -> float | None:
         """Return when something falls due next."""
-        return self._timers.next_due()
+        due, run_due = self._timers.next_due(), self.due
+        return run_due if due is None or (run_due is not None and run_due < due) else due
 
     def expire(self) -> list[Execution]:
         """Do what is due: back-offs end, waits and the run time out. Return executions over their step's timeout."""
         late: list[Execution] = []
-        for item in self._timers.pop_due(self.clock.now()):
+        now, run_due = self.clock.now(), self.due
+        is_late = run_due is not None and run_due <= now
+        for item in self._timers.pop_due(run_due if run_due is not None and is_late else now):
             if self.outcome is not None:
                 break
             if isinstance(item, Delivery):
@@ -429,10 +415,10 @@ class Broker(WaitingBroker):
                 self.touch_delivery(item)
             elif isinstance(item, Waiter):
                 self._settle(item, TIMED_OUT)
-            elif isinstance(item, Execution):
-                late.append(item)
             else:
-                self._time_out()
+                late.append(item)
+        if is_late and self.outcome is None:
+            self._time_out()
         return late
 
     def _time_out(self) -> None:
@@ -446,11 +432,6 @@ class Broker(WaitingBroker):
     def arm(self, due: float, item: Delivery | Waiter) -> None:
         """Set the timer of a restored delivery or waiter."""
         item.timer = self._timers.add(due, item)
-
-    def arm_run(self) -> None:
-        """Set the timer of the run after a restore."""
-        if self.due is not None:
-            self._run_timer = self._timers.add(self.due, _RUN_TIMEOUT)
 
     def requeue(self, delivery: Delivery) -> None:
         """Queue a restored delivery."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from stepwire.workflow._buffers import Buffers
-from stepwire.workflow._clock import CLOCK, Clock, Timer, TimerQueue
+from stepwire.workflow._clock import CLOCK, Clock, TimerQueue
 from stepwire.workflow._delivery import (
     EFFECT_PAGE_BYTES,
     EFFECT_SIZE,
@@ -66,7 +66,6 @@ class BrokerCore:
     # Many runs wait in memory: what each holds is what they cost.
     __slots__ = (
         "_hot",
-        "_run_timer",
         "_timers",
         "asked",
         "buffers",
@@ -140,8 +139,7 @@ class BrokerCore:
         """Waits whose bodies may go on; the runner tells them once it is durable."""
         self.poisoned: list[Delivery] = []
         """Deliveries that were lost to crashes too often; the runner fails them."""
-        self._timers: TimerQueue[Any] = TimerQueue()
-        self._run_timer: Timer[Any] | None = None
+        self._timers: TimerQueue[Delivery | Waiter | Execution] = TimerQueue()
         self._hot: dict[str, None] = {}
 
     def check(self, execution: Execution | None) -> None:

@@ -439,8 +439,6 @@ class _Reader:
         for waiter in broker.waits:
             if waiter.due is not None:
                 broker.arm(waiter.due, waiter)
-        if broker.outcome is None:
-            broker.arm_run()
 
 
 def _int(value: Any) -> int:
