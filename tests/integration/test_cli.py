@@ -287,6 +287,53 @@ def test_snapshots(tmp_path: Path) -> None:
     assert cli("snapshot", run, "--out", tmp_path / "no" / "such", code=1).stderr.startswith("error: cannot write ")
 
 
+def test_history_shows_everything_and_where_it_can_be_forked() -> None:
+    run = asking()
+    cli("send", run, "Approval", 'order="7"', "approved=true", "parcels=1", "speed=slow")
+    cli("result", run)
+    found = records("history", run)
+    last = document("runs", run)["last_sequence"]
+    assert [item["sequence"] for item in found] == list(range(1, last + 1))
+    assert [item["type"] for item in found] == ["StartEvent", "Ask", "Approval", "StopEvent"]
+    kept = {item["sequence"] for item in document("snapshot", run, "--list")}
+    assert {item["sequence"] for item in found if item["snapshot"] is not None} == kept
+    lines = cli("history", run).stdout.splitlines()
+    assert len(lines) == last
+    assert {number for number, line in enumerate(lines, 1) if line.startswith("* ")} == kept
+    assert 'Ask question="Ship it?"' in lines[1]
+    assert cli("history", "nobody", code=1).stderr.startswith("error: RUN_NOT_FOUND: ")
+
+
+def test_fork_goes_on_from_a_moment_and_leaves_the_run_as_it_is() -> None:
+    run = asking()
+    question = document("runs", run)["last_sequence"]
+    cli("send", run, "Approval", 'order="7"', "approved=true", "parcels=1", "speed=slow")
+    cli("result", run)
+    before = records("history", run)
+    forked = document("fork", run, "--at", str(question), "--run-id", "forked")
+    assert (forked["run_id"], forked["forked_from"]) == ("forked", {"run_id": run, "sequence": question})
+    cli("send", "forked", "Approval", 'order="7"', "approved=false", "parcels=1", "speed=fast")
+    assert json.loads(cli("result", "forked").stdout)["approved"] is False
+    assert json.loads(cli("result", run).stdout)["approved"] is True
+    assert records("history", run) == before
+    shown = cli("fork", run, "--at", str(question))
+    assert shown.stderr.startswith(f"forked from {run} at sequence {question}; follow it: stepwire events ")
+    cli("cancel", shown.stdout.strip())
+    # What has ended starts anew, with an input.
+    assert cli("fork", run, code=1).stderr.startswith("error: INVALID_REQUEST: ")
+    assert document("fork", run, "again=true")["forked_from"]["run_id"] == run
+    assert cli("fork", run, "--at", "999", code=1).stderr.startswith("error: SEQUENCE_OUT_OF_RANGE: ")
+
+
+def test_a_second_server_on_one_data_directory_says_which_process_has_it(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, [FLOWS]) as first:
+        words = [str(COMMAND), "serve", FLOWS, "--address", "127.0.0.1:0", "--data", str(tmp_path)]
+        second = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        assert second.returncode == 1
+        assert second.stderr.startswith("error: ")
+        assert f"in use by process {first.pid} on " in second.stderr
+
+
 def test_workflows() -> None:
     assert [item["name"] for item in document("workflows")] == ["Fail", "Greet", "Name", "Order"]
     assert "Greet someone." in cli("workflows").stdout
