@@ -58,9 +58,9 @@ _LOAD_AT_ONCE = 64
 _ENDED_KEPT = 1024
 _DUE_AT_ONCE = 1024
 _RETRY_SECONDS = 0.5
+"""How long after a failed commit the runs that it dropped are loaded again, unless someone asks for them before."""
 _LAST_COMMIT_SECONDS = 2.0
 """Beyond the grace: how long the last commits may take when the server stops."""
-"""How long after a failed commit the runs that it dropped are loaded again, unless someone asks for them before."""
 
 
 class LiveRuns:
