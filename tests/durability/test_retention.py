@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.durability.support import (
     key_of,
     life,
     publish,
+    reaching,
     refused_reason,
     result,
     set_state,
@@ -28,6 +30,7 @@ from tests.durability.support import (
     until,
 )
 from tests.integration.rpc_serving import JSON, Rpc, event, payload, refused, registry_of
+from tests.serving import ServerProcess
 from typer.testing import CliRunner
 
 from stepwire.client import Client, OutOfRangeError, event_meta
@@ -458,3 +461,41 @@ async def test_retention_a_client_goes_on_where_a_trimmed_log_begins(tmp_path: P
             assert found == list(range(first, last + 1))
             with pytest.raises(OutOfRangeError):
                 await run.snapshot(first - 1)
+
+
+async def test_retention_trimming_that_is_killed_leaves_a_whole_log_and_loses_nothing_above_it(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    flows = ["tests.durability.trim_flows:FLOOD=flood"]
+    trimming = ServerProcess(tmp_path, flows, args=["--retention-entries", "1000"])
+    resting = ServerProcess(tmp_path, flows)
+    acknowledged: dict[int, str] = {}
+    run_id, first = "", 1
+    for _ in range(4):
+        with trimming:
+            async with reaching(trimming) as rpc:
+                run_id = run_id or (await rpc.start("flood", {})).run_id
+                for _ in range(rng.randint(8, 12)):
+                    token = f"{len(acknowledged)}"
+                    sent = await rpc.send(run_id, event("More", token=token), request_id=token)
+                    acknowledged[sent.sequence] = token
+                await asyncio.sleep(rng.uniform(0.0, 0.05))
+                trimming.kill()
+        with resting:
+            async with reaching(resting) as rpc:
+                run = await rpc.get(run_id)
+                assert first < run.first_available <= run.last_sequence - 999
+                first = run.first_available
+                log = await rpc.log(run_id, after_sequence=first - 1)
+                assert [entry.sequence for entry in log[: run.last_sequence - first + 1]] == list(
+                    range(first, run.last_sequence + 1)
+                )
+                received = {
+                    entry.sequence: json.loads(entry.payload.json)["token"] for entry in log if entry.type == "More"
+                }
+                assert received == {sequence: token for sequence, token in acknowledged.items() if sequence >= first}
+                refusal = await refused(rpc.log(run_id, after_sequence=first - 2))
+                assert (refusal.reason, refusal.facts["first_available"]) == ("SEQUENCE_OUT_OF_RANGE", str(first))
+                kept = await kept_snapshots(rpc, run_id)
+                assert first <= kept[-1]
+                assert (await snapshot_of(rpc, run_id, kept[-1])).sequence == kept[-1]
+                resting.kill()

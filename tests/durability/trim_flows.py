@@ -1,0 +1,36 @@
+"""A workflow for a server in another process whose log is trimmed all the time, one chunk in each transaction."""
+
+from __future__ import annotations
+
+from stepwire.server.runs.retention import Retention
+from stepwire.server.store import _maintenance
+from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
+
+_maintenance.SWEEP_ROWS = 1
+Retention.__init__.__kwdefaults__["interval"] = 0.005
+
+
+class More(Event):
+    token: str
+
+
+class Note(Event):
+    n: int
+
+
+class Flood(Workflow):
+    """Write 300 notes for each event."""
+
+    @step
+    async def begin(self, ctx: Context[DictState], ev: StartEvent) -> None:
+        await ctx.store.set("big", "x" * 3000)
+
+    @step
+    async def more(self, ctx: Context[DictState], ev: More) -> StopEvent | None:
+        for n in range(300):
+            ctx.write_event_to_stream(Note(n=n))
+        await ctx.store.set("last", ev.token)
+        return None
+
+
+FLOOD = Flood(timeout=None, disable_validation=True)
