@@ -470,7 +470,7 @@ async def test_retention_trimming_that_is_killed_leaves_a_whole_log_and_loses_no
     resting = ServerProcess(tmp_path, flows)
     acknowledged: dict[int, str] = {}
     run_id, first = "", 1
-    for _ in range(4):
+    for _ in range(3):
         with trimming:
             async with reaching(trimming) as rpc:
                 run_id = run_id or (await rpc.start("flood", {})).run_id

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stepwire.server.runs.retention import Retention
 from stepwire.server.store import _maintenance
 from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
 
 _maintenance.SWEEP_ROWS = 1
-Retention.__init__.__kwdefaults__["interval"] = 0.005
+_keep = Retention.keep
+
+
+async def _keep_often(self: Retention, *args: Any) -> None:
+    self.interval = 0.005
+    await _keep(self, *args)
+
+
+Retention.keep = _keep_often  # type: ignore[method-assign, assignment]
 
 
 class More(Event):

@@ -72,6 +72,25 @@ def test_a_variable_that_is_almost_a_setting_stops_the_start(monkeypatch: pytest
     assert Settings.load(otlp_endpoint="http://[::1]:4317").grace == 20.0
 
 
+def test_rules_of_workflows_are_joined_over_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "stepwire.toml"
+    file.write_text('[retention_workflows.a]\nage = "1d"\nruns = 1\n[retention_workflows.b]\nruns = 2\n')
+    monkeypatch.setenv("stepwire_retention_workflows", '{"a": {"runs": 3}, "c": {"entries": 5000}}')
+    rules = Settings.load(file).retention().workflows
+    assert rules == {"a": Keep(age=86400.0, runs=3), "b": Keep(runs=2), "c": Keep(entries=5000)}
+    assert Settings(address="127.0.0.1:0").retention().workflows == {"a": Keep(runs=3), "c": Keep(entries=5000)}
+    monkeypatch.setenv("stepwire_retention_workflows", "{secret")
+    with pytest.raises(ConfigError, match=r"^the environment: stepwire_retention_workflows is no JSON: \w") as caught:
+        Settings.load()
+    assert "secret" not in str(caught.value)
+
+
+def test_retention_of_entries_has_a_floor():
+    with pytest.raises(ConfigError, match=r"retention_entries: .* 1000"):
+        Settings.load(None, retention_entries="999")
+    assert Settings.load(None, retention_entries="1000").retention().default == Keep(entries=1000)
+
+
 def test_a_wrong_value_is_never_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("STEPWIRE_MAX_CALLS", "hunter2")
     with pytest.raises(ConfigError) as caught:

@@ -19,7 +19,6 @@ scopes = ["write"]
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -51,6 +50,8 @@ class AccessFile(NamedTuple):
     @classmethod
     def parse(cls, data: bytes) -> AccessFile:
         """Parse the file. AccessFileError."""
+        import tomllib  # here, as in `sources`
+
         try:
             document = tomllib.loads(data.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
