@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import logging
 
 import pytest
@@ -12,6 +13,7 @@ WATCHDOG = "stepwire.watchdog"
 
 @pytest.mark.parametrize("child", [False, True], ids=["in the step", "in a task of the step"])
 async def test_a_blocking_step_is_named_with_its_line(child: bool, caplog: pytest.LogCaptureFixture) -> None:
+    linecache.clearcache()
     with caplog.at_level(logging.WARNING, WATCHDOG):
         async with operated(watchdog=0.1) as rpc:
             run = await rpc.start("block", {"seconds": 0.4, "child": child})
@@ -23,6 +25,8 @@ async def test_a_blocking_step_is_named_with_its_line(child: bool, caplog: pytes
     assert named[0].startswith("step block of workflow block blocks the event loop, for 0.")
     assert "tests/operations/flows.py" in named[0]
     assert ("# here the task blocks" if child else "# here it blocks") in named[0]
+    # No source stays in memory for it.
+    assert not [file for file in linecache.cache if file.endswith("tests/operations/flows.py")]
     labels = {"workflow": "block", "step": "block"}
     assert value("stepwire_event_loop_blocks_total", **labels) >= 1
     assert value("stepwire_event_loop_blocked_seconds_total", **labels) >= 0.2

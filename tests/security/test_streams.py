@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from statistics import quantiles
@@ -14,6 +15,7 @@ import grpc
 import psutil
 import pytest
 from google.rpc import error_details_pb2
+from tests.durability.support import until
 from tests.security.support import (
     FULL,
     METHODS,
@@ -32,7 +34,9 @@ from tests.security.support import (
 from tests.serving import ServerProcess
 
 from stepwire.server.counters import COUNTERS
+from stepwire.server.rpc.entries import WireCodec
 from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import types_pb2
 
 Code = grpc.StatusCode
 MIB = 1 << 20
@@ -99,6 +103,52 @@ async def test_a_reader_that_stops_is_told_where_to_resume(name: str):
         batches = [runs.StreamEventsResponse.FromString(message).events for message in rest.messages]
         assert batches[0].from_sequence == resume + 1
         assert batches[-1].to_sequence > entries
+
+
+@pytest.mark.parametrize("name", ["WaitForEvent", "StreamEvents", "StreamEvents of a type", "Converse of a type"])
+async def test_who_has_a_long_log_decoded_lets_others_work_in_between(name: str, monkeypatch: pytest.MonkeyPatch):
+    turn, decoded = 0, Counter[int]()
+    decode = WireCodec.decode
+
+    def counting(self: WireCodec, data: bytes) -> Any:
+        entries = decode(self, data)
+        decoded[turn] += len(entries)
+        return entries
+
+    async with serving() as server, channel_to(server) as channel:
+        run_id = await talk(channel, 9_000, 10)
+        monkeypatch.setattr(WireCodec, "decode", counting)
+        loop = asyncio.get_running_loop()
+
+        def next_turn() -> None:
+            nonlocal turn
+            turn += 1
+            if turn:
+                loop.call_soon(next_turn)
+
+        next_turn()
+        if name == "WaitForEvent":
+            wait = runs.WaitForEventRequest(run_id=run_id, event_type="Question", after_sequence=0)
+            wait.timeout.nanos = 1
+            await call(channel, METHODS[name], frames(wait), timeout=30)
+        else:
+            options = runs.StreamOptions(event_types=["Question"])
+            if name == "StreamEvents":
+                options = runs.StreamOptions(encoding=types_pb2.PAYLOAD_ENCODING_VALUE)
+            stream = runs.StreamEventsRequest(run_id=run_id, no_follow=True, options=options)
+            attach = runs.ConverseRequest()
+            attach.attach.run_id = run_id
+            attach.attach.options.CopyFrom(options)
+            method = METHODS[name.partition(" ")[0]]
+            if name.startswith("Converse"):
+                answer = asyncio.ensure_future(call(channel, method, frames([attach]), timeout=5, most=2))
+                await until(lambda: sum(decoded.values()) >= 9_000)
+                answer.cancel()
+            else:
+                await call(channel, method, frames(stream), timeout=30, most=1000)
+        turn = -1
+    assert sum(decoded.values()) >= 9_000
+    assert max(decoded.values()) <= 512
 
 
 async def test_who_sends_and_never_reads_fills_no_memory():

@@ -136,11 +136,14 @@ class Session:
                 while self._results:
                     yield self._next_result()
                 progress = bool(chunks)
-                for frame in framer.frames(chunks):
-                    yield frame
-                    beat_at = time() + self._heartbeat
-                    if self._call is not None:
-                        self._call.sequence = framer.sent
+                for number, portion in enumerate(framer.portions(chunks)):
+                    if number:
+                        await asyncio.sleep(0)
+                    for frame in framer.frames(portion):
+                        yield frame
+                        beat_at = time() + self._heartbeat
+                        if self._call is not None:
+                            self._call.sequence = framer.sent
             record = feeds.record(key, feed, framer.sent)
             if record.status in TERMINAL and framer.position >= record.last_sequence:
                 await self._last_results()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.message import DecodeError
 
 from stepwire.server.rpc.payloads import payload
+from stepwire.server.runs.log import portions
 from stepwire.server.store import Chunk, StoreCorruptError
 from stepwire.v1 import types_pb2 as pb
 from stepwire.workflow._journal import LogEntry
@@ -157,6 +158,21 @@ class Framer:
         """Take in that the client has got everything up to a sequence."""
         while self._unacked and self._unacked[0] <= sequence:
             self._unacked.popleft()
+
+    def portions(self, chunks: list[Chunk]) -> Iterator[list[Chunk]]:
+        """Give chunks that go on at `position` for `frames`, in portions after which others shall have a turn.
+
+        Each is to be framed before the next is asked for. `chunks` is emptied, as by `frames`.
+        """
+        if self._raw:  # nothing is decoded
+            yield chunks
+            return
+        rest = portions(chunks.copy())
+        chunks.clear()
+        for portion in rest:
+            if portion[0].first > self.position + 1:  # the window let only a part of the last one through
+                return
+            yield portion
 
     def frames(self, chunks: list[Chunk]) -> Iterator[bytes]:
         """Give the frames of chunks that go on at `position`, as far as the window allows.

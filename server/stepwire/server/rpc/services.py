@@ -261,11 +261,14 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             beat_at = time() + self._heartbeat
             async for chunks in feeds.read(key, feed, after, follow=follow, idle=self._heartbeat):
                 quiet = not chunks
-                for frame in framer.frames(chunks):
-                    yield frame
-                    beat_at = time() + self._heartbeat
-                    if call is not None:
-                        call.sequence = framer.sent
+                for number, portion in enumerate(framer.portions(chunks)):
+                    if number:
+                        await asyncio.sleep(0)
+                    for frame in framer.frames(portion):
+                        yield frame
+                        beat_at = time() + self._heartbeat
+                        if call is not None:
+                            call.sequence = framer.sent
                 # Nothing new, or nothing that the filter lets through.
                 if quiet or time() >= beat_at:
                     beat_at = time() + self._heartbeat

@@ -22,6 +22,7 @@ from stepwire.server.runs.errors import (
 )
 from stepwire.server.runs.feed import Feed, check_cursor
 from stepwire.server.runs.live import LiveRun
+from stepwire.server.runs.log import portions
 from stepwire.server.runs.manager import RunManager
 from stepwire.server.runs.payloads import digest, parse_event, readable
 from stepwire.server.runs.principal import Principal
@@ -152,10 +153,13 @@ class RunEvents:
             for follow in (False, True):
                 async with asyncio.timeout(timeout if follow else None):
                     async for chunks in manager.feeds.read(record.key, feed, position, follow=follow):
-                        for entry in self.entries(chunks, position):
-                            if entry.type == type_name and _matches(entry, requirements):
-                                return Found(entry, entry.sequence, False, False)
-                        position = chunks[-1].last
+                        for number, portion in enumerate(portions(chunks)):
+                            if number:
+                                await asyncio.sleep(0)
+                            for entry in self.entries(portion, position):
+                                if entry.type == type_name and _matches(entry, requirements):
+                                    return Found(entry, entry.sequence, False, False)
+                            position = portion[-1].last
             return Found(None, position, False, True)
         except TimeoutError:
             return Found(None, position, True, False)

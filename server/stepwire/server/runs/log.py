@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from stepwire.server.store import Chunk
@@ -39,6 +40,19 @@ def chunks_of(entries: Sequence[LogEntry], codec: EntryCodec) -> list[Chunk]:
     if part:
         chunks.append(_chunk(part, codec))
     return chunks
+
+
+def portions(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Give chunks in portions of about 256 entries: who decodes them lets others work in between."""
+    rest = deque(chunks)  # nothing is held that was given out
+    del chunks
+    while rest:
+        portion: list[Chunk] = []
+        entries = 0
+        while rest and entries < MAX_ENTRIES:
+            portion.append(rest.popleft())
+            entries += portion[-1].last - portion[-1].first + 1
+        yield portion
 
 
 def is_public(entry: LogEntry) -> bool:

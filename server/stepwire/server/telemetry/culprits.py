@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import linecache
 from collections.abc import Callable
 from contextvars import Context
+from itertools import islice
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -19,6 +19,27 @@ _EXECUTE = Runner._execute.__code__
 _TEXT = 120
 
 
+class Spot(NamedTuple):
+    """Where a frame stands; `line` is None in compiled code."""
+
+    file: str
+    line: int | None
+    function: str
+
+    def told(self) -> str:
+        """Return it with the text of the line, read from the file: `linecache` would keep all of it."""
+        return f"{self.file}:{self.line or '?'} in {self.function}" + (f": {text}" if (text := self._text()) else "")
+
+    def _text(self) -> str:
+        if self.line is None:
+            return ""
+        try:
+            with open(self.file, encoding="utf-8", errors="replace") as lines:
+                return next(islice(lines, self.line - 1, None), "").strip()[:_TEXT]
+        except OSError:
+            return ""
+
+
 class Culprit(NamedTuple):
     """What runs on the event loop: an execution of a step, or something else (`step` is empty)."""
 
@@ -28,8 +49,12 @@ class Culprit(NamedTuple):
     step: str
     run_id: str
     attempt: int
-    place: str
-    """The line of the step, or of the task, and the innermost one."""
+    place: tuple[Spot, ...]
+    """Where the step stands, or the task, and the innermost frame."""
+
+    def where(self) -> str:
+        """Return its place for people."""
+        return " … ".join(spot.told() for spot in self.place)
 
 
 Locate = Callable[[Broker], tuple[str, str]]
@@ -51,7 +76,7 @@ def culprit_of(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate
         below = _frame_of(task) or frame
     else:
         below = frame
-    place = _line(frame) if below is frame else f"{_line(below)} … {_line(frame)}"
+    place = (_spot(frame),) if below is frame else (_spot(below), _spot(frame))
     if execution is None:
         return Culprit(id(task), "", "", "", 0, place)
     workflow, run_id = locate(execution.broker)
@@ -75,9 +100,5 @@ def _frame_of(task: asyncio.Task[Any]) -> FrameType | None:
     return getattr(task.get_coro(), "cr_frame", None)
 
 
-def _line(frame: FrameType) -> str:
-    """Return where a frame stands: file, line, function and the line's text."""
-    code = frame.f_code
-    number: int | None = frame.f_lineno  # None in compiled code
-    text = linecache.getline(code.co_filename, number).strip()[:_TEXT] if number else ""
-    return f"{code.co_filename}:{number or '?'} in {code.co_name}" + (f": {text}" if text else "")
+def _spot(frame: FrameType) -> Spot:
+    return Spot(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

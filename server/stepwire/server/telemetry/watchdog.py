@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from stepwire.server.telemetry.culprits import Culprit, Locate, culprit_of
+from stepwire.server.telemetry.culprits import Culprit, Locate, Spot, culprit_of
 from stepwire.server.telemetry.tallies import LoopTally
 
 __all__ = ["Watchdog"]
@@ -42,7 +42,7 @@ class Watchdog:
         self._answered = threading.Event()
         self._asked = 0.0
         self._paused = False
-        self._told: dict[str, float] = {}
+        self._told: dict[tuple[Spot, ...], float] = {}
         self._thread = threading.Thread(target=self._watch, name="stepwire-watchdog", daemon=True)
 
     def start(self) -> None:
@@ -135,13 +135,13 @@ class Watchdog:
                 seconds,
                 culprit.run_id,
                 culprit.attempt,
-                culprit.place,
+                culprit.where(),
             )
         else:
-            logger.warning("the event loop is blocked outside the steps, for %.2f s: %s", seconds, culprit.place)
+            logger.warning("the event loop is blocked outside the steps, for %.2f s: %s", seconds, culprit.where())
         return True
 
     def _over(self, culprit: Culprit, seconds: float) -> None:
         self._tally.blocked[culprit.workflow, culprit.step] += seconds
         if seconds >= 1.0:
-            logger.warning("the event loop goes on after %.1f s: %s", seconds, culprit.step or culprit.place)
+            logger.warning("the event loop goes on after %.1f s: %s", seconds, culprit.step or culprit.where())
