@@ -37,6 +37,7 @@ from stepwire.workflow import (
     Workflow,
     step,
 )
+from stepwire.workflow._clock import Alarm
 
 IDLE = 0.05
 
@@ -127,6 +128,7 @@ async def test_release_and_back_of_more_runs_than_are_looked_up_at_once(tmp_path
             await parked(rpc, run_id)
         await released(rpc)
         advance(3601)
+        rpc.manager._alarm = Alarm(asyncio.get_running_loop())  # the one of before waits for the real time to pass
         rpc.manager._wake.set()
         for run_id in ids:
             assert result(await rpc.ended(run_id)) == "slept"
@@ -168,7 +170,7 @@ async def test_release_frees_the_run_at_once(tmp_path: Path) -> None:
         gc.collect()
         gc.disable()  # it must need no collection: of old objects there are few
         try:
-            freed = weakref.ref(rpc.manager._live[key_of(run_id)])
+            freed = weakref.ref(rpc.manager._live[key_of(run_id)].context)  # which the run and its runner hold
             await released(rpc)
             await until(lambda: freed() is None)
         finally:
