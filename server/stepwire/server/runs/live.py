@@ -80,6 +80,7 @@ class LiveRun:
 
     # Many runs wait in memory: what each holds is what they cost.
     __slots__ = (
+        "__weakref__",
         "_acks",
         "_callbacks",
         "_claim",
