@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.security.support import Keys
 from tests.serving import ServerProcess
 from typer.testing import CliRunner
 
@@ -119,6 +120,46 @@ def test_a_key_and_a_directory_that_others_can_read(data: Path) -> None:
     assert checks["key"]["status"] == "problem"
     shutil.rmtree(data)
     assert doctor("--data", data, "--address", "127.0.0.1:0")[0] == 0  # the first start makes it
+
+
+def test_a_key_that_is_none_is_told_before_the_first_start_too(tmp_path: Path) -> None:
+    key = tmp_path / "snapshot.key"
+    key.write_bytes(b"short")
+    key.chmod(0o600)
+    code, checks = doctor("--data", tmp_path, "--address", "127.0.0.1:0")
+    assert (code, checks["key"]["status"]) == (1, "problem")
+
+
+def test_an_admin_address_that_cannot_be(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+    for address, clients, told in (
+        (taken, taken, "the clients' address, too"),
+        ("no-such-host.invalid:1", taken, "no-such-host.invalid:1: "),
+    ):
+        code, checks = doctor("--data", tmp_path, "--address", clients, "--admin-address", address)
+        assert (code, checks["admin address"]["status"]) == (1, "problem")
+        assert told in checks["admin address"]["message"]
+
+
+def test_a_collector_that_nobody_reaches_and_one_that_listens(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        code, checks = doctor("--data", tmp_path, "--address", "127.0.0.1:0", "--otlp-endpoint", endpoint)
+        assert (code, checks["traces"]["status"]) == (0, "ok")
+    code, checks = doctor("--data", tmp_path, "--address", "127.0.0.1:0", "--otlp-endpoint", endpoint)
+    assert (code, checks["traces"]["status"]) == (0, "warning")  # a server starts all the same
+
+
+def test_scopes_for_workflows_that_are_not_served(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "access.toml")
+    keys.add("one", ["read", "write:hello"])
+    arguments = (FLOW, "--data", tmp_path, "--address", "127.0.0.1:0", "--api-keys", keys.path)
+    assert doctor(*arguments)[1]["access"]["status"] == "ok"
+    keys.add("two", ["write:helo"])
+    code, checks = doctor(*arguments)
+    assert (code, checks["access"]["status"]) == (0, "warning")
+    assert "helo, not named here" in checks["access"]["message"]
 
 
 def test_tls_and_access_files_that_are_wrong(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ class AccessFile(NamedTuple):
     keys: dict[str, Grant]
     certificates: dict[str, Principal]
 
+    def workflows(self) -> set[str]:
+        """Return the workflows that scopes name."""
+        principals = [*(grant.principal for grant in self.keys.values()), *self.certificates.values()]
+        return {workflow for principal in principals for workflow in principal.scopes.workflows}
+
     @classmethod
     def parse(cls, data: bytes) -> AccessFile:
         """Parse the file. AccessFileError."""

@@ -8,7 +8,7 @@ from stepwire.server.config import Settings
 from stepwire.server.doctor._check import Check
 from stepwire.server.doctor._data import clock, data
 from stepwire.server.doctor._environment import packages, python, workflows
-from stepwire.server.doctor._network import access, addresses, tls
+from stepwire.server.doctor._network import access, addresses, tls, traces
 from stepwire.server.registry import Registry
 
 __all__ = ["Check", "examine", "examine_environment"]
@@ -28,4 +28,5 @@ def examine(settings: Settings, registry: Registry) -> Iterator[Check]:
     yield clock(last_change)
     yield from addresses(settings)
     yield from tls(settings)
-    yield from access(settings)
+    yield from access(settings, registry)
+    yield from traces(settings)

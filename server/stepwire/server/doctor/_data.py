@@ -49,6 +49,8 @@ def data(settings: Settings, registry: Registry) -> Generator[Check, None, float
         return None
     if found is None:
         yield ok("database", "none yet: the first start makes it")
+        if (directory / KEY_FILE).exists():
+            yield _key(directory)
         return None
     yield _database(found)
     if found.version <= found.known:

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stepwire.server.auth import Authenticator
+from stepwire.server.auth import AccessFile, Authenticator
 from stepwire.server.config import Settings
 from stepwire.server.doctor._check import Check, ok, problem, warning
+from stepwire.server.registry import Registry
 from stepwire.server.rpc import Certificates, TlsError
 
 _ANSWER_SECONDS = 3.0
+_OTLP_PORT = 4317
 _SOON = timedelta(days=14)
 
 
@@ -26,9 +29,7 @@ def addresses(settings: Settings) -> Iterator[Check]:
     """Check that the addresses are free, or that a server of ours answers there."""
     yield _address(settings)
     if settings.admin_address is not None:
-        free = _free(settings.admin_address)
-        message = f"{settings.admin_address} is {'free' if free else 'in use'}"
-        yield ok("admin address", message if free else f"{message}: by a server that runs, or by something else")
+        yield _admin_address(settings.admin_address, settings.address)
     if settings.exposed and (settings.tls_cert is None or not settings.authenticates):
         missing = " and no ".join(
             text
@@ -63,6 +64,36 @@ def _address(settings: Settings) -> Check:
         advice = "its log says why: it drains, or cannot write"
         return problem("address", f"the server at {address} answers, but is not serving", advice)
     return ok("address", f"a server answers at {address}: serving")
+
+
+def _admin_address(address: str, clients: str) -> Check:
+    if address == clients and not address.endswith(":0"):
+        return problem("admin address", f"{address} is the clients' address, too", "give another --admin-address")
+    try:
+        free = _free(address)
+    except OSError as error:
+        advice = "give an address of this machine: --admin-address"
+        return problem("admin address", f"{address}: {error.strerror or error}", advice)
+    message = f"{address} is {'free' if free else 'in use'}"
+    return ok("admin address", message if free else f"{message}: by a server that runs, or by something else")
+
+
+def traces(settings: Settings) -> Iterator[Check]:
+    """Check that traces can be exported, and that something listens where they go."""
+    if settings.otlp_endpoint is None:
+        return
+    try:
+        import opentelemetry.exporter.otlp.proto.grpc.trace_exporter  # noqa: F401 - an optional dependency
+    except ImportError as error:
+        yield problem("traces", f"{error.name} is not installed", "pip install 'stepwire[otel]'")
+        return
+    url = urlsplit(settings.otlp_endpoint)
+    try:
+        with socket.create_connection((url.hostname or "", url.port or _OTLP_PORT), _ANSWER_SECONDS):
+            yield ok("traces", f"something listens at {settings.otlp_endpoint}")
+    except OSError as error:
+        advice = "see to the collector: calls go on without it, spans are lost"
+        yield warning("traces", f"{settings.otlp_endpoint}: {error.strerror or error}", advice)
 
 
 def _free(address: str) -> bool:
@@ -124,8 +155,8 @@ def _expiry(name: str, path: Path) -> Check:
     return ok(name, f"{path} is valid until {until}")
 
 
-def access(settings: Settings) -> Iterator[Check]:
-    """Check the files that say who may call."""
+def access(settings: Settings, registry: Registry) -> Iterator[Check]:
+    """Check the files that say who may call, and that what they allow is served, where workflows are named."""
     if settings.api_keys is None and settings.jwks is None:
         return
     try:
@@ -142,6 +173,12 @@ def access(settings: Settings) -> Iterator[Check]:
         advice = f"chmod o-w {settings.api_keys}"
         yield problem("access", f"{settings.api_keys} can be changed by all users of this machine", advice)
         return
+    if settings.api_keys is not None and len(registry):
+        allowed = AccessFile.parse(settings.api_keys.read_bytes()).workflows()
+        if unserved := sorted(name for name in allowed if registry.get(name) is None):
+            advice = "correct the scopes, or serve these workflows too"
+            yield warning("access", f"{settings.api_keys} has scopes for {', '.join(unserved)}, not named here", advice)
+            return
     yield ok("access", ", ".join(str(path) for path in (settings.api_keys, settings.jwks) if path is not None))
 
 
