@@ -108,13 +108,21 @@ class SecretError(Exception):
     """Carry a secret in its text."""
 
 
+class Careless:
+    """A retry policy that fails, and says over what."""
+
+    def next(self, elapsed_time: float, attempts: int, error: Exception) -> float | None:
+        """Fail."""
+        raise ValueError(f"knows no delay for {error}")
+
+
 class Leaking(Workflow):
-    """Have a secret everywhere where one should not be: its state, and the error that ends it."""
+    """Have a secret everywhere where one should not be: its state, and the errors that end it."""
 
     def __init__(self) -> None:
         super().__init__(timeout=None)
 
-    @step
+    @step(retry_policy=Careless())
     async def fail(self, ctx: Context, ev: Begin) -> StopEvent:
         """Fail with the secret in the error's text."""
         secret = os.environ[CANARY_VARIABLE]

@@ -337,9 +337,12 @@ class Runner:
                 delay = policy.next(elapsed, delivery.failures, error)
                 if delay is not None and not math.isfinite(delay):
                     raise ValueError("the delay is not a finite number of seconds")
-            except Exception:
-                logger.exception("the retry policy of step '%s' failed", delivery.step)
+            except Exception as failure:
                 delay = None
+                if self._host is None:
+                    logger.exception("the retry policy of step '%s' failed", delivery.step)
+                else:  # which knows how much a log may tell
+                    self._host.report(f"{delivery.step} (its retry policy)", failure)
             if delay is not None:
                 self.broker.retry(execution, delay)
                 return
