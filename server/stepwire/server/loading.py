@@ -79,6 +79,9 @@ def load(spec: str) -> list[tuple[str, Loadable]]:
         return [(parts.served or parts.name.rpartition(".")[2], _find(module, parts.name))]
     found = _defined(module)
     if not found:
+        bare = [name for name, value in vars(module).items() if _is_own_class(module, value) and name[0] != "_"]
+        if bare:
+            raise LoadError(f"{' and '.join(bare)} ({_file(module)}) without steps: mark methods with @step")
         raise LoadError(f"{parts.module} ({_file(module)}) defines no workflow: name a module with a Workflow class")
     if parts.served and len(found) > 1:
         names = ", ".join(name for name, _ in found)
@@ -169,10 +172,13 @@ def _defined(module: ModuleType) -> list[tuple[str, Loadable]]:
     for name, value in vars(module).items():
         if name.startswith("_"):
             continue
-        own_class = isinstance(value, type) and issubclass(value, Workflow) and value.__module__ == module.__name__
-        if (own_class and name == value.__name__ and steps_of(value)) or isinstance(value, Workflow):
+        if (_is_own_class(module, value) and name == value.__name__ and steps_of(value)) or isinstance(value, Workflow):
             found.append((name, value))
     return found
+
+
+def _is_own_class(module: ModuleType, value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Workflow) and value.__module__ == module.__name__
 
 
 def _say(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepwire.workflow import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
+from stepwire.workflow._checks import plan_of
 from stepwire.workflow._graph import WorkflowDescription
 from stepwire.workflow._types import TypeRegistry
 from stepwire.workflow.errors import WorkflowConfigurationError
@@ -37,7 +38,7 @@ class Served:
     @classmethod
     def of(cls, name: str, workflow: Workflow) -> Served:
         """Serve a workflow; WorkflowConfigurationError or WorkflowValidationError when it cannot run."""
-        plan = workflow._stepwire_plan
+        plan = plan_of(workflow)
         if not workflow._disable_validation:
             plan.validate(workflow._service_manager)
         kind = type(workflow)

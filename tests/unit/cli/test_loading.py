@@ -152,6 +152,20 @@ def test_not_a_workflow(write: Write) -> None:
     assert "defines no workflow" in refusal("flows_j")
 
 
+def test_workflows_that_are_not_finished(write: Write) -> None:
+    write("flows_p.py", HEAD + "\nclass Bare(Workflow):\n    async def go(self, ev: StartEvent) -> StopEvent: ...\n")
+    assert refusal("flows_p") == "Bare (flows_p.py) without steps: mark methods with @step"
+    write(
+        "flows_q.py",
+        HEAD
+        + "\nclass Half(Workflow):\n    def __init__(self): self.n = 1\n"
+        + "    @step\n    async def go(self, ev: StartEvent) -> StopEvent: ...\n",
+    )
+    assert refusal("flows_q") == (
+        "Half (flows_q.py:3) cannot be served: Workflow 'Half': its __init__ must call super().__init__()"
+    )
+
+
 def test_a_workflow_that_cannot_run_names_its_line(write: Write) -> None:
     write(
         "flows_k.py",
