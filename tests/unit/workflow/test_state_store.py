@@ -503,7 +503,7 @@ def test_state_type() -> None:
 async def test_to_dict_and_from_dict(serializer: Any) -> None:
     store = plain(a={"b": (1, 2)}, items=Part(n=1))
     data = json.loads(json.dumps(store.to_dict(serializer)))
-    assert (data["state_type"], data["state_module"]) == ("DictState", DictState.__module__)
+    assert (data["state_type"], data["state_module"]) == ("DictState", "stepwire.workflow.context.state_store")
     assert data["state_data"]["_data"].keys() == {"a", "items"}
     assert InMemoryStateStore.from_dict(data, serializer).values() == store.values()
 

@@ -98,3 +98,7 @@ class DictState(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return a shallow copy of the keys and values."""
         return dict(self._data)
+
+
+# Saved contexts name this module: the public one, where 1.x has it too.
+DictState.__module__ = "stepwire.workflow.context.state_store"
