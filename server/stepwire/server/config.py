@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -24,9 +24,15 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticUndefined
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from stepwire.server.runs.retention import Keep, Retention
-from stepwire.server.sources import environment, merged, toml
 from stepwire.server.store import LONG_LOG
 
 __all__ = ["ConfigError", "Row", "Settings", "is_loopback", "rows"]
@@ -75,10 +81,17 @@ Entries = Annotated[int, Number, Field(ge=LONG_LOG)]
 Quota = Annotated[int, Number, Field(ge=0)]
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """How to serve. Times are in seconds or texts with a unit (5m), sizes in bytes or texts with a unit (16MiB)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        nested_model_default_partial_update=True,
+    )
+    _file: ClassVar[Path | None] = None
 
     # -- serving --------------------------------------------------------------------------------------------------
     address: str = Field("127.0.0.1:50051", description="Where to listen, HOST:PORT; port 0 is a free one.")
@@ -170,21 +183,40 @@ class Settings(BaseModel):
         description="Other rules by workflow: tables with `age`, `runs` and `entries` (in the environment, JSON).",
     )
 
-    def __init__(self, **flags: Any) -> None:
-        super().__init__(**merged(flags, _variables()))
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if cls._file is not None:
+            sources.append(TomlConfigSettingsSource(settings_cls, cls._file))
+        return tuple(sources)
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Settings:
         """Return the settings of a start: flags that are None were not given. ConfigError."""
         given = {name: value for name, value in flags.items() if value is not None}
         _check_names(os.environ)
-        if config is not None and not config.is_file():
-            raise ConfigError(f"config: there is no file {config}")
+        source = cls
+        if config is not None:
+            if not config.is_file():
+                raise ConfigError(f"config: there is no file {config}")
+            source = type("Settings", (cls,), {"_file": config, "__module__": cls.__module__, "__doc__": cls.__doc__})
         try:
-            return cls(**merged(given, _variables(), toml(config) if config is not None else {}))
+            return source(**given)
         except ValidationError as error:
             raise ConfigError(_told(error, config)) from None
-        except (ValueError, OSError) as error:  # the TOML file or a variable's JSON cannot be read
+        except SettingsError as error:
+            field = re.search(r'field "(\w+)"', str(error))
+            variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"
+            raise ConfigError(f"the environment: {variable} is no JSON") from None
+        except (ValueError, OSError) as error:  # the TOML file cannot be read
             raise ConfigError(f"{config or 'the environment'}: {error}") from None
 
     @field_validator("address", "admin_address")
@@ -264,10 +296,6 @@ class Settings(BaseModel):
         rules = {name: Keep(**rule.model_dump()) for name, rule in self.retention_workflows.items()}
         keep = Keep(age=self.retention_age, runs=self.retention_runs, entries=self.retention_entries)
         return Retention(default=keep, workflows=rules)
-
-
-def _variables() -> dict[str, Any]:
-    return environment(PREFIX, Settings.model_fields, tables=["retention_workflows"])
 
 
 class RetentionRule(BaseModel):

@@ -122,7 +122,7 @@ def test_serve_imports_no_other_command_and_nothing_that_was_not_asked_for() -> 
     )
     loaded = set(ast.literal_eval(subprocess.check_output([sys.executable, "-c", code], text=True)))
     assert "stepwire.server.cli.serve" in loaded
-    unwanted = ("stepwire.client", "rich", "prometheus_client", "jwt", "cryptography", "opentelemetry.sdk", "tomllib")
+    unwanted = ("stepwire.client", "rich", "prometheus_client", "jwt", "cryptography", "opentelemetry.sdk")
     assert not [name for name in unwanted if name in loaded]
 
 

@@ -80,7 +80,7 @@ def test_rules_of_workflows_are_joined_over_all_sources(tmp_path: Path, monkeypa
     assert rules == {"a": Keep(age=86400.0, runs=3), "b": Keep(runs=2), "c": Keep(entries=5000)}
     assert Settings(address="127.0.0.1:0").retention().workflows == {"a": Keep(runs=3), "c": Keep(entries=5000)}
     monkeypatch.setenv("stepwire_retention_workflows", "{secret")
-    with pytest.raises(ConfigError, match=r"^the environment: stepwire_retention_workflows is no JSON: \w") as caught:
+    with pytest.raises(ConfigError, match=r"^the environment: STEPWIRE_RETENTION_WORKFLOWS is no JSON$") as caught:
         Settings.load()
     assert "secret" not in str(caught.value)
 

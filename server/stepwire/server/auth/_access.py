@@ -19,6 +19,7 @@ scopes = ["write"]
 from __future__ import annotations
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -55,8 +56,6 @@ class AccessFile(NamedTuple):
     @classmethod
     def parse(cls, data: bytes) -> AccessFile:
         """Parse the file. AccessFileError."""
-        import tomllib  # here, as in `sources`
-
         try:
             document = tomllib.loads(data.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
