@@ -32,7 +32,7 @@ from stepwire.server.runs.log import chunks_of
 from stepwire.server.runs.parts import Parts, encode_delta, fold
 from stepwire.server.runs.payloads import digest, parse_input, readable
 from stepwire.server.runs.principal import Principal
-from stepwire.server.runs.requests import SnapshotData, StartRequest, WaitResult
+from stepwire.server.runs.requests import MAX_LABELS, SnapshotData, StartRequest, WaitResult
 from stepwire.server.store import (
     TERMINAL,
     Claim,
@@ -199,7 +199,10 @@ class RunManager(LiveRuns):
             self.feeds.close(key, feed)
 
     async def list_runs(self, query: RunQuery) -> list[RunRecord]:
-        """List runs, newest first."""
+        """List runs, newest first. InvalidError for more labels than a run may have."""
+        if len(query.labels) > MAX_LABELS:
+            violation = Violation("labels", f"must be at most {MAX_LABELS}")
+            raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
         try:
             return await self.store.list(query)
         except StoreError as error:
