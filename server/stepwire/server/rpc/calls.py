@@ -48,7 +48,16 @@ class Call:
         "usage",
     )
 
-    def __init__(self, method: str, kind: str, caller: Principal, limits: Limits, usage: Usage | None) -> None:
+    def __init__(
+        self,
+        method: str,
+        kind: str,
+        caller: Principal,
+        limits: Limits,
+        usage: Usage | None,
+        authorization: str | None = None,
+        identities: Sequence[str] = (),
+    ) -> None:
         self.method = method
         self.kind = kind
         self.caller = caller
@@ -58,8 +67,8 @@ class Call:
         """Its message, where it has one."""
         self.run_id = ""
         """The run that a conversation is with."""
-        self.authorization: str | None = None
-        self.identities: Sequence[str] = ()
+        self.authorization = authorization
+        self.identities = identities
         self.task: asyncio.Task[Any] | None = None
         self.since = 0.0
         """When the message that is being written began to be, on the loop's clock; 0 while none is."""

@@ -35,14 +35,9 @@ Parse = Callable[[bytes], Any]
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-class Admission(NamedTuple):
-    """Who calls, by its authorization; None: its certificate will tell, which the handler sees."""
-
-    caller: Principal | None
-    authorization: str | None = None
-
-
-_NOBODY: Final = Admission(ANONYMOUS)
+Admission = tuple[Principal | None, str | None]
+"""Who calls, and its authorization; no caller: its certificate will tell, which the handler sees."""
+_NOBODY: Final[Admission] = (ANONYMOUS, None)
 _ADMISSION: ContextVar[Admission] = ContextVar("stepwire_admission", default=_NOBODY)
 _REFUSAL: ContextVar[Exception | None] = ContextVar("stepwire_refusal", default=None)
 """What the interceptor found out about the call that this task serves."""
@@ -106,10 +101,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             raise PermissionDeniedError("This method is not open to anyone")
         authorization = _authorization(metadata)
         if authorization is None and authenticator.certificates:
-            return Admission(None)
+            return None, None
         caller = authenticator.authenticate(authorization)
         permit_method(caller, rule.action)
-        return Admission(caller, authorization)
+        return caller, authorization
 
     def _refusing(self, method: str) -> Handler:
         tally = self._tallies.rpc(method)
@@ -152,9 +147,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             identities = _identities(context)
             caller = calls.authenticator.authenticate(None, identities)
             permit_method(caller, rule.action)
-        call = Call(method, rule.kind, caller, calls.limits, calls.usage(caller) if metered else None)
-        call.authorization, call.identities = authorization, identities
-        return call
+        usage = calls.usage(caller) if metered else None
+        return Call(method, rule.kind, caller, calls.limits, usage, authorization, identities)
 
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
