@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["check_expected", "check_settings", "check_wait", "is_seconds", "kind_of", "plan_of"]
 
 
+_NUMBERS = (int, float, Real)  # the usual ones first: Real is slow to ask
+
+
 def kind_of(value: object) -> str:
     """Say what a value is: the name of its type, or which class it is."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
@@ -22,7 +26,7 @@ def kind_of(value: object) -> str:
 
 def is_seconds(value: object) -> bool:
     """Tell whether it is a number of seconds."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def plan_of(workflow: Any) -> Plan:
@@ -45,7 +49,7 @@ def check_settings(name: str, timeout: object, num_concurrent_runs: object) -> N
         raise WorkflowConfigurationError(
             f"Workflow {name!r}: timeout must be a number of seconds or None, not {kind_of(timeout)}"
         )
-    if num_concurrent_runs is not None and (type(num_concurrent_runs) is not int or num_concurrent_runs < 0):
+    if num_concurrent_runs is not None and (not isinstance(num_concurrent_runs, Integral) or num_concurrent_runs < 0):
         raise WorkflowConfigurationError(f"Workflow {name!r}: num_concurrent_runs must be a positive int or None")
 
 
