@@ -13,8 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.grpc_types import Context
-from stepwire.server.runs.errors import InvalidError, LimitError, RunsError
-from stepwire.server.runs.live import as_runs_error
+from stepwire.server.runs.errors import InvalidError, LimitError, RunsError, as_runs_error
 from stepwire.server.store import StoreError
 
 logger = logging.getLogger("stepwire.rpc")

@@ -33,6 +33,8 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
+from stepwire.server import store
+
 
 class Violation(NamedTuple):
     """A field that is wrong, by its dotted path, and why."""
@@ -210,3 +212,18 @@ class StoreDownError(RunsError):
     """The store could not commit; whether the request took effect is unknown, and no client has seen it."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+def as_runs_error(error: BaseException) -> RunsError:
+    """Return what a client is told of a store's failure."""
+    if isinstance(error, RunsError):
+        return error
+    if isinstance(error, store.RunExistsError):
+        return RunExistsError("A run with this run_id exists")
+    if isinstance(error, store.StartRequestExistsError):
+        return RequestIdReusedError("This request_id came before with another request")
+    if isinstance(error, store.StoreCorruptError):
+        return DamagedError(f"What is kept is damaged: {error}")
+    if isinstance(error, store.StoreUnavailableError) and error.full:
+        return LimitError("The server's storage is full", retry_after=1.0)
+    return StoreDownError("The server could not commit; the outcome is unknown, retry with the same request_id")

@@ -21,10 +21,11 @@ from stepwire.server.runs.errors import (
     RunNotFoundError,
     RunsError,
     StoreDownError,
+    as_runs_error,
 )
 from stepwire.server.runs.feed import Feeds
 from stepwire.server.runs.limits import RunLimits, RunQuota
-from stepwire.server.runs.live import LiveRun, as_runs_error
+from stepwire.server.runs.live import LiveRun
 from stepwire.server.runs.log import EntryCodec
 from stepwire.server.runs.parts import Parts, encode_delta, fold
 from stepwire.server.runs.places import Places

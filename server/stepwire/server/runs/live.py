@@ -10,22 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from pydantic_core import from_json, to_json
-
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
-from stepwire.server.runs.errors import (
-    DamagedError,
-    LimitError,
-    RequestIdReusedError,
-    RunExistsError,
-    RunsError,
-    StoreDownError,
-)
+from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.log import EntryCodec, chunks_of
 from stepwire.server.runs.parts import encode_delta
-from stepwire.server.runs.payloads import value_to_json
+from stepwire.server.runs.record import next_record
 from stepwire.server.runs.redact import without_texts
 from stepwire.server.runs.scope import RUN, RunScope
 from stepwire.server.store import (
@@ -35,25 +26,18 @@ from stepwire.server.store import (
     RequestRecord,
     RunRecord,
     RunStore,
-    StartRequestExistsError,
-    Status,
-    StoreCorruptError,
     StoreError,
-    StoreUnavailableError,
 )
-from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import WorkflowTally
 from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow._clock import Alarm
 from stepwire.workflow._delivery import running_execution
-from stepwire.workflow._journal import TERMINAL as ENDING
-from stepwire.workflow._journal import Changes, FailureReport, Journal, LogEntry
+from stepwire.workflow._journal import FailureReport, Journal
 from stepwire.workflow._runner import Runner
 from stepwire.workflow._snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.context._hooks import GONE
 from stepwire.workflow.context.context import Context
 from stepwire.workflow.errors import WorkflowError
-from stepwire.workflow.events import StopEvent, WorkflowFailedEvent, event_to_json
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -62,13 +46,6 @@ FULL_EVERY_BYTES = 64 * 1024
 KEPT_REQUESTS = 10_000
 _DISPOSE_SECONDS = 1.0
 """How long after its release or end a run's steps that were cancelled may still have a last word."""
-
-_STATUS = {
-    "completed": Status.COMPLETED,
-    "failed": Status.FAILED,
-    "cancelled": Status.CANCELLED,
-    "timed_out": Status.TIMED_OUT,
-}
 
 
 class LiveRun:
@@ -86,7 +63,6 @@ class LiveRun:
         "_claim",
         "_codec",
         "_deltas",
-        "_failure",
         "_failure_detail",
         "_full_size",
         "_gone",
@@ -101,6 +77,7 @@ class LiveRun:
         "_scope",
         "_store",
         "_tally",
+        "_traceback",
         "answered",
         "context",
         "idle_since",
@@ -168,7 +145,8 @@ class LiveRun:
         self._is_gone = False
         self._deltas = 0
         self._full_size = 0
-        self._failure: dict[str, Any] | None = None
+        self._traceback = ""
+        """What may be told of where the run failed."""
 
     # -- the host of the runner -----------------------------------------------------------------------------------
 
@@ -202,7 +180,7 @@ class LiveRun:
             message = public
         if self._failure_detail == "traceback":
             trace = "".join(traceback.format_exception(error))[-16_384:]
-        self._failure = {"traceback": trace}
+        self._traceback = trace
         return FailureReport(message, trace, reference)
 
     def _about(self, step: str | None = None) -> dict[str, Any]:
@@ -398,7 +376,7 @@ class LiveRun:
         else:
             self._deltas += len(delta)
         requests, self._requests = self._requests, []
-        record = self._next_record(changes)
+        record = next_record(self.record, self.served, broker, changes, paused=self.paused, traceback=self._traceback)
         commit = Commit(record, self._claim, delta, full, chunks_of(changes.entries, self._codec), requests)
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")
@@ -457,89 +435,6 @@ class LiveRun:
         for callback in callbacks:
             callback()
 
-    # -- the record -----------------------------------------------------------------------------------------------
-
-    def _next_record(self, changes: Changes) -> RunRecord:
-        broker = self.context._broker
-        now = broker.clock.now()
-        outcome = broker.outcome
-        info = dict(self.record.info)
-        info["version"] = self.served.version
-        info["timeout_at"] = broker.due
-        info.pop("blocked_reason", None)
-        if changes.deleted or any(key[0] == "w" for key in changes.parts):
-            info["pending"] = self._pending()
-        wake_at: float | None
-        if outcome is not None:
-            info["outcome"] = self._outcome(outcome.event, outcome.status, changes.entries)
-            info["pending"] = []
-            info["timeout_at"] = wake_at = None
-            status = _STATUS[outcome.status]
-        elif self.paused:
-            status, wake_at = Status.QUEUED, 0.0
-        elif broker.active:
-            status, wake_at = Status.RUNNING, 0.0
-        else:
-            status, wake_at = Status.WAITING, broker.next_due()
-        last = self.record
-        return RunRecord(  # `replace` takes three times as long
-            key=last.key,
-            workflow=last.workflow,
-            status=status,
-            created_at=last.created_at,
-            updated_at=now,
-            ended_at=now if outcome is not None else None,
-            wake_at=wake_at,
-            last_sequence=broker.sequence,
-            first_available=last.first_available,
-            labels=last.labels,
-            start_request_id=last.start_request_id,
-            start_digest=last.start_digest,
-            info=info,
-        )
-
-    def _pending(self) -> list[dict[str, Any]]:
-        """Describe the open questions as the record keeps them."""
-        names = self.served.names
-        return [
-            {
-                "waiter_id": waiter.id,
-                "event_type": names.name_of(waiter.event_type),
-                "requirements": from_json(value_to_json(waiter.requirements)),
-                "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
-                "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
-                "deadline": waiter.due,
-                "step": waiter.delivery.step,
-            }
-            for waiter in self.context._broker.waits
-            if waiter.event_type is not None and waiter.delivery is not None
-        ]
-
-    def _outcome(self, event: StopEvent, status: str, entries: list[LogEntry]) -> dict[str, Any]:
-        outcome: dict[str, Any] = {
-            "status": _STATUS[status],
-            "event_type": self.served.names.name_of(type(event)),
-        }
-        # The end is the last entry of the log; it is not there when another commit ends with it.
-        data = entries[-1].data if entries and entries[-1].kind == ENDING else event_to_json(event)
-        fields = from_json(data)
-        if status == "completed":
-            outcome["result"] = (to_json(fields.get("result")) if type(event) is StopEvent else data).decode()
-        elif isinstance(event, WorkflowFailedEvent):
-            outcome["failure"] = {
-                "step": event.step or "",
-                "error_type": event.error_type,
-                "message": event.message,
-                "attempts": event.attempts,
-                "reference_id": event.reference,
-                "traceback": (self._failure or {}).get("traceback", ""),
-            }
-        elif status == "timed_out":
-            outcome["reason"] = f"the run took longer than {fields.get('timeout')} seconds"
-        else:
-            outcome["reason"] = str(fields.get("reason", ""))
-        return outcome
-
 
 def _nothing() -> None:
     """Take the place of what called the host of a run."""
@@ -552,18 +447,3 @@ def _joined(first: Any, second: Any) -> Any:
     return type(first)(
         {key: value for key, value in parts.items() if key not in gone}, deleted, first.entries + second.entries
     )
-
-
-def as_runs_error(error: BaseException) -> RunsError:
-    """Return what a client is told of a store's failure."""
-    if isinstance(error, RunsError):
-        return error
-    if isinstance(error, StoredRunExistsError):
-        return RunExistsError("A run with this run_id exists")
-    if isinstance(error, StartRequestExistsError):
-        return RequestIdReusedError("This request_id came before with another request")
-    if isinstance(error, StoreCorruptError):
-        return DamagedError(f"What is kept is damaged: {error}")
-    if isinstance(error, StoreUnavailableError) and error.full:
-        return LimitError("The server's storage is full", retry_after=1.0)
-    return StoreDownError("The server could not commit; the outcome is unknown, retry with the same request_id")

@@ -24,10 +24,11 @@ from stepwire.server.runs.errors import (
     StoreDownError,
     Violation,
     WorkflowNotFoundError,
+    as_runs_error,
 )
 from stepwire.server.runs.hosting import LiveRuns, now
 from stepwire.server.runs.ids import new_id
-from stepwire.server.runs.live import LiveRun, as_runs_error
+from stepwire.server.runs.live import LiveRun
 from stepwire.server.runs.log import chunks_of
 from stepwire.server.runs.parts import Parts, encode_delta, fold
 from stepwire.server.runs.payloads import digest, parse_input, readable
