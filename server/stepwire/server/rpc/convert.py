@@ -107,12 +107,19 @@ def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
     """
     try:
         found, place = _load(base64.urlsafe_b64decode(token.encode()))
-        fits = [type(part) for part in place] == list(kinds)
+        fits = [type(part) for part in place] == list(kinds) and all(_storable(part) for part in place)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidError("INVALID_PAGE_TOKEN", "The page_token is not one of this server's") from error
     if found != bound or not fits:
         raise InvalidError("INVALID_PAGE_TOKEN", "The page_token belongs to another filter")
     return list(place)
+
+
+def _storable(part: Any) -> bool:
+    """Tell whether a store can compare with a part of a place; ValueError for text that none can hold."""
+    if isinstance(part, str):
+        part.encode()
+    return not isinstance(part, int) or abs(part) < 1 << 63
 
 
 # -- runs ---------------------------------------------------------------------------------------------------------
