@@ -278,6 +278,53 @@ async def test_events_per_second_of_a_principal(tmp_path: Path):
         assert any(result.error.code == Code.RESOURCE_EXHAUSTED.value[0] for result in results)
 
 
+def prompt(run_id: str, **fields: Any) -> Any:
+    request = runs.WaitForEventRequest(run_id=run_id, event_type="Answer", **fields)
+    request.timeout.nanos = 1
+    request.waiter_event.type = "Question"
+    request.waiter_event.payload.json = b'{"text": "q"}'
+    return request
+
+
+async def test_prompts_count_as_events(tmp_path: Path):
+    keys = Keys(tmp_path / "access.toml")
+    one = keys.add("one", ["admin"])
+    async with (
+        serving(api_keys=keys.path, max_events_per_second=20, max_log_entries=40) as server,
+        channel_to(server) as channel,
+    ):
+        run_id = await start_run(channel, metadata=one)
+        await waiting(channel, run_id, one)
+        answers = [
+            await call(channel, METHODS["WaitForEvent"], frames(prompt(run_id, waiter_id=f"{number}")), one)
+            for number in range(60)
+        ]
+        refused(next(answer for answer in answers if answer.code is not Code.OK), "events_per_second", retry=True)
+    async with limited(max_log_entries=40) as (channel, run_id):
+        answers = [
+            await call(channel, METHODS["WaitForEvent"], frames(prompt(run_id, waiter_id=f"{number}")))
+            for number in range(60)
+        ]
+        refused(answers[-1], "log_entries")
+
+
+async def test_the_id_of_a_prompt_is_kept_and_bounded():
+    async with limited() as (channel, run_id):
+        answer = await call(channel, METHODS["WaitForEvent"], frames(prompt(run_id, waiter_id="w" * 129)))
+        assert (answer.code, answer.reason) == (Code.INVALID_ARGUMENT, "INVALID_REQUEST")
+        # One that is made of long requirements counts once all the same.
+        request = prompt(run_id)
+        request.requirements.json = b'{"text": "%s"}' % (b"x" * 100_000)
+        for _ in range(2):
+            answer = await call(channel, METHODS["WaitForEvent"], frames(request))
+            assert answer.code is Code.OK
+        stream = runs.StreamEventsRequest(run_id=run_id, no_follow=True)
+        answer = await call(channel, METHODS["StreamEvents"], frames(stream), most=100)
+        batches = [runs.StreamEventsResponse.FromString(message).events for message in answer.messages]
+        entries = [entry for batch in batches for entry in batch.entries]
+        assert [entry.type for entry in entries] == ["Question", "Question"]  # the run's own, and the one
+
+
 async def test_calls_at_a_time():
     async with limited(max_calls=1) as (channel, run_id):
         request = requests_for(run_id)["SendEvent"]

@@ -89,7 +89,7 @@ class Gate:
 
     def check_limits(self, call: Call, rule: Rule, request: Any) -> None:
         """Refuse what is too much or too big. LimitError."""
-        if rule.spends:
+        if rule.spends or (call.method == _WAIT_FOR_EVENT and request.HasField("waiter_event")):
             call.spend(self._manager.sync_backlog)
         call.limits.check_request(request)
 

@@ -37,6 +37,10 @@ _PROMPT = "prompt\x00"
 """Before a waiter_id: the request_id under which its prompt counts as written. No client's can begin so."""
 
 
+_LONGEST_ID = 128
+"""Characters of a waiter_id; one that is made of requirements may have more."""
+
+
 class Found(NamedTuple):
     """What an observer's wait came to; `sequence` is how far the log was looked at."""
 
@@ -130,6 +134,9 @@ class RunEvents:
 
         The prompt is written once for each waiter_id.
         """
+        if len(waiter_id) > _LONGEST_ID:
+            violation = Violation("waiter_id", f"must be at most {_LONGEST_ID} characters")
+            raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
         manager = self._manager
         record = await manager.get(caller, run_id)
         served = manager.registry.get(record.workflow)
@@ -188,8 +195,9 @@ class RunEvents:
             run = await self._manager.live(caller, run_id)
         except RunEndedError:
             return  # nobody is left to answer; the log tells that the run has ended
-        key = _PROMPT + waiter_id
+        key = _PROMPT + (waiter_id if len(waiter_id) <= _LONGEST_ID else digest(waiter_id))
         if key not in run.answered:
+            self._check_room(run)
             receipt = _Publish(*prompt).apply(run)
             response = {"sequence": receipt.sequence, "delivered": 0}
             run.remember(RequestRecord(key, "", response, run.context._broker.clock.now()))
