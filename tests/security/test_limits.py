@@ -74,6 +74,26 @@ async def test_message_bytes():
                 assert COUNTERS.get("limit_exceeded", "message_bytes") == before + 1
 
 
+async def test_what_is_held_for_long_is_short():
+    # A stream's request, and a wait's, stay in memory as long as they do.
+    types = [f"{number:0>100}" for number in range(1000)]
+    async with limited() as (channel, run_id):
+        good = requests_for(run_id)
+        good["StreamEvents"].options.event_types.extend(types)
+        good["Converse"][0].attach.options.event_types.extend(types)
+        good["WaitRun"].run_id = "x" * (3 << 20)
+        good["WaitForEvent"].waiter_id = "x" * (3 << 20)
+        for name in ("StreamEvents", "Converse", "WaitRun", "WaitForEvent"):
+            refused(await ask(channel, name, good[name]), "message_bytes")
+        begin = runs.ConverseRequest()
+        begin.start.request.CopyFrom(good["StartRun"])
+        begin.start.request.run_id = "never"
+        begin.start.options.event_types.extend(types)
+        refused(await call(channel, METHODS["Converse"], frames([begin])), "message_bytes")
+        answer = await ask(channel, "GetRun", runs.GetRunRequest(run_id="never"))
+        assert answer.code is Code.NOT_FOUND
+
+
 async def test_a_later_frame_that_is_too_long_ends_the_conversation():
     async with limited(max_message_bytes="64KiB") as (channel, run_id):
         attach, send = requests_for(run_id)["Converse"]

@@ -57,6 +57,7 @@ class Session:
         """Give the frames of the answer."""
         first = await anext(frames, None)
         record, after, options = await self._open(first)
+        del first
         self._run_id = record.key.run_id
         self._workflow = record.workflow
         if self._call is not None:
@@ -92,19 +93,27 @@ class Session:
         if frame is not None and kind == "start":
             request = frame.start.request
             permit_start(self._caller, request.workflow)
+            options = self._options(frame.start.options)
             if self._call is not None:
                 self._call.spend(self._manager.sync_backlog)
                 self._call.limits.check_request(request)
             record = await self._manager.start(self._caller, self._start_request(request))
             self._window = _window(frame.start.max_unacked)
-            return record, 0, frame.start.options
+            return record, 0, options
         if frame is not None and kind == "attach":
+            options = self._options(frame.attach.options)
             record = await self._manager.get(self._caller, frame.attach.run_id)
             self._window = _window(frame.attach.max_unacked)
-            return record, frame.attach.after_sequence, frame.attach.options
+            return record, frame.attach.after_sequence, options
         raise InvalidError(
             "INVALID_FRAME", "The first frame must be start or attach", [Violation("frame", "is neither")]
         )
+
+    def _options(self, options: pb.StreamOptions) -> pb.StreamOptions:
+        """Return options that do not keep their frame in memory. LimitError when they are too long."""
+        if self._call is not None:
+            self._call.limits.check_held("stream", options.ByteSize())
+        return pb.StreamOptions.FromString(options.SerializeToString())
 
     def _opened(self, record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:
         return pb.ConverseResponse(

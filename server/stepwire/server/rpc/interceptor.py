@@ -166,6 +166,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 calls.enter(call)
                 entered = call
                 calls.limits.check_message(len(data))
+                if call.kind == "wait":
+                    calls.limits.check_held("wait", len(data))
                 request = call.request = parse(data)
                 if method == START and request.HasField("wait"):
                     calls.leave(call)
@@ -220,6 +222,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     request = _messages(data, parse, call)
                 else:
                     calls.limits.check_message(len(data))
+                    calls.limits.check_held(call.kind, len(data))
                     request = call.request = parse(data)
                     if gate is not None:
                         gate.check_limits(call, rule, request)

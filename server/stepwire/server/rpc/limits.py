@@ -35,6 +35,15 @@ class Limits:
         if size > self.message_bytes:
             raise LimitError(f"A message may have at most {self.message_bytes} bytes", limit="message_bytes")
 
+    def check_held(self, kind: str, size: int) -> None:
+        """Refuse the request of a stream or a wait that is too long: it stays in memory as long as they do. LimitError.
+
+        A wait may carry two payloads of events.
+        """
+        largest = _HELD_BYTES + (2 * self.event_bytes if kind == "wait" else 0)
+        if size > largest:
+            raise LimitError(f"A request that is held may have at most {largest} bytes", limit="message_bytes")
+
     def check_payload(self, payload: pb.Payload, largest: int, limit: str) -> None:
         """Refuse a payload that is too long or too deep, before anything parses it. LimitError."""
         which = payload.WhichOneof("encoding")
@@ -61,6 +70,7 @@ class Limits:
             payloads(self, request)
 
 
+_HELD_BYTES: Final = 64 * 1024
 _DEEPEST_VALUE: Final = 34
 """Deeper ones are refused by protobuf's parser."""
 
