@@ -74,7 +74,7 @@ async def compared(folder: Path, calls: int, turns: int) -> tuple[Caller, Caller
     keys = Keys(folder.with_suffix(".toml"))
     metadata = keys.add("one", ["write:asking"])
     plain = ["--idle-after", "1h", "--watchdog", "0"]
-    guards = ["--idle-after", "1h", "--api-keys", str(keys.path), "--admin-address", "127.0.0.1:0"]
+    guards = [*plain, "--api-keys", str(keys.path), "--admin-address", "127.0.0.1:0"]
     unguarded = [sys.executable, "-m", "tests.security.unguarded"]
     with (
         ServerProcess(folder / "a", SPEC, args=plain, command=unguarded) as a,

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.rpc import error_details_pb2
 from tests.security.flows import HELD
 from tests.security.support import METHODS, Keys, call, channel_to, frames, requests_for, serving, start_run, waiting
 
 from stepwire.server.counters import COUNTERS
+from stepwire.server.rpc.limits import CARRIERS
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import state_service_pb2, types_pb2
 
@@ -72,6 +74,19 @@ async def test_message_bytes():
                 before = COUNTERS.get("limit_exceeded", "message_bytes")
                 refused(await ask(channel, name, request), "message_bytes")
                 assert COUNTERS.get("limit_exceeded", "message_bytes") == before + 1
+
+
+def carries(message: Descriptor, seen: frozenset[str] = frozenset()) -> bool:
+    """Tell whether a message may hold a payload."""
+    if message.full_name in ("stepwire.v1.Payload", "stepwire.v1.ContextSnapshot"):
+        return True
+    inner = [field.message_type for field in message.fields if field.message_type is not None]
+    return any(carries(each, seen | {each.full_name}) for each in inner if each.full_name not in seen)
+
+
+async def test_every_request_that_carries_a_payload_is_looked_at():
+    found = {name for name, method in METHODS.items() if method.request is not None and carries(method.request)}
+    assert found == CARRIERS | {"Converse"}  # whose frames are looked at one by one
 
 
 async def test_what_is_held_for_long_is_short():

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.calls import Call, permit, permit_start
+from stepwire.server.rpc.limits import CARRIERS
 from stepwire.server.runs import RunManager
 from stepwire.server.runs.errors import PermissionDeniedError
 from stepwire.server.runs.principal import ADMIN, READ, WRITE, Action, Principal
@@ -79,6 +80,11 @@ def looks_for(method: str) -> Action | None:
     if method == _WAIT_FOR_EVENT:
         return WRITE
     return rule.action if rule is not None and rule.action != READ and (rule.run or method == START) else None
+
+
+def has_limits(method: str) -> bool:
+    """Tell whether `Gate.check_limits` has anything to look at in requests of a method."""
+    return RULES.get(method, UNKNOWN).spends or method.rpartition("/")[2] in CARRIERS
 
 
 class Gate:

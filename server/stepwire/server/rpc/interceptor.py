@@ -16,7 +16,7 @@ from google.rpc.status_pb2 import Status
 from stepwire.server import failpoints
 from stepwire.server.auth import Authenticator
 from stepwire.server.counters import COUNTERS
-from stepwire.server.rpc.access import RULES, START, UNKNOWN, Gate, Rule, looks_for, permit_method
+from stepwire.server.rpc.access import RULES, START, UNKNOWN, Gate, Rule, has_limits, looks_for, permit_method
 from stepwire.server.rpc.calls import CALL, Call, Calls
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.grpc_types import Context, Handler
@@ -152,7 +152,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
-        rule, looks = RULES.get(method, UNKNOWN), looks_for(method)
+        rule, looks, limited = RULES.get(method, UNKNOWN), looks_for(method), has_limits(method)
         metered, tally = rule.metered, self._tallies.rpc(method)
 
         async def handle(data: bytes, context: Context) -> Any:
@@ -166,7 +166,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 calls.enter(call)
                 entered = call
                 calls.limits.check_message(len(data))
-                if call.kind == "wait":
+                if metered and call.kind == "wait":
                     calls.limits.check_held("wait", len(data))
                 request = call.request = parse(data)
                 if method == START and request.HasField("wait"):
@@ -176,7 +176,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     calls.enter(call)
                     entered = call
                 if gate is not None:
-                    gate.check_limits(call, rule, request)
+                    if limited:
+                        gate.check_limits(call, rule, request)
                     if looks is not None and not call.caller.scopes.everywhere(looks):
                         await gate.check_request(call, rule, request)
                 answer = await handler(request, context)
@@ -205,7 +206,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
         calls, gate = self._calls, self._gate
-        rule, looks = RULES.get(method, UNKNOWN), looks_for(method)
+        rule, looks, limited = RULES.get(method, UNKNOWN), looks_for(method), has_limits(method)
         metered, tally = rule.metered, self._tallies.rpc(method)
         generates = inspect.isasyncgenfunction(handler)
 
@@ -225,7 +226,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     calls.limits.check_held(call.kind, len(data))
                     request = call.request = parse(data)
                     if gate is not None:
-                        gate.check_limits(call, rule, request)
+                        if limited:
+                            gate.check_limits(call, rule, request)
                         if looks is not None and not call.caller.scopes.everywhere(looks):
                             await gate.check_request(call, rule, request)
                 if not generates:

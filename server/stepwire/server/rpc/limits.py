@@ -117,6 +117,9 @@ _PAYLOADS: Final[dict[type, Callable[[Limits, Any], None]]] = {
     state.ReplaceStateRequest: _replace,
 }
 
+CARRIERS: Final = frozenset(kind.__name__.removesuffix("Request") for kind in _PAYLOADS)
+"""The methods whose requests carry what is looked at."""
+
 
 class Usage:
     """What one principal does now: open streams and waits, and a bucket of events that refills every second."""
