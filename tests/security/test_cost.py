@@ -123,7 +123,7 @@ async def test_access_limits_and_metrics_cost_at_most_a_tenth_of_a_unary_call(tm
 async def test_three_times_too_much_leaves_most_of_the_peak(tmp_path: Path):
     clients, seconds = 64, 8.0
     start = frames(requests_for("")["StartRun"])
-    with ServerProcess(tmp_path, SPEC, args=["--max-calls", str(clients)]) as server:
+    with ServerProcess(tmp_path, SPEC, args=["--max-calls", str(clients), "--idle-after", "1h"]) as server:
         channels = [
             grpc.aio.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(4)
         ]
@@ -149,10 +149,14 @@ async def test_three_times_too_much_leaves_most_of_the_peak(tmp_path: Path):
             return good, refused
 
         await load(8)
-        peak = max([(await load(clients))[0] for _ in range(2)])
-        good, refused = await load(3 * clients)
-        say(f"peak {peak / seconds:.0f}/s; at 3x {good / seconds:.0f}/s and {refused / seconds:.0f}/s refused")
-        assert refused > 0
+        # In turns: what else the machine does, and the runs that there are by then, are not the overload's.
+        peaks, overloads = [], []
+        for _ in range(3):
+            peaks.append((await load(clients))[0] / seconds)
+            overloads.append([number / seconds for number in await load(3 * clients)])
+            assert overloads[-1][1] > 0
+        peak, (good, refused) = median(peaks), (median(each) for each in zip(*overloads, strict=True))
+        say(f"peak {peak:.0f}/s; at 3x {good:.0f}/s, and {refused:.0f}/s refused; {peaks} {overloads}")
         assert good >= 0.8 * peak
         for channel in channels:
             await channel.close()
