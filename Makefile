@@ -67,22 +67,22 @@ bench: .venv/.bench ## run the benchmarks; ARGS go to them
 	@touch $@
 
 security: $(STAMP) ## the long versions of the tests of security: hours of malformed calls, attacks, slow readers
-	STEPWIRE_SECURITY_FULL=1 $(BIN)/python -m pytest tests/security tests/unit/server -s $(ARGS)
+	STEPWIRE_SECURITY_FULL=1 $(BIN)/python -m pytest tests/system/security tests/unit/server -s $(ARGS)
 
 chaos: $(STAMP) ## kill, cut and fill the server; ARGS: scenarios, --full, --seed N
-	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m tests.system.chaos $(ARGS)
 
 soak: $(STAMP) ## load a server for 20 minutes: memory, tasks, files and threads stay; ARGS: --minutes N
-	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m tests.system.soak $(ARGS)
 
 model: $(STAMP) ## the model test, long, then every defect that it must catch; MODEL_EXAMPLES, MODEL_STEPS
-	MODEL_EXAMPLES=$${MODEL_EXAMPLES:-3000} MODEL_STEPS=$${MODEL_STEPS:-60} $(BIN)/python -m pytest tests/model $(ARGS)
-	$(BIN)/python -m tests.model.mutants
+	MODEL_EXAMPLES=$${MODEL_EXAMPLES:-3000} MODEL_STEPS=$${MODEL_STEPS:-60} $(BIN)/python -m pytest tests/unit/model $(ARGS)
+	$(BIN)/python -m tests.unit.model.mutants
 
 conformance: $(STAMP) ## every client runs the scenarios, buf curl and grpcurl the recipes; ARGS: --only Go, --bench, --write-docs
-	$(BIN)/python -m tests.conformance $(ARGS)
+	$(BIN)/python -m tests.system.conformance $(ARGS)
 	@bash tools/grpcurl.sh
-	$(BIN)/python -m pytest tests/conformance/test_recipes.py
+	$(BIN)/python -m pytest tests/system/conformance/test_recipes.py
 
 clean: ## remove everything that make made
 	rm -rf .venv build dist protos/.deps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

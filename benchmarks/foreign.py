@@ -6,7 +6,7 @@ import asyncio
 
 from benchmarks import raw_stream
 from benchmarks.measure import Bench, Row
-from tests.conformance.clients import Client, ClientError, ToolchainMissingError, clients
+from tests.system.conformance.clients import Client, ClientError, ToolchainMissingError, clients
 
 __all__ = ["foreign"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
-from tests.conformance.clients import Client, ToolchainMissingError, clients
 from tests.serving import ServerProcess
+from tests.system.conformance.clients import Client, ToolchainMissingError, clients
 
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
@@ -57,7 +57,7 @@ def measure(able: list[Client], events: int = EVENTS, rounds: int = ROUNDS) -> l
     found: list[Figures] = []
     with (
         tempfile.TemporaryDirectory(prefix="stepwire-bench-") as data,
-        ServerProcess(data, ["tests/conformance/workflows.py:Counter=counter"]) as server,
+        ServerProcess(data, ["tests/system/conformance/workflows.py:Counter=counter"]) as server,
     ):
         run_id, frames = _ended_run(server.address, events)
         with _raw_server(frames) as raw:

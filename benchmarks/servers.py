@@ -93,7 +93,7 @@ def stepwire_server(
     data: str | Path, *, idle_after: str = "24h", workflows: Sequence[str] = ("benchmarks/workflows.py",)
 ) -> Process:
     """Start `stepwire serve` with the benchmarks' workflows; `data` is a directory or `:memory:`."""
-    command = [sys.executable, "-m", "stepwire.server.cli", "serve", *workflows]
+    command = [sys.executable, "-m", "stepwire.cli", "serve", *workflows]
     command += ["--address", "127.0.0.1:0", "--data", str(data), "--idle-after", idle_after]
     command += ["--log-level", "warning"]
     return Process(command, "stepwire")

@@ -30,7 +30,7 @@ class Server(Process):
         command = [
             sys.executable,
             "-m",
-            "stepwire.server.cli",
+            "stepwire.cli",
             "serve",
             "benchmarks/workflows.py:Wait",
             "benchmarks/busy.py",

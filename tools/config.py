@@ -104,7 +104,7 @@ def _literal(value: object) -> str:
 
 FILES = {
     ROOT / "docs" / "configuration.md": configuration,
-    ROOT / "server" / "stepwire" / "server" / "cli" / "_options.py": options,
+    ROOT / "server" / "stepwire" / "cli" / "_options.py": options,
 }
 
 

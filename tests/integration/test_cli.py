@@ -20,7 +20,7 @@ import pytest
 from tests.serving import COMMAND, ServerProcess
 from typer.testing import CliRunner, Result
 
-from stepwire.server.cli import _shared, app
+from stepwire.cli import _shared, app
 
 if sys.platform == "win32":
     pytest.skip("no pseudo terminals", allow_module_level=True)

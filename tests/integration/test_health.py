@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2
-from tests.security.test_tls import Authority
+from tests.system.security.test_tls import Authority
 from typer.testing import CliRunner
 
+from stepwire.cli import app
 from stepwire.server.app import Server, Settings
-from stepwire.server.cli import app
 from stepwire.server.registry import Registry
 
 

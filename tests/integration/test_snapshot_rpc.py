@@ -15,7 +15,7 @@ from stepwire.v1 import snapshot_service_pb2 as snapshots
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2 as types
 from stepwire.workflow import Context
-from stepwire.workflow.context.serializers import RegistrySerializer
+from stepwire.workflow.state.serializers import RegistrySerializer
 
 LONG = Duration(seconds=20)
 

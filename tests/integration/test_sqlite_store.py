@@ -34,11 +34,11 @@ from stepwire.server.store import (
     StoreError,
     StoreLockedError,
     StoreUnavailableError,
-    _lists,
-    _maintenance,
-    _reader,
 )
-from stepwire.server.store._schema import connect_reader
+from stepwire.server.store.sqlite import lists as _lists
+from stepwire.server.store.sqlite import maintenance as _maintenance
+from stepwire.server.store.sqlite import reader as _reader
+from stepwire.server.store.sqlite.schema import connect_reader
 
 
 @pytest.fixture

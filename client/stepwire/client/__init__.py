@@ -2,30 +2,7 @@
 
 from __future__ import annotations
 
-from stepwire.client._channel import TlsConfig
-from stepwire.client._events import (
-    EntryKind,
-    EventLike,
-    EventMeta,
-    EventRole,
-    GenericEvent,
-    event_meta,
-)
-from stepwire.client._types import (
-    Failure,
-    Outcome,
-    PendingWaiter,
-    RunInfo,
-    RunStatus,
-    SendResult,
-    Snapshot,
-    SnapshotInfo,
-    WorkflowEdge,
-    WorkflowInfo,
-    WorkflowStep,
-    WorkflowSummary,
-    WorkflowType,
-)
+from stepwire.client._core.channel import TlsConfig
 from stepwire.client.aio import Client, Context, Conversation, Run, Store
 from stepwire.client.errors import (
     AbortedError,
@@ -49,6 +26,29 @@ from stepwire.client.errors import (
     UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
+)
+from stepwire.client.events import (
+    EntryKind,
+    EventLike,
+    EventMeta,
+    EventRole,
+    GenericEvent,
+    event_meta,
+)
+from stepwire.client.models import (
+    Failure,
+    Outcome,
+    PendingWaiter,
+    RunInfo,
+    RunStatus,
+    SendResult,
+    Snapshot,
+    SnapshotInfo,
+    WorkflowEdge,
+    WorkflowInfo,
+    WorkflowStep,
+    WorkflowSummary,
+    WorkflowType,
 )
 from stepwire.client.sync import SyncClient, SyncContext, SyncConversation, SyncRun, SyncStore
 

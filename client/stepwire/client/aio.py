@@ -11,10 +11,10 @@ from typing import Any, Self, TextIO
 import grpc.aio
 from pydantic import BaseModel
 
-from stepwire.client import _types
-from stepwire.client._aio_converse import Conversation
-from stepwire.client._aio_transport import AioTransport
-from stepwire.client._calls import (
+from stepwire.client import models as _types
+from stepwire.client._aio.converse import Conversation
+from stepwire.client._aio.transport import AioTransport
+from stepwire.client._core.calls import (
     ClientCalls,
     FromRun,
     OnConflict,
@@ -22,12 +22,12 @@ from stepwire.client._calls import (
     Settings,
     SnapshotLike,
 )
-from stepwire.client._channel import Endpoint, TlsConfig, Token
-from stepwire.client._converse import MAX_UNACKED
-from stepwire.client._events import EventLike, EventTypes, GenericEvent
-from stepwire.client._progress import Progress
-from stepwire.client._run_calls import RunCalls
-from stepwire.client._state_calls import MISSING, Edit, StateCalls
+from stepwire.client._core.channel import Endpoint, TlsConfig, Token
+from stepwire.client._core.converse import MAX_UNACKED
+from stepwire.client._core.progress import Progress
+from stepwire.client._core.run_calls import RunCalls
+from stepwire.client._core.state_calls import MISSING, Edit, StateCalls
+from stepwire.client.events import EventLike, EventTypes, GenericEvent
 
 __all__ = ["Client", "Context", "Conversation", "Run", "Store"]
 

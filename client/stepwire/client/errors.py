@@ -37,7 +37,7 @@ import grpc
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
-    from stepwire.client._types import Outcome
+    from stepwire.client.models import Outcome
 
 __all__ = [
     "AbortedError",

@@ -11,8 +11,8 @@ from typing import Any, Self, TextIO
 import grpc
 from pydantic import BaseModel
 
-from stepwire.client import _types
-from stepwire.client._calls import (
+from stepwire.client import models as _types
+from stepwire.client._core.calls import (
     ClientCalls,
     FromRun,
     OnConflict,
@@ -20,14 +20,14 @@ from stepwire.client._calls import (
     Settings,
     SnapshotLike,
 )
-from stepwire.client._channel import Endpoint, TlsConfig, Token
-from stepwire.client._converse import MAX_UNACKED
-from stepwire.client._events import EventLike, EventTypes, GenericEvent
-from stepwire.client._progress import Progress
-from stepwire.client._run_calls import RunCalls
-from stepwire.client._state_calls import MISSING, Edit, StateCalls
-from stepwire.client._sync_converse import SyncConversation
-from stepwire.client._sync_transport import SyncTransport
+from stepwire.client._core.channel import Endpoint, TlsConfig, Token
+from stepwire.client._core.converse import MAX_UNACKED
+from stepwire.client._core.progress import Progress
+from stepwire.client._core.run_calls import RunCalls
+from stepwire.client._core.state_calls import MISSING, Edit, StateCalls
+from stepwire.client._sync.converse import SyncConversation
+from stepwire.client._sync.transport import SyncTransport
+from stepwire.client.events import EventLike, EventTypes, GenericEvent
 
 __all__ = ["SyncClient", "SyncContext", "SyncConversation", "SyncRun", "SyncStore"]
 

@@ -1,4 +1,4 @@
-// Variables, paths and patterns of the table, as tests/conformance/README.md defines them.
+// Variables, paths and patterns of the table, as tests/system/conformance/README.md defines them.
 #pragma once
 
 #include <stdexcept>

@@ -1,4 +1,4 @@
-// Driver runs the conformance table (tests/conformance/README.md says how to read it).
+// Driver runs the conformance table (tests/system/conformance/README.md says how to read it).
 //
 //	driver TABLE.json
 //	driver bench-stream STEPWIRE_ADDRESS RAW_ADDRESS RUN_ID ROUNDS

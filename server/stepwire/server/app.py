@@ -32,12 +32,12 @@ from stepwire.server.rpc import (
     add_services,
 )
 from stepwire.server.runs import RunManager
+from stepwire.server.runs.hosting.scope import RUN
 from stepwire.server.runs.limits import RunLimits, RunQuota
-from stepwire.server.runs.scope import RUN
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
 from stepwire.server.telemetry.tallies import Tallies
-from stepwire.workflow._delivery import running_execution
+from stepwire.workflow.broker.delivery import running_execution
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
 

@@ -32,7 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from stepwire.server.runs.retention import Keep, Retention
+from stepwire.server.runs.hosting.retention import Keep, Retention
 from stepwire.server.store import LONG_LOG
 
 __all__ = ["ConfigError", "Row", "Settings", "is_loopback", "rows"]

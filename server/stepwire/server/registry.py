@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepwire.workflow import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
-from stepwire.workflow._checks import plan_of
-from stepwire.workflow._graph import WorkflowDescription
-from stepwire.workflow._types import TypeRegistry
+from stepwire.workflow.checks import plan_of
+from stepwire.workflow.definition.graph import WorkflowDescription
+from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import WorkflowConfigurationError
 from stepwire.workflow.workflow import Workflow
 

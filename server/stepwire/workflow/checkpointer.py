@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from stepwire.workflow.context.context import Context
-from stepwire.workflow.context.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.errors import WorkflowStepDoesNotExistError
 from stepwire.workflow.events import Event
 from stepwire.workflow.handler import WorkflowHandler
+from stepwire.workflow.state.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.workflow import Workflow
 
 __all__ = ["Checkpoint", "CheckpointCallback", "WorkflowCheckpointer"]

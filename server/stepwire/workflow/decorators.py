@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from stepwire.workflow._signature import inspect_signature
+from stepwire.workflow.definition.signature import inspect_signature
 from stepwire.workflow.errors import WorkflowValidationError
 from stepwire.workflow.events import Event, StepFailedEvent
 from stepwire.workflow.resource import ResourceDefinition

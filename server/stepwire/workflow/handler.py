@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from stepwire.workflow._broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome
-from stepwire.workflow._runner import Runner, result_error
-from stepwire.workflow._stream import StreamReader
+from stepwire.workflow.broker.broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome
+from stepwire.workflow.broker.stream import StreamReader
 from stepwire.workflow.errors import (
     WorkflowCancelledByUser,
     WorkflowTimeoutError,
 )
 from stepwire.workflow.events import Event, StopEvent
+from stepwire.workflow.runner.runner import Runner, result_error
 
 if TYPE_CHECKING:
     from stepwire.workflow.context.context import Context

@@ -10,7 +10,7 @@ from types import MethodType
 from typing import Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from stepwire.workflow._checks import kind_of
+from stepwire.workflow.checks import kind_of
 
 __all__ = ["Resource", "ResourceDefinition", "ResourceManager"]
 

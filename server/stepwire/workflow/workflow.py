@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
-from stepwire.workflow._broker import FAILED
-from stepwire.workflow._checks import check_settings, kind_of, plan_of
-from stepwire.workflow._graph import WorkflowDescription, describe, draw
-from stepwire.workflow._plan import Plan
-from stepwire.workflow._runs import Runs
-from stepwire.workflow._validation import (
+from stepwire.workflow.broker.broker import FAILED
+from stepwire.workflow.checks import check_settings, kind_of, plan_of
+from stepwire.workflow.context.context import Context
+from stepwire.workflow.decorators import StepFunction, step_config_of
+from stepwire.workflow.definition.graph import WorkflowDescription, describe, draw
+from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.definition.validation import (
     steps_of,
 )
-from stepwire.workflow.context.context import Context
-from stepwire.workflow.context.serializers import BaseSerializer
-from stepwire.workflow.decorators import StepFunction, step_config_of
 from stepwire.workflow.errors import (
     WorkflowRuntimeError,
     WorkflowValidationError,
 )
 from stepwire.workflow.events import Event, StartEvent, StopEvent, WorkflowFailedEvent
 from stepwire.workflow.handler import WorkflowHandler
+from stepwire.workflow.local_runs import Runs
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
+from stepwire.workflow.state.serializers import BaseSerializer
 
 if TYPE_CHECKING:
     from stepwire.workflow.checkpointer import Checkpoint, CheckpointCallback

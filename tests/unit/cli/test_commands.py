@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stepwire.server.cli import app
-from stepwire.server.cli._app import app_of
+from stepwire.cli import app
+from stepwire.cli._app import app_of
 
 COMMANDS = [
     "serve",
@@ -115,13 +115,13 @@ def test_version() -> None:
 def test_serve_imports_no_other_command_and_nothing_that_was_not_asked_for() -> None:
     code = (
         "import sys\n"
-        "from stepwire.server.cli._app import app_of\n"
+        "from stepwire.cli._app import app_of\n"
         "app_of('serve')\n"
         "import stepwire.server.app\n"
         "print(sorted(sys.modules))"
     )
     loaded = set(ast.literal_eval(subprocess.check_output([sys.executable, "-c", code], text=True)))
-    assert "stepwire.server.cli.serve" in loaded
+    assert "stepwire.cli.serve" in loaded
     unwanted = ("stepwire.client", "rich", "prometheus_client", "jwt", "cryptography", "opentelemetry.sdk")
     assert not [name for name in unwanted if name in loaded]
 

@@ -9,22 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stepwire.client import (
-    EntryKind,
-    EventMeta,
-    EventRole,
-    Failure,
-    GenericEvent,
-    InvalidArgumentError,
-    Outcome,
-    PendingWaiter,
-    RunInfo,
-    RunStatus,
-    UnavailableError,
-)
-from stepwire.client._payload import to_payload
-from stepwire.client.errors import FieldViolation
-from stepwire.server.console import (
+from stepwire.cli.render import (
     Field,
     Progress,
     clean,
@@ -42,6 +27,21 @@ from stepwire.server.console import (
     runs_table,
     send_command,
 )
+from stepwire.client import (
+    EntryKind,
+    EventMeta,
+    EventRole,
+    Failure,
+    GenericEvent,
+    InvalidArgumentError,
+    Outcome,
+    PendingWaiter,
+    RunInfo,
+    RunStatus,
+    UnavailableError,
+)
+from stepwire.client._core.payload import to_payload
+from stepwire.client.errors import FieldViolation
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

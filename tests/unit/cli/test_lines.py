@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from stepwire.server.console import LineReader
+from stepwire.cli.render import LineReader
 
 
 @pytest.fixture

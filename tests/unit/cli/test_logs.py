@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stepwire.server import logs
+from stepwire.server.telemetry import logs
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from stepwire.cli._schema import document
 from stepwire.client import EventRole, WorkflowInfo, WorkflowType
-from stepwire.server.cli._schema import document
 
 
 class Colour(Enum):

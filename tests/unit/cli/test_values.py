@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer
 
-from stepwire.server.cli._answers import Answers
-from stepwire.server.cli._values import fields, json_object, labels, moment, pairs, run_and_sequence, seconds, value
+from stepwire.cli._answers import Answers
+from stepwire.cli._values import fields, json_object, labels, moment, pairs, run_and_sequence, seconds, value
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from tests.unit.client.fake import Fault, entry
 
 from stepwire import client as api
 from stepwire.client import aio, sync
-from stepwire.client._channel import Endpoint, is_local
-from stepwire.client._events import EventTypes, _table, encode_event
-from stepwire.client._payload import to_json_bytes
-from stepwire.client._retry import Attempts, Backoff
-from stepwire.client._status import from_status, is_connection_loss
+from stepwire.client._core.channel import Endpoint, is_local
+from stepwire.client._core.payload import to_json_bytes
+from stepwire.client._core.retry import Attempts, Backoff
+from stepwire.client._core.status import from_status, is_connection_loss
+from stepwire.client.events import EventTypes, _table, encode_event
 from stepwire.v1 import types_pb2
 from stepwire.workflow.events import Event, HumanResponseEvent, StopEvent
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from typer.testing import CliRunner
 
+from stepwire.cli import app
 from stepwire.server.auth import AccessFile, AccessFileError, Authenticator, TokenError, TokenVerifier, hash_of, new_key
-from stepwire.server.cli import app
+from stepwire.server.principal import ADMIN, ALL, READ, WRITE, Scopes
 from stepwire.server.runs.errors import UnauthenticatedError
-from stepwire.server.runs.principal import ADMIN, ALL, READ, WRITE, Scopes
 
 
 def test_scopes():

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from stepwire.server.cli._options import OPTIONS
+from stepwire.cli._options import OPTIONS
 from stepwire.server.config import ConfigError, Settings, is_loopback, rows
-from stepwire.server.runs.retention import Keep
+from stepwire.server.runs.hosting.retention import Keep
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -181,7 +181,7 @@ def test_what_is_written_from_the_settings_is_current():
 
 def test_serve_names_the_wrong_setting_and_stops():
     done = subprocess.run(
-        [sys.executable, "-m", "stepwire.server.cli", "serve", "examples/hello.py", "--max-calls", "none"],
+        [sys.executable, "-m", "stepwire.cli", "serve", "examples/hello.py", "--max-calls", "none"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
     assert done.returncode == 2

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from stepwire.workflow._graph import Edge, describe, draw, event_kind, event_schema
 from stepwire.workflow.decorators import catch_error, step
+from stepwire.workflow.definition.graph import Edge, describe, draw, event_kind, event_schema
 from stepwire.workflow.events import (
     Event,
     HumanResponseEvent,

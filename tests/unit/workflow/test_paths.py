@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from stepwire.workflow._paths import MAX_SEGMENTS, Edit, get_in, parse, set_in, unset_in
 from stepwire.workflow.errors import StateNotFoundError, StatePathError
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.paths import MAX_SEGMENTS, Edit, get_in, parse, set_in, unset_in
 
 
 class Leaf(BaseModel):

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from stepwire.workflow._types import TypeRegistry
-from stepwire.workflow.context.serializers import (
+from stepwire.workflow.definition.types import TypeRegistry
+from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
+from stepwire.workflow.events import Event, StartEvent, StopEvent
+from stepwire.workflow.state.serializers import (
     BaseSerializer,
     JsonSerializer,
     PickleSerializer,
     RegistrySerializer,
 )
-from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
-from stepwire.workflow.events import Event, StartEvent, StopEvent
 
 
 class Model(BaseModel):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Never, TypeVar, Union
 import pytest
 from pydantic import BaseModel
 
-from stepwire.workflow._signature import StepSignature, inspect_signature
+from stepwire.workflow.definition.signature import StepSignature, inspect_signature
 from stepwire.workflow.errors import SignatureError, WorkflowValidationError
 from stepwire.workflow.events import Event, StartEvent, StopEvent
 from stepwire.workflow.resource import Resource

@@ -9,14 +9,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
-from stepwire.workflow.context._hooks import StateHooks
-from stepwire.workflow.context.serializers import JsonSerializer, PickleSerializer
-from stepwire.workflow.context.state_store import (
-    DictState,
-    InMemoryStateStore,
-    UnserializableKeyWarning,
-    in_edit_state,
-)
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SerializationError,
@@ -24,6 +16,14 @@ from stepwire.workflow.errors import (
     StateNotFoundError,
     StatePathError,
     WorkflowRuntimeError,
+)
+from stepwire.workflow.state.hooks import StateHooks
+from stepwire.workflow.state.serializers import JsonSerializer, PickleSerializer
+from stepwire.workflow.state.store import (
+    DictState,
+    InMemoryStateStore,
+    UnserializableKeyWarning,
+    in_edit_state,
 )
 
 
@@ -503,7 +503,7 @@ def test_state_type() -> None:
 async def test_to_dict_and_from_dict(serializer: Any) -> None:
     store = plain(a={"b": (1, 2)}, items=Part(n=1))
     data = json.loads(json.dumps(store.to_dict(serializer)))
-    assert (data["state_type"], data["state_module"]) == ("DictState", "stepwire.workflow.context.state_store")
+    assert (data["state_type"], data["state_module"]) == ("DictState", "stepwire.workflow.state.store")
     assert data["state_data"]["_data"].keys() == {"a", "items"}
     assert InMemoryStateStore.from_dict(data, serializer).values() == store.values()
 

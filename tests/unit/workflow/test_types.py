@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
 from stepwire.workflow import events as engine_events
-from stepwire.workflow._types import QualifiedNames, TypeRegistry
 from stepwire.workflow.decorators import step
+from stepwire.workflow.definition.types import QualifiedNames, TypeRegistry
 from stepwire.workflow.errors import (
     SerializationError,
     UnknownTypeError,

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from stepwire.workflow._validation import (
+from stepwire.workflow.decorators import StepConfig, catch_error, step, step_config_of
+from stepwire.workflow.definition.validation import (
     context_state_type,
     start_event_class,
     steps_of,
     stop_event_class,
     validate_graph,
 )
-from stepwire.workflow.decorators import StepConfig, catch_error, step, step_config_of
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowValidationError
 from stepwire.workflow.events import (
     Event,

@@ -1,4 +1,4 @@
-// Run the conformance table (tests/conformance/README.md says how to read it).
+// Run the conformance table (tests/system/conformance/README.md says how to read it).
 //
 //   node build/conformance/driver.js TABLE.json
 

@@ -13,8 +13,8 @@ from stepwire.server.auth._files import WatchedFile
 from stepwire.server.auth._keys import hash_of, id_of
 from stepwire.server.auth._tokens import TokenError, TokenVerifier
 from stepwire.server.counters import COUNTERS
+from stepwire.server.principal import DEFAULT_NAMESPACE, Principal
 from stepwire.server.runs.errors import UnauthenticatedError
-from stepwire.server.runs.principal import DEFAULT_NAMESPACE, Principal
 
 logger = logging.getLogger("stepwire.auth")
 

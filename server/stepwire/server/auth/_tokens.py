@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from stepwire.server.auth._access import valid_name, valid_namespace
-from stepwire.server.runs.principal import DEFAULT_NAMESPACE, Principal, Scopes
+from stepwire.server.principal import DEFAULT_NAMESPACE, Principal, Scopes
 
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}

@@ -7,15 +7,15 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from stepwire.server.principal import WRITE
 from stepwire.server.rpc import convert
-from stepwire.server.rpc.calls import CALL, permit, permit_start
-from stepwire.server.rpc.entries import Framer
+from stepwire.server.rpc.entry_codec import Framer
 from stepwire.server.rpc.errors import status_of
+from stepwire.server.rpc.gate.calls import CALL, permit, permit_start
 from stepwire.server.rpc.payloads import json_of
 from stepwire.server.runs import Principal, RunEvents, RunManager, StartRequest
 from stepwire.server.runs.errors import InvalidError, Violation
-from stepwire.server.runs.feed import Feed, check_cursor
-from stepwire.server.runs.principal import WRITE
+from stepwire.server.runs.log.feed import Feed, check_cursor
 from stepwire.server.store import TERMINAL, RunKey, RunRecord
 from stepwire.v1 import run_service_pb2 as pb
 

@@ -1,9 +1,9 @@
 """Runs: hosted on the engine, made durable by the store."""
 
+from stepwire.server.principal import ANONYMOUS, Principal
 from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.events import RunEvents
-from stepwire.server.runs.manager import RunManager
-from stepwire.server.runs.principal import ANONYMOUS, Principal
+from stepwire.server.runs.lifecycle import RunManager
 from stepwire.server.runs.requests import SnapshotData, StartRequest
 from stepwire.server.runs.state import RunState
 

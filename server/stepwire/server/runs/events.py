@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
     InvalidError,
@@ -20,17 +21,16 @@ from stepwire.server.runs.errors import (
     UnknownEventTypeError,
     Violation,
 )
-from stepwire.server.runs.feed import Feed, check_cursor
-from stepwire.server.runs.live import LiveRun
-from stepwire.server.runs.log import portions
-from stepwire.server.runs.manager import RunManager
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.lifecycle import RunManager
+from stepwire.server.runs.log.chunks import portions
+from stepwire.server.runs.log.feed import Feed, check_cursor
 from stepwire.server.runs.payloads import digest, parse_event, readable
-from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.requests import check_request_id
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunKey
 from stepwire.workflow import errors as engine
-from stepwire.workflow._broker import Receipt
-from stepwire.workflow._journal import RECEIVED, LogEntry
+from stepwire.workflow.broker.broker import Receipt
+from stepwire.workflow.broker.journal import RECEIVED, LogEntry
 from stepwire.workflow.context.context import default_waiter_id
 
 _PROMPT = "prompt\x00"

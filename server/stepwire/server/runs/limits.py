@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import LimitError
-from stepwire.server.runs.principal import Principal
 from stepwire.server.store import TERMINAL, Commit, RunKey, RunQuery, RunRecord, RunStore, Status
 
 _UNFINISHED = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED)

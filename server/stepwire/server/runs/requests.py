@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stepwire.server.runs.errors import InvalidError, Violation
-from stepwire.server.runs.parts import Parts
+from stepwire.server.runs.hosting.delta import Parts
 from stepwire.server.store import RunRecord
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")

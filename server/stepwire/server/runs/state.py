@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
+from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import (
     EtagMismatchError,
     InvalidError,
@@ -19,10 +20,9 @@ from stepwire.server.runs.errors import (
     Violation,
 )
 from stepwire.server.runs.events import RunEvents, same
-from stepwire.server.runs.live import LiveRun
-from stepwire.server.runs.manager import RunManager
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.lifecycle import RunManager
 from stepwire.server.runs.payloads import digest, state_from_json, value_to_json, violations_of
-from stepwire.server.runs.principal import Principal
 from stepwire.server.runs.requests import check_request_id
 from stepwire.server.store import RequestRecord
 from stepwire.workflow import DictState, InMemoryStateStore

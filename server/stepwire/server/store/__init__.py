@@ -1,9 +1,5 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
-from stepwire.server.store._backup import backup_directory
-from stepwire.server.store._inspect import Inspection, inspect_directory
-from stepwire.server.store._lock import holder_of
-from stepwire.server.store._schema import DATABASE
 from stepwire.server.store.memory import MemoryStore
 from stepwire.server.store.port import (
     LONG_LOG,
@@ -32,7 +28,11 @@ from stepwire.server.store.port import (
     StoreUnavailableError,
     within,
 )
-from stepwire.server.store.sqlite import SqliteStore
+from stepwire.server.store.sqlite.backup import backup_directory
+from stepwire.server.store.sqlite.inspect import Inspection, inspect_directory
+from stepwire.server.store.sqlite.lock import holder_of
+from stepwire.server.store.sqlite.schema import DATABASE
+from stepwire.server.store.sqlite.store import SqliteStore
 
 __all__ = [
     "DATABASE",

@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from stepwire.server.store._futures import notify, resolve
-from stepwire.server.store._retention import KEPT_REQUESTS, Step, kept_requests, unneeded
-from stepwire.server.store._rows import (
-    RecordRow,
-    decode_record,
-    decode_requests,
-    encode_record,
-    encode_request,
-)
+from stepwire.server.store.futures import notify, resolve
 from stepwire.server.store.port import (
     LONG_LOG,
     TERMINAL,
@@ -43,6 +35,14 @@ from stepwire.server.store.port import (
     StoreError,
     StoreUnavailableError,
     within,
+)
+from stepwire.server.store.retention import KEPT_REQUESTS, Step, kept_requests, unneeded
+from stepwire.server.store.rows import (
+    RecordRow,
+    decode_record,
+    decode_requests,
+    encode_record,
+    encode_request,
 )
 
 _ASLEEP = TERMINAL | {Status.BLOCKED}

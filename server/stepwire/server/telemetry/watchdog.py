@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from stepwire.server.telemetry.culprits import Culprit, Locate, Spot, culprit_of
+from stepwire.server.telemetry.blocking_step import Culprit, Locate, Spot, culprit_of
 from stepwire.server.telemetry.tallies import LoopTally
 
 __all__ = ["Watchdog"]

@@ -1,13 +1,13 @@
 """The context of a run."""
 
 from stepwire.workflow.context.context import Context, StepInfo
-from stepwire.workflow.context.serializers import (
+from stepwire.workflow.state.serializers import (
     BaseSerializer,
     JsonPickleSerializer,
     JsonSerializer,
     PickleSerializer,
 )
-from stepwire.workflow.context.state_store import DictState, InMemoryStateStore
+from stepwire.workflow.state.store import DictState, InMemoryStateStore
 
 __all__ = [
     "BaseSerializer",

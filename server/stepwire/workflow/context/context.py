@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
 
-from stepwire.workflow._broker import COMPLETED, Broker, Receipt
-from stepwire.workflow._checks import check_wait, kind_of, plan_of
-from stepwire.workflow._clock import CLOCK
-from stepwire.workflow._delivery import (
+from stepwire.workflow.broker.broker import COMPLETED, Broker, Receipt
+from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.delivery import (
     TIMED_OUT,
     Answer,
     Delivery,
@@ -23,14 +22,12 @@ from stepwire.workflow._delivery import (
     Waiter,
     current_execution,
 )
-from stepwire.workflow._journal import RECEIVED, SENT, Journal
-from stepwire.workflow._snapshot import TypeMark, all_parts, restore
-from stepwire.workflow._types import QualifiedNames
-from stepwire.workflow.context._blocking import BlockingContext
-from stepwire.workflow.context._hooks import IN_PROCESS, DurableHooks
-from stepwire.workflow.context._legacy import StreamingQueue, legacy_view, restore_legacy
-from stepwire.workflow.context.serializers import BaseSerializer, JsonSerializer
-from stepwire.workflow.context.state_store import InMemoryStateStore, in_edit_state
+from stepwire.workflow.broker.journal import RECEIVED, SENT, Journal
+from stepwire.workflow.broker.snapshot import TypeMark, all_parts, restore
+from stepwire.workflow.checks import check_wait, kind_of, plan_of
+from stepwire.workflow.context.blocking import BlockingContext
+from stepwire.workflow.context.dict_form import StreamingQueue, legacy_view, restore_legacy
+from stepwire.workflow.definition.types import QualifiedNames
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SnapshotError,
@@ -39,13 +36,16 @@ from stepwire.workflow.errors import (
     WorkflowRuntimeError,
 )
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.hooks import IN_PROCESS, DurableHooks
+from stepwire.workflow.state.serializers import BaseSerializer, JsonSerializer
+from stepwire.workflow.state.store import InMemoryStateStore, in_edit_state
 
 if TYPE_CHECKING:
     import typing_extensions
 
-    from stepwire.workflow._runner import Runner
-    from stepwire.workflow._stepwise import Stepwise
-    from stepwire.workflow.context.state_store import DictState
+    from stepwire.workflow.runner.runner import Runner
+    from stepwire.workflow.runner.stepwise import Stepwise
+    from stepwire.workflow.state.store import DictState
     from stepwire.workflow.workflow import Workflow
 
     # A bare `Context` has a DictState; the running Python may be too old to say so.

@@ -9,7 +9,7 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Variables, paths and patterns of the table, as tests/conformance/README.md defines them. */
+/** Variables, paths and patterns of the table, as tests/system/conformance/README.md defines them. */
 final class Matching {
   private static final Pattern VARIABLE = Pattern.compile("\\$\\{(\\w+)}");
 

@@ -1,0 +1,142 @@
+"""How to reach the server: channel options, TLS, token."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from stepwire.client._core.tracing import trace_metadata
+
+__all__ = ["TlsConfig", "Token"]
+
+Token = str | Callable[[], str]
+"""A bearer token, or a function that gives the present one (called for every call)."""
+
+MIN_KEEPALIVE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """How to speak TLS; each of `ca`, `cert`, `key` is a PEM file or the PEM bytes.
+
+    `ca` are the roots to trust (unset: those of gRPC); `cert` and `key` are this client's own;
+    `server_name` is the name to find in the server's certificate instead of the address.
+    """
+
+    ca: str | Path | bytes | None = None
+    cert: str | Path | bytes | None = None
+    key: str | Path | bytes | None = None
+    server_name: str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Return gRPC's credentials."""
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("TlsConfig needs both cert and key, or neither")
+        return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.cert))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the server is and how to speak with it."""
+
+    address: str
+    tls: TlsConfig | None
+    token: Token | None
+    keepalive: float | None
+
+    @classmethod
+    def of(
+        cls,
+        address: str,
+        *,
+        token: Token | None,
+        tls: TlsConfig | bool | None,
+        keepalive: float | None,
+    ) -> Endpoint:
+        """Check the settings; ValueError names the one that is wrong."""
+        if not address or address.startswith(("http://", "https://")):
+            raise ValueError("address must be HOST:PORT, as 127.0.0.1:50051, or a gRPC target; TLS has a setting")
+        if keepalive is not None and keepalive < MIN_KEEPALIVE:
+            raise ValueError(f"keepalive must be at least {MIN_KEEPALIVE:g} s, or None for none")
+        if tls is None and token is not None and not is_local(address):
+            raise ValueError(
+                "a token would go unencrypted to another machine: pass tls=True or a TlsConfig,"
+                " or tls=False to allow it"
+            )
+        config = TlsConfig() if tls is True else (tls or None)
+        return cls(address, config, token, keepalive)
+
+    def options(self) -> list[tuple[str, Any]]:
+        """Return gRPC's channel options."""
+        options: list[tuple[str, Any]] = [
+            # What the server accepts and sends is the server's to limit.
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            # gRPC's own default waits up to two minutes before it looks at a server again.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 3000),
+            ("grpc.primary_user_agent", f"stepwire-python/{_version()}"),
+        ]
+        if self.keepalive is not None:
+            options += [
+                ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.max_pings_without_data", 0),
+            ]
+        if self.tls is not None and self.tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", self.tls.server_name))
+        return options
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of a call: the token, and the caller's trace where OpenTelemetry is installed."""
+        trace = trace_metadata()
+        if self.token is None:
+            return trace
+        token = self.token if isinstance(self.token, str) else self.token()
+        return (("authorization", f"Bearer {token}"), *trace)
+
+    def open(self) -> grpc.Channel:
+        """Return a channel for threads."""
+        if self.tls is None:
+            return grpc.insecure_channel(self.address, self.options())
+        return grpc.secure_channel(self.address, self.tls.credentials(), self.options())
+
+    def open_aio(self) -> grpc.aio.Channel:
+        """Return a channel for the running loop."""
+        if self.tls is None:
+            return grpc.aio.insecure_channel(self.address, self.options())
+        return grpc.aio.secure_channel(self.address, self.tls.credentials(), self.options())
+
+
+def is_local(address: str) -> bool:
+    """Say whether an address cannot leave this machine."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    target = address.rsplit("/", 1)[-1]  # dns:///host:port
+    for scheme in ("dns:", "ipv4:", "ipv6:"):
+        target = target.removeprefix(scheme)
+    host = target[1:].split("]")[0] if target.startswith("[") else target.rsplit(":", 1)[0]
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _pem(source: str | Path | bytes | None) -> bytes | None:
+    return source if source is None or isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _version() -> str:
+    try:
+        return version("stepwire")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "0"

@@ -1,0 +1,1 @@
+"""Drive the core with blocking gRPC."""

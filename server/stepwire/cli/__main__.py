@@ -1,0 +1,5 @@
+"""Run the command line: `python -m stepwire.cli`."""
+
+from stepwire.cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""`stepwire backup`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepwire.cli._exit import ERROR, examples
+from stepwire.cli.render import Output
+from stepwire.server.store.port import StoreError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=examples("stepwire backup /backups/monday.db --data stepwire-data"))(backup)
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option("--data", envvar="STEPWIRE_DATA", metavar="DIR", help="The data directory of the server.")
+    ] = Path("stepwire-data"),
+) -> None:
+    """Copy a data directory's database while its server runs: one consistent state, durable when this returns.
+
+    To restore, put the copy into an empty data directory as stepwire.db, with the snapshot.key of the old one beside it
+    if snapshots that were given out shall stay valid.
+    """
+    from stepwire.server.store import backup_directory
+
+    output = Output()
+    try:
+        size = backup_directory(data, target)
+    except StoreError as error:
+        output.note(f"error: {error}", style="red")
+        raise typer.Exit(ERROR) from None
+    output.note(f"wrote {target}: {size} bytes")

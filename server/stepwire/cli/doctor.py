@@ -1,0 +1,85 @@
+"""`stepwire doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from stepwire.cli._exit import ERROR, examples
+from stepwire.cli._settings import ConfigFile, add_settings
+from stepwire.cli._shared import Json
+from stepwire.cli.render import Output, clean
+from stepwire.server.registry import Registry
+
+if TYPE_CHECKING:
+    from stepwire.server.doctor import Check
+
+__all__ = ["register"]
+
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+EPILOG = examples(
+    "stepwire doctor orders:OrderFlow --data /var/lib/stepwire",
+    "stepwire doctor --config /etc/stepwire/stepwire.toml --json",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(doctor)
+
+
+@add_settings
+def doctor(
+    workflows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODULE:NAME", help="The workflows, as serve takes them.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Look at all that a server needs, with the settings of serve, and say what is wrong and what to do about it.
+
+    Starts nothing and changes nothing; the server may be running. Exits with 1 when there is a problem.
+    """
+    output = Output(json=as_json)
+    try:
+        from stepwire.server.config import ConfigError, Settings
+        from stepwire.server.doctor import Check, examine, examine_environment
+    except ModuleNotFoundError as error:
+        output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
+        raise typer.Exit(ERROR) from None
+    registry = Registry()
+    found: list[Check] = []
+
+    def tell(check: Check) -> None:
+        found.append(check)
+        if not as_json:
+            _show(output, check)
+
+    for check in examine_environment(workflows or [], registry):
+        tell(check)
+    try:
+        chosen = Settings.load(config, **settings)
+    except ConfigError as error:
+        tell(Check("settings", "problem", str(error), "docs/configuration.md has them all"))
+    else:
+        tell(Check("settings", "ok", str(config) if config is not None else "flags, environment and defaults"))
+        for check in examine(chosen, registry):
+            tell(check)
+    problems = sum(check.status == "problem" for check in found)
+    if as_json:
+        output.document({"checks": [check._asdict() for check in found], "problems": problems})
+    if problems:
+        raise typer.Exit(ERROR)
+
+
+def _show(output: Output, check: Check) -> None:
+    line = Text(f"{check.status:<8}", style=_STYLES[check.status])
+    line.append(f" {check.name:<14} {clean(check.message, keep='')}", style="default")
+    if check.advice and check.status != "ok":
+        line.append(f" → {clean(check.advice, keep='')}", style="default")
+    output.line(line)

@@ -1,0 +1,125 @@
+"""`stepwire events` and `stepwire send`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from stepwire.cli._answers import Answers
+from stepwire.cli._exit import examples
+from stepwire.cli._follow import Follower
+from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, beginning, call, come_back
+from stepwire.cli._values import fields
+from stepwire.cli.render import Output, event_line, event_record
+from stepwire.client import Client, Run, event_meta
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    lines = ("stepwire events 01J9Z --follow", "stepwire events 01J9Z --after 40 --type Progress --json")
+    app.command(epilog=examples(*lines))(events)
+    app.command(
+        epilog=examples("stepwire send 01J9Z Approval approved=true", "stepwire send 01J9Z Order --input @o.json")
+    )(send)
+
+
+def events(
+    run_id: RunId,
+    after: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Begin after this sequence; else where the log begins."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    internal: Annotated[bool, typer.Option("--internal", help="Also what was sent to and by steps.")] = False,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only this event type, and the end.")
+    ] = None,
+    ask: Annotated[bool, typer.Option("--ask", help="With --follow: answer questions at this terminal.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Write the events of a run's log, a line each."""
+    output = Output(json=as_json)
+    if ask and not (follow and output.interactive):
+        raise typer.BadParameter("--ask needs --follow, a terminal, and no --json")
+    place = after or 0
+
+    async def answering(client: Client, run: Run) -> None:
+        nonlocal place
+        follower = Follower(
+            client,
+            run,
+            output,
+            answers=Answers(),
+            ask=True,
+            after=place,
+            types=types or (),
+            internal=internal,
+            events_to_stdout=True,
+        )
+        try:
+            await follower.follow()
+        finally:
+            place = follower.resume_after
+
+    async def reading(run: Run) -> None:
+        nonlocal place
+        async for event in run.events(place, types=types or (), internal=internal, follow=follow):
+            place = event_meta(event).sequence
+            if as_json:
+                output.record(event_record(event))
+            else:
+                output.line(event_line(event))
+
+    async def body(client: Client) -> None:
+        nonlocal place
+        run = client.run(run_id)
+        try:
+            if after is None:
+                place = await beginning(run, output)
+            await (answering(client, run) if ask else reading(run))
+        except asyncio.CancelledError:
+            output.note(f"\nleft; come back: {come_back(run_id, place, server, ask=ask)}")
+            raise
+
+    call(server, output, body)
+
+
+def send(
+    run_id: RunId,
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event type.", show_default=False)],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Fields of the event. A value that is JSON is taken as JSON, any other as text; text that looks"
+            " like JSON needs quotes of its own: zip='\"0123\"'.",
+            show_default=False,
+        ),
+    ] = None,
+    document: Annotated[
+        str | None,
+        typer.Option("--input", metavar="JSON|@FILE", help="The fields as a JSON object; @- is standard input."),
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="The one step to send it to; else all that accept it.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Send an event to a run, or answer its question."""
+    output = Output(json=as_json)
+    given = fields(values or (), document) or {}
+
+    async def body(client: Client) -> None:
+        sent = await client.run(run_id).context.send_event((event_type, given), step)
+        if as_json:
+            output.document({"sequence": sent.sequence, "delivered": sent.delivered})
+        elif sent.delivered:
+            output.note(f"sent as {sent.sequence}, taken by {sent.delivered}")
+        else:
+            output.note(f"sent as {sent.sequence}, but nothing took it", style="yellow")
+
+    call(server, output, body)

@@ -1,0 +1,115 @@
+"""`stepwire health`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+
+from stepwire.cli._exit import ERROR, examples
+from stepwire.cli._shared import DEFAULT_SERVER, Json, Server, credentials
+from stepwire.cli.render import Output, clean
+from stepwire.client import TlsConfig
+
+__all__ = ["register"]
+
+_NO_STATUS = {grpc.StatusCode.DEADLINE_EXCEEDED: "UNREACHABLE", grpc.StatusCode.NOT_FOUND: "UNKNOWN_SERVICE"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples(
+            "stepwire health",
+            "stepwire health --service stepwire.v1.RunService --server orders.internal:50051 --ca ca.crt",
+        )
+    )(health)
+
+
+def health(
+    service: Annotated[
+        str, typer.Option(metavar="NAME", help="The service to ask for; without it, the server as a whole.")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long to wait for a server that does not answer.")
+    ] = 5.0,
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="STEPWIRE_CA", metavar="FILE", help="Roots (PEM) to trust: speak TLS.", show_default=False),
+    ] = None,
+    cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="STEPWIRE_CERT", metavar="FILE", help="This client's certificate (PEM).", show_default=False
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(envvar="STEPWIRE_KEY", metavar="FILE", help="The key (PEM) of --cert.", show_default=False),
+    ] = None,
+    server_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STEPWIRE_SERVER_NAME",
+            metavar="NAME",
+            help="The name to find in the server's certificate instead of the address.",
+            show_default=False,
+        ),
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Ask a server whether it serves (grpc.health.v1): exit code 0 when it does, 1 when not. For probes.
+
+    The server answers without a token.
+    """
+    output = Output(json=as_json)
+    given = {"STEPWIRE_CA": ca, "STEPWIRE_CERT": cert, "STEPWIRE_KEY": key, "STEPWIRE_SERVER_NAME": server_name}
+    tls = credentials({**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})[1]
+    try:
+        status = _status(server, tls, service, timeout)
+    except ModuleNotFoundError as error:
+        output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
+        raise typer.Exit(ERROR) from None
+    except (ValueError, OSError) as error:  # files that cannot be read, or do not belong together
+        output.note(f"error: {clean(str(error), keep='')}", style="red")
+        raise typer.Exit(ERROR) from None
+    if as_json:
+        output.record({"status": status, "service": service})
+    else:
+        output.text(status)
+    if status != "SERVING":
+        raise typer.Exit(ERROR)
+
+
+def _status(server: str, tls: TlsConfig | None, service: str, timeout: float) -> str:
+    """Return the status that the server gives itself, or why there is none."""
+    from grpc_health.v1 import health_pb2
+
+    with _channel(server, tls) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            # A server that is just starting listens already and answers when it is ready.
+            response = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout, wait_for_ready=True)
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return _NO_STATUS.get(code, code.name)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+
+
+def _channel(server: str, tls: TlsConfig | None) -> grpc.Channel:
+    """Open a channel that looks again soon after it was refused."""
+    options: list[tuple[str, object]] = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.enable_retries", 0)]
+    options.append(("grpc.max_reconnect_backoff_ms", 500))
+    if tls is None:
+        return grpc.insecure_channel(server, options)
+    if tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return grpc.secure_channel(server, tls.credentials(), options)

@@ -1,0 +1,138 @@
+"""A run as it goes: its events as lines, and below them one live line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from stepwire.cli.render._lists import STATUS_STYLES
+from stepwire.cli.render._text import clean, duration, fields_text
+from stepwire.client import EntryKind, EventMeta, EventRole, GenericEvent, RunStatus, event_meta
+
+__all__ = ["Progress", "event_line"]
+
+_ROLE_STYLES = {
+    EventRole.INPUT_REQUIRED: "yellow",
+    EventRole.HUMAN_RESPONSE: "yellow",
+    EventRole.START: "blue",
+    EventRole.STOP: "green",
+}
+_KIND_MARKS = {EntryKind.RECEIVED: "→", EntryKind.SENT: "·"}
+
+
+def event_line(event: GenericEvent, limit: int = 60) -> Text:
+    """Return an event of a log on one line: local time, sequence, type, fields; internal ones are marked."""
+    meta: EventMeta = event_meta(event)
+    line = Text()
+    line.append(f"{meta.time.astimezone():%H:%M:%S} ", style="dim")
+    line.append(f"{meta.sequence:>4} ", style="dim")
+    line.append(f"{_KIND_MARKS.get(meta.kind, ' ')} ", style="dim")
+    line.append(clean(meta.type, keep=""), style=_ROLE_STYLES.get(meta.role, "bold"))
+    if fields := fields_text(event.to_dict(), limit):
+        line.append(f" {fields}")
+    if meta.step:
+        line.append(f"  ({clean(meta.step, keep='')})", style="dim")
+    return line
+
+
+class Progress:
+    """Print lines above a live one that shows status, elapsed time, counts and the last event.
+
+    Without `live` there are only the lines. A context manager.
+    """
+
+    def __init__(self, console: Console, *, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._started = clock()
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = _live(self, console) if live else None
+        self._held: list[Text] | None = None
+        self.status: RunStatus | None = None
+        self.trouble = ""
+        self.events = 0
+        self.questions = 0
+        self.last = ""
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        self._release()
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._started
+
+    def event(self, event: GenericEvent) -> None:
+        """Count an event and print its line."""
+        self.events += 1
+        self.last = event.type
+        self.line(event_line(event))
+
+    def line(self, line: Text) -> None:
+        """Print a line; held back while a question is at the terminal."""
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            self._print(line)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave the terminal to someone else: no live line, and lines wait."""
+        if self._live is not None:
+            self._live.stop()
+        self._held = []
+        try:
+            yield
+        finally:
+            self._release()
+            if self._live is not None:
+                self._live.start()
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        for line in held:
+            self._print(line)
+
+    def _print(self, line: Text) -> None:
+        # Only a live line needs to know where lines end; without one they are left whole for other programs.
+        self._console.print(line, soft_wrap=self._live is None)
+
+    def __rich__(self) -> Table:
+        """Return the live line."""
+        parts = Text(overflow="ellipsis", no_wrap=True)
+        parts.append(str(self.status or "starting"), style=STATUS_STYLES.get(self.status, "") if self.status else "")
+        parts.append(f"  {duration(self.elapsed)}  {self.events} event{'' if self.events == 1 else 's'}")
+        if self.questions:
+            parts.append(f"  {self.questions} open question{'' if self.questions == 1 else 's'}", style="yellow")
+        if self.last:
+            parts.append(f"  last: {clean(self.last, keep='')}", style="dim")
+        if self.trouble:
+            parts.append(f"  {clean(self.trouble, keep='')}", style="red")
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(self._spinner, parts)
+        return grid
+
+
+def _live(progress: Progress, console: Console) -> Live:
+    return Live(
+        progress,
+        console=console,
+        refresh_per_second=8,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

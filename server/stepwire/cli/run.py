@@ -1,0 +1,153 @@
+"""`stepwire run` and `stepwire result`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.message import DecodeError
+
+from stepwire.cli._answers import Answers
+from stepwire.cli._exit import examples
+from stepwire.cli._follow import Follower
+from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back
+from stepwire.cli._values import fields, labels, run_and_sequence, seconds
+from stepwire.cli.render import Output, duration, run_record
+from stepwire.client import Client, Run, Snapshot
+
+__all__ = ["register"]
+
+EPILOG = examples(
+    "stepwire run greet name=Ada",
+    "stepwire run orders --input @order.json --label team=blue --timeout 10m",
+    "stepwire run orders id=7 --json --answer Approval:approved=true",
+    "stepwire run orders --from-run 01J9Z@12",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog=EPILOG)(run)
+    app.command(epilog=examples("stepwire result 01J9Z", "stepwire result 01J9Z --timeout 30"))(result)
+
+
+def run(
+    workflow: Annotated[str, typer.Argument(metavar="NAME", help="The workflow.", show_default=False)],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Fields of the start event. A value that is JSON is taken as JSON, any other as text; text that looks"
+            " like JSON needs quotes of its own: zip='\"0123\"'.",
+            show_default=False,
+        ),
+    ] = None,
+    document: Annotated[
+        str | None,
+        typer.Option("--input", metavar="JSON|@FILE", help="The fields as a JSON object; @- is standard input."),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The id of the run; else the server chooses.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the run by.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="The time that the run may take.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, write its id, and do not follow.")] = False,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TYPE:KEY=VALUE",
+            help="Answer a question before it is asked; the same key again is the next answer.",
+        ),
+    ] = None,
+    from_snapshot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from a file that stepwire snapshot --out wrote.")
+    ] = None,
+    from_run: Annotated[
+        str | None, typer.Option(metavar="RUN[@SEQUENCE]", help="Start from a snapshot of a run of this server.")
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Start a run, follow it, write its result.
+
+    Its questions are put to you when there is a terminal. Events go to standard error, the result to standard output.
+    Ctrl-C leaves; the run goes on.
+    With --json: a line for the run, each event, each question and the outcome.
+    Exit code 3 when the run failed, was cancelled or timed out.
+    """
+    output = Output(json=as_json)
+    given = fields(values or (), document)
+    if from_snapshot is not None and from_run is not None:
+        raise typer.BadParameter("give one of --from-snapshot and --from-run")
+    snapshot = _read_snapshot(from_snapshot) if from_snapshot is not None else None
+    source = run_and_sequence(from_run) if from_run is not None else None
+    run_labels = labels(label or ())
+    run_timeout = seconds(timeout) if timeout is not None else None
+    answers = Answers.parse(answer or ())
+
+    async def body(client: Client) -> None:
+        started = await client.start_run(
+            workflow,
+            given,
+            run_id=run_id,
+            labels=run_labels,
+            timeout=run_timeout,
+            snapshot=snapshot,
+            from_run=source,
+        )
+        if detach:
+            if as_json:
+                output.document(run_record(await started.info()))
+            else:
+                output.text(started.run_id)
+            return
+        output.progress_note(f"run {started.run_id} of {workflow}")
+        await _follow(client, started, output, answers, server)
+
+    call(server, output, body)
+
+
+async def _follow(client: Client, started: Run, output: Output, answers: Answers, server: str) -> None:
+    follower = Follower(client, started, output, answers=answers, ask=output.interactive)
+    try:
+        await follower.follow()
+    except asyncio.CancelledError:
+        output.note(f"\nleft; run {started.run_id} goes on. Come back:")
+        output.note(f"  {come_back(started.run_id, follower.resume_after, server, ask=output.interactive)}")
+        raise
+    if unused := answers.unused():
+        output.note(f"no question took the answer{'s' * (len(unused) > 1)} {', '.join(unused)}", style="yellow")
+    value = await started.result(timeout=0)
+    output.progress_note(f"completed after {duration(follower.elapsed)}", style="green")
+    if not output.json:
+        output.result(value)
+
+
+def result(
+    run_id: RunId,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="How long to wait at most.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Wait for the end of a run and write its result.
+
+    Exit code 3 when the run failed, was cancelled or timed out; 1 when it has not ended in time.
+    """
+    output = Output(json=as_json)
+    wait = seconds(timeout) if timeout is not None else None
+
+    async def body(client: Client) -> None:
+        output.result(await client.run(run_id).result(wait))
+
+    call(server, output, body)
+
+
+def _read_snapshot(path: Path) -> Snapshot:
+    try:
+        return Snapshot.parse(path.read_bytes())
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--from-snapshot") from None
+    except DecodeError:
+        raise typer.BadParameter(f"{path} is no snapshot", param_hint="--from-snapshot") from None

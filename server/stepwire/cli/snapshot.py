@@ -1,0 +1,82 @@
+"""`stepwire snapshot`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepwire.cli._exit import ERROR, examples
+from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
+from stepwire.cli.render import Output, snapshot_record, snapshots_table
+from stepwire.client import Client
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    lines = (
+        "stepwire snapshot 01J9Z --out order.snapshot",
+        "stepwire run orders --from-snapshot order.snapshot",
+        "stepwire snapshot 01J9Z --sequence 12 --json",
+    )
+    app.command(epilog=examples(*lines))(snapshot)
+
+
+def snapshot(
+    run_id: RunId,
+    sequence: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The snapshot at this sequence; 0 is the last.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Write it to a file (binary), to start a run from; - is standard output.",
+        ),
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the snapshots that the server keeps.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Fetch a run's context, to read or to start a run from.
+
+    Without --out it is a JSON document.
+    """
+    output = Output(json=as_json)
+
+    async def show(client: Client) -> None:
+        found = await client.run(run_id).snapshot(sequence, context_dict=out is None)
+        if out is None:
+            output.document(found.context_dict)
+            return
+        data = bytes(found)
+        if str(out) == "-":
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        try:
+            out.write_bytes(data)
+        except OSError as error:
+            output.note(f"error: cannot write {out}: {error.strerror}", style="red")
+            raise typer.Exit(ERROR) from None
+        if as_json:
+            output.document(
+                {"run_id": found.run_id, "sequence": found.sequence, "file": str(out), "size_bytes": len(data)}
+            )
+        else:
+            output.note(f"wrote {out}: {found.workflow}, run {found.run_id} at {found.sequence}, {len(data)} bytes")
+
+    async def list_them(client: Client) -> None:
+        found = [info async for info in client.run(run_id).snapshots()]
+        if as_json:
+            output.document([snapshot_record(info) for info in found])
+        else:
+            output.show(snapshots_table(found))
+
+    call(server, output, list_them if list_all else show)

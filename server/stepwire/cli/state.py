@@ -1,0 +1,90 @@
+"""`stepwire state get`, `set` and `unset`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stepwire.cli._exit import examples
+from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
+from stepwire.cli._values import pairs
+from stepwire.cli.render import Output
+from stepwire.client import Client
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    group = typer.Typer(
+        help="Read and write the state of a run.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    )
+    group.command("get", epilog=examples("stepwire state get 01J9Z", "stepwire state get 01J9Z order.lines.0.price"))(
+        get
+    )
+    group.command("set", epilog=examples('stepwire state set 01J9Z order.paid=true note="by hand"'))(set_)
+    group.command("unset", epilog=examples("stepwire state unset 01J9Z order.note"))(unset)
+    app.add_typer(group, name="state", epilog=examples("stepwire state get 01J9Z"))
+
+
+def get(
+    run_id: RunId,
+    path: Annotated[str, typer.Argument(help="A dotted path; none is the whole state.", show_default=False)] = "",
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Write the value at a path as JSON."""
+    output = Output(json=as_json)
+
+    async def body(client: Client) -> None:
+        output.document(await client.run(run_id).context.store.get(path))
+
+    call(server, output, body)
+
+
+def set_(
+    run_id: RunId,
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH=VALUE",
+            help="A value that is JSON is taken as JSON, any other as text.",
+            show_default=False,
+        ),
+    ],
+    etag: Annotated[str | None, typer.Option(help="Write only if the state still has this etag.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Set the values at several paths, all or none."""
+    output = Output(json=as_json)
+    given = pairs(values, "path=value")
+
+    async def body(client: Client) -> None:
+        _written(output, await client.run(run_id).context.store.set_many(given, etag=etag))
+
+    call(server, output, body)
+
+
+def unset(
+    run_id: RunId,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Dotted paths.", show_default=False)],
+    etag: Annotated[str | None, typer.Option(help="Write only if the state still has this etag.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: Json = False,
+) -> None:
+    """Remove the values at several paths, all or none."""
+    output = Output(json=as_json)
+
+    async def body(client: Client) -> None:
+        _written(output, await client.run(run_id).context.store.unset(*paths, etag=etag))
+
+    call(server, output, body)
+
+
+def _written(output: Output, etag: str) -> None:
+    if output.json:
+        output.document({"etag": etag})
+    else:
+        output.note(f"written; the etag is {etag}")

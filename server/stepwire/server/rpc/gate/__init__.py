@@ -1,0 +1,1 @@
+"""Admit calls: authentication, authorization, limits, and the status of whatever fails."""

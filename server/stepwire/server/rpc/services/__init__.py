@@ -1,0 +1,1 @@
+"""Serve the contract: one servicer for each service."""

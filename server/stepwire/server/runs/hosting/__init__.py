@@ -1,0 +1,1 @@
+"""Keep runs in memory: one run and its commits, the pool of them, and what they share."""

@@ -1,0 +1,110 @@
+"""The record of a run: what every list, look and wait of callers shows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from stepwire.server.registry import Served
+from stepwire.server.runs.payloads import value_to_json
+from stepwire.server.store import RunRecord, Status
+from stepwire.workflow.broker.broker import Broker, Outcome
+from stepwire.workflow.broker.journal import TERMINAL, Changes, LogEntry
+from stepwire.workflow.events import StopEvent, WorkflowFailedEvent, event_to_json
+
+__all__ = ["next_record"]
+
+_STATUS = {
+    "completed": Status.COMPLETED,
+    "failed": Status.FAILED,
+    "cancelled": Status.CANCELLED,
+    "timed_out": Status.TIMED_OUT,
+}
+
+
+def next_record(
+    last: RunRecord, served: Served, broker: Broker, changes: Changes, *, paused: bool, traceback: str
+) -> RunRecord:
+    """Return the record that a commit of these changes writes, after the `last` one.
+
+    `paused`: the run is queued behind others of its workflow. `traceback` is what may be told of its failure.
+    """
+    now = broker.clock.now()
+    outcome = broker.outcome
+    info = dict(last.info)
+    info["version"] = served.version
+    info["timeout_at"] = broker.due
+    info.pop("blocked_reason", None)
+    if changes.deleted or any(key[0] == "w" for key in changes.parts):
+        info["pending"] = _pending(served, broker)
+    wake_at: float | None
+    if outcome is not None:
+        info["outcome"] = _told(outcome, served, changes.entries, traceback)
+        info["pending"] = []
+        info["timeout_at"] = wake_at = None
+        status = _STATUS[outcome.status]
+    elif paused:
+        status, wake_at = Status.QUEUED, 0.0
+    elif broker.active:
+        status, wake_at = Status.RUNNING, 0.0
+    else:
+        status, wake_at = Status.WAITING, broker.next_due()
+    return RunRecord(  # `replace` takes three times as long
+        key=last.key,
+        workflow=last.workflow,
+        status=status,
+        created_at=last.created_at,
+        updated_at=now,
+        ended_at=now if outcome is not None else None,
+        wake_at=wake_at,
+        last_sequence=broker.sequence,
+        first_available=last.first_available,
+        labels=last.labels,
+        start_request_id=last.start_request_id,
+        start_digest=last.start_digest,
+        info=info,
+    )
+
+
+def _pending(served: Served, broker: Broker) -> list[dict[str, Any]]:
+    """Describe the open questions."""
+    names = served.names
+    return [
+        {
+            "waiter_id": waiter.id,
+            "event_type": names.name_of(waiter.event_type),
+            "requirements": from_json(value_to_json(waiter.requirements)),
+            "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
+            "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
+            "deadline": waiter.due,
+            "step": waiter.delivery.step,
+        }
+        for waiter in broker.waits
+        if waiter.event_type is not None and waiter.delivery is not None
+    ]
+
+
+def _told(outcome: Outcome, served: Served, entries: list[LogEntry], traceback: str) -> dict[str, Any]:
+    """Describe how the run ended."""
+    status, event = outcome.status, outcome.event
+    told: dict[str, Any] = {"status": _STATUS[status], "event_type": served.names.name_of(type(event))}
+    # The end is the last entry of the log; it is not there when another commit ends with it.
+    data = entries[-1].data if entries and entries[-1].kind == TERMINAL else event_to_json(event)
+    fields = from_json(data)
+    if status == "completed":
+        told["result"] = (to_json(fields.get("result")) if type(event) is StopEvent else data).decode()
+    elif isinstance(event, WorkflowFailedEvent):
+        told["failure"] = {
+            "step": event.step or "",
+            "error_type": event.error_type,
+            "message": event.message,
+            "attempts": event.attempts,
+            "reference_id": event.reference,
+            "traceback": traceback,
+        }
+    elif status == "timed_out":
+        told["reason"] = f"the run took longer than {fields.get('timeout')} seconds"
+    else:
+        told["reason"] = str(fields.get("reason", ""))
+    return told

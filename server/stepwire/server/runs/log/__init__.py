@@ -1,0 +1,1 @@
+"""Cut the log into chunks and follow it."""

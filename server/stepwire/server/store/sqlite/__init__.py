@@ -1,0 +1,1 @@
+"""Store runs in SQLite, in one directory, with one writer thread."""

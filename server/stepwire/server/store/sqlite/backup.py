@@ -1,0 +1,57 @@
+"""Copying the database of a store while it is written to."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from stepwire.server.store.port import StoreError, StoreUnavailableError
+from stepwire.server.store.sqlite.errors import translate
+from stepwire.server.store.sqlite.schema import DATABASE, connect_reader, make_private
+
+
+def backup_directory(directory: Path, target: Path) -> int:
+    """Copy the database of a data directory, whose server may be running; return the bytes of the copy."""
+    source = directory / DATABASE
+    if not source.is_file():
+        raise StoreError(f"{directory} holds no database of a server")
+    backup(source, target)
+    return target.stat().st_size
+
+
+def backup(source: Path, target: Path) -> None:
+    """Copy the database `source` to the file `target`, durably and all at once."""
+    if target.exists() and target.samefile(source):
+        raise StoreError("a store cannot be backed up onto itself")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            make_private(partial)
+            with closing(connect_reader(source)) as old, closing(sqlite3.connect(partial)) as new:
+                # All in one step: it reads one state and never starts again because of a commit.
+                old.backup(new)
+            _sync(partial)
+            # A log that was left beside an older copy would be taken for this one's.
+            for suffix in ("-wal", "-shm"):
+                target.with_name(target.name + suffix).unlink(missing_ok=True)
+            partial.replace(target)
+            _sync(target.parent)
+        finally:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+    except sqlite3.Error as error:
+        raise translate(error, "be backed up") from error
+    except OSError as error:
+        raise StoreUnavailableError(f"the backup cannot be written: {error.strerror}") from error
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # directories cannot be opened there
+        return
+    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,62 @@
+"""A look at a data directory that changes nothing, for `stepwire doctor`; its server may be running."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stepwire.server.store.port import StoreError
+from stepwire.server.store.sqlite.errors import translate
+from stepwire.server.store.sqlite.reader import counts
+from stepwire.server.store.sqlite.schema import APPLICATION_ID, DATABASE, MIGRATIONS, connect_reader
+
+_DAMAGES = 5
+
+
+@dataclass(kw_only=True)
+class Inspection:
+    """What a database holds."""
+
+    size: int
+    """Bytes, its write-ahead log included."""
+    version: int
+    """Of its schema."""
+    known: int = len(MIGRATIONS)
+    """The newest schema that this code knows."""
+    damages: list[str] = field(default_factory=list)
+    """What SQLite's quick check finds, the first of it."""
+    runs: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Runs by workflow and status."""
+    last_change: float | None = None
+    """When a run last changed, in seconds since the epoch."""
+
+
+def inspect_directory(directory: Path) -> Inspection | None:
+    """Look into the database of a data directory; None when there is none. StoreError when it cannot be read."""
+    path = directory / DATABASE
+    if not path.is_file():
+        return None
+    try:
+        with closing(connect_reader(path)) as connection:
+            return _inspect(connection, path)
+    except sqlite3.Error as error:
+        raise translate(error, "be read") from error
+
+
+def _inspect(connection: sqlite3.Connection, path: Path) -> Inspection:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID and path.stat().st_size:
+        raise StoreError("the database in the data directory is not a store of Stepwire")
+    log = path.with_name(f"{path.name}-wal")
+    size = path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    found = Inspection(size=size, version=version)
+    found.damages = [
+        str(row[0]).splitlines()[0] for row in connection.execute(f"PRAGMA quick_check({_DAMAGES})") if row[0] != "ok"
+    ]
+    if 0 < version <= len(MIGRATIONS):
+        found.runs = counts(connection)
+        (found.last_change,) = connection.execute("SELECT max(updated_at) FROM runs").fetchone()
+    return found

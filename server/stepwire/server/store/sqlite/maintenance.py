@@ -1,0 +1,122 @@
+"""What else is written: claims, deletion, retention. Each function is one job of the writer."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from stepwire.server.store.port import Claim, RunKey, StoreCorruptError
+from stepwire.server.store.retention import KEPT_OLD_REQUESTS, KEPT_REQUESTS, REQUEST_AGE
+from stepwire.server.store.rows import STORED_COLUMNS, RecordRow, began_checksum
+
+SWEEP_ROWS = 200
+"""Rows removed by one job: blobs may be large, and commits wait meanwhile."""
+
+
+def probe(connection: sqlite3.Connection) -> None:
+    """Write what is there already: it goes to the log as any change does."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
+def claim(connection: sqlite3.Connection, key: RunKey) -> Claim | None:
+    """Raise the token of a run."""
+    row = connection.execute(
+        "UPDATE runs SET token = token + 1 WHERE namespace = ? AND run_id = ? RETURNING token, pk",
+        key,
+    ).fetchone()
+    return Claim(key, *row) if row else None
+
+
+def delete(connection: sqlite3.Connection, key: RunKey) -> bool:
+    """Delete a run: it is gone at once, its rows go when swept."""
+    statement = "SELECT pk FROM runs WHERE namespace = ? AND run_id = ?"
+    row = connection.execute(statement, key).fetchone()
+    if row is None:
+        return False
+    doom(connection, row, ended=False)
+    return True
+
+
+def doom(connection: sqlite3.Connection, runs: Sequence[int], *, ended: bool = True) -> int:
+    """Delete runs by pk, those that are there (and ended); give how many."""
+    which = "pk IN (SELECT value FROM json_each(?))"
+    which += " AND ended_at IS NOT NULL" if ended else ""
+    pks = (json.dumps(runs),)
+    connection.execute(f"INSERT INTO doomed SELECT pk FROM runs WHERE {which}", pks)
+    return connection.execute(f"DELETE FROM runs WHERE {which}", pks).rowcount
+
+
+def sweep(connection: sqlite3.Connection) -> bool:
+    """Remove some rows of a deleted run; True when more are left."""
+    row = connection.execute("SELECT min(run) FROM doomed").fetchone()
+    if row[0] is None:
+        return False
+    left = SWEEP_ROWS
+    for table in ("commits", "log", "requests"):
+        left -= connection.execute(
+            f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE run = ? LIMIT ?)",
+            (row[0], left),
+        ).rowcount
+        if not left:
+            return True
+    connection.execute("DELETE FROM doomed WHERE run = ?", row)
+    return connection.execute("SELECT 1 FROM doomed LIMIT 1").fetchone() is not None
+
+
+def drop_commits(connection: sqlite3.Connection, run: int, ids: Sequence[int]) -> int:
+    """Delete some commits of a run; give how many."""
+    return connection.execute(
+        "DELETE FROM commits WHERE run = ? AND id IN (SELECT value FROM json_each(?))",
+        (run, json.dumps(ids)),
+    ).rowcount
+
+
+def trim(connection: sqlite3.Connection, key: RunKey, first: int) -> tuple[int | None, bool] | StoreCorruptError:
+    """Drop some of a run's chunks before sequence `first`; give where its log begins, True when more are to go."""
+    stored = connection.execute(f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND run_id = ?", key).fetchone()
+    if stored is None:
+        return None, False
+    *fields, run, began, _ = stored
+    row = RecordRow(*fields)
+    if began != began_checksum(run, row):
+        return StoreCorruptError(f"the record of run {key.run_id} is damaged")
+    chunks = connection.execute(
+        "SELECT id, last FROM log WHERE run = :run AND last < :first"
+        " AND first < (SELECT max(first) FROM log WHERE run = :run) ORDER BY first LIMIT :limit",
+        {"run": run, "first": first, "limit": SWEEP_ROWS},
+    ).fetchall()
+    if chunks:
+        row = row._replace(first_available=chunks[-1][1] + 1)
+        connection.execute(
+            "UPDATE runs SET first_available = ?, began = ? WHERE pk = ?",
+            (row.first_available, began_checksum(run, row), run),
+        )
+        ids = json.dumps([chunk[0] for chunk in chunks])
+        connection.execute("DELETE FROM log WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+    # Commits before the full one that leads to the first snapshot that is kept.
+    dropped = connection.execute(
+        "DELETE FROM commits WHERE id IN (SELECT id FROM commits WHERE run = :run AND id <"
+        " (SELECT max(id) FROM commits WHERE run = :run AND full = 1 AND id <="
+        " (SELECT id FROM commits WHERE run = :run AND sequence >= :first ORDER BY sequence, id LIMIT 1))"
+        " ORDER BY sequence, id LIMIT :limit)",
+        {"run": run, "first": row.first_available, "limit": SWEEP_ROWS},
+    ).rowcount
+    return row.first_available, len(chunks) == SWEEP_ROWS or dropped == SWEEP_ROWS
+
+
+def prune_requests(connection: sqlite3.Connection, run: int) -> None:
+    """Delete the answered requests of a run that are no longer kept."""
+    newest = "(SELECT id FROM requests WHERE run = :run ORDER BY id DESC LIMIT 1 OFFSET :{})"
+    connection.execute(
+        "DELETE FROM requests WHERE run = :run AND"
+        f" (id <= {newest.format('kept')} OR at < :oldest AND id <= {newest.format('kept_old')})",
+        {
+            "run": run,
+            "kept": KEPT_REQUESTS,
+            "kept_old": KEPT_OLD_REQUESTS,
+            "oldest": time.time() - REQUEST_AGE,
+        },
+    )

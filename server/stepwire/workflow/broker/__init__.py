@@ -1,0 +1,1 @@
+"""Decide what a run does next: one run is one broker, a set of synchronous transitions."""

@@ -1,0 +1,166 @@
+"""What a run did since its last commit, for a host that makes runs durable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+from stepwire.workflow.codec.encoder import Names, OwnJson, encode, encode_keys
+from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.events import (
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StartEvent,
+    StopEvent,
+    event_to_json,
+)
+
+STREAM: Final = 1
+"""Written to the stream. Public."""
+RECEIVED: Final = 2
+"""Sent from outside. Internal."""
+SENT: Final = 3
+"""Sent or returned by a step. Internal."""
+TERMINAL: Final = 4
+"""Ends the run and its stream. Public."""
+
+_ROLES: Final = (
+    (StartEvent, 1),
+    (StopEvent, 2),
+    (InputRequiredEvent, 3),
+    (HumanResponseEvent, 4),
+)
+_role_of: dict[type[Event], int] = {}
+
+
+def role_of(event_type: type[Event]) -> int:
+    """Return the number of the contract's EventRole of a type."""
+    role = _role_of.get(event_type)
+    if role is None:
+        role = next((number for base, number in _ROLES if issubclass(event_type, base)), 0)
+        _role_of[event_type] = role
+    return role
+
+
+class LogEntry(NamedTuple):
+    """One event in the log of a run; `data` is its fields as plain JSON, encoded once."""
+
+    sequence: int
+    at: float
+    kind: int
+    type: str
+    data: bytes
+    step: str
+    delivered: int
+    role: int
+
+
+class Changes(NamedTuple):
+    """What a commit writes: parts of the snapshot that changed or went, and new log entries."""
+
+    parts: dict[str, bytes]
+    deleted: list[str]
+    entries: list[LogEntry]
+
+
+class FailureReport(NamedTuple):
+    """What may be told of an error, by the host's policy."""
+
+    message: str
+    traceback: str
+    reference: str
+
+
+class Host(Protocol):
+    """What makes a run durable; without one a run lives in its process only."""
+
+    def changed(self) -> None:
+        """Commit soon: something changed since the last `Broker.take_changes`."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was done up to now is durable (DESIGN: the membrane)."""
+
+    def report(self, step: str | None, error: BaseException) -> FailureReport:
+        """Log an error and say what the run's record may tell of it."""
+
+    def executed(self, step: str, outcome: str, seconds: float) -> None:
+        """Note that the body of a step is over: how it ended, and how long it took with all its waits."""
+
+
+class Journal:
+    """Collect the keys of parts that changed, and log entries, until a commit takes them."""
+
+    __slots__ = ("_changed", "_scheduled", "dirty", "effects", "entries", "names")
+
+    def __init__(self, names: Names, changed: Callable[[], None]) -> None:
+        self.names = names
+        self._changed = changed
+        self._scheduled = False
+        self.dirty: dict[str, None] = {}
+        self.effects: dict[int, int] = {}
+        """Deliveries that got effects, with the first page of them that changed."""
+        self.entries: list[LogEntry] = []
+
+    def touch(self, key: str) -> None:
+        """Note that a part changed or went."""
+        self.dirty[key] = None
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Tell the host, once until the next `take`."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._changed()
+
+    def take(self) -> tuple[dict[str, None], list[LogEntry]]:
+        """Hand over the keys and entries since the last call."""
+        taken = self.dirty, self.entries
+        self.dirty, self.entries = {}, []
+        self.effects = {}
+        self._scheduled = False
+        return taken
+
+    def encode(self, event: Event) -> bytes:
+        """Return the event as a snapshot holds it; SerializationError when it cannot be saved."""
+        return encode(event, self.names)
+
+    def check_wait(self, event_type: type[Event] | None, requirements: dict[str, Any], prompt: Event | None) -> None:
+        """Raise SerializationError for a wait that cannot be saved."""
+        if event_type is not None:
+            self.names.name_of(event_type)
+        if requirements:
+            encode(requirements, self.names)
+        if prompt is not None:
+            self.wire(prompt)
+            self.encode(prompt)
+
+    def encode_state(self, values: Mapping[str, Any], own: OwnJson) -> tuple[dict[str, bytes], list[str]]:
+        """Return the parts of the state that changed, and the keys that cannot be saved."""
+        parts: dict[str, bytes] = {}
+        damaged: list[str] = []
+        if not values:
+            return parts, damaged
+        for key in self.dirty:
+            if key[0] == "s" and key[2:] in values:
+                name = key[2:]
+                try:
+                    parts[key] = encode_keys({name: values[name]}, self.names, own)[name]
+                except SerializationError:
+                    damaged.append(name)
+        return parts, damaged
+
+    def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
+        """Append an entry to the log; `data` is from `wire`."""
+        cls = type(event)
+        role = _role_of.get(cls)
+        if role is None:
+            role = role_of(cls)
+        self.entries.append(LogEntry(sequence, at, kind, self.names.name_of(cls), data, step, delivered, role))
+        if not self._scheduled:
+            self.schedule()
+
+    def wire(self, event: Event) -> bytes:
+        """Return the event's fields as clients see them; SerializationError when it cannot be."""
+        self.names.name_of(type(event))
+        return event_to_json(event)

@@ -1,0 +1,1 @@
+"""Save values as tagged JSON and load them again."""

@@ -1,0 +1,121 @@
+"""The dict form of a context that 1.x reads and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.delivery import QUEUED, Buffered, Delivery
+from stepwire.workflow.broker.stream import EventStream
+from stepwire.workflow.errors import ContextSerdeError, SnapshotError
+from stepwire.workflow.events import Event
+from stepwire.workflow.state.serializers import BaseSerializer
+from stepwire.workflow.state.store import InMemoryStateStore
+
+
+def legacy_view(
+    broker: Broker, serializer: BaseSerializer, stepwise: bool, without: Delivery | None = None
+) -> dict[str, Any]:
+    """Return the 1.x keys of a context; what only grows with history stays empty (S17)."""
+    queues: dict[str, list[str]] = {name: [] for name in broker.queues}
+    in_progress: dict[str, list[str]] = {name: [] for name in broker.queues}
+    for delivery in broker.deliveries.values():
+        if delivery is without:
+            continue
+        place = queues if delivery.status == QUEUED else in_progress
+        place[delivery.step].append(serializer.serialize(delivery.event))
+    buffers: dict[str, dict[str, list[str]]] = {}
+    for item in broker.buffers:
+        cls = type(item.event)
+        by_type = buffers.setdefault(item.buffer_id, {})
+        by_type.setdefault(f"{cls.__module__}.{cls.__qualname__}", []).append(serializer.serialize(item.event))
+    return {
+        "state": broker.store.to_dict(serializer),
+        "streaming_queue": "[]",
+        "queues": {name: json.dumps(events) for name, events in queues.items()},
+        "stepwise": stepwise,
+        "event_buffers": buffers,
+        "in_progress": in_progress,
+        "accepted_events": [],
+        "broker_log": [],
+        "is_running": broker.started and broker.outcome is None,
+    }
+
+
+def restore_legacy(broker: Broker, data: dict[str, Any], serializer: BaseSerializer, *, with_events: bool) -> None:
+    """Fill a new broker from the 1.x keys; KeyError names a missing one.
+
+    `with_events` takes queues, buffers and events in progress too: those run again.
+    """
+    if "globals" in data and "state" not in data:
+        values = {key: serializer.deserialize(value) for key, value in data["globals"].items()}
+        broker.store.load_values(values, validate=True)
+    else:
+        restored: InMemoryStateStore[Any] = InMemoryStateStore.from_dict(data["state"], serializer)
+        broker.store.load_values(restored.values(), validate=True)
+    queues, in_progress, buffers = data["queues"], data["in_progress"], data["event_buffers"]
+    running = bool(data["is_running"])
+    for key in ("streaming_queue", "stepwise", "accepted_events", "broker_log"):
+        data[key]
+    if not with_events:
+        return
+    broker.started = running
+    try:
+        for again, source in ((True, in_progress), (False, queues)):
+            for name, events in source.items():
+                if name not in broker.queues:
+                    continue
+                for text in json.loads(events) if isinstance(events, str) else events:
+                    event = _event(serializer.deserialize(text))
+                    broker.delivery_ids += 1
+                    delivery = Delivery(broker.delivery_ids, name, event, 0)
+                    delivery.attempt = 1 if again else 0
+                    broker.deliveries[delivery.id] = delivery
+                    broker.requeue(delivery)
+        for buffer_id, by_type in buffers.items():
+            for texts in by_type.values():
+                for text in texts:
+                    broker.numbers += 1
+                    event = _event(serializer.deserialize(text))
+                    broker.buffers.add(Buffered(broker.numbers, buffer_id, event, None))
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, ContextSerdeError):
+            raise
+        raise SnapshotError("The saved context is malformed") from error
+
+
+def _event(value: Any) -> Event:
+    if not isinstance(value, Event):
+        raise SnapshotError("The saved context holds something else where an event belongs")
+    return value
+
+
+class StreamingQueue:
+    """The stream of a run with the reading methods of an asyncio queue, as 1.x had it."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.stream = stream
+        self._position = 0
+
+    def qsize(self) -> int:
+        """Return how many events are there to read."""
+        return len(self.stream.events) - self._position
+
+    def empty(self) -> bool:
+        """Tell whether there is nothing to read now."""
+        return self.qsize() == 0
+
+    async def get(self) -> Event:
+        """Wait for the next event."""
+        if not await self.stream.wait_beyond(self._position):
+            raise asyncio.QueueEmpty
+        return self.get_nowait()
+
+    def get_nowait(self) -> Event:
+        """Return the next event; asyncio.QueueEmpty when there is none."""
+        if self.empty():
+            raise asyncio.QueueEmpty
+        self._position += 1
+        return self.stream.events[self._position - 1]

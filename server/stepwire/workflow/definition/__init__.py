@@ -1,0 +1,1 @@
+"""Read what a class of steps says: signatures, validation, routing, the graph."""

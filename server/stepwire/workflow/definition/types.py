@@ -1,0 +1,257 @@
+"""The types of a workflow by their names on the wire (DESIGN section 4, Types)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import PydanticOmit
+
+from stepwire.workflow import events as engine_events
+from stepwire.workflow.decorators import step_config_of
+from stepwire.workflow.errors import (
+    SerializationError,
+    UnknownTypeError,
+    WorkflowConfigurationError,
+)
+from stepwire.workflow.events import Event
+
+__all__ = ["QualifiedNames", "TypeRegistry"]
+
+# Bases whose own instances carry nothing; classes of these modules are never the author's.
+_LIBRARIES = ("pydantic", "pydantic_core", "pydantic_settings", "enum")
+
+
+class TypeRegistry:
+    """Events, models and enums of one workflow by class name.
+
+    Reading a payload through it never imports anything: a name is known or it is refused.
+    """
+
+    def __init__(self, types: Iterable[type]) -> None:
+        self._types: dict[str, type] = {}
+        self._names: dict[type, str] = {}
+        self._digest: str | None = None
+        for cls in types:
+            self._add(cls)
+
+    @classmethod
+    def of(cls, workflow_cls: type, steps: Mapping[str, Callable[..., Any]]) -> TypeRegistry:
+        """Collect the types of a workflow class with these steps.
+
+        They are the engine's own events; the types in the steps' signatures, with the types of
+        their fields; the Event, BaseModel and Enum classes in the globals of the workflow's
+        module; and the attribute `types` of the class. WorkflowConfigurationError when two
+        classes have one name, or `types` holds anything else.
+        """
+        registry = cls(_engine_types())
+        for step in steps.values():
+            config = step_config_of(step)
+            if config is None:
+                continue
+            for found in (*config.accepted_events, *config.return_types, config.context_state_type):
+                registry._collect(found)
+        for found in getattr(workflow_cls, "types", ()):
+            if not _is_payload_type(found):
+                raise WorkflowConfigurationError(
+                    f"{workflow_cls.__name__}.types holds something that is neither an Event, "
+                    "a BaseModel nor an Enum class"
+                )
+            registry._collect(found)
+        module = sys.modules.get(workflow_cls.__module__)
+        for name, found in list(vars(module).items()) if module is not None else ():
+            if not name.startswith("_") and _is_payload_type(found) and _is_authored(found):
+                registry._collect(found)
+        return registry
+
+    def name_of(self, cls: type) -> str:
+        """Return the wire name of `cls`; SerializationError when it is not registered."""
+        try:
+            return self._names[cls]
+        except KeyError:
+            raise SerializationError(
+                f"{_qualified(cls)} is not among the types of the workflow: "
+                "name it in a step's signature, in the workflow's module or in `types`"
+            ) from None
+
+    def lookup(self, name: str) -> type:
+        """Return the type called `name`; UnknownTypeError when there is none."""
+        try:
+            return self._types[name]
+        except KeyError:
+            raise UnknownTypeError(f"the workflow has no type {name[:200]!r}", type_name=name) from None
+
+    def events(self) -> dict[str, type[Event]]:
+        """Return the event types by name, in order of name."""
+        return {name: cls for name, cls in self.items() if issubclass(cls, Event)}
+
+    def items(self) -> Iterator[tuple[str, type]]:
+        """Iterate over names and types, in order of name."""
+        return iter(sorted(self._types.items()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._types))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def json_schema(self, name: str) -> dict[str, Any]:
+        """Return the JSON Schema of the type called `name`; parts without one are opaque."""
+        return _json_schema(self.lookup(name))
+
+    def schema_digest(self) -> str:
+        """Return 64 hex digits that change when the shape of any type changes."""
+        if self._digest is None:
+            schemas = {name: _json_schema(cls) for name, cls in self.items()}
+            text = json.dumps(schemas, sort_keys=True, default=_opaque)
+            self._digest = hashlib.sha256(text.encode()).hexdigest()
+        return self._digest
+
+    def _collect(self, annotation: Any) -> None:
+        """Add every payload type in `annotation`, and those of their fields."""
+        pending = [annotation]
+        seen: set[int] = set()
+        while pending:
+            found = pending.pop()
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            if _is_payload_type(found):
+                if found in self._names:
+                    continue
+                if found is not BaseModel and found is not Enum:
+                    self._add(found)
+            pending.extend(_parts(found))
+
+    def _add(self, cls: type) -> None:
+        known = self._types.setdefault(cls.__name__, cls)
+        if known is not cls:
+            raise WorkflowConfigurationError(
+                f"two types are called {cls.__name__!r}: {_qualified(known)} and {_qualified(cls)}"
+            )
+        self._names[cls] = cls.__name__
+
+
+class QualifiedNames:
+    """Types by `module.qualname`, looked up by importing: for use inside one trusted process."""
+
+    components = True
+    """Objects with `class_name`, `to_dict` and `from_dict` are saved too, as 1.x does."""
+
+    def name_of(self, cls: type) -> str:
+        """Return `module.qualname`; SerializationError when that does not lead back to `cls`."""
+        name = _qualified(cls)
+        try:
+            found = self.lookup(name)
+        except UnknownTypeError:
+            found = None
+        if found is not cls:
+            raise SerializationError(f"{name} cannot be found again by that name")
+        return name
+
+    def lookup(self, name: str) -> type:
+        """Import the type called `name`; UnknownTypeError when there is none."""
+        parts = name.split(".")
+        for split in range(len(parts) - 1, 0, -1):
+            module = _import(".".join(parts[:split]))
+            if module is None:
+                continue
+            found: Any = module
+            for part in parts[split:]:
+                found = getattr(found, part, None)
+            if isinstance(found, type):
+                return found
+            break
+        raise UnknownTypeError(f"there is no type {name[:200]!r}", type_name=name)
+
+
+def _import(name: str) -> Any:
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return importlib.import_module(name)
+    except (ImportError, ValueError):
+        return None
+
+
+def _engine_types() -> list[type]:
+    from stepwire.workflow.state.store import DictState  # the context imports this module
+
+    own = [getattr(engine_events, name) for name in engine_events.__all__]
+    return [DictState, *(each for each in own if _is_payload_type(each))]
+
+
+def _is_payload_type(found: object) -> bool:
+    return (
+        isinstance(found, type)
+        # A parametrized list[int] is an instance of `type` only by its looks.
+        and typing.get_origin(found) is None
+        and issubclass(found, BaseModel | Enum)
+    )
+
+
+def _is_authored(cls: type) -> bool:
+    if issubclass(cls, Enum) and not cls.__members__:
+        return False
+    return cls.__module__.partition(".")[0] not in _LIBRARIES
+
+
+def _parts(found: Any) -> Iterable[Any]:
+    """Return what an annotation is made of, or the annotations of a class's fields."""
+    if isinstance(found, type) and typing.get_origin(found) is None:
+        if issubclass(found, BaseModel):
+            return [each.annotation for each in found.model_fields.values()]
+        # By its attribute: typing does not know the TypedDict of typing_extensions.
+        if dataclasses.is_dataclass(found) or hasattr(found, "__total__"):
+            try:
+                return typing.get_type_hints(found, include_extras=True).values()
+            except (NameError, TypeError, SyntaxError, AttributeError):
+                return ()  # names that exist for type checkers only
+        return ()
+    alias = getattr(found, "__value__", None)  # `type X = …` and TypeAliasType
+    if alias is not None:
+        return [alias]
+    bound = getattr(found, "__bound__", None)
+    return (*typing.get_args(found), bound, *getattr(found, "__constraints__", ()))
+
+
+def _qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+class _Schema(GenerateJsonSchema):
+    """Make what has no JSON Schema an empty one, and leave out defaults that are not JSON."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
+        cls = schema.get("cls")
+        return {"title": cls.__name__} if isinstance(cls, type) else {}
+
+
+def _json_schema(cls: type) -> dict[str, Any]:
+    if issubclass(cls, Enum):
+        members = [each.value for each in cls]
+        return {"title": cls.__name__, "enum": json.loads(json.dumps(members, default=_opaque))}
+    assert issubclass(cls, BaseModel)
+    try:
+        return cls.model_json_schema(schema_generator=_Schema)
+    except (PydanticUserError, PydanticOmit):  # a forward reference that leads nowhere
+        fields = {name: {"title": str(each.annotation)} for name, each in cls.model_fields.items()}
+        return {"title": cls.__name__, "type": "object", "properties": fields}
+
+
+def _opaque(value: object) -> str:
+    return type(value).__name__

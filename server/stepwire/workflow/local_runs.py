@@ -1,0 +1,127 @@
+"""The runs of one workflow instance in this process: which are at work, which queue, which was the latest."""
+
+from __future__ import annotations
+
+import contextvars
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stepwire.workflow.broker.broker import CANCELLED
+from stepwire.workflow.broker.clock import Alarm
+from stepwire.workflow.errors import WorkflowRuntimeError
+from stepwire.workflow.events import Event, StartEvent, WorkflowCancelledEvent
+from stepwire.workflow.runner.runner import AfterStep, Runner
+
+if TYPE_CHECKING:
+    from stepwire.workflow.checkpointer import CheckpointCallback
+    from stepwire.workflow.handler import WorkflowHandler
+    from stepwire.workflow.workflow import Workflow
+
+
+class Runs:
+    """Start runs, at most `limit` at a time, and hold them until their end (S15)."""
+
+    __slots__ = ("_alarm", "_latest", "_limit", "_queued", "_running", "handlers")
+
+    def __init__(self, limit: int | None) -> None:
+        self.handlers: set[WorkflowHandler] = set()
+        """Of the runs that have not ended."""
+        self._limit = limit
+        self._running = 0
+        self._queued: deque[tuple[WorkflowHandler, Callable[[], None]]] = deque()
+        self._alarm: Alarm | None = None
+        self._latest: weakref.ref[WorkflowHandler] | None = None
+
+    def launch(
+        self,
+        workflow: Workflow,
+        handler: WorkflowHandler,
+        event: StartEvent | None,
+        callback: CheckpointCallback | None,
+    ) -> None:
+        """Start a run now, or when one of those at work has ended."""
+        handler.ctx._in_use = True
+        self.handlers.add(handler)
+        self._latest = weakref.ref(handler)
+        if self._is_free():
+            self._begin(workflow, handler, event, callback)
+        else:
+            # When it begins, it is the end of another run that calls: keep the caller's context variables.
+            begin = partial(self._begin, workflow, handler, event, callback)
+            self._queued.append((handler, partial(contextvars.copy_context().run, begin)))
+
+    def _begin(
+        self,
+        workflow: Workflow,
+        handler: WorkflowHandler,
+        event: StartEvent | None,
+        callback: CheckpointCallback | None,
+    ) -> None:
+        self._running += 1
+        context = handler.ctx
+        if self._alarm is None or self._alarm.loop is not handler.get_loop():
+            self._alarm = Alarm(handler.get_loop())
+        runner = Runner(
+            workflow,
+            context,
+            context._broker,
+            on_end=partial(self._ended, handler),
+            after_step=None if callback is None else _checkpoints(handler, callback),
+            stepwise=context.stepwise,
+            alarm=self._alarm,
+        )
+        handler._runner = context._runner = runner
+        runner.start(event, workflow._timeout)
+
+    def _ended(self, handler: WorkflowHandler) -> None:
+        self.conclude(handler)
+        self._running -= 1
+        while self._queued and self._is_free():
+            self._queued.popleft()[1]()
+
+    def _is_free(self) -> bool:
+        return self._limit is None or self._running < self._limit
+
+    def conclude(self, handler: WorkflowHandler) -> None:
+        """Tell a handler how its run ended."""
+        context = handler.ctx
+        outcome = context._broker.outcome
+        assert outcome is not None
+        context._in_use = False
+        context._runner = handler._runner = None
+        self.handlers.discard(handler)
+        handler._ended(outcome)
+
+    def withdraw(self, handler: WorkflowHandler) -> None:
+        """Cancel a run that waits for others to end: it acts at once (S15)."""
+        self._queued = deque(entry for entry in self._queued if entry[0] is not handler)
+        handler.ctx._broker.end(CANCELLED, WorkflowCancelledEvent())
+        self.conclude(handler)
+
+    def only(self) -> WorkflowHandler:
+        """Return the handler of the only run in progress; WorkflowRuntimeError when it is not the only one."""
+        if not self.handlers:
+            raise WorkflowRuntimeError("no run is in progress")
+        if len(self.handlers) > 1:
+            raise WorkflowRuntimeError(
+                f"{len(self.handlers)} runs are in progress: use the handler of the one you mean"
+            )
+        return next(iter(self.handlers))
+
+    def only_or_latest(self) -> WorkflowHandler:
+        """Return the handler of the only run in progress, or of the latest one when none is."""
+        latest = self._latest() if self._latest is not None and not self.handlers else None
+        return latest or self.only()
+
+
+def _checkpoints(handler: WorkflowHandler, callback: CheckpointCallback) -> AfterStep:
+    async def after_step(name: str, given: Event, result: Event | None) -> None:
+        await callback(handler.run_id, name, given, result, handler.ctx)
+
+    return after_step
+
+
+__all__ = ["Runs"]

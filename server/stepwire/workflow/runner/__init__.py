@@ -1,0 +1,1 @@
+"""Touch the world for a broker: tasks, threads, timers, traces."""

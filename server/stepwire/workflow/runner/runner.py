@@ -1,0 +1,443 @@
+"""The runner: what touches the world for one broker.
+
+It starts tasks for executions, runs sync steps in threads, sleeps for timers and tells whoever waits. All transitions
+happen in the broker, on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import logging
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepwire.workflow.broker.broker import CANCELLED, FAILED, Broker, Receipt
+from stepwire.workflow.broker.clock import Alarm, Timer
+from stepwire.workflow.broker.delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
+from stepwire.workflow.broker.journal import FailureReport, Host
+from stepwire.workflow.checks import kind_of
+from stepwire.workflow.errors import (
+    CrashLoopError,
+    SerializationError,
+    StepError,
+    StepReturnError,
+    StepTimeoutError,
+    WorkflowError,
+    WorkflowRuntimeError,
+)
+from stepwire.workflow.events import (
+    Event,
+    StepFailedEvent,
+    StopEvent,
+    WorkflowCancelledEvent,
+    WorkflowFailedEvent,
+)
+from stepwire.workflow.runner.stepwise import Stepwise
+from stepwire.workflow.runner.tracing import RunTrace
+
+if TYPE_CHECKING:
+    from stepwire.workflow.context.context import Context
+    from stepwire.workflow.workflow import Workflow
+
+logger = logging.getLogger("stepwire.workflow")
+
+T = TypeVar("T")
+AfterStep = Callable[[str, Event, Event | None], Awaitable[None]]
+"""Awaited after each step with its name, its event and what it returned, before that goes on."""
+
+
+class Runner:
+    """Drive one broker on the running event loop until its run ends or it is frozen."""
+
+    # Many runs wait in memory: what each holds is what they cost.
+    __slots__ = (
+        "_after_step",
+        "_alarm",
+        "_ended",
+        "_executor",
+        "_host",
+        "_on_end",
+        "_pumping",
+        "_thread",
+        "_timer",
+        "_trace",
+        "_variables",
+        "broker",
+        "context",
+        "loop",
+        "stepwise",
+        "workflow",
+    )
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        context: Context[Any],
+        broker: Broker,
+        *,
+        host: Host | None = None,
+        on_end: Callable[[], None] | None = None,
+        after_step: AfterStep | None = None,
+        stepwise: bool = False,
+        executor: concurrent.futures.Executor | None = None,
+        alarm: Alarm | None = None,
+    ) -> None:
+        self.workflow = workflow
+        self.context = context
+        self.broker = broker
+        self.loop = asyncio.get_running_loop()
+        self.stepwise = Stepwise(broker, self._launch_held) if stepwise else None
+        self._host = host
+        self._on_end = on_end
+        self._after_step = after_step
+        self._executor = executor
+        self._thread = threading.get_ident()
+        self._trace: RunTrace | None = None
+        # Steps see the context variables of whoever started the run, not of whoever sent their event.
+        self._variables = contextvars.copy_context()
+        self._alarm = alarm or Alarm(self.loop, broker.clock)
+        self._timer: Timer[Any] | None = None
+        self._pumping = False
+        self._ended = False
+
+    # -- entry points ---------------------------------------------------------------------------------------------
+
+    def start(self, event: Event | None, timeout: float | None) -> Receipt | None:
+        """Begin the run with its start event; None goes on with what a restored broker holds."""
+        self._trace = RunTrace.begin(type(self.workflow).__name__, self.context.run_id, resumed=event is None)
+        if event is None and self.broker.started and self.broker.outcome is None:
+            if self._host is None:
+                self.broker.set_timeout(timeout)
+            self.pump()
+            return None
+        receipt = self.broker.begin(event, timeout)
+        self.pump()
+        return receipt
+
+    def trace(self, workflow: str, carrier: Mapping[str, str], *, resumed: bool) -> None:
+        """Trace the run from here on, as part of what `carrier` says (W3C Trace Context)."""
+        self._trace = RunTrace.begin(workflow, self.context.run_id, carrier, resumed=resumed)
+
+    def cancel(self, reason: str = "") -> None:
+        """End the run as cancelled, at once; steps that swallow the cancellation cannot hold it up (S15)."""
+        if self.broker.outcome is None and not self.broker.frozen and not self._ended:
+            self.broker.end(CANCELLED, WorkflowCancelledEvent(reason=reason))
+            self.pump()
+
+    def freeze(self) -> None:
+        """Stop driving: no transition happens any more, tasks are cancelled, waiters stay open."""
+        self.broker.freeze()
+        self._stop_timer()
+        self._end_trace("released", None)
+        resumed, self.broker.resumed = self.broker.resumed, []
+        self._launch([], resumed)
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is on the thread of the run's event loop."""
+        return threading.get_ident() == self._thread
+
+    def on_loop(self, function: Callable[[], T]) -> T:
+        """Call a function on the run's event loop, from any thread, and give its result."""
+        if self.here:
+            return function()
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                done.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - handed to the calling thread, whatever it is
+                done.set_exception(error)
+
+        self.loop.call_soon_threadsafe(call)
+        return done.result()
+
+    # -- the pump -------------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Do what the last transitions made possible. Cheap when there is nothing to do."""
+        if self._pumping or self._ended:
+            return  # what is left of an ended run must not drive the next one of its context
+        self._pumping = True
+        try:
+            broker = self.broker
+            while broker.poisoned:
+                delivery = broker.poisoned.pop()
+                if broker.outcome is None:
+                    self._poisoned(delivery)
+            started: list[Execution] = []
+            if self.stepwise is None and not broker.frozen and broker.outcome is None:
+                while (execution := broker.start_next()) is not None:
+                    started.append(execution)
+            if started or broker.resumed:
+                resumed, broker.resumed = broker.resumed, []
+                if self._host is None:
+                    self._launch(started, resumed)
+                else:
+                    self._host.after_commit(partial(self._launch, started, resumed))
+            if broker.outcome is None:
+                broker.tick()
+                self._set_timer()
+            elif not self._ended:
+                self._ended = True
+                self._stop_timer()
+                self._end_trace(broker.outcome.status, broker.outcome.error)
+                if self._on_end is not None:
+                    self._on_end()
+        finally:
+            self._pumping = False
+            if self.stepwise is not None:
+                self.stepwise.stir()
+
+    def _end_trace(self, status: str, error: BaseException | None) -> None:
+        if self._trace is not None:
+            self._trace.end(status, error)
+            self._trace = None
+
+    def _launch(self, started: list[Execution], resumed: list[tuple[Notify, Answer]]) -> None:
+        for notify, answer in resumed:
+            notify(answer)
+        for execution in started:
+            if execution.dead:
+                continue
+            # The bound method keeps the task alive as long as the execution lives.
+            body = self._execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
+            execution.cancel = self.loop.create_task(body, context=self._variables.copy()).cancel
+
+    def _launch_held(self, started: list[Execution]) -> None:
+        self._launch(started, [])
+        if self.broker.resumed:
+            self.pump()
+
+    def _set_timer(self) -> None:
+        due = None if self.broker.frozen else self.broker.next_due()
+        timer = self._timer
+        if timer is not None:
+            if timer.due == due:
+                return
+            self._alarm.cancel(timer)
+            self._timer = None
+        if due is not None:
+            self._timer = self._alarm.set(due, self._expire)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._alarm.cancel(self._timer)
+            self._timer = None
+
+    def _expire(self) -> None:
+        if self._timer is None or self.broker.frozen:
+            return
+        self._timer = None
+        for execution in self.broker.expire():
+            if not execution.dead:
+                timeout = self.broker.routing.steps[execution.delivery.step].timeout
+                error = StepTimeoutError(
+                    f"the attempt took longer than {timeout} seconds",
+                    step=execution.delivery.step,
+                    attempts=execution.delivery.failures + 1,
+                )
+                self._failed(execution, error)
+        self.pump()
+
+    # -- executions -----------------------------------------------------------------------------------------------
+
+    async def _execute_traced(self, execution: Execution, trace: RunTrace) -> None:
+        delivery = execution.delivery
+        with trace.step(delivery.step, delivery.id, delivery.attempt) as span:
+            try:
+                await self._execute(execution)
+            finally:
+                if not execution.finished:
+                    waits = self.broker.frozen and self.broker.outcome is None and delivery.status == PARKED
+                    span.unfinished("parked" if waits else "abandoned")
+
+    async def _execute(self, execution: Execution) -> None:
+        """Run a step's body once and bring its result or failure to the broker."""
+        enter_execution(execution)
+        host = self._host
+        began = 0.0 if host is None else time.perf_counter()
+        delivery = execution.delivery
+        workflow = self.workflow
+        if workflow.verbose:
+            print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
+        try:
+            call = workflow._stepwire_plan.calls[delivery.step]
+            kwargs = call.arguments(delivery.event, self.context)
+            if call.injected:
+                await call.inject(workflow, kwargs)
+            if call.config.is_async:
+                result = await call.function(**kwargs)
+            else:
+                bound = partial(contextvars.copy_context().run, _call, call.function, kwargs)
+                result = await self.loop.run_in_executor(self._executor, bound)
+            outputs = _outputs(delivery.step, result, call.config.list_returns)
+            if self._after_step is not None and not execution.dead:
+                # A checkpoint holds one event; of a step that returned more it is taken as not through.
+                execution.returned = len(outputs) <= 1
+                event = outputs[0] if len(outputs) == 1 else None
+                await self._after_step(delivery.step, delivery.event, event)
+        except asyncio.CancelledError as error:
+            if execution.dead:
+                raise
+            execution.cancel = None
+            task = asyncio.current_task()
+            if self._host is not None and task is not None and task.cancelling():
+                # Not the step's doing: someone cancelled its task, as a loop does that is closed.
+                self.broker.lose(execution)
+                self.pump()
+                raise
+            self._failed(execution, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # A step may raise anything; a step that calls sys.exit() must not take its host down.
+            execution.cancel = None
+            self._failed(execution, error)
+        else:
+            if not execution.dead:
+                self._finished(execution, outputs)
+        finally:
+            if self._host is not None:
+                self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
+        self.pump()
+
+    def _finished(self, execution: Execution, outputs: list[Event]) -> None:
+        step = execution.delivery.step
+        if self.workflow.verbose:
+            names = ", ".join(type(event).__name__ for event in outputs)
+            produced = f"event {names}" if names else "no event"
+            print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
+        execution.cancel = None
+        try:
+            self.broker.finish(execution, outputs if self.stepwise is None else [])
+        except SerializationError as error:
+            self._failed(execution, error)
+            return
+        execution.outcome = "completed"
+        if self.stepwise is not None:
+            self.stepwise.hold(outputs)
+
+    def _failed(self, execution: Execution, error: BaseException) -> None:
+        """Retry as the step's policy says, else give up (S2)."""
+        if execution.dead or self.broker.outcome is not None:
+            return
+        execution.outcome = "timed_out" if isinstance(error, StepTimeoutError) else "failed"
+        delivery = execution.delivery
+        if self._trace is not None:
+            self._trace.failed(delivery.id, error)
+        policy = self.broker.routing.steps[delivery.step].retry_policy
+        if policy is not None and isinstance(error, Exception) and not _is_final(error):
+            elapsed = max(0.0, self.broker.clock.now() - (delivery.first_started or 0.0))
+            try:
+                delay = policy.next(elapsed, delivery.failures, error)
+                if delay is not None and not math.isfinite(delay):
+                    raise ValueError("the delay is not a finite number of seconds")
+            except Exception as failure:
+                delay = None
+                if self._host is None:
+                    logger.exception("the retry policy of step '%s' failed", delivery.step)
+                else:  # which knows how much a log may tell
+                    self._host.report(f"{delivery.step} (its retry policy)", failure)
+            if delay is not None:
+                self.broker.retry(execution, delay)
+                return
+        self._give_up(delivery, error, delivery.failures + 1)
+
+    def _poisoned(self, delivery: Delivery) -> None:
+        error = CrashLoopError(
+            f"{delivery.lost} executions were lost to crashes",
+            step=delivery.step,
+            attempts=delivery.attempt,
+        )
+        self._give_up(delivery, error, delivery.attempt)
+
+    def _give_up(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
+        step = delivery.step
+        report = self._report(step, error)
+        name = "CRASH_LOOP" if isinstance(error, CrashLoopError) else type(error).__name__
+        catcher = None if _is_final(error) else self.broker.routing.catcher(step)
+        if catcher is not None:
+            caught = StepFailedEvent(
+                step=step,
+                error_type=name,
+                message=report.message,
+                attempts=attempts,
+                event=delivery.event,
+            )
+            self.broker.fail(delivery, caught, catcher)
+            caught.exception = error
+            return
+        event = WorkflowFailedEvent(
+            step=step,
+            error_type=name,
+            message=report.message,
+            attempts=attempts,
+            reference=report.reference,
+        )
+        self.broker.end(FAILED, event, error)
+
+    def _report(self, step: str, error: BaseException) -> FailureReport:
+        report = FailureReport(str(error), "", "") if self._host is None else self._host.report(step, error)
+        # An exception's text may hold what no log can: halves of surrogate pairs.
+        return report._replace(message=report.message.encode(errors="replace").decode())
+
+
+def _call(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """Call a sync step; StopIteration, which no future can carry, becomes RuntimeError."""
+    try:
+        return function(**kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the step raised StopIteration") from error
+
+
+def _outputs(step: str, result: Any, list_returns: bool) -> list[Event]:
+    """Return what a step returned as a list of events (S6)."""
+    if result is None:
+        return []
+    if isinstance(result, Event):
+        return [result]
+    if list_returns and isinstance(result, list):
+        for item in result:
+            if not isinstance(item, Event):
+                raise StepReturnError(
+                    f"Step '{step}' returned a list with a {type(item).__name__}, not an event",
+                    step=step,
+                    type_name=type(item).__name__,
+                )
+        return result
+    raise StepReturnError(
+        f"Step '{step}' returned {kind_of(result)} instead of an Event instance",
+        step=step,
+        type_name=type(result).__name__,
+    )
+
+
+def _is_final(error: BaseException) -> bool:
+    """Tell whether an error is the program's, so that neither a retry nor a catch can help."""
+    return isinstance(error, StepReturnError)
+
+
+def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
+    """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
+    step = getattr(event, "step", None)
+    if isinstance(error, StepReturnError) or (step is None and isinstance(error, WorkflowRuntimeError)):
+        return error
+    if step is None:
+        failed: WorkflowError = WorkflowRuntimeError(str(error))
+    else:
+        message = getattr(event, "message", "") if error is None else str(error) or type(error).__name__
+        # The engine's own say more; those of a nested run have come to their end, and a cause.
+        own = isinstance(error, StepTimeoutError | CrashLoopError) and error.__cause__ is None
+        kind = type(error) if own and isinstance(error, StepError) else StepError
+        failed = kind(
+            f"Error in step '{step}': {message}",
+            step=step,
+            attempts=getattr(event, "attempts", 0),
+        )
+    failed.__cause__ = error
+    return failed

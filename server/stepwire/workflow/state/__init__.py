@@ -1,0 +1,1 @@
+"""Hold the state of a run: paths, the store, copies, serializers."""

@@ -1,0 +1,182 @@
+"""Serializers of a context: values to text and back.
+
+What they write carries its format; text without one is read as the JSON of 1.x (S21, S22).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from abc import ABC, abstractmethod
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from stepwire.workflow import events as engine_events
+from stepwire.workflow.codec.encoder import Names, encode, from_tagged
+from stepwire.workflow.definition.types import QualifiedNames, TypeRegistry
+from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
+from stepwire.workflow.events import Event
+from stepwire.workflow.state.dict_state import DictState
+
+__all__ = ["BaseSerializer", "JsonPickleSerializer", "JsonSerializer", "PickleSerializer", "RegistrySerializer"]
+
+_JSON_FORMAT = "stepwire-json/1"
+_PICKLE_PREFIX = "stepwire-pickle/1:"
+
+# Where the classes that ours stand for live in 1.x.
+_MODULES_OF_1X = frozenset(
+    {
+        "workflows.events",
+        "workflows.context.state_store",
+        "llama_index.core.workflow.events",
+        "llama_index.core.workflow.context.state_store",
+    }
+)
+_OWN = {name: getattr(engine_events, name) for name in engine_events.__all__} | {"DictState": DictState}
+
+
+class BaseSerializer(ABC):
+    """Turn values into text and back."""
+
+    @abstractmethod
+    def serialize(self, value: Any) -> str:
+        """Return `value` as text; SerializationError when it cannot be saved."""
+
+    @abstractmethod
+    def deserialize(self, value: str) -> Any:
+        """Return the value that `serialize` was given; SnapshotError for other text."""
+
+
+class _TaggedSerializer(BaseSerializer):
+    """Write tagged JSON in an envelope; read it, and the JSON of 1.x."""
+
+    _names: Names
+    _components = False
+
+    def serialize(self, value: Any) -> str:
+        """Return `value` as text; SerializationError naming the paths that cannot be saved."""
+        data = encode(value, self._names).decode()
+        return f'{{"format":"{_JSON_FORMAT}","data":{data}}}'
+
+    def deserialize(self, value: str) -> Any:
+        """Read what `serialize` returned, or the JSON of 1.x.
+
+        UnknownTypeError for a type that is not to be found, SnapshotError for other text.
+        """
+        try:
+            payload = json.loads(value)
+        except (ValueError, TypeError, RecursionError):
+            raise SnapshotError("the text is not JSON, or was cut off") from None
+        if isinstance(payload, dict) and payload.keys() == {"format", "data"}:
+            if payload["format"] == _JSON_FORMAT:
+                return from_tagged(payload["data"], self._names)
+            if str(payload["format"]).startswith("stepwire-"):
+                raise SnapshotError("a format that this version does not know")
+        try:
+            return self._read_1x(payload)
+        except RecursionError:
+            raise SnapshotError("nested too deep") from None
+
+    def _read_1x(self, data: Any) -> Any:
+        if isinstance(data, list):
+            return [self._read_1x(item) for item in data]
+        if not isinstance(data, dict):
+            return data
+        name = data.get("qualified_name")
+        if isinstance(name, str) and data.get("__is_pydantic"):
+            return _build_model(self._lookup_1x(name), data.get("value"))
+        if isinstance(name, str) and data.get("__is_component"):
+            if not self._components:
+                raise SnapshotError("a component: only a JsonSerializer in process reads those")
+            return _build_component(self._lookup_1x(name), data.get("value"))
+        return {key: self._read_1x(item) for key, item in data.items()}
+
+    def _lookup_1x(self, name: str) -> type:
+        module, _, short = name.rpartition(".")
+        if module in _MODULES_OF_1X and short in _OWN:
+            own: type = _OWN[short]
+            return own
+        return self._names.lookup(name)
+
+
+class JsonSerializer(_TaggedSerializer):
+    """Write JSON in which types go by `module.qualname`, and import them when reading.
+
+    For use in process: reading imports the modules that the text names. The service reads with
+    RegistrySerializer.
+    """
+
+    _components = True
+
+    def __init__(self) -> None:
+        self._names = QualifiedNames()
+
+
+class RegistrySerializer(_TaggedSerializer):
+    """Write JSON in which types go by their names in a workflow's registry; never imports."""
+
+    def __init__(self, names: TypeRegistry) -> None:
+        self._names = names
+
+    def _lookup_1x(self, name: str) -> type:
+        return self._names.lookup(name.rpartition(".")[2])
+
+
+class PickleSerializer(JsonSerializer):
+    """Write JSON where that holds the value exactly, else tagged pickle.
+
+    For use in process with data of one's own: unpickling runs what the text says. Text without
+    the tag is never unpickled.
+    """
+
+    def serialize(self, value: Any) -> str:
+        """Return `value` as text; SerializationError when neither JSON nor pickle can hold it."""
+        try:
+            return super().serialize(value)
+        except SerializationError as refused:
+            try:
+                pickled = pickle.dumps(value)
+            except Exception as error:  # noqa: BLE001 - __reduce__ is the author's code
+                raise SerializationError(
+                    f"{refused}, and pickle fails with {type(error).__name__}", keys=refused.keys
+                ) from None
+            return _PICKLE_PREFIX + base64.b64encode(pickled).decode()
+
+    def deserialize(self, value: str) -> Any:
+        """Read what `serialize` returned, or the JSON of 1.x; SnapshotError for other text."""
+        if not value.startswith(_PICKLE_PREFIX):
+            return super().deserialize(value)
+        try:
+            return pickle.loads(base64.b64decode(value[len(_PICKLE_PREFIX) :], validate=True))
+        except Exception as error:  # any class may raise anything when it is put together
+            raise SnapshotError(f"cannot unpickle: {type(error).__name__}") from error
+
+
+JsonPickleSerializer = PickleSerializer
+"""Another name of 1.x for it."""
+
+
+def _build_model(cls: type, value: Any) -> Any:
+    if not issubclass(cls, BaseModel):
+        raise SnapshotError(f"{cls.__name__} is not a model")
+    try:
+        if issubclass(cls, Event | DictState) and isinstance(value, dict):
+            return cls(**value)  # `_data` among the keys, as 1.x dumps it
+        return cls.model_validate(value, by_name=True, by_alias=False)
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise SnapshotError(f"{cls.__name__} does not validate: {where}") from None
+    except TypeError:
+        raise SnapshotError(f"malformed {cls.__name__}") from None
+
+
+def _build_component(cls: type, value: Any) -> Any:
+    build = getattr(cls, "from_dict", None)
+    if build is None:
+        raise UnknownTypeError(f"{cls.__name__} is not a component", type_name=cls.__name__)
+    try:
+        return build(value)
+    except Exception as error:  # from_dict is the author's code
+        raise SnapshotError(f"{cls.__name__}.from_dict: {type(error).__name__}") from error

@@ -1,0 +1,133 @@
+"""Cost: a commit writes the broker's part and the state's keys that changed; what cannot be saved is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.integration.durability.flows import Flow, Note, ask
+from tests.integration.durability.support import (
+    asked,
+    crash,
+    held,
+    key_of,
+    life,
+    parts_of,
+    publish,
+    result,
+    set_state,
+    state_of,
+    status,
+)
+
+from stepwire.workflow import Context, DictState
+from stepwire.workflow.errors import SerializationError
+
+
+async def test_cost_a_commit_writes_only_the_keys_that_changed(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        await set_state(rpc, run_id, "big", "x" * 500_000)
+        await set_state(rpc, run_id, "small", 1)
+        for n in range(10):
+            with held(rpc.store) as hold:
+                setting = asyncio.ensure_future(set_state(rpc, run_id, "small", n))
+                await hold.arrived(1)
+                await hold.pass_all()
+                await setting
+            assert set(parts_of(hold.commits[0])) == {"s/small", "h"}
+            assert len(hold.commits[0].delta) < 1000
+            assert not hold.commits[0].full
+
+
+async def test_cost_what_get_lent_out_is_written_while_its_step_runs(tmp_path: Path) -> None:
+    async def body(flow: Flow, ctx: Context[DictState]) -> list[int]:
+        if flow.attempts == 1:
+            await ctx.store.set("list", [1])
+            await ctx.store.set("other", [1])
+        found: list[int] = await ctx.store.get("list")
+        if flow.attempts == 1:
+            found.append(2)  # in place
+        await flow.gate.pass_through("body")
+        return found
+
+    flow = Flow(body)
+    async with life(tmp_path, flow) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await flow.gate.arrived(1)
+        with held(rpc.store) as hold:
+            publishing = asyncio.ensure_future(publish(rpc, run_id, "x"))
+            await hold.arrived(1)
+            parts = parts_of(hold.commits[0])
+            assert parts["s/list"] == [1, 2]
+            await hold.pass_all()
+            await publishing
+        await crash(rpc)
+    flow.gate.opened.set()
+    async with life(tmp_path, flow) as rpc:
+        assert result(await rpc.ended(run_id)) == [1, 2]
+
+
+async def test_cost_what_cannot_be_saved_is_refused_at_the_call(tmp_path: Path) -> None:
+    class Secret:
+        pass
+
+    async def body(flow: Flow, ctx: Context[DictState]) -> list[str]:
+        refused: list[str] = []
+        calls: list[Any] = [
+            lambda: ctx.store.set("bad", Secret()),
+            lambda: ctx.store.set("bad.deeper", {"a": Secret()}),
+        ]
+        for call in calls:
+            try:
+                await call()
+            except SerializationError as error:
+                refused += error.keys
+        try:
+            ctx.write_event_to_stream(Note.model_construct(text=Secret()))  # type: ignore[arg-type]
+        except SerializationError:
+            refused.append("event")
+        await ctx.store.set("good", 1)
+        return refused
+
+    async with life(tmp_path, Flow(body)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        assert result(await rpc.ended(run_id)) == ["bad", "bad.deeper.a", "event"]
+        assert await state_of(rpc, run_id) == {"good": 1}
+
+
+async def test_cost_damage_done_in_place_fails_the_run_and_names_the_keys(tmp_path: Path) -> None:
+    async def body(flow: Flow, ctx: Context[DictState]) -> None:
+        await ctx.store.set("good", [1])
+        await ctx.store.set("bad", [1])
+        (await ctx.store.get("good")).append(2)
+        (await ctx.store.get("bad")).append(object())
+        ctx.write_event_to_stream(Note(text="a commit"))
+        await flow.gate.pass_through("body")
+
+    async with life(tmp_path, Flow(body)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        run = await rpc.ended(run_id)
+        assert status(run) == "FAILED"
+        failure = run.outcome.failure
+        assert failure.error_type == "SerializationError"
+        assert "bad" in failure.message
+        assert "good" not in failure.message
+        assert "object" not in failure.message
+        # What could be saved last is what is left.
+        assert await state_of(rpc, run_id) == {"good": [1, 2]}
+
+
+async def test_cost_deltas_are_folded_before_they_grow_without_end(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        for n in range(40):
+            await set_state(rpc, run_id, "k", str(n) * 8000)
+            await publish(rpc, run_id, "tick")
+        stored = await rpc.store.load(key_of(run_id))
+        assert stored is not None
+        assert sum(len(delta) for delta in stored.deltas) < 2 * max(64 * 1024, 4 * len(stored.full))
+        assert (await state_of(rpc, run_id, "k")).startswith("39")

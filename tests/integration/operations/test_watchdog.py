@@ -1,0 +1,67 @@
+"""The watchdog names the step that blocks the event loop, and nothing else."""
+
+from __future__ import annotations
+
+import linecache
+import logging
+
+import pytest
+from tests.integration.operations.support import operated, scrape
+
+WATCHDOG = "stepwire.watchdog"
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["in the step", "in a task of the step"])
+async def test_a_blocking_step_is_named_with_its_line(child: bool, caplog: pytest.LogCaptureFixture) -> None:
+    linecache.clearcache()
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        async with operated(watchdog=0.1) as rpc:
+            run = await rpc.start("block", {"seconds": 0.4, "child": child})
+            await rpc.ended(run.run_id)
+            value = await scrape(rpc)
+    told = [record.getMessage() for record in caplog.records if record.name == WATCHDOG and "block" in record.msg]
+    named = [text for text in told if f"(run {run.run_id}, attempt 1)" in text]
+    assert len(named) == 1, told
+    assert named[0].startswith("step block of workflow block blocks the event loop, for 0.")
+    assert "tests/integration/operations/flows.py" in named[0]
+    assert ("# here the task blocks" if child else "# here it blocks") in named[0]
+    # No source stays in memory for it.
+    assert not [file for file in linecache.cache if file.endswith("tests/integration/operations/flows.py")]
+    labels = {"workflow": "block", "step": "block"}
+    assert value("stepwire_event_loop_blocks_total", **labels) >= 1
+    assert value("stepwire_event_loop_blocked_seconds_total", **labels) >= 0.2
+    assert value("stepwire_event_loop_lag_seconds_count") > 0
+
+
+async def test_a_step_that_awaits_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        async with operated(watchdog=1.0) as rpc:
+            await rpc.ended((await rpc.start("block", {"seconds": 0.0})).run_id)
+            await rpc.ended((await rpc.start("work")).run_id)
+            value = await scrape(rpc)
+    assert not [record for record in caplog.records if record.name == WATCHDOG]
+    assert value("stepwire_event_loop_blocks_total", workflow="block", step="block") == 0
+
+
+async def test_it_is_off_when_the_setting_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        async with operated(watchdog=0.0) as rpc:
+            await rpc.ended((await rpc.start("block", {"seconds": 0.3})).run_id)
+            value = await scrape(rpc)
+    assert not [record for record in caplog.records if record.name == WATCHDOG]
+    assert value("stepwire_event_loop_lag_seconds_count") == 0
+
+
+async def test_a_block_that_was_announced_is_overlooked(caplog: pytest.LogCaptureFixture) -> None:
+    import time
+
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        async with operated(watchdog=0.1) as rpc:
+            with rpc.server.observing.pausing():
+                time.sleep(0.3)  # noqa: ASYNC251 - it is what is tested
+            await rpc.ended((await rpc.start("work")).run_id)
+            value = await scrape(rpc)
+    assert not [record for record in caplog.records if record.name == WATCHDOG]
+    labels = {"workflow": "", "step": ""}
+    assert value("stepwire_event_loop_blocks_total", **labels) == 0
+    assert value("stepwire_event_loop_blocked_seconds_total", **labels) == 0

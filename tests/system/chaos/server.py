@@ -1,0 +1,117 @@
+"""A server process to be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import psutil
+from tests.system.chaos.workload import EFFECTS
+
+from stepwire.v1 import workflow_service_pb2, workflow_service_pb2_grpc
+
+ROOT = Path(__file__).resolve().parents[3]
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Come back at once: what is measured is the server, not gRPC's patience.
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    # A connection of its own for each channel.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", -1),
+)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """Serve the workload on data in `directory`, always on the same port; start and kill it at will."""
+
+    def __init__(self, directory: Path, *, data: Path | None = None, prefix: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.data = data or directory / "data"
+        self.effects = directory / "effects.jsonl"
+        self.log = directory / "server.log"
+        self.address = f"127.0.0.1:{free_port()}"
+        self.spawned_at = 0.0
+        self._prefix = list(prefix)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def spawn(self, env: Mapping[str, str] | None = None) -> None:
+        """Start the process; `ready` waits until it serves."""
+        command = [*self._prefix, sys.executable, "-m", "tests.system.chaos.serve", str(self.data), self.address]
+        # Bytecode lies ready, as it does for an installed package: no start compiles what the one before it did.
+        own = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode"), EFFECTS: str(self.effects)}
+        own.pop("PYTHONDONTWRITEBYTECODE", None)
+        with self.log.open("ab") as log:
+            self.spawned_at = time.monotonic()
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**own, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def ready(self, timeout: float = 30.0) -> float:
+        """Wait for the first call that succeeds; return the seconds since the process was started."""
+        async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
+            stub = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
+            request = workflow_service_pb2.ListWorkflowsRequest()
+            try:
+                await stub.ListWorkflows(request, wait_for_ready=True, timeout=timeout)
+            except grpc.aio.AioRpcError as error:
+                raise RuntimeError(f"the server does not answer: {error.details()}\n{self.tail()}") from error
+        return time.monotonic() - self.spawned_at
+
+    @property
+    def cpu(self) -> float:
+        """Return the processor seconds that it has used; unlike the clock's, a busy machine does not add to them."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; return the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
+    def tail(self, size: int = 4000) -> str:
+        """Return the end of what it logged."""
+        return self.log.read_text(errors="replace")[-size:] if self.log.exists() else ""

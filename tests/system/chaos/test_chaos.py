@@ -1,0 +1,57 @@
+"""A bounded slice of each chaos scenario; `make chaos` runs them at length."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.system.chaos import scenarios
+from tests.system.chaos.scenarios import Report, Unsupported
+
+SEED = 20
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def assert_kept(report: Report) -> None:
+    """Assert that no promise was broken, and that something happened at all."""
+    assert not report.violations, "\n".join(report.lines())
+    assert report.measured["acknowledged"] > 0
+
+
+async def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    assert_kept(await scenarios.sigkill(tmp_path, kills=4, seed=SEED))
+
+
+async def test_death_at_any_failpoint_loses_nothing(tmp_path: Path) -> None:
+    points = ("commit.after", "ack.before", "restore.after")
+    assert_kept(await scenarios.crash_at(tmp_path, hits=1, points=points, seed=SEED))
+
+
+async def test_lost_replies_are_repeated_to_one_effect(tmp_path: Path) -> None:
+    assert_kept(await scenarios.lost_replies(tmp_path, calls=400, seed=SEED))
+
+
+async def test_cut_streams_resume_without_gap_or_repeat(tmp_path: Path) -> None:
+    assert_kept(await scenarios.stream_cuts(tmp_path, cuts=100, seed=SEED))
+
+
+async def test_a_full_disk_heals(tmp_path: Path) -> None:
+    try:
+        assert_kept(await scenarios.disk_full(tmp_path, rounds=2, seed=SEED))
+    except Unsupported as error:
+        pytest.skip(str(error))
+
+
+async def test_restarts_fail_no_call(tmp_path: Path) -> None:
+    assert_kept(await scenarios.sigterm(tmp_path, restarts=2, seed=SEED))
+
+
+async def test_killed_steps_run_again_under_their_key(tmp_path: Path) -> None:
+    assert_kept(await scenarios.mid_step(tmp_path, kills=2, seed=SEED))
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+async def test_every_acknowledgement_follows_its_fdatasync(tmp_path: Path) -> None:
+    assert_kept(await scenarios.fdatasync(tmp_path, writes=60, seed=SEED))

@@ -1,0 +1,399 @@
+"""Every method, as its descriptor names it, with every kind of credential."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from tests.system.security.support import (
+    METHODS,
+    Keys,
+    Method,
+    call,
+    channel_to,
+    frames,
+    requests_for,
+    serving,
+    start_run,
+    waiting,
+)
+from tests.unit.server.test_auth import EC, ED, JWKS, RSA, token
+
+from stepwire.server.app import Server
+from stepwire.server.auth import new_key
+from stepwire.server.principal import ADMIN, READ, WRITE
+from stepwire.server.rpc import RULES
+from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import types_pb2
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Code = grpc.StatusCode
+
+
+class World:
+    """A server with access control, a run of the namespace `shop`, and credentials."""
+
+    server: Server
+    channel: grpc.aio.Channel
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.admin = keys.add("admin", ["admin"], "shop")
+        self.writer = keys.add("writer", ["write"], "shop")
+        self.reader = keys.add("reader", ["read"], "shop")
+        self.nobody = keys.add("nobody", [], "shop")
+        self.other_workflow = keys.add("other", ["admin:other"], "shop")
+        self.asking_reader = keys.add("asking-reader", ["read:asking"], "shop")
+        self.asking_writer = keys.add("asking-writer", ["write:asking"], "shop")
+        self.stranger = keys.add("stranger", ["admin"], "elsewhere")
+        self.expired = keys.add("expired", ["admin"], "shop", "2020-01-01T00:00:00Z")
+        self.run_id = ""
+
+    async def new_run(self) -> None:
+        """Start a run and wait until it asks."""
+        self.run_id = await start_run(self.channel, metadata=self.admin)
+        await waiting(self.channel, self.run_id, self.admin)
+
+    async def call(self, name: str, metadata: Any, run_id: str | None = None) -> Any:
+        """Call a method about the run with a credential."""
+        request = requests_for(self.run_id if run_id is None else run_id)[name]
+        return await call(self.channel, METHODS[name], frames(request), metadata, most=2)
+
+
+@asynccontextmanager
+async def made(folder: Path) -> AsyncIterator[World]:
+    found = World(Keys(folder / "access.toml"))
+    async with serving(api_keys=found.keys.path) as server, channel_to(server) as channel:
+        found.server, found.channel = server, channel
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with made(tmp_path_factory.mktemp("access")) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(shared: World) -> World:
+    """Return the world with a new run that waits for an answer."""
+    await shared.new_run()
+    return shared
+
+
+async def test_every_method_has_a_rule():
+    contract = {method.name for method in METHODS.values()}
+    assert contract == {name for name in RULES if name.startswith("/stepwire.v1.")}
+    opened = {name for name, rule in RULES.items() if rule.action is None}
+    assert {name.rpartition("/")[0] for name in opened} == {"/grpc.health.v1.Health"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_without_a_good_credential_no_method_answers(world: World, name: str):
+    unknown = [("authorization", f"Bearer {new_key().key}")]
+    known_id = world.admin[0][1].rpartition("_")[0]
+    bad: list[Any] = [
+        [],
+        unknown,
+        [("authorization", f"{known_id}_{'A' * 43}")],
+        [("authorization", "Bearer ")],
+        [("authorization", "Bearer swk__")],
+        [("authorization", "Bearer " + "x" * 5000)],
+        [("authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.")],
+        [("authorization", "Basic YTpi")],
+        [("authorization", world.admin[0][1].removeprefix("Bearer "))],
+        [*world.admin, *world.admin],
+        world.expired,
+    ]
+    for metadata in bad:
+        answer = await world.call(name, metadata)
+        assert (answer.code, answer.reason, answer.messages) == (Code.UNAUTHENTICATED, "UNAUTHENTICATED", []), metadata
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_who_may_not_call_is_refused_before_a_message_is_received(world: World, name: str):
+    # Else anyone could fill the server's memory with large messages.
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    for metadata, code in (
+        ((), Code.UNAUTHENTICATED),
+        (world.expired, Code.UNAUTHENTICATED),
+        (
+            world.nobody,
+            Code.PERMISSION_DENIED,
+        ),
+    ):
+        stream = world.channel.stream_stream(METHODS[name].name)(never(), metadata=metadata, timeout=10)
+        assert await stream.code() is code
+    # What no method of the contract is may be called by nobody at all.
+    stream = world.channel.stream_stream("/stepwire.v1.RunService/Nothing")(never(), timeout=10)
+    assert await stream.code() is Code.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_each_method_needs_its_scope(world: World, name: str):
+    needed = RULES[METHODS[name].name].action
+    granted = {
+        READ: [world.reader, world.writer, world.admin],
+        WRITE: [world.writer, world.admin],
+        ADMIN: [world.admin],
+    }
+    assert needed is not None
+    for metadata in (world.nobody, world.reader, world.writer):
+        if metadata in granted[needed]:
+            continue
+        answer = await world.call(name, metadata)
+        assert (answer.code, answer.reason, answer.messages) == (Code.PERMISSION_DENIED, "PERMISSION_DENIED", [])
+    for metadata in granted[needed][:1]:
+        answer = await world.call(name, metadata)
+        # DeleteRun of a run that has not ended.
+        assert answer.code in (Code.OK, Code.CANCELLED) or answer.reason == "RUN_NOT_ENDED", (name, answer)
+
+
+WITH_A_RUN = [
+    name for name, method in METHODS.items() if "run_id" in method.request.fields_by_name and name != "StartRun"
+] + ["Converse"]
+
+
+@pytest.mark.parametrize("name", WITH_A_RUN)
+async def test_a_run_of_another_namespace_or_hidden_workflow_never_was(world: World, name: str):
+    # Byte for byte: the same status and details as for a run that never was, but for the id that was asked for.
+    never = "0" * len(world.run_id)
+    for metadata in (world.stranger, world.other_workflow):
+        hidden = await world.call(name, metadata)
+        absent = await world.call(name, metadata, never)
+        assert hidden.code is Code.NOT_FOUND, (name, hidden)
+        assert hidden.reason == "RUN_NOT_FOUND"
+        assert hidden.messages == absent.messages == []
+        assert hidden.status.replace(world.run_id.encode(), never.encode()) == absent.status
+        assert (hidden.code, hidden.details) == (absent.code, absent.details)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_A_RUN if name != "Converse"])
+async def test_what_is_wrong_with_the_rest_of_a_request_tells_nothing_of_a_hidden_run(world: World, name: str):
+    never = "0" * len(world.run_id)
+    ended = await start_run(world.channel, metadata=world.admin)
+    await call(
+        world.channel, METHODS["CancelRun"], [runs.CancelRunRequest(run_id=ended).SerializeToString()], world.admin
+    )
+    for field in METHODS[name].request.fields:
+        if field.name == "run_id" or field.is_repeated or field.message_type is not None:
+            continue
+        for run_id in (world.run_id, ended):
+            answers = []
+            for target in (run_id, never):
+                request = requests_for(target)[name]
+                setattr(request, field.name, "\x01." * 200 if field.type == field.TYPE_STRING else 1)
+                answers.append(await call(world.channel, METHODS[name], frames(request), world.other_workflow))
+            hidden, absent = answers
+            assert hidden.code is absent.code
+            assert hidden.status.replace(run_id.encode(), never.encode()) == absent.status
+
+
+async def test_a_workflow_that_one_may_not_see_is_not_served(world: World):
+    for name in ("GetWorkflow", "StartRun"):
+        hidden = await world.call(name, world.other_workflow)
+        request = requests_for("", workflow="askinX")[name]
+        absent = await call(world.channel, METHODS[name], frames(request), world.other_workflow)
+        assert hidden.code is Code.NOT_FOUND
+        assert hidden.reason == "WORKFLOW_NOT_FOUND"
+        assert hidden.status.replace(b"asking", b"askinX") == absent.status
+    listed = await world.call("ListWorkflows", world.other_workflow)
+    assert b"other" in listed.messages[0]
+    assert b"asking" not in listed.messages[0]
+
+
+async def test_listing_runs_shows_what_one_may_see(world: World):
+    await start_run(world.channel, "other", world.admin)
+    request = runs.ListRunsRequest().SerializeToString()
+    for metadata, workflows in (
+        (world.admin, {"asking", "other"}),
+        (world.asking_reader, {"asking"}),
+        (world.other_workflow, {"other"}),
+        (world.stranger, set()),
+    ):
+        answer = await call(world.channel, METHODS["ListRuns"], [request], metadata)
+        found = runs.ListRunsResponse.FromString(answer.messages[0]).runs
+        assert {run.workflow for run in found} == workflows
+    asked = runs.ListRunsRequest(workflow="asking").SerializeToString()
+    answer = await call(world.channel, METHODS["ListRuns"], [asked], world.other_workflow)
+    assert not runs.ListRunsResponse.FromString(answer.messages[0]).runs
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_A_RUN if name != "Converse"])
+async def test_scopes_of_one_workflow(world: World, name: str):
+    needed = RULES[METHODS[name].name].action
+    for metadata, allowed in ((world.asking_reader, {READ}), (world.asking_writer, {READ, WRITE})):
+        answer = await world.call(name, metadata)
+        if needed in allowed:
+            assert answer.code in (Code.OK, Code.CANCELLED), (name, answer)
+        else:
+            assert answer.reason == "PERMISSION_DENIED", (name, answer)
+
+
+async def test_starting_needs_write_for_the_workflow(world: World):
+    for metadata, code in ((world.asking_writer, Code.OK), (world.asking_reader, Code.PERMISSION_DENIED)):
+        assert (await world.call("StartRun", metadata)).code is code
+        frame = runs.ConverseRequest()
+        frame.start.request.CopyFrom(requests_for("")["StartRun"])
+        answer = await call(world.channel, METHODS["Converse"], [frame.SerializeToString()], metadata, most=1)
+        assert answer.code is (Code.CANCELLED if code is Code.OK else code)
+
+
+async def test_a_run_id_of_a_hidden_workflow_is_taken_and_no_more(world: World):
+    request = runs.StartRunRequest(workflow="other", run_id=world.run_id)
+    request.run_id_conflict_policy = runs.RUN_ID_CONFLICT_POLICY_USE_EXISTING
+    answer = await call(world.channel, METHODS["StartRun"], frames(request), world.other_workflow)
+    assert (answer.code, answer.reason) == (Code.ALREADY_EXISTS, "RUN_EXISTS")
+
+
+async def test_forking_a_hidden_run_finds_nothing(world: World):
+    request = runs.StartRunRequest(workflow="other")
+    getattr(request, "from").run_id = world.run_id
+    for metadata in (world.other_workflow, world.stranger):
+        answer = await call(world.channel, METHODS["StartRun"], frames(request), metadata)
+        assert (answer.code, answer.reason) == (Code.NOT_FOUND, "RUN_NOT_FOUND")
+
+
+async def test_each_message_of_a_conversation_is_checked(world: World):
+    attach, send = requests_for(world.run_id)["Converse"]
+    cancel = runs.ConverseRequest()
+    cancel.cancel.reason = "r"
+    answer = await call(world.channel, METHODS["Converse"], frames([attach, send]), world.asking_reader, most=3)
+    results = [runs.ConverseResponse.FromString(message) for message in answer.messages]
+    (result,) = (item.send_result for item in results if item.HasField("send_result"))
+    assert result.error.code == Code.PERMISSION_DENIED.value[0]
+    answer = await call(world.channel, METHODS["Converse"], frames([attach, cancel]), world.reader, most=9)
+    assert (answer.code, answer.reason) == (Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    run = await world.call("GetRun", world.admin)
+    assert runs.GetRunResponse.FromString(run.messages[0]).run.status == types_pb2.RUN_STATUS_WAITING
+
+
+async def test_asking_a_question_for_others_needs_write(world: World):
+    request = requests_for(world.run_id)["WaitForEvent"]
+    request.waiter_event.type = "Question"
+    request.waiter_event.payload.json = b'{"text": "q"}'
+    for metadata in (world.reader, world.asking_reader):
+        answer = await call(world.channel, METHODS["WaitForEvent"], frames(request), metadata)
+        assert answer.code is Code.PERMISSION_DENIED
+    answer = await call(world.channel, METHODS["WaitForEvent"], frames(request), world.asking_writer)
+    assert answer.code is Code.OK
+
+
+@pytest.fixture
+async def own_world(tmp_path: Path) -> AsyncIterator[World]:
+    async with made(tmp_path) as found:
+        await found.new_run()
+        yield found
+
+
+@pytest.mark.asyncio
+async def test_an_expired_or_withdrawn_key_ends_its_streams_within_a_second(own_world: World):
+    world = own_world
+    ends = time.time() + 1.5
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ends)) + f".{int(ends % 1 * 1000):03}Z"
+    short = world.keys.add("short", ["admin"], "shop", moment)
+    while (await world.call("GetRun", short)).code is Code.UNAUTHENTICATED:
+        pass  # the file is looked at four times a second
+
+    async def follow(name: str, metadata: Any) -> tuple[float, Any]:
+        attach = requests_for(world.run_id)["Converse"][0]
+        stream = runs.StreamEventsRequest(run_id=world.run_id)
+        wait = runs.WaitRunRequest(run_id=world.run_id)
+        start = runs.StartRunRequest(workflow="asking")
+        start.wait.seconds = 60
+        request: Any = {"Converse": [attach], "StreamEvents": stream, "WaitRun": wait, "StartRun": start}[name]
+        method = METHODS[name]
+        if not method.many_requests:
+            answer = await call(world.channel, method, frames(request), metadata, timeout=10, most=1000)
+        else:
+            # The client does not half-close.
+            stream_call = world.channel.stream_stream(method.name)(metadata=metadata, timeout=10)
+            await stream_call.write(frames(request)[0])
+            try:
+                while await stream_call.read() is not grpc.aio.EOF:
+                    pass
+                answer = None
+            except grpc.aio.AioRpcError as error:
+                answer = error
+            assert await stream_call.code() is Code.UNAUTHENTICATED
+            return time.time(), answer
+        assert answer.code is Code.UNAUTHENTICATED, answer
+        return time.time(), answer
+
+    long = ("Converse", "StreamEvents", "WaitRun", "StartRun")
+    kept = asyncio.create_task(follow("StreamEvents", world.admin))
+    for ended, _ in await asyncio.gather(*(follow(name, short) for name in long)):
+        assert -0.05 <= ended - ends <= 1.0
+    assert not kept.done()
+    world.keys.drop_all()
+    dropped = time.time()
+    ended, _ = await kept
+    assert ended - dropped <= 1.0
+
+
+async def test_an_expired_token_or_a_withdrawn_signer_ends_streams_within_a_second(tmp_path: Path):
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps(JWKS))
+    good = [("authorization", f"Bearer {token(EC, scope='admin')}")]
+    withdrawn = [("authorization", f"Bearer {token(ED, 'EdDSA', 'd', scope='admin')}")]
+    async with serving(jwks=file, jwt_issuer="us", jwt_audience="stepwire") as server, channel_to(server) as channel:
+        run_id = await start_run(channel, metadata=good)
+        ends = float(int(time.time()) + 2)  # whole seconds are what tokens have
+        short = [("authorization", f"Bearer {token(RSA, 'RS256', 'r', scope='read', exp=ends)}")]
+        request = runs.StreamEventsRequest(run_id=run_id).SerializeToString()
+        wait = runs.WaitRunRequest(run_id=run_id).SerializeToString()
+
+        async def follow(name: str, data: bytes, metadata: Any) -> float:
+            answer = await call(channel, METHODS[name], [data], metadata, timeout=20, most=1000)
+            assert answer.code is Code.UNAUTHENTICATED, answer
+            return time.time()
+
+        kept = asyncio.create_task(follow("StreamEvents", request, good))
+        last = asyncio.create_task(follow("StreamEvents", request, withdrawn))
+        for ended in await asyncio.gather(follow("StreamEvents", request, short), follow("WaitRun", wait, short)):
+            assert -0.05 <= ended - ends <= 1.0
+        assert not last.done()
+        beside = file.with_suffix(".new")
+        beside.write_text(json.dumps({"keys": [key for key in JWKS["keys"] if key["kid"] != "d"]}))
+        beside.replace(file)
+        changed = time.time()
+        assert await last - changed <= 1.0
+        assert not kept.done()
+        kept.cancel()
+        await asyncio.wait([kept])
+
+
+async def test_health_is_open_and_reflection_needs_read(world: World):
+    from grpc_health.v1 import health_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    check = world.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert health_pb2.HealthCheckResponse.FromString(await check(b"")).status == health_pb2.HealthCheckResponse.SERVING
+    watch = world.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+    assert health_pb2.HealthCheckResponse.FromString(await watch.read()).status == 1
+    watch.cancel()
+    question = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    for metadata, code in (([], Code.UNAUTHENTICATED), (world.nobody, Code.PERMISSION_DENIED), (world.reader, Code.OK)):
+        name = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        answer = await call(world.channel, Method(name, None, True, True), [question], metadata)
+        assert answer.code is code
+
+
+async def test_without_access_control_everyone_is_the_same(tmp_path: Path):
+    async with serving() as server, channel_to(server) as channel:
+        run_id = await start_run(channel)
+        for metadata in ([], [("authorization", "Bearer x")]):
+            answer = await call(channel, METHODS["GetRun"], frames(requests_for(run_id)["GetRun"]), metadata)
+            assert answer.code is Code.OK

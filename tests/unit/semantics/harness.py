@@ -1,0 +1,214 @@
+"""A durable host for one run in a test: it commits to a dict, crashes, and restores from the dict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from stepwire.workflow import Context, Event, Workflow
+from stepwire.workflow.broker.broker import Broker, Outcome, Receipt
+from stepwire.workflow.broker.clock import Clock
+from stepwire.workflow.broker.journal import RECEIVED, STREAM, TERMINAL, FailureReport, Journal, LogEntry
+from stepwire.workflow.broker.snapshot import restore, take_changes
+from stepwire.workflow.definition.types import TypeRegistry
+from stepwire.workflow.runner.runner import Runner
+
+
+class HandClock(Clock):
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        super().__init__()
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+
+class DurableRun:
+    """Host one run: fold what it commits into `parts` and `log`, as a store would.
+
+    A commit is made on the next turn of the loop after a change, unless `hold()` is on: then it is in flight until
+    `let_go()`, and a crash loses it. `clock` moves by `advance` only.
+    """
+
+    def __init__(self, workflow: Workflow, clock: HandClock | None = None) -> None:
+        self.workflow = workflow
+        self.names = TypeRegistry.of(type(workflow), workflow._stepwire_plan.steps)
+        self.clock = clock or HandClock()
+        self.parts: dict[str, bytes] = {}
+        self.log: list[LogEntry] = []
+        self.commits = 0
+        self.saved_at = 0.0
+        self._held = False
+        self._commit_due = False
+        self._callbacks: list[Callable[[], None]] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._alive = True
+        self._load(None, fork=False)
+
+    def _load(self, parts: dict[str, Any] | None, *, fork: bool) -> None:
+        self.context: Context[Any] = Context(self.workflow)
+        self.context.run_id = "run"
+        self.context._broker.clock = self.clock
+        if parts is not None:
+            restore(self.broker, parts, self.names, saved_at=self.saved_at, fork=fork)
+        self.journal = Journal(self.names, self.changed)
+        self.context._make_durable(self.journal)
+        self.runner = Runner(self.workflow, self.context, self.broker, host=self)
+        self.context._runner = self.runner
+        self._alive = True
+        self._callbacks = []
+
+    @property
+    def broker(self) -> Broker:
+        return self.context._broker
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.broker.outcome
+
+    # -- the host of the runner -----------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        if self._alive and not self._commit_due:
+            self._commit_due = True
+            asyncio.get_running_loop().call_soon(self._commit)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+        self.changed()
+
+    def report(self, step: str | None, error: BaseException) -> FailureReport:
+        return FailureReport(str(error), "", "reference")
+
+    def executed(self, step: str, outcome: str, seconds: float) -> None:
+        pass
+
+    # -- commits --------------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep what comes from becoming durable."""
+        self._held = True
+
+    def let_go(self) -> None:
+        self._held = False
+        self._commit_due = False
+        self.changed()
+
+    def _commit(self) -> None:
+        if self._held or not self._alive:
+            return
+        self._commit_due = False
+        self.commit()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def commit(self) -> None:
+        """Fold what changed, as one transaction."""
+        changes = take_changes(self.broker)
+        self.runner.pump()
+        self.parts.update(changes.parts)
+        for key in changes.deleted:
+            self.parts.pop(key, None)
+        self.log += changes.entries
+        self.saved_at = self.clock.now()
+        self.commits += 1
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def until(self, holds: Callable[[DurableRun], object]) -> None:
+        """Wait for the commit after which it holds."""
+        while not holds(self):
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+
+    async def ended(self) -> Outcome:
+        """Wait until the end of the run is durable."""
+        await self.until(lambda run: "outcome" in run.head)
+        assert self.outcome is not None
+        return self.outcome
+
+    # -- what clients do ------------------------------------------------------------------------------------------
+
+    def start(self, event: Event | None = None, timeout: float | None = None) -> DurableRun:
+        self.runner.start(event if event is not None else self.workflow.start_event_class(), timeout)
+        return self
+
+    def send(self, event: Event, step: str | None = None) -> Receipt:
+        receipt = self.broker.accept(event, step, kind=RECEIVED)
+        self.runner.pump()
+        return receipt
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and what falls due happen."""
+        self.clock.time += seconds
+        if self._alive:
+            self.runner._expire()
+
+    # -- crash, release, fork -------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """Lose the process: nothing that is not committed is left."""
+        self._alive = False
+        self._held = self._commit_due = False
+        self.runner.freeze()
+
+    def release(self) -> None:
+        """Stop in order: freeze, then commit."""
+        self.runner.freeze()
+        self.commit()
+        self._alive = False
+
+    def parsed(self) -> dict[str, Any]:
+        return {key: json.loads(part) for key, part in self.parts.items()}
+
+    def recover(self) -> DurableRun:
+        """Load the run again from what was committed and let it go on."""
+        assert not self._alive
+        self._load(self.parsed(), fork=False)
+        if self.outcome is None:
+            self.runner.start(None, None)
+        return self
+
+    def crash_and_recover(self) -> DurableRun:
+        self.crash()
+        return self.recover()
+
+    def fork(self, workflow: Workflow | None = None) -> DurableRun:
+        """Start another run from what was committed."""
+        other = DurableRun(workflow or self.workflow, HandClock(self.clock.now()))
+        other.saved_at = self.saved_at
+        other._load(self.parsed(), fork=True)
+        for key in self.parts:
+            other.journal.touch(key)
+        if other.outcome is None:
+            other.runner.start(None, None)
+        return other
+
+    # -- what was committed ---------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.parts.get("h", b"{}"))
+        return parsed
+
+    def kept(self, kind: str) -> list[dict[str, Any]]:
+        """Return the parts of a kind: d deliveries, b buffered events, w waiters, x effects."""
+        return [json.loads(part) for key, part in sorted(self.parts.items()) if key.startswith(kind + "/")]
+
+    def logged(self, *types: type[Event]) -> list[dict[str, Any]]:
+        """Return the fields of the log's events of these types, in order."""
+        names = {cls.__name__ for cls in types}
+        return [json.loads(entry.data) for entry in self.log if entry.type in names]
+
+    @property
+    def stream(self) -> list[str]:
+        """Return the types of the public entries."""
+        return [entry.type for entry in self.log if entry.kind in (STREAM, TERMINAL)]
