@@ -28,7 +28,7 @@ DANGEROUS_NAMES = {
 
 ALLOWED = {
     # The library's own serializers, for use in process; the service has RegistrySerializer.
-    "workflow/context/serializers.py": {
+    "workflow/state/serializers.py": {
         "pickle",
         "JsonPickleSerializer",
         "JsonSerializer",
@@ -39,15 +39,16 @@ ALLOWED = {
     "workflow/checkpointer.py": {"JsonSerializer"},
     "workflow/__init__.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
     "workflow/context/__init__.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
+    "workflow/context/serializers.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
     # Versions of installed packages, by importlib.metadata.
     "server/doctor/_environment.py": {"importlib"},
     "server/observing.py": {"importlib"},
     # Names of 1.x payloads, in process.
-    "workflow/_types.py": {"importlib", "import_module"},
+    "workflow/definition/types.py": {"importlib", "import_module"},
 }
 """Who may, outside the command line, which loads what the operator names."""
 
-OPERATORS = ("server/cli/", "server/loading.py")
+OPERATORS = ("cli/", "server/loading.py")
 
 
 def uses(tree: ast.AST) -> Iterator[str]:
@@ -93,6 +94,6 @@ def test_the_service_reads_attributes_by_names_of_its_own_only():
         # The fields of a request that callers in this package name.
         "server/rpc/convert.py: getattr(request, field)",
         # The cause and the context of an error.
-        "server/runs/redact.py: getattr(error, name)",
-        "server/runs/redact.py: setattr(shown, name, value.with_traceback(frames))",
+        "server/runs/hosting/redact.py: getattr(error, name)",
+        "server/runs/hosting/redact.py: setattr(shown, name, value.with_traceback(frames))",
     ]
