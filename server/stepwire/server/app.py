@@ -37,7 +37,7 @@ from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
 from stepwire.server.telemetry.tallies import Tallies
-from stepwire.workflow.broker.delivery import running_execution
+from stepwire.workflow.hosting import running_execution
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import stepwire.workflow
 from stepwire.server.registry import Registry
-from stepwire.workflow import Workflow, WorkflowConfigurationError, WorkflowValidationError
-from stepwire.workflow.definition.validation import steps_of
+from stepwire.workflow.hosting import Workflow, WorkflowConfigurationError, WorkflowValidationError, steps_of
 
 __all__ = ["LoadError", "Loadable", "load", "load_all", "package_of"]
 

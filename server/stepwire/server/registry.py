@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwire.workflow import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
-from stepwire.workflow.checks import plan_of
-from stepwire.workflow.definition.graph import WorkflowDescription
-from stepwire.workflow.definition.types import TypeRegistry
-from stepwire.workflow.errors import WorkflowConfigurationError
-from stepwire.workflow.workflow import Workflow
+from stepwire.workflow.hosting import (
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StartEvent,
+    StepFailedEvent,
+    StopEvent,
+    TypeRegistry,
+    Workflow,
+    WorkflowConfigurationError,
+    WorkflowDescription,
+    plan_of,
+)
 
 __all__ = ["Registry", "Served"]
 

@@ -11,7 +11,7 @@ from stepwire.server.rpc.payloads import payload
 from stepwire.server.runs.log.chunks import portions
 from stepwire.server.store import Chunk, StoreCorruptError
 from stepwire.v1 import types_pb2 as pb
-from stepwire.workflow.broker.journal import LogEntry
+from stepwire.workflow.hosting import LogEntry
 
 _MAX_FRAME_BYTES = 256 * 1024
 _SAME_TIME_SECONDS = 0.001

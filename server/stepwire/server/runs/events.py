@@ -29,9 +29,7 @@ from stepwire.server.runs.payloads import digest, parse_event, readable
 from stepwire.server.runs.requests import check_request_id
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunKey
 from stepwire.workflow import errors as engine
-from stepwire.workflow.broker.broker import Receipt
-from stepwire.workflow.broker.journal import RECEIVED, LogEntry
-from stepwire.workflow.context.context import default_waiter_id
+from stepwire.workflow.hosting import RECEIVED, LogEntry, Receipt, default_waiter_id
 
 _PROMPT = "prompt\x00"
 """Before a waiter_id: the request_id under which its prompt counts as written. No client's can begin so."""

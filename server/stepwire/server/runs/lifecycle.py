@@ -46,12 +46,18 @@ from stepwire.server.store import (
     Status,
     StoreError,
 )
-from stepwire.workflow.broker.journal import TERMINAL as ENDING
-from stepwire.workflow.broker.journal import LogEntry, role_of
-from stepwire.workflow.broker.snapshot import part_keys, restore
-from stepwire.workflow.context.context import Context
-from stepwire.workflow.errors import ContextSerdeError, SnapshotError
-from stepwire.workflow.events import WorkflowCancelledEvent, event_to_json
+from stepwire.workflow.hosting import TERMINAL as ENDING
+from stepwire.workflow.hosting import (
+    Context,
+    ContextSerdeError,
+    LogEntry,
+    SnapshotError,
+    WorkflowCancelledEvent,
+    event_to_json,
+    part_keys,
+    restore,
+    role_of,
+)
 
 logger = logging.getLogger("stepwire.runs")
 

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
-from stepwire.workflow.errors import SerializationError
-from stepwire.workflow.events import Event, StartEvent, event_from_json, event_to_json
+from stepwire.workflow.hosting import Event, SerializationError, StartEvent, event_from_json, event_to_json
 
 EventT = TypeVar("EventT", bound=Event)
 

@@ -25,8 +25,13 @@ from stepwire.server.runs.lifecycle import RunManager
 from stepwire.server.runs.payloads import digest, state_from_json, value_to_json, violations_of
 from stepwire.server.runs.requests import check_request_id
 from stepwire.server.store import RequestRecord
-from stepwire.workflow import DictState, InMemoryStateStore
-from stepwire.workflow.errors import SerializationError, StateNotFoundError, StatePathError
+from stepwire.workflow.hosting import (
+    DictState,
+    InMemoryStateStore,
+    SerializationError,
+    StateNotFoundError,
+    StatePathError,
+)
 
 MAX_PATHS = 1000
 

@@ -9,9 +9,8 @@ from itertools import islice
 from types import FrameType
 from typing import Any, NamedTuple
 
-from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Execution, _current
-from stepwire.workflow.runner.runner import Runner
+from stepwire.workflow.broker.delivery import _current
+from stepwire.workflow.hosting import Broker, Execution, Runner
 
 __all__ = ["Culprit", "Locate", "culprit_of"]
 

@@ -31,8 +31,7 @@ from stepwire.v1 import (
     workflow_service_pb2,
     workflow_service_pb2_grpc,
 )
-from stepwire.workflow.context.dict_form import legacy_view
-from stepwire.workflow.state.serializers import RegistrySerializer
+from stepwire.workflow.hosting import RegistrySerializer, legacy_view
 
 HEARTBEAT_SECONDS = 15.0
 _EVENTS_FIELD = run_service_pb2.StreamEventsResponse.DESCRIPTOR.fields_by_name["events"].number

@@ -30,14 +30,19 @@ from stepwire.server.store import (
 )
 from stepwire.server.telemetry.tallies import WorkflowTally
 from stepwire.server.telemetry.tracing import trace_id
-from stepwire.workflow.broker.clock import Alarm
-from stepwire.workflow.broker.delivery import running_execution
-from stepwire.workflow.broker.journal import FailureReport, Journal
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
-from stepwire.workflow.context.context import Context
-from stepwire.workflow.errors import WorkflowError
-from stepwire.workflow.runner.runner import Runner
-from stepwire.workflow.state.hooks import GONE
+from stepwire.workflow.hosting import (
+    GONE,
+    Alarm,
+    Context,
+    FailureReport,
+    Journal,
+    Runner,
+    WorkflowError,
+    all_parts,
+    registry_encoder,
+    running_execution,
+    take_changes,
+)
 
 logger = logging.getLogger("stepwire.runs")
 

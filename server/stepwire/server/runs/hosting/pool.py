@@ -48,10 +48,7 @@ from stepwire.server.store import (
 )
 from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import Tallies
-from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.clock import CLOCK, Alarm
-from stepwire.workflow.broker.snapshot import restore
-from stepwire.workflow.errors import ContextSerdeError, SnapshotError
+from stepwire.workflow.hosting import CLOCK, Alarm, Broker, ContextSerdeError, SnapshotError, restore
 
 logger = logging.getLogger("stepwire.runs")
 

@@ -9,9 +9,16 @@ from pydantic_core import from_json, to_json
 from stepwire.server.registry import Served
 from stepwire.server.runs.payloads import value_to_json
 from stepwire.server.store import RunRecord, Status
-from stepwire.workflow.broker.broker import Broker, Outcome
-from stepwire.workflow.broker.journal import TERMINAL, Changes, LogEntry
-from stepwire.workflow.events import StopEvent, WorkflowFailedEvent, event_to_json
+from stepwire.workflow.hosting import (
+    TERMINAL,
+    Broker,
+    Changes,
+    LogEntry,
+    Outcome,
+    StopEvent,
+    WorkflowFailedEvent,
+    event_to_json,
+)
 
 __all__ = ["next_record"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from stepwire.server.registry import Registry
 from stepwire.server.runs.log.chunks import MAX_ENTRIES
 from stepwire.server.store import RunKey, RunStore, StoreCorruptError, StoreError
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.hosting import CLOCK
 
 logger = logging.getLogger("stepwire.retention")
 

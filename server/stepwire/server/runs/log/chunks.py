@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from stepwire.server.store import Chunk
-from stepwire.workflow.broker.journal import STREAM, TERMINAL, LogEntry
+from stepwire.workflow.hosting import STREAM, TERMINAL, LogEntry
 
 MAX_ENTRIES = 256
 MAX_BYTES = 1 << 20

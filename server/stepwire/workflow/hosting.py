@@ -1,0 +1,104 @@
+"""Host runs of workflows in a process of your own: everything a server may import of the engine."""
+
+from stepwire.workflow.broker.broker import Broker, Outcome, Receipt
+from stepwire.workflow.broker.clock import CLOCK, Alarm
+from stepwire.workflow.broker.delivery import Execution, running_execution
+from stepwire.workflow.broker.journal import (
+    RECEIVED,
+    STREAM,
+    TERMINAL,
+    Changes,
+    FailureReport,
+    Journal,
+    LogEntry,
+    role_of,
+)
+from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, restore, take_changes
+from stepwire.workflow.checks import plan_of
+from stepwire.workflow.context.context import Context, default_waiter_id
+from stepwire.workflow.context.dict_form import legacy_view
+from stepwire.workflow.definition.graph import WorkflowDescription
+from stepwire.workflow.definition.types import TypeRegistry
+from stepwire.workflow.definition.validation import steps_of
+from stepwire.workflow.errors import (
+    ContextSerdeError,
+    SerializationError,
+    SnapshotError,
+    StateNotFoundError,
+    StatePathError,
+    WorkflowConfigurationError,
+    WorkflowError,
+    WorkflowValidationError,
+)
+from stepwire.workflow.events import (
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StartEvent,
+    StepFailedEvent,
+    StopEvent,
+    WorkflowCancelledEvent,
+    WorkflowFailedEvent,
+    event_from_json,
+    event_to_json,
+)
+from stepwire.workflow.runner.runner import Runner
+from stepwire.workflow.state.dict_state import DictState
+from stepwire.workflow.state.hooks import GONE
+from stepwire.workflow.state.serializers import RegistrySerializer
+from stepwire.workflow.state.store import InMemoryStateStore
+from stepwire.workflow.workflow import Workflow
+
+__all__ = [
+    "CLOCK",
+    "GONE",
+    "RECEIVED",
+    "STREAM",
+    "TERMINAL",
+    "Alarm",
+    "Broker",
+    "Changes",
+    "Context",
+    "ContextSerdeError",
+    "DictState",
+    "Event",
+    "Execution",
+    "FailureReport",
+    "HumanResponseEvent",
+    "InMemoryStateStore",
+    "InputRequiredEvent",
+    "Journal",
+    "LogEntry",
+    "Outcome",
+    "Receipt",
+    "RegistrySerializer",
+    "Runner",
+    "SerializationError",
+    "SnapshotError",
+    "StartEvent",
+    "StateNotFoundError",
+    "StatePathError",
+    "StepFailedEvent",
+    "StopEvent",
+    "TypeRegistry",
+    "Workflow",
+    "WorkflowCancelledEvent",
+    "WorkflowConfigurationError",
+    "WorkflowDescription",
+    "WorkflowError",
+    "WorkflowFailedEvent",
+    "WorkflowValidationError",
+    "all_parts",
+    "default_waiter_id",
+    "event_from_json",
+    "event_to_json",
+    "legacy_view",
+    "part_keys",
+    "plan_of",
+    "registry_encoder",
+    "restore",
+    "role_of",
+    "running_execution",
+    "steps_of",
+    "take_changes",
+]
