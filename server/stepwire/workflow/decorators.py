@@ -6,65 +6,24 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from stepwire.workflow.definition.signature import inspect_signature
+from stepwire.workflow.definition.step_config import (
+    StepConfig,
+    StepFunction,
+    StepOwner,
+    set_step_config,
+    step_config_of,
+)
 from stepwire.workflow.errors import WorkflowValidationError
-from stepwire.workflow.events import Event, StepFailedEvent
-from stepwire.workflow.resource import ResourceDefinition
+from stepwire.workflow.events import StepFailedEvent
 from stepwire.workflow.retry_policy import RetryPolicy
-from stepwire.workflow.service import ServiceDefinition
-
-if TYPE_CHECKING:
-    from stepwire.workflow.workflow import Workflow
 
 __all__ = ["StepConfig", "StepFunction", "catch_error", "step", "step_config_of"]
 
-StepFunction = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
-
-# The name that 1.x uses. Always through getattr and setattr: a class body would mangle it.
-_ATTRIBUTE = "__step_config"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepConfig:
-    """Describe a step, as its signature and decorator do.
-
-    `return_types` holds event classes and NoneType; with `list_returns` the step may also return
-    a list of those events, each of which goes on by itself. `timeout` bounds one attempt, in
-    seconds. `catches` is None for an ordinary step; for a `@catch_error` step it holds the names
-    of the steps whose failures it takes, empty for all.
-    """
-
-    accepted_events: list[type[Event]]
-    event_name: str
-    return_types: list[type]
-    context_parameter: str | None = None
-    context_state_type: type | None = None
-    num_workers: int = 4
-    requested_services: list[ServiceDefinition] = field(default_factory=list)
-    retry_policy: RetryPolicy | None = None
-    resources: list[ResourceDefinition] = field(default_factory=list)
-    accept_subclasses: bool = False
-    timeout: float | None = None
-    is_async: bool = True
-    catches: tuple[str, ...] | None = None
-    list_returns: bool = False
-
-    def accepts(self, event_type: type) -> bool:
-        """Tell whether the step takes this very class, or a subclass if it opted in (S5)."""
-        if self.accept_subclasses:
-            return issubclass(event_type, tuple(self.accepted_events))
-        return event_type in self.accepted_events
-
-
-def step_config_of(func: object) -> StepConfig | None:
-    """Return the config of a step, bound or not; None for anything else."""
-    config = getattr(getattr(func, "__func__", func), _ATTRIBUTE, None)
-    return config if isinstance(config, StepConfig) else None
 
 
 @overload
@@ -72,7 +31,7 @@ def step(func: F, /) -> F: ...
 @overload
 def step(
     *,
-    workflow: type[Workflow] | None = None,
+    workflow: type[StepOwner] | None = None,
     num_workers: int = 4,
     retry_policy: RetryPolicy | None = None,
     accept_subclasses: bool = False,
@@ -82,7 +41,7 @@ def step(
     func: Callable[..., Any] | None = None,
     /,
     *,
-    workflow: type[Workflow] | None = None,
+    workflow: type[StepOwner] | None = None,
     num_workers: int = 4,
     retry_policy: RetryPolicy | None = None,
     accept_subclasses: bool = False,
@@ -132,7 +91,7 @@ def catch_error(func: Callable[..., Any] | None = None, /, *, steps: Sequence[st
 
 def _make_step(
     target: F,
-    workflow: type[Workflow] | None,
+    workflow: type[StepOwner] | None,
     *,
     num_workers: int = 4,
     retry_policy: RetryPolicy | None = None,
@@ -166,7 +125,7 @@ def _make_step(
         catches=catches,
         list_returns=signature.list_returns,
     )
-    setattr(func, _ATTRIBUTE, config)
+    set_step_config(func, config)
     if workflow is not None:
         workflow.add_step(func)
     return target

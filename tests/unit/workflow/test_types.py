@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
 from stepwire.workflow import events as engine_events
+from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.decorators import step
-from stepwire.workflow.definition.types import QualifiedNames, TypeRegistry
+from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import (
     SerializationError,
     UnknownTypeError,

@@ -30,7 +30,6 @@ from stepwire.workflow.broker.delivery import (
 )
 from stepwire.workflow.broker.journal import RECEIVED, SENT, STREAM, TERMINAL
 from stepwire.workflow.broker.stream import EventStream
-from stepwire.workflow.definition.routing import accepts
 from stepwire.workflow.errors import (
     RunEndedError,
     SerializationError,
@@ -171,7 +170,7 @@ class Broker(WaitingBroker):
             config = self.routing.steps.get(step)
             if config is None:
                 raise UnknownStepError(f"Step {step} does not exist", step=step)
-            if not accepts(config, cls):
+            if not config.accepts(cls):
                 raise StepDoesNotAcceptError(f"Step {step} does not accept event of type {cls.__name__}", step=step)
             targets = (step,)
         data, encoded = self._encode(event, targets)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from stepwire.workflow.codec.encoder import Names, OwnJson, encode, encode_keys
+from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
+from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import (
     Event,

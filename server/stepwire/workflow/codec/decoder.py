@@ -8,17 +8,15 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SnapshotError
-
-if TYPE_CHECKING:
-    from stepwire.workflow.codec.encoder import Names
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -33,7 +33,7 @@ from decimal import Decimal
 from enum import Enum, Flag
 from math import isfinite
 from types import NoneType
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -42,12 +42,12 @@ from pydantic_core import TzInfo, to_json
 
 from stepwire.workflow.codec.decoder import Decoder
 from stepwire.workflow.codec.model_json import UNSAVED, own_json
+from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError, SnapshotError
 from stepwire.workflow.events import StepFailedEvent
 
 __all__ = [
     "MAX_DEPTH",
-    "Names",
     "OwnJson",
     "decode",
     "encode",
@@ -64,16 +64,6 @@ _TRIES = 5
 
 # json.loads refuses longer ones by default (sys.set_int_max_str_digits): 4300 digits.
 _MAX_INT_BITS = 14_000
-
-
-class Names(Protocol):
-    """How types are named in a payload, and found again."""
-
-    def name_of(self, cls: type) -> str:
-        """Return the name of `cls`; SerializationError when it has none."""
-
-    def lookup(self, name: str) -> type:
-        """Return the type called `name`; UnknownTypeError when there is none."""
 
 
 def encode(value: Any, names: Names) -> bytes:

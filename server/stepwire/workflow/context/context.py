@@ -25,9 +25,9 @@ from stepwire.workflow.broker.delivery import (
 from stepwire.workflow.broker.journal import RECEIVED, SENT, Journal
 from stepwire.workflow.broker.snapshot import TypeMark, all_parts, restore
 from stepwire.workflow.checks import check_wait, kind_of, plan_of
+from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.context.blocking import BlockingContext
 from stepwire.workflow.context.dict_form import StreamingQueue, legacy_view, restore_legacy
-from stepwire.workflow.definition.types import QualifiedNames
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SnapshotError,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import core_schema
 
-from stepwire.workflow.decorators import StepConfig, step_config_of
+from stepwire.workflow.definition.step_config import StepConfig, step_config_of
 from stepwire.workflow.events import (
     Event,
     HumanResponseEvent,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from stepwire.workflow.decorators import StepFunction
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.definition.step_call import StepCall
+from stepwire.workflow.definition.step_config import StepFunction
 from stepwire.workflow.definition.validation import (
     context_state_type,
     start_event_class,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stepwire.workflow.decorators import StepConfig, step_config_of
+from stepwire.workflow.definition.step_config import StepConfig, step_config_of
 from stepwire.workflow.events import Event, StepFailedEvent
 
 
@@ -28,7 +28,7 @@ class Routing:
         targets = self._targets.get(event_type)
         if targets is None:
             targets = tuple(
-                name for name, config in self.steps.items() if config.catches is None and accepts(config, event_type)
+                name for name, config in self.steps.items() if config.catches is None and config.accepts(event_type)
             )
             self._targets[event_type] = targets
         return targets
@@ -46,10 +46,3 @@ class Routing:
             if not config.catches and found is None and StepFailedEvent in config.accepted_events:
                 found = name
         return found
-
-
-def accepts(config: StepConfig, event_type: type[Event]) -> bool:
-    """Tell whether a step takes events of this type."""
-    if event_type in config.accepted_events:
-        return True
-    return config.accept_subclasses and issubclass(event_type, tuple(config.accepted_events))

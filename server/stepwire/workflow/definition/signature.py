@@ -20,7 +20,7 @@ from typing import (
 
 from pydantic import BaseModel
 
-from stepwire.workflow.definition.unresolved import Namespace, unresolved_in
+from stepwire.workflow.definition.unresolved import Namespace, UndefinedContext, unresolved_in
 from stepwire.workflow.errors import SignatureError
 from stepwire.workflow.events import Event
 from stepwire.workflow.resource import Resource, ResourceDefinition
@@ -194,8 +194,10 @@ def _is_event(hint: Any) -> bool:
 
 
 def _is_context(hint: Any) -> bool:
-    """Tell whether it is Context or `Context[State]`; by name, as that module imports this one."""
+    """Tell whether it is Context or `Context[State]`; by name, as the context is of a higher layer."""
     cls = get_origin(hint) or hint
+    if cls is UndefinedContext:
+        return True
     return isinstance(cls, type) and any(
         base.__name__ == "Context" and (base.__module__ + ".").startswith(_CONTEXT_PACKAGE + ".")
         for base in cls.__mro__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stepwire.workflow.decorators import StepConfig
+from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import Event
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import sys
 import typing
@@ -17,15 +16,17 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticOmit
 
 from stepwire.workflow import events as engine_events
-from stepwire.workflow.decorators import step_config_of
+from stepwire.workflow.codec.names import qualified
+from stepwire.workflow.definition.step_config import step_config_of
 from stepwire.workflow.errors import (
     SerializationError,
     UnknownTypeError,
     WorkflowConfigurationError,
 )
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.dict_state import DictState
 
-__all__ = ["QualifiedNames", "TypeRegistry"]
+__all__ = ["TypeRegistry"]
 
 # Bases whose own instances carry nothing; classes of these modules are never the author's.
 _LIBRARIES = ("pydantic", "pydantic_core", "pydantic_settings", "enum")
@@ -79,7 +80,7 @@ class TypeRegistry:
             return self._names[cls]
         except KeyError:
             raise SerializationError(
-                f"{_qualified(cls)} is not among the types of the workflow: "
+                f"{qualified(cls)} is not among the types of the workflow: "
                 "name it in a step's signature, in the workflow's module or in `types`"
             ) from None
 
@@ -139,56 +140,12 @@ class TypeRegistry:
         known = self._types.setdefault(cls.__name__, cls)
         if known is not cls:
             raise WorkflowConfigurationError(
-                f"two types are called {cls.__name__!r}: {_qualified(known)} and {_qualified(cls)}"
+                f"two types are called {cls.__name__!r}: {qualified(known)} and {qualified(cls)}"
             )
         self._names[cls] = cls.__name__
 
 
-class QualifiedNames:
-    """Types by `module.qualname`, looked up by importing: for use inside one trusted process."""
-
-    components = True
-    """Objects with `class_name`, `to_dict` and `from_dict` are saved too, as 1.x does."""
-
-    def name_of(self, cls: type) -> str:
-        """Return `module.qualname`; SerializationError when that does not lead back to `cls`."""
-        name = _qualified(cls)
-        try:
-            found = self.lookup(name)
-        except UnknownTypeError:
-            found = None
-        if found is not cls:
-            raise SerializationError(f"{name} cannot be found again by that name")
-        return name
-
-    def lookup(self, name: str) -> type:
-        """Import the type called `name`; UnknownTypeError when there is none."""
-        parts = name.split(".")
-        for split in range(len(parts) - 1, 0, -1):
-            module = _import(".".join(parts[:split]))
-            if module is None:
-                continue
-            found: Any = module
-            for part in parts[split:]:
-                found = getattr(found, part, None)
-            if isinstance(found, type):
-                return found
-            break
-        raise UnknownTypeError(f"there is no type {name[:200]!r}", type_name=name)
-
-
-def _import(name: str) -> Any:
-    if name in sys.modules:
-        return sys.modules[name]
-    try:
-        return importlib.import_module(name)
-    except (ImportError, ValueError):
-        return None
-
-
 def _engine_types() -> list[type]:
-    from stepwire.workflow.state.store import DictState  # the context imports this module
-
     own = [getattr(engine_events, name) for name in engine_events.__all__]
     return [DictState, *(each for each in own if _is_payload_type(each))]
 
@@ -225,10 +182,6 @@ def _parts(found: Any) -> Iterable[Any]:
         return [alias]
     bound = getattr(found, "__bound__", None)
     return (*typing.get_args(found), bound, *getattr(found, "__constraints__", ()))
-
-
-def _qualified(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class _Schema(GenerateJsonSchema):

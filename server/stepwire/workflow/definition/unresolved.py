@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
-__all__ = ["Namespace", "Unresolved", "unresolved_in"]
+__all__ = ["Namespace", "UndefinedContext", "Unresolved", "unresolved_in"]
+
+T = TypeVar("T")
 
 
 class Unresolved(type):
@@ -35,6 +37,10 @@ class Unresolved(type):
         raise NameError(f"name {cls.__name__!r} is not defined", name=cls.__name__)
 
 
+class UndefinedContext(Generic[T]):
+    """Stand for the engine's Context where an annotation names it and nothing defines it."""
+
+
 class Namespace(dict[str, Any]):
     """The locals of an annotation: local names, those of the module, builtins, else a stand-in."""
 
@@ -48,9 +54,7 @@ class Namespace(dict[str, Any]):
         if hasattr(builtins, name):
             return getattr(builtins, name)
         if name == "Context":  # often imported for type checkers only, as nothing else needs it
-            from stepwire.workflow.context.context import Context  # that module imports this one
-
-            return Context
+            return UndefinedContext
         return Unresolved(name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import NoneType
 from typing import TypeVar
 
-from stepwire.workflow.decorators import StepConfig, StepFunction, step_config_of
+from stepwire.workflow.definition.step_config import StepConfig, StepFunction, step_config_of
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowValidationError
 from stepwire.workflow.events import (
     Event,

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stepwire.workflow import events as engine_events
-from stepwire.workflow.codec.encoder import Names, encode, from_tagged
-from stepwire.workflow.definition.types import QualifiedNames, TypeRegistry
+from stepwire.workflow.codec.encoder import encode, from_tagged
+from stepwire.workflow.codec.names import Names, QualifiedNames
 from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.dict_state import DictState
@@ -117,7 +117,7 @@ class JsonSerializer(_TaggedSerializer):
 class RegistrySerializer(_TaggedSerializer):
     """Write JSON in which types go by their names in a workflow's registry; never imports."""
 
-    def __init__(self, names: TypeRegistry) -> None:
+    def __init__(self, names: Names) -> None:
         self._names = names
 
     def _lookup_1x(self, name: str) -> type:
