@@ -1,4 +1,4 @@
-"""Errors of the runs, one class a reason; `rpc` maps each to a status code.
+"""Errors that the runs raise to their callers, one class for each reason; `rpc` maps each reason to a status code.
 
 ::
 
@@ -9,24 +9,25 @@
     ├── PathNotFoundError         PATH_NOT_FOUND
     ├── SnapshotNotFoundError     SNAPSHOT_NOT_FOUND
     ├── InvalidError              INVALID_…: `violations` name the fields
-    ├── StepDoesNotAcceptError    STEP_DOES_NOT_ACCEPT
+    ├── EventNotAcceptedError     STEP_DOES_NOT_ACCEPT
     ├── UnknownEventTypeError     UNKNOWN_EVENT_TYPE
     ├── SnapshotMismatchError     SNAPSHOT_WORKFLOW_MISMATCH
-    ├── RunEndedError             RUN_ENDED
+    ├── RunFinishedError          RUN_ENDED
     ├── RunBlockedError           RUN_BLOCKED
     ├── RunNotEndedError          RUN_NOT_ENDED
-    ├── RunExistsError            RUN_EXISTS
+    ├── RunIdTakenError           RUN_EXISTS
     ├── RequestIdReusedError      REQUEST_ID_REUSED
     ├── EtagMismatchError         ETAG_MISMATCH
     ├── SequenceOutOfRangeError   SEQUENCE_OUT_OF_RANGE
-    ├── LimitError                LIMIT_EXCEEDED: a limit, or the disk, is full
-    ├── DamagedError              DATA_DAMAGED: what is kept of a run was altered or lost on the disk
-    ├── UnauthenticatedError      UNAUTHENTICATED: no credential, or one that is not valid (any more)
-    ├── PermissionDeniedError     PERMISSION_DENIED: the caller's scopes do not allow it
-    ├── DrainingError             DRAINING: the server stops
+    ├── LimitError                LIMIT_EXCEEDED: a limit is reached, or the disk is full
+    ├── DamagedError              DATA_DAMAGED: stored data of a run was altered or lost on the disk
+    ├── UnauthenticatedError      UNAUTHENTICATED: the credential is missing or not valid
+    ├── PermissionDeniedError     PERMISSION_DENIED: the caller's scopes do not allow the call
+    ├── DrainingError             DRAINING: the server is stopping
     └── StoreDownError            STORE_UNAVAILABLE: the outcome is unknown, retry with the same request_id
 
-Messages name what and where, never the value.
+The engine and the store have errors of their own, with other names. `as_runs_error` translates those of the store;
+`events` and `state` translate those of the engine. A message says what is wrong and where, and never quotes a value.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from stepwire.server import store
 
 
 class Violation(NamedTuple):
-    """A field that is wrong, by its dotted path, and why."""
+    """Name a field that is wrong, by its dotted path, and say why."""
 
     field: str
     description: str
@@ -54,7 +55,7 @@ class RunsError(Exception):
 
     @property
     def code_reason(self) -> str:
-        """Return the reason of this error; some classes have several."""
+        """Return the reason of this error. Some classes have several."""
         return self.reason
 
 
@@ -92,7 +93,7 @@ class SnapshotNotFoundError(RunsError):
 
 
 class InvalidError(RunsError):
-    """The request is wrong in itself.
+    """The request is wrong, whatever the state of the run.
 
     Reasons: INVALID_INPUT, INVALID_EVENT, INVALID_PATH, INVALID_STATE, INVALID_SNAPSHOT, INVALID_REQUEST,
     INVALID_PAGE_TOKEN, INVALID_FRAME, MALFORMED_MESSAGE.
@@ -109,7 +110,7 @@ class InvalidError(RunsError):
         return self._reason
 
 
-class StepDoesNotAcceptError(RunsError):
+class EventNotAcceptedError(RunsError):
     """The step does not take events of this type."""
 
     reason = "STEP_DOES_NOT_ACCEPT"
@@ -127,14 +128,14 @@ class SnapshotMismatchError(RunsError):
     reason = "SNAPSHOT_WORKFLOW_MISMATCH"
 
 
-class RunEndedError(RunsError):
-    """The run has ended and takes nothing more."""
+class RunFinishedError(RunsError):
+    """The run has ended and takes no more input."""
 
     reason = "RUN_ENDED"
 
 
 class RunBlockedError(RunsError):
-    """The run cannot go on with the code that is served now."""
+    """The code that is served now cannot continue the run."""
 
     reason = "RUN_BLOCKED"
 
@@ -145,7 +146,7 @@ class RunNotEndedError(RunsError):
     reason = "RUN_NOT_ENDED"
 
 
-class RunExistsError(RunsError):
+class RunIdTakenError(RunsError):
     """The run_id is taken."""
 
     reason = "RUN_EXISTS"
@@ -174,7 +175,12 @@ class SequenceOutOfRangeError(RunsError):
 
 
 class LimitError(RunsError):
-    """Too much, or too big; `limit` names which one, `retry_after` is in seconds, None when a retry cannot help."""
+    """A limit is reached.
+
+    Attributes:
+        limit: The name of the limit.
+        retry_after: Seconds after which a retry may succeed. None when a retry cannot help.
+    """
 
     reason = "LIMIT_EXCEEDED"
 
@@ -185,45 +191,45 @@ class LimitError(RunsError):
 
 
 class DamagedError(RunsError):
-    """What is kept of a run was altered or lost on the disk; it is refused rather than read wrongly."""
+    """Stored data of a run was altered or lost on the disk. It is refused rather than read wrongly."""
 
     reason = "DATA_DAMAGED"
 
 
 class UnauthenticatedError(RunsError):
-    """The call carries no credential, or one that is not valid (any more)."""
+    """The call carries no credential, or one that is not valid."""
 
     reason = "UNAUTHENTICATED"
 
 
 class PermissionDeniedError(RunsError):
-    """The caller's scopes do not allow this."""
+    """The caller's scopes do not allow the call."""
 
     reason = "PERMISSION_DENIED"
 
 
 class DrainingError(RunsError):
-    """The server is stopping; another one, or the same after its restart, goes on."""
+    """The server is stopping. Another server, or this one after its restart, continues its runs."""
 
     reason = "DRAINING"
 
 
 class StoreDownError(RunsError):
-    """The store could not commit; whether the request took effect is unknown, and no client has seen it."""
+    """The store could not commit. Whether the request took effect is unknown, and no client has seen it."""
 
     reason = "STORE_UNAVAILABLE"
 
 
 def as_runs_error(error: BaseException) -> RunsError:
-    """Return what a client is told of a store's failure."""
+    """Translate an error of the store. Errors of the runs are returned as they are."""
     if isinstance(error, RunsError):
         return error
     if isinstance(error, store.RunExistsError):
-        return RunExistsError("A run with this run_id exists")
+        return RunIdTakenError("A run with this run_id exists")
     if isinstance(error, store.StartRequestExistsError):
         return RequestIdReusedError("This request_id came before with another request")
     if isinstance(error, store.StoreCorruptError):
-        return DamagedError(f"What is kept is damaged: {error}")
+        return DamagedError(f"Stored data of the run is damaged: {error}")
     if isinstance(error, store.StoreUnavailableError) and error.full:
         return LimitError("The server's storage is full", retry_after=1.0)
     return StoreDownError("The server could not commit; the outcome is unknown, retry with the same request_id")

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
+    EventNotAcceptedError,
     InvalidError,
     LimitError,
     RequestIdReusedError,
     RunBlockedError,
-    RunEndedError,
-    StepDoesNotAcceptError,
+    RunFinishedError,
     StepNotFoundError,
     StoreDownError,
     UnknownEventTypeError,
@@ -77,7 +77,7 @@ class RunEvents:
             raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
         try:
             run = await self._manager.live(caller, run_id)
-        except RunEndedError:
+        except RunFinishedError:
             if request_id and (known := await self.answered(caller.key(run_id), request_id, fingerprint)):
                 return Receipt(known["sequence"], known["delivered"])
             raise
@@ -191,7 +191,7 @@ class RunEvents:
         waiter_id = waiter_id or default_waiter_id(served.names.events()[type_name], requirements)
         try:
             run = await self._manager.live(caller, run_id)
-        except RunEndedError:
+        except RunFinishedError:
             return  # nobody is left to answer; the log tells that the run has ended
         key = _PROMPT + (waiter_id if len(waiter_id) <= _LONGEST_ID else digest(waiter_id))
         if key not in run.answered:
@@ -265,14 +265,14 @@ def _translated(error: Exception, run: LiveRun, step: str, type_name: str) -> Ex
     if isinstance(error, engine.UnknownStepError):
         return StepNotFoundError("The workflow has no such step", workflow=workflow, step=step[:128])
     if isinstance(error, engine.StepDoesNotAcceptError):
-        return StepDoesNotAcceptError(
+        return EventNotAcceptedError(
             "The step does not accept events of this type", workflow=workflow, step=step, type=type_name
         )
     if isinstance(error, engine.RunEndedError):
         if run.context._broker.frozen:
             # It left memory between the look-up and now; a repeat loads it again.
             return StoreDownError("The run is not in memory any more; retry")
-        return RunEndedError("The run has ended", run_id=run.key.run_id)
+        return RunFinishedError("The run has ended", run_id=run.key.run_id)
     if isinstance(error, engine.SerializationError):
         violations = [Violation(key, "cannot be saved") for key in error.keys]
         return InvalidError("INVALID_EVENT", "The event cannot be saved", violations)

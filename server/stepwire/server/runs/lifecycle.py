@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
@@ -14,8 +15,8 @@ from stepwire.server.runs.errors import (
     InvalidError,
     RequestIdReusedError,
     RunBlockedError,
-    RunEndedError,
-    RunExistsError,
+    RunFinishedError,
+    RunIdTakenError,
     RunNotEndedError,
     RunNotFoundError,
     RunsError,
@@ -30,7 +31,6 @@ from stepwire.server.runs.errors import (
 from stepwire.server.runs.hosting.delta import Parts, encode_delta, fold
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import LiveRuns, now
-from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.log.chunks import chunks_of
 from stepwire.server.runs.payloads import digest, parse_input, readable
 from stepwire.server.runs.requests import MAX_LABELS, SnapshotData, StartRequest, WaitResult
@@ -93,7 +93,7 @@ class RunManager(LiveRuns):
                 known = await self._repeated(caller, request, fingerprint)
                 if known is not None:
                     return known
-            if isinstance(error, RunExistsError):
+            if isinstance(error, RunIdTakenError):
                 existing = await self._existing(caller, request.run_id)
                 if existing is not None:
                     return await self._taken(caller, request, fingerprint, existing)
@@ -101,26 +101,26 @@ class RunManager(LiveRuns):
         return run.record
 
     async def _existing(self, caller: Principal, run_id: str) -> RunRecord | None:
-        """Return the run that has this id; RunExistsError when the caller may not see it."""
+        """Return the run that has this id; RunIdTakenError when the caller may not see it."""
         key = caller.key(run_id)
         run = self._live.get(key)
         if run is not None and run._claim is None:
             await run.committed()  # someone else starts it at this moment
         existing = await self.find(key)
         if existing is not None and not caller.scopes.sees(existing.workflow):
-            raise RunExistsError("A run with this run_id exists", run_id=run_id)
+            raise RunIdTakenError("A run with this run_id exists", run_id=run_id)
         return existing
 
     async def _taken(
         self, caller: Principal, request: StartRequest, fingerprint: str, existing: RunRecord
     ) -> RunRecord:
-        """Return what a start gets whose run_id is taken. RunExistsError."""
+        """Return what a start gets whose run_id is taken. RunIdTakenError."""
         # The same request may have started it just now, while this repeat was on its way.
         if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
             return known
         if request.use_existing:
             return existing
-        raise RunExistsError("A run with this run_id exists", run_id=request.run_id)
+        raise RunIdTakenError("A run with this run_id exists", run_id=request.run_id)
 
     async def _repeated(self, caller: Principal, request: StartRequest, fingerprint: str) -> RunRecord | None:
         known = await self.store.find_start(caller.namespace, request.request_id)
@@ -149,9 +149,9 @@ class RunManager(LiveRuns):
         if snapshot is None or request.input is not None:
             event = parse_input(served, request.input or b"")
         at = now()
-        key = caller.key(request.run_id or new_id())
+        key = caller.key(request.run_id or uuid4().hex)
         if key in self._live:
-            raise RunExistsError("A run with this run_id exists", run_id=key.run_id)
+            raise RunIdTakenError("A run with this run_id exists", run_id=key.run_id)
         record = RunRecord(
             key=key,
             workflow=served.name,
@@ -219,7 +219,7 @@ class RunManager(LiveRuns):
         """Cancel a run; one that has ended stays as it is."""
         try:
             run = await self.live(caller, run_id)
-        except RunEndedError:
+        except RunFinishedError:
             return await self.get(caller, run_id)
         except RunBlockedError:
             return await self._cancel_blocked(caller, run_id, reason)

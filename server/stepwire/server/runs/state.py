@@ -15,7 +15,7 @@ from stepwire.server.runs.errors import (
     LimitError,
     PathNotFoundError,
     RunBlockedError,
-    RunEndedError,
+    RunFinishedError,
     StoreDownError,
     Violation,
 )
@@ -55,7 +55,7 @@ class RunState:
         """Return the value at a path, once everything that led to it is durable; of an ended run its last."""
         try:
             run = await self._manager.live(caller, run_id)
-        except RunEndedError:
+        except RunFinishedError:
             return await self._get_ended(caller, run_id, path)
         value = _read(run.context.store, path)
         if not run.clean:
@@ -140,7 +140,7 @@ class RunState:
             raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
         try:
             run = await self._manager.live(caller, run_id)
-        except RunEndedError:
+        except RunFinishedError:
             if request_id:
                 known = await self._events.answered(caller.key(run_id), request_id, fingerprint)
                 if known is not None:
@@ -163,7 +163,7 @@ class RunState:
     def _change(self, run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], etag: str) -> str:
         store = run.context.store
         if run.context._broker.outcome is not None:
-            raise RunEndedError("The run has ended", run_id=run.key.run_id)
+            raise RunFinishedError("The run has ended", run_id=run.key.run_id)
         if run.context._broker.frozen:
             # It left memory between the look-up and now; a repeat loads it again.
             raise StoreDownError("The run is not in memory any more; retry")

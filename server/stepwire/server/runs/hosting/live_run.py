@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
+from uuid import uuid4
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
@@ -17,7 +18,6 @@ from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.record import next_record
 from stepwire.server.runs.hosting.redact import without_texts
 from stepwire.server.runs.hosting.scope import RUN, RunScope
-from stepwire.server.runs.ids import new_id
 from stepwire.server.runs.log.chunks import EntryCodec, chunks_of
 from stepwire.server.store import (
     TERMINAL,
@@ -168,7 +168,7 @@ class LiveRun:
 
     def report(self, step: str | None, error: BaseException) -> FailureReport:
         """Log a step's failure under a reference id; tell of it, in the log too, what `failure_detail` allows."""
-        reference = new_id()[:16]
+        reference = uuid4().hex[:16]
         logger.error(
             "run %s: step %s failed (reference %s)",
             self.key.run_id,

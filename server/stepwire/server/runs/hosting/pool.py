@@ -18,7 +18,7 @@ from stepwire.server.runs.errors import (
     DrainingError,
     LimitError,
     RunBlockedError,
-    RunEndedError,
+    RunFinishedError,
     RunNotFoundError,
     RunsError,
     StoreDownError,
@@ -35,6 +35,7 @@ from stepwire.server.runs.log.feed import Feeds
 from stepwire.server.store import (
     TERMINAL,
     Commit,
+    RunExistsError,
     RunKey,
     RunQuery,
     RunRecord,
@@ -46,7 +47,6 @@ from stepwire.server.store import (
     StoreError,
     StoreUnavailableError,
 )
-from stepwire.server.store import RunExistsError as StoredRunExistsError
 from stepwire.server.telemetry.tallies import Tallies
 from stepwire.workflow.hosting import CLOCK, Alarm, Broker, ContextSerdeError, SnapshotError, restore
 
@@ -222,7 +222,7 @@ class LiveRuns:
         record = run.record
         if error is not None:
             # A first commit that was refused left nothing; after any other failure the run may be there.
-            if not isinstance(error, StaleClaimError | StoredRunExistsError | StartRequestExistsError):
+            if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
                 self._lost.add(run.key)
                 self._retry_at = now() + _RETRY_SECONDS
                 self._wake.set()
@@ -258,7 +258,7 @@ class LiveRuns:
             await self.get(caller, run_id)
 
     async def live(self, caller: Principal, run_id: str) -> LiveRun:
-        """Return a run that takes input, loaded if need be. RunNotFoundError, RunEndedError, RunBlockedError."""
+        """Return a run that takes input, loaded if need be. RunNotFoundError, RunFinishedError, RunBlockedError."""
         key = caller.key(run_id)
         await self.check_seen(caller, run_id)
         run = self._live.get(key)
@@ -267,7 +267,7 @@ class LiveRuns:
         if run._claim is None:
             await run.committed()
         if run.context._broker.outcome is not None:
-            raise RunEndedError("The run has ended", run_id=run_id)
+            raise RunFinishedError("The run has ended", run_id=run_id)
         return run
 
     async def _load(self, key: RunKey) -> LiveRun:
@@ -294,7 +294,7 @@ class LiveRuns:
             if record.status in TERMINAL:
                 if served is not None:
                     self.places.free(served, key)
-                raise RunEndedError("The run has ended", run_id=key.run_id)
+                raise RunFinishedError("The run has ended", run_id=key.run_id)
             if served is None:
                 raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
             if self._draining:
@@ -377,7 +377,7 @@ class LiveRuns:
                 elif isinstance(result, StoreDownError | LimitError):
                     self._lost.add(key)
                     self._retry_at = now() + _RETRY_SECONDS
-                elif not isinstance(result, RunEndedError | RunNotFoundError):
+                elif not isinstance(result, RunFinishedError | RunNotFoundError):
                     logger.warning("run %s was not taken up: %s", key.run_id, result)
         return taken
 
