@@ -36,7 +36,7 @@ from stepwire.server.runs.hosting.scope import RUN
 from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
-from stepwire.server.telemetry.tallies import Tallies
+from stepwire.server.telemetry.metrics import Metrics
 from stepwire.workflow.hosting import running_execution
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
@@ -67,17 +67,17 @@ class Server:
         self.registry = registry
         self.settings = settings
         self.port = 0
-        self.tallies = Tallies()
+        self.metrics = Metrics()
         self._store: RunStore
         if settings.data == ":memory:":
             self._store = MemoryStore()
         else:
-            self._store = SqliteStore(Path(settings.data), self.tallies.store)
+            self._store = SqliteStore(Path(settings.data), self.metrics.store)
         self._grpc: grpc.aio.Server | None = None
         self._manager: RunManager | None = None
-        self.calls = Calls(_limits(settings), _authenticator(settings))
+        self.calls = Calls(_limits(settings), _authenticator(settings), self.metrics)
         self._health = health.aio.HealthServicer()
-        self.observing = Observing(settings, self._store, self.calls, self.tallies, self._set_health)
+        self.observing = Observing(settings, self._store, self.calls, self.metrics, self._set_health)
 
     @property
     def address(self) -> str:
@@ -112,7 +112,7 @@ class Server:
                     state_bytes=settings.max_state_bytes,
                 ),
                 quota=quota,
-                tallies=self.tallies,
+                metrics=self.metrics,
             )
             self._manager = manager
             self._grpc = self._make_grpc(manager, signer, Gate(manager))
@@ -155,7 +155,7 @@ class Server:
 
     def _make_grpc(self, manager: RunManager, signer: Signer, gate: Gate) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=(ErrorInterceptor(self.calls, gate, self.tallies),),
+            interceptors=(ErrorInterceptor(self.calls, gate),),
             options=(
                 # Two servers on one port would share its connections silently.
                 ("grpc.so_reuseport", 0),

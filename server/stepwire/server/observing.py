@@ -15,7 +15,7 @@ from stepwire.server.config import Settings, is_loopback
 from stepwire.server.rpc import Calls
 from stepwire.server.runs import RunManager
 from stepwire.server.store import DATABASE, RunStore, StoreError
-from stepwire.server.telemetry.tallies import Reading, Tallies
+from stepwire.server.telemetry.metrics import Metrics, Reading
 from stepwire.server.telemetry.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Observing:
         settings: Settings,
         store: RunStore,
         calls: Calls,
-        tallies: Tallies,
+        metrics: Metrics,
         serving: Callable[[bool], Any],
     ) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class Observing:
         self._failing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
-        self._tallies = tallies
+        self._metrics = metrics
         self._admin: AdminServer | None = None
 
     @property
@@ -66,9 +66,9 @@ class Observing:
             return
         # Prometheus' client takes a tenth of the start: only for those who want it.
         from stepwire.server.telemetry.admin import AdminServer
-        from stepwire.server.telemetry.metrics import registry_of
+        from stepwire.server.telemetry.prometheus import registry_of
 
-        self._admin = AdminServer(registry_of(self._tallies, _version(), self._readings), self.unready)
+        self._admin = AdminServer(registry_of(self._metrics, _version(), self._readings), self.unready)
         self._admin.start(address)
         if not is_loopback(address):
             logger.warning("the admin port %s can be reached from other machines, without authentication", address)
@@ -78,7 +78,7 @@ class Observing:
         self._manager = manager
         self._phase = ""
         if self._settings.watchdog:
-            self._watchdog = Watchdog(self._settings.watchdog, self._tallies.loop, manager.locate)
+            self._watchdog = Watchdog(self._settings.watchdog, self._metrics.loop, manager.locate)
             self._watchdog.start()
         self._store.on_failure(self._failing.set)
         self._keeper = asyncio.create_task(self._keep_health(), name="stepwire-health")

@@ -14,8 +14,8 @@ from tests.integration.durability.support import until
 from tests.integration.operations.support import operated, page, scrape
 from tests.integration.rpc_serving import event, refused
 
-from stepwire.server.telemetry.metrics import FAMILIES, registry_of
-from stepwire.server.telemetry.tallies import Histogram, Tallies
+from stepwire.server.telemetry.metrics import Histogram, Metrics
+from stepwire.server.telemetry.prometheus import FAMILIES, registry_of
 
 DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
 RUNS = "stepwire.v1.RunService/"
@@ -121,9 +121,12 @@ async def test_what_is_refused_is_counted_by_limit(tmp_path: Path) -> None:
 async def test_each_server_of_a_process_counts_its_own() -> None:
     async with operated() as one, operated() as other:
         await one.ended((await one.start("work")).run_id)
+        await refused(one.start("work", {"text": "x" * (2 << 20)}))
         first, second = await scrape(one), await scrape(other)
     assert first("stepwire_runs_started_total", workflow="work") == 1
     assert second("stepwire_runs_started_total", workflow="work") == 0
+    assert first("stepwire_limits_refused_total", limit="event_bytes") == 1
+    assert second("stepwire_limits_refused_total", limit="event_bytes") == 0
 
 
 async def test_no_label_is_of_a_run() -> None:
@@ -159,10 +162,10 @@ def test_names_follow_the_conventions(name: str) -> None:
 
 
 def test_a_histogram_is_cumulated_when_it_is_read() -> None:
-    tallies = Tallies()
+    metrics = Metrics()
     for seconds in (0.0005, 0.002, 0.002, 100.0):
-        tallies.store.seconds.observe(seconds)
-    registry: CollectorRegistry = registry_of(tallies, "1", lambda: ())
+        metrics.store.seconds.observe(seconds)
+    registry: CollectorRegistry = registry_of(metrics, "1", lambda: ())
 
     def bucket(bound: str) -> float | None:
         return registry.get_sample_value("stepwire_commit_duration_seconds_bucket", {"le": bound})

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import Descriptor
 from google.rpc import error_details_pb2
+from tests.system.security import support
 from tests.system.security.flows import HELD
 from tests.system.security.support import (
     METHODS,
@@ -19,17 +20,28 @@ from tests.system.security.support import (
     channel_to,
     frames,
     requests_for,
-    serving,
     start_run,
     waiting,
 )
 
-from stepwire.server.counters import COUNTERS
+from stepwire.server.app import Server
 from stepwire.server.rpc.gate.limits import CARRIERS
+from stepwire.server.telemetry.metrics import Metrics
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import state_service_pb2, types_pb2
 
 Code = grpc.StatusCode
+
+metrics = Metrics()
+"""The metrics of the running test's server."""
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Server]:
+    global metrics
+    async with support.serving(**settings) as server:
+        metrics = server.metrics
+        yield server
 
 
 @asynccontextmanager
@@ -51,7 +63,7 @@ def refused(answer: Any, limit: str, *, retry: bool = False) -> None:
     else:
         assert answer.unpack(quota)
         assert [item.subject for item in quota.violations] == [limit]
-    assert COUNTERS.get("limit_exceeded", limit) > 0
+    assert metrics.refused["limit", limit] > 0
 
 
 async def ask(channel: grpc.aio.Channel, name: str, request: Any, **options: Any) -> Any:
@@ -81,9 +93,9 @@ async def test_message_bytes():
     for size in (65 << 10, 1 << 20):
         async with limited(max_message_bytes="64KiB") as (channel, _):
             for name, request in too_long(size).items():
-                before = COUNTERS.get("limit_exceeded", "message_bytes")
+                before = metrics.refused["limit", "message_bytes"]
                 refused(await ask(channel, name, request), "message_bytes")
-                assert COUNTERS.get("limit_exceeded", "message_bytes") == before + 1
+                assert metrics.refused["limit", "message_bytes"] == before + 1
 
 
 def carries(message: Descriptor, seen: frozenset[str] = frozenset()) -> bool:

@@ -33,7 +33,6 @@ from tests.system.security.support import (
     waiting,
 )
 
-from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.entry_codec import WireCodec
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2
@@ -75,8 +74,7 @@ async def test_a_reader_that_stops_is_told_where_to_resume(name: str):
         if name == "Converse":
             await stream.write(opened[1])
         first = await stream.read()
-        before = COUNTERS.get("stream_ended", "stalled")
-        while COUNTERS.get("stream_ended", "stalled") == before:
+        while not server.metrics.streams_ended["stalled"]:
             # Others are served meanwhile.
             await call(channel, METHODS["GetRun"], frames(requests_for(run_id)["GetRun"]))
         # What was under way still comes.

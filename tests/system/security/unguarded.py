@@ -17,7 +17,7 @@ from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.gate import calls, interceptor
 from stepwire.server.rpc.gate.calls import CALL, Call
 from stepwire.server.rpc.gate.limits import Limits
-from stepwire.server.telemetry import tallies
+from stepwire.server.telemetry import metrics
 
 
 def unguarded(self: Any, handler: Any, method: str, parse: Any, **_: bool) -> Any:
@@ -29,7 +29,7 @@ def unguarded(self: Any, handler: Any, method: str, parse: Any, **_: bool) -> An
         try:
             return await handler(parse(data), context)
         except Exception as error:  # noqa: BLE001 - as the interceptor does
-            refusal = status_of(error, method)
+            refusal = status_of(error, method, self._calls.metrics)
         await abort(context, refusal)
 
     async def stream(data: bytes, context: Any) -> None:
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     interceptor.ErrorInterceptor._unary = unguarded  # type: ignore[method-assign]
     interceptor.ErrorInterceptor._stream = unguarded  # type: ignore[method-assign,assignment]
     calls.Calls.start = nothing  # type: ignore[method-assign]
-    tallies.Histogram.observe = nothing  # type: ignore[method-assign]
-    tallies.WorkflowTally.moved = nothing  # type: ignore[method-assign]
-    tallies.WorkflowTally.step = nothing  # type: ignore[method-assign]
+    metrics.Histogram.observe = nothing  # type: ignore[method-assign]
+    metrics.WorkflowMetrics.moved = nothing  # type: ignore[method-assign]
+    metrics.WorkflowMetrics.step = nothing  # type: ignore[method-assign]
     main()

@@ -12,7 +12,6 @@ from stepwire.server.auth._access import AccessFile, AccessFileError
 from stepwire.server.auth._files import WatchedFile
 from stepwire.server.auth._keys import hash_of, id_of
 from stepwire.server.auth._tokens import TokenError, TokenVerifier
-from stepwire.server.counters import COUNTERS
 from stepwire.server.principal import DEFAULT_NAMESPACE, Principal
 from stepwire.server.runs.errors import UnauthenticatedError
 
@@ -142,5 +141,4 @@ class Authenticator:
 
 
 def _refused(message: str, why: str) -> UnauthenticatedError:
-    COUNTERS.add("unauthenticated", why)
-    return UnauthenticatedError(message)
+    return UnauthenticatedError(message, why=why)

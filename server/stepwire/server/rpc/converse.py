@@ -230,7 +230,7 @@ class Session:
             )
             result.sequence, result.delivered = receipt
         except Exception as error:  # noqa: BLE001 - status_of turns whatever it is into what SendEvent would answer
-            result.error.CopyFrom(status_of(error, _METHOD))
+            result.error.CopyFrom(status_of(error, _METHOD, self._manager.metrics))
         self._under_way -= 1
         self._results.append(pb.ConverseResponse(send_result=result))
         self._signal()

@@ -11,10 +11,10 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from stepwire.server.counters import COUNTERS
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import InvalidError, LimitError, RunsError, as_runs_error
 from stepwire.server.store import StoreError
+from stepwire.server.telemetry.metrics import Metrics
 
 logger = logging.getLogger("stepwire.rpc")
 
@@ -60,8 +60,11 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def status_of(error: BaseException, method: str) -> status_pb2.Status:
-    """Return the status that a client gets for an error; anything unexpected is INTERNAL with a reference id."""
+def status_of(error: BaseException, method: str, metrics: Metrics) -> status_pb2.Status:
+    """Return the status that a client gets for an error, and count a refusal.
+
+    Anything unexpected is INTERNAL with a reference id.
+    """
     if isinstance(error, StoreError):
         logger.error("%s: %s", method, error)
         error = as_runs_error(error)
@@ -69,6 +72,8 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
         reference = uuid.uuid4().hex[:16]
         logger.error("%s failed unexpectedly (reference %s)", method, reference, exc_info=error)
         return _status("INTERNAL", "Internal error", {"reference_id": reference}, [])
+    if error.refusal is not None:
+        metrics.refused[error.refusal] += 1
     details: list[Message] = []
     if isinstance(error, InvalidError) and error.violations:
         bad = error_details_pb2.BadRequest()
@@ -80,7 +85,6 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
             bad.field_violations.add(field=field[:512], description=description[:512])
         details.append(bad)
     if isinstance(error, LimitError):
-        COUNTERS.add("limit_exceeded", error.limit)
         if error.retry_after is not None:
             delay = duration_pb2.Duration()
             delay.FromMilliseconds(int(error.retry_after * 1000))

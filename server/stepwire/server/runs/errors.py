@@ -48,6 +48,8 @@ class RunsError(Exception):
     """Base of the errors of the runs."""
 
     reason: ClassVar[str] = "INTERNAL"
+    refusal: tuple[str, str] | None = None
+    """What the refusal is counted as: its kind (limit, credential or scope) and a label; None: it is not counted."""
 
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)
@@ -188,6 +190,7 @@ class LimitError(RunsError):
         super().__init__(message, **({"limit": limit} if limit else {}), **facts)
         self.limit = limit
         self.retry_after = retry_after
+        self.refusal = "limit", limit
 
 
 class DamagedError(RunsError):
@@ -197,15 +200,27 @@ class DamagedError(RunsError):
 
 
 class UnauthenticatedError(RunsError):
-    """The call carries no credential, or one that is not valid."""
+    """The call carries no credential, or one that is not valid.
+
+    `why` is the label under which the refusal is counted; empty for a call that was admitted and then ended.
+    """
 
     reason = "UNAUTHENTICATED"
 
+    def __init__(self, message: str, *, why: str = "", **facts: object) -> None:
+        super().__init__(message, **facts)
+        if why:
+            self.refusal = "credential", why
+
 
 class PermissionDeniedError(RunsError):
-    """The caller's scopes do not allow the call."""
+    """The caller's scopes do not allow the call; `needs` is the label under which the refusal is counted."""
 
     reason = "PERMISSION_DENIED"
+
+    def __init__(self, message: str, *, needs: str, **facts: object) -> None:
+        super().__init__(message, **facts)
+        self.refusal = "scope", needs
 
 
 class DrainingError(RunsError):

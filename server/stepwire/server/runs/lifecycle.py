@@ -251,7 +251,7 @@ class RunManager(LiveRuns):
                 await self.store.commit(commit)
             except StaleClaimError:  # of a call that looked whether the run can be loaded
                 continue
-            self.tallies.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
+            self.metrics.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
             self.feeds.committed(commit)
             return commit.record
         raise StoreDownError("Others claim the run at the same time; retry")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from stepwire.server.telemetry.blocking_step import Culprit, Locate, Spot, culprit_of
-from stepwire.server.telemetry.tallies import LoopTally
+from stepwire.server.telemetry.metrics import LoopMetrics
 
 __all__ = ["Watchdog"]
 
@@ -32,9 +32,9 @@ _LINES = 1000
 class Watchdog:
     """Watch the running event loop from another thread: `span` is in seconds."""
 
-    def __init__(self, span: float, tally: LoopTally, locate: Locate) -> None:
+    def __init__(self, span: float, metrics: LoopMetrics, locate: Locate) -> None:
         self._span = span
-        self._tally = tally
+        self._metrics = metrics
         self._locate = locate
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
@@ -68,7 +68,7 @@ class Watchdog:
     # -- on the loop ----------------------------------------------------------------------------------------------
 
     def _answer(self) -> None:
-        self._tally.lag.observe(perf_counter() - self._asked)
+        self._metrics.lag.observe(perf_counter() - self._asked)
         self._answered.set()
 
     # -- on the thread --------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Watchdog:
         if self._paused or self._answered.is_set():
             return False
         key = (culprit.workflow, culprit.step)
-        self._tally.blocks[key] += 1
+        self._metrics.blocks[key] += 1
         now = perf_counter()
         if now - self._told.get(culprit.place, -_TOLD_AGAIN) < _TOLD_AGAIN:
             return True
@@ -142,6 +142,6 @@ class Watchdog:
         return True
 
     def _over(self, culprit: Culprit, seconds: float) -> None:
-        self._tally.blocked[culprit.workflow, culprit.step] += seconds
+        self._metrics.blocked[culprit.workflow, culprit.step] += seconds
         if seconds >= 1.0:
             logger.warning("the event loop goes on after %.1f s: %s", seconds, culprit.step or culprit.where())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from stepwire.server.counters import COUNTERS
 from stepwire.server.principal import ADMIN, READ, WRITE, Action, Principal
 from stepwire.server.rpc.gate.calls import Call, permit, permit_start
 from stepwire.server.rpc.gate.limits import CARRIERS
@@ -67,8 +66,7 @@ _WAIT_FOR_EVENT: Final = _V1 + "RunService/WaitForEvent"
 def permit_method(caller: Principal, action: Action | None) -> None:
     """Refuse a method that the caller may use with no workflow at all. PermissionDeniedError."""
     if action is not None and not caller.scopes.anywhere(action):
-        COUNTERS.add("permission_denied", action)
-        raise PermissionDeniedError(f"This needs the scope {action}", scope=action)
+        raise PermissionDeniedError(f"This needs the scope {action}", needs=action, scope=action)
 
 
 def looks_for(method: str) -> Action | None:

@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from stepwire.server.auth import Authenticator
-from stepwire.server.counters import COUNTERS
 from stepwire.server.principal import ANONYMOUS, WRITE, Action, Principal
 from stepwire.server.rpc.gate.limits import Limits, Usage, Usages
 from stepwire.server.runs.errors import LimitError, PermissionDeniedError, RunsError, UnauthenticatedError
+from stepwire.server.telemetry.metrics import Metrics
 
 logger = logging.getLogger("stepwire.rpc")
 
@@ -88,7 +88,7 @@ class Call:
         """Raise UnauthenticatedError once the caller's credential has expired."""
         expires = self.caller.expires
         if expires is not None and expires <= time.time():
-            raise UnauthenticatedError("The credential has expired")
+            raise UnauthenticatedError("The credential has expired", why="expired")
 
     def log_fields(self) -> dict[str, str | int]:
         """Return what the log says of it; what is the client's is as it came."""
@@ -119,8 +119,8 @@ def caller_of_call() -> Principal:
 def permit(caller: Principal, action: Action, workflow: str) -> None:
     """Raise PermissionDeniedError unless the caller may do this with a workflow that it sees."""
     if not caller.scopes.allow(action, workflow):
-        COUNTERS.add("permission_denied", action)
-        raise PermissionDeniedError(f"This needs the scope {action} for the workflow", scope=action, workflow=workflow)
+        message = f"This needs the scope {action} for the workflow"
+        raise PermissionDeniedError(message, needs=action, scope=action, workflow=workflow)
 
 
 def permit_start(caller: Principal, workflow: str) -> None:
@@ -132,9 +132,10 @@ def permit_start(caller: Principal, workflow: str) -> None:
 class Calls:
     """The calls under way of a server."""
 
-    def __init__(self, limits: Limits, authenticator: Authenticator | None) -> None:
+    def __init__(self, limits: Limits, authenticator: Authenticator | None, metrics: Metrics | None = None) -> None:
         self.limits = limits
         self.authenticator = authenticator
+        self.metrics = metrics or Metrics()
         self.under_way = 0
         """Calls that are neither streams nor waits."""
         self._usages = Usages(limits.events_per_second)
@@ -238,12 +239,12 @@ class Calls:
                 continue
             expires = call.caller.expires
             if expires is not None and expires <= wall:
-                COUNTERS.add("stream_ended", "expired")
+                self.metrics.streams_ended["expired"] += 1
                 call.end(UnauthenticatedError("The credential has expired", resume_sequence=call.sequence))
             elif changed and self.authenticator is not None and call.caller is not ANONYMOUS:
                 self._look_again(call, self.authenticator)
             elif stalled and call.since and now - call.since > stalled:
-                COUNTERS.add("stream_ended", "stalled")
+                self.metrics.streams_ended["stalled"] += 1
                 message = f"The client has read nothing for {stalled:g} seconds; resume after this sequence"
                 call.end(LimitError(message, limit="stalled", retry_after=1.0, resume_sequence=call.sequence))
 
@@ -258,7 +259,7 @@ class Calls:
         try:
             caller = authenticator.authenticate(call.authorization, call.identities)
         except UnauthenticatedError:
-            COUNTERS.add("stream_ended", "revoked")
+            self.metrics.streams_ended["revoked"] += 1
             call.end(UnauthenticatedError("The credential is not valid any more", resume_sequence=call.sequence))
             return
         if caller != call.caller:

@@ -15,7 +15,6 @@ from google.rpc.status_pb2 import Status
 
 from stepwire.server import failpoints
 from stepwire.server.auth import Authenticator
-from stepwire.server.counters import COUNTERS
 from stepwire.server.principal import ANONYMOUS, Principal
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.gate.access import RULES, START, UNKNOWN, Gate, Rule, has_limits, looks_for, permit_method
@@ -24,7 +23,7 @@ from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.rpc.grpc_types import Context, Handler
 from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import DrainingError, InvalidError, PermissionDeniedError, UnauthenticatedError
-from stepwire.server.telemetry.tallies import Tallies
+from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER, carrier_of, enabled
 
 _IDENTITIES = ("x509_subject_alternative_name", "x509_common_name")
@@ -61,8 +60,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     handlers of streams give messages that are serialized already.
     """
 
-    def __init__(self, calls: Calls | None = None, gate: Gate | None = None, tallies: Tallies | None = None) -> None:
-        self._tallies = tallies or Tallies()
+    def __init__(self, calls: Calls | None = None, gate: Gate | None = None) -> None:
         self._calls = calls or Calls(Limits(), None)
         self._gate = gate
         self._wrapped: dict[str, Wrapped] = {}
@@ -97,8 +95,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _admit(self, authenticator: Authenticator, rule: Rule, metadata: Metadata) -> Admission:
         """Return who calls, as far as the metadata tell. UnauthenticatedError, PermissionDeniedError."""
         if rule is UNKNOWN:
-            COUNTERS.add("permission_denied", "unknown")
-            raise PermissionDeniedError("This method is not open to anyone")
+            raise PermissionDeniedError("This method is not open to anyone", needs="unknown")
         authorization = _authorization(metadata)
         if authorization is None and authenticator.certificates:
             return None, None
@@ -107,14 +104,14 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return caller, authorization
 
     def _refusing(self, method: str) -> Handler:
-        tally = self._tallies.rpc(method)
+        counted = self._calls.metrics.rpc(method)
 
         # As of a stream of requests, whatever the method has: gRPC receives none of them before it is asked to.
         async def refuse(requests: Any, context: Context) -> None:
             began, error = perf_counter(), _REFUSAL.get()
             assert error is not None
-            refusal = status_of(error, method)
-            tally.done(refusal.code, perf_counter() - began)
+            refusal = status_of(error, method, self._calls.metrics)
+            counted.done(refusal.code, perf_counter() - began)
             _REFUSAL.set(None)
             aborting = abort(context, refusal)
             del context, error, requests
@@ -153,7 +150,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, handler: Any, method: str, parse: Parse) -> Any:
         calls, gate = self._calls, self._gate
         rule, looks, limited = RULES.get(method, UNKNOWN), looks_for(method), has_limits(method)
-        metered, tally = rule.metered, self._tallies.rpc(method)
+        metered, counted = rule.metered, self._calls.metrics.rpc(method)
 
         async def handle(data: bytes, context: Context) -> Any:
             if failpoints.ACTIVE:
@@ -184,18 +181,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 passed = True
                 return answer
             except asyncio.CancelledError:
-                refusal = _cancelled(context, method, call)
+                refusal = _cancelled(context, method, call, calls.metrics)
                 if refusal is None:
                     raise
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
-                refusal = status_of(error, method)
+                refusal = status_of(error, method, self._calls.metrics)
             finally:
                 if entered is not None:
                     calls.leave(entered)
                 code = 0 if passed else _code(context) if refusal is None else refusal.code
-                tally.done(code, perf_counter() - began)
+                counted.done(code, perf_counter() - began)
             aborting = abort(context, refusal)
             # gRPC keeps what ends a call with its traceback: a frame that still knew the context would be a circle,
             # and its message stay in memory until the garbage collector comes.
@@ -207,7 +204,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, handler: Any, method: str, parse: Parse, *, many: bool) -> Any:
         calls, gate = self._calls, self._gate
         rule, looks, limited = RULES.get(method, UNKNOWN), looks_for(method), has_limits(method)
-        metered, tally = rule.metered, self._tallies.rpc(method)
+        metered, counted = rule.metered, self._calls.metrics.rpc(method)
         generates = inspect.isasyncgenfunction(handler)
 
         # A coroutine that writes, not a generator: a stalled write can be ended from here.
@@ -243,18 +240,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 passed = True
                 return
             except asyncio.CancelledError:
-                refusal = _cancelled(context, method, call)
+                refusal = _cancelled(context, method, call, calls.metrics)
                 if refusal is None:
                     raise
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status and no text of ours
-                refusal = status_of(error, method)
+                refusal = status_of(error, method, self._calls.metrics)
             finally:
                 if entered is not None:
                     calls.leave(entered)
                 code = 0 if passed else _code(context) if refusal is None else refusal.code
-                tally.done(code, perf_counter() - began)
+                counted.done(code, perf_counter() - began)
             aborting = abort(context, refusal)
             # gRPC keeps what ends a call with its traceback: a frame that still knew the context would be a circle,
             # and its message stay in memory until the garbage collector comes.
@@ -264,16 +261,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return handle
 
 
-def _cancelled(context: Context, method: str, call: Call | None) -> Status | None:
+def _cancelled(context: Context, method: str, call: Call | None, metrics: Metrics) -> Status | None:
     """Return how a call ends that this server ended, or engine code was cancelled in; None: its client left."""
     task = asyncio.current_task()
     if task is None or context.done():
         return None
     if call is not None and call.ended is not None:
         task.uncancel()
-        return status_of(call.ended, method)
+        return status_of(call.ended, method, metrics)
     if not task.cancelling():
-        return status_of(DrainingError("The call was interrupted"), method)
+        return status_of(DrainingError("The call was interrupted"), method, metrics)
     return None
 
 
@@ -288,7 +285,7 @@ def _authorization(metadata: Metadata) -> str | None:
     for key, value in metadata:
         if key == "authorization":
             if found is not None:
-                raise UnauthenticatedError("The call carries several credentials")
+                raise UnauthenticatedError("The call carries several credentials", why="several")
             found = value if isinstance(value, str) else value.decode("ascii", "replace")
     return found
 

@@ -28,7 +28,7 @@ from stepwire.server.store import (
     RunStore,
     StoreError,
 )
-from stepwire.server.telemetry.tallies import WorkflowTally
+from stepwire.server.telemetry.metrics import WorkflowMetrics
 from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow.hosting import (
     GONE,
@@ -74,6 +74,7 @@ class LiveRun:
         "_in_flight",
         "_is_gone",
         "_loop",
+        "_metrics",
         "_on_commit",
         "_on_gone",
         "_requests",
@@ -81,7 +82,6 @@ class LiveRun:
         "_scheduled",
         "_scope",
         "_store",
-        "_tally",
         "_traceback",
         "answered",
         "context",
@@ -104,7 +104,7 @@ class LiveRun:
         claim: Claim | None = None,
         failure_detail: str = "message",
         executor: Executor | None = None,
-        tally: WorkflowTally | None = None,
+        metrics: WorkflowMetrics | None = None,
         alarm: Alarm | None = None,
         on_commit: Callable[[Commit], None],
         on_gone: Callable[[LiveRun, BaseException | None], None],
@@ -127,7 +127,7 @@ class LiveRun:
         self._codec = codec
         self._claim = claim
         self._failure_detail = failure_detail
-        self._tally = tally or WorkflowTally()
+        self._metrics = metrics or WorkflowMetrics()
         self._on_commit = on_commit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -203,7 +203,7 @@ class LiveRun:
 
     def executed(self, step: str, outcome: str, seconds: float) -> None:
         """Count an execution that is over."""
-        self._tally.step(step, outcome, seconds)
+        self._metrics.step(step, outcome, seconds)
 
     # -- entry points ---------------------------------------------------------------------------------------------
 
@@ -412,7 +412,7 @@ class LiveRun:
             return
         if self._claim is None or commit.record.status is not self.record.status:
             before = None if self._claim is None else self.record.status
-            self._tally.moved(before, commit.record.status, ended=commit.record.status in TERMINAL)
+            self._metrics.moved(before, commit.record.status, ended=commit.record.status in TERMINAL)
         self._claim = future.result()
         commit.record.first_available = self.record.first_available  # the log may have been trimmed meanwhile
         self.record = commit.record

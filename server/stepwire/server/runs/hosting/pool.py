@@ -47,7 +47,7 @@ from stepwire.server.store import (
     StoreError,
     StoreUnavailableError,
 )
-from stepwire.server.telemetry.tallies import Tallies
+from stepwire.server.telemetry.metrics import Metrics
 from stepwire.workflow.hosting import CLOCK, Alarm, Broker, ContextSerdeError, SnapshotError, restore
 
 logger = logging.getLogger("stepwire.runs")
@@ -79,7 +79,7 @@ class LiveRuns:
         retention: Retention | None = None,
         limits: RunLimits | None = None,
         quota: RunQuota | None = None,
-        tallies: Tallies | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -91,7 +91,7 @@ class LiveRuns:
         self._retention = retention or Retention()
         self.limits = limits or RunLimits()
         self._quota = quota or RunQuota(0)
-        self.tallies = tallies or Tallies()
+        self.metrics = metrics or Metrics()
         self._alarm: Alarm | None = None
         """Rings for all runs in memory."""
         self._live: dict[RunKey, LiveRun] = {}
@@ -115,7 +115,7 @@ class LiveRuns:
         await self._quota.open(self.store)
         for (workflow, status), count in (await self.store.counts()).items():
             if status not in TERMINAL:
-                self.tallies.workflow(workflow).unfinished[status] = count
+                self.metrics.workflow(workflow).unfinished[status] = count
         for served in self.registry:
             await self.places.open(self.store, served)
             await self._unblock(served)
@@ -190,7 +190,7 @@ class LiveRuns:
             claim=claim,
             failure_detail=self._failure_detail,
             executor=self._threads,
-            tally=self.tallies.workflow(served.name),
+            metrics=self.metrics.workflow(served.name),
             alarm=self._alarm,
             on_commit=self.feeds.committed,
             on_gone=self._gone,
@@ -327,7 +327,7 @@ class LiveRuns:
         for delivery in run.context._broker.deliveries.values():
             run.context._broker.touch_delivery(delivery)
         self._live[key] = run
-        self.tallies.loaded += 1
+        self.metrics.loaded += 1
         self.places.admit(run)
         if unblocked:
             await run.committed()  # until then its record says that it is blocked
@@ -342,7 +342,7 @@ class LiveRuns:
             record, status=Status.BLOCKED, updated_at=now(), info={**record.info, "blocked_reason": reason}
         )
         await self.store.commit(Commit(blocked, claim, encode_delta({}), False))
-        self.tallies.workflow(record.workflow).moved(record.status, Status.BLOCKED, ended=False)
+        self.metrics.workflow(record.workflow).moved(record.status, Status.BLOCKED, ended=False)
 
     async def _unblock(self, served: Served) -> None:
         """Try runs that were blocked under other code."""
@@ -425,7 +425,7 @@ class LiveRuns:
             elif not run.idle_since:
                 run.idle_since = now
             elif now - run.idle_since >= self._idle_after:
-                self.tallies.released += run.release()
+                self.metrics.released += run.release()
 
     @property
     def sync_backlog(self) -> int:

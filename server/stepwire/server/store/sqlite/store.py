@@ -34,7 +34,7 @@ from stepwire.server.store.sqlite.lock import DirectoryLock
 from stepwire.server.store.sqlite.reader import Readers
 from stepwire.server.store.sqlite.schema import DATABASE, connect_writer
 from stepwire.server.store.sqlite.writer import Writer
-from stepwire.server.telemetry.tallies import StoreTally
+from stepwire.server.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,10 @@ class SqliteStore:
     One thread writes, with group commit; two read. The directory is locked for one process.
     """
 
-    def __init__(self, data_dir: Path, tally: StoreTally | None = None) -> None:
+    def __init__(self, data_dir: Path, metrics: StoreMetrics | None = None) -> None:
         self.path = data_dir / DATABASE
         self._lock = DirectoryLock(data_dir)
-        self._writer = Writer(partial(connect_writer, self.path), tally)
+        self._writer = Writer(partial(connect_writer, self.path), metrics)
         self._readers: Readers | None = None
         self._sweeper: asyncio.Task[None] | None = None
 

@@ -32,7 +32,7 @@ from stepwire.server.store.sqlite.statements import (
     refusal,
     statements,
 )
-from stepwire.server.telemetry.tallies import StoreTally
+from stepwire.server.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +75,13 @@ class Writer:
     on, so that writing works again as soon as the disk does.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], tally: StoreTally | None = None) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], metrics: StoreMetrics | None = None) -> None:
         self.listeners: list[CommitListener] = []
         self.failure: StoreError | None = None
         """Why the last transaction failed, all of it; None while writing works."""
         self.on_failure: Callable[[], None] | None = None
         """Called on the loop when writing begins to fail, and when it works again."""
-        self._tally = tally or StoreTally()
+        self._metrics = metrics or StoreMetrics()
         self._failing = False
         self._connect = connect
         self._queue: SimpleQueue[list[_Item] | None] = SimpleQueue()
@@ -143,7 +143,7 @@ class Writer:
         if not self._handover:
             self._loop.call_soon(self._hand_over)
         self._handover.append(item)
-        self._tally.queued += 1
+        self._metrics.queued += 1
 
     def _hand_over(self) -> None:
         items, self._handover = self._handover, []
@@ -345,18 +345,18 @@ class Writer:
     # --- on the loop --------------------------------------------------------------------------
 
     def _deliver(self, batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
-        tally, now = self._tally, perf_counter()
-        tally.queued -= len(batch)
-        tally.items.observe(len(batch))
+        metrics, now = self._metrics, perf_counter()
+        metrics.queued -= len(batch)
+        metrics.items.observe(len(batch))
         failing = self.failure is not None
-        tally.failures += failing
+        metrics.failures += failing
         if failing is not self._failing:
             self._failing = failing
             if self.on_failure is not None:
                 self.on_failure()
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(item.work, PreparedCommit) and not isinstance(outcome, Exception):
-                tally.seconds.observe(now - item.at)
+                metrics.seconds.observe(now - item.at)
                 notify(self._loop, self.listeners, item.work.commit)
             resolve(item.future, outcome)
 
