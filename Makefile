@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos config security soak clean conformance model
+.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos config docs security soak clean conformance model
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,17 @@ bench: .venv/.bench ## run the benchmarks; ARGS go to them
 .venv/.bench: $(STAMP)
 	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
 	    --no-build-isolation --editable '.[bench]'
+	@touch $@
+
+docs: .venv/.docs ## build the documentation site into build/site; a broken link fails
+	$(BIN)/python tools/protos.py deps
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+# The packages of the site, which nothing else needs.
+.venv/.docs: $(STAMP)
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
+	    --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 security: $(STAMP) ## the long versions of the tests of security: hours of malformed calls, attacks, slow readers
