@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
 
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
 from stepwire.workflow.events import Event
 
-if TYPE_CHECKING:
-    from stepwire.workflow.definition.plan import Plan
-
-__all__ = ["check_expected", "check_settings", "check_wait", "is_seconds", "kind_of", "plan_of"]
+__all__ = ["check_expected", "check_settings", "check_wait", "is_seconds", "kind_of"]
 
 
 _NUMBERS = (int, float, Real)  # the usual ones first: Real is slow to ask
@@ -27,20 +23,6 @@ def kind_of(value: object) -> str:
 def is_seconds(value: object) -> bool:
     """Tell whether it is a number of seconds."""
     return isinstance(value, _NUMBERS) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def plan_of(workflow: Any) -> Plan:
-    """Return the plan of a workflow object; an error that says what else was passed."""
-    try:
-        plan: Plan = workflow._stepwire_plan
-    except AttributeError:
-        from stepwire.workflow.workflow import Workflow  # that module imports this one
-
-        if isinstance(workflow, Workflow):
-            name = type(workflow).__name__
-            raise WorkflowConfigurationError(f"Workflow {name!r}: its __init__ must call super().__init__()") from None
-        raise WorkflowRuntimeError(f"a context needs a Workflow object, not {kind_of(workflow)}") from None
-    return plan
 
 
 def check_settings(name: str, timeout: object, num_concurrent_runs: object) -> None:

@@ -14,10 +14,11 @@ from stepwire.workflow.broker.journal import (
     role_of,
 )
 from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, restore, take_changes
-from stepwire.workflow.checks import plan_of
+from stepwire.workflow.broker.state_hooks import GONE
 from stepwire.workflow.context.context import Context, default_waiter_id
 from stepwire.workflow.context.dict_form import legacy_view
 from stepwire.workflow.definition.graph import WorkflowDescription
+from stepwire.workflow.definition.plan import plan_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.definition.validation import steps_of
 from stepwire.workflow.errors import (
@@ -44,7 +45,6 @@ from stepwire.workflow.events import (
 )
 from stepwire.workflow.runner.runner import Runner
 from stepwire.workflow.state.dict_state import DictState
-from stepwire.workflow.state.hooks import GONE
 from stepwire.workflow.state.serializers import RegistrySerializer
 from stepwire.workflow.state.store import InMemoryStateStore
 from stepwire.workflow.workflow import Workflow

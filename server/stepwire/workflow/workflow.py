@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ValidationError
 
 from stepwire.workflow.broker.broker import FAILED
-from stepwire.workflow.checks import check_settings, kind_of, plan_of
+from stepwire.workflow.checks import check_settings, kind_of
 from stepwire.workflow.context.context import Context
-from stepwire.workflow.decorators import StepFunction, step_config_of
 from stepwire.workflow.definition.graph import WorkflowDescription, describe, draw
-from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.definition.plan import Plan, plan_of
+from stepwire.workflow.definition.step_config import StepFunction, step_config_of
 from stepwire.workflow.definition.validation import (
     steps_of,
 )
@@ -100,11 +100,11 @@ class Workflow:
 
     def describe(self) -> WorkflowDescription:
         """Describe the steps, the events with their JSON Schemas, and the edges."""
-        return describe(self)
+        return describe(self._stepwire_plan)
 
     def draw(self) -> str:
         """Draw the graph as a Mermaid flowchart."""
-        return draw(self)
+        return draw(self._stepwire_plan)
 
     # -- running --------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ ALLOWED = {
     "server/doctor/_environment.py": {"importlib"},
     "server/observing.py": {"importlib"},
     # Names of 1.x payloads, in process.
-    "workflow/definition/types.py": {"importlib", "import_module"},
+    "workflow/codec/names.py": {"importlib", "import_module"},
 }
 """Who may, outside the command line, which loads what the operator names."""
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from stepwire.workflow.decorators import catch_error, step
-from stepwire.workflow.definition.graph import Edge, describe, draw, event_kind, event_schema
+from stepwire.workflow.definition.graph import Edge, event_kind
+from stepwire.workflow.definition.schema import json_schema
 from stepwire.workflow.events import (
     Event,
     HumanResponseEvent,
@@ -68,7 +69,7 @@ ARTICLE = Article()
 
 
 def test_steps_are_described_in_order() -> None:
-    description = describe(ARTICLE)
+    description = ARTICLE.describe()
     assert description.name == "Article"
     names = [found.name for found in description.steps]
     assert names == ["write", "review", "publish", "rewrite", "give_up"]
@@ -79,8 +80,8 @@ def test_steps_are_described_in_order() -> None:
 
 
 def test_events_have_a_kind_and_a_schema_each_once() -> None:
-    events = {event.name: event for event in describe(ARTICLE).events}
-    assert len(events) == len(describe(ARTICLE).events) == 7
+    events = {event.name: event for event in ARTICLE.describe().events}
+    assert len(events) == len(ARTICLE.describe().events) == 7
     assert {name: event.kind for name, event in events.items()} == {
         "Begin": "start",
         "Draft": "event",
@@ -97,7 +98,7 @@ def test_events_have_a_kind_and_a_schema_each_once() -> None:
 
 
 def test_edges_lead_from_outside_to_outside() -> None:
-    assert describe(ARTICLE).edges == (
+    assert ARTICLE.describe().edges == (
         Edge("", "Begin", "write"),
         Edge("write", "Draft", "review"),
         Edge("write", "LongDraft", "review"),
@@ -119,7 +120,7 @@ def test_a_type_without_a_json_form_allows_anything() -> None:
         made: object = Opaque()
         n: int
 
-    schema = event_schema(Wrapper)
+    schema = json_schema(Wrapper)
     assert schema["properties"]["n"]["type"] == "integer"
     assert "type" not in schema["properties"]["thing"]
     assert schema["required"] == ["thing", "n"]
@@ -131,7 +132,7 @@ def test_kinds_follow_inheritance() -> None:
 
 
 def test_the_chart_names_steps_events_and_the_way_between() -> None:
-    lines = draw(ARTICLE).splitlines()
+    lines = ARTICLE.draw().splitlines()
     assert lines[0] == "flowchart TD"
     nodes = {}
     for line in lines[1:]:
@@ -146,4 +147,4 @@ def test_the_chart_names_steps_events_and_the_way_between() -> None:
     assert f'    {nodes["write"]} -->|"Draft"| {nodes["review"]}' in lines
     assert f"    {nodes['review']} --> {nodes['Ask']}" in lines
     assert f"    {nodes['give_up']} --> {nodes['StopEvent']}" in lines
-    assert len(lines) == 1 + len(nodes) + len(describe(ARTICLE).edges)
+    assert len(lines) == 1 + len(nodes) + len(ARTICLE.describe().edges)

@@ -17,7 +17,7 @@ from stepwire.workflow.errors import (
     StatePathError,
     WorkflowRuntimeError,
 )
-from stepwire.workflow.state.hooks import StateHooks
+from stepwire.workflow.state.hooks import StateHooks, StateValues
 from stepwire.workflow.state.serializers import JsonSerializer, PickleSerializer
 from stepwire.workflow.state.store import (
     DictState,
@@ -67,7 +67,7 @@ class Hooks(StateHooks):
     def lent(self, key: str) -> None:
         self.loans.append(key)
 
-    def check(self, store: InMemoryStateStore[Any], values: dict[str, Any]) -> None:
+    def check(self, store: StateValues, values: dict[str, Any]) -> None:
         self.checks.append(dict(values))
         if self.refuse:
             raise SerializationError("no", keys=("k",))

@@ -1,4 +1,8 @@
-"""Names of types in payloads: the protocol that a registry follows, and names that are imported."""
+"""How types are named in a payload and found again.
+
+Two naming schemes exist: `QualifiedNames` here, for one trusted process, and the registry of a workflow
+(`stepwire.workflow.definition.types`), which never imports anything.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +16,36 @@ __all__ = ["Names", "QualifiedNames", "qualified"]
 
 
 class Names(Protocol):
-    """Name types in a payload, and find them again."""
+    """Give types names in a payload, and find the types again."""
 
     def name_of(self, cls: type) -> str:
-        """Return the name of `cls`; SerializationError when it has none."""
+        """Return the name of `cls`.
+
+        Raises:
+            SerializationError: `cls` has no name in this scheme.
+        """
 
     def lookup(self, name: str) -> type:
-        """Return the type called `name`; UnknownTypeError when there is none."""
+        """Return the type called `name`.
+
+        Raises:
+            UnknownTypeError: No type has this name.
+        """
 
 
 class QualifiedNames:
-    """Name types by `module.qualname` and import them when they are looked up.
-
-    Only for use inside one trusted process: a payload chooses what is imported.
-    """
+    """Name types `module.qualname` and find them by importing: for use inside one trusted process."""
 
     components = True
-    """Objects with `class_name`, `to_dict` and `from_dict` are saved too, as 1.x does."""
+    """Objects with `class_name`, `to_dict` and `from_dict` are saved too, as in 1.x."""
 
     def name_of(self, cls: type) -> str:
-        """Return `module.qualname`; SerializationError when that does not lead back to `cls`."""
+        """Return `module.qualname`.
+
+        Raises:
+            SerializationError: That name does not lead back to `cls`, for example because `cls` is local to a
+                function.
+        """
         name = qualified(cls)
         try:
             found = self.lookup(name)
@@ -42,7 +56,11 @@ class QualifiedNames:
         return name
 
     def lookup(self, name: str) -> type:
-        """Import the type called `name`; UnknownTypeError when there is none."""
+        """Import the type called `name`.
+
+        Raises:
+            UnknownTypeError: There is no such type.
+        """
         parts = name.split(".")
         for split in range(len(parts) - 1, 0, -1):
             module = _import(".".join(parts[:split]))

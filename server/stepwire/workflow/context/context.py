@@ -24,10 +24,12 @@ from stepwire.workflow.broker.delivery import (
 )
 from stepwire.workflow.broker.journal import RECEIVED, SENT, Journal
 from stepwire.workflow.broker.snapshot import TypeMark, all_parts, restore
-from stepwire.workflow.checks import check_wait, kind_of, plan_of
+from stepwire.workflow.broker.state_hooks import IN_PROCESS, DurableHooks
+from stepwire.workflow.checks import check_wait, kind_of
 from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.context.blocking import BlockingContext
 from stepwire.workflow.context.dict_form import StreamingQueue, legacy_view, restore_legacy
+from stepwire.workflow.definition.plan import plan_of
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SnapshotError,
@@ -36,7 +38,6 @@ from stepwire.workflow.errors import (
     WorkflowRuntimeError,
 )
 from stepwire.workflow.events import Event
-from stepwire.workflow.state.hooks import IN_PROCESS, DurableHooks
 from stepwire.workflow.state.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.state.store import InMemoryStateStore, in_edit_state
 

@@ -1,17 +1,16 @@
-"""A workflow described for people and tools: steps, events, edges, and a Mermaid chart."""
+"""Describe a workflow for people and tools: steps, events, edges, and a Mermaid chart."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
-from pydantic_core import core_schema
-
-from stepwire.workflow.definition.step_config import StepConfig, step_config_of
+from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.definition.schema import json_schema
+from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import (
     Event,
     HumanResponseEvent,
@@ -20,9 +19,6 @@ from stepwire.workflow.events import (
     StepFailedEvent,
     StopEvent,
 )
-
-if TYPE_CHECKING:
-    from stepwire.workflow.workflow import Workflow
 
 __all__ = [
     "Edge",
@@ -33,7 +29,6 @@ __all__ = [
     "describe",
     "draw",
     "event_kind",
-    "event_schema",
 ]
 
 EventKind = Literal["start", "stop", "input_required", "human_response", "step_failed", "event"]
@@ -49,7 +44,15 @@ _KINDS: tuple[tuple[type[Event], EventKind], ...] = (
 
 @dataclass(frozen=True)
 class StepDescription:
-    """Describe a step; `accepts` and `returns` are names of event types, `doc` its docstring."""
+    """Describe a step.
+
+    Attributes:
+        name: The name of the step's function.
+        accepts: The names of the event types that it accepts.
+        returns: The names of the event types that it may return.
+        num_workers: How many executions may run at a time in one run.
+        doc: The docstring of the function; empty when it has none.
+    """
 
     name: str
     accepts: tuple[str, ...]
@@ -60,7 +63,7 @@ class StepDescription:
 
 @dataclass(frozen=True)
 class EventDescription:
-    """Describe an event type that a signature names; the schema is of its plain JSON."""
+    """Describe an event type that a step's signature names; `json_schema` is that of its plain JSON."""
 
     name: str
     json_schema: dict[str, Any]
@@ -69,9 +72,9 @@ class EventDescription:
 
 @dataclass(frozen=True)
 class Edge:
-    """Say that `event` goes from step `source` to step `target`.
+    """Connect the step that produces an event to a step that accepts it.
 
-    An empty name is the world outside.
+    An empty `source` or `target` is the outside: clients and the stream.
     """
 
     source: str
@@ -81,7 +84,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class WorkflowDescription:
-    """Describe a workflow."""
+    """Describe a workflow: its steps in the order of their definition, its event types and its edges."""
 
     name: str
     steps: tuple[StepDescription, ...]
@@ -89,38 +92,38 @@ class WorkflowDescription:
     edges: tuple[Edge, ...]
 
 
-def describe(workflow: Workflow) -> WorkflowDescription:
-    """Return the steps, events and edges of the workflow, in the order of its steps."""
-    configs = _configs(workflow)
-    events: dict[type[Event], None] = {workflow.start_event_class: None}
+def describe(plan: Plan) -> WorkflowDescription:
+    """Return the steps, events and edges of a workflow, in the order of its steps."""
+    configs = plan.routing.steps
+    events: dict[type[Event], None] = {plan.start: None}
     for config in configs.values():
         events.update(dict.fromkeys([*config.accepted_events, *_returned(config)]))
     return WorkflowDescription(
-        name=type(workflow).__name__,
+        name=plan.name,
         steps=tuple(
             StepDescription(
                 name=name,
                 accepts=tuple(event.__name__ for event in config.accepted_events),
                 returns=tuple(event.__name__ for event in _returned(config)),
                 num_workers=config.num_workers,
-                doc=inspect.getdoc(workflow._stepwire_plan.steps[name]) or "",
+                doc=inspect.getdoc(plan.steps[name]) or "",
             )
             for name, config in configs.items()
         ),
-        events=tuple(EventDescription(event.__name__, event_schema(event), event_kind(event)) for event in events),
-        edges=tuple(dict.fromkeys(_edges(workflow.start_event_class, configs))),
+        events=tuple(EventDescription(event.__name__, json_schema(event), event_kind(event)) for event in events),
+        edges=tuple(dict.fromkeys(_edges(plan.start, configs))),
     )
 
 
-def draw(workflow: Workflow) -> str:
-    """Return the workflow as a Mermaid flowchart: steps are boxes, the world outside is round."""
-    configs = _configs(workflow)
+def draw(plan: Plan) -> str:
+    """Return the workflow as a Mermaid flowchart; steps are boxes, events from or to the outside are round."""
+    configs = plan.routing.steps
     ids = {name: f"s{index}" for index, name in enumerate(configs)}
     lines = ["flowchart TD"]
     lines += [f'    {ids[name]}["{_label(name)}"]' for name in configs]
     outside: dict[str, str] = {}
     arrows = []
-    for edge in dict.fromkeys(_edges(workflow.start_event_class, configs)):
+    for edge in dict.fromkeys(_edges(plan.start, configs)):
         ends = []
         for end in (edge.source, edge.target):
             if not end and edge.event not in outside:
@@ -134,36 +137,17 @@ def draw(workflow: Workflow) -> str:
 
 
 def event_kind(event: type[Event]) -> EventKind:
-    """Return which of the engine's event types it is or descends from."""
+    """Return which of the engine's event types this class is or descends from."""
     return next((kind for base, kind in _KINDS if issubclass(event, base)), "event")
-
-
-def event_schema(model: type[Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a model's plain JSON; a type that has none allows anything."""
-    schema: dict[str, Any] = model.model_json_schema(schema_generator=_LenientSchema)
-    return schema
-
-
-class _LenientSchema(GenerateJsonSchema):
-    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
-        """Say nothing: a default that has no JSON form is left out of the schema."""
-
-    def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> JsonSchemaValue:
-        return {}
-
-
-def _configs(workflow: Workflow) -> dict[str, StepConfig]:
-    found = ((name, step_config_of(func)) for name, func in workflow._stepwire_plan.steps.items())
-    return {name: config for name, config in found if config is not None}
 
 
 def _returned(config: StepConfig) -> list[type[Event]]:
     return [event for event in config.return_types if event is not NoneType]
 
 
-def _edges(start: type[Event], configs: dict[str, StepConfig]) -> Iterator[Edge]:
+def _edges(start: type[Event], configs: Mapping[str, StepConfig]) -> Iterator[Edge]:
     def targets(event: type[Event]) -> list[str]:
-        # A @catch_error step gets failures, not what is sent.
+        # A @catch_error step receives failures, not events that are sent.
         ordinary = ((name, config) for name, config in configs.items() if config.catches is None)
         return [name for name, config in ordinary if config.accepts(event)]
 
@@ -183,8 +167,8 @@ def _edges(start: type[Event], configs: dict[str, StepConfig]) -> Iterator[Edge]
             yield Edge(failing, StepFailedEvent.__name__, name)
 
 
-def _caught_by(name: str, configs: dict[str, StepConfig]) -> list[str]:
-    """Return the steps whose failures step `name` takes: those it names, or all left over."""
+def _caught_by(name: str, configs: Mapping[str, StepConfig]) -> list[str]:
+    """Return the steps whose failures step `name` receives: those it names, or all that no other step names."""
     catches = configs[name].catches
     if catches is None:
         return []

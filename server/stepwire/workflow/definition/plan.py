@@ -1,11 +1,16 @@
-"""The plan of a workflow: what its steps say, worked out once for each instance."""
+"""The plan of a workflow: what its steps declare, worked out once for each instance.
+
+A plan is all that the engine needs to know of an author's class: routing, how each step is called, the start and stop
+events, and the type of the state. Nothing below this room sees the workflow itself.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from stepwire.workflow.checks import kind_of
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.definition.step_call import StepCall
 from stepwire.workflow.definition.step_config import StepFunction
@@ -16,40 +21,51 @@ from stepwire.workflow.definition.validation import (
     stop_event_class,
     validate_graph,
 )
-from stepwire.workflow.errors import WorkflowConfigurationError
+from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
 from stepwire.workflow.events import StartEvent, StopEvent
-from stepwire.workflow.state.store import DictState, InMemoryStateStore
+from stepwire.workflow.service import ServiceManager
+from stepwire.workflow.state.dict_state import DictState
+from stepwire.workflow.state.store import InMemoryStateStore
 
-if TYPE_CHECKING:
-    from stepwire.workflow.workflow import Workflow
+__all__ = ["Plan", "plan_of"]
 
 
 class Plan:
-    """The steps of a workflow by name, which event goes where, and how each step is called.
+    """Hold the steps of a workflow, where each event goes, and how each step is called.
 
-    WorkflowConfigurationError unless exactly one StartEvent type is accepted, exactly one StopEvent type is returned,
-    and the steps agree on a state whose fields have defaults.
+    Attributes:
+        name: The name of the workflow's class.
+        steps: The step functions by name, bound to the workflow unless they are free functions.
+        routing: Finds the steps that accept an event.
+        calls: How each step is called, by name.
+        start: The one StartEvent class that the steps accept.
+        stop: The one StopEvent class that the steps return.
+        state_type: The model of the state; DictState when no step names one.
+
+    Raises:
+        WorkflowConfigurationError: The class has no steps; or not exactly one StartEvent class is accepted and one
+            StopEvent class returned; or the steps name different states, or one whose fields have no defaults.
     """
 
-    __slots__ = ("_interactive", "_name", "_services", "calls", "routing", "start", "state_type", "steps", "stop")
+    __slots__ = ("_interactive", "_services", "calls", "name", "routing", "start", "state_type", "steps", "stop")
 
-    def __init__(self, workflow: Workflow) -> None:
+    def __init__(self, workflow: object) -> None:
         cls = type(workflow)
-        self._name = cls.__name__
+        self.name = cls.__name__
         functions = steps_of(cls)
         if not functions:
-            raise WorkflowConfigurationError(f"Workflow {self._name!r} has no steps: mark its methods with @step")
-        self.start: type[StartEvent] = start_event_class(self._name, functions)
-        self.stop: type[StopEvent] = stop_event_class(self._name, functions)
-        self.state_type: type[Any] = _state_type(self._name, functions)
+            raise WorkflowConfigurationError(f"Workflow {self.name!r} has no steps: mark its methods with @step")
+        self.start: type[StartEvent] = start_event_class(self.name, functions)
+        self.stop: type[StopEvent] = stop_event_class(self.name, functions)
+        self.state_type: type[Any] = _state_type(self.name, functions)
         free = {function for base in cls.__mro__ for function in vars(base).get("_step_functions", {}).values()}
         self.steps: dict[str, StepFunction] = {
             name: function if function in free else getattr(workflow, name) for name, function in functions.items()
         }
         self.routing = Routing(self.steps)
         self.calls = {name: StepCall(function, self.routing.steps[name]) for name, function in self.steps.items()}
+        # The names of the services that `validate` last succeeded with.
         self._services: frozenset[str] | None = None
-        """The services that the plan was last found valid with."""
         self._interactive = False
 
     def new_store(self) -> InMemoryStateStore[Any]:
@@ -58,16 +74,36 @@ class Plan:
             return InMemoryStateStore.empty()
         return InMemoryStateStore(self.state_type())
 
-    def validate(self, services: Any) -> bool:
-        """Check that the steps fit together and their services are there; tell whether a human is in the loop.
+    def validate(self, services: ServiceManager) -> bool:
+        """Check that the steps fit together and that their services exist; return whether a human is in the loop.
 
-        Raises WorkflowValidationError. What was found valid is not looked at again until the services change.
+        The result is kept until services are added.
+
+        Raises:
+            WorkflowValidationError: The first rule that is broken, with the steps that break it.
         """
         known = self._services
         if known is None or known != services.keys():
-            self._interactive = validate_graph(self._name, self.steps, self.start, self.stop, services)
+            self._interactive = validate_graph(self.name, self.steps, self.start, self.stop, services)
             self._services = frozenset(services)
         return self._interactive
+
+
+def plan_of(workflow: Any) -> Plan:
+    """Return the plan of a workflow object.
+
+    Raises:
+        WorkflowConfigurationError: The workflow's `__init__` did not call `super().__init__()`.
+        WorkflowRuntimeError: It is not a workflow object.
+    """
+    try:
+        plan: Plan = workflow._stepwire_plan
+    except AttributeError:
+        if not isinstance(workflow, type) and hasattr(type(workflow), "_step_functions"):
+            name = type(workflow).__name__
+            raise WorkflowConfigurationError(f"Workflow {name!r}: its __init__ must call super().__init__()") from None
+        raise WorkflowRuntimeError(f"a context needs a Workflow object, not {kind_of(workflow)}") from None
+    return plan
 
 
 def _state_type(name: str, functions: dict[str, StepFunction]) -> type[Any]:
@@ -82,6 +118,3 @@ def _state_type(name: str, functions: dict[str, StepFunction]) -> type[Any]:
             f"Workflow {name!r}: every field of its state {state_type.__name__} needs a default: {fields}"
         ) from error
     return state_type
-
-
-__all__ = ["Plan"]

@@ -1,4 +1,4 @@
-"""Reading of a step's signature: what it accepts, returns and is passed."""
+"""Read the signature of a step function: what it accepts, what it returns, and what it is passed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONTEXT_PACKAGE = "stepwire.workflow.context"
 
 @dataclass
 class StepSignature:
-    """Hold what a step's signature says; the fields are those of StepConfig."""
+    """Hold what a step's signature declares; the fields are those of StepConfig."""
 
     accepted_events: list[type[Event]] = field(default_factory=list)
     event_name: str = ""
@@ -48,10 +48,12 @@ class StepSignature:
 def inspect_signature(func: Callable[..., Any], frame: FrameType | None = None) -> StepSignature:
     """Read the signature of a step.
 
-    Names in postponed annotations are looked up in the function's module and, failing that, in
-    the scopes that enclose `frame`, the caller that decorates. A service or the type of a resource
-    may have a name that is defined for type checkers only: nothing here depends on it. Raises
-    SignatureError, naming the step, when a rule is broken.
+    Names in postponed annotations are looked up in the function's module, then in the scopes that enclose `frame`, the
+    frame that decorates `func`. A service, or the type of a resource, may have a name that is defined for type
+    checkers only.
+
+    Raises:
+        SignatureError: A rule is broken; the error names the step.
     """
     name = func.__name__
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
@@ -111,10 +113,10 @@ def _require_resolved(step: str, hint: Any, where: str) -> None:
 
 
 def _enclosing_names(func: Callable[..., Any], frame: FrameType | None) -> dict[str, Any]:
-    """Return the local names that the source around `func` sees, inner ones first."""
+    """Return the local names that are visible in the source around `func`; inner names win."""
     names: dict[str, Any] = {}
     scope = getattr(inspect.unwrap(func), "__globals__", None)
-    # A caller from another module does not enclose the definition.
+    # A frame of another module does not enclose the definition.
     while frame is not None and frame.f_globals is scope and frame.f_locals is not scope:
         names = {**frame.f_locals, **names}
         frame = frame.f_back
@@ -122,6 +124,7 @@ def _enclosing_names(func: Callable[..., Any], frame: FrameType | None) -> dict[
 
 
 def _read_parameter(found: StepSignature, step: str, parameter: inspect.Parameter, hint: Any) -> None:
+    """Add one parameter of `step`, whose evaluated annotation is `hint`, to what was found so far."""
     where = f"the annotation of {parameter.name!r}"
     if get_origin(hint) is Annotated:
         hint, *metadata = get_args(hint)
@@ -177,7 +180,7 @@ def _read_return(found: StepSignature, step: str, hint: Any) -> None:
 
 
 def _members(hint: Any) -> list[Any]:
-    """Return the members of a union, of any depth and unwrapped; `[hint]` for a plain type."""
+    """Return the members of a union, nested ones included; `[hint]` for a plain type."""
     if hint is None:
         return [NoneType]
     if get_origin(hint) is Annotated:
@@ -194,7 +197,7 @@ def _is_event(hint: Any) -> bool:
 
 
 def _is_context(hint: Any) -> bool:
-    """Tell whether it is Context or `Context[State]`; by name, as the context is of a higher layer."""
+    """Return whether it is Context or `Context[State]`; by name, because the context is in a higher layer."""
     cls = get_origin(hint) or hint
     if cls is UndefinedContext:
         return True

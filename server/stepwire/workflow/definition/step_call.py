@@ -1,20 +1,26 @@
-"""How to call a step: a plan, made once for each step of a workflow."""
+"""How to call a step: where each argument of its function comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import Event
+from stepwire.workflow.resource import ResourceManager
+from stepwire.workflow.service import ServiceManager
 
-if TYPE_CHECKING:
-    from stepwire.workflow.context.context import Context
-    from stepwire.workflow.workflow import Workflow
+__all__ = ["StepCall"]
 
 
 class StepCall:
-    """A step's function and where its arguments come from."""
+    """Bind the arguments of one step; made once for each step of a workflow.
+
+    Attributes:
+        function: The step's function, bound to the workflow unless it is a free function.
+        config: The step's configuration.
+        injected: Whether `inject` has anything to add.
+    """
 
     __slots__ = ("_context", "_event", "config", "function", "injected")
 
@@ -25,19 +31,22 @@ class StepCall:
         self._context = config.context_parameter
         self.injected = bool(config.requested_services or config.resources)
 
-    def arguments(self, event: Event, context: Context[Any]) -> dict[str, Any]:
-        """Return the keyword arguments that are at hand: the event and the context."""
+    def arguments(self, event: Event, context: object) -> dict[str, Any]:
+        """Return the keyword arguments that need no waiting: the event, and the context if the step takes one."""
         arguments: dict[str, Any] = {self._event: event}
         if self._context is not None:
             arguments[self._context] = context
         return arguments
 
-    async def inject(self, workflow: Workflow, arguments: dict[str, Any]) -> None:
-        """Add services by name and resources; only when `injected`."""
-        services = workflow._service_manager
+    async def inject(self, services: ServiceManager, resources: ResourceManager, arguments: dict[str, Any]) -> None:
+        """Add services and resources to `arguments`; call it only when `injected` is true.
+
+        Raises:
+            ServiceNotFoundError: A service that has no default is missing.
+        """
         for service in self.config.requested_services:
             arguments[service.name] = (
                 services.get(service.name, service.default_value) if service.has_default else services.get(service.name)
             )
         for resource in self.config.resources:
-            arguments[resource.name] = await workflow._resource_manager.get(resource.resource)
+            arguments[resource.name] = await resources.get(resource.resource)

@@ -1,4 +1,8 @@
-"""What a decorated step says of itself, and where that is kept."""
+"""The configuration that a decorator attaches to a step function.
+
+`StepConfig` is what the rest of the engine knows about a step: the decorators write it, routing, validation and the
+runner read it.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,24 @@ class StepOwner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """Describe a step, as its signature and decorator do.
+    """Describe a step as its signature and its decorator declare it.
 
-    `return_types` holds event classes and NoneType; with `list_returns` the step may also return
-    a list of those events, each of which goes on by itself. `timeout` bounds one attempt, in
-    seconds. `catches` is None for an ordinary step; for a `@catch_error` step it holds the names
-    of the steps whose failures it takes, empty for all.
+    Attributes:
+        accepted_events: The event classes that the step accepts.
+        event_name: The name of the parameter that receives the event.
+        return_types: The event classes that the step may return, and NoneType.
+        context_parameter: The name of the parameter that receives the context, if there is one.
+        context_state_type: The model in `Context[Model]`, if the annotation names one.
+        num_workers: How many executions may run at a time in one run.
+        requested_services: The parameters that are filled by name from the workflow's services.
+        retry_policy: Decides whether and when a failed attempt runs again; None: never.
+        resources: The parameters that are filled by resource factories.
+        accept_subclasses: Accept events of subclasses of `accepted_events` too.
+        timeout: Seconds that one attempt may take; None: no limit.
+        is_async: Whether the function is a coroutine function; others run in a thread.
+        catches: None for an ordinary step. For a `@catch_error` step the names of the steps whose failures it
+            receives; empty: all of them.
+        list_returns: The step may return a list of events; each is sent on by itself.
     """
 
     accepted_events: list[type[Event]]
@@ -53,18 +69,18 @@ class StepConfig:
     list_returns: bool = False
 
     def accepts(self, event_type: type) -> bool:
-        """Tell whether the step takes this very class, or a subclass if it opted in (S5)."""
+        """Return whether the step accepts this very class, or one of its subclasses if it opted in (S5)."""
         if event_type in self.accepted_events:
             return True
         return self.accept_subclasses and issubclass(event_type, tuple(self.accepted_events))
 
 
 def step_config_of(func: object) -> StepConfig | None:
-    """Return the config of a step, bound or not; None for anything else."""
+    """Return the configuration of a step, bound or not; None for anything else."""
     config = getattr(getattr(func, "__func__", func), _ATTRIBUTE, None)
     return config if isinstance(config, StepConfig) else None
 
 
 def set_step_config(func: object, config: StepConfig) -> None:
-    """Make a step of a function."""
+    """Make `func` a step with this configuration."""
     setattr(func, _ATTRIBUTE, config)

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from pydantic import BaseModel, PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import PydanticOmit
+from pydantic import BaseModel
 
 from stepwire.workflow import events as engine_events
 from stepwire.workflow.codec.names import qualified
+from stepwire.workflow.definition.schema import json_schema, opaque
 from stepwire.workflow.definition.step_config import step_config_of
 from stepwire.workflow.errors import (
     SerializationError,
@@ -110,13 +109,13 @@ class TypeRegistry:
 
     def json_schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of the type called `name`; parts without one are opaque."""
-        return _json_schema(self.lookup(name))
+        return json_schema(self.lookup(name))
 
     def schema_digest(self) -> str:
         """Return 64 hex digits that change when the shape of any type changes."""
         if self._digest is None:
-            schemas = {name: _json_schema(cls) for name, cls in self.items()}
-            text = json.dumps(schemas, sort_keys=True, default=_opaque)
+            schemas = {name: json_schema(cls) for name, cls in self.items()}
+            text = json.dumps(schemas, sort_keys=True, default=opaque)
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
 
@@ -182,29 +181,3 @@ def _parts(found: Any) -> Iterable[Any]:
         return [alias]
     bound = getattr(found, "__bound__", None)
     return (*typing.get_args(found), bound, *getattr(found, "__constraints__", ()))
-
-
-class _Schema(GenerateJsonSchema):
-    """Make what has no JSON Schema an empty one, and leave out defaults that are not JSON."""
-
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's
-
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
-        cls = schema.get("cls")
-        return {"title": cls.__name__} if isinstance(cls, type) else {}
-
-
-def _json_schema(cls: type) -> dict[str, Any]:
-    if issubclass(cls, Enum):
-        members = [each.value for each in cls]
-        return {"title": cls.__name__, "enum": json.loads(json.dumps(members, default=_opaque))}
-    assert issubclass(cls, BaseModel)
-    try:
-        return cls.model_json_schema(schema_generator=_Schema)
-    except (PydanticUserError, PydanticOmit):  # a forward reference that leads nowhere
-        fields = {name: {"title": str(each.annotation)} for name, each in cls.model_fields.items()}
-        return {"title": cls.__name__, "type": "object", "properties": fields}
-
-
-def _opaque(value: object) -> str:
-    return type(value).__name__

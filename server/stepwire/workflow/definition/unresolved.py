@@ -1,4 +1,8 @@
-"""What stands for the names in annotations that nothing defines when the step is decorated."""
+"""Stand-ins for names in annotations that are not defined when the step is decorated.
+
+A service, or the type of a resource, may have a name that only type checkers see (`if TYPE_CHECKING`). Evaluating the
+annotation must not fail for that, so the name evaluates to a stand-in class.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,9 @@ T = TypeVar("T")
 
 
 class Unresolved(type):
-    """The class of a stand-in, so that `Name | None`, `Name[int]` and `Annotated[Name, …]` evaluate.
+    """Be the class of a stand-in, so that `Name | None`, `Name[int]` and `Annotated[Name, …]` evaluate.
 
-    Calling one raises NameError: what an annotation calls, such as Resource, must be there.
+    Calling a stand-in raises NameError: a name that an annotation calls, such as Resource, must be defined.
     """
 
     def __new__(cls, name: str) -> Unresolved:
@@ -33,7 +37,7 @@ class Unresolved(type):
         return cls
 
     def __call__(cls, *args: object, **kwargs: object) -> Any:
-        """Raise NameError: the name has no class."""
+        """Raise NameError: the name is not defined."""
         raise NameError(f"name {cls.__name__!r} is not defined", name=cls.__name__)
 
 
@@ -42,7 +46,12 @@ class UndefinedContext(Generic[T]):
 
 
 class Namespace(dict[str, Any]):
-    """The locals of an annotation: local names, those of the module, builtins, else a stand-in."""
+    """Resolve the names of an annotation; a name that nothing defines gives a stand-in.
+
+    Args:
+        local: The local names around the step, which come first.
+        module: The names of the step's module, which come before builtins.
+    """
 
     def __init__(self, local: Mapping[str, Any], module: Mapping[str, Any]) -> None:
         super().__init__(local)
@@ -59,7 +68,7 @@ class Namespace(dict[str, Any]):
 
 
 def unresolved_in(hint: Any) -> Iterator[str]:
-    """Iterate over the names in an evaluated annotation that nothing defines."""
+    """Yield the undefined names in an evaluated annotation."""
     if isinstance(hint, Unresolved):
         yield hint.__name__
     elif isinstance(hint, list | tuple):  # the parameters of a Callable

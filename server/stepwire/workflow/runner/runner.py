@@ -271,7 +271,7 @@ class Runner:
             call = workflow._stepwire_plan.calls[delivery.step]
             kwargs = call.arguments(delivery.event, self.context)
             if call.injected:
-                await call.inject(workflow, kwargs)
+                await call.inject(workflow._service_manager, workflow._resource_manager, kwargs)
             if call.config.is_async:
                 result = await call.function(**kwargs)
             else:

@@ -1,0 +1,91 @@
+"""What a run does when a step changes its state: the implementations of `stepwire.workflow.state.hooks`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwire.workflow.broker.delivery import current_execution, running_execution
+from stepwire.workflow.codec.encoder import encode_keys
+from stepwire.workflow.errors import DeadAttemptError, RunEndedError
+from stepwire.workflow.state.hooks import StateValues
+
+if TYPE_CHECKING:
+    from stepwire.workflow.broker.broker import Broker
+    from stepwire.workflow.broker.journal import Journal
+
+__all__ = ["GONE", "IN_PROCESS", "DurableHooks", "LocalHooks"]
+
+
+class LocalHooks:
+    """Refuse changes by attempts that were abandoned; used by a run without a store."""
+
+    __slots__ = ()
+
+    def check(self, store: StateValues, values: dict[str, Any]) -> None:
+        """Raise DeadAttemptError when the calling step's attempt was abandoned."""
+        execution = running_execution()
+        if execution is not None and execution.dead and not execution.finished and execution.broker.store is store:
+            raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
+
+    def changed(self, keys: set[str]) -> None:
+        """Do nothing: nothing is written."""
+
+    def lent(self, key: str) -> None:
+        """Do nothing: nothing is written."""
+
+
+class DurableHooks:
+    """Refuse values that cannot be saved too, and have every change written with the next commit."""
+
+    __slots__ = ("_broker", "_journal")
+
+    def __init__(self, broker: Broker, journal: Journal) -> None:
+        self._broker = broker
+        self._journal = journal
+
+    def check(self, store: StateValues, values: dict[str, Any]) -> None:
+        """Refuse new top-level values.
+
+        Raises:
+            DeadAttemptError: The calling step's attempt was abandoned.
+            RunEndedError: The run has left memory.
+            SerializationError: A value cannot be saved; names every such key.
+        """
+        IN_PROCESS.check(store, values)
+        if self._broker.frozen:
+            raise RunEndedError("the run is not in memory any more")
+        encode_keys(values, self._journal.names, lambda key: store.own_json(key, values))
+
+    def changed(self, keys: set[str]) -> None:
+        """Have the keys written with the next commit."""
+        for key in keys:
+            self._journal.touch(f"s/{key}")
+        self._journal.touch("h")
+
+    def lent(self, key: str) -> None:
+        """Have the key compared again when the calling execution ends: it may change the value in place."""
+        execution = current_execution(self._broker)
+        if execution is not None and not execution.dead:
+            if execution.lent is None:
+                execution.lent = set()
+            execution.lent.add(key)
+
+
+class _GoneHooks:
+    """Refuse every change: the run has left memory, so nothing would keep it."""
+
+    __slots__ = ()
+
+    def check(self, store: StateValues, values: dict[str, Any]) -> None:
+        """Raise RunEndedError."""
+        raise RunEndedError("the run is not in memory any more")
+
+    def changed(self, keys: set[str]) -> None:
+        """Do nothing: no change gets this far."""
+
+    def lent(self, key: str) -> None:
+        """Do nothing: nothing is written."""
+
+
+IN_PROCESS = LocalHooks()
+GONE = _GoneHooks()
