@@ -35,10 +35,8 @@ from stepwire.server.store import (
     StoreLockedError,
     StoreUnavailableError,
 )
-from stepwire.server.store.sqlite import lists as _lists
-from stepwire.server.store.sqlite import maintenance as _maintenance
-from stepwire.server.store.sqlite import reader as _reader
-from stepwire.server.store.sqlite.schema import connect_reader
+from stepwire.server.store.sqlite import list_queries, removal, run_queries, work_queries
+from stepwire.server.store.sqlite.connections import connect_reader
 
 
 @pytest.fixture
@@ -294,19 +292,19 @@ async def test_no_frequent_query_scans_a_table(store: SqliteStore) -> None:
     statements: list[str] = []
     with closing(connect_reader(store.path)) as connection:
         connection.set_trace_callback(statements.append)
-        _reader.get(connection, key)
-        _reader.load(connection, key, None)
-        _reader.load(connection, key, 3)
-        _reader.entries(connection, key, 5, 16)
-        _reader.requests(connection, key)
-        _reader.snapshots(connection, key, 5, 10)
-        _reader.due(connection, 5.0, 10, ["orders"], (-1.0, 0))
-        _reader.next_wake(connection, 5.0, ["orders"])
-        _lists.find_start(connection, "default", "req")
+        run_queries.get(connection, key)
+        run_queries.load(connection, key, None)
+        run_queries.load(connection, key, 3)
+        run_queries.entries(connection, key, 5, 16)
+        run_queries.requests(connection, key)
+        run_queries.snapshots(connection, key, 5, 10)
+        work_queries.due(connection, 5.0, 10, ["orders"], (-1.0, 0))
+        work_queries.next_wake(connection, 5.0, ["orders"])
+        list_queries.find_start(connection, "default", "req")
         for workflow in ("", "orders"):
             query = RunQuery(namespace="default", workflow=workflow, before=(1.0, "r"))
-            _lists.list_runs(connection, query)
-        _lists.prunable(connection, None, 5.0, None, 10)
+            list_queries.list_runs(connection, query)
+        list_queries.prunable(connection, None, 5.0, None, 10)
         connection.set_trace_callback(None)
         assert len(statements) >= 12
         for statement in statements:
@@ -494,7 +492,7 @@ async def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
 
 async def test_the_rows_of_deleted_runs_go(store: SqliteStore) -> None:
     claims = [await store.commit(first(f"r{n}")) for n in range(3)]
-    for sequence in range(1, 2 * _maintenance.SWEEP_ROWS):
+    for sequence in range(1, 2 * removal.SWEEP_ROWS):
         await store.commit(later(claims[0], sequence))
     await store.commit(later(claims[2], 1))
     for claim in claims[:2]:
@@ -509,7 +507,7 @@ async def test_what_a_crash_left_of_deleted_runs_goes_at_the_next_start(tmp_path
     await store.open()
     claim = await store.commit(first())
     await store.commit(later(claim, 1))
-    await store._writer.run(lambda connection: _maintenance.delete(connection, claim.key))
+    await store._writer.run(lambda connection: removal.delete(connection, claim.key))
     await store.close()
     assert rows(store.path, "commits") == 2
     await store.open()
@@ -571,7 +569,7 @@ async def test_a_backup_that_cannot_be_written_leaves_nothing(store: SqliteStore
 async def test_a_trim_that_is_cut_short_leaves_a_log_that_says_where_it_begins(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_maintenance, "SWEEP_ROWS", 2)
+    monkeypatch.setattr(removal, "SWEEP_ROWS", 2)
     claim = await store.commit(first(sequence=1))
     chunks = []
     for n in range(2, 40):
@@ -582,7 +580,7 @@ async def test_a_trim_that_is_cut_short_leaves_a_log_that_says_where_it_begins(
     more = True
     while more:
         # One job of it, then the process dies.
-        outcome = await store._writer.run(lambda connection: _maintenance.trim(connection, claim.key, 30))
+        outcome = await store._writer.run(lambda connection: removal.trim(connection, claim.key, 30))
         assert isinstance(outcome, tuple)
         more = outcome[1]
         await store.close()

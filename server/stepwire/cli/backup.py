@@ -9,7 +9,7 @@ import typer
 
 from stepwire.cli._exit import ERROR, examples
 from stepwire.cli.render import Output
-from stepwire.server.store.port import StoreError
+from stepwire.server.store.errors import StoreError
 
 __all__ = ["register"]
 

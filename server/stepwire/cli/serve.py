@@ -16,7 +16,7 @@ from stepwire.cli._exit import ERROR, USAGE, examples
 from stepwire.cli._settings import ConfigFile, add_settings
 from stepwire.server.loading import LoadError, load_all, package_of
 from stepwire.server.registry import Registry
-from stepwire.server.store.port import StoreError
+from stepwire.server.store.errors import StoreError
 from stepwire.server.telemetry import logs
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from stepwire.server.store import DATABASE, StoreError
-from stepwire.server.store.sqlite import schema
+from stepwire.server.store.sqlite import connections, schema
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "v0.1.0" / DATABASE
 
@@ -34,7 +34,7 @@ TO_COME = """
 DRIVER = """
 import os, shutil, signal, sqlite3, sys
 from pathlib import Path
-from stepwire.server.store.sqlite import schema as _schema
+from stepwire.server.store.sqlite import connections as _connections, schema as _schema
 
 source, target, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if step:
@@ -64,7 +64,7 @@ while status == signal.SIGKILL:
     child = os.fork()
     if not child:
         left = number
-        _schema.connect_writer(directory / _schema.DATABASE).close()
+        _connections.connect_writer(directory / _schema.DATABASE).close()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
 sys.exit(status)
@@ -123,7 +123,7 @@ def test_upgrade_killed_at_each_statement_leaves_the_old_or_the_new_schema_with_
     for number in range(steps[0].version + 1, len(every) + 1):
         with monkeypatch.context() as until:
             until.setattr(schema, "MIGRATIONS", every[:number])
-            schema.connect_writer(clean).close()
+            connections.connect_writer(clean).close()
         steps.append(look(clean))
     assert [step.version for step in steps] == list(range(steps[0].version, len(every) + 1))
     if source.exists():
@@ -136,7 +136,7 @@ def test_upgrade_killed_at_each_statement_leaves_the_old_or_the_new_schema_with_
         left = look(path) if path.exists() else steps[0]
         assert left in steps
         seen.add(left.version)
-        schema.connect_writer(path).close()
+        connections.connect_writer(path).close()
         assert look(path) == steps[-1]
     assert seen == {step.version for step in steps}
     assert len(opened) > 12
@@ -148,9 +148,11 @@ def test_upgrade_killed_at_each_write_leaves_the_old_or_the_new_schema_with_all_
     """SIGKILL when the process enters the n-th of these system calls."""
     shutil.copy(CORPUS, tmp_path / "clean.db")
     steps = [look(tmp_path / "clean.db")]
-    schema.connect_writer(tmp_path / "clean.db").close()
+    connections.connect_writer(tmp_path / "clean.db").close()
     steps.append(look(tmp_path / "clean.db"))
-    code = "from stepwire.server.store.sqlite import schema; import sys; schema.connect_writer(sys.argv[1]).close()"
+    code = (
+        "from stepwire.server.store.sqlite.connections import connect_writer as c; import sys; c(sys.argv[1]).close()"
+    )
     seen = set()
     for number in range(1, 1000):
         path = tmp_path / str(number) / DATABASE
@@ -163,7 +165,7 @@ def test_upgrade_killed_at_each_write_leaves_the_old_or_the_new_schema_with_all_
         left = look(path)
         assert left in steps
         seen.add(left.version)
-        schema.connect_writer(path).close()
+        connections.connect_writer(path).close()
         assert look(path) == steps[-1]
     assert seen == {step.version for step in steps}
 
@@ -171,9 +173,9 @@ def test_upgrade_killed_at_each_write_leaves_the_old_or_the_new_schema_with_all_
 def test_upgrade_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / DATABASE
     shutil.copy(CORPUS, path)
-    schema.connect_writer(path).close()
+    connections.connect_writer(path).close()
     before = look(path)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, f"{TO_COME}; INSERT INTO nowhere VALUES (1)"))
     with pytest.raises(StoreError, match="cannot be opened"):
-        schema.connect_writer(path)
+        connections.connect_writer(path)
     assert look(path) == before

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from stepwire.server.runs.hosting.retention import Retention
-from stepwire.server.store.sqlite import maintenance as _maintenance
+from stepwire.server.store.sqlite import removal
 from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
 
-_maintenance.SWEEP_ROWS = 1
+removal.SWEEP_ROWS = 1
 _keep = Retention.keep
 
 

@@ -23,8 +23,15 @@ from tests.system.conformance.workflows import Counter
 from stepwire.server.app import Server, Settings
 from stepwire.server.auth import new_key
 from stepwire.server.registry import Registry
-from stepwire.server.store import MemoryStore, RunKey, RunRecord
-from stepwire.server.store.port import Claim, Commit, StoreCorruptError, StoreUnavailableError
+from stepwire.server.store import (
+    Claim,
+    Commit,
+    MemoryStore,
+    RunKey,
+    RunRecord,
+    StoreCorruptError,
+    StoreUnavailableError,
+)
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
 

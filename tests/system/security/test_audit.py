@@ -41,7 +41,7 @@ ALLOWED = {
     "workflow/context/__init__.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
     "workflow/context/serializers.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
     # Versions of installed packages, by importlib.metadata.
-    "server/doctor/_environment.py": {"importlib"},
+    "server/doctor/environment.py": {"importlib"},
     "server/observing.py": {"importlib"},
     # Names of 1.x payloads, in process.
     "workflow/codec/names.py": {"importlib", "import_module"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from stepwire.server.config import Settings
-from stepwire.server.doctor._check import Check
-from stepwire.server.doctor._data import clock, data
-from stepwire.server.doctor._environment import packages, python, workflows
-from stepwire.server.doctor._network import access, addresses, tls, traces
+from stepwire.server.doctor.check import Check
+from stepwire.server.doctor.data_directory import clock, data
+from stepwire.server.doctor.environment import packages, python, workflows
+from stepwire.server.doctor.network import access, addresses, tls, traces
 from stepwire.server.registry import Registry
 
 __all__ = ["Check", "examine", "examine_environment"]

@@ -1,41 +1,42 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
+from stepwire.server.store.errors import (
+    RunExistsError,
+    StaleClaimError,
+    StartRequestExistsError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
+from stepwire.server.store.limits import KEPT_REQUESTS, LONG_LOG, first_chunks
 from stepwire.server.store.memory import MemoryStore
-from stepwire.server.store.port import (
-    LONG_LOG,
+from stepwire.server.store.port import CommitListener, RunStore
+from stepwire.server.store.records import (
     TERMINAL,
     Chunk,
     Claim,
     Commit,
-    CommitListener,
     DueRun,
     EndedRun,
     LongRun,
     RequestRecord,
-    RunExistsError,
     RunKey,
     RunQuery,
     RunRecord,
-    RunStore,
     SnapshotInfo,
-    StaleClaimError,
-    StartRequestExistsError,
     Status,
-    StoreCorruptError,
     StoredSnapshot,
-    StoreError,
-    StoreLockedError,
-    StoreUnavailableError,
-    within,
 )
 from stepwire.server.store.sqlite.backup import backup_directory
-from stepwire.server.store.sqlite.inspect import Inspection, inspect_directory
-from stepwire.server.store.sqlite.lock import holder_of
+from stepwire.server.store.sqlite.directory_lock import holder_of
+from stepwire.server.store.sqlite.inspection import Inspection, inspect_directory
 from stepwire.server.store.sqlite.schema import DATABASE
 from stepwire.server.store.sqlite.store import SqliteStore
 
 __all__ = [
     "DATABASE",
+    "KEPT_REQUESTS",
     "LONG_LOG",
     "TERMINAL",
     "Chunk",
@@ -64,7 +65,7 @@ __all__ = [
     "StoreUnavailableError",
     "StoredSnapshot",
     "backup_directory",
+    "first_chunks",
     "holder_of",
     "inspect_directory",
-    "within",
 ]

@@ -20,6 +20,7 @@ from stepwire.server.runs.hosting.redact import without_texts
 from stepwire.server.runs.hosting.scope import RUN, RunScope
 from stepwire.server.runs.log.chunks import EntryCodec, chunks_of
 from stepwire.server.store import (
+    KEPT_REQUESTS,
     TERMINAL,
     Claim,
     Commit,
@@ -48,7 +49,6 @@ logger = logging.getLogger("stepwire.runs")
 
 FULL_EVERY_BYTES = 64 * 1024
 """A commit writes all parts when the deltas since the last full one exceed this and four times that one's size."""
-KEPT_REQUESTS = 10_000
 _DISPOSE_SECONDS = 1.0
 """How long after its release or end a run's steps that were cancelled may still have a last word."""
 

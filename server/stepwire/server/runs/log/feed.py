@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from stepwire.server.runs.errors import DrainingError, RunNotFoundError, SequenceOutOfRangeError
-from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError, within
+from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError, first_chunks
 
 _RECENT_CHUNKS = 64
 _RECENT_BYTES = 2 << 20
@@ -56,7 +56,7 @@ class Feed:
         """Return the chunks from sequence `after + 1` on; None when memory does not hold the first of them."""
         if not self._recent or self._recent[0].first > after + 1:
             return None
-        return within(chunk for chunk in self._recent if chunk.last > after) or None
+        return first_chunks(chunk for chunk in self._recent if chunk.last > after) or None
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the next commit."""

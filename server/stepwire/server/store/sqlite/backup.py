@@ -1,4 +1,4 @@
-"""Copying the database of a store while it is written to."""
+"""Copy the database of a store while its server writes to it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from stepwire.server.store.port import StoreError, StoreUnavailableError
-from stepwire.server.store.sqlite.errors import translate
-from stepwire.server.store.sqlite.schema import DATABASE, connect_reader, make_private
+from stepwire.server.store.errors import StoreError, StoreUnavailableError
+from stepwire.server.store.sqlite.connections import connect_reader, make_private
+from stepwire.server.store.sqlite.schema import DATABASE
+from stepwire.server.store.sqlite.sqlite_errors import translate
 
 
 def backup_directory(directory: Path, target: Path) -> int:
@@ -30,10 +31,10 @@ def backup(source: Path, target: Path) -> None:
         try:
             make_private(partial)
             with closing(connect_reader(source)) as old, closing(sqlite3.connect(partial)) as new:
-                # All in one step: it reads one state and never starts again because of a commit.
+                # In one step: copied in several, it would start again after each commit between them.
                 old.backup(new)
             _sync(partial)
-            # A log that was left beside an older copy would be taken for this one's.
+            # SQLite would apply the write-ahead log of an older copy to this one.
             for suffix in ("-wal", "-shm"):
                 target.with_name(target.name + suffix).unlink(missing_ok=True)
             partial.replace(target)

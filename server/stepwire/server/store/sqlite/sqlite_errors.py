@@ -1,10 +1,10 @@
-"""What an error of SQLite means to those above the port."""
+"""Translate errors of SQLite into errors of the port."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from stepwire.server.store.port import StoreCorruptError, StoreError, StoreUnavailableError
+from stepwire.server.store.errors import StoreCorruptError, StoreError, StoreUnavailableError
 
 HARMLESS = (
     sqlite3.IntegrityError,
@@ -15,16 +15,16 @@ HARMLESS = (
     TypeError,
     ValueError,
 )
-"""Errors of one statement's values; the transaction around it is sound."""
+"""Errors that the values of one statement cause; the transaction around it can go on."""
 
 
 def code_of(error: BaseException) -> int:
-    """Give the primary result code of SQLite, 0 when there is none."""
+    """Return the primary result code of SQLite; 0 when there is none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def translate(error: Exception, action: str) -> StoreError:
-    """Give the error to raise when SQLite could not do `action`. Names no values."""
+    """Return the error to raise when SQLite could not do `action`. Its message holds no values."""
     code = code_of(error)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     message = f"the store cannot {action}: {name}"

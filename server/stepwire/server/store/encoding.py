@@ -1,4 +1,7 @@
-"""Records, requests and checksums as the store writes them."""
+"""Encode records and answered requests for a table, and checksum everything that is written.
+
+The checksums are part of the format of stored data: what they cover must not change.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from stepwire.server.store.port import Chunk, RequestRecord, RunKey, RunRecord, StoreCorruptError
+from stepwire.server.store.errors import StoreCorruptError
+from stepwire.server.store.records import Chunk, RequestRecord, RunKey, RunRecord
 
 
 class RecordRow(NamedTuple):
@@ -30,21 +34,31 @@ class RecordRow(NamedTuple):
 
 
 RECORD_COLUMNS = ", ".join(RecordRow._fields)
-"""The columns that make a RecordRow, in order."""
+"""The columns of a RecordRow, in order."""
 
 STORED_COLUMNS = f"{RECORD_COLUMNS}, pk, began, checksum"
-"""What `read_record` takes, in order."""
+"""The columns that `read_record` decodes, in order."""
 
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def encode_json(value: dict[str, Any]) -> str:
-    """Encode a JSON-able dict. Raises TypeError or ValueError for what JSON cannot hold."""
+    """Encode a JSON-able dict.
+
+    Raises:
+        TypeError: JSON cannot hold a value's type.
+        ValueError: JSON cannot hold a value.
+    """
     return _to_json(value) if value else "{}"
 
 
 def encode_record(record: RunRecord) -> RecordRow:
-    """Encode a record. Raises TypeError or ValueError for what JSON cannot hold."""
+    """Encode a record.
+
+    Raises:
+        TypeError: JSON cannot hold the type of a value in labels or info.
+        ValueError: JSON cannot hold a value in labels or info.
+    """
     return RecordRow(
         record.key.namespace,
         record.key.run_id,
@@ -83,7 +97,11 @@ def decode_record(row: RecordRow) -> RunRecord:
 
 
 def read_record(values: Sequence[Any]) -> RunRecord:
-    """Decode the STORED_COLUMNS of a run. StoreCorruptError when they are not as they were written."""
+    """Decode the STORED_COLUMNS of a run.
+
+    Raises:
+        StoreCorruptError: They are not as they were written.
+    """
     *fields, pk, began, checksum = values
     row = RecordRow(*fields)
     if began != began_checksum(pk, row) or checksum != record_checksum(pk, row):
@@ -92,18 +110,25 @@ def read_record(values: Sequence[Any]) -> RunRecord:
 
 
 def began_checksum(run: int, row: RecordRow) -> int:
-    """Give the checksum of what no later commit changes: what a run began with, and where its log begins."""
+    """Return the checksum of what no later commit changes: how the run began, and where its log begins."""
     parts: tuple[Any, ...] = (row.namespace, row.run_id, row.workflow, float(row.created_at))
     parts += (row.start_request_id, row.start_digest)
-    if row.first_available != 1:  # logs were not trimmed yet when this was first written
+    if row.first_available != 1:  # left out at 1: rows from before logs could be trimmed have no such field
         parts += (row.first_available,)
     return crc32(repr((run, *parts)).encode())
 
 
 def record_checksum(run: int, row: RecordRow) -> int:
-    """Give the checksum of what commits change of a record, which also ties it to its place."""
+    """Return the checksum of what commits change in a record; it covers the run's pk too."""
     times = [time if time is None else float(time) for time in (row.updated_at, row.ended_at, row.wake_at)]
-    head = (run, row.status, times, row.last_sequence, 1, row.labels)  # 1: where logs began when this was first written
+    head = (
+        run,
+        row.status,
+        times,
+        row.last_sequence,
+        1,
+        row.labels,
+    )  # 1: every log began there when the format was made
     return crc32(row.info.encode(), crc32(repr(head).encode()))
 
 
@@ -118,17 +143,17 @@ def decode_requests(text: str) -> list[RequestRecord]:
 
 
 def request_checksum(run: int, request: str) -> int:
-    """Give the checksum of an encoded request, which also ties it to its run."""
+    """Return the checksum of an encoded request; it covers the run's pk too."""
     return crc32(request.encode(), run)
 
 
 def delta_checksum(run: int, sequence: int, full: bool, delta: bytes) -> int:
-    """Give the checksum of a delta, which also ties it to its place."""
+    """Return the checksum of a delta; it covers its run and sequence too."""
     return crc32(delta, crc32(b"%d %d %d" % (run, sequence, full)))
 
 
 def chunk_checksum(run: int, chunk: Chunk) -> int:
-    """Give the checksum of a chunk's two parts, which also ties them to their place."""
+    """Return the checksum of a chunk's entries; it covers its run and range too."""
     public, internal = chunk.public, chunk.internal
     head = b"%d %d %d %d %d" % (
         run,

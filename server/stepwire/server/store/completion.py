@@ -1,4 +1,4 @@
-"""Tell those who wait for a commit, on the event loop."""
+"""Report the outcome of a commit on the event loop: to the listeners, then to its future."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from stepwire.server.store.port import Commit, CommitListener
+from stepwire.server.store.port import CommitListener
+from stepwire.server.store.records import Commit
 
 
 def notify(loop: asyncio.AbstractEventLoop, listeners: Sequence[CommitListener], commit: Commit) -> None:
-    """Call the listeners with a durable commit; what one of them raises is reported and no more."""
+    """Call the listeners with a durable commit. What a listener raises is reported to the loop, not raised."""
     for listener in listeners:
         try:
             listener(commit)
@@ -19,8 +20,8 @@ def notify(loop: asyncio.AbstractEventLoop, listeners: Sequence[CommitListener],
 
 
 def resolve(future: asyncio.Future[Any], outcome: Any) -> None:
-    """Give a future its result or, when the outcome is an exception, let it fail."""
-    if future.done():  # whoever waited has gone
+    """Set the future's result, or its exception when the outcome is one. A future that was cancelled is left alone."""
+    if future.done():
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from stepwire.server.doctor._check import Check, ok, problem
+from stepwire.server.doctor.check import Check, ok, problem
 from stepwire.server.loading import LoadError, load_all
 from stepwire.server.registry import Registry
 

@@ -1,8 +1,8 @@
-"""Apply commits: one statement for many of them, which is a transaction of its own.
+"""Write many commits with one statement, which is a transaction of its own.
 
-Each statement that Python runs gives up the interpreter lock and must win it back from the event loop. With one
-statement per row and a busy loop that, not the disk, set the pace (measured: 30 times slower). So a group of commits is
-inserted as rows of one view, `incoming`, and triggers of this connection write them to the tables.
+Python releases the interpreter lock for each statement and then has to win it back from the event loop. With one
+statement per row, that and not the disk set the pace (measured: 30 times slower). So a group of commits is inserted as
+rows of one view, `incoming`, and triggers of the connection write them to the tables.
 """
 
 from __future__ import annotations
@@ -12,14 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from stepwire.server.store.port import (
-    Commit,
-    RunExistsError,
-    StaleClaimError,
-    StartRequestExistsError,
-    StoreError,
-)
-from stepwire.server.store.rows import (
+from stepwire.server.store.encoding import (
     RecordRow,
     began_checksum,
     chunk_checksum,
@@ -28,16 +21,23 @@ from stepwire.server.store.rows import (
     record_checksum,
     request_checksum,
 )
-from stepwire.server.store.sqlite.lists import find_start
+from stepwire.server.store.errors import (
+    RunExistsError,
+    StaleClaimError,
+    StartRequestExistsError,
+    StoreError,
+)
+from stepwire.server.store.records import Commit
+from stepwire.server.store.sqlite.list_queries import find_start
 
 ROWS = 64
-"""Rows of one statement at most: each number of rows is a statement that is prepared once and kept."""
+"""The most rows of one statement. Each number of rows makes a statement, which is prepared once and kept."""
 
 Row = tuple[Any, ...]
 
 
 class PreparedCommit:
-    """A commit with its record's row; `handle` is the run's pk, 0 until a new run gets one."""
+    """A commit with the row of its record. `handle` is the run's pk: 0 until a new run gets one."""
 
     __slots__ = ("commit", "handle", "row", "token")
 
@@ -50,12 +50,12 @@ class PreparedCommit:
 
 
 class StaleError(Exception):
-    """A commit of a group did not find the run that it claims."""
+    """A commit of a group found no run with its claim."""
 
 
 _NEW_RUN = ("pk", "token", *RecordRow._fields, "began", "checksum")
 
-# What a run began with stays as its first commit said; where its log begins is for trimming to say.
+# Later commits do not change how a run began. Only trimming changes where its log begins.
 _KEPT = {"namespace", "run_id", "workflow", "created_at", "start_request_id", "start_digest", "first_available"}
 _UPDATED = ("checksum", *(name for name in RecordRow._fields if name not in _KEPT))
 
@@ -69,7 +69,7 @@ _INCOMING = (
     *("first", "last", "chunk_checksum", "public", "internal"),
     *("request_at", "request_checksum", "request"),
 )
-"""The columns of `incoming`: a run as it is now, its delta, a chunk of its log and an answered request, if any."""
+"""The columns of `incoming`: the run's record, its delta, and the first chunk and answered request, if any."""
 
 
 def _new(*names: str) -> str:
@@ -127,9 +127,10 @@ def _inserts(head: str, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
 
 
 def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
-    """Return the statements, with their values, that write a group of commits whose runs have their `handle`s.
+    """Return the statements, with their values, that write a group of commits; each needs its `handle`.
 
-    One, but for many commits or for one with much to say. `execute` them.
+    There is one statement, unless there are more than ROWS commits, or one has several chunks or
+    requests. Pass each to `execute`.
     """
     incoming: list[Row] = []
     chunks: list[Row] = []
@@ -162,7 +163,12 @@ def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
 
 
 def execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> None:
-    """Execute one of the `statements`. Raises StaleError or an error of SQLite; then it has written nothing."""
+    """Execute one of the `statements`; when it raises, it has written nothing.
+
+    Raises:
+        StaleError: A claim in it is fenced off.
+        sqlite3.Error: Anything else.
+    """
     try:
         connection.execute(statement, values)
     except sqlite3.IntegrityError as error:
@@ -172,13 +178,13 @@ def execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any
 
 
 def refusal(connection: sqlite3.Connection, item: PreparedCommit, error: Exception) -> StoreError | None:
-    """Give the conflict because of which a commit met this error; None when there is none."""
+    """Return the conflict that explains why a commit met this error; None when there is none."""
     key = item.commit.record.key
     stale = isinstance(error, StaleError)
     if not stale and not isinstance(error, sqlite3.IntegrityError):
         return None
     if item.commit.claim is not None:
-        # SQLite orders triggers as it likes: what another wrote to the log may have been met before its token.
+        # SQLite runs triggers in any order: the commit may have met the newer log entries before the newer token.
         claimed = connection.execute("SELECT 1 FROM runs WHERE pk = ? AND token = ?", (item.handle, item.token))
         stale = stale or claimed.fetchone() is None
         return StaleClaimError(f"run {key.run_id} was claimed by another or deleted") if stale else None

@@ -1,122 +1,77 @@
-"""The store in memory, for tests and runs that need not outlive the process."""
+"""The store in memory: a `RunStore` over dicts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from stepwire.server.store.futures import notify, resolve
-from stepwire.server.store.port import (
-    LONG_LOG,
-    TERMINAL,
+from stepwire.server.store.completion import notify, resolve
+from stepwire.server.store.encoding import encode_record, encode_request
+from stepwire.server.store.errors import (
+    RunExistsError,
+    StaleClaimError,
+    StartRequestExistsError,
+    StoreError,
+    StoreUnavailableError,
+)
+from stepwire.server.store.limits import LONG_LOG
+from stepwire.server.store.memory.kept_run import KeptRun
+from stepwire.server.store.port import CommitListener
+from stepwire.server.store.records import (
     Chunk,
     Claim,
     Commit,
-    CommitListener,
     DueRun,
     EndedRun,
     LongRun,
     RequestRecord,
-    RunExistsError,
     RunKey,
     RunQuery,
     RunRecord,
     SnapshotInfo,
-    StaleClaimError,
-    StartRequestExistsError,
-    Status,
     StoredSnapshot,
-    StoreError,
-    StoreUnavailableError,
-    within,
 )
-from stepwire.server.store.retention import KEPT_REQUESTS, Step, kept_requests, unneeded
-from stepwire.server.store.rows import (
-    RecordRow,
-    decode_record,
-    decode_requests,
-    encode_record,
-    encode_request,
-)
-
-_ASLEEP = TERMINAL | {Status.BLOCKED}
-
-
-class _Delta(NamedTuple):
-    id: int
-    sequence: int
-    at: float
-    full: bool
-    data: bytes
-
-
-@dataclass(slots=True)
-class _Run:
-    """A run; `row` is its record, encoded so that no one can change it from outside."""
-
-    handle: int
-    token: int
-    row: RecordRow
-    deltas: list[_Delta] = field(default_factory=list)
-    chunks: list[Chunk] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    @property
-    def record(self) -> RunRecord:
-        return decode_record(self.row)
-
-    @property
-    def first_kept(self) -> int:
-        """The first sequence whose snapshot is kept; what a fork began with is at 0."""
-        return self.row.first_available if self.row.first_available > 1 else 0
-
-    @property
-    def wake_at(self) -> float | None:
-        return None if self.row.status in _ASLEEP else self.row.wake_at
 
 
 class MemoryStore:
     """Keep runs in dicts; a `RunStore` that forgets all of them when the process ends."""
 
     def __init__(self) -> None:
-        self._runs: dict[RunKey, _Run] = {}
-        self._starts: dict[tuple[str, str], _Run] = {}
+        self._runs: dict[RunKey, KeptRun] = {}
+        self._starts: dict[tuple[str, str], KeptRun] = {}
         self._listeners: list[CommitListener] = []
         self._last_id = 0
         self._open = False
 
     async def open(self) -> None:
-        """Begin to take commits."""
+        """Accept commits from now on."""
         self._open = True
 
     async def close(self) -> None:
-        """Take no more commits. What is kept stays until the store itself goes."""
+        """Refuse further commits. The runs stay in memory as long as the store object."""
         self._open = False
-        await asyncio.sleep(0)  # the futures of commits under way resolve
+        await asyncio.sleep(0)  # let the futures of the last commits resolve
 
     @property
     def failure(self) -> StoreError | None:
-        """Give None: writing to memory works."""
+        """Return None: writing to memory always works."""
         return None
 
     def on_failure(self, callback: Callable[[], None]) -> None:
         """Never call back."""
 
     async def probe(self) -> None:
-        """Find that writing works."""
+        """Return: writing to memory always works."""
 
     def listen(self, listener: CommitListener) -> None:
         """Have `listener` called with each commit."""
         self._listeners.append(listener)
 
     def commit(self, commit: Commit) -> asyncio.Future[Claim]:
-        """Keep a commit; its future resolves when the loop comes round."""
+        """Keep a commit; its future resolves in the next turn of the loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Claim] = loop.create_future()
         try:
@@ -136,65 +91,39 @@ class MemoryStore:
         return Claim(key, run.token, run.handle)
 
     async def get(self, key: RunKey) -> RunRecord | None:
-        """Give the record of a run."""
+        """Return the record of a run."""
         run = self._runs.get(key)
         return run.record if run else None
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
-        """Give the run that a StartRun with this request_id started."""
+        """Return the run that a StartRun with this request_id started."""
         run = self._starts.get((namespace, request_id))
         return run.record if run else None
 
     async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
-        """Give the latest snapshot, or the latest one with exactly this sequence."""
+        """Return the latest snapshot, or the latest one with exactly this sequence."""
         run = self._runs.get(key)
-        if run is None:
-            return None
-        end = len(run.deltas)
-        if sequence is not None:
-            end = bisect_right(run.deltas, sequence, key=lambda delta: delta.sequence)
-        if not end or (sequence is not None and run.deltas[end - 1].sequence != sequence):
-            return None
-        if sequence is not None and sequence < run.first_kept:
-            return None
-        last = run.deltas[end - 1]
-        start = next(n for n in range(end - 1, -1, -1) if run.deltas[n].full)
-        data = [delta.data for delta in run.deltas[start:end]]
-        return StoredSnapshot(last.sequence, last.at, data[0], data[1:])
+        return run.load(sequence) if run else None
 
     async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
-        """Give chunks of the log from the one that holds `after + 1`."""
+        """Return chunks of the log from the one that holds `after + 1`."""
         run = self._runs.get(key)
-        if run is None:
-            return []
-        start = bisect_right(run.chunks, after, key=lambda chunk: chunk.last)
-        return within(run.chunks[start : start + limit])
+        return run.entries(after, limit) if run else []
 
     async def requests(self, key: RunKey) -> list[RequestRecord]:
-        """Give the answered requests that are kept of a run, oldest first."""
+        """Return the answered requests that are kept of a run, oldest first."""
         run = self._runs.get(key)
-        requests = decode_requests(f"[{','.join(run.requests)}]") if run else []
-        return kept_requests(requests, time.time())
+        return run.requests(time.time()) if run else []
 
     async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
         """List the kept snapshots below sequence `before`, newest first."""
         run = self._runs.get(key)
-        found: list[SnapshotInfo] = []
-        for delta in reversed(run.deltas if run else ()):
-            if len(found) >= limit:
-                break
-            if before is not None and delta.sequence >= before:
-                continue
-            if run is not None and delta.sequence < run.first_kept:
-                break
-            if not found or found[-1].sequence != delta.sequence:
-                found.append(SnapshotInfo(delta.sequence, delta.at, len(delta.data)))
-        return found
+        return run.snapshots(before, limit) if run else []
 
     async def due(
         self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
     ) -> list[DueRun]:
-        """Give unfinished, unblocked runs to wake, the most overdue first."""
+        """Return unfinished, unblocked runs to wake, the most overdue first."""
         found = [
             (run.wake_at, run.handle, key)
             for key, run in self._runs.items()
@@ -208,7 +137,7 @@ class MemoryStore:
     async def ended(
         self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
     ) -> list[EndedRun]:
-        """Give ended runs, those that ended first first."""
+        """Return ended runs in the order in which they ended."""
         found = [
             (run.row.ended_at, run.handle, key)
             for key, run in self._runs.items()
@@ -220,12 +149,12 @@ class MemoryStore:
         return [EndedRun(key, ended_at, handle) for ended_at, handle, key in sorted(found)[:limit]]
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
-        """Give the earliest time after `after` to wake a run."""
+        """Return the earliest time after `after` to wake a run."""
         times = (run.wake_at for run in self._runs.values() if run.row.workflow in workflows)
         return min((at for at in times if at is not None and at > after), default=None)
 
     async def namespaces(self) -> list[str]:
-        """Give the namespaces that have runs."""
+        """Return the namespaces that have runs."""
         return sorted({key.namespace for key in self._runs})
 
     async def delete(self, key: RunKey) -> bool:
@@ -273,15 +202,10 @@ class MemoryStore:
     async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
         """Drop the commits that no snapshot worth keeping needs."""
         run = self._runs.get(key)
-        if run is None:
-            return 0
-        steps = [Step(delta.id, delta.sequence, delta.full) for delta in run.deltas]
-        dropped = {id_ for ids in unneeded(steps, keep or ()) for id_ in ids}
-        run.deltas = [delta for delta in run.deltas if delta.id not in dropped]
-        return len(dropped)
+        return run.thin(keep or ()) if run else 0
 
     async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
-        """Give runs of a workflow with a long log."""
+        """Return runs of a workflow with a long log."""
         found = [
             (run.handle, key, run.row.first_available, run.row.last_sequence)
             for key, run in self._runs.items()
@@ -294,20 +218,10 @@ class MemoryStore:
     async def trim(self, key: RunKey, first: int) -> int | None:
         """Drop the log before the chunk that holds sequence `first`, and the snapshots at what is dropped."""
         run = self._runs.get(key)
-        if run is None:
-            return None
-        gone = bisect_left(run.chunks, first, 0, max(0, len(run.chunks) - 1), key=lambda chunk: chunk.last)
-        if gone:
-            first = run.chunks[gone].first
-            del run.chunks[:gone]
-            run.row = run.row._replace(first_available=first)
-            kept = bisect_left(run.deltas, first, 0, len(run.deltas) - 1, key=lambda delta: delta.sequence)
-            # The last full one up to there leads to the first snapshot that is kept.
-            del run.deltas[: next(n for n in range(kept, -1, -1) if run.deltas[n].full)]
-        return run.row.first_available
+        return run.trim(first) if run else None
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
-        """Give the records that match, newest first."""
+        """Return the records that match, newest first."""
         found = [
             record
             for key, run in self._runs.items()
@@ -334,26 +248,14 @@ class MemoryStore:
                 raise StartRequestExistsError(self._starts[start].record)
             if run is not None:
                 raise RunExistsError(f"run {key.run_id} exists")
-            run = self._runs[key] = _Run(self._last_id, 1, row)
+            run = self._runs[key] = KeptRun(self._last_id, 1, row)
             if record.start_request_id:
                 self._starts[start] = run
         elif run is None or (run.handle, run.token) != (claim.handle, claim.token):
             raise StaleClaimError(f"run {key.run_id} was claimed by another or deleted")
         else:
-            # What a run began with stays, and where its log begins, whatever a later record says.
-            run.row = row._replace(
-                workflow=run.row.workflow,
-                created_at=run.row.created_at,
-                start_request_id=run.row.start_request_id,
-                start_digest=run.row.start_digest,
-                first_available=run.row.first_available,
-            )
-        sequence, at = record.last_sequence, record.updated_at
-        run.deltas.append(_Delta(self._last_id, sequence, at, commit.full, commit.delta))
-        run.chunks += commit.chunks
-        run.requests += requests
-        if len(run.requests) > 2 * KEPT_REQUESTS:
-            del run.requests[:-KEPT_REQUESTS]
+            run.replace_record(row)
+        run.append(commit, self._last_id, requests)
         return Claim(key, run.token, run.handle)
 
     def _deliver(

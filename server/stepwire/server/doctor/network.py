@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stepwire.server.auth import AccessFile, Authenticator
 from stepwire.server.config import Settings
-from stepwire.server.doctor._check import Check, ok, problem, warning
+from stepwire.server.doctor.check import Check, ok, problem, warning
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import Certificates, TlsError
 

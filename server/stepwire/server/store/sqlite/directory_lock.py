@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from stepwire.server.store.port import StoreLockedError, StoreUnavailableError
+from stepwire.server.store.errors import StoreLockedError, StoreUnavailableError
 
 if sys.platform == "win32":
     import msvcrt
 
-    # Windows locks are mandatory: this one lies beyond the text that others are to read.
+    # Locks of Windows keep others from reading, so lock a byte far behind the text.
     _PLACE = 1 << 30
 
     def _lock(file: IO[Any]) -> None:
@@ -31,16 +31,18 @@ else:
 
 
 class DirectoryLock:
-    """Hold `<directory>/lock`, which says who holds it; the system lets go when a process dies."""
+    """Lock `<directory>/lock`, and write into it who holds it. The system unlocks it when the process dies."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Take the lock, at once or not at all; the directory is made when there is none.
+        """Take the lock without waiting; make the directory when there is none.
 
-        Raises StoreLockedError, or StoreUnavailableError when the directory cannot be used.
+        Raises:
+            StoreLockedError: Another process has it; the message says which.
+            StoreUnavailableError: The directory cannot be used.
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,13 +61,13 @@ class DirectoryLock:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self._file = file
-        # A full disk must not keep a server from its data; who looks then reads "another process".
+        # A full disk must not keep a server from its data. The holder is then named "another process".
         with contextlib.suppress(OSError):
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), json.dumps(ours).encode())
 
     def release(self) -> None:
-        """Let go. The file stays: removing it would let two processes lock two files."""
+        """Unlock the directory. The file stays: were it removed, two processes could lock two files."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file.fileno(), 0)
@@ -74,7 +76,11 @@ class DirectoryLock:
 
 
 def holder_of(directory: Path) -> str | None:
-    """Say who holds a directory, None when nobody does; changes nothing. OSError when it cannot be found out."""
+    """Return which process holds a directory, None when no process does. Changes nothing.
+
+    Raises:
+        OSError: The lock file cannot be opened.
+    """
     try:
         file = (directory / "lock").open("r+", encoding="utf-8")
     except FileNotFoundError:
@@ -92,5 +98,5 @@ def _holder(file: IO[str]) -> str:
         file.seek(0)
         holder = json.loads(file.read())
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # being written at this moment
+    except (OSError, ValueError, KeyError, TypeError):  # the holder is just writing it
         return "another process"

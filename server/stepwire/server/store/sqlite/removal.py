@@ -1,4 +1,8 @@
-"""What else is written: claims, deletion, retention. Each function is one job of the writer."""
+"""Remove what is no longer kept, a little at a time. Each function is one job of the writer.
+
+A deleted run is gone at once. The space of its rows is freed by later jobs, so that no commit waits
+long.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,17 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from stepwire.server.store.port import Claim, RunKey, StoreCorruptError
-from stepwire.server.store.retention import KEPT_OLD_REQUESTS, KEPT_REQUESTS, REQUEST_AGE
-from stepwire.server.store.rows import STORED_COLUMNS, RecordRow, began_checksum
+from stepwire.server.store.encoding import STORED_COLUMNS, RecordRow, began_checksum
+from stepwire.server.store.errors import StoreCorruptError
+from stepwire.server.store.limits import KEPT_OLD_REQUESTS, KEPT_REQUESTS, REQUEST_AGE
+from stepwire.server.store.records import RunKey
 
 SWEEP_ROWS = 200
-"""Rows removed by one job: blobs may be large, and commits wait meanwhile."""
-
-
-def probe(connection: sqlite3.Connection) -> None:
-    """Write what is there already: it goes to the log as any change does."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    connection.execute(f"PRAGMA user_version = {version}")
-
-
-def claim(connection: sqlite3.Connection, key: RunKey) -> Claim | None:
-    """Raise the token of a run."""
-    row = connection.execute(
-        "UPDATE runs SET token = token + 1 WHERE namespace = ? AND run_id = ? RETURNING token, pk",
-        key,
-    ).fetchone()
-    return Claim(key, *row) if row else None
+"""Rows that one job removes: blobs can be large, and commits wait meanwhile."""
 
 
 def delete(connection: sqlite3.Connection, key: RunKey) -> bool:
-    """Delete a run: it is gone at once, its rows go when swept."""
+    """Delete a run; return False when there is none."""
     statement = "SELECT pk FROM runs WHERE namespace = ? AND run_id = ?"
     row = connection.execute(statement, key).fetchone()
     if row is None:
@@ -41,7 +31,7 @@ def delete(connection: sqlite3.Connection, key: RunKey) -> bool:
 
 
 def doom(connection: sqlite3.Connection, runs: Sequence[int], *, ended: bool = True) -> int:
-    """Delete runs by pk, those that are there (and ended); give how many."""
+    """Delete runs by pk, with `ended` only those that have ended; return how many were deleted."""
     which = "pk IN (SELECT value FROM json_each(?))"
     which += " AND ended_at IS NOT NULL" if ended else ""
     pks = (json.dumps(runs),)
@@ -50,7 +40,7 @@ def doom(connection: sqlite3.Connection, runs: Sequence[int], *, ended: bool = T
 
 
 def sweep(connection: sqlite3.Connection) -> bool:
-    """Remove some rows of a deleted run; True when more are left."""
+    """Remove some rows of a deleted run; return whether more are left."""
     row = connection.execute("SELECT min(run) FROM doomed").fetchone()
     if row[0] is None:
         return False
@@ -67,7 +57,7 @@ def sweep(connection: sqlite3.Connection) -> bool:
 
 
 def drop_commits(connection: sqlite3.Connection, run: int, ids: Sequence[int]) -> int:
-    """Delete some commits of a run; give how many."""
+    """Delete some commits of a run; return how many."""
     return connection.execute(
         "DELETE FROM commits WHERE run = ? AND id IN (SELECT value FROM json_each(?))",
         (run, json.dumps(ids)),
@@ -75,7 +65,10 @@ def drop_commits(connection: sqlite3.Connection, run: int, ids: Sequence[int]) -
 
 
 def trim(connection: sqlite3.Connection, key: RunKey, first: int) -> tuple[int | None, bool] | StoreCorruptError:
-    """Drop some of a run's chunks before sequence `first`; give where its log begins, True when more are to go."""
+    """Drop some of a run's chunks before sequence `first`; return where its log begins, and whether more must go.
+
+    A StoreCorruptError is returned, not raised: raising would fail the whole transaction.
+    """
     stored = connection.execute(f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND run_id = ?", key).fetchone()
     if stored is None:
         return None, False
@@ -96,7 +89,7 @@ def trim(connection: sqlite3.Connection, key: RunKey, first: int) -> tuple[int |
         )
         ids = json.dumps([chunk[0] for chunk in chunks])
         connection.execute("DELETE FROM log WHERE id IN (SELECT value FROM json_each(?))", (ids,))
-    # Commits before the full one that leads to the first snapshot that is kept.
+    # The full commit that leads to the first snapshot that is kept stays; those before it go.
     dropped = connection.execute(
         "DELETE FROM commits WHERE id IN (SELECT id FROM commits WHERE run = :run AND id <"
         " (SELECT max(id) FROM commits WHERE run = :run AND full = 1 AND id <="

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stepwire.server.config import Settings
-from stepwire.server.doctor._check import Check, ok, problem, warning
+from stepwire.server.doctor.check import Check, ok, problem, warning
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import KEY_FILE, Signer
 from stepwire.server.store import TERMINAL, Inspection, StoreCorruptError, StoreError, holder_of, inspect_directory

@@ -1,4 +1,4 @@
-"""A look at a data directory that changes nothing, for `stepwire doctor`; its server may be running."""
+"""Inspect a data directory without changing it, for `stepwire doctor`; its server may be running."""
 
 from __future__ import annotations
 
@@ -7,34 +7,43 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stepwire.server.store.port import StoreError
-from stepwire.server.store.sqlite.errors import translate
-from stepwire.server.store.sqlite.reader import counts
-from stepwire.server.store.sqlite.schema import APPLICATION_ID, DATABASE, MIGRATIONS, connect_reader
+from stepwire.server.store.errors import StoreError
+from stepwire.server.store.sqlite.connections import connect_reader
+from stepwire.server.store.sqlite.schema import APPLICATION_ID, DATABASE, MIGRATIONS
+from stepwire.server.store.sqlite.sqlite_errors import translate
+from stepwire.server.store.sqlite.work_queries import counts
 
 _DAMAGES = 5
+"""Damages to look for: the first ones tell enough."""
 
 
 @dataclass(kw_only=True)
 class Inspection:
-    """What a database holds."""
+    """What a database holds.
+
+    Attributes:
+        size: Bytes, the write-ahead log included.
+        version: The version of its schema.
+        known: The newest version that this code knows.
+        damages: The first damages that SQLite's quick check finds.
+        runs: The number of runs by (workflow, status).
+        last_change: When a run last changed, in seconds since the epoch.
+    """
 
     size: int
-    """Bytes, its write-ahead log included."""
     version: int
-    """Of its schema."""
     known: int = len(MIGRATIONS)
-    """The newest schema that this code knows."""
     damages: list[str] = field(default_factory=list)
-    """What SQLite's quick check finds, the first of it."""
     runs: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Runs by workflow and status."""
     last_change: float | None = None
-    """When a run last changed, in seconds since the epoch."""
 
 
 def inspect_directory(directory: Path) -> Inspection | None:
-    """Look into the database of a data directory; None when there is none. StoreError when it cannot be read."""
+    """Inspect the database of a data directory; return None when there is none.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
     path = directory / DATABASE
     if not path.is_file():
         return None

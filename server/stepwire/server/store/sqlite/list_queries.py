@@ -1,4 +1,4 @@
-"""Finding runs in the SQLite store: by their start, pages of them, and those that retention lets go."""
+"""Find runs in the SQLite store: by the request that started them, in pages, and those that may be pruned."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 import sqlite3
 from typing import Any
 
-from stepwire.server.store.port import TERMINAL, RunQuery, RunRecord, Status, StoreCorruptError
-from stepwire.server.store.rows import STORED_COLUMNS, read_record
+from stepwire.server.store.encoding import STORED_COLUMNS, read_record
+from stepwire.server.store.errors import StoreCorruptError
+from stepwire.server.store.records import TERMINAL, RunQuery, RunRecord, Status
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +16,7 @@ STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sort
 
 
 def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | None:
-    """Give the run that was started with this request_id."""
+    """Return the run that was started with this request_id."""
     row = connection.execute(
         f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
         (namespace, request_id),
@@ -24,9 +25,9 @@ def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) 
 
 
 def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
-    """Give a page of runs, newest first.
+    """Return a page of runs, newest first.
 
-    A damaged record is left out and told in the log: it must not hide the runs beside it.
+    A damaged record is left out and logged: it must not hide the other runs.
     """
     where = "namespace = ? AND status = ?"
     values: list[Any] = []
@@ -56,7 +57,7 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord
             try:
                 records.append(read_record(row))
             except StoreCorruptError as error:
-                log.error("a list leaves out what is damaged: %s", error)
+                log.error("a damaged run is left out of a list: %s", error)
     records.sort(key=lambda record: (record.created_at, record.key.run_id), reverse=True)
     return records[: query.limit]
 
@@ -68,7 +69,7 @@ def prunable(
     keep_last: int | None,
     limit: int,
 ) -> list[int]:
-    """Give the pks of ended runs that may go, those that ended first first."""
+    """Return the pks of ended runs that may go, in the order in which they ended."""
     values: dict[str, Any] = {"limit": limit}
     runs, where = "runs", "ended_at IS NOT NULL"
     if workflow is not None:

@@ -1,0 +1,58 @@
+"""The errors of a store. The layers above turn them into the errors of the contract.
+
+StoreError
+├── RunExistsError
+├── StartRequestExistsError
+├── StaleClaimError
+├── StoreUnavailableError
+├── StoreCorruptError
+└── StoreLockedError
+"""
+
+from __future__ import annotations
+
+from stepwire.server.store.records import RunRecord
+
+
+class StoreError(Exception):
+    """Base of the errors of a store."""
+
+
+class RunExistsError(StoreError):
+    """The run_id of a first commit is taken."""
+
+
+class StartRequestExistsError(StoreError):
+    """The start_request_id of a first commit was used before.
+
+    Attributes:
+        record: The run that the request_id started.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        super().__init__("the request_id was used to start another run")
+        self.record = record
+
+
+class StaleClaimError(StoreError):
+    """The claim is fenced off: the run was claimed again, or deleted. The holder must drop the run."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot write or read now. Nothing of the commit was kept.
+
+    Attributes:
+        full: Whether the reason is that space ran out.
+    """
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class StoreCorruptError(StoreError):
+    """What the store holds is damaged. It is refused rather than read wrongly."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the storage; the message names it."""

@@ -1,0 +1,34 @@
+"""The limits that every store keeps to, each defined here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stepwire.server.store.records import Chunk
+
+KEPT_REQUESTS = 10_000
+"""Answered requests of a run that are kept at most: they are in memory while the run is."""
+
+KEPT_OLD_REQUESTS = 1_000
+"""Of these, how many are kept whatever their age."""
+
+REQUEST_AGE = 24 * 3600.0
+"""Seconds after which an answered request beyond `KEPT_OLD_REQUESTS` is dropped; the contract promises them."""
+
+LONG_LOG = 1000
+"""Entries that a log has at least before `RunStore.long_logs` finds it: it has an index of its own."""
+
+ENTRIES_BYTES = 512 * 1024
+"""`RunStore.entries` returns no further chunk once it has as many bytes: it bounds what a slow reader holds."""
+
+
+def first_chunks(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Return the first of these chunks: at least one, and no further ones once they have ENTRIES_BYTES bytes."""
+    found: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        found.append(chunk)
+        size += chunk.size
+        if size >= ENTRIES_BYTES:
+            break
+    return found

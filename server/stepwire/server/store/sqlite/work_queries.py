@@ -1,0 +1,66 @@
+"""Find the runs that the server has work with: due, ended, with long logs; and count them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+
+from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey
+from stepwire.server.store.sqlite.schema import LONG, UNFINISHED
+
+
+def due(
+    connection: sqlite3.Connection, now: float, limit: int, workflows: list[str], after: tuple[float, int]
+) -> list[DueRun]:
+    """Return the runs to wake, the most overdue first."""
+    rows = connection.execute(
+        f"SELECT namespace, run_id, wake_at, pk FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED}"
+        " AND (wake_at, pk) > (?, ?) AND wake_at <= ?"
+        " AND workflow IN (SELECT value FROM json_each(?)) ORDER BY wake_at, pk LIMIT ?",
+        (*after, now, json.dumps(workflows), limit),
+    )
+    return [DueRun(RunKey(namespace, run_id), wake_at, pk) for namespace, run_id, wake_at, pk in rows]
+
+
+def ended(
+    connection: sqlite3.Connection, after: tuple[float, int], limit: int, before: float | None, longer_than: int
+) -> list[EndedRun]:
+    """Return ended runs, those that ended first first."""
+    rows = connection.execute(
+        "SELECT namespace, run_id, ended_at, pk FROM runs WHERE ended_at IS NOT NULL AND (ended_at, pk) > (?, ?)"
+        " AND ended_at < ? AND last_sequence > ? ORDER BY ended_at, pk LIMIT ?",
+        (*after, math.inf if before is None else before, longer_than, limit),
+    )
+    return [EndedRun(RunKey(namespace, run_id), ended_at, pk) for namespace, run_id, ended_at, pk in rows]
+
+
+def long_logs(connection: sqlite3.Connection, workflow: str, entries: int, limit: int, after: int) -> list[LongRun]:
+    """Return runs with a long log, by pk."""
+    rows = connection.execute(
+        f"SELECT namespace, run_id, first_available, last_sequence, pk FROM runs WHERE {LONG} AND workflow = ?"
+        " AND last_sequence - first_available >= ? AND pk > ? ORDER BY pk LIMIT ?",
+        (workflow, entries, after, limit),
+    )
+    return [LongRun(RunKey(namespace, run_id), *rest) for namespace, run_id, *rest in rows]
+
+
+def next_wake(connection: sqlite3.Connection, after: float, workflows: list[str]) -> float | None:
+    """Return the earliest time to wake a run."""
+    row = connection.execute(
+        f"SELECT wake_at FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED} AND wake_at > ?"
+        " AND workflow IN (SELECT value FROM json_each(?)) ORDER BY wake_at LIMIT 1",
+        (after, json.dumps(workflows)),
+    ).fetchone()
+    return None if row is None else float(row[0])
+
+
+def namespaces(connection: sqlite3.Connection) -> list[str]:
+    """Return the namespaces that have runs."""
+    return [row[0] for row in connection.execute("SELECT DISTINCT namespace FROM runs ORDER BY 1")]
+
+
+def counts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Count runs by workflow and status."""
+    rows = connection.execute("SELECT workflow, status, count(*) FROM runs GROUP BY 1, 2")
+    return {(workflow, status): count for workflow, status, count in rows}
