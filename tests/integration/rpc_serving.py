@@ -20,7 +20,9 @@ from stepwire.server.app import Server, Settings
 from stepwire.server.registry import Registry
 from stepwire.server.rpc.errors import CODES, DOMAIN
 from stepwire.server.rpc.signing import Signer
-from stepwire.server.runs import ANONYMOUS, RunManager
+from stepwire.server.runs import ANONYMOUS
+from stepwire.server.runs.hosting.keeper import PoolKeeper
+from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import RunStore
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc as runs_grpc
@@ -155,10 +157,16 @@ class Rpc:
         self.health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     @property
-    def manager(self) -> RunManager:
-        """The server's runs."""
-        assert self.server._manager is not None
-        return self.server._manager
+    def pool(self) -> RunPool:
+        """The server's runs in memory."""
+        assert self.server.runs is not None
+        return self.server.runs.pool
+
+    @property
+    def keeper(self) -> PoolKeeper:
+        """The background tasks of the server's runs."""
+        assert self.server.runs is not None
+        return self.server.runs.keeper
 
     @property
     def store(self) -> RunStore:
@@ -191,7 +199,7 @@ class Rpc:
     async def status(self, run_id: str, status: str) -> types.Run:
         """Return a run once it has this status."""
         key = ANONYMOUS.key(run_id)
-        feeds = self.manager.feeds
+        feeds = self.pool.feeds
         feed = await feeds.open(key)
         try:
             while feeds.record(key, feed).status != status:

@@ -92,7 +92,7 @@ def test_every_reason_of_the_table_has_a_case() -> None:
 async def test_a_draining_server_starts_nothing() -> None:
     async with serving() as rpc:
         run = await rpc.asking()
-        await rpc.manager.drain(0.0)
+        await rpc.keeper.drain(0.0)
         refusal = await refused(rpc.start("ask", {"item": "tea"}))
         assert (refusal.reason, refusal.code) == ("DRAINING", grpc.StatusCode.UNAVAILABLE)
         assert (await rpc.get(run.run_id)).status == types.RUN_STATUS_WAITING

@@ -141,15 +141,14 @@ async def test_request_ids_are_kept_when_the_run_leaves_memory() -> None:
 
 async def _released(rpc: Rpc) -> None:
     """Wait until the server has let go of every run."""
-    manager = rpc.manager
+    pool = rpc.pool
     gone = asyncio.Event()
-    forget = manager._gone
+    forget = pool._gone
 
     def note(run: Any, error: BaseException | None) -> None:
         forget(run, error)
-        if not manager.live_runs:
+        if not len(pool):
             gone.set()
 
-    for run in list(manager._live.values()):
-        run._on_gone = note
+    pool._around.on_gone = note
     await gone.wait()

@@ -22,7 +22,7 @@ async def test_a_waiting_run_is_the_same_after_a_restart(tmp_path: Any) -> None:
     async with serving(data=str(tmp_path)) as rpc:
         assert await rpc.get(run.run_id) == run
         assert await rpc.log(run.run_id) == log
-        assert rpc.manager.live_runs == 0
+        assert len(rpc.pool) == 0
         found = await rpc.answer(run.run_id)
         assert plain(found.outcome.result) == {"yes": True, "note": None}
     async with serving(data=str(tmp_path)) as rpc:
@@ -124,7 +124,7 @@ async def test_runs_of_an_unserved_workflow_sleep(tmp_path: Any) -> None:
     async with serving(registry_of(count=Count), str(tmp_path)) as rpc:
         assert await rpc.get(run.run_id) == run
         assert (await rpc.get(busy.run_id)).status == types.RUN_STATUS_RUNNING
-        assert rpc.manager.live_runs == 0
+        assert len(rpc.pool) == 0
         assert (await refused(rpc.send(run.run_id, event("Note", n=1)))).reason == "RUN_BLOCKED"
         assert (await rpc.get(run.run_id)).status == types.RUN_STATUS_WAITING
         assert len(await rpc.log(run.run_id)) == run.last_sequence
@@ -151,17 +151,16 @@ async def test_a_released_run_comes_back_when_someone_talks_to_it() -> None:
 
 async def _until_released(rpc: Rpc) -> None:
     released = asyncio.Event()
-    forget = rpc.manager._gone
+    forget = rpc.pool._gone
 
     def note(run: Any, error: BaseException | None) -> None:
         forget(run, error)
         released.set()
 
-    for run in rpc.manager._live.values():
-        run._on_gone = note
-    if rpc.manager.live_runs:
+    rpc.pool._around.on_gone = note
+    if len(rpc.pool):
         await released.wait()
-    assert rpc.manager.live_runs == 0
+    assert len(rpc.pool) == 0
 
 
 async def test_callers_that_go_leave_nothing_behind(rpc: Rpc, gate: Gate) -> None:
@@ -188,7 +187,7 @@ async def test_callers_that_go_leave_nothing_behind(rpc: Rpc, gate: Gate) -> Non
     for call in calls:
         call.cancel()
     await left.wait()
-    assert not rpc.manager.feeds._feeds
+    assert not rpc.pool.feeds._feeds
     assert (await rpc.get(run.run_id)).status == types.RUN_STATUS_WAITING
     listed = await rpc.runs.ListRuns(runs.ListRunsRequest(workflow="hold"))
     assert [found.status for found in listed.runs] == [types.RUN_STATUS_RUNNING]

@@ -213,7 +213,7 @@ async def test_what_a_filter_hides_moves_the_cursor_of_a_silent_stream() -> None
 
 async def test_a_reader_that_goes_leaves_nothing_behind(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     run = await rpc.asking("tea")
-    feeds, calls = rpc.manager.feeds, rpc.server.calls
+    feeds, calls = rpc.pool.feeds, rpc.server.calls
     left, closed = calls.leave, asyncio.Event()
 
     def leave(call: Call) -> None:

@@ -31,7 +31,8 @@ from stepwire.server.rpc import (
     TlsError,
     add_services,
 )
-from stepwire.server.runs import RunManager
+from stepwire.server.runs import Runs
+from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.scope import RUN
 from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
@@ -74,7 +75,8 @@ class Server:
         else:
             self._store = SqliteStore(Path(settings.data), self.metrics.store)
         self._grpc: grpc.aio.Server | None = None
-        self._manager: RunManager | None = None
+        self.runs: Runs | None = None
+        """The runs, once the server has started."""
         self.calls = Calls(_limits(settings), _authenticator(settings), self.metrics)
         self._health = health.aio.HealthServicer()
         self.observing = Observing(settings, self._store, self.calls, self.metrics, self._set_health)
@@ -97,27 +99,29 @@ class Server:
             self.observing.open()
             memory = settings.data == ":memory:"
             signer = Signer.ephemeral() if memory else Signer.of_directory(Path(settings.data))
-            quota = RunQuota(settings.quota("max_runs"))
-            manager = RunManager(
+            pool = RunPool(
                 self.registry,
                 self._store,
                 CODEC,
-                idle_after=settings.idle_after,
                 failure_detail=settings.shown_failure_detail,
                 sync_threads=settings.sync_threads,
-                retention=settings.retention(),
                 limits=RunLimits(
                     queued_events=settings.max_queued_events,
                     log_entries=settings.max_log_entries,
                     state_bytes=settings.max_state_bytes,
                 ),
-                quota=quota,
                 metrics=self.metrics,
             )
-            self._manager = manager
-            self._grpc = self._make_grpc(manager, signer, Gate(manager))
+            runs = Runs.of(
+                pool,
+                idle_after=settings.idle_after,
+                retention=settings.retention(),
+                quota=RunQuota(settings.quota("max_runs")),
+            )
+            self.runs = runs
+            self._grpc = self._make_grpc(runs, signer, Gate(pool))
             self.port = self._bind(self._grpc, credentials)
-            taken = await manager.open()
+            taken = await runs.open()
             if taken:
                 logger.info("took up %d unfinished run%s", taken, "" if taken == 1 else "s")
             await self._grpc.start()
@@ -126,7 +130,7 @@ class Server:
             self.observing.close()
             await self._store.close()
             raise
-        await self.observing.start(manager)
+        await self.observing.start(pool)
 
     async def _set_health(self, serving: bool) -> None:
         kinds = health_pb2.HealthCheckResponse
@@ -153,7 +157,7 @@ class Server:
                 logger.warning("INSECURE: %s listens beyond loopback without authentication", settings.address)
         return credentials
 
-    def _make_grpc(self, manager: RunManager, signer: Signer, gate: Gate) -> grpc.aio.Server:
+    def _make_grpc(self, runs: Runs, signer: Signer, gate: Gate) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=(ErrorInterceptor(self.calls, gate),),
             options=(
@@ -166,7 +170,7 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )
-        add_services(server, self.registry, manager, signer, heartbeat=self.settings.heartbeat)
+        add_services(server, self.registry, runs, signer, heartbeat=self.settings.heartbeat)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.shows_reflection:
             from grpc_reflection.v1alpha import reflection
@@ -195,9 +199,9 @@ class Server:
         end = loop.time() + self.settings.grace + _STOP_SECONDS
         committed = True
         await self.observing.drain()
-        if self._manager is not None:
-            committed = await self._manager.drain(self.settings.grace)
-            self._manager.feeds.end_all()
+        if self.runs is not None:
+            committed = await self.runs.keeper.drain(self.settings.grace)
+            self.runs.pool.feeds.end_all()
         self.calls.stop()
         if self._grpc is not None:
             await self._grpc.stop(1.0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwire.server.config import Settings, is_loopback
 from stepwire.server.rpc import Calls
-from stepwire.server.runs import RunManager
+from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import DATABASE, RunStore, StoreError
 from stepwire.server.telemetry.metrics import Metrics, Reading
 from stepwire.server.telemetry.watchdog import Watchdog
@@ -46,7 +46,7 @@ class Observing:
         self._store = store
         self._calls = calls
         self._serving = serving
-        self._manager: RunManager | None = None
+        self._pool: RunPool | None = None
         self._phase = STARTING
         self._failing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -73,12 +73,12 @@ class Observing:
         if not is_loopback(address):
             logger.warning("the admin port %s can be reached from other machines, without authentication", address)
 
-    async def start(self, manager: RunManager) -> None:
+    async def start(self, pool: RunPool) -> None:
         """Say that the server works, and look after it."""
-        self._manager = manager
+        self._pool = pool
         self._phase = ""
         if self._settings.watchdog:
-            self._watchdog = Watchdog(self._settings.watchdog, self._metrics.loop, manager.locate)
+            self._watchdog = Watchdog(self._settings.watchdog, self._metrics.loop, pool.locate)
             self._watchdog.start()
         self._store.on_failure(self._failing.set)
         self._keeper = asyncio.create_task(self._keep_health(), name="stepwire-health")
@@ -133,11 +133,11 @@ class Observing:
         yield Reading("stepwire_ready", (), float(not self.unready()))
         for kind, count in self._calls.open().items():
             yield Reading("stepwire_calls", (kind,), count)
-        manager = self._manager
-        if manager is not None:
-            yield Reading("stepwire_runs_in_memory", (), manager.live_runs)
-            yield Reading("stepwire_sync_steps_queued", (), manager.sync_backlog)
-            for workflow, (queued, waiters) in manager.depths().items():
+        pool = self._pool
+        if pool is not None:
+            yield Reading("stepwire_runs_in_memory", (), len(pool))
+            yield Reading("stepwire_sync_steps_queued", (), pool.sync_backlog)
+            for workflow, (queued, waiters) in pool.depths().items():
                 yield Reading("stepwire_deliveries_queued", (workflow,), queued)
                 yield Reading("stepwire_waiters", (workflow,), waiters)
         if self._settings.data != ":memory:":

@@ -30,9 +30,15 @@ _NEVER_SENT = (StartEvent, StopEvent, StepFailedEvent)
 class Served:
     """A workflow under its name.
 
-    `version` is the class attribute `version` of the workflow, else a digest of its types; `names` are the types that
-    payloads may hold; `sendable` the event types that a client
-    may send or publish, by name.
+    Attributes:
+        name: The name that callers use.
+        workflow: The workflow; all its runs share it.
+        names: The types that payloads may hold.
+        version: The class attribute `version` of the workflow, else a digest of its types.
+        sendable: The event types that a client may send or publish, by name.
+        description: Its steps, as clients see them.
+        timeout: Seconds that a run may take, unless its start says otherwise; None for no end.
+        concurrent_runs: How many of its runs may work or wait at a time; None for any number.
     """
 
     name: str
@@ -41,6 +47,8 @@ class Served:
     version: str
     sendable: dict[str, type[Event]]
     description: WorkflowDescription = field(repr=False)
+    timeout: float | None = None
+    concurrent_runs: int | None = None
 
     @classmethod
     def of(cls, name: str, workflow: Workflow) -> Served:
@@ -56,7 +64,16 @@ class Served:
             if not issubclass(event_type, _NEVER_SENT) and event_type is not Event
         }
         version = str(getattr(kind, "version", "") or names.schema_digest())
-        return cls(name, workflow, names, version, sendable, workflow.describe())
+        return cls(
+            name=name,
+            workflow=workflow,
+            names=names,
+            version=version,
+            sendable=sendable,
+            description=workflow.describe(),
+            timeout=workflow._timeout,
+            concurrent_runs=workflow._num_concurrent_runs,
+        )
 
     @property
     def doc(self) -> str:

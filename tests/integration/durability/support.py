@@ -34,13 +34,12 @@ def life(data: Path, served: Registry | Workflow | type[Workflow], **settings: A
 
 async def crash(rpc: Rpc) -> None:
     """End a server as SIGKILL does: what is not handed to the store by now is lost, nobody hears a word."""
-    manager, server = rpc.manager, rpc.server
-    for task in list(manager._tasks):
-        task.cancel()
-    for run in list(manager._live.values()):
+    pool, server = rpc.pool, rpc.server
+    rpc.keeper.stop()
+    for run in pool:
         run._is_gone = True
         run._runner.freeze()
-    manager._live.clear()
+    pool._live.clear()
     await rpc.channel.close()
     server.calls.stop()
     assert server._grpc is not None

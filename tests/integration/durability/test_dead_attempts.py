@@ -90,7 +90,7 @@ async def test_dead_attempts_of_a_release_change_nothing(tmp_path: Path) -> None
     async with life(tmp_path, flow, idle_after=0.05) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)
-        await until(lambda: rpc.manager.live_runs == 0)
+        await until(lambda: len(rpc.pool) == 0)
         await until(lambda: alive)
         assert alive == [[]]
         assert [entry.type for entry in await rpc.log(run_id)] == ["StartEvent", "Prompt"]

@@ -75,8 +75,8 @@ async def test_drain_a_step_that_needs_longer_runs_again_and_loses_no_execution(
         assert 0.2 <= time.monotonic() - before < 8
     async with life(tmp_path, flow) as rpc:
         await flow.gate.arrived(2)
-        run = rpc.manager._live[next(iter(rpc.manager._live))]
-        (delivery,) = run.context._broker.deliveries.values()
+        run = rpc.pool._live[next(iter(rpc.pool._live))]
+        (delivery,) = run.broker.deliveries.values()
         assert (delivery.attempt, delivery.lost) == (2, 0)
         flow.gate.opened.set()
         assert result(await rpc.ended(run_id)) == "stayed"

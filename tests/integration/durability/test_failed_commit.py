@@ -163,7 +163,7 @@ async def test_failed_commit_is_a_crash_of_that_run_not_of_one_whose_id_is_taken
     async with life(tmp_path, flow, idle_after=0.05) as rpc:
         await rpc.start("flow", {}, run_id="r")
         await asked(rpc, "r")
-        await until(lambda: rpc.manager.live_runs == 0)
+        await until(lambda: len(rpc.pool) == 0)
         with held(rpc.store) as hold:
             starting = asyncio.ensure_future(rpc.start("flow", {}, run_id="r"))
             await settle(rpc)

@@ -91,10 +91,10 @@ async def test_poison_other_runs_go_on_beside_it(tmp_path: Path) -> None:
     async with life(tmp_path, flow) as rpc:
         bad, good = (await rpc.start("flow", {})).run_id, (await rpc.start("flow", {})).run_id
         await flow.gate.arrived(2)
-        run = rpc.manager._live[next(key for key in rpc.manager._live if key.run_id == bad)]
-        (delivery,) = run.context._broker.deliveries.values()
+        run = rpc.pool._live[next(key for key in rpc.pool._live if key.run_id == bad)]
+        (delivery,) = run.broker.deliveries.values()
         delivery.lost = 4
-        run.context._broker.touch_delivery(delivery)
+        run.broker.touch_delivery(delivery)
         await run.committed()
         await crash(rpc)
     async with life(tmp_path, flow) as rpc:

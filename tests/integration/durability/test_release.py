@@ -44,7 +44,7 @@ IDLE = 0.05
 
 async def released(rpc: Rpc) -> None:
     """Wait until no run is in memory."""
-    await until(lambda: rpc.manager.live_runs == 0)
+    await until(lambda: len(rpc.pool) == 0)
 
 
 async def start(rpc: Rpc) -> str:
@@ -60,7 +60,7 @@ async def test_release_and_back_on_an_answer(tmp_path: Path) -> None:
     async with life(tmp_path, flow, idle_after=IDLE) as rpc:
         run_id = await start(rpc)
         assert status(await rpc.get(run_id)) == "WAITING"
-        assert rpc.manager.live_runs == 0  # looking at it does not load it
+        assert len(rpc.pool) == 0  # looking at it does not load it
         await rpc.send(run_id, event("Answer", n=3))
         assert result(await rpc.ended(run_id)) == 3
         assert flow.attempts == 2
@@ -116,7 +116,7 @@ async def test_release_and_back_on_a_deadline(tmp_path: Path) -> None:
 
 
 async def test_release_and_back_of_more_runs_than_are_looked_up_at_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stepwire.server.runs.hosting.pool._DUE_AT_ONCE", 3)
+    monkeypatch.setattr("stepwire.server.runs.hosting.keeper._DUE_AT_ONCE", 3)
 
     async def body(flow: Flow, ctx: Context[DictState]) -> str:
         await ctx.sleep(3600)
@@ -128,8 +128,8 @@ async def test_release_and_back_of_more_runs_than_are_looked_up_at_once(tmp_path
             await parked(rpc, run_id)
         await released(rpc)
         advance(3601)
-        rpc.manager._alarm = Alarm(asyncio.get_running_loop())  # the one of before waits for the real time to pass
-        rpc.manager._wake.set()
+        rpc.pool._around.alarm = Alarm(asyncio.get_running_loop())  # the one of before waits for the real time to pass
+        rpc.pool.wakes.look_now()
         for run_id in ids:
             assert result(await rpc.ended(run_id)) == "slept"
 
@@ -139,7 +139,7 @@ async def test_release_only_of_runs_that_only_wait(tmp_path: Path) -> None:
     async with life(tmp_path, flow, idle_after=IDLE) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await flow.gate.arrived(1)
-        run = rpc.manager._live[key_of(run_id)]
+        run = rpc.pool._live[key_of(run_id)]
         assert run.release() is False
         flow.gate.opened.set()
         assert result(await rpc.ended(run_id)) == "stayed"
@@ -150,7 +150,7 @@ async def test_release_never_with_a_commit_in_flight(tmp_path: Path) -> None:
     async with life(tmp_path, Flow(ask)) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)
-        run = rpc.manager._live[key_of(run_id)]
+        run = rpc.pool._live[key_of(run_id)]
         with held(rpc.store) as hold:
             publishing = asyncio.ensure_future(publish(rpc, run_id, "x"))
             await hold.arrived(1)
@@ -158,7 +158,7 @@ async def test_release_never_with_a_commit_in_flight(tmp_path: Path) -> None:
             await hold.pass_all()
             await publishing
         assert run.release() is True
-        assert rpc.manager.live_runs == 0
+        assert len(rpc.pool) == 0
         await rpc.send(run_id, event("Answer", n=1))
         assert result(await rpc.ended(run_id)) == 1
 
@@ -170,7 +170,7 @@ async def test_release_frees_the_run_at_once(tmp_path: Path) -> None:
         gc.collect()
         gc.disable()  # it must need no collection: of old objects there are few
         try:
-            freed = weakref.ref(rpc.manager._live[key_of(run_id)].context)  # which the run and its runner hold
+            freed = weakref.ref(rpc.pool._live[key_of(run_id)].context)  # which the run and its runner hold
             await released(rpc)
             await until(lambda: freed() is None)
         finally:
@@ -222,7 +222,7 @@ async def test_release_under_a_storm_of_calls_loses_nothing(tmp_path: Path) -> N
             for n in range(10):
                 await set_state(rpc, run_id, f"k{number}", n)
                 await publish(rpc, run_id, f"{number}.{n}")
-                live = rpc.manager._live.get(key_of(run_id))
+                live = rpc.pool._live.get(key_of(run_id))
                 if live is not None:
                     live.release()
 

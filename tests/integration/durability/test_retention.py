@@ -61,8 +61,8 @@ async def left(rpc: Rpc) -> set[str]:
 
 async def apply(rpc: Rpc) -> int:
     """Apply the rules now, as the server does now and then."""
-    gone = await rpc.manager._retention.apply(rpc.server.registry, rpc.store, rpc.manager._trimmed)
-    rpc.manager._ended.clear()
+    gone = await rpc.keeper.retention.apply(rpc.server.registry, rpc.store, rpc.pool.trimmed)
+    rpc.pool.forget_ended()
     return gone
 
 
@@ -246,14 +246,14 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
     async with life(tmp_path, flow) as rpc:
         await rpc.start("flow", {}, run_id="r")
         # A reader of the first one, whose client takes nothing: it does not hear of what happens to the run.
-        feed = await rpc.manager.feeds.open(key_of("r"))
+        feed = await rpc.pool.feeds.open(key_of("r"))
         flow.gate.opened.set()
         await rpc.ended("r")
         if by == "DeleteRun":
             await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id="r"))
         else:
             assert await rpc.store.prune(keep_last=0) == 1
-            rpc.manager._ended.clear()
+            rpc.pool.forget_ended()
         await rpc.start("flow", {}, run_id="r")
         run = await asked(rpc, "r")
         log = await rpc.log("r")
@@ -264,8 +264,8 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
         log = await rpc.log("r", after_sequence=2)
         assert [entry.type for entry in log] == ["Answer", "StopEvent"]
         with pytest.raises(RunNotFoundError):
-            rpc.manager.feeds.record(key_of("r"), feed)
-        rpc.manager.feeds.close(key_of("r"), feed)
+            rpc.pool.feeds.record(key_of("r"), feed)
+        rpc.pool.feeds.close(key_of("r"), feed)
 
 
 async def write_much(flow: Flow, ctx: Context[DictState]) -> int:

@@ -35,7 +35,7 @@ async def test_waiters_are_durable_a_parked_run_is_not_run_again_at_start_up(tmp
         await crash(rpc)
     async with life(tmp_path, flow) as rpc:
         await settle(rpc)
-        assert (flow.attempts, rpc.manager.live_runs) == (1, 0)
+        assert (flow.attempts, len(rpc.pool)) == (1, 0)
         run = await rpc.get(run_id)
         assert status(run) == "WAITING"
         (waiter,) = run.pending_waiters
@@ -97,7 +97,7 @@ async def test_waiters_are_durable_a_deadline_that_passes_while_nobody_serves(tm
         await crash(rpc)
     async with life(tmp_path, flow) as rpc:
         await settle(rpc)
-        assert (status(await rpc.get(run_id)), rpc.manager.live_runs) == ("WAITING", 0)
+        assert (status(await rpc.get(run_id)), len(rpc.pool)) == ("WAITING", 0)
         await crash(rpc)
     advance(3601)
     async with life(tmp_path, flow) as rpc:
@@ -115,7 +115,7 @@ async def test_waiters_are_durable_a_sleep_goes_on_over_restarts(tmp_path: Path)
         advance(1500)
         async with life(tmp_path, flow) as rpc:
             await settle(rpc)
-            assert (status(await rpc.get(run_id)), rpc.manager.live_runs) == ("WAITING", 0)
+            assert (status(await rpc.get(run_id)), len(rpc.pool)) == ("WAITING", 0)
     advance(601)
     async with life(tmp_path, flow) as rpc:
         assert result(await rpc.ended(run_id)) == "slept"
@@ -149,7 +149,7 @@ async def test_waiters_are_durable_a_drain_loses_none_and_repeats_no_work(tmp_pa
             await asked(rpc, run_id)
     async with life(tmp_path, flow) as rpc:
         await settle(rpc)
-        assert (flow.attempts, rpc.manager.live_runs) == (10, 0)
+        assert (flow.attempts, len(rpc.pool)) == (10, 0)
         for n, run_id in enumerate(ids):
             assert len((await rpc.get(run_id)).pending_waiters) == 1
             await rpc.send(run_id, event("Answer", n=n))

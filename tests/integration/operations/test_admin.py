@@ -45,13 +45,13 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
     async with operated(grace=20.0) as rpc:
         run = await rpc.start("work", {"do": "leave"})
         gate = asyncio.Event()
-        drain = rpc.manager.drain
+        drain = rpc.keeper.drain
 
         async def slowly(grace: float) -> bool:
             await gate.wait()
             return await drain(grace)
 
-        rpc.manager.drain = slowly  # type: ignore[method-assign]
+        rpc.keeper.drain = slowly  # type: ignore[method-assign]
         stopping = asyncio.create_task(rpc.server.stop())
         await until(lambda: fetch(rpc, "/readyz")[0] == 503)
         assert await page(rpc, "/readyz") == (503, "draining\n")

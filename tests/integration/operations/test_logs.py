@@ -91,8 +91,8 @@ async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monk
     logging.getLogger("stepwire").addHandler(handler)
     try:
         async with serving() as server, channel_to(server) as channel:
-            assert server._manager is not None
-            monkeypatch.setattr(server._manager, "get", broken)
+            assert server.runs is not None
+            monkeypatch.setattr(server.runs.pool, "get", broken)
             stub = run_service_pb2_grpc.RunServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError, match="Internal error"):
                 await stub.GetRun(run_service_pb2.GetRunRequest(run_id=f"r] run=x {FORGED}" * 20), timeout=20)

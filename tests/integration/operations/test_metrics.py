@@ -96,7 +96,7 @@ async def test_runs_that_were_there_before_count_and_come_and_go(tmp_path: Path)
         assert value("stepwire_runs", workflow="work", status="waiting") == 1
         assert value("stepwire_runs_started_total", workflow="work") == 0
         other = await rpc.start("work", {"do": "wait"})
-        await until(lambda: rpc.manager.live_runs == 0)
+        await until(lambda: len(rpc.pool) == 0)
         await rpc.send(run.run_id, event("Answer"))
         await rpc.ended(run.run_id)
         value = await scrape(rpc)

@@ -167,17 +167,17 @@ async def reused_request_id_in_a_conversation(w: World) -> Refusal:
 
 @case("INTERNAL")
 async def unexpected_error(w: World) -> Refusal:
-    manager = w.rpc.manager
-    find = manager.find
+    pool = w.rpc.pool
+    find = pool.find
 
     async def broken(key: object) -> None:
         raise RuntimeError(SECRET)
 
-    manager.find = broken  # type: ignore[method-assign]
+    pool.find = broken  # type: ignore[method-assign]
     try:
         refusal = await refused(w.rpc.get(w.open))
     finally:
-        manager.find = find  # type: ignore[method-assign]
+        pool.find = find  # type: ignore[method-assign]
     assert refusal.message == "Internal error"
     assert len(refusal.facts["reference_id"]) == 16
     return refusal

@@ -82,13 +82,13 @@ async def test_an_unexpected_error_is_a_reference_to_its_traceback_in_the_log(
 ):
     async with serving() as server, channel_to(server) as channel:
         run_id = await start_run(channel)
-        assert server._manager is not None
+        assert server.runs is not None
 
         async def broken(*args: object) -> None:
             raise RuntimeError("hunter2")
 
         for method in ("find", "check_seen", "get"):
-            monkeypatch.setattr(server._manager, method, broken)
+            monkeypatch.setattr(server.runs.pool, method, broken)
         request = frames(requests_for(run_id)[name])
         answer = await call(channel, METHODS[name], request)
         assert (answer.code, answer.reason, answer.details) == (grpc.StatusCode.INTERNAL, "INTERNAL", "Internal error")

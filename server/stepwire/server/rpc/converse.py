@@ -13,7 +13,7 @@ from stepwire.server.rpc.entry_codec import Framer
 from stepwire.server.rpc.errors import status_of
 from stepwire.server.rpc.gate.calls import CALL, permit, permit_start
 from stepwire.server.rpc.payloads import json_of
-from stepwire.server.runs import Principal, RunEvents, RunManager, StartRequest
+from stepwire.server.runs import Principal, Runs, StartRequest
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.log.feed import Feed, check_cursor
 from stepwire.server.store import TERMINAL, RunKey, RunRecord
@@ -30,14 +30,13 @@ class Session:
     def __init__(
         self,
         caller: Principal,
-        manager: RunManager,
-        events: RunEvents,
+        runs: Runs,
         start_request: Callable[[pb.StartRunRequest], StartRequest],
         heartbeat: float,
     ) -> None:
         self._caller = caller
-        self._manager = manager
-        self._events = events
+        self._runs = runs
+        self._events = runs.events
         self._start_request = start_request
         self._heartbeat = heartbeat
         self._run_id = ""
@@ -63,7 +62,7 @@ class Session:
         if self._call is not None:
             self._call.run_id = self._run_id
         key = record.key
-        feeds = self._manager.feeds
+        feeds = self._runs.pool.feeds
         feed = await feeds.open(key)
         try:
             check_cursor(feeds.record(key, feed, after), after)
@@ -95,14 +94,14 @@ class Session:
             permit_start(self._caller, request.workflow)
             options = self._options(frame.start.options)
             if self._call is not None:
-                self._call.spend(self._manager.sync_backlog)
+                self._call.spend(self._runs.pool.sync_backlog)
                 self._call.limits.check_request(request)
-            record = await self._manager.start(self._caller, self._start_request(request))
+            record = await self._runs.lifecycle.start(self._caller, self._start_request(request))
             self._window = _window(frame.start.max_unacked)
             return record, 0, options
         if frame is not None and kind == "attach":
             options = self._options(frame.attach.options)
-            record = await self._manager.get(self._caller, frame.attach.run_id)
+            record = await self._runs.pool.get(self._caller, frame.attach.run_id)
             self._window = _window(frame.attach.max_unacked)
             return record, frame.attach.after_sequence, options
         raise InvalidError(
@@ -127,7 +126,7 @@ class Session:
     # -- out --------------------------------------------------------------------------------------------------
 
     async def _output(self, key: RunKey, feed: Feed, framer: Framer) -> AsyncIterator[pb.ConverseResponse | bytes]:
-        feeds = self._manager.feeds
+        feeds = self._runs.pool.feeds
         time = asyncio.get_running_loop().time
         beat_at = time() + self._heartbeat
         while True:
@@ -208,7 +207,7 @@ class Session:
     async def _cancel(self, cancel: pb.ConverseCancel) -> None:
         try:
             permit(self._caller, WRITE, self._workflow)
-            await self._manager.cancel(self._caller, self._run_id, cancel.reason[:1000])
+            await self._runs.lifecycle.cancel(self._caller, self._run_id, cancel.reason[:1000])
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends the stream with a status
             self._fail(error)
 
@@ -218,7 +217,7 @@ class Session:
         try:
             permit(self._caller, WRITE, self._workflow)
             if self._call is not None:
-                self._call.spend(self._manager.sync_backlog)
+                self._call.spend(self._runs.pool.sync_backlog)
                 self._call.limits.check_event(send.event.payload)
             receipt = await self._events.send(
                 self._caller,
@@ -230,7 +229,7 @@ class Session:
             )
             result.sequence, result.delivered = receipt
         except Exception as error:  # noqa: BLE001 - status_of turns whatever it is into what SendEvent would answer
-            result.error.CopyFrom(status_of(error, _METHOD, self._manager.metrics))
+            result.error.CopyFrom(status_of(error, _METHOD, self._runs.pool.metrics))
         self._under_way -= 1
         self._results.append(pb.ConverseResponse(send_result=result))
         self._signal()

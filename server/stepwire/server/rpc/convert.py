@@ -367,6 +367,6 @@ def workflow(served: Served) -> workflow_service_pb2.Workflow:
         )
     for edge in description.edges:
         message.edges.add(source=edge.source, event_type=edge.event, target=edge.target)
-    if served.workflow._timeout is not None:
-        message.timeout.CopyFrom(duration(served.workflow._timeout))
+    if served.timeout is not None:
+        message.timeout.CopyFrom(duration(served.timeout))
     return message

@@ -22,7 +22,7 @@ from stepwire.server.runs.errors import (
     Violation,
 )
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.lifecycle import RunManager
+from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.log.chunks import portions
 from stepwire.server.runs.log.feed import Feed, check_cursor
 from stepwire.server.runs.payloads import digest, parse_event, readable
@@ -51,8 +51,8 @@ class Found(NamedTuple):
 class RunEvents:
     """Send events to runs and read their logs."""
 
-    def __init__(self, manager: RunManager) -> None:
-        self._manager = manager
+    def __init__(self, pool: RunPool) -> None:
+        self._pool = pool
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class RunEvents:
         if violations := check_request_id(request_id):
             raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
         try:
-            run = await self._manager.live(caller, run_id)
+            run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             if request_id and (known := await self.answered(caller.key(run_id), request_id, fingerprint)):
                 return Receipt(known["sequence"], known["delivered"])
@@ -89,14 +89,14 @@ class RunEvents:
         receipt = action.apply(run)
         if request_id:
             response = {"sequence": receipt.sequence, "delivered": receipt.delivered}
-            run.remember(RequestRecord(request_id, fingerprint, response, run.context._broker.clock.now()))
+            run.remember(RequestRecord(request_id, fingerprint, response, run.broker.clock.now()))
         run.act()
         await run.committed()
         return receipt
 
     def _check_room(self, run: LiveRun) -> None:
         """Refuse an event for a run that has too much to do, or too long a log. LimitError."""
-        limits, broker = self._manager.limits, run.context._broker
+        limits, broker = self._pool.limits, run.broker
         if len(broker.deliveries) >= limits.queued_events:
             message = f"A run may have at most {limits.queued_events} events to work on"
             raise LimitError(message, limit="queued_events", retry_after=1.0)
@@ -105,12 +105,12 @@ class RunEvents:
 
     async def answered(self, key: RunKey, request_id: str, fingerprint: str) -> dict[str, Any] | None:
         """Return the answer that a run, ended since, gave to a request."""
-        run = self._manager._live.get(key)
+        run = self._pool.in_memory(key)
         if run is not None and (found := run.answered.get(request_id)) is not None:
             response = same(found, fingerprint)
             await run.committed()  # it has ended, but its last commit may be under way
             return response
-        for record in await self._manager.store.requests(key):
+        for record in await self._pool.store.requests(key):
             if record.request_id == request_id:
                 return same(record, fingerprint)
         return None
@@ -135,29 +135,29 @@ class RunEvents:
         if len(waiter_id) > _LONGEST_ID:
             violation = Violation("waiter_id", f"must be at most {_LONGEST_ID} characters")
             raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
-        manager = self._manager
-        record = await manager.get(caller, run_id)
-        served = manager.registry.get(record.workflow)
+        pool = self._pool
+        record = await pool.get(caller, run_id)
+        served = pool.registry.get(record.workflow)
         if served is not None and type_name not in served.names.events():
             raise UnknownEventTypeError(
                 "The workflow has no event type of this name", workflow=served.name, type=type_name[:128]
             )
         if after is not None:
             check_cursor(record, after)
-        run = manager._live.get(record.key)
-        last = run.context._broker.sequence if run is not None else record.last_sequence
+        run = pool.in_memory(record.key)
+        last = run.broker.sequence if run is not None else record.last_sequence
         start = last if after is None else after
         if prompt is not None and record.status not in TERMINAL:
             await self._prompt_once(caller, run_id, served, type_name, requirements, prompt, waiter_id)
         position = start
-        feed = await manager.feeds.open(record.key)
+        feed = await pool.feeds.open(record.key)
         try:
             if after is None:
                 await self._reach(record.key, feed, start)
             # What is there already is looked at whatever the timeout.
             for follow in (False, True):
                 async with asyncio.timeout(timeout if follow else None):
-                    async for chunks in manager.feeds.read(record.key, feed, position, follow=follow):
+                    async for chunks in pool.feeds.read(record.key, feed, position, follow=follow):
                         for number, portion in enumerate(portions(chunks)):
                             if number:
                                 await asyncio.sleep(0)
@@ -169,11 +169,11 @@ class RunEvents:
         except TimeoutError:
             return Found(None, position, True, False)
         finally:
-            manager.feeds.close(record.key, feed)
+            pool.feeds.close(record.key, feed)
 
     async def _reach(self, key: RunKey, feed: Feed, sequence: int) -> None:
         """Wait until the log is durable up to a sequence that the live run has given out already."""
-        while self._manager.feeds.record(key, feed).last_sequence < sequence:
+        while self._pool.feeds.record(key, feed).last_sequence < sequence:
             await feed.changed()
 
     async def _prompt_once(
@@ -190,7 +190,7 @@ class RunEvents:
             raise RunBlockedError("The run's workflow is not served here", run_id=run_id)
         waiter_id = waiter_id or default_waiter_id(served.names.events()[type_name], requirements)
         try:
-            run = await self._manager.live(caller, run_id)
+            run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             return  # nobody is left to answer; the log tells that the run has ended
         key = _PROMPT + (waiter_id if len(waiter_id) <= _LONGEST_ID else digest(waiter_id))
@@ -198,7 +198,7 @@ class RunEvents:
             self._check_room(run)
             receipt = _Publish(*prompt).apply(run)
             response = {"sequence": receipt.sequence, "delivered": 0}
-            run.remember(RequestRecord(key, "", response, run.context._broker.clock.now()))
+            run.remember(RequestRecord(key, "", response, run.broker.clock.now()))
             run.act()
         await run.committed()
 
@@ -208,23 +208,23 @@ class RunEvents:
         self, caller: Principal, run_id: str, after: int, *, follow: bool = True
     ) -> AsyncIterator[list[Chunk]]:
         """Give the log of a run from sequence `after + 1` on, as contiguous chunks."""
-        await self._manager.check_seen(caller, run_id)
+        await self._pool.check_seen(caller, run_id)
         key = caller.key(run_id)
         feed = await self.open(key)
         try:
-            async for chunks in self._manager.feeds.read(key, feed, after, follow=follow):
+            async for chunks in self._pool.feeds.read(key, feed, after, follow=follow):
                 yield chunks
         finally:
-            self._manager.feeds.close(key, feed)
+            self._pool.feeds.close(key, feed)
 
     async def open(self, key: RunKey) -> Feed:
-        """Open the feed of a run; close it with `RunManager.feeds.close`."""
-        return await self._manager.feeds.open(key)
+        """Open the feed of a run; close it with `RunPool.feeds.close`."""
+        return await self._pool.feeds.open(key)
 
     def entries(self, chunks: list[Chunk], after: int, *, internal: bool = True) -> list[LogEntry]:
         """Decode the entries of chunks beyond `after`, in order."""
         found: list[LogEntry] = []
-        codec = self._manager.codec
+        codec = self._pool.codec
         for chunk in chunks:
             entries = codec.decode(chunk.public) if chunk.public else []
             if internal and chunk.internal:
@@ -243,7 +243,7 @@ class _Send(NamedTuple):
     def apply(self, run: LiveRun) -> Receipt:
         event = parse_event(run.served, self.type_name, self.data)
         try:
-            return run.context._broker.accept(event, self.step or None, kind=RECEIVED)
+            return run.broker.accept(event, self.step or None, kind=RECEIVED)
         except (engine.WorkflowError, ValueError) as error:
             raise _translated(error, run, self.step, self.type_name) from error
 
@@ -255,7 +255,7 @@ class _Publish(NamedTuple):
     def apply(self, run: LiveRun) -> Receipt:
         event = parse_event(run.served, self.type_name, self.data)
         try:
-            return run.context._broker.write(event)
+            return run.broker.write(event)
         except (engine.WorkflowError, ValueError) as error:
             raise _translated(error, run, "", self.type_name) from error
 
@@ -269,7 +269,7 @@ def _translated(error: Exception, run: LiveRun, step: str, type_name: str) -> Ex
             "The step does not accept events of this type", workflow=workflow, step=step, type=type_name
         )
     if isinstance(error, engine.RunEndedError):
-        if run.context._broker.frozen:
+        if run.broker.frozen:
             # It left memory between the look-up and now; a repeat loads it again.
             return StoreDownError("The run is not in memory any more; retry")
         return RunFinishedError("The run has ended", run_id=run.key.run_id)

@@ -1,11 +1,9 @@
-"""The runs of a server, for callers: start them, wait for them, end them, look into them."""
+"""Start, wait for, list, cancel and delete runs."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
 from stepwire.server.principal import Principal
@@ -20,20 +18,21 @@ from stepwire.server.runs.errors import (
     RunNotEndedError,
     RunNotFoundError,
     RunsError,
-    SequenceOutOfRangeError,
     SnapshotMismatchError,
-    SnapshotNotFoundError,
     StoreDownError,
     Violation,
     WorkflowNotFoundError,
     as_runs_error,
 )
-from stepwire.server.runs.hosting.delta import Parts, encode_delta, fold
+from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.hosting.pool import LiveRuns, now
+from stepwire.server.runs.hosting.loading import restore_parts
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.limits import RunQuota
 from stepwire.server.runs.log.chunks import chunks_of
 from stepwire.server.runs.payloads import digest, parse_input, readable
-from stepwire.server.runs.requests import MAX_LABELS, SnapshotData, StartRequest, WaitResult
+from stepwire.server.runs.requests import MAX_LABELS, StartRequest, WaitResult
+from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import (
     TERMINAL,
     Claim,
@@ -41,40 +40,38 @@ from stepwire.server.store import (
     RunKey,
     RunQuery,
     RunRecord,
-    SnapshotInfo,
     StaleClaimError,
     Status,
     StoreError,
 )
-from stepwire.workflow.hosting import TERMINAL as ENDING
 from stepwire.workflow.hosting import (
-    Context,
-    ContextSerdeError,
+    CLOCK,
     LogEntry,
     SnapshotError,
     WorkflowCancelledEvent,
     event_to_json,
-    part_keys,
-    restore,
     role_of,
 )
-
-logger = logging.getLogger("stepwire.runs")
+from stepwire.workflow.hosting import TERMINAL as ENDING
 
 _CLAIMS = 16
-"""How often a run that cannot be loaded is claimed to end it, while others claim it to load it."""
+"""How often a cancel claims a run that cannot be loaded, while other calls claim it to load it."""
 
 
-class RunManager(LiveRuns):
-    """Start runs and answer what callers ask of them.
+class RunLifecycle:
+    """Begin and end runs for callers. Raises `RunsError`s."""
 
-    Every call carries the caller's principal; errors are `RunsError`s.
-    """
+    def __init__(self, pool: RunPool, snapshots: RunSnapshots, quota: RunQuota) -> None:
+        self._pool = pool
+        self._snapshots = snapshots
+        self._quota = quota
+        self._ending: dict[RunKey, asyncio.Future[RunRecord]] = {}
+        """Blocked runs that are being cancelled."""
 
     async def start(self, caller: Principal, request: StartRequest) -> RunRecord:
         """Start a run; a repeat of a request_id gives the run that the first one started."""
         request.check()
-        served = self.registry.get(request.workflow)
+        served = self._pool.registry.get(request.workflow)
         if served is None or not caller.scopes.sees(request.workflow):
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
         fingerprint = _fingerprint(request) if request.request_id else ""
@@ -82,7 +79,7 @@ class RunManager(LiveRuns):
             return known
         if request.run_id and (existing := await self._existing(caller, request.run_id)) is not None:
             return await self._taken(caller, request, fingerprint, existing)
-        if self._draining:
+        if self._pool.draining:
             raise DrainingError("The server is stopping and starts no runs")
         try:
             with self._quota.starting(caller):
@@ -103,10 +100,10 @@ class RunManager(LiveRuns):
     async def _existing(self, caller: Principal, run_id: str) -> RunRecord | None:
         """Return the run that has this id; RunIdTakenError when the caller may not see it."""
         key = caller.key(run_id)
-        run = self._live.get(key)
-        if run is not None and run._claim is None:
+        run = self._pool.in_memory(key)
+        if run is not None and not run.created:
             await run.committed()  # someone else starts it at this moment
-        existing = await self.find(key)
+        existing = await self._pool.find(key)
         if existing is not None and not caller.scopes.sees(existing.workflow):
             raise RunIdTakenError("A run with this run_id exists", run_id=run_id)
         return existing
@@ -123,17 +120,17 @@ class RunManager(LiveRuns):
         raise RunIdTakenError("A run with this run_id exists", run_id=request.run_id)
 
     async def _repeated(self, caller: Principal, request: StartRequest, fingerprint: str) -> RunRecord | None:
-        known = await self.store.find_start(caller.namespace, request.request_id)
+        known = await self._pool.store.find_start(caller.namespace, request.request_id)
         if known is None:
             return None
         if known.start_digest != fingerprint:
             raise RequestIdReusedError("This request_id came before with another request")
-        return await self.find(known.key) or known
+        return await self._pool.find(known.key) or known
 
     async def _new(self, caller: Principal, served: Served, request: StartRequest, fingerprint: str) -> LiveRun:
         snapshot = request.snapshot
         if request.from_run is not None:
-            snapshot = await self.snapshot(caller, request.from_run[0], request.from_run[1])
+            snapshot = await self._snapshots.get(caller, *request.from_run)
         event = None
         if snapshot is not None:
             if snapshot.workflow != served.name:
@@ -148,9 +145,9 @@ class RunManager(LiveRuns):
                 raise InvalidError("INVALID_REQUEST", message, [Violation("input", message)])
         if snapshot is None or request.input is not None:
             event = parse_input(served, request.input or b"")
-        at = now()
+        at = CLOCK.now()
         key = caller.key(request.run_id or uuid4().hex)
-        if key in self._live:
+        if self._pool.in_memory(key) is not None:
             raise RunIdTakenError("A run with this run_id exists", run_id=key.run_id)
         record = RunRecord(
             key=key,
@@ -165,45 +162,41 @@ class RunManager(LiveRuns):
         )
         if request.trace:
             record.info["trace"] = dict(request.trace)
-        run = self._host(served, record, None)
+        run = self._pool.host(served, record, None)
         if snapshot is not None:
             record.info["forked_from"] = {"run_id": snapshot.run_id, "sequence": snapshot.sequence}
             try:
-                self._restore(run, snapshot.parts, snapshot.at, snapshot.version, fork=True)
+                restore_parts(served, run.broker, snapshot.parts, snapshot.at, snapshot.version, fork=True)
             except SnapshotError as error:
                 raise InvalidError("INVALID_SNAPSHOT", str(error)) from error
         run.make_durable()
-        broker = run.context._broker
-        timeout = request.timeout if request.timeout is not None else served.workflow._timeout
-        self._live[key] = run
+        timeout = request.timeout if request.timeout is not None else served.timeout
+        self._pool.add(run)
         if event is not None:
-            if broker.outcome is not None:
-                broker.prepare()
-            broker.begin(event, timeout)
-        for part in broker.store.values():
-            run.journal.touch(f"s/{part}")
-        for part in part_keys(broker):
-            run.journal.touch(part)
-        self.places.admit(run)
+            if run.broker.outcome is not None:
+                run.broker.prepare()
+            run.broker.begin(event, timeout)
+        run.changed()
+        self._pool.slots.admit(run)
         return run
 
     async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
         """Wait until a run has ended, or `timeout` seconds."""
-        await self.check_seen(caller, run_id)
+        await self._pool.check_seen(caller, run_id)
         key = caller.key(run_id)
         time = asyncio.get_running_loop().time
         end = None if timeout is None else time() + timeout
-        feed = await self.feeds.open(key)
+        feed = await self._pool.feeds.open(key)
         try:
             while True:
-                record = self.feeds.record(key, feed)
+                record = self._pool.feeds.record(key, feed)
                 if record.status in TERMINAL:
                     return WaitResult(record, False)
                 left = None if end is None else end - time()
-                if (left is not None and left <= 0) or not await self.feeds.news(feed, left):
-                    return WaitResult(self.feeds.record(key, feed), True)
+                if (left is not None and left <= 0) or not await self._pool.feeds.news(feed, left):
+                    return WaitResult(self._pool.feeds.record(key, feed), True)
         finally:
-            self.feeds.close(key, feed)
+            self._pool.feeds.close(key, feed)
 
     async def list_runs(self, query: RunQuery) -> list[RunRecord]:
         """List runs, newest first. InvalidError for more labels than a run may have."""
@@ -211,16 +204,16 @@ class RunManager(LiveRuns):
             violation = Violation("labels", f"must be at most {MAX_LABELS}")
             raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
         try:
-            return await self.store.list(query)
+            return await self._pool.store.list(query)
         except StoreError as error:
             raise as_runs_error(error) from error
 
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
         """Cancel a run; one that has ended stays as it is."""
         try:
-            run = await self.live(caller, run_id)
+            run = await self._pool.live(caller, run_id)
         except RunFinishedError:
-            return await self.get(caller, run_id)
+            return await self._pool.get(caller, run_id)
         except RunBlockedError:
             return await self._cancel_blocked(caller, run_id, reason)
         run.cancel(reason)
@@ -231,7 +224,7 @@ class RunManager(LiveRuns):
 
     async def _cancel_blocked(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
         """End a run that cannot be loaded, without its code; once, however many ask."""
-        key = (await self.get(caller, run_id)).key
+        key = (await self._pool.get(caller, run_id)).key
         ending = self._ending.get(key)
         if ending is None:
             ending = self._ending[key] = asyncio.ensure_future(self._end_blocked(key, reason))
@@ -240,19 +233,19 @@ class RunManager(LiveRuns):
 
     async def _end_blocked(self, key: RunKey, reason: str) -> RunRecord:
         for _ in range(_CLAIMS):
-            claim = await self.store.claim(key)
-            record = await self.store.get(key)  # only now: another call may have ended it
+            claim = await self._pool.store.claim(key)
+            record = await self._pool.store.get(key)  # only now: another call may have ended it
             if claim is None or record is None:
                 raise RunNotFoundError(key.run_id)
             if record.status in TERMINAL:
                 return record
             commit = self._cancelling(record, claim, reason)
             try:
-                await self.store.commit(commit)
+                await self._pool.store.commit(commit)
             except StaleClaimError:  # of a call that looked whether the run can be loaded
                 continue
-            self.metrics.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
-            self.feeds.committed(commit)
+            self._pool.metrics.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
+            self._pool.feeds.committed(commit)
             return commit.record
         raise StoreDownError("Others claim the run at the same time; retry")
 
@@ -261,7 +254,7 @@ class RunManager(LiveRuns):
         event = WorkflowCancelledEvent(reason=reason)
         name = type(event).__name__
         outcome = {"status": Status.CANCELLED, "event_type": name, "reason": reason}
-        at = now()
+        at = CLOCK.now()
         sequence = record.last_sequence + 1
         entry = LogEntry(sequence, at, ENDING, name, event_to_json(event), "", 0, role_of(type(event)))
         ended = replace(
@@ -273,56 +266,20 @@ class RunManager(LiveRuns):
             last_sequence=sequence,
             info={**record.info, "outcome": outcome, "pending": []},
         )
-        return Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self.codec))
+        return Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self._pool.codec))
 
     async def delete(self, caller: Principal, run_id: str) -> None:
         """Delete an ended run with its log and snapshots. RunNotFoundError, RunNotEndedError."""
-        record = await self.get(caller, run_id)
+        record = await self._pool.get(caller, run_id)
         if record.status not in TERMINAL:
             raise RunNotEndedError("Only a run that has ended can be deleted: cancel it first", run_id=run_id)
         try:
-            deleted = await self.store.delete(record.key)
+            deleted = await self._pool.store.delete(record.key)
         except StoreError as error:
             raise as_runs_error(error) from error
         if not deleted:
             raise RunNotFoundError(run_id)
-        self._ended.pop(record.key, None)
-        self.feeds.deleted(record.key)
-
-    async def snapshots(self, caller: Principal, run_id: str, before: int | None, limit: int) -> list[SnapshotInfo]:
-        """List the kept snapshots of a run, newest first, those below sequence `before`."""
-        record = await self.get(caller, run_id)
-        try:
-            found = await self.store.snapshots(record.key, before, limit)
-        except StoreError as error:
-            raise as_runs_error(error) from error
-        # What a fork began with is at 0, which asks for the latest; its origin has it.
-        return [info for info in found if info.sequence > 0]
-
-    async def snapshot(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
-        """Return the last committed snapshot of a run, or the one at `sequence`."""
-        record = await self.get(caller, run_id)
-        if not 0 <= sequence <= record.last_sequence or 0 < sequence < record.first_available:
-            raise SequenceOutOfRangeError(
-                "The run's log does not hold this sequence", record.first_available, record.last_sequence
-            )
-        try:
-            stored = await self.store.load(record.key, sequence or None)
-        except StoreError as error:
-            raise as_runs_error(error) from error
-        if stored is None:
-            raise SnapshotNotFoundError("No snapshot is kept at this sequence", sequence=sequence)
-        version = record.info.get("version", "")
-        return SnapshotData(record.workflow, version, run_id, stored.sequence, stored.at, fold(stored))
-
-    def context_of(self, served: Served, parts: Parts, at: float, version: str) -> Context[Any]:
-        """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""
-        context: Context[Any] = Context(served.workflow)
-        try:
-            restore(context._broker, parts, served.names, saved_at=at, fork=True, validate=version != served.version)
-        except ContextSerdeError as error:
-            raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
-        return context
+        self._pool.forget_ended(record.key)
 
 
 def _fingerprint(request: StartRequest) -> str:

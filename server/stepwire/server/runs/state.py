@@ -21,9 +21,10 @@ from stepwire.server.runs.errors import (
 )
 from stepwire.server.runs.events import RunEvents, same
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.lifecycle import RunManager
+from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.payloads import digest, state_from_json, value_to_json, violations_of
 from stepwire.server.runs.requests import check_request_id
+from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import RequestRecord
 from stepwire.workflow.hosting import (
     DictState,
@@ -46,15 +47,16 @@ class Value(NamedTuple):
 class RunState:
     """Read and write the states of runs."""
 
-    def __init__(self, manager: RunManager, events: RunEvents) -> None:
-        self._manager = manager
+    def __init__(self, pool: RunPool, snapshots: RunSnapshots, events: RunEvents) -> None:
+        self._pool = pool
+        self._snapshots = snapshots
         self._events = events
         self._sizes: WeakKeyDictionary[InMemoryStateStore[Any], int] = WeakKeyDictionary()
 
     async def get(self, caller: Principal, run_id: str, path: str) -> Value:
         """Return the value at a path, once everything that led to it is durable; of an ended run its last."""
         try:
-            run = await self._manager.live(caller, run_id)
+            run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             return await self._get_ended(caller, run_id, path)
         value = _read(run.context.store, path)
@@ -63,11 +65,11 @@ class RunState:
         return value
 
     async def _get_ended(self, caller: Principal, run_id: str, path: str) -> Value:
-        snapshot = await self._manager.snapshot(caller, run_id, 0)
-        served = self._manager.registry.get(snapshot.workflow)
+        snapshot = await self._snapshots.get(caller, run_id, 0)
+        served = self._pool.registry.get(snapshot.workflow)
         if served is None:
             raise RunBlockedError("The run's workflow is not served here", workflow=snapshot.workflow)
-        context = self._manager.context_of(served, snapshot.parts, snapshot.at, snapshot.version)
+        context = self._snapshots.context_of(served, snapshot)
         return _read(context.store, path)
 
     async def set(
@@ -119,7 +121,7 @@ class RunState:
         The size is what it was when it was last measured and what was written since: measured again only when that
         is too much.
         """
-        limit = self._manager.limits.state_bytes
+        limit = self._pool.limits.state_bytes
         known = self._sizes.get(store)
         if known is None or known + size > limit:
             known = _size(store)
@@ -139,7 +141,7 @@ class RunState:
         if violations := check_request_id(request_id):
             raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
         try:
-            run = await self._manager.live(caller, run_id)
+            run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             if request_id:
                 known = await self._events.answered(caller.key(run_id), request_id, fingerprint)
@@ -155,16 +157,16 @@ class RunState:
             else:
                 answer = self._change(run, change, etag)
                 if request_id:
-                    now = run.context._broker.clock.now()
+                    now = run.broker.clock.now()
                     run.remember(RequestRecord(request_id, fingerprint, {"etag": answer}, now))
         await run.committed()
         return answer
 
     def _change(self, run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], etag: str) -> str:
         store = run.context.store
-        if run.context._broker.outcome is not None:
+        if run.broker.outcome is not None:
             raise RunFinishedError("The run has ended", run_id=run.key.run_id)
-        if run.context._broker.frozen:
+        if run.broker.frozen:
             # It left memory between the look-up and now; a repeat loads it again.
             raise StoreDownError("The run is not in memory any more; retry")
         if etag and etag != _etag(store):

@@ -47,14 +47,17 @@ EncodeValue = Callable[[Any], bytes]
 DecodeValue = Callable[[Any], Any]
 
 
-def take_changes(broker: Broker) -> Changes:
-    """Take what changed since the last call, encoded.
+def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
+    """Take what changed since the last call, encoded; with `everything`, all parts whether they changed or not.
 
     A state value that was damaged in place and cannot be saved any more fails the run, naming the keys; the value
     last committed stays.
     """
     journal = broker.journal
     assert journal is not None
+    if everything:
+        journal.dirty.update(dict.fromkeys(part_keys(broker)))
+        journal.dirty.update((f"s/{name}", None) for name in broker.store.values())
     state, damaged = broker.encode_state()
     if damaged:
         broker.fail_damaged(damaged)

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 from stepwire.server.principal import ADMIN, READ, WRITE, Action, Principal
 from stepwire.server.rpc.gate.calls import Call, permit, permit_start
 from stepwire.server.rpc.gate.limits import CARRIERS
-from stepwire.server.runs import RunManager
 from stepwire.server.runs.errors import PermissionDeniedError
+from stepwire.server.runs.hosting.pool import RunPool
 
 
 class Rule(NamedTuple):
@@ -88,13 +88,13 @@ def has_limits(method: str) -> bool:
 class Gate:
     """Admit requests: scopes, quotas and limits."""
 
-    def __init__(self, manager: RunManager) -> None:
-        self._manager = manager
+    def __init__(self, pool: RunPool) -> None:
+        self._pool = pool
 
     def check_limits(self, call: Call, rule: Rule, request: Any) -> None:
         """Refuse what is too much or too big. LimitError."""
         if rule.spends or (call.method == _WAIT_FOR_EVENT and request.HasField("waiter_event")):
-            call.spend(self._manager.sync_backlog)
+            call.spend(self._pool.sync_backlog)
         call.limits.check_request(request)
 
     async def check_request(self, call: Call, rule: Rule, request: Any) -> None:
@@ -108,6 +108,6 @@ class Gate:
             return
         if call.method == _WAIT_FOR_EVENT and request.HasField("waiter_event"):
             action = WRITE
-        record = await self._manager.find(caller.key(request.run_id))
+        record = await self._pool.find(caller.key(request.run_id))
         if record is not None and action is not None and caller.scopes.sees(record.workflow):
             permit(caller, action, record.workflow)

@@ -16,7 +16,7 @@ from stepwire.server.rpc.gate.calls import CALL, caller_of_call
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.rpc.signing import Signer
-from stepwire.server.runs import Principal, RunEvents, RunManager, RunState
+from stepwire.server.runs import Principal, Runs, RunState
 from stepwire.server.runs.errors import InvalidError, Violation, WorkflowNotFoundError
 from stepwire.server.runs.payloads import digest, parse_json, parse_object
 from stepwire.server.runs.requests import StartRequest
@@ -52,18 +52,17 @@ SERVICES = tuple(
 def add_services(
     server: grpc.aio.Server,
     registry: Registry,
-    manager: RunManager,
+    runs: Runs,
     signer: Signer,
     *,
     heartbeat: float = HEARTBEAT_SECONDS,
 ) -> None:
     """Serve the contract on a gRPC server; silent streams say every `heartbeat` seconds that they live."""
-    events = RunEvents(manager)
-    service = RunService(manager, events, signer, heartbeat)
+    service = RunService(runs, signer, heartbeat)
     workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(registry), server)
     run_service_pb2_grpc.add_RunServiceServicer_to_server(service, server)
-    state_service_pb2_grpc.add_StateServiceServicer_to_server(StateService(RunState(manager, events)), server)
-    snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(manager, signer), server)
+    state_service_pb2_grpc.add_StateServiceServicer_to_server(StateService(runs.state), server)
+    snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(runs, signer), server)
 
 
 def principal_of(context: Context) -> Principal:
@@ -108,9 +107,9 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
 class RunService(run_service_pb2_grpc.RunServiceServicer):
     """Start runs, follow them and talk with them."""
 
-    def __init__(self, manager: RunManager, events: RunEvents, signer: Signer, heartbeat: float) -> None:
-        self._manager = manager
-        self._events = events
+    def __init__(self, runs: Runs, signer: Signer, heartbeat: float) -> None:
+        self._runs = runs
+        self._events = runs.events
         self._signer = signer
         self._heartbeat = heartbeat
 
@@ -127,13 +126,13 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     ) -> run_service_pb2.StartRunResponse:
         caller = principal_of(context)
         wait = convert.wait_of(request, "wait")
-        record = await self._manager.start(caller, self.start_request(request))
+        record = await self._runs.lifecycle.start(caller, self.start_request(request))
         if wait is not None:
-            record, _ = await self._manager.wait(caller, record.key.run_id, wait)
+            record, _ = await self._runs.lifecycle.wait(caller, record.key.run_id, wait)
         return run_service_pb2.StartRunResponse(run=convert.run(record, request.encoding))
 
     async def GetRun(self, request: run_service_pb2.GetRunRequest, context: Context) -> run_service_pb2.GetRunResponse:
-        record = await self._manager.get(principal_of(context), request.run_id)
+        record = await self._runs.pool.get(principal_of(context), request.run_id)
         return run_service_pb2.GetRunResponse(run=convert.run(record, request.encoding))
 
     async def ListRuns(
@@ -158,7 +157,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
         if request.page_token:
             created_at, run_id = convert.page_place(request.page_token, bound, float, str)
             query.before = (created_at, run_id)
-        records = await self._manager.list_runs(query)
+        records = await self._runs.lifecycle.list_runs(query)
         response = run_service_pb2.ListRunsResponse()
         for record in records[:size]:
             response.runs.append(convert.run(record, request.encoding))
@@ -171,20 +170,20 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
         self, request: run_service_pb2.WaitRunRequest, context: Context
     ) -> run_service_pb2.WaitRunResponse:
         timeout = convert.wait_of(request, "timeout")
-        record, timed_out = await self._manager.wait(principal_of(context), request.run_id, timeout)
+        record, timed_out = await self._runs.lifecycle.wait(principal_of(context), request.run_id, timeout)
         return run_service_pb2.WaitRunResponse(run=convert.run(record, request.encoding), timed_out=timed_out)
 
     async def CancelRun(
         self, request: run_service_pb2.CancelRunRequest, context: Context
     ) -> run_service_pb2.CancelRunResponse:
         reason = checked_reason(request.reason)
-        record = await self._manager.cancel(principal_of(context), request.run_id, reason)
+        record = await self._runs.lifecycle.cancel(principal_of(context), request.run_id, reason)
         return run_service_pb2.CancelRunResponse(run=convert.run(record, request.encoding))
 
     async def DeleteRun(
         self, request: run_service_pb2.DeleteRunRequest, context: Context
     ) -> run_service_pb2.DeleteRunResponse:
-        await self._manager.delete(principal_of(context), request.run_id)
+        await self._runs.lifecycle.delete(principal_of(context), request.run_id)
         return run_service_pb2.DeleteRunResponse()
 
     async def SendEvent(
@@ -241,7 +240,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     ) -> AsyncIterator[run_service_pb2.StreamEventsResponse | bytes]:
         caller = principal_of(context)
         key = caller.key(request.run_id)
-        await self._manager.check_seen(caller, request.run_id)
+        await self._runs.pool.check_seen(caller, request.run_id)
         call = CALL.get()
         options = request.options
         after = request.after_sequence
@@ -252,7 +251,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
             internal=options.include_internal,
             types=options.event_types,
         )
-        feeds = self._manager.feeds
+        feeds = self._runs.pool.feeds
         feed = await self._events.open(key)
         try:
             follow = not request.no_follow
@@ -285,7 +284,7 @@ class RunService(run_service_pb2_grpc.RunServiceServicer):
     async def Converse(
         self, request_iterator: AsyncIterator[run_service_pb2.ConverseRequest], context: Context
     ) -> AsyncIterator[run_service_pb2.ConverseResponse | bytes]:
-        session = Session(principal_of(context), self._manager, self._events, self.start_request, self._heartbeat)
+        session = Session(principal_of(context), self._runs, self.start_request, self._heartbeat)
         async for frame in session.converse(request_iterator):
             yield frame
 
@@ -340,24 +339,24 @@ class StateService(state_service_pb2_grpc.StateServiceServicer):
 class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
     """Give the snapshots of runs."""
 
-    def __init__(self, manager: RunManager, signer: Signer) -> None:
-        self._manager = manager
+    def __init__(self, runs: Runs, signer: Signer) -> None:
+        self._runs = runs
         self._signer = signer
 
     async def GetSnapshot(
         self, request: snapshot_service_pb2.GetSnapshotRequest, context: Context
     ) -> snapshot_service_pb2.GetSnapshotResponse:
         caller = principal_of(context)
-        record = await self._manager.get(caller, request.run_id)
-        snapshot = await self._manager.snapshot(caller, request.run_id, request.sequence)
-        served = self._manager.registry.get(record.workflow)
+        record = await self._runs.pool.get(caller, request.run_id)
+        snapshot = await self._runs.snapshots.of(record, request.sequence)
+        served = self._runs.pool.registry.get(record.workflow)
         state_type = served.state_type if served is not None else ""
         message = convert.snapshot_message(snapshot, convert.snapshot_status(snapshot, record), state_type)
         response = snapshot_service_pb2.GetSnapshotResponse(snapshot=self._signer.sign(message))
         if request.include_context_dict:
             if served is None:
                 raise WorkflowNotFoundError("The run's workflow is not served here", workflow=record.workflow)
-            found = self._manager.context_of(served, snapshot.parts, snapshot.at, snapshot.version)
+            found = self._runs.snapshots.context_of(served, snapshot)
             view = legacy_view(found._broker, RegistrySerializer(served.names), stepwise=False)
             data = json.dumps(view, ensure_ascii=False).encode()
             response.context_dict.CopyFrom(payload(data, request.encoding))
@@ -369,7 +368,7 @@ class SnapshotService(snapshot_service_pb2_grpc.SnapshotServiceServicer):
         size = convert.page_size(request.page_size)
         bound = digest("snapshots", request.run_id)
         before = int(convert.page_place(request.page_token, bound, int)[0]) if request.page_token else None
-        found = await self._manager.snapshots(principal_of(context), request.run_id, before, size + 1)
+        found = await self._runs.snapshots.infos(principal_of(context), request.run_id, before, size + 1)
         response = snapshot_service_pb2.ListSnapshotsResponse()
         for sequence, at, stored in found[:size]:
             response.snapshots.add(sequence=sequence, created_at=convert.timestamp(at), size_bytes=stored)

@@ -1,0 +1,88 @@
+"""Assemble commits: what one run changed since its last commit, as the store takes it.
+
+A commit holds the changed parts of the snapshot (a delta, or all parts when it is full), the new log entries as
+chunks, the run's record and the requests that were answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwire.server import failpoints
+from stepwire.server.registry import Served
+from stepwire.server.runs.hosting.delta import encode_delta
+from stepwire.server.runs.hosting.record import next_record
+from stepwire.server.runs.log.chunks import EntryCodec, chunks_of
+from stepwire.server.store import Claim, Commit, RequestRecord, RunRecord
+from stepwire.workflow.hosting import Broker, Changes, all_parts, registry_encoder, take_changes
+
+FULL_EVERY_BYTES = 64 * 1024
+"""The next commit is full when the deltas since the last full one exceed this and four times that one's size."""
+
+
+class CommitBuilder:
+    """Build the commits of one run, and decide which of them are full."""
+
+    __slots__ = ("_broker", "_codec", "_deltas", "_full_size", "_served")
+
+    def __init__(self, served: Served, broker: Broker, codec: EntryCodec) -> None:
+        self._served = served
+        self._broker = broker
+        self._codec = codec
+        self._deltas = 0
+        """Bytes of the deltas since the last full commit."""
+        self._full_size = 0
+        """Bytes of the last full commit."""
+
+    def build(
+        self,
+        last: RunRecord,
+        claim: Claim | None,
+        requests: Sequence[RequestRecord],
+        *,
+        paused: bool,
+        traceback: str,
+    ) -> Commit:
+        """Take what changed since the last call, and return it as a commit.
+
+        The first commit (`claim` is None) encodes everything, so it is full. The run may fail meanwhile, when a value
+        of its state was damaged in place; the commit holds that end too.
+
+        Args:
+            last: The record that the last commit wrote.
+            claim: The run's claim; None for its first commit.
+            requests: The requests that were answered since.
+            paused: Whether the run is queued behind `num_concurrent_runs`.
+            traceback: What the record may tell of the place of a failure.
+        """
+        broker = self._broker
+        ended = broker.outcome is not None
+        if failpoints.ACTIVE:
+            failpoints.hit("snapshot.before")
+        full = claim is None
+        changes = take_changes(broker, everything=full)
+        damaged = broker.outcome is not None and not ended
+        if damaged:
+            changes = _joined(changes, take_changes(broker))
+        delta = encode_delta(changes.parts, changes.deleted)
+        # A damaged value cannot be encoded for a full commit: the value last committed stays.
+        if not full and not damaged and self._deltas + len(delta) > max(FULL_EVERY_BYTES, 4 * self._full_size):
+            full = True
+            delta = encode_delta(all_parts(broker, registry_encoder(self._served.names)))
+        if full:
+            self._full_size, self._deltas = len(delta), 0
+        else:
+            self._deltas += len(delta)
+        record = next_record(last, self._served, broker, changes, paused=paused, traceback=traceback)
+        commit = Commit(record, claim, delta, full, chunks_of(changes.entries, self._codec), requests)
+        if failpoints.ACTIVE:
+            failpoints.hit("snapshot.after")
+        return commit
+
+
+def _joined(first: Changes, second: Changes) -> Changes:
+    """Return the changes of two takes as one; the second wins."""
+    gone = set(second.deleted)
+    parts = {key: value for key, value in {**first.parts, **second.parts}.items() if key not in gone}
+    deleted = [key for key in first.deleted if key not in second.parts] + second.deleted
+    return Changes(parts, deleted, first.entries + second.entries)

@@ -1,0 +1,185 @@
+"""Keep the pool going: take runs up at the start, wake and release them, apply retention, drain at the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from stepwire.server.runs.errors import (
+    LimitError,
+    RunFinishedError,
+    RunNotFoundError,
+    RunsError,
+    StoreDownError,
+)
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.hosting.retention import Retention
+from stepwire.server.runs.hosting.waking import RETRY_SECONDS
+from stepwire.server.store import TERMINAL, RunKey, RunQuery, Status, StoreError, StoreUnavailableError
+from stepwire.workflow.hosting import CLOCK
+
+__all__ = ["PoolKeeper"]
+
+logger = logging.getLogger("stepwire.runs")
+
+_LOAD_AT_ONCE = 64
+"""Runs loaded or released in one go; other work gets its turn between."""
+_DUE_AT_ONCE = 1024
+"""Due runs that one look into the store reads."""
+_LAST_COMMIT_SECONDS = 2.0
+"""Beyond the grace: how long the last commits may take when the server stops."""
+
+
+class PoolKeeper:
+    """Own the background tasks of a pool, from `open` to `drain`."""
+
+    def __init__(self, pool: RunPool, *, idle_after: float = 60.0, retention: Retention | None = None) -> None:
+        """Make a keeper.
+
+        Args:
+            pool: The runs in memory.
+            idle_after: Seconds that a run may only wait before it leaves memory.
+            retention: What is kept of ended runs, and of logs.
+        """
+        self.retention = retention or Retention()
+        self._pool = pool
+        self._idle_after = idle_after
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> int:
+        """Take up every unfinished run that has work, and keep the pool from then on; return how many it took up."""
+        pool = self._pool
+        pool.open()
+        for (workflow, status), count in (await pool.store.counts()).items():
+            if status not in TERMINAL:
+                pool.metrics.workflow(workflow).unfinished[status] = count
+        await pool.slots.open(pool.store, pool.registry)
+        await self._unblock()
+        taken = await self._load_due((-1.0, 0))
+        self._spawn(self._keep_waking(), "wake")
+        self._spawn(self._keep_releasing(), "release")
+        self._spawn(self.retention.keep(pool.registry, pool.store, pool.forget_ended, pool.trimmed), "retention")
+        return taken
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"stepwire-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def stop(self) -> None:
+        """End the background tasks."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    # -- waking -------------------------------------------------------------------------------------------------------
+
+    async def _unblock(self) -> None:
+        """Try runs that were blocked under other code."""
+        store = self._pool.store
+        for served in self._pool.registry:
+            for namespace in await store.namespaces():
+                query = RunQuery(namespace=namespace, workflow=served.name, statuses=(Status.BLOCKED,), limit=1000)
+                while records := await store.list(query):
+                    await self._load_all(record.key for record in records)
+                    query.before = (records[-1].created_at, records[-1].key.run_id)
+
+    async def _load_due(self, place: tuple[float, int]) -> int:
+        """Load the runs that are due, those behind a place in the order; return how many were not in memory."""
+        taken = 0
+        pool = self._pool
+        names = pool.registry.names()
+        while due := await pool.store.due(CLOCK.now(), _DUE_AT_ONCE, workflows=names, after=place):
+            place = (due[-1].wake_at, due[-1].handle)
+            taken += await self._load_all(run.key for run in due)
+        return taken
+
+    async def _load_all(self, keys: Iterable[RunKey]) -> int:
+        taken = 0
+        pool = self._pool
+        todo = [key for key in keys if pool.in_memory(key) is None]
+        for start in range(0, len(todo), _LOAD_AT_ONCE):
+            batch = todo[start : start + _LOAD_AT_ONCE]
+            results = await asyncio.gather(*map(pool.load, batch), return_exceptions=True)
+            for key, result in zip(batch, results, strict=True):
+                if not isinstance(result, BaseException):
+                    taken += 1
+                elif isinstance(result, StoreDownError | LimitError):
+                    pool.wakes.add_lost(key)
+                elif not isinstance(result, RunFinishedError | RunNotFoundError):
+                    logger.warning("run %s was not taken up: %s", key.run_id, result)
+        return taken
+
+    async def _keep_waking(self) -> None:
+        """Load runs whose deadlines come while they are not in memory, and those that a failed commit dropped."""
+        pool = self._pool
+        while True:
+            pool.wakes.begin()
+            try:
+                await pool.wakes.wait(await pool.store.next_wake(CLOCK.now(), workflows=pool.registry.names()))
+                await self._load_all(pool.wakes.take_lost())
+                await self._load_due((0.0, sys.maxsize))
+            except StoreError as error:
+                logger.warning("cannot look for runs that are due: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # -- releasing ----------------------------------------------------------------------------------------------------
+
+    async def _keep_releasing(self) -> None:
+        """Release runs that have only waited for `idle_after` seconds."""
+        time = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(max(0.05, self._idle_after / 4))
+            runs = list(self._pool)
+            for start in range(0, len(runs), _LOAD_AT_ONCE):
+                self._pool.release(runs[start : start + _LOAD_AT_ONCE], time(), self._idle_after)
+                await asyncio.sleep(0)  # releasing 100,000 runs at once would starve the callers
+
+    # -- draining -----------------------------------------------------------------------------------------------------
+
+    async def drain(self, grace: float) -> bool:
+        """Refuse new work, give running steps `grace` seconds, then freeze every run and commit.
+
+        Return False when the store does not commit in time; the callers that wait for it get StoreDownError.
+        """
+        self._pool.draining = True
+        self.stop()
+        time = asyncio.get_running_loop().time
+        deadline = time() + grace
+        while time() < deadline:
+            waits = [asyncio.ensure_future(self._next_commit(run)) for run in self._pool if run.busy]
+            if not waits:
+                break
+            _, pending = await asyncio.wait(waits, timeout=max(0.0, deadline - time()))
+            for waiting in pending:
+                waiting.cancel()
+        runs = list(self._pool)
+        for run in runs:
+            run.freeze()
+        try:
+            async with asyncio.timeout_at(deadline + _LAST_COMMIT_SECONDS):
+                await asyncio.gather(*(run.committed() for run in runs), return_exceptions=True)
+        except TimeoutError:
+            logger.error("the store does not commit: changes that were not acknowledged are lost")
+            for run in runs:
+                if not run.clean:
+                    run.abandon(StoreUnavailableError("the store did not commit in time"))
+            return False
+        return True
+
+    async def _next_commit(self, run: LiveRun) -> None:
+        """Wait for the run's next commit; its steps finish by committing."""
+        if not run.created:
+            with contextlib.suppress(RunsError):  # the run is dropped then, and not waited for again
+                await run.committed()
+            return
+        feeds = self._pool.feeds
+        feed = await feeds.open(run.key)
+        try:
+            await feed.changed()
+        finally:
+            feeds.close(run.key, feed)

@@ -1,0 +1,67 @@
+"""Read what the store keeps of runs: their snapshots, without loading a run and without a write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepwire.server.principal import Principal
+from stepwire.server.registry import Served
+from stepwire.server.runs.errors import (
+    RunBlockedError,
+    SequenceOutOfRangeError,
+    SnapshotNotFoundError,
+    as_runs_error,
+)
+from stepwire.server.runs.hosting.delta import fold
+from stepwire.server.runs.hosting.loading import restore_parts
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.requests import SnapshotData
+from stepwire.server.store import RunRecord, SnapshotInfo, StoreError
+from stepwire.workflow.hosting import Context, ContextSerdeError
+
+__all__ = ["RunSnapshots"]
+
+
+class RunSnapshots:
+    """Read the snapshots of runs. Raises `RunsError`s."""
+
+    def __init__(self, pool: RunPool) -> None:
+        self._pool = pool
+
+    async def infos(self, caller: Principal, run_id: str, before: int | None, limit: int) -> list[SnapshotInfo]:
+        """List the kept snapshots of a run, newest first, those below sequence `before`."""
+        record = await self._pool.get(caller, run_id)
+        try:
+            found = await self._pool.store.snapshots(record.key, before, limit)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        # What a fork began with is at 0, and 0 asks for the latest; its origin has it.
+        return [info for info in found if info.sequence > 0]
+
+    async def get(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
+        """Return the last committed snapshot of a run (0), or the one at `sequence`."""
+        return await self.of(await self._pool.get(caller, run_id), sequence)
+
+    async def of(self, record: RunRecord, sequence: int = 0) -> SnapshotData:
+        """Return the last committed snapshot of the run of a record (0), or the one at `sequence`."""
+        if not 0 <= sequence <= record.last_sequence or 0 < sequence < record.first_available:
+            raise SequenceOutOfRangeError(
+                "The run's log does not hold this sequence", record.first_available, record.last_sequence
+            )
+        try:
+            stored = await self._pool.store.load(record.key, sequence or None)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        if stored is None:
+            raise SnapshotNotFoundError("No snapshot is kept at this sequence", sequence=sequence)
+        version = record.info.get("version", "")
+        return SnapshotData(record.workflow, version, record.key.run_id, stored.sequence, stored.at, fold(stored))
+
+    def context_of(self, served: Served, snapshot: SnapshotData) -> Context[Any]:
+        """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""
+        context: Context[Any] = Context(served.workflow)
+        try:
+            restore_parts(served, context._broker, snapshot.parts, snapshot.at, snapshot.version, fork=True)
+        except ContextSerdeError as error:
+            raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
+        return context
