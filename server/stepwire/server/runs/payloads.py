@@ -13,12 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
-from stepwire.workflow.hosting import Event, SerializationError, StartEvent, event_from_json, event_to_json
+from stepwire.workflow.hosting import MAX_DEPTH, Event, SerializationError, StartEvent, event_from_json, event_to_json
 
 EventT = TypeVar("EventT", bound=Event)
-
-MAX_DEPTH = 100
-"""Levels of nesting that a payload may have."""
 
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
