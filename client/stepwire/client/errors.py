@@ -1,6 +1,6 @@
-"""The errors that the client raises.
+"""What the client raises.
 
-Each is a `StepwireError`, so one `except` catches them all::
+Everything is a `StepwireError`; one `except` catches all of it::
 
     StepwireError                      code, reason, message, details, field_violations, …
     ├── InvalidArgumentError           INVALID_ARGUMENT     a bad event, input, path or option
@@ -23,19 +23,21 @@ Each is a `StepwireError`, so one `except` catches them all::
         ├── RunCancelledError
         └── RunTimedOutError
 
-Any other code, such as CANCELLED, is a plain `StepwireError`. Wrong use of the client itself raises
-ValueError or TypeError.
+Other codes (CANCELLED when the server cancelled) are plain `StepwireError`s. Wrong use of the
+client itself is a ValueError or TypeError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message import Message
 
-from stepwire.client.models import Outcome
+if TYPE_CHECKING:
+    from stepwire.client.models import Outcome
 
 __all__ = [
     "AbortedError",
@@ -72,17 +74,13 @@ class FieldViolation:
 
 
 class StepwireError(Exception):
-    """A call failed. The base of all errors of this client.
+    """Tell that a call did not do what it was asked.
 
-    Attributes:
-        message: What happened, for people.
-        code: The gRPC status; None when the client itself found the fault.
-        reason: The server's stable word for the fault, such as `RUN_NOT_FOUND`; "" when there is none.
-        details: The decoded `google.rpc` messages.
-        field_violations: The fields of the request that the server refused.
-        retry_after: The seconds that the server asked to wait before a retry; None when it did not.
-        reference_id: An id that finds the fault in the server's log; "" when there is none.
-        metadata: Further facts about the fault, by name.
+    `code` is the gRPC status, None when the client saw the fault itself; `reason` the stable word
+    of the server (`RUN_NOT_FOUND`), "" when there is none; `message` the text for people;
+    `details` the decoded `google.rpc` messages; `field_violations` those of BadRequest;
+    `retry_after` seconds the server asked to wait; `reference_id` finds the fault in the server's
+    log; `metadata` is that of ErrorInfo.
     """
 
     def __init__(
@@ -117,29 +115,29 @@ class StepwireError(Exception):
 
 
 class InvalidArgumentError(StepwireError):
-    """An event, input, path or option is wrong; `field_violations` says which fields."""
+    """Refuse an event, input, path or option; `field_violations` says which fields."""
 
 
 class NotFoundError(StepwireError):
-    """The workflow, run, step, path or snapshot does not exist."""
+    """Tell that a workflow, run, step, path or snapshot does not exist."""
 
 
 class AlreadyExistsError(StepwireError):
-    """The run_id is taken, or the request_id was used for another request."""
+    """Tell that a run_id is taken, or that a request_id was used for something else."""
 
 
 class FailedPreconditionError(StepwireError):
-    """The run has ended or is blocked."""
+    """Tell that the run has ended or is blocked."""
 
 
 class AbortedError(StepwireError):
-    """The state changed since it was read."""
+    """Tell that the state changed since it was read."""
 
 
 class OutOfRangeError(StepwireError):
-    """The sequence is not in the log, or no longer.
+    """Tell that a sequence is not in the log (any more).
 
-    `first_available` and `last_available` are the bounds of the log; None when the server did not say.
+    `first_available` and `last_available` are the sequences the log has; None when unknown.
     """
 
     @property
@@ -154,43 +152,43 @@ class OutOfRangeError(StepwireError):
 
 
 class ResourceExhaustedError(StepwireError):
-    """A limit was reached. Retry after `retry_after` seconds; when it is None, a retry cannot help."""
+    """Tell that a limit was reached; try again after `retry_after` seconds."""
 
 
 class UnauthenticatedError(StepwireError):
-    """The server needs a valid token or certificate."""
+    """Tell that the server wants a (better) token or certificate."""
 
 
 class PermissionDeniedError(StepwireError):
-    """The caller may not do this."""
+    """Tell that the caller may not do this."""
 
 
 class UnavailableError(StepwireError):
-    """The server was not reachable. Whether the call took effect is unknown."""
+    """Tell that the server was not reachable; whether the call took effect is unknown."""
 
 
 class DeadlineError(StepwireError, TimeoutError):
-    """The time was over first. Whether the call took effect is unknown."""
+    """Tell that the time given was not enough; whether the call took effect is unknown."""
 
 
 class UnimplementedError(StepwireError):
-    """This server does not have the method."""
+    """Tell that this server does not have the method."""
 
 
 class InternalServerError(StepwireError):
-    """The server failed; `reference_id` finds the fault in its log."""
+    """Tell of a fault of the server; `reference_id` finds it in the server's log."""
 
 
 class StreamGapError(StepwireError):
-    """A stream of the log skipped or repeated entries."""
+    """Tell that a stream of the log skipped or repeated entries."""
 
 
 class EventDecodeError(StepwireError):
-    """An event does not fit the class that is registered for its type."""
+    """Tell that an event does not fit the class that is registered for its type."""
 
 
 class RunOutcomeError(StepwireError):
-    """The run ended without a result; `outcome` says how."""
+    """Tell that a run ended without a result; `outcome` says how."""
 
     def __init__(self, run_id: str, outcome: Outcome, message: str) -> None:
         reference = outcome.failure.reference_id if outcome.failure else ""
@@ -200,15 +198,15 @@ class RunOutcomeError(StepwireError):
 
 
 class RunFailedError(RunOutcomeError):
-    """The run failed; see `outcome.failure`."""
+    """Tell that the run was ended by an error; see `outcome.failure`."""
 
 
 class RunCancelledError(RunOutcomeError):
-    """The run was cancelled; see `outcome.reason`."""
+    """Tell that the run was cancelled; see `outcome.reason`."""
 
 
 class RunTimedOutError(RunOutcomeError):
-    """The run exceeded its own timeout."""
+    """Tell that the run exceeded its own timeout."""
 
 
 def _number(text: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""A line for each event of a run as it comes, for people."""
+"""A run's progress for people: a line for each event, as it comes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from pydantic import BaseModel
 
 from stepwire.client.events import GenericEvent
 
-# Characters of an event's fields on one line.
 _WIDTH = 100
 
 
 class Progress:
-    """Write events to a file, by default standard error: seconds since the start, type, shortened fields."""
+    """Write events to a file, standard error by default: seconds since the beginning, type, fields (shortened)."""
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file or sys.stderr
         self._began = time.monotonic()
 
     def tell(self, event: Any) -> None:
-        """Write the line of an event. The fields are ASCII JSON, so they cannot control a terminal."""
+        """Write the line of an event. Its fields are JSON in ASCII: they cannot move a terminal's cursor."""
         name, fields = type(event).__name__, event
         if isinstance(event, GenericEvent):
             name, fields = event.type, event.to_dict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 from stepwire.server.principal import Principal
@@ -28,10 +29,11 @@ from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.loading import restore_parts
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.limits import RunQuota
+from stepwire.server.runs.idempotency import Fingerprint, Repeats
+from stepwire.server.runs.limits import MAX_REASON, RunQuota, check_label_count, check_length, refuse
 from stepwire.server.runs.log.chunks import chunks_of
-from stepwire.server.runs.payloads import digest, parse_input, readable
-from stepwire.server.runs.requests import MAX_LABELS, StartRequest, WaitResult
+from stepwire.server.runs.payloads import parse_input
+from stepwire.server.runs.requests import StartRequest, WaitResult
 from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import (
     TERMINAL,
@@ -61,9 +63,18 @@ _CLAIMS = 16
 class RunLifecycle:
     """Begin and end runs for callers. Raises `RunsError`s."""
 
-    def __init__(self, pool: RunPool, snapshots: RunSnapshots, quota: RunQuota) -> None:
+    def __init__(self, pool: RunPool, snapshots: RunSnapshots, repeats: Repeats, quota: RunQuota) -> None:
+        """Work on the runs of a pool.
+
+        Args:
+            pool: The runs in memory.
+            snapshots: What runs can start from.
+            repeats: Finds the runs of requests that come again.
+            quota: Counts the unfinished runs of each caller.
+        """
         self._pool = pool
         self._snapshots = snapshots
+        self._repeats = repeats
         self._quota = quota
         self._ending: dict[RunKey, asyncio.Future[RunRecord]] = {}
         """Blocked runs that are being cancelled."""
@@ -74,11 +85,11 @@ class RunLifecycle:
         served = self._pool.registry.get(request.workflow)
         if served is None or not caller.scopes.sees(request.workflow):
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
-        fingerprint = _fingerprint(request) if request.request_id else ""
-        if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
+        fingerprint = Fingerprint.of_start(request) if request.request_id else None
+        if (known := await self._repeated(caller, served, request, fingerprint)) is not None:
             return known
         if request.run_id and (existing := await self._existing(caller, request.run_id)) is not None:
-            return await self._taken(caller, request, fingerprint, existing)
+            return await self._taken(caller, served, request, fingerprint, existing)
         if self._pool.draining:
             raise DrainingError("The server is stopping and starts no runs")
         try:
@@ -87,13 +98,13 @@ class RunLifecycle:
                 await run.committed()
         except RunsError as error:
             if isinstance(error, RequestIdReusedError):
-                known = await self._repeated(caller, request, fingerprint)
+                known = await self._repeated(caller, served, request, fingerprint)
                 if known is not None:
                     return known
             if isinstance(error, RunIdTakenError):
                 existing = await self._existing(caller, request.run_id)
                 if existing is not None:
-                    return await self._taken(caller, request, fingerprint, existing)
+                    return await self._taken(caller, served, request, fingerprint, existing)
             raise
         return run.record
 
@@ -109,25 +120,36 @@ class RunLifecycle:
         return existing
 
     async def _taken(
-        self, caller: Principal, request: StartRequest, fingerprint: str, existing: RunRecord
+        self,
+        caller: Principal,
+        served: Served,
+        request: StartRequest,
+        fingerprint: Fingerprint | None,
+        existing: RunRecord,
     ) -> RunRecord:
         """Return what a start gets whose run_id is taken. RunIdTakenError."""
         # The same request may have started it just now, while this repeat was on its way.
-        if request.request_id and (known := await self._repeated(caller, request, fingerprint)) is not None:
+        if (known := await self._repeated(caller, served, request, fingerprint)) is not None:
             return known
         if request.use_existing:
             return existing
         raise RunIdTakenError("A run with this run_id exists", run_id=request.run_id)
 
-    async def _repeated(self, caller: Principal, request: StartRequest, fingerprint: str) -> RunRecord | None:
-        known = await self._pool.store.find_start(caller.namespace, request.request_id)
-        if known is None:
+    async def _repeated(
+        self, caller: Principal, served: Served, request: StartRequest, fingerprint: Fingerprint | None
+    ) -> RunRecord | None:
+        """Return the run that the same request started before, if it did. RequestIdReusedError."""
+        if fingerprint is None:
             return None
-        if known.start_digest != fingerprint:
-            raise RequestIdReusedError("This request_id came before with another request")
-        return await self._pool.find(known.key) or known
+        event = partial(parse_input, served, request.input or b"")
+        known = await self._repeats.of_start(caller.namespace, request.request_id, fingerprint, event)
+        # The live record may be ahead of the one that was read.
+        run = None if known is None else self._pool.in_memory(known.key)
+        return run.record if run is not None and run.created else known
 
-    async def _new(self, caller: Principal, served: Served, request: StartRequest, fingerprint: str) -> LiveRun:
+    async def _new(
+        self, caller: Principal, served: Served, request: StartRequest, fingerprint: Fingerprint | None
+    ) -> LiveRun:
         snapshot = request.snapshot
         if request.from_run is not None:
             snapshot = await self._snapshots.get(caller, *request.from_run)
@@ -157,7 +179,7 @@ class RunLifecycle:
             updated_at=at,
             labels=dict(request.labels),
             start_request_id=request.request_id,
-            start_digest=fingerprint,
+            start_digest="" if fingerprint is None else fingerprint.text,
             info={"version": served.version, "principal": caller.name},
         )
         if request.trace:
@@ -200,9 +222,7 @@ class RunLifecycle:
 
     async def list_runs(self, query: RunQuery) -> list[RunRecord]:
         """List runs, newest first. InvalidError for more labels than a run may have."""
-        if len(query.labels) > MAX_LABELS:
-            violation = Violation("labels", f"must be at most {MAX_LABELS}")
-            raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
+        refuse(check_label_count(query.labels))
         try:
             return await self._pool.store.list(query)
         except StoreError as error:
@@ -210,6 +230,7 @@ class RunLifecycle:
 
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
         """Cancel a run; one that has ended stays as it is."""
+        refuse(check_length("reason", reason, MAX_REASON))
         try:
             run = await self._pool.live(caller, run_id)
         except RunFinishedError:
@@ -280,17 +301,3 @@ class RunLifecycle:
         if not deleted:
             raise RunNotFoundError(run_id)
         self._pool.forget_ended(record.key)
-
-
-def _fingerprint(request: StartRequest) -> str:
-    snapshot = request.snapshot
-    return digest(
-        request.workflow,
-        readable(request.input or b""),
-        request.run_id,
-        request.labels,
-        request.from_run,
-        snapshot.run_id if snapshot else None,
-        snapshot.sequence if snapshot else None,
-        request.timeout,
-    )

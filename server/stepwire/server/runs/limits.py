@@ -1,4 +1,4 @@
-"""Limits of the runs, and the runs that each principal has unfinished."""
+"""Every bound that the runs keep to: what requests may hold, what one run may hold, how many runs a caller may have."""
 
 from __future__ import annotations
 
@@ -6,18 +6,74 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from stepwire.server.principal import Principal
-from stepwire.server.runs.errors import LimitError
+from stepwire.server.runs.errors import InvalidError, LimitError, Violation
 from stepwire.server.store import TERMINAL, Commit, RunKey, RunQuery, RunRecord, RunStore, Status
+
+MAX_ID: Final = 128
+"""Characters of a run_id, request_id or waiter_id. The store keeps each of them in an index."""
+
+MAX_LABELS: Final = 32
+"""Labels of a run, and of a filter of runs."""
+
+MAX_LABEL_KEY: Final = 63
+"""Characters of a label's key."""
+
+MAX_LABEL_VALUE: Final = 255
+"""Characters of a label's value."""
+
+MAX_PATHS: Final = 1000
+"""Paths that one call may set or unset: they change the state in one go, without a pause for other work."""
+
+MAX_REASON: Final = 1000
+"""Characters of the reason of a cancel: it is part of the run's record, which lists show."""
 
 _UNFINISHED = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED)
 _PAGE = 10_000
+"""Records that are read at a time while the quota is counted."""
+
+
+def refuse(violations: list[Violation]) -> None:
+    """Raise InvalidError (INVALID_REQUEST) if there are violations."""
+    if violations:
+        raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
+
+
+def check_length(field: str, text: str, largest: int = MAX_ID) -> list[Violation]:
+    """Return a violation if a field has more than `largest` characters."""
+    return [Violation(field, f"must be at most {largest} characters")] if len(text) > largest else []
+
+
+def check_label_count(labels: dict[str, str]) -> list[Violation]:
+    """Return a violation if there are more than MAX_LABELS labels."""
+    return [Violation("labels", f"must be at most {MAX_LABELS}")] if len(labels) > MAX_LABELS else []
+
+
+def check_labels(labels: dict[str, str]) -> list[Violation]:
+    """Return the violations of a run's labels: too many, or too long."""
+    violations = check_label_count(labels)
+    if any(not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE for key, value in labels.items()):
+        message = f"keys are 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters"
+        violations.append(Violation("labels", message))
+    return violations
+
+
+def check_count(field: str, count: int) -> list[Violation]:
+    """Return a violation unless a call has 1 to MAX_PATHS paths."""
+    return [] if 1 <= count <= MAX_PATHS else [Violation(field, f"must be 1 to {MAX_PATHS}")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLimits:
-    """What one run may hold before it takes nothing more from outside."""
+    """What one run may hold before it refuses input.
+
+    Attributes:
+        queued_events: Deliveries that are not finished.
+        log_entries: Entries of its log.
+        state_bytes: Bytes of its state as JSON.
+    """
 
     queued_events: int = 10_000
     log_entries: int = 1_000_000
@@ -25,9 +81,9 @@ class RunLimits:
 
 
 class RunQuota:
-    """Count the unfinished runs of each principal; `limit` 0 counts nothing.
+    """Count the unfinished runs of each principal. A `limit` of 0 counts nothing.
 
-    Listens to the store's commits, so that it counts what is durable; starts under way count too.
+    It listens to the store's commits, so it counts what is durable, and the starts in progress.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,7 +92,7 @@ class RunQuota:
         self._starting: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     async def open(self, store: RunStore) -> None:
-        """Count the runs that are there, and listen."""
+        """Count the runs of a store, and listen to its commits."""
         if not self._limit:
             return
         store.listen(self._committed)
@@ -49,7 +105,11 @@ class RunQuota:
 
     @contextmanager
     def starting(self, caller: Principal) -> Iterator[None]:
-        """Hold a place for a run that is being started. LimitError when the caller has no more."""
+        """Count a run while it is being started.
+
+        Raises:
+            LimitError: The caller has as many unfinished runs as it may have.
+        """
         if not self._limit:
             yield
             return

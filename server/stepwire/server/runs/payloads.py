@@ -1,4 +1,7 @@
-"""Payloads: JSON documents from clients to typed values, and back."""
+"""Payloads: JSON documents of clients as typed values, and values as JSON.
+
+Admission (`rpc/gate`) has checked the size and the depth of a document before anything here parses it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
-from stepwire.workflow.hosting import MAX_DEPTH, Event, SerializationError, StartEvent, event_from_json, event_to_json
+from stepwire.workflow.hosting import Event, SerializationError, StartEvent, event_from_json, event_to_json
 
 EventT = TypeVar("EventT", bound=Event)
 
+_MAX_VIOLATIONS = 50
+"""Violations that an error lists: its details must stay below 8 KB."""
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -28,22 +33,24 @@ for _closing in b"]}":
 
 
 def deeper_than(data: bytes, levels: int) -> bool:
-    """Tell whether JSON is nested deeper, without parsing it."""
+    """Tell whether JSON is nested deeper than `levels`, without parsing it."""
     if data.count(b"[") + data.count(b"{") <= levels:
         return False
     brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
     return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > levels
 
 
-def check_depth(data: bytes, reason: str) -> None:
-    """Raise InvalidError for JSON nested deeper than MAX_DEPTH, before anything parses it."""
-    if deeper_than(data, MAX_DEPTH):
-        raise InvalidError(reason, f"The JSON is nested deeper than {MAX_DEPTH} levels")
-
-
 def parse_json(data: bytes, reason: str, what: str = "The payload") -> Any:
-    """Parse JSON from a client; InvalidError for malformed, too deep, NaN or infinite."""
-    check_depth(data, reason)
+    """Parse JSON from a client.
+
+    Args:
+        data: The JSON text.
+        reason: The reason of the error.
+        what: The subject of the error's message.
+
+    Raises:
+        InvalidError: The text is not JSON, or holds NaN or an infinity.
+    """
     try:
         return pydantic_core.from_json(data, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -52,7 +59,7 @@ def parse_json(data: bytes, reason: str, what: str = "The payload") -> Any:
 
 
 def parse_object(data: bytes, reason: str, what: str = "The payload") -> dict[str, Any]:
-    """Parse a JSON object from a client; empty bytes are the empty object."""
+    """Parse a JSON object from a client, as `parse_json`. Empty bytes are the empty object."""
     value = parse_json(data, reason, what) if data else {}
     if not isinstance(value, dict):
         raise InvalidError(reason, f"{what} must be a JSON object")
@@ -60,7 +67,12 @@ def parse_object(data: bytes, reason: str, what: str = "The payload") -> dict[st
 
 
 def parse_event(served: Served, type_name: str, data: bytes) -> Event:
-    """Make an event that a client sends. UnknownEventTypeError, InvalidError (INVALID_EVENT)."""
+    """Make an event that a client sends.
+
+    Raises:
+        UnknownEventTypeError: Clients cannot send events of this type to the workflow.
+        InvalidError: INVALID_EVENT, with the fields that do not fit.
+    """
     if not type_name:
         raise InvalidError("INVALID_EVENT", "The event has no type", [Violation("event.type", "is required")])
     cls = served.sendable.get(type_name)
@@ -74,32 +86,35 @@ def parse_event(served: Served, type_name: str, data: bytes) -> Event:
 
 
 def parse_input(served: Served, data: bytes) -> StartEvent:
-    """Make the start event of a run. InvalidError (INVALID_INPUT)."""
+    """Make the start event of a run.
+
+    Raises:
+        InvalidError: INVALID_INPUT, with the fields that do not fit.
+    """
     cls = served.workflow.start_event_class
     return _build(cls, data, "INVALID_INPUT", "The input", f"The input does not fit {cls.__name__}")
 
 
 def _build(cls: type[EventT], data: bytes, reason: str, what: str, message: str) -> EventT:
-    """Validate JSON into an event; InvalidError for no JSON object, or naming the fields that do not fit."""
-    check_depth(data, reason)
+    """Validate JSON as an event; `message` is for fields that do not fit, `what` the subject of other messages."""
     try:
         return event_from_json(cls, data or b"{}")
     except ValidationError as error:
-        parse_object(data, reason, what)  # tells of what is no JSON object at all
+        parse_object(data, reason, what)  # raises, with a better message, for what is not a JSON object
         raise InvalidError(reason, message, violations_of(error)) from error
     except RecursionError as error:
         raise InvalidError(reason, f"{message}: nested too deeply") from error
 
 
 def violations_of(error: ValidationError) -> list[Violation]:
-    """Return pydantic's complaints by field; they never quote the input."""
+    """Return the violations of a validation by field. They never quote the input."""
     return [
-        Violation(".".join(str(part) for part in problem["loc"]), _described(problem))
+        Violation(".".join(str(part) for part in problem["loc"]), _description(problem))
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    ][:50]
+    ][:_MAX_VIOLATIONS]
 
 
-def _described(problem: Any) -> str:
+def _description(problem: Any) -> str:
     # The text of a validator's own exception is the author's and may quote the value.
     if problem["type"] in ("value_error", "assertion_error"):
         return "is not valid"
@@ -107,7 +122,11 @@ def _described(problem: Any) -> str:
 
 
 def value_to_json(value: Any) -> bytes:
-    """Return a value of the state as plain JSON; SerializationError when it has no JSON form."""
+    """Return a value of the state as plain JSON.
+
+    Raises:
+        SerializationError: The value has no JSON form.
+    """
     if isinstance(value, Event):
         return event_to_json(value)
     try:
@@ -116,27 +135,12 @@ def value_to_json(value: Any) -> bytes:
         raise SerializationError("the value has no JSON form") from error
 
 
-def digest(*what: Any) -> str:
-    """Return a digest of a parsed request, equal for requests that mean the same."""
-
-    def plain(value: Any) -> Any:
-        return json.loads(event_to_json(value)) if isinstance(value, Event) else str(value)
-
-    text = json.dumps(what, sort_keys=True, separators=(",", ":"), default=plain, ensure_ascii=False)
-    # JSON may spell half a surrogate pair; whether that is refused is not for this to say.
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def readable(data: bytes) -> Any:
-    """Return what a JSON payload says, so that a digest sees the same in another spelling; else its text."""
-    try:
-        return json.loads(data.decode()) if data else {}
-    except (ValueError, RecursionError):
-        return data.decode("utf-8", "replace")
-
-
 def state_from_json(state_type: type[BaseModel], value: Any, *, dynamic: bool) -> BaseModel:
-    """Validate a JSON object into a whole state; InvalidError (INVALID_STATE) names the fields that do not fit."""
+    """Validate parsed JSON as a whole state; `dynamic` says that its keys are the author's own.
+
+    Raises:
+        InvalidError: INVALID_STATE, with the fields that do not fit.
+    """
     if not isinstance(value, dict):
         raise InvalidError("INVALID_STATE", "The state must be a JSON object")
     try:
@@ -147,3 +151,15 @@ def state_from_json(state_type: type[BaseModel], value: Any, *, dynamic: bool) -
         raise InvalidError(
             "INVALID_STATE", f"The value does not fit {state_type.__name__}", violations_of(error)
         ) from error
+
+
+def digest(*values: Any) -> str:
+    """Return a digest of JSON-able values; equal values have equal digests, whatever the order of their keys."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
+    # JSON may spell half a surrogate pair. Refusing it is not the task of a digest.
+    return digest_of_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """Return a digest of bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

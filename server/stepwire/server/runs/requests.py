@@ -1,4 +1,4 @@
-"""What callers ask of the runs, free of any wire format."""
+"""What callers ask of the runs, in domain types: no wire format."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.errors import Violation
 from stepwire.server.runs.hosting.delta import Parts
+from stepwire.server.runs.limits import MAX_ID, check_labels, check_length, refuse
 from stepwire.server.store import RunRecord
 
-_RUN_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
-MAX_LABELS = 32
+_RUN_ID = re.compile(rf"[A-Za-z0-9._:\-]{{1,{MAX_ID}}}")
 
 
 class SnapshotData(NamedTuple):
-    """A snapshot: its run's record facts and its parts."""
+    """A snapshot: facts of its run, and its parts.
+
+    `at` is the time of its commit, in seconds since the epoch.
+    """
 
     workflow: str
     version: str
@@ -27,7 +30,20 @@ class SnapshotData(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class StartRequest:
-    """Start a run: from an input, from a snapshot, or from a run that this server holds."""
+    """Start a run: from an input, from a snapshot, or from a run of this server.
+
+    Attributes:
+        workflow: The name of the workflow.
+        input: The JSON of the start event; None when the request has none.
+        run_id: The id that the run shall have; empty for one of the server's choice.
+        use_existing: Whether to return the run that has this run_id, if there is one.
+        request_id: Repeats under this id return the run that the first request started.
+        labels: The labels of the run.
+        snapshot: The snapshot to start from.
+        from_run: The run_id and the sequence to start from.
+        timeout: Seconds until the run times out; None for the workflow's own timeout.
+        trace: The trace context of the caller. It is kept with the run.
+    """
 
     workflow: str
     input: bytes | None = None
@@ -39,37 +55,27 @@ class StartRequest:
     from_run: tuple[str, int] | None = None
     timeout: float | None = None
     trace: dict[str, str] = field(default_factory=dict)
-    """The context of the caller's trace, kept with the run."""
 
     def check(self) -> None:
-        """Raise InvalidError (INVALID_REQUEST) naming every field that breaks its limits."""
+        """Check every field but the payload.
+
+        Raises:
+            InvalidError: INVALID_REQUEST, with every field that is wrong.
+        """
         violations: list[Violation] = []
         if not self.workflow:
             violations.append(Violation("workflow", "is required"))
         if self.run_id and not _RUN_ID.fullmatch(self.run_id):
-            violations.append(Violation("run_id", "must be 1 to 128 of letters, digits and ._:-"))
-        violations += check_request_id(self.request_id)
-        if len(self.labels) > MAX_LABELS:
-            violations.append(Violation("labels", f"must be at most {MAX_LABELS}"))
-        for key, value in self.labels.items():
-            if not 1 <= len(key) <= 63 or len(value) > 255:
-                violations.append(Violation("labels", "keys are 1 to 63, values at most 255 characters"))
-                break
+            violations.append(Violation("run_id", f"must be 1 to {MAX_ID} of letters, digits and ._:-"))
+        violations += check_length("request_id", self.request_id)
+        violations += check_labels(self.labels)
         if self.timeout is not None and self.timeout <= 0:
             violations.append(Violation("timeout", "must be positive"))
-        if violations:
-            raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
-
-
-def check_request_id(request_id: str) -> list[Violation]:
-    """Return what is wrong with a request_id."""
-    if len(request_id) > 128:
-        return [Violation("request_id", "must be at most 128 characters")]
-    return []
+        refuse(violations)
 
 
 class WaitResult(NamedTuple):
-    """What came of waiting for a run."""
+    """The record of a run that a caller waited for, and whether the wait timed out first."""
 
     record: RunRecord
     timed_out: bool

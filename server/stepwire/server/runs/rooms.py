@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stepwire.server.runs.event_waits import EventWaits
 from stepwire.server.runs.events import RunEvents
 from stepwire.server.runs.hosting.keeper import PoolKeeper
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.retention import Retention
+from stepwire.server.runs.idempotency import Repeats
 from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.limits import RunQuota
 from stepwire.server.runs.snapshots import RunSnapshots
@@ -24,7 +26,8 @@ class Runs:
         pool: Which runs are in memory.
         keeper: The background tasks of the pool.
         lifecycle: Start, wait for, list, cancel and delete runs.
-        events: Send events and read logs.
+        events: Send and publish events.
+        waits: Wait for events.
         state: Read and write states.
         snapshots: Read snapshots.
         quota: The unfinished runs of each caller.
@@ -34,6 +37,7 @@ class Runs:
     keeper: PoolKeeper
     lifecycle: RunLifecycle
     events: RunEvents
+    waits: EventWaits
     state: RunState
     snapshots: RunSnapshots
     quota: RunQuota
@@ -57,13 +61,14 @@ class Runs:
         """
         quota = quota or RunQuota(0)
         snapshots = RunSnapshots(pool)
-        events = RunEvents(pool)
+        repeats = Repeats(pool.store, pool.codec)
         return cls(
             pool=pool,
             keeper=PoolKeeper(pool, idle_after=idle_after, retention=retention),
-            lifecycle=RunLifecycle(pool, snapshots, quota),
-            events=events,
-            state=RunState(pool, snapshots, events),
+            lifecycle=RunLifecycle(pool, snapshots, repeats, quota),
+            events=RunEvents(pool, repeats),
+            waits=EventWaits(pool),
+            state=RunState(pool, snapshots, repeats),
             snapshots=snapshots,
             quota=quota,
         )

@@ -1,4 +1,4 @@
-"""The state of a run, read and written from outside."""
+"""Read and write the states of runs from outside."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from stepwire.server.runs.errors import (
     StoreDownError,
     Violation,
 )
-from stepwire.server.runs.events import RunEvents, same
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.payloads import digest, state_from_json, value_to_json, violations_of
-from stepwire.server.runs.requests import check_request_id
+from stepwire.server.runs.idempotency import Fingerprint, Repeats
+from stepwire.server.runs.limits import check_count, check_length, refuse
+from stepwire.server.runs.payloads import state_from_json, value_to_json, violations_of
 from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import RequestRecord
 from stepwire.workflow.hosting import (
@@ -34,7 +34,7 @@ from stepwire.workflow.hosting import (
     StatePathError,
 )
 
-MAX_PATHS = 1000
+__all__ = ["RunState", "StateChange", "Value"]
 
 
 class Value(NamedTuple):
@@ -44,82 +44,103 @@ class Value(NamedTuple):
     etag: str
 
 
+class StateChange(NamedTuple):
+    """A change of a state that a caller asks for.
+
+    Attributes:
+        caller: Who asks.
+        run_id: The run.
+        etag: The change is made only while the state has this etag; empty for always.
+        request_id: A repeat under this id gets the first answer.
+    """
+
+    caller: Principal
+    run_id: str
+    etag: str = ""
+    request_id: str = ""
+
+
 class RunState:
     """Read and write the states of runs."""
 
-    def __init__(self, pool: RunPool, snapshots: RunSnapshots, events: RunEvents) -> None:
+    def __init__(self, pool: RunPool, snapshots: RunSnapshots, repeats: Repeats) -> None:
+        """Work on the runs of a pool.
+
+        Args:
+            pool: The runs in memory.
+            snapshots: The states of runs that have ended.
+            repeats: Finds the answers to requests that come again.
+        """
         self._pool = pool
         self._snapshots = snapshots
-        self._events = events
+        self._repeats = repeats
         self._sizes: WeakKeyDictionary[InMemoryStateStore[Any], int] = WeakKeyDictionary()
+        """The size of each state when it was last measured, and what was written to it since."""
 
     async def get(self, caller: Principal, run_id: str, path: str) -> Value:
-        """Return the value at a path, once everything that led to it is durable; of an ended run its last."""
+        """Return the value at a path once everything that led to it is durable; of an ended run its last one.
+
+        Raises:
+            PathNotFoundError: Nothing is at the path.
+            InvalidError: The path is not valid, or the value has no JSON form.
+        """
         try:
             run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             return await self._get_ended(caller, run_id, path)
-        value = _read(run.context.store, path)
-        if not run.clean:
-            await run.committed()
-        return value
+        return await run.answer(lambda: _read(run.store, path))
 
     async def _get_ended(self, caller: Principal, run_id: str, path: str) -> Value:
         snapshot = await self._snapshots.get(caller, run_id, 0)
         served = self._pool.registry.get(snapshot.workflow)
         if served is None:
             raise RunBlockedError("The run's workflow is not served here", workflow=snapshot.workflow)
-        context = self._snapshots.context_of(served, snapshot)
-        return _read(context.store, path)
+        return _read(self._snapshots.context_of(served, snapshot).store, path)
 
-    async def set(
-        self,
-        caller: Principal,
-        run_id: str,
-        values: Sequence[tuple[str, Any]],
-        etag: str = "",
-        request_id: str = "",
-        size: int = 0,
-    ) -> str:
-        """Set values at paths, all or none; return the new etag. `size` is that of the values in bytes."""
-        _check_count(len(values), "values")
+    async def set(self, asked: StateChange, values: Sequence[tuple[str, Any]], size: int = 0) -> str:
+        """Set values at paths, all or none, and return the new etag.
+
+        Args:
+            asked: Who asks for the change, of which run, and when it may be made.
+            values: Paths with their values.
+            size: The size of the values as JSON, in bytes.
+        """
+        refuse(check_count("values", len(values)))
         if any(not path for path, _ in values):
             raise InvalidError("INVALID_PATH", "Use ReplaceState for the whole state", [Violation("path", "is empty")])
-        fingerprint = digest("set", [list(item) for item in values], etag) if request_id else ""
 
         def change(store: InMemoryStateStore[Any]) -> None:
             self._check_size(store, size)
             store.apply(values)
 
-        return await self._write(caller, run_id, change, etag, request_id, fingerprint)
+        return await self._write(asked, change, ("set", [list(item) for item in values], asked.etag))
 
-    async def unset(
-        self, caller: Principal, run_id: str, paths: Sequence[str], etag: str = "", request_id: str = ""
-    ) -> str:
-        """Remove the values at paths, all or none; return the new etag."""
-        _check_count(len(paths), "paths")
-        fingerprint = digest("unset", list(paths), etag) if request_id else ""
+    async def unset(self, asked: StateChange, paths: Sequence[str]) -> str:
+        """Remove the values at paths, all or none, and return the new etag."""
+        refuse(check_count("paths", len(paths)))
 
         def change(store: InMemoryStateStore[Any]) -> None:
             store.apply([], paths)
 
-        return await self._write(caller, run_id, change, etag, request_id, fingerprint)
+        return await self._write(asked, change, ("unset", list(paths), asked.etag))
 
-    async def replace(self, caller: Principal, run_id: str, value: Any, etag: str = "", request_id: str = "") -> str:
-        """Replace the whole state; return the new etag."""
-        fingerprint = digest("replace", value, etag) if request_id else ""
+    async def replace(self, asked: StateChange, value: Any) -> str:
+        """Replace the whole state, and return the new etag."""
 
         def change(store: InMemoryStateStore[Any]) -> None:
             dynamic = store.state_type is DictState
             store.replace(state_from_json(store.state_type, value, dynamic=dynamic))
 
-        return await self._write(caller, run_id, change, etag, request_id, fingerprint)
+        return await self._write(asked, change, ("replace", value, asked.etag))
 
     def _check_size(self, store: InMemoryStateStore[Any], size: int) -> None:
-        """Refuse values that would make the state too big. LimitError.
+        """Refuse values that would make the state too big.
 
-        The size is what it was when it was last measured and what was written since: measured again only when that
-        is too much.
+        Measuring encodes the whole state. So the size is what was last measured plus what was written since, and the
+        state is measured again only when that is too much.
+
+        Raises:
+            LimitError: The state would be too big.
         """
         limit = self._pool.limits.state_bytes
         known = self._sizes.get(store)
@@ -130,57 +151,71 @@ class RunState:
         self._sizes[store] = known + size
 
     async def _write(
-        self,
-        caller: Principal,
-        run_id: str,
-        change: Callable[[InMemoryStateStore[Any]], None],
-        etag: str,
-        request_id: str,
-        fingerprint: str,
+        self, asked: StateChange, change: Callable[[InMemoryStateStore[Any]], None], says: tuple[Any, ...]
     ) -> str:
-        if violations := check_request_id(request_id):
-            raise InvalidError("INVALID_REQUEST", "The request is not valid", violations)
+        """Change a state, or return the first answer if the request is a repeat.
+
+        Args:
+            asked: Who asks for the change, of which run, and when it may be made.
+            change: Change the state, all or nothing.
+            says: What makes two requests with one request_id the same request.
+        """
+        request_id = asked.request_id
+        if request_id:
+            refuse(check_length("request_id", request_id))
+        fingerprint = Fingerprint(says)
         try:
-            run = await self._pool.live(caller, run_id)
+            run = await self._pool.live(asked.caller, asked.run_id)
         except RunFinishedError:
             if request_id:
-                known = await self._events.answered(caller.key(run_id), request_id, fingerprint)
-                if known is not None:
-                    return str(known["etag"])
+                key = asked.caller.key(asked.run_id)
+                if (known := await self._repeats.of_ended_run(key, request_id)) is not None:
+                    return str((await self._repeats.response(key, known, fingerprint))["etag"])
             raise
-        store = run.context.store
-        # A step's edit_state() holds the lock; two outside writes never interleave either.
-        async with store.lock:
-            run.raise_if_gone()
-            if request_id and (record := run.answered.get(request_id)) is not None:
-                answer = str(same(record, fingerprint)["etag"])
-            else:
-                answer = self._change(run, change, etag)
-                if request_id:
-                    now = run.broker.clock.now()
-                    run.remember(RequestRecord(request_id, fingerprint, {"etag": answer}, now))
-        await run.committed()
+        async with run.store.lock:
+            pass  # a step's edit_state() holds it; what follows is made without a pause
+        answer = await run.answer(lambda: self._change_once(run, asked, change, fingerprint))
+        if isinstance(answer, RequestRecord):
+            return str((await self._repeats.response(run.key, answer, fingerprint))["etag"])
         return answer
 
-    def _change(self, run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], etag: str) -> str:
-        store = run.context.store
-        if run.broker.outcome is not None:
-            raise RunFinishedError("The run has ended", run_id=run.key.run_id)
-        if run.broker.frozen:
-            # It left memory between the look-up and now; a repeat loads it again.
-            raise StoreDownError("The run is not in memory any more; retry")
-        if etag and etag != _etag(store):
-            raise EtagMismatchError("The state has changed since this etag was read", etag=_etag(store))
-        try:
-            change(store)
-        except ValidationError as error:
-            raise InvalidError("INVALID_STATE", "The value does not fit the state", violations_of(error)) from error
-        except SerializationError as error:
-            violations = [Violation(key, "cannot be saved") for key in error.keys]
-            raise InvalidError("INVALID_STATE", "The value cannot be saved", violations) from error
-        except (StatePathError, RecursionError) as error:
-            raise _path_error(error) from error
-        return _etag(store)
+    def _change_once(
+        self,
+        run: LiveRun,
+        asked: StateChange,
+        change: Callable[[InMemoryStateStore[Any]], None],
+        fingerprint: Fingerprint,
+    ) -> str | RequestRecord:
+        """Change the state and return its etag, or return what the run remembers of the same request."""
+        if asked.request_id and (known := run.answers.get(asked.request_id)) is not None:
+            return known
+        etag = _change(run, change, asked.etag)
+        if asked.request_id:
+            now = run.broker.clock.now()
+            run.remember(RequestRecord(asked.request_id, fingerprint.text, {"etag": etag}, now))
+        return etag
+
+
+def _change(run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], etag: str) -> str:
+    """Change the state of a run, and return its new etag."""
+    store = run.store
+    if run.broker.outcome is not None:
+        raise RunFinishedError("The run has ended", run_id=run.key.run_id)
+    if run.broker.frozen:
+        # It left memory between the look-up and now; a repeat loads it again.
+        raise StoreDownError("The run is not in memory any more; retry")
+    if etag and etag != _etag(store):
+        raise EtagMismatchError("The state has changed since this etag was read", etag=_etag(store))
+    try:
+        change(store)
+    except ValidationError as error:
+        raise InvalidError("INVALID_STATE", "The value does not fit the state", violations_of(error)) from error
+    except SerializationError as error:
+        violations = [Violation(key, "cannot be saved") for key in error.keys]
+        raise InvalidError("INVALID_STATE", "The value cannot be saved", violations) from error
+    except (StatePathError, RecursionError) as error:
+        raise _path_error(error) from error
+    return _etag(store)
 
 
 def _read(store: InMemoryStateStore[Any], path: str) -> Value:
@@ -198,7 +233,7 @@ def _read(store: InMemoryStateStore[Any], path: str) -> Value:
 def _size(store: InMemoryStateStore[Any]) -> int:
     try:
         return len(value_to_json(store.values() if store.state_type is DictState else store.peek("")))
-    except SerializationError:  # a value without a JSON form: what clients wrote since is counted alone
+    except SerializationError:  # a value without a JSON form: only what clients write from now on is counted
         return 0
 
 
@@ -211,10 +246,3 @@ def _path_error(error: Exception) -> Exception:
 
 def _etag(store: InMemoryStateStore[Any]) -> str:
     return f"v{store.version}"
-
-
-def _check_count(count: int, name: str) -> None:
-    if not 1 <= count <= MAX_PATHS:
-        raise InvalidError(
-            "INVALID_REQUEST", "The request is not valid", [Violation(name, f"must be 1 to {MAX_PATHS}")]
-        )

@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
@@ -15,13 +15,16 @@ from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.server.runs.hosting.failures import FailureReports
 from stepwire.server.runs.hosting.scope import RUN, RunScope
+from stepwire.server.runs.idempotency import Answers
 from stepwire.server.runs.log.chunks import EntryCodec
-from stepwire.server.store import KEPT_REQUESTS, TERMINAL, Claim, Commit, RequestRecord, RunRecord, RunStore, StoreError
+from stepwire.server.store import TERMINAL, Claim, Commit, RequestRecord, RunRecord, RunStore, StoreError
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow.hosting import GONE, Alarm, Broker, Context, FailureReport, InMemoryStateStore, Journal, Runner
 
 __all__ = ["LiveRun", "Surroundings"]
+
+T = TypeVar("T")
 
 _DISPOSE_SECONDS = 1.0
 """How long after its release or end a run's cancelled steps may still have a last word."""
@@ -70,10 +73,9 @@ class LiveRun:
         "_journal",
         "_loop",
         "_reports",
-        "_requests",
         "_runner",
         "_scheduled",
-        "answered",
+        "answers",
         "broker",
         "context",
         "idle_since",
@@ -97,8 +99,7 @@ class LiveRun:
         self.record = record
         """The record as of the last durable commit."""
         self.key = record.key
-        self.answered: dict[str, RequestRecord] = {}
-        """Answered requests by id, also those whose commit is still in flight."""
+        self.answers = Answers()
         self.context: Context[Any] = Context(served.workflow)
         self.context.run_id = record.key.run_id
         self.broker: Broker = self.context._broker
@@ -131,7 +132,6 @@ class LiveRun:
         )
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
-        self._requests: list[RequestRecord] = []
         self._in_flight: asyncio.Future[Claim] | None = None
         self._scheduled = False
         self._gone: BaseException | None = None
@@ -190,7 +190,7 @@ class LiveRun:
     @property
     def _uncommitted(self) -> bool:
         journal = self._journal
-        return bool(journal.dirty or journal.entries or self._requests)
+        return bool(journal.dirty or journal.entries or self.answers.uncommitted)
 
     def make_durable(self) -> None:
         """Keep a journal from here on."""
@@ -214,11 +214,28 @@ class LiveRun:
 
     def remember(self, request: RequestRecord) -> None:
         """Keep the answer to a request with the next commit."""
-        self.answered[request.request_id] = request
-        if len(self.answered) > KEPT_REQUESTS:
-            del self.answered[next(iter(self.answered))]
-        self._requests.append(request)
+        self.answers.remember(request)
         self.changed()
+
+    async def answer(self, act: Callable[[], T]) -> T:
+        """Make a transition of the run, or look at its live state; return what came of it once that is durable.
+
+        Every answer that is derived from live state passes here, so that no client learns of what a crash can undo.
+        That holds for errors, too: a refusal tells of the state that was the reason.
+
+        Args:
+            act: Called at once.
+
+        Raises:
+            StoreDownError: The commit failed, so nothing may be told.
+        """
+        try:
+            answer = act()
+        except Exception:
+            await self.committed()
+            raise
+        await self.committed()
+        return answer
 
     async def committed(self) -> None:
         """Wait until everything done up to now is durable. Raises StoreDownError when it cannot be."""
@@ -315,7 +332,7 @@ class LiveRun:
                 self._end()
             return
         ended = self.broker.outcome is not None
-        requests, self._requests = self._requests, []
+        requests = self.answers.take()
         try:
             commit = self._builder.build(
                 self.record, self._claim, requests, paused=self.paused, traceback=self._reports.traceback

@@ -87,8 +87,7 @@ class RunLoader:
         restore_parts(run.served, run.broker, fold(stored), stored.at, version, fork=False)
         if failpoints.ACTIVE:
             failpoints.hit("restore.after")
-        for request in await self._store.requests(run.key):
-            run.answered[request.request_id] = request
+        run.answers.load(await self._store.requests(run.key))
 
     async def _block(self, record: RunRecord, claim: Claim, reason: str) -> None:
         """Mark a run that this code cannot go on with."""

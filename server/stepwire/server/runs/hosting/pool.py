@@ -137,6 +137,7 @@ class RunPool:
         if not run.created:
             await run.committed()
         if run.broker.outcome is not None:
+            await run.committed()  # a crash before that would undo the end
             raise RunFinishedError("The run has ended", run_id=run_id)
         return run
 

@@ -1,1 +1,1 @@
-"""Cut the log into chunks and follow it."""
+"""The log of a run: cut into chunks by `chunks`, followed by readers through `feed`."""

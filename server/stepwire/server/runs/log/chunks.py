@@ -1,4 +1,4 @@
-"""The log of a run in chunks, each encoded once."""
+"""Cut the log of a run into chunks. Each chunk is encoded once, for the disk and for every reader."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from stepwire.server.store import Chunk
 from stepwire.workflow.hosting import STREAM, TERMINAL, LogEntry
 
 MAX_ENTRIES = 256
+"""Entries of a chunk: decoding one must not starve the event loop."""
+
 MAX_BYTES = 1 << 20
+"""Bytes of events after which a chunk is closed: what one read from the store holds in memory is bounded."""
 
 
 class EntryCodec(Protocol):
-    """How log entries are encoded: for the disk, every live subscriber and every replay alike.
+    """Encode and decode log entries.
 
-    Encodings can be joined: the concatenation of two is the encoding of both lists.
+    The concatenation of two encodings must be the encoding of both lists.
     """
 
     def encode(self, entries: Sequence[LogEntry]) -> bytes:
         """Encode entries."""
 
     def decode(self, data: bytes) -> list[LogEntry]:
-        """Decode what `encode` gave; StoreCorruptError for anything else."""
+        """Decode what `encode` returned.
+
+        Raises:
+            StoreCorruptError: The bytes are damaged.
+        """
 
 
 def chunks_of(entries: Sequence[LogEntry], codec: EntryCodec) -> list[Chunk]:
-    """Cut entries into chunks of at most 256 entries and about 1 MiB."""
+    """Cut entries into chunks of at most MAX_ENTRIES entries and about MAX_BYTES bytes."""
     chunks: list[Chunk] = []
     part: list[LogEntry] = []
     size = 0
@@ -43,8 +50,8 @@ def chunks_of(entries: Sequence[LogEntry], codec: EntryCodec) -> list[Chunk]:
 
 
 def portions(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """Give chunks in portions of about 256 entries: who decodes them lets others work in between."""
-    rest = deque(chunks)  # nothing is held that was given out
+    """Yield chunks in portions of about 256 entries, so that decoding them does not starve the event loop."""
+    rest = deque(chunks)  # a chunk that was yielded is not kept in memory
     del chunks
     while rest:
         portion: list[Chunk] = []
@@ -56,7 +63,7 @@ def portions(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def is_public(entry: LogEntry) -> bool:
-    """Tell whether an entry belongs to the stream."""
+    """Tell whether an entry is part of the stream; the others are internal."""
     return entry.kind in (STREAM, TERMINAL)
 
 

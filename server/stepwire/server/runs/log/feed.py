@@ -1,4 +1,7 @@
-"""Following the log of a run: live chunks from memory, older ones from the store."""
+"""Follow the logs of runs: the newest chunks from memory, older ones from the store.
+
+Readers see what is committed and nothing else: the pool passes every durable commit to `Feeds.committed`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ from stepwire.server.runs.errors import DrainingError, RunNotFoundError, Sequenc
 from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError, first_chunks
 
 _RECENT_CHUNKS = 64
+"""Chunks that a feed keeps. A reader that is further behind reads the store."""
+
 _RECENT_BYTES = 2 << 20
+"""Bytes of chunks that a feed keeps, but at least one chunk."""
 
 
 class Feed:
-    """What the readers of one run share: its last committed record and its newest chunks.
+    """Hold what the readers of one run share: its last committed record and its newest chunks.
 
-    A reader is a cursor: a slow one costs no queue (S13).
+    A reader is a cursor into the log, so a slow reader costs no queue (docs/semantics.md#s13).
     """
 
     def __init__(self) -> None:
@@ -29,11 +35,11 @@ class Feed:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def push(self, commit: Commit) -> None:
-        """Take in a durable commit and wake the readers."""
+        """Add the chunks of a durable commit and wake the readers."""
         self.record = commit.record
         for chunk in commit.chunks:
             if self._recent and self._recent[-1].last + 1 != chunk.first:
-                # A commit between was durable although it failed: its entries are in the store alone.
+                # A commit that failed was durable all the same: its entries are only in the store.
                 self._recent.clear()
                 self._bytes = 0
             if len(self._recent) == _RECENT_CHUNKS:
@@ -45,7 +51,7 @@ class Feed:
         self.wake()
 
     def wake(self) -> None:
-        """Have every waiting reader look again."""
+        """Wake every reader that waits."""
         if self._waiting:
             waiting, self._waiting = self._waiting, set()
             for future in waiting:
@@ -53,7 +59,7 @@ class Feed:
                     future.set_result(None)
 
     def recent(self, after: int) -> list[Chunk] | None:
-        """Return the chunks from sequence `after + 1` on; None when memory does not hold the first of them."""
+        """Return the chunks from sequence `after + 1` on, or None if the first of them is not in memory."""
         if not self._recent or self._recent[0].first > after + 1:
             return None
         return first_chunks(chunk for chunk in self._recent if chunk.last > after) or None
@@ -62,66 +68,74 @@ class Feed:
         """Return a future that resolves with the next commit."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
-        # A reader that waits again and again while nothing is committed leaves nothing behind.
+        # Otherwise a reader that waits again and again, without a commit between, would fill the set.
         future.add_done_callback(self._waiting.discard)
         return future
 
 
 class Feeds:
-    """The feeds of the runs that someone reads."""
+    """Keep a feed for each run that has readers."""
 
     def __init__(self, store: RunStore, find: Callable[[RunKey], Awaitable[RunRecord | None]]) -> None:
+        """Start without feeds. `find` looks up the committed record of a run."""
         self._store = store
         self._find = find
         self._feeds: dict[RunKey, Feed] = {}
         self._closing = False
 
     def committed(self, commit: Commit) -> None:
-        """Take in a durable commit."""
+        """Pass a durable commit to the readers of its run."""
         feed = self._feeds.get(commit.record.key)
         if feed is None:
             return
         known = feed.record
         if commit.claim is None and known is not None and known.created_at != commit.record.created_at:
-            self.deleted(commit.record.key)  # what it follows is an older run that had this id
+            self.deleted(commit.record.key)  # the feed follows an older run that had this id
         else:
             feed.push(commit)
 
     def found(self, record: RunRecord) -> None:
-        """Take in the record of a run that is not in memory: the store may be ahead of what was told here."""
+        """Note the record of a run that is read from the store.
+
+        The store may be ahead of the feed: a commit that failed can be durable all the same.
+        """
         feed = self._feeds.get(record.key)
         if feed is not None and feed.record is not None and feed.record.last_sequence < record.last_sequence:
             feed.record = record
             feed.wake()
 
     def trimmed(self, key: RunKey, first: int) -> None:
-        """Take in that a run's log begins later now: a reader that is behind gets SequenceOutOfRangeError."""
+        """Note that the log of a run now begins at `first`. Readers behind it get SequenceOutOfRangeError."""
         feed = self._feeds.get(key)
         if feed is not None and feed.record is not None:
             feed.record.first_available = first
 
     def deleted(self, key: RunKey) -> None:
-        """End the reading of a run that is no more; another one may get its id."""
+        """End the readers of a deleted run with RunNotFoundError; another run may get its id."""
         feed = self._feeds.pop(key, None)
         if feed is not None:
             feed.deleted = True
             feed.wake()
 
     def end_all(self) -> None:
-        """End every reading with DrainingError, which tells where to resume."""
+        """End every reader with DrainingError, which says where to resume."""
         self._closing = True
         for feed in self._feeds.values():
             feed.wake()
 
     async def open(self, key: RunKey) -> Feed:
-        """Follow a run; `close` it in the end. RunNotFoundError."""
+        """Return the feed of a run for one more reader, who must `close` it.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = Feed()
         feed.readers += 1
         try:
             if feed.record is None:
-                # Looked up only now that commits are pushed here: none can fall between.
+                # Commits are pushed to this feed already, so none is lost between this look and the next commit.
                 found = await self._find(key)
                 if feed.record is None:
                     feed.record = found
@@ -133,13 +147,18 @@ class Feeds:
         return feed
 
     def close(self, key: RunKey, feed: Feed) -> None:
-        """Stop following."""
+        """End the reading of one reader."""
         feed.readers -= 1
         if feed.readers == 0 and self._feeds.get(key) is feed:
             del self._feeds[key]
 
     def record(self, key: RunKey, feed: Feed, after: int = 0) -> RunRecord:
-        """Return the run's last committed record. RunNotFoundError when it was deleted, DrainingError."""
+        """Return the last committed record of the run. `after` is where the reader would resume.
+
+        Raises:
+            RunNotFoundError: The run was deleted.
+            DrainingError: The server is stopping.
+        """
         if feed.deleted or feed.record is None:
             raise RunNotFoundError(key.run_id)
         if self._closing:
@@ -147,10 +166,12 @@ class Feeds:
         return feed.record
 
     async def ready(self, key: RunKey, feed: Feed, after: int) -> list[Chunk]:
-        """Return what is there from sequence `after + 1` on, contiguous; nothing when the log ends there now.
+        """Return contiguous chunks from sequence `after + 1` on; none if the log ends at `after` now.
 
-        The first chunk may begin before `after + 1`. Raises SequenceOutOfRangeError for a cursor outside the log, and
-        as `record`.
+        The first chunk may begin before `after + 1`. Raises as `record`, and:
+
+        Raises:
+            SequenceOutOfRangeError: The log does not hold what follows `after`.
         """
         record = self.record(key, feed, after)
         check_cursor(record, after)
@@ -163,19 +184,23 @@ class Feeds:
                 fresh = await self._store.get(key)
                 if fresh is None:
                     raise RunNotFoundError(key.run_id)
-                check_cursor(fresh, after)  # trimmed at this moment
+                check_cursor(fresh, after)  # it was trimmed just now
                 raise StoreCorruptError(f"the log of a run has a gap after sequence {after}")
-            # The store may be a commit ahead of what this feed has been told.
+            # The store may be one commit ahead of this feed.
             chunks = [chunk for chunk in chunks if chunk.last <= record.last_sequence]
         return chunks
 
     async def read(
         self, key: RunKey, feed: Feed, after: int, *, follow: bool = True, idle: float | None = None
     ) -> AsyncIterator[list[Chunk]]:
-        """Give contiguous chunks from sequence `after + 1` on, as much as is ready at a time.
+        """Yield contiguous chunks from sequence `after + 1` on, as much as is ready at a time. Raises as `ready`.
 
-        Ends with the run, or without `follow` at the present end of the log; gives an empty list after each `idle`
-        seconds without news. Raises as `ready`.
+        Args:
+            key: The run.
+            feed: Its feed, opened by the caller.
+            after: The last sequence that the reader has.
+            follow: Whether to wait for new entries until the run ends. Otherwise end where the log ends now.
+            idle: Yield an empty list after each so many seconds without a commit; None never does.
         """
         end = self.record(key, feed, after).last_sequence
         while True:
@@ -192,7 +217,10 @@ class Feeds:
                 return
 
     async def news(self, feed: Feed, idle: float | None) -> bool:
-        """Wait for news; False after `idle` seconds without. Lighter than `wait_for`: many wait here."""
+        """Wait for a commit. Return False if none came for `idle` seconds.
+
+        Many readers wait here, and a timer costs less memory than `asyncio.wait_for`.
+        """
         news: asyncio.Future[Any] = feed.changed()
         if idle is None:
             await news
@@ -210,7 +238,7 @@ def _no_news(news: asyncio.Future[Any]) -> None:
 
 
 def check_cursor(record: RunRecord, after: int) -> None:
-    """Raise SequenceOutOfRangeError unless the log goes on at `after + 1`."""
+    """Raise SequenceOutOfRangeError unless the log can be read from `after + 1` on."""
     if after < record.first_available - 1 or after > record.last_sequence:
         raise SequenceOutOfRangeError(
             "The log does not hold what comes after this sequence", record.first_available, record.last_sequence
