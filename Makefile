@@ -54,7 +54,7 @@ protos: $(STAMP) ## format the protos and generate client/stepwire/v1
 	$(BIN)/buf format protos --path protos/stepwire --write
 	$(BIN)/python tools/protos.py generate
 
-config: $(STAMP) ## write docs/configuration.md and the options of serve from the settings
+config: $(STAMP) ## write docs/configuration.md from the settings
 	$(BIN)/python tools/config.py
 
 bench: .venv/.bench ## run the benchmarks; ARGS go to them

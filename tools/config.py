@@ -1,7 +1,7 @@
-"""Write what follows from the settings: docs/configuration.md and the options of `stepwire serve`.
+"""Write docs/configuration.md from the settings.
 
-python tools/config.py          write them
-python tools/config.py check    exit with 1 when one is not current
+python tools/config.py          write it
+python tools/config.py check    exit with 1 when it is not current
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stepwire.server.config import PREFIX, Row, rows
+from stepwire.server.config import PREFIX
+from stepwire.server.config_table import rows
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "configuration.md"
 
 HEAD = f"""# Configuration
 
 *Written by `make config` from `server/stepwire/server/config.py`; do not edit.*
 
 A setting comes from, in this order: a flag of `stepwire serve`, the environment (`{PREFIX}` and its name), the TOML
-file of `--config` (`{PREFIX}CONFIG`), the default. A value that is wrong stops the start with a message that names the
-setting. Times are seconds or have a unit (`500ms`, `30s`, `5m`, `2h`, `30d`), sizes are bytes or have one (`512KiB`,
-`16MiB`, `1GiB`).
+file of `--config` (`{PREFIX}CONFIG`), the default. A wrong value stops the start with a message that names the setting.
+Times are seconds or have a unit (`500ms`, `30s`, `5m`, `2h`, `30d`). Sizes are bytes or have a unit (`512KiB`, `16MiB`,
+`1GiB`).
 
 | setting | flag | default | meaning |
 | ------- | ---- | ------- | ------- |
 """
 
 TAIL = """
-In the TOML file the names are those of the first column:
+The TOML file uses the names of the first column:
 
 ```toml
 address = "0.0.0.0:50051"
@@ -44,30 +46,9 @@ runs = 10_000
 entries = 100_000
 ```
 
-The access file that `api_keys` names is described in [SECURITY.md](../SECURITY.md#access); `stepwire keys new` makes
-its entries. The access file, the JWKS file and the TLS files are read again when they change.
+[SECURITY.md](../SECURITY.md#access) describes the access file that `api_keys` names; `stepwire keys new` makes its
+entries. The server reads the access file, the JWKS file and the TLS files again when they change.
 """
-
-OPTIONS_HEAD = '''"""The settings as options of serve. Written by `make config` from config.py; do not edit."""
-
-from __future__ import annotations
-
-from typing import Final, NamedTuple
-
-__all__ = ["OPTIONS", "ServeOption"]
-
-
-class ServeOption(NamedTuple):
-    """A setting as an option; `switch` options take no value."""
-
-    name: str
-    metavar: str
-    switch: bool
-    help: str
-
-
-OPTIONS: Final = (
-'''
 
 
 def configuration() -> str:
@@ -80,45 +61,16 @@ def configuration() -> str:
     return HEAD + "".join(lines) + TAIL
 
 
-def options() -> str:
-    """Return the module of options."""
-    body = "".join(_option(row) for row in rows() if row.flag)
-    return f"{OPTIONS_HEAD}{body})\n"
-
-
-def _option(row: Row) -> str:
-    switch = "/" in row.flag
-    text = row.description.replace("`", "")
-    if row.default and not switch:
-        text += f" Default: {row.default}."
-    fields = [row.name, row.metavar, switch, text]
-    inner = "".join(f"        {_literal(field)},\n" for field in fields)
-    return f"    ServeOption(\n{inner}    ),\n"
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)
-
-
-FILES = {
-    ROOT / "docs" / "configuration.md": configuration,
-    ROOT / "server" / "stepwire" / "cli" / "_options.py": options,
-}
-
-
 def main() -> int:
     """Write or check."""
-    stale = [path for path, text in FILES.items() if not path.is_file() or path.read_text() != text()]
+    text = configuration()
+    if PAGE.is_file() and PAGE.read_text() == text:
+        return 0
     if sys.argv[1:] == ["check"]:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not current: run make config")
-        return 1 if stale else 0
-    for path in stale:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(FILES[path]())
-        print(f"wrote {path.relative_to(ROOT)}")
+        print(f"{PAGE.relative_to(ROOT)} is not current: run make config")
+        return 1
+    PAGE.write_text(text)
+    print(f"wrote {PAGE.relative_to(ROOT)}")
     return 0
 
 

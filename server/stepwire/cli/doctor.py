@@ -8,10 +8,9 @@ import typer
 from rich.text import Text
 
 from stepwire.cli._exit import ERROR, examples
-from stepwire.cli._settings import ConfigFile, add_settings
+from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
 from stepwire.cli._shared import Json
 from stepwire.cli.render import Output, clean
-from stepwire.server.registry import Registry
 
 if TYPE_CHECKING:
     from stepwire.server.doctor import Check
@@ -28,7 +27,7 @@ EPILOG = examples(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(doctor)
+    app.command(epilog=EPILOG, context_settings=CONTEXT)(doctor)
 
 
 @add_settings
@@ -47,8 +46,10 @@ def doctor(
     """
     output = Output(json=as_json)
     try:
+        # Imported here: the help of the command must not wait for the engine.
         from stepwire.server.config import ConfigError, Settings
         from stepwire.server.doctor import Check, examine, examine_environment
+        from stepwire.server.registry import Registry
     except ModuleNotFoundError as error:
         output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
         raise typer.Exit(ERROR) from None

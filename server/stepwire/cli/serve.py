@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from stepwire.cli._exit import ERROR, USAGE, examples
-from stepwire.cli._settings import ConfigFile, add_settings
-from stepwire.server.loading import LoadError, load_all, package_of
-from stepwire.server.registry import Registry
-from stepwire.server.store.errors import StoreError
-from stepwire.server.telemetry import logs
+from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
 
 if TYPE_CHECKING:
     from stepwire.server.app import Server
@@ -34,7 +30,7 @@ EPILOG = examples(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(serve)
+    app.command(epilog=EPILOG, context_settings=CONTEXT)(serve)
 
 
 @add_settings
@@ -54,9 +50,14 @@ def serve(
 ) -> None:
     """Serve workflows until SIGTERM or Ctrl-C."""
     try:
-        from stepwire.server.app import log_fields  # needs more than the client commands do
+        # Imported here: the help of the command must not wait for the engine and gRPC.
+        from stepwire.server.app import log_fields
         from stepwire.server.app import serve as run_server
         from stepwire.server.config import ConfigError, Settings
+        from stepwire.server.loading import LoadError, load_all, package_of
+        from stepwire.server.registry import Registry
+        from stepwire.server.store import StoreError
+        from stepwire.server.telemetry import logs
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
     try:

@@ -38,6 +38,7 @@ from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
 from stepwire.server.telemetry.metrics import Metrics
+from stepwire.server.wiring import retention_of
 from stepwire.workflow.hosting import running_execution
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
@@ -115,7 +116,7 @@ class Server:
             runs = Runs.of(
                 pool,
                 idle_after=settings.idle_after,
-                retention=settings.retention(),
+                retention=retention_of(settings),
                 quota=RunQuota(settings.quota("max_runs")),
             )
             self.runs = runs

@@ -1,6 +1,7 @@
-"""The settings of a server: flags, then the environment, then a TOML file, then defaults.
+"""The settings of a server. Precedence: flags, the environment, the TOML file, defaults.
 
-`Settings(...)` takes flags as keywords. Everything that is wrong stops the start with a `ConfigError` that names it.
+`Settings.load` takes flags as keywords. Any wrong setting stops the start with a `ConfigError` that names it.
+`config_table` makes the documentation and the options of the command line from the fields here.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -23,7 +25,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticUndefined
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -32,26 +33,38 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from stepwire.server.runs.hosting.retention import Keep, Retention
 from stepwire.server.store import LONG_LOG
 
-__all__ = ["ConfigError", "Row", "Settings", "is_loopback", "rows"]
+__all__ = ["PREFIX", "ConfigError", "Metavar", "RetentionRule", "Settings", "is_loopback"]
 
-PREFIX = "STEPWIRE_"
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
-_ENDPOINT = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?")
-_SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+PREFIX: Final = "STEPWIRE_"
+"""What the environment variable of a setting begins with."""
+
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_SPANS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
+_SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_ENDPOINT: Final = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?")
+_QUOTAS: Final = {"max_runs": 100_000, "max_streams": 1000, "max_waiters": 10_000, "max_events_per_second": 5000}
+"""Limits of each principal when authentication is on and the setting is not given."""
+_LIKENESS: Final = 0.85
+"""How similar (difflib's ratio) a variable must be to a setting to be taken for a misspelling of it."""
 
 
 class ConfigError(ValueError):
-    """A setting is wrong; the message says which one, where it comes from if known, and what it may be."""
+    """A setting is wrong. The message names it, its source if known, and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Metavar:
+    """The placeholder of a setting's value in the help of the command line."""
+
+    text: str
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     return value
 
 
@@ -60,7 +73,7 @@ def _seconds(value: Any) -> Any:
         return value
     match = _SPAN.fullmatch(value.strip())
     if match is None:
-        raise ValueError("is no time span: 30, 500ms, 30s, 5m, 2h or 1d")
+        raise ValueError("is not a time span: write 30, 500ms, 30s, 5m, 2h or 1d")
     return float(match[1]) * _SPANS[match[2] or "s"]
 
 
@@ -69,20 +82,37 @@ def _bytes(value: Any) -> Any:
         return value
     match = _SIZE.fullmatch(value.strip())
     if match is None:
-        raise ValueError("is no size: 65536, 512KiB, 16MiB or 1GiB")
+        raise ValueError("is not a size: write 65536, 512KiB, 16MiB or 1GiB")
     return int(match[1]) * _SIZES[match[2] or "B"]
 
 
 Number = BeforeValidator(_number)
-Seconds = Annotated[float, Number, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[int, Number, BeforeValidator(_bytes), Field(gt=0)]
-Count = Annotated[int, Number, Field(gt=0)]
-Entries = Annotated[int, Number, Field(ge=LONG_LOG)]
-Quota = Annotated[int, Number, Field(ge=0)]
+Seconds = Annotated[float, Number, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False), Metavar("TIME")]
+Size = Annotated[int, Number, BeforeValidator(_bytes), Field(gt=0), Metavar("SIZE")]
+Count = Annotated[int, Number, Field(gt=0), Metavar("NUMBER")]
+Depth = Annotated[int, Number, Field(ge=1, le=100), Metavar("NUMBER")]
+Entries = Annotated[int, Number, Field(ge=LONG_LOG), Metavar("NUMBER")]
+Quota = Annotated[int, Number, Field(ge=0), Metavar("NUMBER")]
+Address = Annotated[str, Metavar("HOST:PORT")]
+Directory = Annotated[str, Metavar("DIR")]
+File = Annotated[Path, Metavar("FILE")]
+
+
+class RetentionRule(BaseModel):
+    """How long the runs of one workflow are kept; None: as the general settings say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    age: Seconds | None = None
+    runs: Count | None = None
+    entries: Entries | None = None
 
 
 class Settings(BaseSettings):
-    """How to serve. Times are in seconds or texts with a unit (5m), sizes in bytes or texts with a unit (16MiB)."""
+    """How to serve.
+
+    Times are seconds, or texts with a unit (`5m`); sizes are bytes, or texts with a unit (`16MiB`).
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -93,55 +123,56 @@ class Settings(BaseSettings):
     )
     _file: ClassVar[Path | None] = None
 
-    # -- serving --------------------------------------------------------------------------------------------------
-    address: str = Field("127.0.0.1:50051", description="Where to listen, HOST:PORT; port 0 is a free one.")
-    data: str = Field("stepwire-data", description="The data directory, or `:memory:` to keep nothing.")
-    idle_after: Seconds = Field(60.0, description="After how long a run that only waits leaves memory.")
-    grace: Seconds = Field(5.0, description="How long running steps may go on when the server stops.")
+    # Serving
+    address: Address = Field("127.0.0.1:50051", description="Where to listen, HOST:PORT. Port 0 picks a free port.")
+    data: Directory = Field("stepwire-data", description="The data directory, or `:memory:` to keep nothing.")
+    idle_after: Seconds = Field(60.0, description="How long a run may only wait before it is released from memory.")
+    grace: Seconds = Field(5.0, description="How long running steps may continue when the server stops.")
     failure_detail: Literal["type", "message", "traceback"] | None = Field(
-        None, description="What clients see of a step's error. Unset: message on loopback, type beyond."
+        None, description="What clients see of a step's error. Unset: `message` on loopback, `type` elsewhere."
     )
     reflection: bool | None = Field(None, description="Serve gRPC reflection. Unset: on loopback only.")
 
-    # -- what operators see ---------------------------------------------------------------------------------------
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    # What operators see
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level that is logged."
+    )
     log_format: Literal["text", "json"] = Field(
-        "text", description="How: lines for people, or a JSON object on each line."
+        "text", description="Lines for people (`text`) or one JSON object a line (`json`)."
     )
     otlp_endpoint: str | None = Field(
         None,
-        description="Where traces go (OTLP over gRPC), as `http://host:4317`. Unset: as OTEL_* variables say.",
+        description="The OTLP (gRPC) collector of traces, as `http://host:4317`. Unset: the OTEL_* variables decide.",
     )
-    admin_address: str | None = Field(
-        None, description="Where /metrics, /healthz and /readyz are served over HTTP, HOST:PORT. Unset: nowhere."
+    admin_address: Address | None = Field(
+        None, description="Where to serve /metrics, /healthz and /readyz over HTTP, HOST:PORT. Unset: nowhere."
     )
     watchdog: Seconds = Field(
-        0.1, description="After how long a step that blocks the event loop is named in the log; 0: never."
+        0.1, description="How long a step may block the event loop before the log names it; 0: never."
     )
 
-    # -- TLS and access -------------------------------------------------------------------------------------------
-    tls_cert: Path | None = Field(None, description="The server's certificate chain (PEM); read again when it changes.")
-    tls_key: Path | None = Field(None, description="The private key of `tls_cert` (PEM).")
-    client_ca: Path | None = Field(
-        None, description="The roots (PEM) that clients' certificates must be signed by: mutual TLS."
+    # TLS and access
+    tls_cert: File | None = Field(None, description="The server's certificate chain (PEM). Read again when it changes.")
+    tls_key: File | None = Field(None, description="The private key of `tls_cert` (PEM).")
+    client_ca: File | None = Field(
+        None, description="The roots (PEM) that must have signed the clients' certificates: mutual TLS."
     )
-    api_keys: Path | None = Field(
-        None, description="The access file (TOML): hashed API keys and client certificates, with namespaces and scopes."
+    api_keys: File | None = Field(
+        None,
+        description="The access file (TOML): hashed API keys and client certificates, their namespaces and scopes.",
     )
-    jwks: Path | None = Field(None, description="The public keys (JWKS) that JSON Web Tokens are verified with.")
-    jwt_issuer: str | None = Field(None, description="The `iss` that tokens must have.")
-    jwt_audience: str | None = Field(None, description="The `aud` that tokens must have; required with `jwks`.")
-    insecure: bool = Field(False, description="Listen beyond loopback although TLS or authentication is missing.")
+    jwks: File | None = Field(None, description="The public keys (JWKS) that verify JSON Web Tokens.")
+    jwt_issuer: str | None = Field(None, description="The `iss` that tokens must carry.")
+    jwt_audience: str | None = Field(None, description="The `aud` that tokens must carry. Required with `jwks`.")
+    insecure: bool = Field(False, description="Listen beyond loopback without TLS or authentication.")
 
-    # -- limits ---------------------------------------------------------------------------------------------------
-    max_message_bytes: Size = Field(16 << 20, description="Largest request message.")
-    max_event_bytes: Size = Field(1 << 20, description="Largest payload of an event or an input.")
-    max_state_bytes: Size = Field(8 << 20, description="Largest state that clients may write.")
-    max_snapshot_bytes: Size = Field(16 << 20, description="Largest snapshot that StartRun takes.")
-    max_depth: Annotated[int, Number, Field(ge=1, le=100)] = Field(
-        100, description="Levels of nesting that a payload may have; checked before it is parsed."
-    )
-    max_calls: Count = Field(1024, description="Calls under way at a time, without streams and waits.")
+    # Limits
+    max_message_bytes: Size = Field(16 << 20, description="The largest request message.")
+    max_event_bytes: Size = Field(1 << 20, description="The largest payload of an event or an input.")
+    max_state_bytes: Size = Field(8 << 20, description="The largest state that clients may write.")
+    max_snapshot_bytes: Size = Field(16 << 20, description="The largest snapshot that StartRun accepts.")
+    max_depth: Depth = Field(100, description="How deep a payload may be nested. Checked before it is parsed.")
+    max_calls: Count = Field(1024, description="Concurrent calls, without streams and waits.")
     max_runs: Quota | None = Field(
         None, description="Unfinished runs of a principal. Unset: 100,000 with authentication; 0: no limit."
     )
@@ -153,34 +184,34 @@ class Settings(BaseSettings):
         description="Open WaitRun and WaitForEvent of a principal. Unset: 10,000 with authentication; 0: no limit.",
     )
     max_events_per_second: Quota | None = Field(
-        None, description="Events and starts a second of a principal. Unset: 5,000 with authentication; 0: no limit."
+        None, description="Events and starts of a principal per second. Unset: 5,000 with authentication; 0: no limit."
     )
     max_queued_events: Count = Field(
-        10_000, description="Deliveries that a run may have open before it takes an event."
+        10_000, description="How many open deliveries a run may have and still accept an event."
     )
-    max_log_entries: Count = Field(1_000_000, description="Entries of a run's log beyond which it takes no event.")
+    max_log_entries: Count = Field(
+        1_000_000, description="How long a run's log may be and the run still accept an event."
+    )
     sync_threads: Count = Field(64, description="Threads for sync steps.")
     max_sync_backlog: Count = Field(
-        10_000, description="Sync steps that may queue for a thread before runs are refused."
+        10_000, description="How many sync steps may wait for a thread before new runs and events are refused."
     )
     stalled_after: Seconds = Field(
-        30.0, description="After how long a stream ends whose client reads nothing; 0: never."
+        30.0, description="How long a client may read nothing of its stream before the stream ends; 0: for ever."
     )
-    heartbeat: Annotated[Seconds, Field(gt=0)] = Field(
-        15.0, description="How often a stream on which nothing happens says that it lives."
-    )
+    heartbeat: Annotated[Seconds, Field(gt=0)] = Field(15.0, description="How often a quiet stream sends a heartbeat.")
 
-    # -- retention ------------------------------------------------------------------------------------------------
+    # Retention
     retention_age: Seconds | None = Field(None, description="How long ended runs are kept. Unset: for ever.")
     retention_runs: Count | None = Field(
-        None, description="How many ended runs of a workflow are kept, of each namespace. Unset: all."
+        None, description="How many ended runs are kept of each workflow in each namespace. Unset: all."
     )
     retention_entries: Entries | None = Field(
-        None, description="How many of its newest log entries every run keeps at least, from 1,000 on. Unset: all."
+        None, description="How many of its newest log entries a run keeps at least; 1,000 or more. Unset: all."
     )
     retention_workflows: dict[str, RetentionRule] = Field(
         default_factory=dict,
-        description="Other rules by workflow: tables with `age`, `runs` and `entries` (in the environment, JSON).",
+        description="Rules for single workflows: tables with `age`, `runs` and `entries` (JSON in the environment).",
     )
 
     @classmethod
@@ -200,7 +231,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Settings:
-        """Return the settings of a start: flags that are None were not given. ConfigError."""
+        """Load the settings of a start.
+
+        Args:
+            config: The TOML file, or None.
+            **flags: Values by name of the setting; None means that the flag was not given.
+
+        Raises:
+            ConfigError: A setting is wrong, or the file or the environment cannot be read.
+        """
         given = {name: value for name, value in flags.items() if value is not None}
         _check_names(os.environ)
         source = cls
@@ -215,7 +254,7 @@ class Settings(BaseSettings):
         except SettingsError as error:
             field = re.search(r'field "(\w+)"', str(error))
             variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"
-            raise ConfigError(f"the environment: {variable} is no JSON") from None
+            raise ConfigError(f"the environment: {variable} is not JSON") from None
         except (ValueError, OSError) as error:  # the TOML file cannot be read
             raise ConfigError(f"{config or 'the environment'}: {error}") from None
 
@@ -246,11 +285,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key belong together: give both or neither")
+            raise ValueError("tls_cert and tls_key belong together: set both or neither")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca needs tls_cert and tls_key")
         if self.jwks is not None and not self.jwt_audience:
-            raise ValueError("jwks needs jwt_audience: without it tokens made for others would be taken")
+            raise ValueError(
+                "jwks needs jwt_audience: without it the server would accept tokens made for other services"
+            )
         if self.jwks is None and (self.jwt_issuer or self.jwt_audience):
             raise ValueError("jwt_issuer and jwt_audience need jwks")
         missing = []
@@ -260,15 +301,15 @@ class Settings(BaseSettings):
             missing.append("authentication (api_keys, jwks or client_ca)")
         if missing and not self.insecure and not is_loopback(self.address):
             raise ValueError(
-                f"address: {self.address} can be reached from other machines"
+                f"address: other machines can reach {self.address}"
                 f" and there is no {' and no '.join(missing)}: set it, listen on 127.0.0.1,"
-                " or say insecure if something in front of the server does it"
+                " or set insecure if a proxy in front of the server provides it"
             )
         return self
 
     @property
     def authenticates(self) -> bool:
-        """Whether callers must show who they are."""
+        """Whether callers must authenticate."""
         return self.api_keys is not None or self.jwks is not None or self.client_ca is not None
 
     @property
@@ -287,34 +328,13 @@ class Settings(BaseSettings):
         return self.failure_detail or ("type" if self.exposed else "message")
 
     def quota(self, name: str) -> int:
-        """Return a limit of each principal, 0 for none."""
+        """Return a limit of each principal; 0: no limit."""
         value: int | None = getattr(self, name)
         return value if value is not None else (_QUOTAS[name] if self.authenticates else 0)
 
-    def retention(self) -> Retention:
-        """Return what is kept of runs."""
-        rules = {name: Keep(**rule.model_dump()) for name, rule in self.retention_workflows.items()}
-        keep = Keep(age=self.retention_age, runs=self.retention_runs, entries=self.retention_entries)
-        return Retention(default=keep, workflows=rules)
-
-
-class RetentionRule(BaseModel):
-    """What is kept of the runs of one workflow."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    age: Seconds | None = None
-    runs: Count | None = None
-    entries: Entries | None = None
-
-
-Settings.model_rebuild()
-
-_QUOTAS = {"max_runs": 100_000, "max_streams": 1000, "max_waiters": 10_000, "max_events_per_second": 5000}
-
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address can be reached from this machine only."""
+    """Tell whether only this machine can reach an address."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
     host = address.rpartition(":")[0].strip("[]")
@@ -327,61 +347,16 @@ def is_loopback(address: str) -> bool:
 
 
 def _check_names(environment: Iterable[str]) -> None:
-    """Raise ConfigError for a variable that is almost one of ours: it was meant to be, and would do nothing."""
+    """Raise ConfigError for a variable that looks like a misspelt setting, which would have no effect."""
     known = [name.upper() for name in Settings.model_fields]
     for variable in environment:
         name = variable.upper().removeprefix(PREFIX)
-        if name != variable.upper() and name not in known and (meant := get_close_matches(name, known, 1, 0.85)):
+        if name != variable.upper() and name not in known and (meant := get_close_matches(name, known, 1, _LIKENESS)):
             raise ConfigError(f"{variable}: there is no such setting; {PREFIX}{meant[0]} is one")
 
 
-class Row(NamedTuple):
-    """A setting, as the documentation tells it."""
-
-    name: str
-    flag: str
-    metavar: str
-    default: str
-    description: str
-
-
-def rows() -> Iterator[Row]:
-    """Give the settings in order."""
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        flag = f"--{name.replace('_', '-')}"
-        if field.annotation is bool or name == "reflection":
-            flag += f" / --no-{name.replace('_', '-')}"
-        elif name == "retention_workflows":
-            flag = ""
-        shown = "" if default is None or default is PydanticUndefined else _shown(name, default)
-        yield Row(name, flag, _metavar(name, field.annotation), shown, field.description or "")
-
-
-def _metavar(name: str, annotation: Any) -> str:
-    if name.endswith("address"):
-        return "HOST:PORT"
-    if name in ("data", "tls_cert", "tls_key", "client_ca", "api_keys", "jwks"):
-        return "DIR" if name == "data" else "FILE"
-    if name in ("failure_detail", "log_level", "log_format"):
-        choices = str(annotation)
-        return "|".join(re.findall(r"'(\w+)'", choices))
-    if name.endswith("_bytes"):
-        return "SIZE"
-    kinds = str(annotation)
-    return "TIME" if "float" in kinds else "NUMBER" if "int" in kinds else "TEXT"
-
-
-def _shown(name: str, default: Any) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    if name.endswith("_bytes"):
-        return f"{default >> 20}MiB"
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
 def _told(error: ValidationError, config: Path | None) -> str:
-    """Return one line for each problem: the setting, and what is wrong with it."""
+    """Describe each problem: the setting, and what is wrong with it."""
     lines = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])

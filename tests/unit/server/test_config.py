@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from stepwire.cli._options import OPTIONS
-from stepwire.server.config import ConfigError, Settings, is_loopback, rows
+from stepwire.cli._app import app_of
+from stepwire.server.config import ConfigError, Settings, is_loopback
+from stepwire.server.config_table import rows
 from stepwire.server.runs.hosting.retention import Keep
+from stepwire.server.wiring import retention_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,15 +36,15 @@ def test_flags_go_before_the_environment_before_the_file_before_defaults(
     [
         ({"address": "nowhere"}, "address: must be HOST:PORT"),
         ({"address": "127.0.0.1:99999"}, "address"),
-        ({"grace": "soon"}, "grace: is no time span"),
+        ({"grace": "soon"}, "grace: is not a time span"),
         ({"grace": -1}, "grace"),
         ({"stalled_after": float("nan")}, "stalled_after"),
-        ({"max_event_bytes": "1Mb"}, "max_event_bytes: is no size"),
+        ({"max_event_bytes": "1Mb"}, "max_event_bytes: is not a size"),
         ({"max_event_bytes": 0}, "max_event_bytes"),
         ({"max_depth": 101}, "max_depth"),
         ({"max_runs": -1}, "max_runs"),
-        ({"max_runs": True}, "max_runs: is no number"),
-        ({"watchdog": True}, "watchdog: is no number"),
+        ({"max_runs": True}, "max_runs: is not a number"),
+        ({"watchdog": True}, "watchdog: is not a number"),
         ({"otlp_endpoint": "collector"}, "otlp_endpoint: must be http://HOST:PORT"),
         ({"otlp_endpoint": "ftp://collector:4317"}, "otlp_endpoint"),
         ({"otlp_endpoint": "http://user:hunter2@collector:4317"}, "otlp_endpoint"),
@@ -76,11 +79,11 @@ def test_rules_of_workflows_are_joined_over_all_sources(tmp_path: Path, monkeypa
     file = tmp_path / "stepwire.toml"
     file.write_text('[retention_workflows.a]\nage = "1d"\nruns = 1\n[retention_workflows.b]\nruns = 2\n')
     monkeypatch.setenv("stepwire_retention_workflows", '{"a": {"runs": 3}, "c": {"entries": 5000}}')
-    rules = Settings.load(file).retention().workflows
+    rules = retention_of(Settings.load(file)).workflows
     assert rules == {"a": Keep(age=86400.0, runs=3), "b": Keep(runs=2), "c": Keep(entries=5000)}
-    assert Settings(address="127.0.0.1:0").retention().workflows == {"a": Keep(runs=3), "c": Keep(entries=5000)}
+    assert retention_of(Settings(address="127.0.0.1:0")).workflows == {"a": Keep(runs=3), "c": Keep(entries=5000)}
     monkeypatch.setenv("stepwire_retention_workflows", "{secret")
-    with pytest.raises(ConfigError, match=r"^the environment: STEPWIRE_RETENTION_WORKFLOWS is no JSON$") as caught:
+    with pytest.raises(ConfigError, match=r"^the environment: STEPWIRE_RETENTION_WORKFLOWS is not JSON$") as caught:
         Settings.load()
     assert "secret" not in str(caught.value)
 
@@ -88,7 +91,7 @@ def test_rules_of_workflows_are_joined_over_all_sources(tmp_path: Path, monkeypa
 def test_retention_of_entries_has_a_floor():
     with pytest.raises(ConfigError, match=r"retention_entries: .* 1000"):
         Settings.load(None, retention_entries="999")
-    assert Settings.load(None, retention_entries="1000").retention().default == Keep(entries=1000)
+    assert retention_of(Settings.load(None, retention_entries="1000")).default == Keep(entries=1000)
 
 
 def test_a_wrong_value_is_never_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -155,7 +158,7 @@ def test_what_belongs_together(tmp_path: Path):
 def test_quotas_and_retention(tmp_path: Path):
     file = tmp_path / "stepwire.toml"
     file.write_text('retention_age = "30d"\n[retention_workflows.orders]\nruns = 7\n')
-    retention = Settings.load(file, retention_runs="9").retention()
+    retention = retention_of(Settings.load(file, retention_runs="9"))
     assert retention.default == Keep(age=30 * 86400.0, runs=9)
     assert retention.workflows == {"orders": Keep(runs=7)}
     settings = Settings.load()
@@ -168,8 +171,25 @@ def test_quotas_and_retention(tmp_path: Path):
 def test_every_setting_is_documented_and_an_option():
     listed = list(rows())
     assert [row.name for row in listed] == list(Settings.model_fields)
-    assert all(row.description.endswith((".", "?")) for row in listed)
-    assert [option.name for option in OPTIONS] == [row.name for row in listed if row.flag]
+    assert all(row.description.endswith(".") for row in listed)
+    group: Any = get_command(app_of("serve"))
+    options = {parameter.name for parameter in group.commands["serve"].params}
+    assert options >= {row.name for row in listed if row.flag}
+    assert "retention_workflows" not in options
+
+
+def test_placeholders_and_defaults_follow_from_the_fields():
+    shown = {row.name: (row.metavar, row.switch, row.default) for row in rows()}
+    assert shown["address"] == ("HOST:PORT", False, "127.0.0.1:50051")
+    assert shown["data"] == ("DIR", False, "stepwire-data")
+    assert shown["grace"] == ("TIME", False, "5")
+    assert shown["max_event_bytes"] == ("SIZE", False, "1MiB")
+    assert shown["max_runs"] == ("NUMBER", False, "")
+    assert shown["heartbeat"] == ("TIME", False, "15")
+    assert shown["api_keys"] == ("FILE", False, "")
+    assert shown["failure_detail"] == ("type|message|traceback", False, "")
+    assert shown["reflection"][1:] == (True, "")
+    assert shown["insecure"][1:] == (True, "false")
 
 
 def test_what_is_written_from_the_settings_is_current():
