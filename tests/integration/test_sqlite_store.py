@@ -457,6 +457,36 @@ async def test_a_second_open_is_refused_and_names_the_holder(store: SqliteStore,
     await second.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_a_forked_child_does_not_keep_the_directory_locked(store: SqliteStore, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent has gone on
+        os._exit(0)
+    os.close(reading)
+    try:
+        with pytest.raises(StoreLockedError):  # the parent still has it
+            await SqliteStore(tmp_path).open()
+        await store.close()
+        second = SqliteStore(tmp_path)
+        await second.open()
+        await second.close()
+    finally:
+        os.close(writing)
+        await asyncio.to_thread(os.waitpid, child, 0)
+
+
+async def test_a_lock_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("held by a package manager")
+    with pytest.raises(StoreError, match="not made by Stepwire"):
+        await SqliteStore(tmp_path).open()
+    assert (tmp_path / "lock").read_text() == "held by a package manager"
+    assert os.listdir(tmp_path) == ["lock"]
+
+
 async def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailableError, match="data directory"):

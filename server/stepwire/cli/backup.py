@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stepwire.cli._exit import ERROR, examples
+from stepwire.cli._targets import TargetError, check_target
 from stepwire.cli.render import Output
 from stepwire.server.store.errors import StoreError
 
@@ -24,6 +25,9 @@ def backup(
     data: Annotated[
         Path, typer.Option("--data", envvar="STEPWIRE_DATA", metavar="DIR", help="The data directory of the server.")
     ] = Path("stepwire-data"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace FILE if it exists; never one in use or in a data directory.")
+    ] = False,
 ) -> None:
     """Copy a data directory's database while its server runs: one consistent state, durable when this returns.
 
@@ -34,8 +38,9 @@ def backup(
 
     output = Output()
     try:
-        size = backup_directory(data, target)
-    except StoreError as error:
+        path = check_target(target, force=force)
+        size = backup_directory(data, path, replace=force)
+    except (StoreError, TargetError) as error:
         output.note(f"error: {error}", style="red")
         raise typer.Exit(ERROR) from None
     output.note(f"wrote {target}: {size} bytes")

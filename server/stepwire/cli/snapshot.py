@@ -10,6 +10,7 @@ import typer
 
 from stepwire.cli._exit import ERROR, examples
 from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
+from stepwire.cli._targets import TargetError, writing
 from stepwire.cli.render import Output, snapshot_record, snapshots_table
 from stepwire.client import Client
 
@@ -40,6 +41,7 @@ def snapshot(
             help="Write it to a file (binary), to start a run from; - is standard output.",
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --out if it exists.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the snapshots that the server keeps.")] = False,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
@@ -61,7 +63,11 @@ def snapshot(
             sys.stdout.buffer.flush()
             return
         try:
-            out.write_bytes(data)
+            with writing(out, force=force) as file:
+                file.write(data)
+        except TargetError as error:
+            output.note(f"error: {error}", style="red")
+            raise typer.Exit(ERROR) from None
         except OSError as error:
             output.note(f"error: cannot write {out}: {error.strerror}", style="red")
             raise typer.Exit(ERROR) from None
