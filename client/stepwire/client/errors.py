@@ -1,6 +1,6 @@
-"""What the client raises.
+"""The errors that the client raises.
 
-Everything is a `StepwireError`; one `except` catches all of it::
+Each is a `StepwireError`, so one `except` catches them all::
 
     StepwireError                      code, reason, message, details, field_violations, …
     ├── InvalidArgumentError           INVALID_ARGUMENT     a bad event, input, path or option
@@ -23,21 +23,19 @@ Everything is a `StepwireError`; one `except` catches all of it::
         ├── RunCancelledError
         └── RunTimedOutError
 
-Other codes (CANCELLED when the server cancelled) are plain `StepwireError`s. Wrong use of the
-client itself is a ValueError or TypeError.
+Any other code, such as CANCELLED, is a plain `StepwireError`. Wrong use of the client itself raises
+ValueError or TypeError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message import Message
 
-if TYPE_CHECKING:
-    from stepwire.client.models import Outcome
+from stepwire.client.models import Outcome
 
 __all__ = [
     "AbortedError",
@@ -74,13 +72,17 @@ class FieldViolation:
 
 
 class StepwireError(Exception):
-    """Tell that a call did not do what it was asked.
+    """A call failed. The base of all errors of this client.
 
-    `code` is the gRPC status, None when the client saw the fault itself; `reason` the stable word
-    of the server (`RUN_NOT_FOUND`), "" when there is none; `message` the text for people;
-    `details` the decoded `google.rpc` messages; `field_violations` those of BadRequest;
-    `retry_after` seconds the server asked to wait; `reference_id` finds the fault in the server's
-    log; `metadata` is that of ErrorInfo.
+    Attributes:
+        message: What happened, for people.
+        code: The gRPC status; None when the client itself found the fault.
+        reason: The server's stable word for the fault, such as `RUN_NOT_FOUND`; "" when there is none.
+        details: The decoded `google.rpc` messages.
+        field_violations: The fields of the request that the server refused.
+        retry_after: The seconds that the server asked to wait before a retry; None when it did not.
+        reference_id: An id that finds the fault in the server's log; "" when there is none.
+        metadata: Further facts about the fault, by name.
     """
 
     def __init__(
@@ -115,29 +117,29 @@ class StepwireError(Exception):
 
 
 class InvalidArgumentError(StepwireError):
-    """Refuse an event, input, path or option; `field_violations` says which fields."""
+    """An event, input, path or option is wrong; `field_violations` says which fields."""
 
 
 class NotFoundError(StepwireError):
-    """Tell that a workflow, run, step, path or snapshot does not exist."""
+    """The workflow, run, step, path or snapshot does not exist."""
 
 
 class AlreadyExistsError(StepwireError):
-    """Tell that a run_id is taken, or that a request_id was used for something else."""
+    """The run_id is taken, or the request_id was used for another request."""
 
 
 class FailedPreconditionError(StepwireError):
-    """Tell that the run has ended or is blocked."""
+    """The run has ended or is blocked."""
 
 
 class AbortedError(StepwireError):
-    """Tell that the state changed since it was read."""
+    """The state changed since it was read."""
 
 
 class OutOfRangeError(StepwireError):
-    """Tell that a sequence is not in the log (any more).
+    """The sequence is not in the log, or no longer.
 
-    `first_available` and `last_available` are the sequences the log has; None when unknown.
+    `first_available` and `last_available` are the bounds of the log; None when the server did not say.
     """
 
     @property
@@ -152,43 +154,43 @@ class OutOfRangeError(StepwireError):
 
 
 class ResourceExhaustedError(StepwireError):
-    """Tell that a limit was reached; try again after `retry_after` seconds."""
+    """A limit was reached. Retry after `retry_after` seconds; when it is None, a retry cannot help."""
 
 
 class UnauthenticatedError(StepwireError):
-    """Tell that the server wants a (better) token or certificate."""
+    """The server needs a valid token or certificate."""
 
 
 class PermissionDeniedError(StepwireError):
-    """Tell that the caller may not do this."""
+    """The caller may not do this."""
 
 
 class UnavailableError(StepwireError):
-    """Tell that the server was not reachable; whether the call took effect is unknown."""
+    """The server was not reachable. Whether the call took effect is unknown."""
 
 
 class DeadlineError(StepwireError, TimeoutError):
-    """Tell that the time given was not enough; whether the call took effect is unknown."""
+    """The time was over first. Whether the call took effect is unknown."""
 
 
 class UnimplementedError(StepwireError):
-    """Tell that this server does not have the method."""
+    """This server does not have the method."""
 
 
 class InternalServerError(StepwireError):
-    """Tell of a fault of the server; `reference_id` finds it in the server's log."""
+    """The server failed; `reference_id` finds the fault in its log."""
 
 
 class StreamGapError(StepwireError):
-    """Tell that a stream of the log skipped or repeated entries."""
+    """A stream of the log skipped or repeated entries."""
 
 
 class EventDecodeError(StepwireError):
-    """Tell that an event does not fit the class that is registered for its type."""
+    """An event does not fit the class that is registered for its type."""
 
 
 class RunOutcomeError(StepwireError):
-    """Tell that a run ended without a result; `outcome` says how."""
+    """The run ended without a result; `outcome` says how."""
 
     def __init__(self, run_id: str, outcome: Outcome, message: str) -> None:
         reference = outcome.failure.reference_id if outcome.failure else ""
@@ -198,15 +200,15 @@ class RunOutcomeError(StepwireError):
 
 
 class RunFailedError(RunOutcomeError):
-    """Tell that the run was ended by an error; see `outcome.failure`."""
+    """The run failed; see `outcome.failure`."""
 
 
 class RunCancelledError(RunOutcomeError):
-    """Tell that the run was cancelled; see `outcome.reason`."""
+    """The run was cancelled; see `outcome.reason`."""
 
 
 class RunTimedOutError(RunOutcomeError):
-    """Tell that the run exceeded its own timeout."""
+    """The run exceeded its own timeout."""
 
 
 def _number(text: str | None) -> int | None:

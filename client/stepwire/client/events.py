@@ -1,26 +1,22 @@
-"""Events on the client: the caller's own classes where registered, else `GenericEvent`."""
+"""Events as the caller sees them: the caller's own classes where registered, else `GenericEvent`."""
 
 from __future__ import annotations
 
 import enum
-import threading
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from stepwire.client._core.payload import from_payload, payload_json, to_json_bytes, to_payload
-from stepwire.client.errors import EventDecodeError
-from stepwire.v1 import types_pb2
+from stepwire.client._core.side_table import SideTable
 
 __all__ = ["EntryKind", "EventLike", "EventMeta", "EventRole", "GenericEvent", "event_meta"]
 
 
 class EntryKind(enum.StrEnum):
-    """Say how an event came into the log."""
+    """How an event came into the log."""
 
     UNSPECIFIED = "unspecified"
     STREAM = "stream"
@@ -30,7 +26,7 @@ class EntryKind(enum.StrEnum):
 
 
 class EventRole(enum.StrEnum):
-    """Say what an event is for."""
+    """What an event is for."""
 
     UNSPECIFIED = "unspecified"
     START = "start"
@@ -39,15 +35,18 @@ class EventRole(enum.StrEnum):
     HUMAN_RESPONSE = "human_response"
 
 
-_KINDS = dict(enumerate(EntryKind))
-_ROLES = dict(enumerate(EventRole))
-
-
 @dataclass(frozen=True, slots=True)
 class EventMeta:
-    """Where an event stands in the log; `step` is "" when it came from outside.
+    """The place of an event in its run's log.
 
-    `delivered` is how many deliveries it became plus the waiters it resolved; `time` is UTC.
+    Attributes:
+        type: The name of the event's class on the server.
+        sequence: The number of the log entry, from 1.
+        time: When the entry was made, in UTC.
+        kind: How the event came into the log.
+        role: What the event is for.
+        step: The step that sent or wrote it; "" when it came from a client.
+        delivered: The number of deliveries that it became plus the number of waiters that it resolved.
     """
 
     type: str
@@ -63,10 +62,14 @@ _META_NAMES = frozenset(field.name for field in fields(EventMeta)) - {"type"}
 
 
 class GenericEvent(Mapping[str, Any]):
-    """An event of any type: a read-only mapping of its fields, which are attributes too.
+    """An event of any type: a read-only mapping of its fields. The fields are attributes too.
 
-    `type` is the class name on the server. An event from a log has `sequence, time, kind, role,
-    step, delivered` as attributes as well; a field of such a name is reachable as an item.
+    An event from a log also has the attributes of its `EventMeta`: `sequence`, `time`, `kind`, `role`, `step` and
+    `delivered`. They hide fields of the same name, which stay reachable as items: `event["step"]`.
+
+    Attributes:
+        type: The name of the event's class on the server.
+        meta: The place in the log; None for an event that the caller made.
     """
 
     __slots__ = ("_fields", "meta", "type")
@@ -122,119 +125,25 @@ class GenericEvent(Mapping[str, Any]):
 
 
 EventLike: TypeAlias = BaseModel | GenericEvent | tuple[str, Mapping[str, Any]]
-"""What can be sent: a pydantic model (its class name is the type), a GenericEvent, a pair."""
+"""What can be sent: a pydantic model (its class name is the type), a GenericEvent, or a pair (type name, fields)."""
 
 
-class _MetaTable:
-    """Keep the metadata of models beside them: models are the caller's, not to be written on."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collection may run the callback inside `put`
-        self._entries: dict[int, tuple[weakref.ref[Any], EventMeta]] = {}
-
-    def put(self, event: BaseModel, meta: EventMeta) -> None:
-        key = id(event)
-
-        def forget(dead: weakref.ref[Any]) -> None:
-            with self._lock:
-                entry = self._entries.get(key)
-                if entry is not None and entry[0] is dead:
-                    del self._entries[key]
-
-        with self._lock:
-            self._entries[key] = (weakref.ref(event, forget), meta)
-
-    def get(self, event: BaseModel) -> EventMeta | None:
-        entry = self._entries.get(id(event))
-        return entry[1] if entry is not None and entry[0]() is event else None
-
-
-_table = _MetaTable()
+# Models are the caller's: their metadata is kept beside them, not written on them.
+_received: SideTable[EventMeta] = SideTable()
 
 
 def event_meta(event: BaseModel | GenericEvent) -> EventMeta:
-    """Return where an event that this client received stands in the log.
+    """Return the place in the log of an event that this client received.
 
-    Raises ValueError for an event that was not received (a copy of one counts as such).
+    Raises:
+        ValueError: The event was not received. A copy of a received event counts as not received.
     """
-    meta = event.meta if isinstance(event, GenericEvent) else _table.get(event)
+    meta = event.meta if isinstance(event, GenericEvent) else _received.get(event)
     if meta is None:
         raise ValueError(f"this {type(event).__name__} was not received from a run")
     return meta
 
 
-class EventTypes:
-    """The caller's event classes by the names they have on the wire."""
-
-    def __init__(self, classes: Iterable[type[BaseModel]] = ()) -> None:
-        self._classes = {cls.__name__: cls for cls in classes}
-
-    def extended(self, classes: Iterable[type[BaseModel]]) -> EventTypes:
-        """Return these types and `classes`; the latter win."""
-        types = EventTypes()
-        types._classes = {**self._classes, **{cls.__name__: cls for cls in classes}}
-        return types
-
-    def find(self, name: str) -> type[BaseModel] | None:
-        """Return the class registered for a type."""
-        return self._classes.get(name)
-
-    def decode(self, entry: types_pb2.LogEntry) -> Any:
-        """Return the event of a log entry, with its metadata.
-
-        Raises EventDecodeError when it does not fit the registered class.
-        """
-        meta = EventMeta(
-            entry.type,
-            entry.sequence,
-            entry.time.ToDatetime(tzinfo=UTC),
-            _KINDS.get(entry.kind, EntryKind.UNSPECIFIED),
-            _ROLES.get(entry.role, EventRole.UNSPECIFIED),
-            entry.step,
-            entry.delivered,
-        )
-        return self._build(entry.type, entry.payload, meta)
-
-    def decode_event(self, event: types_pb2.Event) -> Any:
-        """Return an event that is in no log (a prompt)."""
-        return self._build(event.type, event.payload, None)
-
-    def _build(self, name: str, payload: types_pb2.Payload, meta: EventMeta | None) -> Any:
-        cls = self._classes.get(name)
-        if cls is None:
-            return GenericEvent.of(name, from_payload(payload) or {}, meta)
-        try:
-            event = cls.model_validate_json(payload_json(payload) or b"{}")
-        except ValidationError as error:
-            where = f" at sequence {meta.sequence}" if meta else ""
-            # Not chained: pydantic's text quotes the values.
-            raise EventDecodeError(
-                f"event {name}{where} does not fit the registered class: {describe(error)}"
-            ) from None
-        if meta is not None:
-            _table.put(event, meta)
-        return event
-
-
-def describe(error: ValidationError) -> str:
-    """Return which fields are wrong and how, without their values."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return ", ".join(f"{'.'.join(map(str, item['loc'])) or '(all)'} ({item['type']})" for item in found)
-
-
-def type_name(event_type: str | type[BaseModel]) -> str:
-    """Return the name that a type has on the wire."""
-    return event_type if isinstance(event_type, str) else event_type.__name__
-
-
-def encode_event(event: EventLike) -> types_pb2.Event:
-    """Return the message of an event to send."""
-    if isinstance(event, GenericEvent):
-        return types_pb2.Event(type=event.type, payload=to_payload(event.to_dict()))
-    if isinstance(event, BaseModel):
-        payload = types_pb2.Payload(json=to_json_bytes(event))
-        return types_pb2.Event(type=type(event).__name__, payload=payload)
-    if isinstance(event, tuple):
-        name, fields = event
-        return types_pb2.Event(type=name, payload=to_payload(dict(fields)))
-    raise TypeError("an event is a pydantic model, a GenericEvent or a (type name, fields) pair")
+def remember_meta(event: BaseModel, meta: EventMeta) -> None:
+    """Keep the metadata of a received model, for `event_meta`."""
+    _received.put(event, meta)

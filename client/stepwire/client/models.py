@@ -1,19 +1,17 @@
-"""What the client answers with: plain frozen dataclasses, times in UTC."""
+"""What the client returns: plain frozen dataclasses. Times are aware datetimes in UTC."""
 
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
-
-from google.protobuf import timestamp_pb2
+from datetime import datetime, timedelta
+from typing import Any
 
 from stepwire.client._core.payload import from_payload
-from stepwire.client.events import EventRole, EventTypes
-from stepwire.v1 import run_service_pb2, snapshot_service_pb2, types_pb2, workflow_service_pb2
+from stepwire.client._core.times import to_datetime
+from stepwire.client.events import EventRole
+from stepwire.v1 import types_pb2
 
 __all__ = [
     "Failure",
@@ -53,12 +51,25 @@ class RunStatus(enum.StrEnum):
 
 _TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.TIMED_OUT})
 _STATUSES = dict(enumerate(RunStatus))
-_ROLES = dict(enumerate(EventRole))
+
+
+def status_of(number: int) -> RunStatus:
+    """Return the status that the contract numbers so; a number that this client does not know is UNSPECIFIED."""
+    return _STATUSES.get(number, RunStatus.UNSPECIFIED)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run failed, as far as the server tells; absent parts are ""."""
+    """Why a run failed. What the server does not disclose is "".
+
+    Attributes:
+        step: The step that failed; "" when the failure was not in a step.
+        error_type: The class of the exception.
+        message: The text of the exception.
+        attempts: How often the delivery was attempted.
+        reference_id: An id that finds the failure in the server's log.
+        traceback: The traceback as text.
+    """
 
     step: str
     error_type: str
@@ -70,7 +81,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `payload` is the result as the contract has it."""
+    """How a run ended.
+
+    Attributes:
+        status: COMPLETED, FAILED, CANCELLED or TIMED_OUT.
+        event_type: The type of the terminal event.
+        payload: The result as the contract carries it.
+        failure: Why the run failed; None unless it did.
+        reason: Why the run was cancelled or timed out, for people.
+    """
 
     status: RunStatus
     event_type: str
@@ -86,7 +105,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class PendingWaiter:
-    """A question that a run waits to have answered; `prompt` is None when none was written."""
+    """An open question of a run: an event that a step waits for.
+
+    Attributes:
+        waiter_id: The id of the wait.
+        event_type: The type of the event that answers it.
+        requirements: The values that fields of the answer must have.
+        prompt: The event that asks the question; None when the step wrote none.
+        deadline: When the wait times out; None for never.
+        step: The step that waits.
+    """
 
     waiter_id: str
     event_type: str
@@ -98,7 +126,25 @@ class PendingWaiter:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run as the server described it."""
+    """A run at the moment of the server's answer.
+
+    Attributes:
+        run_id: The id of the run.
+        workflow: The name of its workflow.
+        workflow_version: The version of the workflow that the run was last executed with.
+        status: The state of the run.
+        labels: The labels that were given at its start.
+        created_at: When it was started.
+        updated_at: When it was last committed.
+        ended_at: When it ended; None while it lives.
+        last_sequence: The last sequence of its log.
+        first_available: The first sequence that the log still has.
+        pending_waiters: Its open questions.
+        outcome: How it ended; None while it lives.
+        forked_from: The run and the sequence that it was started from; None when it was not.
+        blocked_reason: Why it is BLOCKED; "" when it is not.
+        timeout_at: When its own timeout ends it; None when it has none, or while its clock stands still.
+    """
 
     run_id: str
     workflow: str
@@ -124,7 +170,12 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """The place of a sent event in the log, and how many deliveries and waiters took it."""
+    """What became of a sent event.
+
+    Attributes:
+        sequence: Its place in the log.
+        delivered: The number of deliveries and waiters that took it.
+    """
 
     sequence: int
     delivered: int
@@ -132,9 +183,13 @@ class SendResult:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run's context at a sequence, to start other runs from; `bytes()` and `parse` keep it.
+    """A run's context at a sequence, to start other runs from.
 
-    `context_dict` is the context with the 1.x keys, when it was asked for.
+    `bytes(snapshot)` is a form to store; `Snapshot.parse` reads it.
+
+    Attributes:
+        message: The snapshot as the contract carries it.
+        context_dict: The context with the keys of the 1.x model; None unless it was requested.
     """
 
     message: types_pb2.ContextSnapshot = field(repr=False)
@@ -142,7 +197,7 @@ class Snapshot:
 
     @property
     def run_id(self) -> str:
-        """Return the run that it was taken of."""
+        """Return the id of the run that the snapshot is of."""
         return self.message.run_id
 
     @property
@@ -158,7 +213,7 @@ class Snapshot:
     @property
     def status(self) -> RunStatus:
         """Return the status of the run at that moment."""
-        return _STATUSES.get(self.message.status, RunStatus.UNSPECIFIED)
+        return status_of(self.message.status)
 
     @property
     def created_at(self) -> datetime | None:
@@ -170,7 +225,7 @@ class Snapshot:
 
     @classmethod
     def parse(cls, data: bytes) -> Snapshot:
-        """Return the snapshot that `bytes(snapshot)` gave."""
+        """Return the snapshot whose `bytes(snapshot)` are `data`."""
         return cls(types_pb2.ContextSnapshot.FromString(data))
 
 
@@ -205,7 +260,7 @@ class WorkflowStep:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowType:
-    """A type of a workflow's registry with its JSON Schema."""
+    """A type of a workflow's registry with its JSON Schema. `sendable`: clients may send events of this type."""
 
     name: str
     role: EventRole
@@ -216,7 +271,7 @@ class WorkflowType:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowEdge:
-    """An edge of a workflow's graph; source or target is "" for the outside."""
+    """An edge of a workflow's graph. `source` or `target` is "" for the world outside."""
 
     source: str
     event_type: str
@@ -225,7 +280,7 @@ class WorkflowEdge:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowInfo:
-    """A workflow as the server serves it; `timeout` is None when unlimited."""
+    """A workflow as the server serves it. `timeout` is None when its runs have none."""
 
     name: str
     version: str
@@ -238,127 +293,3 @@ class WorkflowInfo:
     edges: tuple[WorkflowEdge, ...]
     mermaid: str
     timeout: timedelta | None
-
-
-def status_number(status: RunStatus | str) -> types_pb2.RunStatus:
-    """Return the status as the contract numbers it. Raises ValueError for an unknown one."""
-    number = types_pb2.RunStatus.Value(f"RUN_STATUS_{RunStatus(status).name}")
-    return cast("types_pb2.RunStatus", number)
-
-
-def to_datetime(message: Any, name: str) -> datetime | None:
-    """Return a timestamp field of a message, None when it is unset."""
-    if not message.HasField(name):
-        return None
-    stamp: timestamp_pb2.Timestamp = getattr(message, name)
-    return stamp.ToDatetime(tzinfo=UTC)
-
-
-def to_run_info(run: types_pb2.Run, types: EventTypes) -> RunInfo:
-    """Return a run; prompts are decoded with `types`."""
-    return RunInfo(
-        run_id=run.run_id,
-        workflow=run.workflow,
-        workflow_version=run.workflow_version,
-        status=_STATUSES.get(run.status, RunStatus.UNSPECIFIED),
-        labels=dict(run.labels),
-        created_at=to_datetime(run, "created_at"),
-        updated_at=to_datetime(run, "updated_at"),
-        ended_at=to_datetime(run, "ended_at"),
-        last_sequence=run.last_sequence,
-        first_available=run.first_available,
-        pending_waiters=tuple(_to_waiter(waiter, types) for waiter in run.pending_waiters),
-        outcome=to_outcome(run.outcome) if run.HasField("outcome") else None,
-        forked_from=((run.forked_from.run_id, run.forked_from.sequence) if run.HasField("forked_from") else None),
-        blocked_reason=run.blocked_reason,
-        timeout_at=to_datetime(run, "timeout_at"),
-    )
-
-
-def _to_waiter(waiter: types_pb2.PendingWaiter, types: EventTypes) -> PendingWaiter:
-    return PendingWaiter(
-        waiter_id=waiter.waiter_id,
-        event_type=waiter.event_type,
-        requirements=from_payload(waiter.requirements) or {},
-        prompt=types.decode_event(waiter.prompt) if waiter.HasField("prompt") else None,
-        deadline=to_datetime(waiter, "deadline"),
-        step=waiter.step,
-    )
-
-
-def to_outcome(outcome: types_pb2.Outcome) -> Outcome:
-    """Return how a run ended."""
-    failure = outcome.failure
-    return Outcome(
-        status=_STATUSES.get(outcome.status, RunStatus.UNSPECIFIED),
-        event_type=outcome.event_type,
-        payload=outcome.result,
-        failure=Failure(
-            failure.step,
-            failure.error_type,
-            failure.message,
-            failure.attempts,
-            failure.reference_id,
-            failure.traceback,
-        )
-        if outcome.HasField("failure")
-        else None,
-        reason=outcome.reason,
-    )
-
-
-def to_snapshot(response: snapshot_service_pb2.GetSnapshotResponse) -> Snapshot:
-    """Return a snapshot with its dict when the answer has one."""
-    return Snapshot(response.snapshot, from_payload(response.context_dict))
-
-
-def to_snapshot_info(info: snapshot_service_pb2.SnapshotInfo) -> SnapshotInfo:
-    """Return a snapshot's entry in a list."""
-    return SnapshotInfo(info.sequence, to_datetime(info, "created_at"), info.size_bytes)
-
-
-def to_send_result(
-    response: run_service_pb2.SendEventResponse | run_service_pb2.ConverseSendResult,
-) -> SendResult:
-    """Return what became of a send."""
-    return SendResult(response.sequence, response.delivered)
-
-
-def to_workflow_summary(summary: workflow_service_pb2.WorkflowSummary) -> WorkflowSummary:
-    """Return a workflow's entry in a list."""
-    return WorkflowSummary(summary.name, summary.version, summary.description)
-
-
-def to_workflow_info(flow: workflow_service_pb2.Workflow) -> WorkflowInfo:
-    """Return a workflow, its JSON Schemas parsed."""
-    return WorkflowInfo(
-        name=flow.name,
-        version=flow.version,
-        description=flow.description,
-        start_event=flow.start_event,
-        stop_event=flow.stop_event,
-        state_type=flow.state_type,
-        steps=tuple(
-            WorkflowStep(
-                step.name,
-                tuple(step.accepts),
-                tuple(step.returns),
-                step.num_workers,
-                step.description,
-            )
-            for step in flow.steps
-        ),
-        types=tuple(
-            WorkflowType(
-                item.name,
-                _ROLES.get(item.role, EventRole.UNSPECIFIED),
-                item.is_event,
-                item.sendable,
-                json.loads(item.json_schema or "{}"),
-            )
-            for item in flow.types
-        ),
-        edges=tuple(WorkflowEdge(e.source, e.event_type, e.target) for e in flow.edges),
-        mermaid=flow.mermaid,
-        timeout=flow.timeout.ToTimedelta() if flow.HasField("timeout") else None,
-    )

@@ -14,7 +14,8 @@ import grpc.aio
 from tests.system.chaos.history import History
 from tests.system.chaos.server import CHANNEL_OPTIONS
 
-from stepwire.client._core.status import from_rpc_error, is_connection_loss
+from stepwire.client._core.reconnect import is_connection_loss
+from stepwire.client._core.status import from_rpc_error
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state

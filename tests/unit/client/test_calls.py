@@ -72,7 +72,7 @@ async def test_start_run_from_snapshot_or_run(client: Client, server: FakeServer
     assert not first.HasField("input")
     assert getattr(second, "from") == types_pb2.SnapshotRef(run_id="old")
     assert getattr(third, "from") == types_pb2.SnapshotRef(run_id="old", sequence=3)
-    with pytest.raises(ValueError, match="not from both"):
+    with pytest.raises(ValueError, match="not both"):
         await client.start_run("flow", snapshot=snapshot, from_run="old")
 
 

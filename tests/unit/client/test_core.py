@@ -15,11 +15,14 @@ from tests.unit.client.fake import Fault, entry
 
 from stepwire import client as api
 from stepwire.client import aio, sync
+from stepwire.client._core.backoff import Backoff
 from stepwire.client._core.channel import Endpoint, is_local
+from stepwire.client._core.event_types import EventTypes, encode_event
 from stepwire.client._core.payload import to_json_bytes
-from stepwire.client._core.retry import Attempts, Backoff
-from stepwire.client._core.status import from_status, is_connection_loss
-from stepwire.client.events import EventTypes, _table, encode_event
+from stepwire.client._core.reconnect import is_connection_loss
+from stepwire.client._core.retry import Attempts
+from stepwire.client._core.side_table import SideTable
+from stepwire.client._core.status import from_status
 from stepwire.v1 import types_pb2
 from stepwire.workflow.events import Event, HumanResponseEvent, StopEvent
 
@@ -66,16 +69,6 @@ def test_attempts_share_one_budget() -> None:
         attempts.delay_after(api.UnavailableError(""))
 
 
-def test_attempts_of_a_poll() -> None:
-    clock = Clock()
-    attempts = Attempts(None, safe=True, per_attempt=3, clock=clock, backoff=Backoff(full))
-    clock.now += 1000
-    assert attempts.timeout() == 3
-    assert attempts.delay_after(api.DeadlineError("")) == 0.1
-    with pytest.raises(api.NotFoundError):
-        attempts.delay_after(api.NotFoundError(""))
-
-
 @pytest.mark.parametrize("code", list(grpc.StatusCode))
 def test_every_code_has_an_error(code: grpc.StatusCode) -> None:
     error = from_status(Fault(code, "WHY", retry="no").status)
@@ -120,18 +113,31 @@ def test_metadata_of_events() -> None:
     assert (event.step, event["step"], event.sequence, event.role) == ("a", "field", 7, "input_required")
 
 
-def test_metadata_is_not_kept_beyond_its_event() -> None:
-    before = len(_table._entries)
+def test_metadata_of_a_callers_class() -> None:
     events = [EventTypes([Tick]).decode(entry(n)) for n in range(1, 4)]
     assert [api.event_meta(event).sequence for event in events] == [1, 2, 3]
     assert events[0] == Tick()
     assert events[0].model_dump() == {"n": 0}
-    assert len(_table._entries) == before + 3
     with pytest.raises(ValueError, match="not received"):
         api.event_meta(events[0].model_copy())
-    del events
+
+
+def test_a_side_table_forgets_with_the_owner() -> None:
+    table: SideTable[int] = SideTable()
+    owners = [Tick(), Tick(), Tick()]
+    for number, owner in enumerate(owners):
+        table.put(owner, number)
+    assert [table.get(owner) for owner in owners] == [0, 1, 2]
+    assert table.get(Tick()) is None
+    del owner
+    del owners[1:]
     gc.collect()
-    assert len(_table._entries) == before
+    assert len(table) == 1
+    table.put(owners[0], 7)
+    assert table.get(owners[0]) == 7
+    owners.clear()
+    gc.collect()
+    assert len(table) == 0
 
 
 def test_what_can_be_sent() -> None:

@@ -1,4 +1,4 @@
-"""The asyncio conversation."""
+"""A conversation with a run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Outbox = asyncio.Queue[runs.ConverseRequest | None]
 
 
 class Conversation:
-    """Send events to a run and receive its log at the same time; made by `Run.converse`.
+    """Send events to a run and receive its log at the same time. `Run.converse` makes it.
 
-    Iterate over it for the events; the iteration ends with the run, and then `outcome` is set.
-    A lost connection is taken up again by itself: no event is missed or doubled, no send is
-    repeated twice. Leaving the block waits for the sends under way, then detaches; the run goes on.
+    Iterate over it for the events. The iteration ends with the run, and then `outcome` is set. A lost connection is
+    opened again: no event is missed or repeated, and each send takes effect once. Leaving the block waits for the
+    sends under way and detaches; the run goes on.
     """
 
     def __init__(
@@ -43,25 +43,25 @@ class Conversation:
 
     @property
     def run_id(self) -> str:
-        """Return the run."""
+        """Return the id of the run."""
         return self._core.run_id
 
     @property
     def info(self) -> RunInfo:
-        """Return the run as it was when the conversation (last) opened, with its open questions."""
+        """Return the run as it was when the last connection opened, with its open questions."""
         if self._core.info is None:
             raise RuntimeError("the conversation is not open")
         return self._core.info
 
     @property
     def outcome(self) -> Outcome | None:
-        """Return how the run ended; None until all its events were received."""
+        """Return how the run ended, None until all its events were received."""
         return self._core.outcome
 
     def send(self, event: EventLike, step: str | None = None) -> asyncio.Future[SendResult]:
-        """Send an event, to one step or to all that accept it; await the result or let it be.
+        """Send an event to one step, or to all steps and waiters that take it; return the future result.
 
-        The future fails with the errors of `Context.send_event`; the conversation goes on.
+        The future fails with the errors of `Context.send_event`, and the conversation goes on.
         """
         if self._task is None:
             raise RuntimeError("the conversation is not open")
@@ -71,9 +71,9 @@ class Conversation:
         return result
 
     def cancel(self, reason: str = "") -> None:
-        """Cancel the run; its last event and the end of the iteration follow.
+        """Cancel the run. Its terminal event and the end of the iteration follow.
 
-        Not repeated when the connection is lost: use `Run.cancel` to be sure.
+        A lost connection may lose the cancel: `Run.cancel` waits for the server's answer.
         """
         self._write(runs.ConverseRequest(cancel=runs.ConverseCancel(reason=reason)))
 
@@ -136,7 +136,7 @@ class Conversation:
             self._outbox.put_nowait(frame)
 
     async def _pump(self) -> None:
-        """Keep a connection until the run has ended."""
+        """Keep a connection open until the run has ended."""
         while True:
             failure = await self._connection()
             if self._core.ended:

@@ -1,4 +1,4 @@
-"""How to reach the server: channel options, TLS, token."""
+"""How to reach the server: address, TLS, token, the options of gRPC's channel."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from stepwire.client._core.tracing import trace_metadata
 __all__ = ["TlsConfig", "Token"]
 
 Token = str | Callable[[], str]
-"""A bearer token, or a function that gives the present one (called for every call)."""
+"""A bearer token, or a function that returns the present one. The function is called for every call."""
 
+# Seconds. Servers end connections that ping more often: gRPC calls it "too many pings".
 MIN_KEEPALIVE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """How to speak TLS; each of `ca`, `cert`, `key` is a PEM file or the PEM bytes.
+    """How to speak TLS. Each of `ca`, `cert` and `key` is a PEM file or the PEM bytes.
 
-    `ca` are the roots to trust (unset: those of gRPC); `cert` and `key` are this client's own;
-    `server_name` is the name to find in the server's certificate instead of the address.
+    Attributes:
+        ca: The roots to trust; None for gRPC's.
+        cert: This client's certificate.
+        key: The key of `cert`.
+        server_name: The name to find in the server's certificate instead of the address.
     """
 
     ca: str | Path | bytes | None = None
@@ -38,13 +42,13 @@ class TlsConfig:
     def credentials(self) -> grpc.ChannelCredentials:
         """Return gRPC's credentials."""
         if (self.cert is None) != (self.key is None):
-            raise ValueError("TlsConfig needs both cert and key, or neither")
+            raise ValueError("TlsConfig needs both cert and key: one of them is missing")
         return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.cert))
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the server is and how to speak with it."""
+    """Where the server is and how to speak with it. Fields are those of `Client`."""
 
     address: str
     tls: TlsConfig | None
@@ -60,11 +64,15 @@ class Endpoint:
         tls: TlsConfig | bool | None,
         keepalive: float | None,
     ) -> Endpoint:
-        """Check the settings; ValueError names the one that is wrong."""
+        """Check the settings. Raises ValueError, which names the wrong one."""
         if not address or address.startswith(("http://", "https://")):
-            raise ValueError("address must be HOST:PORT, as 127.0.0.1:50051, or a gRPC target; TLS has a setting")
+            raise ValueError(
+                "address must be HOST:PORT, such as 127.0.0.1:50051, or a gRPC target, not a URL; `tls` turns TLS on"
+            )
         if keepalive is not None and keepalive < MIN_KEEPALIVE:
-            raise ValueError(f"keepalive must be at least {MIN_KEEPALIVE:g} s, or None for none")
+            raise ValueError(
+                f"keepalive must be at least {MIN_KEEPALIVE:g} s, not {keepalive:g} s; None sends no pings"
+            )
         if tls is None and token is not None and not is_local(address):
             raise ValueError(
                 "a token would go unencrypted to another machine: pass tls=True or a TlsConfig,"
@@ -76,10 +84,10 @@ class Endpoint:
     def options(self) -> list[tuple[str, Any]]:
         """Return gRPC's channel options."""
         options: list[tuple[str, Any]] = [
-            # What the server accepts and sends is the server's to limit.
+            # The server limits what it accepts and sends.
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
-            # gRPC's own default waits up to two minutes before it looks at a server again.
+            # gRPC's default waits up to two minutes before it tries a server again.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 3000),
             ("grpc.primary_user_agent", f"stepwire-python/{_version()}"),
@@ -116,7 +124,7 @@ class Endpoint:
 
 
 def is_local(address: str) -> bool:
-    """Say whether an address cannot leave this machine."""
+    """Say whether calls to an address stay on this machine."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
     target = address.rsplit("/", 1)[-1]  # dns:///host:port
@@ -138,5 +146,5 @@ def _pem(source: str | Path | bytes | None) -> bytes | None:
 def _version() -> str:
     try:
         return version("stepwire")
-    except PackageNotFoundError:  # run from a checkout that was not installed
+    except PackageNotFoundError:  # a checkout that was not installed
         return "0"

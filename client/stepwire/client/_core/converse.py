@@ -1,8 +1,8 @@
-"""A conversation with a run over Converse, without the transport.
+"""`Converse` and its reconnections, seen as one conversation.
 
-Both clients drive it: they send the frames that it gives, and give it the frames that come. It
-survives a lost connection: it attaches again where the stream was and repeats the sends that have
-no result yet, each with its first request_id, so that the server takes each once.
+The drivers write the frames that `ConverseCore` returns and hand it the frames that arrive. After a lost connection it
+attaches again where the stream was, and repeats the sends that have no result yet. A repeated send keeps its
+`request_id`, so the server takes each once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Any, Protocol
 
 import grpc
 
-from stepwire.client._core.calls import new_request_id
+from stepwire.client._core.answers import to_outcome, to_run_info, to_send_result
+from stepwire.client._core.call import new_request_id
+from stepwire.client._core.cursor import Cursor
+from stepwire.client._core.event_types import EventTypes, encode_event
+from stepwire.client._core.reconnect import Reconnect
 from stepwire.client._core.status import from_status
-from stepwire.client._core.stream import Cursor, Reconnect
 from stepwire.client.errors import FailedPreconditionError, StepwireError
-from stepwire.client.events import EventLike, EventTypes, encode_event
-from stepwire.client.models import Outcome, RunInfo, to_outcome, to_run_info, to_send_result
+from stepwire.client.events import EventLike
+from stepwire.client.models import Outcome, RunInfo
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2
 
@@ -27,20 +30,34 @@ MAX_UNACKED = 256
 
 
 class FutureLike(Protocol):
-    """What asyncio's and concurrent's futures have in common."""
+    """What the futures of asyncio and concurrent.futures have in common."""
 
     def done(self) -> bool:
-        """Say whether it has a result, an exception, or was cancelled."""
+        """Say whether it has a result or an exception, or was cancelled."""
 
     def set_result(self, result: Any, /) -> None:
-        """Resolve it."""
+        """Set the result."""
 
     def set_exception(self, exception: Any, /) -> None:
-        """Fail it."""
+        """Set the exception."""
 
 
 class ConverseCore:
-    """The state of a conversation; not safe for threads, the transport sees to that."""
+    """The state of a conversation. Not safe for threads: the driver locks.
+
+    Args:
+        run_id: The run.
+        types: The caller's event classes.
+        after: The sequence after which the stream begins.
+        options: What the stream carries.
+        max_unacked: How many entries may wait in this client before the server pauses.
+        reconnect: Decides when to connect again.
+        new_future: Makes the driver's futures.
+
+    Attributes:
+        info: The run as it was when the last connection opened; None before the first.
+        outcome: How the run ended; None until the server has sent everything.
+    """
 
     def __init__(
         self,
@@ -54,7 +71,7 @@ class ConverseCore:
         new_future: Callable[[], FutureLike],
     ) -> None:
         if max_unacked < 1:
-            raise ValueError("max_unacked must be at least 1")
+            raise ValueError(f"max_unacked must be 1 or more, not {max_unacked}")
         self.run_id = run_id
         self._types = types
         self._cursor = Cursor(run_id, after)
@@ -82,7 +99,7 @@ class ConverseCore:
 
     def opening(self) -> list[runs.ConverseRequest]:
         """Return the first frames of a connection."""
-        self._acked = self._cursor.sequence  # a new attachment has a window of its own
+        self._acked = self._cursor.sequence  # each attachment has its own window
         attach = runs.ConverseAttach(
             run_id=self.run_id,
             after_sequence=self._cursor.sequence,
@@ -93,7 +110,7 @@ class ConverseCore:
         return [runs.ConverseRequest(attach=attach), *resends]
 
     def send(self, event: EventLike, step: str | None) -> tuple[Any, runs.ConverseRequest | None]:
-        """Return the future of a send and the frame to write, None when it is too late for it."""
+        """Return the future of a send and the frame to write. The frame is None when the conversation is over."""
         message = runs.ConverseSend(request_id=new_request_id(), event=encode_event(event), step=step or "")
         frame = runs.ConverseRequest(send=message)
         future = self._new_future()
@@ -129,7 +146,7 @@ class ConverseCore:
     def _resolve(self, result: runs.ConverseSendResult) -> None:
         _, future = self._sends.pop(result.request_id, (None, None))
         if future is None or future.done():
-            return  # the answer to a repeat, or nobody waits for it any more
+            return  # the answer to a repeat, or to a future that was cancelled
         if result.WhichOneof("result") == "error":
             future.set_exception(from_status(result.error))
         else:
@@ -144,9 +161,9 @@ class ConverseCore:
         return self._types.decode(entry)
 
     def ack(self) -> runs.ConverseRequest | None:
-        """Return the acknowledgement that is due, if one is.
+        """Return the acknowledgement that is due, None when none is.
 
-        Due when half of the window is taken in, so that the server need not stop for it.
+        One is due when the caller has taken half of the window, so that the server need not pause.
         """
         taken = self._consumed if self._entries else self._cursor.sequence
         if self.ended or taken - self._acked < max(1, self._max_unacked // 2):
@@ -155,11 +172,11 @@ class ConverseCore:
         return runs.ConverseRequest(ack=runs.ConverseAck(sequence=taken))
 
     def delay_after(self, error: StepwireError | None) -> float:
-        """Return the seconds to wait before connecting anew; raise `error` when in vain."""
+        """Return the seconds to wait before the next connection. Raises `error` when none can help."""
         return self._reconnect.delay_after(error)
 
     def fail(self, error: BaseException) -> None:
-        """Fail the sends that have no result, and all later ones."""
+        """Fail the sends that have no result yet, and all later ones."""
         self._failure = self._failure or error
         for _, future in self._sends.values():
             if not future.done():

@@ -1,13 +1,11 @@
-"""Values to and from `Payload`. This client writes and asks for JSON, and reads both encodings."""
+"""JSON values to and from `Payload`. The client writes and requests JSON, and reads both encodings."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.json_format import MessageToDict
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -18,10 +16,10 @@ JSON = types_pb2.PAYLOAD_ENCODING_JSON
 
 
 def to_json_bytes(value: Any) -> bytes:
-    """Return a value as JSON text: models by their own rules, bytes as base64.
+    """Return a value as JSON text. Models are written by their own rules, bytes as base64.
 
-    Raises pydantic_core.PydanticSerializationError (a ValueError), which names the fields, for what
-    has no JSON form.
+    Raises:
+        pydantic_core.PydanticSerializationError: A value has no JSON form. It is a ValueError and names the fields.
     """
     try:
         return _json(value)
@@ -33,7 +31,7 @@ def to_json_bytes(value: Any) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    # Polymorphic: a model inside a model is written as what it is, not as what it is declared.
+    # Polymorphic: write a nested model by its own class, not by the class that the field declares.
     return to_json(value, bytes_mode="base64", polymorphic_serialization=True)
 
 
@@ -57,7 +55,7 @@ def to_payload(value: Any) -> types_pb2.Payload:
 
 
 def payload_json(payload: types_pb2.Payload) -> bytes | None:
-    """Return the JSON text of a payload, None when it holds no document."""
+    """Return the JSON text of a payload, None when it is empty."""
     kind = payload.WhichOneof("encoding")
     if kind == "json":
         return payload.json
@@ -67,31 +65,14 @@ def payload_json(payload: types_pb2.Payload) -> bytes | None:
 
 
 def from_payload(payload: types_pb2.Payload, as_: Any = None) -> Any:
-    """Return the document of a payload, None when it holds none.
+    """Return the value of a payload, None when it is empty.
 
-    With `as_`, any type that pydantic can validate, it is validated as that; pydantic's
-    ValidationError when it does not fit.
+    `as_` is a type that pydantic can validate; the value is validated and returned as that type.
+
+    Raises:
+        pydantic.ValidationError: The value does not fit `as_`.
     """
     text = payload_json(payload)
     if as_ is not None:
         return TypeAdapter(as_).validate_json(b"null" if text is None else text)
     return None if text is None else from_json(text)
-
-
-def to_timestamp(time: datetime | None) -> timestamp_pb2.Timestamp | None:
-    """Return a time as a message; a time without zone is refused."""
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise ValueError("a datetime needs a time zone")
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(time.astimezone(UTC))
-    return message
-
-
-def to_duration(seconds: float | timedelta) -> duration_pb2.Duration:
-    """Return a time span as a message."""
-    message = duration_pb2.Duration()
-    span = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
-    message.FromTimedelta(span)
-    return message

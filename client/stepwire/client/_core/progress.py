@@ -1,4 +1,4 @@
-"""A run's progress for people: a line for each event, as it comes."""
+"""A line for each event of a run as it comes, for people."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pydantic import BaseModel
 
 from stepwire.client.events import GenericEvent
 
+# Characters of an event's fields on one line.
 _WIDTH = 100
 
 
 class Progress:
-    """Write events to a file, standard error by default: seconds since the beginning, type, fields (shortened)."""
+    """Write events to a file, by default standard error: seconds since the start, type, shortened fields."""
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file or sys.stderr
         self._began = time.monotonic()
 
     def tell(self, event: Any) -> None:
-        """Write the line of an event. Its fields are JSON in ASCII: they cannot move a terminal's cursor."""
+        """Write the line of an event. The fields are ASCII JSON, so they cannot control a terminal."""
         name, fields = type(event).__name__, event
         if isinstance(event, GenericEvent):
             name, fields = event.type, event.to_dict()

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from stepwire.client._core.calls import Call, Operation, new_request_id
+from stepwire.client._core.backoff import Backoff
+from stepwire.client._core.call import Call, Operation, new_request_id
 from stepwire.client._core.payload import JSON, from_payload, to_json_bytes, to_payload
-from stepwire.client._core.retry import Backoff
 from stepwire.client._core.run_calls import RunCalls
 from stepwire.client.errors import AbortedError, NotFoundError
 from stepwire.v1 import state_service_pb2 as state
 
+# How often a write is repeated when others change the state meanwhile.
 EDIT_ATTEMPTS = 50
 
 
 class Missing:
-    """The type of `MISSING`: no default was given."""
+    """The type of `MISSING`, which says that the caller gave no default."""
 
 
 MISSING: Final = Missing()
@@ -29,7 +30,7 @@ class StateCalls:
         self._run = run
 
     def read(self, path: str, as_: Any = None) -> Call[tuple[Any, str]]:
-        """Return the call of GetState; it gives the value and the state's etag."""
+        """Return the call of GetState. It returns the value and the state's etag."""
         request = state.GetStateRequest(run_id=self._run.run_id, path=path, encoding=JSON)
         return self._run.call(
             "StateService.GetState",
@@ -39,7 +40,7 @@ class StateCalls:
         )
 
     def get(self, path: str, default: Any, as_: Any) -> Operation[Any]:
-        """Read a value, `default` when there is none."""
+        """Read a value; return `default` when there is none."""
         try:
             value, _ = yield self.read(path, as_)
         except NotFoundError as error:
@@ -49,7 +50,7 @@ class StateCalls:
         return value
 
     def set_many(self, values: Mapping[str, Any], etag: str | None) -> Call[str]:
-        """Return the call of SetState; it gives the new etag."""
+        """Return the call of SetState. It returns the new etag."""
         request = state.SetStateRequest(
             run_id=self._run.run_id,
             values=[state.PathValue(path=p, value=to_payload(v)) for p, v in values.items()],
@@ -59,7 +60,7 @@ class StateCalls:
         return self._write("SetState", request)
 
     def unset(self, paths: Sequence[str], etag: str | None) -> Call[str]:
-        """Return the call of UnsetState; it gives the new etag."""
+        """Return the call of UnsetState. It returns the new etag."""
         request = state.UnsetStateRequest(
             run_id=self._run.run_id,
             paths=paths,
@@ -69,7 +70,7 @@ class StateCalls:
         return self._write("UnsetState", request)
 
     def replace(self, value: Any, etag: str | None) -> Call[str]:
-        """Return the call of ReplaceState; it gives the new etag."""
+        """Return the call of ReplaceState. It returns the new etag."""
         request = state.ReplaceStateRequest(
             run_id=self._run.run_id,
             value=to_payload(value),
@@ -79,7 +80,7 @@ class StateCalls:
         return self._write("ReplaceState", request)
 
     def update(self, change: Callable[[Any], Any], as_: Any) -> Operation[Any]:
-        """Read the state, change it, write it; from the start when it changed meanwhile."""
+        """Read the state, change it and write it. Begin again when another client changed it meanwhile."""
         backoff = Backoff()
         for attempt in range(EDIT_ATTEMPTS):
             value, etag = yield self.read("", as_)
@@ -100,10 +101,10 @@ class StateCalls:
 
 
 class Edit:
-    """The body of an `edit_state` block: reads once, writes once at its end.
+    """The read and the write around an `edit_state` block.
 
-    The block cannot run again, so a write that meets a changed etag is repeated only while the
-    state is still what the block saw; otherwise AbortedError, and nothing was written.
+    The block cannot run again. So a write whose etag is outdated is repeated only while the state is still the one
+    that the block saw. Otherwise it raises AbortedError and writes nothing.
     """
 
     def __init__(self, calls: StateCalls, as_: Any) -> None:

@@ -1,4 +1,4 @@
-"""From gRPC's errors to ours."""
+"""From gRPC's errors to those of `stepwire.client.errors`."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _DETAILS: Mapping[str, type[Message]] = {
 
 
 def from_rpc_error(error: grpc.RpcError) -> errors.StepwireError:
-    """Return our error for one that a call of grpc or grpc.aio raised."""
+    """Return the client's error for an error that a call of grpc or grpc.aio raised."""
     call: Any = error  # both kinds of RpcError have the methods of a finished Call
     try:
         rich = rpc_status.from_call(call)
     except (ValueError, DecodeError):
-        rich = None  # details that contradict the status: the status is what counts
+        rich = None  # the details contradict the status: ignore them
     if rich is not None:
         return from_status(rich)
     return _build(call.code() or grpc.StatusCode.UNKNOWN, call.details() or "", ())
 
 
 def from_status(status: status_pb2.Status) -> errors.StepwireError:
-    """Return our error for a google.rpc.Status."""
+    """Return the client's error for a google.rpc.Status."""
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     return _build(code, status.message, status.details)
 
@@ -87,7 +87,7 @@ def _build(code: grpc.StatusCode, message: str, packed: Iterable[AnyMessage]) ->
 
 
 def _unpack(packed: AnyMessage) -> Message:
-    """Return the google.rpc message inside, or the Any itself when it is of another kind."""
+    """Return the google.rpc message inside, or the Any itself when it holds another type."""
     known = _DETAILS.get(packed.TypeName())
     if known is None:
         return packed
@@ -95,22 +95,3 @@ def _unpack(packed: AnyMessage) -> Message:
         return known.FromString(packed.value)
     except DecodeError:
         return packed
-
-
-_LOSS_SIGNS = ("RST_STREAM", "Stream removed", "Internal error from Core")
-
-
-def is_connection_loss(error: errors.StepwireError) -> bool:
-    """Say whether a stream that ended with `error` may go on over a new call.
-
-    A server that stops, or a proxy, ends streams with CANCELLED or a reset as well. And grpc.aio
-    (grpc/grpc#36066) puts an error of its own over the status when a write was under way as the
-    stream ended; the next call meets the true reason if it lasts.
-    """
-    if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return True
-    return (
-        error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
-        and not error.reason
-        and any(sign in error.message for sign in _LOSS_SIGNS)
-    )

@@ -1,4 +1,4 @@
-"""The caller's trace in the metadata of calls, as W3C Trace Context, where OpenTelemetry's API is installed."""
+"""The caller's trace in the metadata of a call, as W3C Trace Context. Needs OpenTelemetry's API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["trace_metadata"]
 
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:
-    """Return `traceparent` and `tracestate` of the current span; nothing when there is none."""
+    """Return `traceparent` and `tracestate` of the current span, nothing when there is none."""
     if _propagator is None:
         return ()
     carrier: dict[str, str] = {}

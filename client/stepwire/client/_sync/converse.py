@@ -1,4 +1,4 @@
-"""The blocking conversation: a thread of its own receives, the caller's threads send and take."""
+"""A conversation with a run, for threads: its own thread receives, the caller's threads send and take."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Outbox = queue.SimpleQueue[runs.ConverseRequest | None]
 
 
 class SyncConversation:
-    """As `Conversation`, blocking: iterate for events, `send` gives a concurrent future."""
+    """As `Conversation`, for threads: iterate for events; `send` returns a concurrent future."""
 
     def __init__(
         self,
@@ -44,23 +44,23 @@ class SyncConversation:
 
     @property
     def run_id(self) -> str:
-        """Return the run."""
+        """Return the id of the run."""
         return self._core.run_id
 
     @property
     def info(self) -> RunInfo:
-        """Return the run as it was when the conversation (last) opened, with its open questions."""
+        """Return the run as it was when the last connection opened, with its open questions."""
         if self._core.info is None:
             raise RuntimeError("the conversation is not open")
         return self._core.info
 
     @property
     def outcome(self) -> Outcome | None:
-        """Return how the run ended; None until all its events were received."""
+        """Return how the run ended, None until all its events were received."""
         return self._core.outcome
 
     def send(self, event: EventLike, step: str | None = None) -> Future[SendResult]:
-        """Send an event, to one step or to all that accept it; the future has the result."""
+        """Send an event to one step, or to all steps and waiters that take it; return the future result."""
         if self._thread is None:
             raise RuntimeError("the conversation is not open")
         with self._changed:
@@ -70,7 +70,7 @@ class SyncConversation:
         return result
 
     def cancel(self, reason: str = "") -> None:
-        """Cancel the run; not repeated when the connection is lost: `SyncRun.cancel` is."""
+        """Cancel the run. A lost connection may lose the cancel: `SyncRun.cancel` waits for the server's answer."""
         with self._changed:
             self._write(runs.ConverseRequest(cancel=runs.ConverseCancel(reason=reason)))
 
@@ -132,7 +132,7 @@ class SyncConversation:
             self._outbox.put(frame)
 
     def _pump(self) -> None:
-        """Keep a connection until the run has ended or the caller left."""
+        """Keep a connection open until the run has ended or the caller has left."""
         error: BaseException | None = None
         try:
             while True:

@@ -1,4 +1,4 @@
-"""Carry the core's calls over grpc's blocking API."""
+"""Make the core's calls over grpc's blocking API."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 
 import grpc
 
-from stepwire.client._core.calls import Call, Operation, Pages, find_method, make_stubs
+from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
+from stepwire.client._core.reconnect import STREAM_DEADLINE
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
-from stepwire.client._core.stream import STREAM_DEADLINE, Follow
+from stepwire.client._core.stream import Follow
 from stepwire.client.errors import StepwireError
 
 T = TypeVar("T")
 
 
 class SyncTransport:
-    """A channel that threads share, opened by the first call."""
+    """A channel that threads share. The first call opens it."""
 
     def __init__(self, endpoint: Endpoint, channel: grpc.Channel | None) -> None:
         self._endpoint = endpoint
@@ -41,19 +42,19 @@ class SyncTransport:
             return find_method(self._stubs, name)
 
     def open(self, name: str, request: Any) -> Any:
-        """Start a streaming call."""
+        """Start a call of a stream."""
         return self.method(name)(request, timeout=STREAM_DEADLINE, metadata=self._endpoint.metadata())
 
     def close(self) -> None:
-        """Close the channel unless it is the caller's."""
+        """Close the channel, unless the caller passed it."""
         with self._lock:
             self._closed = True
             if self._channel is not None and self._owned:
                 self._channel.close()
 
     def unary(self, call: Call[T]) -> T:
-        """Make a call, again while that is safe and of use."""
-        attempts = Attempts(call.budget, safe=call.safe, per_attempt=call.per_attempt)
+        """Make a call, and repeat it while that is safe and can help."""
+        attempts = Attempts(call.budget, safe=call.safe)
         while True:
             try:
                 response = self.method(call.method)(
@@ -92,7 +93,7 @@ class SyncTransport:
             yield from self.unary(call)
 
     def follow(self, follow: Follow) -> Generator[Any, None, None]:
-        """Iterate over the events of a log, over as many calls as it takes."""
+        """Iterate over the events of a log, over as many connections as it takes."""
         while True:
             call = self.open(follow.method, follow.request())
             failure: StepwireError | None = None

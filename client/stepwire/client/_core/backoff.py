@@ -1,0 +1,34 @@
+"""Jittered exponential back-off: the one owner of how long to wait before another attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from stepwire.client.errors import StepwireError
+
+# Seconds. The first is short because most losses are a server's restart; the last bounds the load on one that is down.
+FIRST_DELAY = 0.1
+LAST_DELAY = 5.0
+
+Clock = Callable[[], float]
+
+
+class Backoff:
+    """Give the delays between attempts. Each doubles up to LAST_DELAY; up to half of it is taken off by chance."""
+
+    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        self._uniform = uniform
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Begin anew, after a success."""
+        self._failures = 0
+
+    def next(self, error: StepwireError | None = None) -> float:
+        """Return the seconds to wait, at least those that the server asked for with `error`."""
+        # The exponent is capped: 2**n of a long outage would overflow a float.
+        full = min(LAST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 16))
+        self._failures += 1
+        delay = self._uniform(full / 2, full)
+        return max(delay, error.retry_after or 0.0) if error is not None else delay
