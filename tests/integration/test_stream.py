@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from tests.integration.rpc_serving import JSON, VALUE, Rpc, event, payload, plain, refusal_of, serving
 
-from stepwire.server.rpc.gate.calls import Call
+from stepwire.server.rpc.gate.call import Call
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
 

@@ -24,8 +24,8 @@ from stepwire.server.rpc import (
     SERVICES,
     Calls,
     Certificates,
-    ErrorInterceptor,
     Gate,
+    GateInterceptor,
     Limits,
     Signer,
     TlsError,
@@ -120,7 +120,7 @@ class Server:
                 quota=RunQuota(settings.quota("max_runs")),
             )
             self.runs = runs
-            self._grpc = self._make_grpc(runs, signer, Gate(pool))
+            self._grpc = self._make_grpc(runs, Gate(pool), signer)
             self.port = self._bind(self._grpc, credentials)
             taken = await runs.open()
             if taken:
@@ -158,9 +158,9 @@ class Server:
                 logger.warning("INSECURE: %s listens beyond loopback without authentication", settings.address)
         return credentials
 
-    def _make_grpc(self, runs: Runs, signer: Signer, gate: Gate) -> grpc.aio.Server:
+    def _make_grpc(self, runs: Runs, gate: Gate, signer: Signer) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=(ErrorInterceptor(self.calls, gate),),
+            interceptors=(GateInterceptor(self.calls, gate),),
             options=(
                 # Two servers on one port would share its connections silently.
                 ("grpc.so_reuseport", 0),
@@ -171,7 +171,7 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
         )
-        add_services(server, self.registry, runs, signer, heartbeat=self.settings.heartbeat)
+        add_services(server, self.registry, runs, gate, signer, heartbeat=self.settings.heartbeat)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.shows_reflection:
             from grpc_reflection.v1alpha import reflection

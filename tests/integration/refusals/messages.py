@@ -79,6 +79,26 @@ async def second_start(w: World) -> Refusal:
     return await refused(read_out(call))
 
 
+@case("INVALID_REQUEST", "reason")
+async def cancel_frame_with_too_long_a_reason(w: World) -> Refusal:
+    call = w.rpc.converse()
+    await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=w.open)))
+    assert (await call.read()).WhichOneof("frame") == "opened"
+    await call.write(runs.ConverseRequest(cancel=runs.ConverseCancel(reason="x" * 1001)))
+    return await refused(read_out(call))
+
+
+@case("INVALID_REQUEST", "max_unacked")
+async def start_frame_with_a_negative_window(w: World) -> Refusal:
+    call = w.rpc.converse()
+    request = runs.StartRunRequest(workflow="ask", run_id="never-started", input=payload({"item": "tea"}))
+    await call.write(runs.ConverseRequest(start=runs.ConverseStart(request=request, max_unacked=-1)))
+    found = await refused(call.read())
+    absent = await refused(w.rpc.runs.GetRun(runs.GetRunRequest(run_id="never-started")))
+    assert absent.reason == "RUN_NOT_FOUND"
+    return found
+
+
 GARBAGE = b"\xff\xff\xff\xff" + SECRET.encode()
 
 

@@ -24,7 +24,7 @@ from tests.system.security.support import (
     waiting,
 )
 
-from stepwire.server.rpc.gate.calls import Call
+from stepwire.server.rpc.gate.call import Call
 
 
 def left() -> list[Any]:

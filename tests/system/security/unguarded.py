@@ -7,7 +7,6 @@ What is left of a call is parsing it, the handler, and translating what the hand
 
 from __future__ import annotations
 
-import inspect
 from contextlib import aclosing
 from typing import Any
 
@@ -15,12 +14,12 @@ from stepwire.cli import main
 from stepwire.server.principal import ANONYMOUS
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.gate import calls, interceptor
-from stepwire.server.rpc.gate.calls import CALL, Call
+from stepwire.server.rpc.gate.call import CALL, Call
 from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.telemetry import metrics
 
 
-def unguarded(self: Any, handler: Any, method: str, parse: Any, **_: bool) -> Any:
+def unguarded_unary(self: Any, handler: Any, _admission: Any, method: str, parse: Any) -> Any:
     """Return a handler that admits everything and counts nothing."""
     limits = Limits()
 
@@ -32,13 +31,30 @@ def unguarded(self: Any, handler: Any, method: str, parse: Any, **_: bool) -> An
             refusal = status_of(error, method, self._calls.metrics)
         await abort(context, refusal)
 
+    return unary
+
+
+def unguarded_stream(_self: Any, handler: Any, _admission: Any, method: str, receive: Any) -> Any:
+    """Return a handler of a stream that admits everything and counts nothing."""
+    limits = Limits()
+
     async def stream(data: bytes, context: Any) -> None:
-        CALL.set(Call(method, "stream", ANONYMOUS, limits, None))
-        async with aclosing(handler(parse(data), context)) as responses:
+        call = Call(method, "stream", ANONYMOUS, limits, None)
+        CALL.set(call)
+        async with aclosing(handler(await receive(call, data), context)) as responses:
             async for response in responses:
                 await context.write(response)
 
-    return stream if inspect.isasyncgenfunction(handler) else unary
+    return stream
+
+
+def parsed(parse: Any, _admission: Any) -> Any:
+    """Return a function that only parses the request of a stream."""
+
+    async def receive(_call: Call, data: bytes) -> Any:
+        return parse(data)
+
+    return receive
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -46,8 +62,9 @@ def nothing(*_: Any, **__: Any) -> None:
 
 
 if __name__ == "__main__":
-    interceptor.ErrorInterceptor._unary = unguarded  # type: ignore[method-assign]
-    interceptor.ErrorInterceptor._stream = unguarded  # type: ignore[method-assign,assignment]
+    interceptor.GateInterceptor._unary = unguarded_unary  # type: ignore[method-assign]
+    interceptor.GateInterceptor._stream = unguarded_stream  # type: ignore[method-assign]
+    interceptor.one = parsed  # type: ignore[attr-defined]
     calls.Calls.start = nothing  # type: ignore[method-assign]
     metrics.Histogram.observe = nothing  # type: ignore[method-assign]
     metrics.WorkflowMetrics.moved = nothing  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """Who calls: API keys, JSON Web Tokens and client certificates. Knows nothing of gRPC."""
 
 from stepwire.server.auth._access import AccessFile, AccessFileError, Grant
-from stepwire.server.auth._authenticator import Authenticator
+from stepwire.server.auth._authenticator import Authenticator, CredentialError
 from stepwire.server.auth._files import WatchedFile
 from stepwire.server.auth._keys import NewKey, hash_of, new_key
 from stepwire.server.auth._tokens import TokenError, TokenVerifier
@@ -10,6 +10,7 @@ __all__ = [
     "AccessFile",
     "AccessFileError",
     "Authenticator",
+    "CredentialError",
     "Grant",
     "NewKey",
     "TokenError",

@@ -13,13 +13,24 @@ from stepwire.server.auth._files import WatchedFile
 from stepwire.server.auth._keys import hash_of, id_of
 from stepwire.server.auth._tokens import TokenError, TokenVerifier
 from stepwire.server.principal import DEFAULT_NAMESPACE, Principal
-from stepwire.server.runs.errors import UnauthenticatedError
 
 logger = logging.getLogger("stepwire.auth")
 
 _BEARER = "bearer "
 _NO_HASH = "sha256:" + "0" * 64
 _KEPT = 4096
+
+
+class CredentialError(Exception):
+    """The credential is missing or not valid.
+
+    The message says which kind of credential is wrong, and never holds any of it. `why` labels the refusal's count:
+    missing, scheme, several, key, token, certificate or expired.
+    """
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class Authenticator:
@@ -88,7 +99,7 @@ class Authenticator:
         self.generation += 1
 
     def authenticate(self, authorization: str | None, identities: Sequence[str] = ()) -> Principal:
-        """Return the principal of a call; UnauthenticatedError says which kind of credential is wrong, not why.
+        """Return the principal of a call; CredentialError says which kind of credential is wrong, not why.
 
         `authorization` is the header; `identities` the common name and alternative names of the client's certificate.
         """
@@ -98,14 +109,14 @@ class Authenticator:
         elif self.certificates and identities:
             principal = self._of_certificate(identities)
         else:
-            raise _refused("The call carries no credential", "missing")
+            raise CredentialError("The call carries no credential", "missing")
         if principal.expires is not None and principal.expires <= time.time():
-            raise _refused("The credential has expired", "expired")
+            raise CredentialError("The credential has expired", "expired")
         return principal
 
     def _of_header(self, authorization: str) -> Principal:
         if authorization[:7].lower() != _BEARER:
-            raise _refused("the authorization is not a bearer token", "scheme")
+            raise CredentialError("the authorization is not a bearer token", "scheme")
         principal = self._of_token(authorization[7:].strip())
         if len(self._known) >= _KEPT:
             del self._known[next(iter(self._known))]
@@ -118,17 +129,17 @@ class Authenticator:
             grant = self._access.keys.get(key_id)
             known = hmac.compare_digest(hash_of(token), grant.hash if grant is not None else _NO_HASH)
             if grant is None or not known:
-                raise _refused("The token is not valid", "key")
+                raise CredentialError("The token is not valid", "key")
             return grant.principal
         if self._tokens is None:
-            raise _refused("The token is not valid", "token")
+            raise CredentialError("The token is not valid", "token")
         try:
             return self._tokens.verify(token)
         except TokenError as error:
             logger.debug("a token was refused: %s", error)
             if "expired" in str(error):
-                raise _refused("The credential has expired", "expired") from None
-            raise _refused("The token is not valid", "token") from None
+                raise CredentialError("The credential has expired", "expired") from None
+            raise CredentialError("The token is not valid", "token") from None
 
     def _of_certificate(self, identities: Sequence[str]) -> Principal:
         if not self._access.certificates:
@@ -137,8 +148,4 @@ class Authenticator:
             principal = self._access.certificates.get(identity)
             if principal is not None:
                 return principal
-        raise _refused("The client's certificate is not known here", "certificate")
-
-
-def _refused(message: str, why: str) -> UnauthenticatedError:
-    return UnauthenticatedError(message, why=why)
+        raise CredentialError("The client's certificate is not known here", "certificate")

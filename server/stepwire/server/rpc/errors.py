@@ -1,4 +1,4 @@
-"""The one table from domain errors to status codes, with google.rpc details."""
+"""The one table from the reasons of domain errors to status codes, and the google.rpc details of each status."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from stepwire.server.auth import CredentialError
 from stepwire.server.rpc.grpc_types import Context
-from stepwire.server.runs.errors import InvalidError, LimitError, RunsError, as_runs_error
+from stepwire.server.runs.errors import InvalidError, LimitError, RunsError, UnauthenticatedError, as_runs_error
 from stepwire.server.store import StoreError
 from stepwire.server.telemetry.metrics import Metrics
 
@@ -20,6 +21,7 @@ logger = logging.getLogger("stepwire.rpc")
 
 DOMAIN: Final = "stepwire"
 MAX_DETAILS_BYTES: Final = 8 * 1024
+"""Bytes of a status with its details: HTTP/2 headers beyond that are refused by many clients and proxies."""
 
 CODES: Final[dict[str, grpc.StatusCode]] = {
     "WORKFLOW_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -56,18 +58,19 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
 }
 """Reason to code: the error table of the contract. A test goes through every row."""
 
-
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def status_of(error: BaseException, method: str, metrics: Metrics) -> status_pb2.Status:
     """Return the status that a client gets for an error, and count a refusal.
 
-    Anything unexpected is INTERNAL with a reference id.
+    An error that is not in the table is INTERNAL with a reference id; the log has its text under that id.
     """
     if isinstance(error, StoreError):
         logger.error("%s: %s", method, error)
         error = as_runs_error(error)
+    elif isinstance(error, CredentialError):
+        error = UnauthenticatedError(str(error), why=error.why)
     if not isinstance(error, RunsError):
         reference = uuid.uuid4().hex[:16]
         logger.error("%s failed unexpectedly (reference %s)", method, reference, exc_info=error)
@@ -112,5 +115,5 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     """End a call with a status and its details."""
     code = _BY_NUMBER[status.code]
     aborting = context.abort(code, status.message, (("grpc-status-details-bin", status.SerializeToString()),))
-    del context  # what ends a call is kept by it, with this frame
+    del context  # gRPC keeps the exception that ends a call, and with it this frame
     await aborting

@@ -1,57 +1,64 @@
-"""Payloads of the contract: JSON bytes and protobuf values."""
+"""Convert the payloads of the contract between JSON bytes and protobuf values."""
 
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
-from google.protobuf import struct_pb2
+from google.protobuf import json_format, struct_pb2
 
 from stepwire.server.runs.errors import InvalidError
 from stepwire.v1 import types_pb2 as pb
 
 _EXACT = 2**53
+"""Beyond this a double does not hold every integer."""
 _MAX_VALUE_DEPTH = 30
-"""protobuf's parsers refuse messages nested 100 deep, and each level of a Value takes three."""
+"""Levels of a Value in an answer: protobuf's parsers refuse messages nested 100 deep, and each level takes three."""
 
 
 def json_of(payload: pb.Payload, reason: str) -> bytes | None:
-    """Return a payload from a client as JSON bytes, unchecked; None when it is unset.
+    """Return a client's payload as JSON bytes, which may still be malformed; None if it is unset.
 
-    InvalidError (`reason`) for a protobuf value that no JSON can say.
+    Raises:
+        InvalidError: With `reason`, for a protobuf value that JSON cannot express.
     """
     which = payload.WhichOneof("encoding")
     if which is None:
         return None
     if which == "json":
         return payload.json
-    return json.dumps(_plain(payload.value, reason), ensure_ascii=False, separators=(",", ":")).encode()
+    value = payload.value
+    if not _complete(value):  # protobuf's own conversion takes it for null
+        raise InvalidError(reason, "A payload holds a value without a kind")
+    try:
+        text = json.dumps(json_format.MessageToDict(value), ensure_ascii=False)
+    except (json_format.SerializeToJsonError, ValueError) as error:
+        raise InvalidError(reason, "A payload holds NaN or an infinity") from error
+    return json.dumps(json.loads(text, parse_float=_number), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _plain(value: struct_pb2.Value, reason: str) -> Any:
+def _complete(value: struct_pb2.Value) -> bool:
+    """Tell whether a value and all that it holds have a kind."""
     kind = value.WhichOneof("kind")
-    if kind == "string_value":
-        return value.string_value
-    if kind == "number_value":
-        number = value.number_value
-        if not math.isfinite(number):
-            raise InvalidError(reason, "A payload holds NaN or an infinity")
-        # All numbers of protobuf are doubles: what is whole and exact was an integer.
-        return int(number) if number.is_integer() and abs(number) <= _EXACT else number
-    if kind == "bool_value":
-        return value.bool_value
     if kind == "struct_value":
-        return {key: _plain(item, reason) for key, item in value.struct_value.fields.items()}
+        return all(map(_complete, value.struct_value.fields.values()))
     if kind == "list_value":
-        return [_plain(item, reason) for item in value.list_value.values]
-    if kind == "null_value":
-        return None
-    raise InvalidError(reason, "A payload holds a value without a kind")
+        return all(map(_complete, value.list_value.values))
+    return kind is not None
+
+
+def _number(text: str) -> int | float:
+    """Return a number of a protobuf Value. Those are all doubles: one that is whole and exact was an integer."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) <= _EXACT else number
 
 
 def payload(data: bytes, encoding: int) -> pb.Payload:
-    """Return JSON bytes as a payload in the encoding that a request asked for."""
+    """Return JSON bytes as a payload in the encoding that a request asked for.
+
+    Raises:
+        InvalidError: The document is nested too deep for a protobuf value.
+    """
     if encoding == pb.PAYLOAD_ENCODING_JSON:
         return pb.Payload(json=data)
     message = pb.Payload()

@@ -1,4 +1,4 @@
-"""Calls under way: who calls, what may end a call, and the caller's quotas."""
+"""The calls under way on a server, and what ends long ones: an expired credential, a client that does not read."""
 
 from __future__ import annotations
 
@@ -7,126 +7,23 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextvars import ContextVar
-from typing import Any
 
-from stepwire.server.auth import Authenticator
-from stepwire.server.principal import ANONYMOUS, WRITE, Action, Principal
-from stepwire.server.rpc.gate.limits import Limits, Usage, Usages
-from stepwire.server.runs.errors import LimitError, PermissionDeniedError, RunsError, UnauthenticatedError
+from stepwire.server.auth import Authenticator, CredentialError
+from stepwire.server.principal import ANONYMOUS, Principal
+from stepwire.server.rpc.gate.call import Call
+from stepwire.server.rpc.gate.limits import Limits
+from stepwire.server.rpc.gate.quotas import Usage, Usages
+from stepwire.server.runs.errors import LimitError, UnauthenticatedError
 from stepwire.server.telemetry.metrics import Metrics
 
 logger = logging.getLogger("stepwire.rpc")
 
 _SWEEP_EVERY = 0.25
 """Seconds between looks at the long calls: an expired credential ends them within this time."""
-
-
 _SOONEST, _LATEST = 0.25, 10.0
-"""Seconds between which the calls that were refused are told to come back."""
+"""Bounds, in seconds, of the delay after which a refused call is told to retry."""
 _PATIENCE = 25.0
-"""Seconds to wait for each call refused per call served: few are refused for many that are served."""
-
-
-class Call:
-    """One call: its caller, and what the handlers say of its progress."""
-
-    __slots__ = (
-        "authorization",
-        "caller",
-        "ended",
-        "identities",
-        "kind",
-        "limits",
-        "method",
-        "request",
-        "run_id",
-        "sequence",
-        "since",
-        "task",
-        "usage",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        kind: str,
-        caller: Principal,
-        limits: Limits,
-        usage: Usage | None,
-        authorization: str | None = None,
-        identities: Sequence[str] = (),
-    ) -> None:
-        self.method = method
-        self.kind = kind
-        self.caller = caller
-        self.limits = limits
-        self.usage = usage
-        self.request: Any = None
-        """Its message, where it has one."""
-        self.run_id = ""
-        """The run that a conversation is with."""
-        self.authorization = authorization
-        self.identities = identities
-        self.task: asyncio.Task[Any] | None = None
-        self.since = 0.0
-        """When the message that is being written began to be, on the loop's clock; 0 while none is."""
-        self.sequence = 0
-        """Up to where the client's cursor may be."""
-        self.ended: RunsError | None = None
-        """Why this server ended the call."""
-
-    def spend(self, backlog: int) -> None:
-        """Admit another event or start: not while so many sync steps queue for their threads. LimitError."""
-        if self.usage is not None:
-            self.usage.spend()
-        if backlog > self.limits.sync_backlog:
-            raise LimitError("Too many sync steps wait for a thread", limit="sync_threads", retry_after=1.0)
-
-    def check_alive(self) -> None:
-        """Raise UnauthenticatedError once the caller's credential has expired."""
-        expires = self.caller.expires
-        if expires is not None and expires <= time.time():
-            raise UnauthenticatedError("The credential has expired", why="expired")
-
-    def log_fields(self) -> dict[str, str | int]:
-        """Return what the log says of it; what is the client's is as it came."""
-        return {
-            "method": self.method.rpartition("/")[2],
-            "run": self.run_id or getattr(self.request, "run_id", ""),
-            "workflow": getattr(self.request, "workflow", ""),
-            "principal": "" if self.caller is ANONYMOUS else self.caller.name,
-        }
-
-    def end(self, error: RunsError) -> None:
-        """End the call with an error, whatever it is doing."""
-        if self.ended is None and self.task is not None:
-            self.ended = error
-            self.task.cancel()
-
-
-CALL: ContextVar[Call | None] = ContextVar("stepwire_call", default=None)
-"""The call that this task serves; tasks that it starts inherit it."""
-
-
-def caller_of_call() -> Principal:
-    """Return the caller of the call that this task serves."""
-    call = CALL.get()
-    return ANONYMOUS if call is None else call.caller
-
-
-def permit(caller: Principal, action: Action, workflow: str) -> None:
-    """Raise PermissionDeniedError unless the caller may do this with a workflow that it sees."""
-    if not caller.scopes.allow(action, workflow):
-        message = f"This needs the scope {action} for the workflow"
-        raise PermissionDeniedError(message, needs=action, scope=action, workflow=workflow)
-
-
-def permit_start(caller: Principal, workflow: str) -> None:
-    """Raise PermissionDeniedError unless the caller may start runs; a workflow that it may not see is not found."""
-    if caller.scopes.sees(workflow):
-        permit(caller, WRITE, workflow)
+"""Seconds of delay for each call refused per call served: a server that refuses much asks for a longer delay."""
 
 
 class Calls:
@@ -147,37 +44,37 @@ class Calls:
         self._sweeper: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look after long calls."""
+        """Start the task that ends long calls."""
         self._sweeper = asyncio.create_task(self._sweep(), name="stepwire-calls")
 
     def stop(self) -> None:
-        """Look after them no more."""
+        """Stop that task."""
         if self._sweeper is not None:
             self._sweeper.cancel()
 
     @property
     def streams(self) -> int:
-        """How many streams are open."""
+        """The number of open streams."""
         return sum(usage.streams for _, usage in self._usages)
 
     @property
     def waiters(self) -> int:
-        """How many calls wait for a run or an event."""
+        """The number of calls that wait for a run or an event."""
         return sum(usage.waiters for _, usage in self._usages)
 
     def open(self) -> Counter[str]:
-        """Count the calls under way by kind. From any thread."""
+        """Count the calls under way by kind. Safe from any thread."""
         # A set is copied in one step of the interpreter.
         found = Counter(call.kind for call in tuple(self._long))
         found["unary"] = self.under_way
         return found
 
     def usage(self, caller: Principal) -> Usage:
-        """Return what a caller uses."""
+        """Return what a caller has under way."""
         return self._usages.of(caller.namespace, caller.name)
 
     def enter(self, call: Call) -> None:
-        """Take a call up. LimitError when there are too many."""
+        """Count a call as under way. LimitError if there are too many."""
         usage, limits = call.usage, self.limits
         if call.kind == "unary":
             if self.under_way >= limits.calls:
@@ -202,7 +99,7 @@ class Calls:
         self._long.add(call)
 
     def leave(self, call: Call) -> None:
-        """Let a call go."""
+        """Count a call as ended."""
         if call.kind == "unary":
             self.under_way -= 1
             self._served += 1
@@ -213,7 +110,7 @@ class Calls:
         else:
             call.usage.waiters -= 1
         self._long.discard(call)
-        call.task = None  # whose context knows the call
+        call.task = None  # the task's context holds the call: this breaks the circle
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -222,10 +119,10 @@ class Calls:
             try:
                 self._look(loop.time())
             except Exception:
-                logger.exception("looking after the calls failed")
+                logger.exception("checking the calls under way failed")
 
     def _look(self, now: float) -> None:
-        """End the calls whose credential is no longer good, and the streams whose client does not read."""
+        """End calls whose credential is not valid any more, and streams whose client does not read."""
         self._pace()
         changed = False
         if self.authenticator is not None:
@@ -249,16 +146,17 @@ class Calls:
                 call.end(LimitError(message, limit="stalled", retry_after=1.0, resume_sequence=call.sequence))
 
     def _pace(self) -> None:
-        """Have those who are refused come back the later, the more they are: refusing costs time too."""
+        """Ask refused callers for a longer delay the more of them there are, because refusing costs time too."""
         refused, served = self._refused, self._served
         self._refused = self._served = 0
         wanted = _PATIENCE * refused / max(1, served)
         self._retry_after = min(_LATEST, max(_SOONEST, (self._retry_after + wanted) / 2))
 
     def _look_again(self, call: Call, authenticator: Authenticator) -> None:
+        """Authenticate a call again after a file of credentials changed."""
         try:
             caller = authenticator.authenticate(call.authorization, call.identities)
-        except UnauthenticatedError:
+        except CredentialError:
             self.metrics.streams_ended["revoked"] += 1
             call.end(UnauthenticatedError("The credential is not valid any more", resume_sequence=call.sequence))
             return

@@ -1,9 +1,8 @@
-"""Limits on what a call carries, looked at before it is parsed, and on how much each principal does at a time."""
+"""Limits on the size and depth of what a call carries, checked before a payload is parsed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +15,21 @@ from stepwire.v1 import types_pb2 as pb
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Sizes in bytes, quotas of each principal (0: none), `stalled_after` in seconds (0: never)."""
+    """The limits of a server: sizes in bytes, counts for each principal (0: no limit).
+
+    Attributes:
+        message_bytes: A message, before it is parsed.
+        event_bytes: The payload of an event, an input, or the requirements of a wait.
+        state_bytes: A value that is written to a state.
+        snapshot_bytes: A snapshot to start from.
+        depth: Levels of lists and objects in a payload.
+        calls: Unary calls under way, of all callers together.
+        streams: Open streams of one caller.
+        waiters: Calls of one caller that wait for a run or an event.
+        events_per_second: Events and starts of one caller.
+        sync_backlog: Sync steps that wait for a thread before events are refused.
+        stalled_after: Seconds after which a stream ends whose client does not read; 0 for never.
+    """
 
     message_bytes: int = 16 << 20
     event_bytes: int = 1 << 20
@@ -31,21 +44,21 @@ class Limits:
     stalled_after: float = 30.0
 
     def check_message(self, size: int) -> None:
-        """Refuse a message that is too long, before anything parses it. LimitError."""
+        """Raise LimitError if a message is too long to be parsed."""
         if size > self.message_bytes:
             raise LimitError(f"A message may have at most {self.message_bytes} bytes", limit="message_bytes")
 
     def check_held(self, kind: str, size: int) -> None:
-        """Refuse the request of a stream or a wait that is too long: it stays in memory as long as they do. LimitError.
+        """Raise LimitError if the request of a stream or a wait is too long to stay in memory as long as the call.
 
-        A wait may carry two payloads of events.
+        A wait may carry two payloads of events on top.
         """
         largest = _HELD_BYTES + (2 * self.event_bytes if kind == "wait" else 0)
         if size > largest:
             raise LimitError(f"A request that is held may have at most {largest} bytes", limit="message_bytes")
 
     def check_payload(self, payload: pb.Payload, largest: int, limit: str) -> None:
-        """Refuse a payload that is too long or too deep, before anything parses it. LimitError."""
+        """Raise LimitError if a payload is too long or too deep to be parsed."""
         which = payload.WhichOneof("encoding")
         if which == "json":
             data = payload.json
@@ -60,19 +73,20 @@ class Limits:
                 raise LimitError(f"Payloads may be nested at most {self.depth} levels", limit="depth")
 
     def check_event(self, payload: pb.Payload) -> None:
-        """Refuse an event's payload that is too long or too deep. LimitError."""
+        """Raise LimitError if an event's payload is too long or too deep."""
         self.check_payload(payload, self.event_bytes, "event_bytes")
 
     def check_request(self, request: Any) -> None:
-        """Refuse what a request carries when it is too long or too deep. LimitError."""
-        payloads = _PAYLOADS.get(type(request))
-        if payloads is not None:
-            payloads(self, request)
+        """Raise LimitError if anything that a request carries is too long or too deep."""
+        check = _CARRIED.get(type(request))
+        if check is not None:
+            check(self, request)
 
 
 _HELD_BYTES: Final = 64 * 1024
+"""Bytes of a request that stays in memory: cursors and filters need a small part of that."""
 _DEEPEST_VALUE: Final = 34
-"""Deeper ones are refused by protobuf's parser."""
+"""Levels of a protobuf Value: its parser refuses deeper ones."""
 
 
 def _value_deeper(value: Any, depth: int) -> bool:
@@ -108,7 +122,7 @@ def _replace(limits: Limits, request: Any) -> None:
     limits.check_payload(request.value, limits.state_bytes, "state_bytes")
 
 
-_PAYLOADS: Final[dict[type, Callable[[Limits, Any], None]]] = {
+_CARRIED: Final[dict[type, Callable[[Limits, Any], None]]] = {
     runs.StartRunRequest: _start,
     runs.SendEventRequest: _event,
     runs.PublishEventRequest: _event,
@@ -117,60 +131,5 @@ _PAYLOADS: Final[dict[type, Callable[[Limits, Any], None]]] = {
     state.ReplaceStateRequest: _replace,
 }
 
-CARRIERS: Final = frozenset(kind.__name__.removesuffix("Request") for kind in _PAYLOADS)
-"""The methods whose requests carry what is looked at."""
-
-
-class Usage:
-    """What one principal does now: open streams and waits, and a bucket of events that refills every second."""
-
-    __slots__ = ("_rate", "_refilled", "_tokens", "streams", "waiters")
-
-    def __init__(self, rate: int) -> None:
-        self.streams = 0
-        self.waiters = 0
-        self._rate = rate
-        self._tokens = float(rate)
-        self._refilled = time.monotonic()
-
-    def spend(self) -> None:
-        """Take one event from the bucket. LimitError that says when there is one again."""
-        rate = self._rate
-        if not rate:
-            return
-        now = time.monotonic()
-        tokens = min(float(rate), self._tokens + (now - self._refilled) * rate)
-        self._refilled = now
-        if tokens < 1.0:
-            self._tokens = tokens
-            message = f"At most {rate} events a second are taken from a caller"
-            raise LimitError(message, limit="events_per_second", retry_after=max(0.001, (1.0 - tokens) / rate))
-        self._tokens = tokens - 1.0
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing would be lost by forgetting this."""
-        return not self.streams and not self.waiters and time.monotonic() - self._refilled > 1.0
-
-
-class Usages:
-    """The usage of each principal; those that do nothing are forgotten now and then."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._usages: dict[tuple[str, str], Usage] = {}
-        self._sweep_at = 4096
-
-    def of(self, namespace: str, name: str) -> Usage:
-        """Return the usage of a principal."""
-        key = (namespace, name)
-        usage = self._usages.get(key)
-        if usage is None:
-            if len(self._usages) >= self._sweep_at:
-                self._usages = {other: found for other, found in self._usages.items() if not found.idle}
-                self._sweep_at = max(4096, 2 * len(self._usages))
-            usage = self._usages[key] = Usage(self._rate)
-        return usage
-
-    def __iter__(self) -> Iterator[tuple[tuple[str, str], Usage]]:
-        return iter(self._usages.items())
+CARRIERS: Final = frozenset(kind.__name__.removesuffix("Request") for kind in _CARRIED)
+"""The methods whose requests carry payloads or snapshots."""

@@ -1,0 +1,140 @@
+"""Act on the frames that a client sends in a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+from stepwire.server.rpc.errors import status_of
+from stepwire.server.rpc.gate.access import CANCEL, CONVERSE, SEND
+from stepwire.server.rpc.gate.admission import Gate
+from stepwire.server.rpc.gate.call import Call
+from stepwire.server.rpc.gate.ending import interrupted
+from stepwire.server.rpc.run_actions import RunActions
+from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.v1 import run_service_pb2 as pb
+
+_MAX_SENDS_UNDER_WAY = 256
+"""Sends whose result the client has not read: a client that sends and does not read is not received from."""
+
+
+class Inbox:
+    """Receive the frames that follow the first one, and queue the results of sends.
+
+    A send runs in a task of its own, in the order of the frames. A send that is refused fails its frame; any other
+    frame that is refused fails the conversation: `check` raises its error. Sends and cancels go on when the client
+    leaves, because it asked for them.
+
+    Args:
+        call: The conversation's call.
+        gate: Admits each frame as it admits a call of the method that does the same.
+        actions: Does what frames ask for.
+        acked: Called with the sequence of each acknowledgement.
+    """
+
+    def __init__(self, call: Call, gate: Gate, actions: RunActions, acked: Callable[[int], None]) -> None:
+        self._call = call
+        self._gate = gate
+        self._actions = actions
+        self._acked = acked
+        self._results: deque[pb.ConverseResponse] = deque()
+        self._sends = asyncio.Semaphore(_MAX_SENDS_UNDER_WAY)
+        self._reading: asyncio.Task[None] | None = None
+        self._acting: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        self._news: asyncio.Future[None] | None = None
+        self.under_way = 0
+        """Sends without a result."""
+
+    def open(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
+        """Start to read the client's frames, until it closes its side."""
+        self._reading = asyncio.create_task(self._read(frames), name="stepwire-converse-read")
+
+    def close(self) -> None:
+        """Read no more frames. What they asked for is still done."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def watch(self, news: asyncio.Future[None]) -> asyncio.Future[None]:
+        """Have a future resolve with the next result or acknowledgement, and return it."""
+        self._news = news
+        return news
+
+    def check(self) -> None:
+        """Raise the error of a frame that ends the conversation."""
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are results, or an error."""
+        return bool(self._results) or self._error is not None
+
+    def results(self) -> Iterator[pb.ConverseResponse]:
+        """Yield the results that are there."""
+        while self._results:
+            # Only now may another send begin: a client that does not read fills no queue.
+            self._sends.release()
+            yield self._results.popleft()
+
+    async def finish(self) -> None:
+        """Wait for the frames under way. Call it once the run has ended: none of them takes long then."""
+        if self._acting:
+            await asyncio.wait(self._acting)
+
+    async def _read(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
+        try:
+            async for frame in frames:
+                kind = frame.WhichOneof("frame")
+                if kind == "send":
+                    await self._sends.acquire()
+                    self.under_way += 1
+                    self._act(self._send(frame.send))
+                elif kind == "ack":
+                    self._acked(frame.ack.sequence)
+                    self._signal()
+                elif kind == "cancel":
+                    # In a task, as a send, so that it follows the sends before it.
+                    self._act(self._cancel(frame.cancel))
+                else:
+                    message = "Only send, ack and cancel may follow the first frame"
+                    raise InvalidError("INVALID_FRAME", message, [Violation("frame", "is of another kind")])
+        except BaseException as error:  # noqa: BLE001 - it ends the stream with a status
+            self._fail(interrupted(error))
+
+    async def _send(self, send: pb.ConverseSend) -> None:
+        result = pb.ConverseSendResult(request_id=send.request_id)
+        try:
+            request = pb.SendEventRequest(
+                run_id=self._call.run_id, event=send.event, step=send.step, request_id=send.request_id
+            )
+            await self._gate.admit_frame(self._call, SEND, request)
+            result.sequence, result.delivered = await self._actions.send(self._call.caller, request)
+        except BaseException as error:  # noqa: BLE001 - the frame gets the status that SendEvent would answer
+            result.error.CopyFrom(status_of(interrupted(error), CONVERSE, self._gate.metrics))
+        self.under_way -= 1
+        self._results.append(pb.ConverseResponse(send_result=result))
+        self._signal()
+
+    async def _cancel(self, cancel: pb.ConverseCancel) -> None:
+        try:
+            request = pb.CancelRunRequest(run_id=self._call.run_id, reason=cancel.reason)
+            await self._gate.admit_frame(self._call, CANCEL, request)
+            await self._actions.cancel(self._call.caller, request)
+        except BaseException as error:  # noqa: BLE001 - it ends the stream with the status that CancelRun would answer
+            self._fail(interrupted(error))
+
+    def _act(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="stepwire-converse-frame")
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._signal()
+
+    def _signal(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

@@ -1,0 +1,154 @@
+"""One conversation: open a run, then send its entries and the results of what the client sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from stepwire.server.rpc.converse.inbox import Inbox
+from stepwire.server.rpc.convert import runs as convert
+from stepwire.server.rpc.framer import Framer
+from stepwire.server.rpc.gate.access import START, STREAM
+from stepwire.server.rpc.gate.admission import Gate
+from stepwire.server.rpc.gate.call import Call
+from stepwire.server.rpc.log_reader import LogReader
+from stepwire.server.rpc.run_actions import RunActions
+from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.log.feed import check_cursor
+from stepwire.server.store import RunKey, RunRecord
+from stepwire.v1 import run_service_pb2 as pb
+
+_EVENTS_FIELD = pb.ConverseResponse.DESCRIPTOR.fields_by_name["events"].number
+
+Frame = pb.ConverseResponse | bytes
+
+
+class Opening(NamedTuple):
+    """What the first frame chose: the run, the cursor, the options, and the window of unacknowledged entries."""
+
+    key: RunKey
+    after: int
+    options: pb.StreamOptions
+    window: int
+
+
+class Session:
+    """Talk with one run until it ends or the client leaves. A disconnect detaches, it never cancels.
+
+    Args:
+        call: The conversation's call.
+        gate: Admits each frame.
+        pool: Finds the run and its feed.
+        actions: Does what frames ask for.
+        interval: Seconds after which a silent conversation sends a heartbeat.
+    """
+
+    def __init__(self, call: Call, gate: Gate, pool: RunPool, actions: RunActions, interval: float) -> None:
+        self._call = call
+        self._gate = gate
+        self._pool = pool
+        self._actions = actions
+        self._interval = interval
+
+    async def converse(self, frames: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[Frame]:
+        """Yield the frames for the client."""
+        key, after, options, window = await self._open(await anext(frames, None))
+        self._call.run_id = key.run_id
+        feeds = self._pool.feeds
+        feed = await feeds.open(key)
+        framer = Framer(
+            _EVENTS_FIELD,
+            after,
+            encoding=options.encoding,
+            internal=options.include_internal,
+            types=options.event_types,
+            window=window,
+        )
+        reader = LogReader(feeds, key, feed, framer, self._call, self._interval, _heartbeat)
+        inbox = Inbox(self._call, self._gate, self._actions, framer.ack)
+        try:
+            check_cursor(reader.record, after)
+            yield _opened(reader.record, after, options.encoding)
+            inbox.open(frames)
+            async for frame in self._output(reader, inbox):
+                yield frame
+            outcome = convert.outcome(reader.record, options.encoding)
+            yield pb.ConverseResponse(finished=pb.RunFinished(outcome=outcome))
+        finally:
+            feeds.close(key, feed)
+            inbox.close()
+
+    async def _open(self, first: pb.ConverseRequest | None) -> Opening:
+        kind = None if first is None else first.WhichOneof("frame")
+        if first is None or kind not in ("start", "attach"):
+            violation = Violation("frame", "is neither")
+            raise InvalidError("INVALID_FRAME", "The first frame must be start or attach", [violation])
+        caller = self._call.caller
+        if kind == "start":
+            begin = first.start
+            options, window = self._options(begin.options), _window(begin.max_unacked)
+            await self._gate.admit_frame(self._call, START, begin.request)
+            record = await self._actions.start(caller, begin.request)
+            return Opening(record.key, 0, options, window)
+        attach = first.attach
+        options, window = self._options(attach.options), _window(attach.max_unacked)
+        request = pb.StreamEventsRequest(run_id=attach.run_id, after_sequence=attach.after_sequence)
+        await self._gate.admit_frame(self._call, STREAM, request)
+        await self._pool.check_seen(caller, attach.run_id)
+        return Opening(caller.key(attach.run_id), attach.after_sequence, options, window)
+
+    def _options(self, options: pb.StreamOptions) -> pb.StreamOptions:
+        """Return a copy of options that does not keep their frame in memory. LimitError if they are too long."""
+        self._call.limits.check_held("stream", options.ByteSize())
+        return pb.StreamOptions.FromString(options.SerializeToString())
+
+    async def _output(self, reader: LogReader, inbox: Inbox) -> AsyncIterator[Frame]:
+        """Yield entries, results and heartbeats until the run has ended and its whole log was sent."""
+        while True:
+            news = inbox.watch(reader.changed())
+            for result in inbox.results():
+                yield result
+            inbox.check()
+            progress = False
+            if not reader.framer.full:
+                chunks = await reader.ready()
+                if chunks and inbox.under_way:
+                    # A result precedes the entries of its commit: the sends that it acknowledged run first.
+                    await asyncio.sleep(0)
+                for result in inbox.results():
+                    yield result
+                progress = bool(chunks)
+                async for frame in reader.frames(chunks):
+                    yield frame
+            if reader.at_end:
+                await inbox.finish()
+                for result in inbox.results():
+                    yield result
+                return
+            if (beat := reader.beat()) is not None:
+                yield beat
+            if not progress and not inbox.has_news:
+                await reader.wait(news)
+
+
+def _heartbeat(sequence: int) -> pb.ConverseResponse:
+    return pb.ConverseResponse(heartbeat=pb.Heartbeat(sequence=sequence))
+
+
+def _opened(record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:
+    return pb.ConverseResponse(
+        opened=pb.ConverseOpened(
+            run=convert.run(record, encoding),
+            first_available=record.first_available,
+            next_sequence=after + 1,
+        )
+    )
+
+
+def _window(max_unacked: int) -> int:
+    if max_unacked < 0:
+        violation = Violation("max_unacked", "must not be negative")
+        raise InvalidError("INVALID_REQUEST", "The request is not valid", [violation])
+    return max_unacked

@@ -1,0 +1,48 @@
+"""Pages of a listing: their size, and the opaque token of the next one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from stepwire.server.runs.errors import InvalidError, Violation
+
+_SMALLEST, _LARGEST, _DEFAULT = 1, 1000, 100
+"""Items of a page; the default is for requests that name no size."""
+
+
+def page_size(asked: int) -> int:
+    """Return the size of a page: 1 to 1000, 100 when nothing was asked for."""
+    if asked < 0:
+        raise InvalidError(
+            "INVALID_REQUEST", "The request is not valid", [Violation("page_size", "must not be negative")]
+        )
+    return _DEFAULT if asked == 0 else max(_SMALLEST, min(_LARGEST, asked))
+
+
+def page_token(place: list[Any], bound: str) -> str:
+    """Return an opaque token for a place in a listing; `bound` ties it to the listing's filter."""
+    return base64.urlsafe_b64encode(json.dumps([bound, place]).encode()).decode()
+
+
+def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
+    """Return the place of a token, whose parts are of these kinds.
+
+    InvalidError (INVALID_PAGE_TOKEN) for another filter's, or none of ours.
+    """
+    try:
+        found, place = json.loads(base64.urlsafe_b64decode(token.encode()).decode())
+        fits = [type(part) for part in place] == list(kinds) and all(_storable(part) for part in place)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidError("INVALID_PAGE_TOKEN", "The page_token is not one of this server's") from error
+    if found != bound or not fits:
+        raise InvalidError("INVALID_PAGE_TOKEN", "The page_token belongs to another filter")
+    return list(place)
+
+
+def _storable(part: Any) -> bool:
+    """Tell whether a store can compare with a part of a place; ValueError for text that none can hold."""
+    if isinstance(part, str):
+        part.encode()
+    return not isinstance(part, int) or abs(part) < 1 << 63

@@ -1,0 +1,124 @@
+"""Runs between the contract's messages and domain types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stepwire.server.rpc.convert.times import seconds_of, timestamp
+from stepwire.server.rpc.payloads import json_of, payload
+from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.requests import SnapshotData, StartRequest
+from stepwire.server.store import RunRecord
+from stepwire.server.telemetry.tracing import CARRIER
+from stepwire.v1 import run_service_pb2, types_pb2
+
+_STATUS_PREFIX = "RUN_STATUS_"
+_STATUS_NUMBERS: dict[str, types_pb2.RunStatus] = {
+    name.removeprefix(_STATUS_PREFIX): number  # type: ignore[misc]
+    for name, number in types_pb2.RunStatus.items()
+}
+
+
+def status_number(status: str) -> types_pb2.RunStatus:
+    """Return the contract's number of a stored status."""
+    return _STATUS_NUMBERS[status]
+
+
+def status_names(numbers: Any) -> list[str]:
+    """Return the stored statuses of a filter."""
+    names: list[str] = []
+    for number in numbers:
+        if number == types_pb2.RUN_STATUS_UNSPECIFIED:
+            continue
+        try:
+            names.append(types_pb2.RunStatus.Name(number).removeprefix(_STATUS_PREFIX))
+        except ValueError as error:
+            raise InvalidError(
+                "INVALID_REQUEST", "The request is not valid", [Violation("statuses", "has an unknown status")]
+            ) from error
+    return names
+
+
+def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None) -> StartRequest:
+    """Return a StartRun as the runs take it; `snapshot` is its verified snapshot."""
+    source = request.WhichOneof("source")
+    policy = request.run_id_conflict_policy
+    if policy not in (0, 1, 2):
+        raise InvalidError(
+            "INVALID_REQUEST",
+            "The request is not valid",
+            [Violation("run_id_conflict_policy", "is unknown")],
+        )
+    ref = getattr(request, "from") if source == "from" else None
+    return StartRequest(
+        workflow=request.workflow,
+        input=json_of(request.input, "INVALID_INPUT"),
+        run_id=request.run_id,
+        use_existing=policy == run_service_pb2.RUN_ID_CONFLICT_POLICY_USE_EXISTING,
+        request_id=request.request_id,
+        labels=dict(request.labels),
+        snapshot=snapshot,
+        from_run=None if ref is None else (ref.run_id, ref.sequence),
+        timeout=seconds_of(request.timeout) if request.HasField("timeout") else None,
+        trace=dict(CARRIER.get()),
+    )
+
+
+def run(record: RunRecord, encoding: int) -> types_pb2.Run:
+    """Return a record as a Run."""
+    info = record.info
+    message = types_pb2.Run(
+        run_id=record.key.run_id,
+        workflow=record.workflow,
+        workflow_version=info.get("version", ""),
+        status=status_number(record.status),
+        labels=record.labels,
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+        ended_at=None if record.ended_at is None else timestamp(record.ended_at),
+        timeout_at=None if info.get("timeout_at") is None else timestamp(info["timeout_at"]),
+        last_sequence=record.last_sequence,
+        first_available=record.first_available,
+        blocked_reason=info.get("blocked_reason", ""),
+    )
+    if (origin := info.get("forked_from")) is not None:
+        message.forked_from.run_id = origin["run_id"]
+        message.forked_from.sequence = origin["sequence"]
+    for waiter in info.get("pending", ()):
+        message.pending_waiters.append(pending_waiter(waiter, encoding))
+    if (ended := outcome(record, encoding)) is not None:
+        message.outcome.CopyFrom(ended)
+    return message
+
+
+def pending_waiter(waiter: Mapping[str, Any], encoding: int) -> types_pb2.PendingWaiter:
+    """Return an open question."""
+    message = types_pb2.PendingWaiter(
+        waiter_id=waiter["waiter_id"],
+        event_type=waiter["event_type"],
+        requirements=payload(json.dumps(waiter["requirements"], ensure_ascii=False).encode(), encoding),
+        step=waiter["step"],
+    )
+    if waiter["prompt_type"]:
+        message.prompt.type = waiter["prompt_type"]
+        message.prompt.payload.CopyFrom(payload(waiter["prompt"].encode(), encoding))
+    if waiter["deadline"] is not None:
+        message.deadline.CopyFrom(timestamp(waiter["deadline"]))
+    return message
+
+
+def outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome | None:
+    """Return how a run ended; None while it lives."""
+    info = record.info.get("outcome")
+    if info is None:
+        return None
+    message = types_pb2.Outcome(
+        status=status_number(info["status"]), event_type=info["event_type"], reason=info.get("reason", "")
+    )
+    if "result" in info:
+        message.result.CopyFrom(payload(info["result"].encode(), encoding))
+    if "failure" in info:
+        message.failure.CopyFrom(types_pb2.Failure(**info["failure"]))
+    return message
