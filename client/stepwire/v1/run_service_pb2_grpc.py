@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """RunService starts runs, follows them and talks with them. Nothing that it answers or streams can be lost: it was
-    committed before.
+    """RunService starts runs, follows them and talks with them. The server commits everything before it answers or streams
+    it, so that nothing that a client sees can be lost.
     """
 
     def __init__(self, channel):
@@ -94,8 +94,8 @@ class RunServiceStub(object):
 
 
 class RunServiceServicer(object):
-    """RunService starts runs, follows them and talks with them. Nothing that it answers or streams can be lost: it was
-    committed before.
+    """RunService starts runs, follows them and talks with them. The server commits everything before it answers or streams
+    it, so that nothing that a client sees can be lost.
     """
 
     def StartRun(self, request, context):
@@ -109,7 +109,7 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """GetRun tells a run's status, open questions and outcome. Errors: NOT_FOUND (RUN_NOT_FOUND).
+        """GetRun returns a run's status, open questions and outcome. Errors: NOT_FOUND (RUN_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,7 +130,7 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """CancelRun ends a run as CANCELLED; a run that has ended already stays as it is.
+        """CancelRun ends a run as CANCELLED. A run that has already ended stays as it is.
         Errors: NOT_FOUND (RUN_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -162,7 +162,7 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WaitForEvent(self, request, context):
-        """WaitForEvent observes the log: it writes the prompt once per waiter_id, then answers the first match, or that it
+        """WaitForEvent observes the log. It writes the prompt once per waiter_id, then returns the first match, or that it
         timed out. It never consumes the event. Errors: NOT_FOUND (RUN_NOT_FOUND), INVALID_ARGUMENT (UNKNOWN_EVENT_TYPE,
         INVALID_EVENT), OUT_OF_RANGE (SEQUENCE_OUT_OF_RANGE).
         """
@@ -171,7 +171,7 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request, context):
-        """StreamEvents follows the log of a run from any sequence to its end, also after it has ended.
+        """StreamEvents follows the log of a run from any sequence to its end. It also reads the log of a run that has ended.
         Errors: NOT_FOUND (RUN_NOT_FOUND), OUT_OF_RANGE (SEQUENCE_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -179,10 +179,11 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Converse(self, request_iterator, context):
-        """Converse starts or attaches to a run and then sends events and receives the log on one stream. The first frame is
-        start or attach. A bad event fails its frame, not the stream. Half-close means no more frames; the output goes on
-        until the run ends. A disconnect detaches and never cancels. Errors: as StartRun, SendEvent and StreamEvents;
-        INVALID_ARGUMENT (INVALID_FRAME).
+        """Converse starts or attaches to a run, then sends events and receives the log on one stream. The first frame is
+        start or attach. Each frame is checked as a call of the method that does the same: start as StartRun, attach as
+        StreamEvents, send as SendEvent, cancel as CancelRun. A send that is refused fails its frame; any other frame that
+        is refused ends the stream. After a half-close the client sends no more frames, and the output continues until the
+        run ends. A disconnect detaches and never cancels. Errors: as those methods; INVALID_ARGUMENT (INVALID_FRAME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -255,8 +256,8 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """RunService starts runs, follows them and talks with them. Nothing that it answers or streams can be lost: it was
-    committed before.
+    """RunService starts runs, follows them and talks with them. The server commits everything before it answers or streams
+    it, so that nothing that a client sees can be lost.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SnapshotServiceStub(object):
-    """SnapshotService gives the snapshots of a run: what StartRun can start another run from.
+    """SnapshotService reads the snapshots of a run. StartRun can start another run from each of them.
     """
 
     def __init__(self, channel):
@@ -48,11 +48,11 @@ class SnapshotServiceStub(object):
 
 
 class SnapshotServiceServicer(object):
-    """SnapshotService gives the snapshots of a run: what StartRun can start another run from.
+    """SnapshotService reads the snapshots of a run. StartRun can start another run from each of them.
     """
 
     def GetSnapshot(self, request, context):
-        """GetSnapshot gives the last committed snapshot, or the one at a sequence. Also of ended runs.
+        """GetSnapshot returns the last committed snapshot, or the one at a sequence. It also reads ended runs.
         Errors: NOT_FOUND (RUN_NOT_FOUND, SNAPSHOT_NOT_FOUND), OUT_OF_RANGE (SEQUENCE_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -60,8 +60,8 @@ class SnapshotServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
-        """ListSnapshots lists the snapshots that the server keeps of a run, newest first. What a fork began with is not
-        among them: its origin has it. Errors: NOT_FOUND (RUN_NOT_FOUND), INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """ListSnapshots lists the snapshots that the server keeps of a run, newest first. The snapshot that a fork began with
+        belongs to its origin and is not listed. Errors: NOT_FOUND (RUN_NOT_FOUND), INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +89,7 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SnapshotService(object):
-    """SnapshotService gives the snapshots of a run: what StartRun can start another run from.
+    """SnapshotService reads the snapshots of a run. StartRun can start another run from each of them.
     """
 
     @staticmethod

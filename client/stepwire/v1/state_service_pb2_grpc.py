@@ -68,7 +68,7 @@ class StateServiceServicer(object):
     """
 
     def GetState(self, request, context):
-        """GetState reads the value at a path, once everything that led to it is committed. Also of ended runs.
+        """GetState reads the value at a path, once everything that led to it is committed. It also reads ended runs.
         Errors: NOT_FOUND (PATH_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -76,7 +76,7 @@ class StateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetState(self, request, context):
-        """SetState sets the values at several paths, all or none. Missing dicts on the way are made.
+        """SetState sets the values at several paths, all or none. It creates missing dicts on the way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

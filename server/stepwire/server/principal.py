@@ -1,4 +1,4 @@
-"""Who calls, and what they may do."""
+"""Principals, the authenticated callers, and their scopes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ _RANK: Final[dict[str, int]] = {READ: 1, WRITE: 2, ADMIN: 3}
 
 
 class Scopes:
-    """What a principal may do: `read`, `write` or `admin`, everywhere or with one workflow.
+    """What a principal may do: `read`, `write` or `admin`, with every workflow or with one.
 
-    `admin` includes `write`, which includes `read`. Immutable; ValueError names a scope that is none.
+    `admin` includes `write`, which includes `read`. Immutable.
+
+    Raises:
+        ValueError: A text is not a scope.
     """
 
     __slots__ = ("_everywhere", "_highest", "_workflows")
@@ -41,12 +44,12 @@ class Scopes:
 
     @property
     def restricted(self) -> bool:
-        """Whether some workflow may be hidden from the holder."""
+        """Whether the holder may see only the workflows that its scopes name."""
         return self._everywhere == 0
 
     @property
     def workflows(self) -> list[str]:
-        """Return the workflows that are named, sorted."""
+        """The workflows that the scopes name, sorted."""
         return sorted(self._workflows)
 
     def anywhere(self, action: Action) -> bool:
@@ -74,13 +77,17 @@ class Scopes:
 
 
 ALL = Scopes((ADMIN,))
-"""Everything."""
+"""Every scope for every workflow."""
 
 
 class Principal(NamedTuple):
-    """The caller: a name for the log, the namespace that its runs live in, and what it may do there.
+    """An authenticated caller.
 
-    `expires` is when its credential does, in seconds since the epoch; None for never.
+    Attributes:
+        name: Identifies the caller in the log, in quotas and in the records of its runs.
+        namespace: The namespace that all of its runs live in.
+        scopes: What it may do in that namespace.
+        expires: When its credential expires, in seconds since the epoch; None for never.
     """
 
     name: str
@@ -89,9 +96,9 @@ class Principal(NamedTuple):
     expires: float | None = None
 
     def key(self, run_id: str) -> RunKey:
-        """Return the key of a run of this caller's namespace."""
+        """Return the key of a run in this caller's namespace."""
         return RunKey(self.namespace, run_id)
 
 
 ANONYMOUS = Principal("anonymous", DEFAULT_NAMESPACE)
-"""The caller while there is no access control."""
+"""Every caller of a server without authentication."""

@@ -2,7 +2,7 @@
 
 from stepwire.workflow.broker.broker import Broker, Outcome, Receipt
 from stepwire.workflow.broker.clock import CLOCK, Alarm
-from stepwire.workflow.broker.delivery import Execution, running_execution
+from stepwire.workflow.broker.delivery import EFFECT_PAGE_BYTES, Execution, running_execution
 from stepwire.workflow.broker.journal import (
     RECEIVED,
     STREAM,
@@ -51,6 +51,7 @@ from stepwire.workflow.workflow import Workflow
 
 __all__ = [
     "CLOCK",
+    "EFFECT_PAGE_BYTES",
     "GONE",
     "RECEIVED",
     "STREAM",

@@ -1,4 +1,4 @@
-"""Who calls: API keys, JSON Web Tokens and client certificates. Knows nothing of gRPC."""
+"""Authenticate callers by API key, JSON Web Token or client certificate. Knows nothing of gRPC or the runs."""
 
 from stepwire.server.auth._access import AccessFile, AccessFileError, Grant
 from stepwire.server.auth._authenticator import Authenticator, CredentialError

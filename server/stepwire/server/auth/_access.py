@@ -1,4 +1,4 @@
-"""The access file: who may do what, by hashed API key or by client certificate.
+"""Read the access file, which grants scopes to hashed API keys and to client certificates.
 
 ::
 
@@ -32,18 +32,18 @@ _CERTIFICATE_FIELDS = {"subject", "name", "namespace", "scopes", "expires"}
 
 
 class AccessFileError(ValueError):
-    """The access file is wrong: the message says in which entry and field, never the value."""
+    """The access file is wrong. The message names the entry and the field, never the value."""
 
 
 class Grant(NamedTuple):
-    """What an API key gives: the hash that it must have, and the principal."""
+    """The hash that an API key must have, and the principal that it authenticates."""
 
     hash: str
     principal: Principal
 
 
 class AccessFile(NamedTuple):
-    """The entries: API keys by id, certificates by subject."""
+    """The entries of the file: API keys by id, certificates by subject."""
 
     keys: dict[str, Grant]
     certificates: dict[str, Principal]

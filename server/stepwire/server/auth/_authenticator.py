@@ -1,4 +1,4 @@
-"""From a call's credentials to its principal."""
+"""Find the principal that the credentials of a call identify."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ logger = logging.getLogger("stepwire.auth")
 _BEARER = "bearer "
 _NO_HASH = "sha256:" + "0" * 64
 _KEPT = 4096
+"""Headers to cache: more than the clients of a server usually have."""
 
 
 class CredentialError(Exception):
@@ -34,13 +35,21 @@ class CredentialError(Exception):
 
 
 class Authenticator:
-    """Know principals by bearer token (API key or JWT) or client certificate.
+    """Authenticate callers by bearer token (API key or JWT) or by client certificate.
 
-    Its owner calls `refresh` again and again: files that changed are read then.
-    A bearer token goes before a certificate, and a wrong one is refused whatever the certificate. With `certificates`
-    and no [[certificates]] in the access file, each certificate that the client CA signed is a principal of the
-    default namespace that may do everything; with some, only those are. A file that is wrong when it is read again
-    is told in the log, and what was known stays.
+    A bearer token takes precedence over a certificate: a wrong token is refused, whatever the certificate. If the
+    access file has no [[certificates]], each certificate that the client CA signed is a principal of the default
+    namespace with every scope; if it has some, only those are accepted.
+
+    The owner calls `refresh` periodically, which reads files that changed. If such a file is wrong, the log says so
+    and the previous content stays in use.
+
+    Args:
+        access: The access file.
+        jwks: The JWKS file with the public keys of tokens.
+        issuer: The issuer that tokens must name; None for any.
+        audience: The audience that tokens must name; None for any.
+        certificates: Whether a client may present a certificate instead of a token.
     """
 
     def __init__(
@@ -53,18 +62,18 @@ class Authenticator:
         certificates: bool = False,
     ) -> None:
         self.certificates = certificates
-        """Whether clients may show a certificate instead of a token."""
+        """Whether a client may present a certificate instead of a token."""
         self._access = AccessFile({}, {})
         self._access_file = WatchedFile(access) if access is not None else None
         self._tokens = TokenVerifier(issuer=issuer, audience=audience) if jwks is not None else None
         self._jwks_file = WatchedFile(jwks) if jwks is not None else None
         self._known: dict[str, Principal] = {}
-        """By headers that were good. Python compares keys only after their whole hashes: no part can be guessed."""
+        """Principals by valid header. Python compares whole hashes first, so timing tells nothing about part of a key."""
         self.generation = 0
-        """Rises when a file was read again: calls under way are looked at anew."""
+        """Grows when a file is read again; calls under way are then authenticated again."""
 
     def open(self) -> None:
-        """Read the files. AccessFileError, TokenError or OSError, each naming the file."""
+        """Read the files. Raises AccessFileError, TokenError or OSError, each of which names the file."""
         if self._access_file is not None:
             try:
                 self._access = AccessFile.parse(self._access_file.read())
@@ -77,7 +86,7 @@ class Authenticator:
                 raise TokenError(f"{self._jwks_file.path}: {error}") from None
 
     def refresh(self) -> None:
-        """Read again what changed."""
+        """Read the files that changed."""
         access, jwks = self._access_file, self._jwks_file
         if access is not None and access.changed():
             try:
@@ -99,9 +108,15 @@ class Authenticator:
         self.generation += 1
 
     def authenticate(self, authorization: str | None, identities: Sequence[str] = ()) -> Principal:
-        """Return the principal of a call; CredentialError says which kind of credential is wrong, not why.
+        """Return the principal of a call.
 
-        `authorization` is the header; `identities` the common name and alternative names of the client's certificate.
+        Args:
+            authorization: The `authorization` header; None if there is none.
+            identities: The common name and the alternative names in the client's certificate.
+
+        Raises:
+            CredentialError: The credential is missing, not valid or expired. The message does not say why it is not
+                valid.
         """
         if authorization is not None:
             known = self._known.get(authorization)
@@ -116,7 +131,7 @@ class Authenticator:
 
     def _of_header(self, authorization: str) -> Principal:
         if authorization[:7].lower() != _BEARER:
-            raise CredentialError("the authorization is not a bearer token", "scheme")
+            raise CredentialError("The authorization is not a bearer token", "scheme")
         principal = self._of_token(authorization[7:].strip())
         if len(self._known) >= _KEPT:
             del self._known[next(iter(self._known))]

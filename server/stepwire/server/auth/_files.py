@@ -1,4 +1,4 @@
-"""Files that may change while the server runs."""
+"""Watch files that may change while the server runs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 
 class WatchedFile:
-    """A file whose changes are noticed by looking at its time and size. OSError when it cannot be read."""
+    """A file whose changes show in its modification time, size or inode."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: tuple[int, int, int] | None = None
 
     def read(self) -> bytes:
-        """Read it and remember what was read."""
+        """Read the file, and remember which version was read. OSError if it cannot be read."""
         stat = self.path.stat()
         self._seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         return self.path.read_bytes()
 
     def changed(self) -> bool:
-        """Tell whether it is another one than was read."""
+        """Tell whether the file has changed since it was read. A file that is missing has not."""
         try:
             stat = self.path.stat()
         except OSError:

@@ -1,6 +1,6 @@
-"""API keys: `swk_<id>_<secret>`, kept as the id and a hash.
+"""Make and recognize API keys, `swk_<id>_<secret>`. The server keeps only the id and a hash.
 
-The secret is 256 random bits, so a plain SHA-256 is as good as a slow password hash and costs a microsecond.
+The secret is 256 random bits, so a plain SHA-256 protects it as well as a slow password hash does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MAX_LENGTH = 256
 
 
 class NewKey(NamedTuple):
-    """A key that was just made: what the client gets, and what the file keeps."""
+    """A new key: `key` is for the client, `id` and `hash` are for the access file."""
 
     key: str
     id: str
@@ -29,12 +29,12 @@ def new_key() -> NewKey:
 
 
 def hash_of(key: str) -> str:
-    """Return what is kept of a key."""
+    """Return the hash of a key as the access file holds it."""
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def id_of(token: str) -> str | None:
-    """Return the id of what looks like a key; None for anything else."""
+    """Return the id of a text that has the form of a key; None for any other text."""
     if len(token) > _MAX_LENGTH:
         return None
     parts = token.split("_", 2)

@@ -1,4 +1,4 @@
-"""JSON Web Tokens, verified with the public keys of a JWKS file."""
+"""Verify JSON Web Tokens with the public keys of a JWKS file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from stepwire.server.principal import DEFAULT_NAMESPACE, Principal, Scopes
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
-"""Signatures by a private key only: no shared secrets, and never `none`."""
+"""Signatures by a private key only: a shared secret could be used to sign, and `none` signs nothing."""
 
 _MAX_LENGTH = 8192
 _SCOPE = re.compile(r"(read|write|admin)(:.+)?")
 
 
 class TokenError(ValueError):
-    """The JWKS file is wrong, or a token is not valid; the message never holds any of it."""
+    """The JWKS file is wrong, or a token is not valid. The message never holds any of their content."""
 
 
 class TokenVerifier:
-    """Verify tokens: signature, `exp`, and, where given, `iss` and `aud`.
+    """Verify the signature and `exp` of tokens, and `iss` and `aud` if they are configured.
 
-    `sub` names the principal, the claim `namespace` its namespace (default: `default`), the claim `scope` (text) or
-    `scopes` (a list) what it may do; words that are no scopes of ours are passed over. Without scopes nothing is
-    allowed.
+    The claim `sub` names the principal, `namespace` its namespace (by default `default`), and `scope` (a text) or
+    `scopes` (a list) its scopes. Words that are not scopes of Stepwire are ignored. Without scopes nothing is allowed.
     """
 
     def __init__(self, *, issuer: str | None = None, audience: str | None = None) -> None:
@@ -36,8 +35,8 @@ class TokenVerifier:
         self._keys: dict[str | None, tuple[Any, str]] = {}
 
     def load(self, data: bytes) -> None:
-        """Take the keys of a JWKS document instead of those before. TokenError."""
-        import jwt  # here: its cryptography is a quarter of the server's start, which few need
+        """Replace the keys with those of a JWKS document. TokenError."""
+        import jwt  # deferred: its cryptography takes a quarter of the start-up time, and few servers use tokens
 
         try:
             document = json.loads(data)

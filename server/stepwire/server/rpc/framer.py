@@ -15,18 +15,26 @@ _MAX_FRAME_BYTES = 256 * 1024
 that gRPC clients take by default."""
 
 _NONE: deque[int] = deque()
-"""Nothing unacknowledged, for all who have no window: an empty deque has 600 bytes."""
+"""Shared by all streams without a window, because an empty deque takes 600 bytes."""
 
 
 class Framer:
-    """Cut the chunks of a log into frames of a stream: contiguous ranges, filtered and encoded as its options ask.
+    """Cut the chunks of a log into the frames of one stream: contiguous ranges, filtered and encoded by its options.
 
-    `field` is the number of the EventBatch in the frame's message. `window` bounds the entries given out and not
-    acknowledged; 0 is no bound. `position` is the last sequence covered by a frame given out or by a range that the
-    filter emptied; `sent` only by frames.
+    Args:
+        field: The number of the EventBatch field in the frame's message.
+        after: The cursor: the first frame begins at the next sequence.
+        encoding: How to encode payloads.
+        internal: Whether internal entries are included.
+        types: The event types to include, and always the terminal entry; empty for all.
+        window: How many entries may be sent beyond the last acknowledged one; 0 for no bound.
+
+    Attributes:
+        position: The last sequence that was framed, or dropped by the filter.
+        sent: The last sequence that a frame covered.
     """
 
-    # Many streams say nothing for long: what each holds is what they cost.
+    # A server holds many idle streams: their cost is the memory that each holds.
     __slots__ = ("_encoding", "_internal", "_raw", "_tag", "_types", "_unacked", "_window", "position", "sent")
 
     def __init__(
@@ -44,18 +52,18 @@ class Framer:
 
     @property
     def full(self) -> bool:
-        """Whether the window is full: nothing goes out before an acknowledgement."""
+        """Whether the window is full. No entry may be sent until the client acknowledges some."""
         return 0 < self._window <= len(self._unacked)
 
     def ack(self, sequence: int) -> None:
-        """Take in that the client has got everything up to a sequence."""
+        """Note that the client has received everything up to a sequence."""
         while self._unacked and self._unacked[0] <= sequence:
             self._unacked.popleft()
 
     def portions(self, chunks: list[Chunk]) -> Iterator[list[Chunk]]:
-        """Give chunks that go on at `position` for `frames`, in portions after which others shall have a turn.
+        """Cut chunks that follow `position` into portions; yield to the event loop after each.
 
-        Each is to be framed before the next is asked for. `chunks` is emptied, as by `frames`.
+        Pass each portion to `frames` before asking for the next. `chunks` is emptied, as by `frames`.
         """
         if self._raw:  # nothing is decoded
             yield chunks
@@ -63,14 +71,14 @@ class Framer:
         rest = portions(chunks.copy())
         chunks.clear()
         for portion in rest:
-            if portion[0].first > self.position + 1:  # the window let only a part of the last one through
+            if portion[0].first > self.position + 1:  # the window admitted only a part of the last one
                 return
             yield portion
 
     def frames(self, chunks: list[Chunk]) -> Iterator[bytes]:
-        """Give the frames of chunks that go on at `position`, as far as the window allows.
+        """Yield the frames of chunks that follow `position`, as far as the window allows.
 
-        `chunks` is emptied: while a client does not read, its stream holds no chunk that was framed already.
+        `chunks` is emptied, so that a stream whose client does not read holds no chunk that was framed already.
         """
         batch: list[bytes] = []
         size = 0
@@ -97,11 +105,11 @@ class Framer:
             yield frame
 
     def rest(self) -> bytes | None:
-        """Return a frame without entries for what the filter emptied since the last frame; None when nothing was."""
+        """Return a frame without entries for the range that the filter dropped since the last frame, or None."""
         return self._frame([]) if self.position > self.sent else None
 
     def _part(self, chunk: Chunk) -> tuple[int, bytes]:
-        """Return up to where the window lets a chunk through, and its entries as bytes of an EventBatch."""
+        """Return the last sequence of a chunk that the window admits, and the entries up to it as an EventBatch."""
         if self._raw and chunk.first > self.position:
             public = chunk.public or b""
             if not self._window:

@@ -1,4 +1,4 @@
-"""gRPC's generic types, which are generic for the type checker only."""
+"""Name gRPC's types that are generic for the type checker but not at run time."""
 
 from __future__ import annotations
 

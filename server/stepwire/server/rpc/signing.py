@@ -1,4 +1,4 @@
-"""Signatures of snapshots: a server takes back only what a holder of its key gave out."""
+"""Sign snapshots, so that a server accepts only those that a holder of its key gave out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Signer:
 
     @classmethod
     def of_directory(cls, directory: Path) -> Signer:
-        """Return the signer of a data directory; its key is made at the first use and readable by the owner only."""
+        """Return the signer of a data directory. The first use makes its key, readable by the owner only."""
         path = directory / KEY_FILE
         try:
             key = path.read_bytes()
@@ -42,17 +42,17 @@ class Signer:
 
     @classmethod
     def ephemeral(cls) -> Signer:
-        """Return a signer whose key goes with the process."""
+        """Return a signer whose key lasts as long as the process."""
         return cls(os.urandom(_KEY_BYTES))
 
     def sign(self, snapshot: pb.ContextSnapshot) -> pb.ContextSnapshot:
-        """Put the signature into a snapshot and return it."""
+        """Set the signature of a snapshot, and return the snapshot."""
         snapshot.key_id = self.key_id
         snapshot.signature = self._digest(snapshot)
         return snapshot
 
     def verify(self, snapshot: pb.ContextSnapshot) -> None:
-        """Raise InvalidError (INVALID_SNAPSHOT) unless this key signed the snapshot as it is."""
+        """Raise InvalidError (INVALID_SNAPSHOT) unless this key signed exactly this snapshot."""
         if snapshot.key_id != self.key_id:
             raise InvalidError("INVALID_SNAPSHOT", "The snapshot was not signed with this server's key")
         if not hmac.compare_digest(snapshot.signature, self._digest(snapshot)):

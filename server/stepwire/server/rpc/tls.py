@@ -1,4 +1,4 @@
-"""TLS: certificates that are read again when they change."""
+"""Serve TLS with certificates that are read again when their files change."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger("stepwire.tls")
 
 
 class TlsError(ValueError):
-    """The certificate or its key cannot be used; the message says which file and why."""
+    """A certificate or key cannot be used. The message names the file and the reason."""
 
 
 class Certificates:
-    """The server's certificate and key, and the roots that clients' certificates need, all in PEM files.
+    """The server's certificate and key, and the CA of clients' certificates, all in PEM files.
 
-    gRPC asks for them before each handshake, so a renewed certificate serves the next connection. A pair that does
-    not fit (a renewal that is half done) is told in the log, and the last good one goes on.
+    gRPC asks for them before each handshake, so a renewed certificate serves the next connection. If the new files do
+    not fit together, as halfway through a renewal, the log says so and the previous ones stay in use.
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
@@ -30,7 +30,7 @@ class Certificates:
         self._client_ca = WatchedFile(client_ca) if client_ca is not None else None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return gRPC's credentials; clients must show a certificate when there are roots for them. TlsError."""
+        """Return gRPC's credentials. With a client CA, clients must present a certificate. TlsError."""
         required = self._client_ca is not None
         first, fetch = self._read(), self._fetch
         return grpc.dynamic_ssl_server_credentials(first, fetch, required)  # type: ignore[arg-type]  # None: no change
@@ -60,7 +60,7 @@ class Certificates:
             raise TlsError(f"cannot read {file.path}: {error.strerror}") from None
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what changed, None for nothing. Called by gRPC's threads before each handshake."""
+        """Return the new files if any of them changed, else None. gRPC's threads call this before each handshake."""
         files = [self._cert, self._key, *([self._client_ca] if self._client_ca is not None else [])]
         if not any(file.changed() for file in files):
             return None

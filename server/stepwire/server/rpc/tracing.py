@@ -1,4 +1,4 @@
-"""Calls as parts of their callers' traces."""
+"""Record each call as a span of its caller's trace, if OpenTelemetry is set up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["traced"]
 
 Handle = Callable[[Any, Any], Awaitable[Any]]
 
-# What is the server's fault, by OpenTelemetry's conventions for gRPC.
+# The codes that are the server's fault by OpenTelemetry's conventions for gRPC.
 _SERVER_ERRORS: Final = frozenset(
     code.value[0]
     for code in (
@@ -34,7 +34,7 @@ _SERVER_ERRORS: Final = frozenset(
 
 
 def traced(handle: Handle, method: str) -> Handle:
-    """Have the handler of a method be a span of its caller's trace where OpenTelemetry is set up."""
+    """Return a handler that records a span around `handle`; without OpenTelemetry, `handle` itself."""
     service, _, name = method.strip("/").rpartition("/")
     attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
 
@@ -45,7 +45,7 @@ def traced(handle: Handle, method: str) -> Handle:
         span = _trace.get_tracer("stepwire.server").start_span(
             method.strip("/"), parent, kind=_trace.SpanKind.SERVER, attributes=attributes
         )
-        # The task is the call's own and ends with it: nothing is detached.
+        # The task serves this call alone and ends with it, so the context is never detached.
         inside = _trace.set_span_in_context(span, parent)
         _context.attach(inside)
         own: dict[str, str] = {}
@@ -62,13 +62,13 @@ def traced(handle: Handle, method: str) -> Handle:
             if code in _SERVER_ERRORS:
                 span.set_status(_trace.StatusCode.ERROR)
             span.end()
-            del context, data  # what ends a call is kept by it, with this frame
+            del context, data  # gRPC keeps the exception that ends a call, and with it this frame
 
     return spanned if enabled() else handle
 
 
 def _code(context: Any) -> int:
-    """Return the number of the status of a call that did not pass; a client that left gets none."""
+    """Return the number of the status that a failed call was aborted with; CANCELLED if the client left."""
     code: Any = context.code()
     number = code.value[0] if isinstance(code, grpc.StatusCode) else code
     return int(number or grpc.StatusCode.CANCELLED.value[0])

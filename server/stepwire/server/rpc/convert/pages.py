@@ -13,7 +13,7 @@ _SMALLEST, _LARGEST, _DEFAULT = 1, 1000, 100
 
 
 def page_size(asked: int) -> int:
-    """Return the size of a page: 1 to 1000, 100 when nothing was asked for."""
+    """Return the number of items of a page, given what the request asks for. InvalidError if that is negative."""
     if asked < 0:
         raise InvalidError(
             "INVALID_REQUEST", "The request is not valid", [Violation("page_size", "must not be negative")]
@@ -22,14 +22,15 @@ def page_size(asked: int) -> int:
 
 
 def page_token(place: list[Any], bound: str) -> str:
-    """Return an opaque token for a place in a listing; `bound` ties it to the listing's filter."""
+    """Return an opaque token for a place in a listing. `bound` identifies the filter that the token belongs to."""
     return base64.urlsafe_b64encode(json.dumps([bound, place]).encode()).decode()
 
 
 def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
-    """Return the place of a token, whose parts are of these kinds.
+    """Return the place of a token, whose parts must be of these types.
 
-    InvalidError (INVALID_PAGE_TOKEN) for another filter's, or none of ours.
+    Raises:
+        InvalidError: INVALID_PAGE_TOKEN, if the token belongs to another filter or was not made by `page_token`.
     """
     try:
         found, place = json.loads(base64.urlsafe_b64decode(token.encode()).decode())
@@ -42,7 +43,7 @@ def page_place(token: str, bound: str, *kinds: type[Any]) -> list[Any]:
 
 
 def _storable(part: Any) -> bool:
-    """Tell whether a store can compare with a part of a place; ValueError for text that none can hold."""
+    """Tell whether a store can compare with a part of a place. UnicodeEncodeError for text that no store can hold."""
     if isinstance(part, str):
         part.encode()
     return not isinstance(part, int) or abs(part) < 1 << 63

@@ -22,12 +22,12 @@ _STATUS_NUMBERS: dict[str, types_pb2.RunStatus] = {
 
 
 def status_number(status: str) -> types_pb2.RunStatus:
-    """Return the contract's number of a stored status."""
+    """Return the contract's number for a stored status."""
     return _STATUS_NUMBERS[status]
 
 
 def status_names(numbers: Any) -> list[str]:
-    """Return the stored statuses of a filter."""
+    """Return the statuses of a filter as they are stored. InvalidError for an unknown number."""
     names: list[str] = []
     for number in numbers:
         if number == types_pb2.RUN_STATUS_UNSPECIFIED:
@@ -42,7 +42,7 @@ def status_names(numbers: Any) -> list[str]:
 
 
 def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None) -> StartRequest:
-    """Return a StartRun as the runs take it; `snapshot` is its verified snapshot."""
+    """Return a StartRun as the runs take it. `snapshot` is the one in the request, verified."""
     source = request.WhichOneof("source")
     policy = request.run_id_conflict_policy
     if policy not in (0, 1, 2):
@@ -94,7 +94,7 @@ def run(record: RunRecord, encoding: int) -> types_pb2.Run:
 
 
 def pending_waiter(waiter: Mapping[str, Any], encoding: int) -> types_pb2.PendingWaiter:
-    """Return an open question."""
+    """Return an open waiter of a record as a message."""
     message = types_pb2.PendingWaiter(
         waiter_id=waiter["waiter_id"],
         event_type=waiter["event_type"],
@@ -110,7 +110,7 @@ def pending_waiter(waiter: Mapping[str, Any], encoding: int) -> types_pb2.Pendin
 
 
 def outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome | None:
-    """Return how a run ended; None while it lives."""
+    """Return how a run ended; None before that."""
     info = record.info.get("outcome")
     if info is None:
         return None

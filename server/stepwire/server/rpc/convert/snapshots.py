@@ -12,12 +12,14 @@ from stepwire.server.runs.errors import InvalidError
 from stepwire.server.runs.requests import SnapshotData
 from stepwire.server.store import RunRecord
 from stepwire.v1 import types_pb2
+from stepwire.workflow.hosting import EFFECT_PAGE_BYTES
 
 FORMAT_VERSION = 1
+"""The version of the message's layout that this server writes and reads."""
 
 
 def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> types_pb2.ContextSnapshot:
-    """Return a snapshot as a message, unsigned."""
+    """Return a snapshot as a message without a signature."""
     message = types_pb2.ContextSnapshot(
         format_version=FORMAT_VERSION,
         workflow=snapshot.workflow,
@@ -81,7 +83,7 @@ def snapshot_status(snapshot: SnapshotData, record: RunRecord) -> str:
 
 
 def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
-    """Return a snapshot message's content. InvalidError (INVALID_SNAPSHOT) when it is malformed."""
+    """Return the content of a snapshot message. InvalidError (INVALID_SNAPSHOT) if it is malformed."""
     if message.format_version != FORMAT_VERSION:
         raise InvalidError(
             "INVALID_SNAPSHOT", f"The snapshot has format version {message.format_version}; this is {FORMAT_VERSION}"
@@ -107,9 +109,9 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
                 for number, answer in enumerate(ledger.get("a", ())):
                     parts[f"a/{delivery.delivery_id}/{number}"] = answer
             parts[f"d/{delivery.delivery_id}"] = part
-            for start in range(0, len(delivery.effects), 4096):
-                page = base64.b64encode(delivery.effects[start : start + 4096]).decode()
-                parts[f"x/{delivery.delivery_id}/{start // 4096}"] = page
+            for start in range(0, len(delivery.effects), EFFECT_PAGE_BYTES):
+                page = base64.b64encode(delivery.effects[start : start + EFFECT_PAGE_BYTES]).decode()
+                parts[f"x/{delivery.delivery_id}/{start // EFFECT_PAGE_BYTES}"] = page
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidError("INVALID_SNAPSHOT", "The snapshot is malformed") from error
     return SnapshotData(
@@ -123,7 +125,7 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
 
 
 def _load(data: bytes) -> Any:
-    # Bytes as they are would be looked at for other encodings, and their codecs imported.
+    # Given bytes, json looks for other encodings and imports their codecs.
     return json.loads(data.decode())
 
 

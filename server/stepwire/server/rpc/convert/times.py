@@ -17,7 +17,7 @@ def seconds_of(duration: Duration) -> float:
 
 
 def wait_of(request: Any, field: str) -> float | None:
-    """Return how long a request wants to wait at most, in seconds; None when it says nothing."""
+    """Return the duration in a field of a request, in seconds; None if it is unset. InvalidError if it is negative."""
     if not request.HasField(field):
         return None
     seconds = seconds_of(getattr(request, field))
@@ -38,7 +38,7 @@ def time_of(timestamp: Timestamp) -> float:
 
 
 def just_before(timestamp: Timestamp) -> float:
-    """Return a lower bound as the store takes it: exclusive, while the contract's is inclusive."""
+    """Return an inclusive lower bound of the contract as the exclusive one that the store takes."""
     return math.nextafter(time_of(timestamp), -math.inf)
 
 
