@@ -17,9 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from typer.testing import CliRunner
 
 from stepwire.cli import app
-from stepwire.server.auth import AccessFile, AccessFileError, Authenticator, TokenError, TokenVerifier, hash_of, new_key
+from stepwire.server.auth import (
+    AccessFile,
+    AccessFileError,
+    Authenticator,
+    CredentialError,
+    TokenError,
+    TokenVerifier,
+    hash_of,
+    new_key,
+)
 from stepwire.server.principal import ADMIN, ALL, READ, WRITE, Scopes
-from stepwire.server.runs.errors import UnauthenticatedError
 
 
 def test_scopes():
@@ -97,10 +105,10 @@ def test_keys_are_kept_as_hashes(tmp_path: Path):
         "swk",
         "",
     ):
-        with pytest.raises(UnauthenticatedError):
+        with pytest.raises(CredentialError):
             authenticator.authenticate(f"Bearer {wrong}")
     for header in (None, "", made[0].key, f"Basic {made[0].key}"):
-        with pytest.raises(UnauthenticatedError):
+        with pytest.raises(CredentialError):
             authenticator.authenticate(header)
 
 
@@ -114,7 +122,7 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not_used(tmp_path: Pat
     file.write_text(f'[[keys]]\nid = "{two.id}"\nhash = "{two.hash}"\nname = "two and a half"\n')
     authenticator.refresh()
     assert authenticator.authenticate(f"Bearer {two.key}").name == "two and a half"
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(CredentialError):
         authenticator.authenticate(f"Bearer {one.key}")
     assert authenticator.generation == 1
     file.write_text("[[keys]]\nid = 1")
@@ -225,7 +233,7 @@ def test_a_known_token_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert authenticator.authenticate(header) is authenticator.authenticate(header)
     later = time.time() + 31
     monkeypatch.setattr(time, "time", lambda: later)
-    with pytest.raises(UnauthenticatedError, match="expired"):
+    with pytest.raises(CredentialError, match="expired"):
         authenticator.authenticate(header)
 
 
@@ -235,7 +243,7 @@ def test_new_keys_forget_tokens(tmp_path: Path):
     authenticator.authenticate(header)
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": JWKS["keys"][:1]}))
     authenticator.refresh()
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(CredentialError):
         authenticator.authenticate(header)
 
 
@@ -276,18 +284,18 @@ def test_certificates(tmp_path: Path):
     listed = Authenticator(access=file, certificates=True)
     listed.open()
     assert listed.authenticate(None, ["x.internal", "orders.internal"]).name == "orders"
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(CredentialError):
         listed.authenticate(None, ["other.internal"])
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(CredentialError):
         listed.authenticate("Bearer x", ["orders.internal"])  # a wrong token is wrong, whatever the certificate
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(CredentialError):
         listed.authenticate(None, [])
     everyone = Authenticator(certificates=True)
     everyone.open()
     assert everyone.authenticate(None, ["anyone"]).scopes.everywhere(ADMIN)
     ignored = Authenticator(access=file)
     ignored.open()
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(CredentialError):
         ignored.authenticate(None, ["orders.internal"])
 
 
