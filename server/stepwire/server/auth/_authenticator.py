@@ -68,7 +68,7 @@ class Authenticator:
         self._tokens = TokenVerifier(issuer=issuer, audience=audience) if jwks is not None else None
         self._jwks_file = WatchedFile(jwks) if jwks is not None else None
         self._known: dict[str, Principal] = {}
-        """Principals by valid header. Python compares whole hashes first, so timing tells nothing about part of a key."""
+        """Principals by valid header. A dict compares hashes first, so timing tells nothing about part of a key."""
         self.generation = 0
         """Grows when a file is read again; calls under way are then authenticated again."""
 
