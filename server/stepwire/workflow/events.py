@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticSerializationError, to_json
 
+from stepwire.workflow.dynamic_fields import DynamicFields
 from stepwire.workflow.errors import SerializationError
 
 __all__ = [
@@ -36,7 +37,7 @@ EventT = TypeVar("EventT", bound="Event")
 _UNSET: Any = object()
 
 
-class Event(BaseModel):
+class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, over other things
     """Carry data between steps: declared fields, plus any further keyword argument.
 
     Declared fields and private attributes are taken by name; the rest are dynamic fields, kept in
@@ -84,19 +85,6 @@ class Event(BaseModel):
     # is slower and no longer knows that its input is JSON (bytes would not be read as base64).
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    @property
-    def _data(self) -> dict[str, Any]:
-        """Return the dynamic fields; the dict is live."""
-        extra = self.__pydantic_extra__
-        return {} if extra is None else extra
-
-    @_data.setter
-    def _data(self, value: Mapping[str, Any]) -> None:
-        extra = self._data
-        fresh = dict(value)
-        extra.clear()
-        extra.update(fresh)
-
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
@@ -110,44 +98,6 @@ class Event(BaseModel):
                 super().__setattr__(name, value)
             else:
                 extra[name] = value
-
-    def __getitem__(self, key: str) -> Any:
-        return self._data[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._data[key] = value
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._data
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # 1.x: keys, not pairs
-        return iter(self._data)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return the dynamic field `key`, or `default`."""
-        return self._data.get(key, default)
-
-    def keys(self) -> KeysView[str]:
-        """Return the names of the dynamic fields."""
-        return self._data.keys()
-
-    def values(self) -> ValuesView[Any]:
-        """Return the values of the dynamic fields."""
-        return self._data.values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return the dynamic fields as pairs."""
-        return self._data.items()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a shallow copy of the dynamic fields."""
-        return dict(self._data)
 
     def model_dump(self, **kwargs: Any) -> dict[str, Any]:
         """Return the declared fields, and the dynamic ones under `_data` when there are any.

@@ -15,6 +15,7 @@ from stepwire.workflow.broker.journal import (
 )
 from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, restore, take_changes
 from stepwire.workflow.broker.state_hooks import GONE
+from stepwire.workflow.codec.limits import MAX_DEPTH
 from stepwire.workflow.context.context import Context, default_waiter_id
 from stepwire.workflow.context.dict_form import legacy_view
 from stepwire.workflow.definition.graph import WorkflowDescription
@@ -53,6 +54,7 @@ __all__ = [
     "CLOCK",
     "EFFECT_PAGE_BYTES",
     "GONE",
+    "MAX_DEPTH",
     "RECEIVED",
     "STREAM",
     "TERMINAL",

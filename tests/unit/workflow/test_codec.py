@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, field_validator
 
-from stepwire.workflow.codec.encoder import MAX_DEPTH, decode, encode, encode_keys, from_tagged, to_tagged
+from stepwire.workflow.codec.decoder import decode, from_tagged
+from stepwire.workflow.codec.encoder import encode, encode_keys, to_tagged
+from stepwire.workflow.codec.limits import MAX_DEPTH
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
 from stepwire.workflow.events import Event, StepFailedEvent, StopEvent

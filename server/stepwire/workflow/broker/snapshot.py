@@ -30,7 +30,8 @@ from stepwire.workflow.broker.delivery import (
     Waiter,
 )
 from stepwire.workflow.broker.journal import Changes
-from stepwire.workflow.codec.encoder import encode, field_from_tagged, from_tagged
+from stepwire.workflow.codec.decoder import field_from_tagged, from_tagged
+from stepwire.workflow.codec.encoder import encode
 from stepwire.workflow.codec.model_json import UNSAVED
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import (

@@ -1,29 +1,63 @@
-"""Reading tagged JSON back: every tag checked, every type looked up, nothing imported here."""
+"""Read tagged JSON: every tag is checked, every type is looked up by name, nothing is imported.
+
+`stepwire.workflow.codec.encoder` describes the format.
+"""
 
 from __future__ import annotations
 
 import base64
-import functools
+import json
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel
 
+from stepwire.workflow.codec.clocks import read_clock
+from stepwire.workflow.codec.models import fits, rebuild, revive
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SnapshotError
 
-M = TypeVar("M", bound=BaseModel)
-
-__all__ = ["Decoder", "load", "rebuild", "revive"]
+__all__ = ["decode", "field_from_tagged", "from_tagged"]
 
 
-class Decoder:
+def decode(data: bytes | str, names: Names, *, validate: bool = True) -> Any:
+    """Read tagged JSON.
+
+    With `validate` models pass their validators; without it a model whose declared fields are
+    those in the payload is put together as it was saved, and only others are validated.
+    UnknownTypeError for a type that `names` does not know, SnapshotError for anything malformed.
+    """
+    try:
+        tagged = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SnapshotError(f"not tagged JSON: {type(error).__name__}") from None
+    return from_tagged(tagged, names, validate=validate)
+
+
+def from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> Any:
+    """Read what `to_tagged` returned; contract as `decode`."""
+    try:
+        return _Decoder(names, validate=validate).value(tagged)
+    except RecursionError:
+        raise SnapshotError("nested too deep") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def field_from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> tuple[Any, bool]:
+    """Read what `encode_keys` wrote for a key; say whether it is the class's own JSON, for its validators to read."""
+    if type(tagged) is dict and tagged.keys() == {"$json"}:
+        return from_tagged(tagged["$json"], names, validate=validate), True
+    return from_tagged(tagged, names, validate=validate), False
+
+
+class _Decoder:
     """Turn what `json.loads` returned back into values, one walk."""
 
     __slots__ = ("_names", "_validate")
@@ -84,10 +118,10 @@ class Decoder:
         return bytearray(base64.b64decode(_text(item), validate=True))
 
     def datetime_(self, item: Any) -> Any:
-        return _clock(item, datetime.fromisoformat)
+        return read_clock(item, datetime.fromisoformat)
 
     def time_(self, item: Any) -> Any:
-        return _clock(item, time.fromisoformat)
+        return read_clock(item, time.fromisoformat)
 
     def date_(self, item: Any) -> Any:
         return date.fromisoformat(_text(item))
@@ -141,7 +175,7 @@ class Decoder:
         extra = self.value(rest["extra"]) if "extra" in rest else {}
         private = self._dict(rest["private"]) if "private" in rest else None
         fields_set = set(_list(rest["set"])) if "set" in rest else fields.keys() | extra.keys()
-        if not self._validate and not own and _fits(cls, fields, extra, private):
+        if not self._validate and not own and fits(cls, fields, extra, private):
             return rebuild(cls, fields, extra, private, set(fields_set))
         return revive(cls, fields, extra, private, set(fields_set))
 
@@ -163,108 +197,24 @@ class Decoder:
         return cls
 
 
-_READERS: dict[str, Callable[[Decoder, Any], Any]] = {
-    "$tuple": Decoder.tuple_,
-    "$set": Decoder.set_,
-    "$frozenset": Decoder.frozenset_,
-    "$dict": Decoder.dict_,
-    "$bytes": Decoder.bytes_,
-    "$bytearray": Decoder.bytearray_,
-    "$datetime": Decoder.datetime_,
-    "$time": Decoder.time_,
-    "$date": Decoder.date_,
-    "$timedelta": Decoder.timedelta_,
-    "$decimal": Decoder.decimal_,
-    "$uuid": Decoder.uuid_,
-    "$enum": Decoder.enum_,
-    "$flag": Decoder.flag_,
-    "$component": Decoder.component_,
-    "$model": Decoder.model_,
+_READERS: dict[str, Callable[[_Decoder, Any], Any]] = {
+    "$tuple": _Decoder.tuple_,
+    "$set": _Decoder.set_,
+    "$frozenset": _Decoder.frozenset_,
+    "$dict": _Decoder.dict_,
+    "$bytes": _Decoder.bytes_,
+    "$bytearray": _Decoder.bytearray_,
+    "$datetime": _Decoder.datetime_,
+    "$time": _Decoder.time_,
+    "$date": _Decoder.date_,
+    "$timedelta": _Decoder.timedelta_,
+    "$decimal": _Decoder.decimal_,
+    "$uuid": _Decoder.uuid_,
+    "$enum": _Decoder.enum_,
+    "$flag": _Decoder.flag_,
+    "$component": _Decoder.component_,
+    "$model": _Decoder.model_,
 }
-
-
-def rebuild(
-    cls: type[BaseModel],
-    fields: dict[str, Any],
-    extra: dict[str, Any],
-    private: dict[str, Any] | None,
-    fields_set: set[str],
-) -> BaseModel:
-    """Put an instance together from its parts; no validator and no `__init__` runs."""
-    model = cls.__new__(cls)
-    if private is None and cls.__private_attributes__:
-        private = {}
-    object.__setattr__(model, "__dict__", fields)
-    object.__setattr__(model, "__pydantic_fields_set__", fields_set)
-    allows_extra = cls.model_config.get("extra") == "allow"
-    object.__setattr__(model, "__pydantic_extra__", extra if allows_extra else None)
-    object.__setattr__(model, "__pydantic_private__", private)
-    return model
-
-
-def revive(
-    cls: type[BaseModel],
-    fields: dict[str, Any],
-    extra: dict[str, Any],
-    private: dict[str, Any] | None,
-    fields_set: set[str],
-) -> BaseModel:
-    """Build an instance through its validators; fields may have come or gone since.
-
-    SnapshotError naming the fields that no longer validate.
-    """
-    given: Any = fields["root"] if issubclass(cls, RootModel) else {**extra, **fields}
-    try:
-        model: BaseModel = cls.__pydantic_validator__.validate_python(given, by_name=True, by_alias=False)
-    except ValidationError as error:
-        told = ", ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'the model'} ({each['type']})"
-            for each in error.errors(include_input=False, include_url=False, include_context=False)
-        )
-        raise SnapshotError(f"{cls.__name__} does not validate: {told}") from None
-    except Exception as error:  # noqa: BLE001 - validators and __init__ are the author's code
-        raise SnapshotError(f"{cls.__name__} cannot be built: {type(error).__name__}") from None
-    object.__setattr__(model, "__pydantic_fields_set__", fields_set & model.__dict__.keys())
-    if model.__pydantic_extra__:
-        model.__pydantic_fields_set__.update(fields_set & model.__pydantic_extra__.keys())
-    if private and model.__pydantic_private__ is not None:
-        kept = {key: item for key, item in private.items() if key in cls.__private_attributes__}
-        model.__pydantic_private__.update(kept)
-    return model
-
-
-def load(cls: type[M], values: dict[str, Any], *, validate: bool) -> M:
-    """Build an instance from its declared and undeclared fields together.
-
-    With `validate`, or when the fields are not those of `cls`, through its validators:
-    SnapshotError naming what does not pass.
-    """
-    fields = {key: value for key, value in values.items() if key in cls.model_fields}
-    extra = {key: value for key, value in values.items() if key not in fields}
-    build = revive if validate or not _fits(cls, fields, extra, None) else rebuild
-    model = build(cls, fields, extra, None, set(values))
-    assert isinstance(model, cls)
-    return model
-
-
-def _fits(
-    cls: type[BaseModel],
-    fields: dict[str, Any],
-    extra: dict[str, Any],
-    private: dict[str, Any] | None,
-) -> bool:
-    """Say whether the parts are those of today's class, so that they need no validator."""
-    if fields.keys() != cls.model_fields.keys():
-        return False
-    if extra and cls.model_config.get("extra") != "allow":
-        return False
-    attributes = cls.__private_attributes__
-    given = private or {}
-    # A private attribute without a default may be unset; one with a default is there.
-    return given.keys() <= attributes.keys() and all(
-        name in given or (attribute.default is PydanticUndefined and attribute.default_factory is None)
-        for name, attribute in attributes.items()
-    )
 
 
 def _list(item: Any, length: int | None = None) -> list[Any]:
@@ -277,29 +227,3 @@ def _text(item: Any) -> str:
     if type(item) is not str:
         raise ValueError("not text")
     return item
-
-
-@functools.cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _zone(name: str) -> ZoneInfo:
-    # Looking for a zone opens a file, and imports a package, that the name chooses: only known names may.
-    if name not in _zones():
-        raise SnapshotError("a time zone that is not known here")
-    return ZoneInfo(name)
-
-
-def _clock(item: Any, parse: Callable[[str], Any]) -> Any:
-    if type(item) is str:
-        return parse(item)
-    naive, zone, fold = _list(item, 3)
-    value = parse(_text(naive)).replace(fold=fold)
-    if zone is None:
-        return value
-    if type(zone) is str:
-        return value.replace(tzinfo=_zone(zone))
-    offset, name = _list(zone, 2)
-    shift = timedelta(microseconds=offset)
-    return value.replace(tzinfo=timezone(shift) if name is None else timezone(shift, _text(name)))

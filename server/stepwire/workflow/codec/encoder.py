@@ -28,42 +28,28 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
 from math import isfinite
 from types import NoneType
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
-from pydantic_core import TzInfo, to_json
+from pydantic_core import to_json
 
-from stepwire.workflow.codec.decoder import Decoder
+from stepwire.workflow.codec.clocks import UnsavedZoneError, write_clock
+from stepwire.workflow.codec.limits import MAX_DEPTH, MAX_INT_BITS, MAX_INT_DIGITS
 from stepwire.workflow.codec.model_json import UNSAVED, own_json
 from stepwire.workflow.codec.names import Names
-from stepwire.workflow.errors import SerializationError, SnapshotError
+from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import StepFailedEvent
 
-__all__ = [
-    "MAX_DEPTH",
-    "OwnJson",
-    "decode",
-    "encode",
-    "encode_keys",
-    "field_from_tagged",
-    "from_tagged",
-    "to_tagged",
-]
-
-MAX_DEPTH = 100
-"""Nested values, a model and its field counting as one level each."""
+__all__ = ["OwnJson", "encode", "encode_keys", "to_tagged"]
 
 _TRIES = 5
-
-# json.loads refuses longer ones by default (sys.set_int_max_str_digits): 4300 digits.
-_MAX_INT_BITS = 14_000
+"""How often to walk a value again that a sync step, in its thread, changes meanwhile."""
 
 
 def encode(value: Any, names: Names) -> bytes:
@@ -108,43 +94,10 @@ OwnJson = Callable[[str], Any]
 """Give what a state's class writes for a key in JSON, or UNSAVED."""
 
 
-def field_from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> tuple[Any, bool]:
-    """Read what `encode_keys` wrote for a key; say whether it is the class's own JSON, for its validators to read."""
-    if type(tagged) is dict and tagged.keys() == {"$json"}:
-        return from_tagged(tagged["$json"], names, validate=validate), True
-    return from_tagged(tagged, names, validate=validate), False
-
-
 def to_tagged(value: Any, names: Names) -> Any:
     """Return `value` as what `json` can write; SerializationError as `encode`."""
     # Through the text: only writing it finds every text that UTF-8 cannot hold.
     return json.loads(encode(value, names))
-
-
-def decode(data: bytes | str, names: Names, *, validate: bool = True) -> Any:
-    """Read tagged JSON.
-
-    With `validate` models pass their validators; without it a model whose declared fields are
-    those in the payload is put together as it was saved, and only others are validated.
-    UnknownTypeError for a type that `names` does not know, SnapshotError for anything malformed.
-    """
-    try:
-        tagged = json.loads(data, parse_constant=_refuse_constant)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise SnapshotError(f"not tagged JSON: {type(error).__name__}") from None
-    return from_tagged(tagged, names, validate=validate)
-
-
-def from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> Any:
-    """Read what `to_tagged` returned; contract as `decode`."""
-    try:
-        return Decoder(names, validate=validate).value(tagged)
-    except RecursionError:
-        raise SnapshotError("nested too deep") from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
 
 
 class _Refused(Exception):
@@ -167,8 +120,7 @@ class _Refused(Exception):
         return ".".join(reversed(self._segments))
 
 
-_LONG = 4200
-_LONG_NUMBER = re.compile(rb"[0-9]{4200}")
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % MAX_INT_DIGITS)
 """Digits that Python may refuse to read; text can look like it, so only the slow writer decides."""
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
@@ -195,7 +147,7 @@ def _fast_json(tagged: Any) -> bytes | None:
         data = to_json(tagged)
     except ValueError:  # deeper than this writer goes, or not to be written at all
         return None
-    return data if len(data) < _LONG or _LONG_NUMBER.search(data) is None else None
+    return data if len(data) < MAX_INT_DIGITS or _LONG_NUMBER.search(data) is None else None
 
 
 def _type_name(cls: type) -> str:
@@ -358,8 +310,8 @@ class _Encoder:
         return value
 
     def int_(self, value: int, depth: int) -> int:
-        if value.bit_length() > _MAX_INT_BITS:
-            raise _Refused("an integer of more than 4200 digits")
+        if value.bit_length() > MAX_INT_BITS:
+            raise _Refused(f"an integer of more than {MAX_INT_DIGITS} digits")
         return value
 
     def float_(self, value: float, depth: int) -> float:
@@ -435,23 +387,7 @@ def _is_component(cls: type) -> bool:
 
 
 def _clock(value: datetime | time) -> Any:
-    """Write wall time, zone and fold, so that all of them come back and not only the instant."""
-    zone = value.tzinfo
-    fixed = type(zone) is TzInfo
-    name: str | None = None
-    if type(zone) is timezone:
-        arguments: Any = zone.__reduce__()[1]  # (offset,) or (offset, name)
-        fixed = True
-        name = arguments[1] if len(arguments) > 1 else None
-    if (zone is None or fixed) and not value.fold and name is None:
-        return value.isoformat()
-    naive = value.replace(tzinfo=None).isoformat()
-    if zone is None:
-        return [naive, None, value.fold]
-    if fixed:
-        offset = zone.utcoffset(None)
-        assert offset is not None
-        return [naive, [offset // timedelta(microseconds=1), name], value.fold]
-    if type(zone) is ZoneInfo and zone.key is not None:
-        return [naive, zone.key, value.fold]
-    raise _Refused(f"a time zone of type {_type_name(type(zone))} cannot be saved")
+    try:
+        return write_clock(value)
+    except UnsavedZoneError:
+        raise _Refused(f"a time zone of type {_type_name(type(value.tzinfo))} cannot be saved") from None

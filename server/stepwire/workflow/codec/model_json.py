@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stepwire.workflow.codec.decoder import rebuild
+from stepwire.workflow.codec.models import rebuild
 
 __all__ = ["UNSAVED", "own_json"]
 

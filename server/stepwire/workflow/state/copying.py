@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from stepwire.workflow.codec.decoder import rebuild
+from stepwire.workflow.codec.models import rebuild
 from stepwire.workflow.state.dict_state import DictState
 
 __all__ = ["copy_state", "is_mutable", "same", "validated", "values_of"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from stepwire.workflow.dynamic_fields import DynamicFields
+
 __all__ = ["DictState"]
 
 
-class DictState(BaseModel):
+class DictState(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, over other things
     """Hold any keys, reachable as items and as attributes.
 
     A key with the name of a method is reachable as an item only. `bool(state)` is always True.
@@ -26,12 +28,6 @@ class DictState(BaseModel):
 
     # Without this mark pydantic would validate by calling __init__, which is slower.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
-    @property
-    def _data(self) -> dict[str, Any]:
-        """Return the keys and values; the dict is live."""
-        extra = self.__pydantic_extra__
-        return {} if extra is None else extra
 
     if TYPE_CHECKING:
 
@@ -54,50 +50,9 @@ class DictState(BaseModel):
             else:
                 super().__delattr__(name)
 
-    def __getitem__(self, key: str) -> Any:
-        return self._data[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._data[key] = value
-
-    def __delitem__(self, key: str) -> None:
-        del self._data[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._data
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # 1.x: keys, not pairs
-        return iter(self._data)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return the value of `key`, or `default`."""
-        return self._data.get(key, default)
-
-    def keys(self) -> KeysView[str]:
-        """Return the keys."""
-        return self._data.keys()
-
-    def values(self) -> ValuesView[Any]:
-        """Return the values."""
-        return self._data.values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return keys and values as pairs."""
-        return self._data.items()
-
     def update(self, *args: Mapping[str, Any], **params: Any) -> None:
         """Set several keys."""
         self._data.update(*args, **params)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a shallow copy of the keys and values."""
-        return dict(self._data)
 
 
 # Saved contexts name this module: the public one, where 1.x has it too.

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stepwire.workflow import events as engine_events
-from stepwire.workflow.codec.encoder import encode, from_tagged
+from stepwire.workflow.codec.decoder import from_tagged
+from stepwire.workflow.codec.encoder import encode
 from stepwire.workflow.codec.names import Names, QualifiedNames
 from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
 from stepwire.workflow.events import Event

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from stepwire.workflow.codec.decoder import load
 from stepwire.workflow.codec.model_json import UNSAVED, own_json
+from stepwire.workflow.codec.models import load
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SerializationError,
