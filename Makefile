@@ -41,6 +41,7 @@ types: $(STAMP)
 
 imports: $(STAMP)
 	$(BIN)/lint-imports
+	$(BIN)/python tools/circles.py
 
 protos-check: $(STAMP) ## buf lint, format and breaking; generated code is current
 	$(BIN)/python tools/protos.py deps

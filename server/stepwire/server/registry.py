@@ -19,6 +19,7 @@ from stepwire.workflow.hosting import (
     WorkflowConfigurationError,
     WorkflowDescription,
     plan_of,
+    settings_of,
 )
 
 __all__ = ["Registry", "Served"]
@@ -54,8 +55,9 @@ class Served:
     def of(cls, name: str, workflow: Workflow) -> Served:
         """Serve a workflow; WorkflowConfigurationError or WorkflowValidationError when it cannot run."""
         plan = plan_of(workflow)
-        if not workflow._disable_validation:
-            plan.validate(workflow._service_manager)
+        settings = settings_of(workflow)
+        if settings.validates:
+            plan.validate(settings.services)
         kind = type(workflow)
         names = TypeRegistry.of(kind, plan.steps)
         sendable = {
@@ -71,8 +73,8 @@ class Served:
             version=version,
             sendable=sendable,
             description=workflow.describe(),
-            timeout=workflow._timeout,
-            concurrent_runs=workflow._num_concurrent_runs,
+            timeout=settings.timeout,
+            concurrent_runs=settings.num_concurrent_runs,
         )
 
     @property
@@ -83,7 +85,7 @@ class Served:
     @property
     def state_type(self) -> str:
         """Return the class name of the state."""
-        name: str = self.workflow._stepwire_plan.state_type.__name__
+        name: str = plan_of(self.workflow).state_type.__name__
         return name
 
     def role(self, event_type: type[Any]) -> str:

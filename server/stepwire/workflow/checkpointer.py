@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
-
+from stepwire.workflow.checkpoint import Checkpoint, CheckpointCallback
 from stepwire.workflow.context.context import Context
+from stepwire.workflow.definition.plan import plan_of
 from stepwire.workflow.errors import WorkflowStepDoesNotExistError
 from stepwire.workflow.events import Event
 from stepwire.workflow.handler import WorkflowHandler
@@ -15,32 +14,6 @@ from stepwire.workflow.state.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.workflow import Workflow
 
 __all__ = ["Checkpoint", "CheckpointCallback", "WorkflowCheckpointer"]
-
-
-class Checkpoint(BaseModel):
-    """The context as it was when a step had completed; `output_event` goes on from there."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    id_: str = Field(default_factory=lambda: str(uuid.uuid4()))
-    last_completed_step: str | None
-    input_event: SerializeAsAny[Event] | None
-    output_event: SerializeAsAny[Event] | None
-    ctx_state: dict[str, Any]
-
-
-class CheckpointCallback(Protocol):
-    """What is awaited after each step, before its event goes on."""
-
-    async def __call__(
-        self,
-        run_id: str,
-        last_completed_step: str | None,
-        input_ev: Event | None,
-        output_ev: Event | None,
-        ctx: Context[Any],
-    ) -> None:
-        """Take note of a completed step."""
 
 
 class WorkflowCheckpointer:
@@ -58,7 +31,7 @@ class WorkflowCheckpointer:
         self.workflow = workflow
         self._serializer = checkpoint_serializer or JsonSerializer()
         self._checkpoints: dict[str, list[Checkpoint]] = {}
-        self._enabled = set(workflow._stepwire_plan.steps)
+        self._enabled = set(plan_of(workflow).steps)
         for name in disabled_steps or []:
             self.disable_checkpoint(name)
 
@@ -113,7 +86,7 @@ class WorkflowCheckpointer:
         ]
 
     def _check(self, step: str) -> None:
-        if step not in self.workflow._stepwire_plan.steps:
+        if step not in plan_of(self.workflow).steps:
             raise WorkflowStepDoesNotExistError(f"This workflow has no step {step!r}")
 
     async def _note(

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stepwire.workflow.broker.broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome
+from stepwire.workflow.broker.broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, result_of
 from stepwire.workflow.broker.stream import StreamReader
+from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.errors import (
     WorkflowCancelledByUser,
     WorkflowTimeoutError,
 )
 from stepwire.workflow.events import Event, StopEvent
-from stepwire.workflow.runner.runner import Runner, result_error
-
-if TYPE_CHECKING:
-    from stepwire.workflow.context.context import Context
-
+from stepwire.workflow.runner.runner import result_error
 
 _PENDING: Any = object()
-
-
-def result_of(event: StopEvent) -> Any:
-    """Return the result of a run: the `result` of a plain StopEvent, else the event itself."""
-    return event.result if type(event) is StopEvent else event
 
 
 def _timed_out(event: StopEvent, untaken: str) -> WorkflowTimeoutError:
@@ -48,7 +40,6 @@ class WorkflowHandler:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("a run needs a running event loop: call Workflow.run inside async code") from None
-        self._runner: Runner | None = None
         self._result: Any = _PENDING
         """The result, or the error of a run that did not complete."""
         self._completed = False
@@ -56,7 +47,9 @@ class WorkflowHandler:
         self._future: asyncio.Future[Any] | None = None
         self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
         self._next = 0
-        self._stream = ctx._broker.stream
+        self._run = run_of(ctx)
+        self._run.when_ended(self._ended)
+        self._stream = self._run.broker.stream
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self._result is _PENDING:
@@ -151,10 +144,8 @@ class WorkflowHandler:
 
     async def cancel_run(self) -> None:
         """Cancel the run; it ends at once."""
-        if self._runner is not None:
-            self._runner.cancel()
-        elif not self.done():
-            self.ctx._workflow._stepwire_runs.withdraw(self)
+        if not self.done():
+            self._run.cancel()
 
     async def run_step(self) -> list[Event] | None:
         """Run the pending steps of a stepwise run and return the events that they sent and returned.
@@ -165,10 +156,11 @@ class WorkflowHandler:
         """
         if not self.ctx.stepwise:
             raise ValueError("run_step needs a run that was started with stepwise=True")
-        if self.done() or self._runner is None:
+        runner = self._run.runner
+        if self.done() or runner is None:
             return None
-        assert self._runner.stepwise is not None
-        events = await self._runner.stepwise.run_pending()
+        assert runner.stepwise is not None
+        events = await runner.stepwise.run_pending()
         if events is None and (error := self.exception()) is not None:
             raise error
         return events
@@ -184,7 +176,7 @@ class WorkflowHandler:
             self._fill()
         else:
             if status == ENDED_TIMED_OUT:
-                self._result = _timed_out(event, self.ctx._broker.untaken)
+                self._result = _timed_out(event, self._run.broker.untaken)
             elif status == CANCELLED:
                 self._result = WorkflowCancelledByUser("the run was cancelled")
             else:

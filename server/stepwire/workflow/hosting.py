@@ -1,7 +1,7 @@
 """Host runs of workflows in a process of your own: everything a server may import of the engine."""
 
 from stepwire.workflow.broker.broker import Broker, Outcome, Receipt
-from stepwire.workflow.broker.clock import CLOCK, Alarm
+from stepwire.workflow.broker.clock import CLOCK, Alarm, Clock
 from stepwire.workflow.broker.delivery import EFFECT_PAGE_BYTES, Execution, running_execution
 from stepwire.workflow.broker.journal import (
     RECEIVED,
@@ -9,6 +9,7 @@ from stepwire.workflow.broker.journal import (
     TERMINAL,
     Changes,
     FailureReport,
+    Host,
     Journal,
     LogEntry,
     role_of,
@@ -16,18 +17,21 @@ from stepwire.workflow.broker.journal import (
 from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, restore, take_changes
 from stepwire.workflow.broker.state_hooks import GONE
 from stepwire.workflow.codec.limits import MAX_DEPTH
-from stepwire.workflow.context.context import Context, default_waiter_id
+from stepwire.workflow.context.context import Context, default_waiter_id, run_of
 from stepwire.workflow.context.dict_form import legacy_view
 from stepwire.workflow.definition.graph import WorkflowDescription
-from stepwire.workflow.definition.plan import plan_of
+from stepwire.workflow.definition.plan import Plan, Settings, plan_of, settings_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.definition.validation import steps_of
 from stepwire.workflow.errors import (
     ContextSerdeError,
+    RunEndedError,
     SerializationError,
     SnapshotError,
     StateNotFoundError,
     StatePathError,
+    StepDoesNotAcceptError,
+    UnknownStepError,
     WorkflowConfigurationError,
     WorkflowError,
     WorkflowValidationError,
@@ -44,7 +48,9 @@ from stepwire.workflow.events import (
     event_from_json,
     event_to_json,
 )
+from stepwire.workflow.hosted_run import HostedRun
 from stepwire.workflow.runner.runner import Runner
+from stepwire.workflow.runner.running import execution_in, step_at
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.serializers import RegistrySerializer
 from stepwire.workflow.state.store import InMemoryStateStore
@@ -61,29 +67,37 @@ __all__ = [
     "Alarm",
     "Broker",
     "Changes",
+    "Clock",
     "Context",
     "ContextSerdeError",
     "DictState",
     "Event",
     "Execution",
     "FailureReport",
+    "Host",
+    "HostedRun",
     "HumanResponseEvent",
     "InMemoryStateStore",
     "InputRequiredEvent",
     "Journal",
     "LogEntry",
     "Outcome",
+    "Plan",
     "Receipt",
     "RegistrySerializer",
+    "RunEndedError",
     "Runner",
     "SerializationError",
+    "Settings",
     "SnapshotError",
     "StartEvent",
     "StateNotFoundError",
     "StatePathError",
+    "StepDoesNotAcceptError",
     "StepFailedEvent",
     "StopEvent",
     "TypeRegistry",
+    "UnknownStepError",
     "Workflow",
     "WorkflowCancelledEvent",
     "WorkflowConfigurationError",
@@ -95,13 +109,17 @@ __all__ = [
     "default_waiter_id",
     "event_from_json",
     "event_to_json",
+    "execution_in",
     "legacy_view",
     "part_keys",
     "plan_of",
     "registry_encoder",
     "restore",
     "role_of",
+    "run_of",
     "running_execution",
+    "settings_of",
+    "step_at",
     "steps_of",
     "take_changes",
 ]

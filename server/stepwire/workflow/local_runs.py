@@ -7,28 +7,28 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
-from stepwire.workflow.broker.broker import CANCELLED
 from stepwire.workflow.broker.clock import Alarm
+from stepwire.workflow.checkpoint import CheckpointCallback
+from stepwire.workflow.context.context import run_of
+from stepwire.workflow.definition.plan import Plan, Settings
 from stepwire.workflow.errors import WorkflowRuntimeError
-from stepwire.workflow.events import Event, StartEvent, WorkflowCancelledEvent
+from stepwire.workflow.events import Event, StartEvent
+from stepwire.workflow.handler import WorkflowHandler
 from stepwire.workflow.runner.runner import AfterStep, Runner
 
-if TYPE_CHECKING:
-    from stepwire.workflow.checkpointer import CheckpointCallback
-    from stepwire.workflow.handler import WorkflowHandler
-    from stepwire.workflow.workflow import Workflow
+__all__ = ["Runs"]
 
 
 class Runs:
     """Start runs, at most `limit` at a time, and hold them until their end (S15)."""
 
-    __slots__ = ("_alarm", "_latest", "_limit", "_queued", "_running", "handlers")
+    __slots__ = ("_alarm", "_latest", "_limit", "_plan", "_queued", "_running", "handlers")
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, plan: Plan, limit: int | None) -> None:
         self.handlers: set[WorkflowHandler] = set()
         """Of the runs that have not ended."""
+        self._plan = plan
         self._limit = limit
         self._running = 0
         self._queued: deque[tuple[WorkflowHandler, Callable[[], None]]] = deque()
@@ -37,47 +37,61 @@ class Runs:
 
     def launch(
         self,
-        workflow: Workflow,
+        settings: Settings,
         handler: WorkflowHandler,
         event: StartEvent | None,
         callback: CheckpointCallback | None,
     ) -> None:
-        """Start a run now, or when one of those at work has ended."""
-        handler.ctx._in_use = True
+        """Start a run now, or when one of those at work has ended.
+
+        Args:
+            settings: Those of the workflow.
+            handler: The handler of the run, with its context.
+            event: The start event; None goes on with what a restored context holds.
+            callback: Awaited after each step.
+        """
+        run = run_of(handler.ctx)
+        run.in_use = True
         self.handlers.add(handler)
         self._latest = weakref.ref(handler)
         if self._is_free():
-            self._begin(workflow, handler, event, callback)
+            self._begin(settings, handler, event, callback)
         else:
             # When it begins, it is the end of another run that calls: keep the caller's context variables.
-            begin = partial(self._begin, workflow, handler, event, callback)
+            begin = partial(self._begin, settings, handler, event, callback)
             self._queued.append((handler, partial(contextvars.copy_context().run, begin)))
+            run.queue(partial(self._withdraw, handler))
 
     def _begin(
         self,
-        workflow: Workflow,
+        settings: Settings,
         handler: WorkflowHandler,
         event: StartEvent | None,
         callback: CheckpointCallback | None,
     ) -> None:
         self._running += 1
         context = handler.ctx
+        run = run_of(context)
         if self._alarm is None or self._alarm.loop is not handler.get_loop():
             self._alarm = Alarm(handler.get_loop())
         runner = Runner(
-            workflow,
+            self._plan,
             context,
-            context._broker,
+            run.broker,
+            services=settings.services,
+            resources=settings.resources,
+            verbose=settings.verbose,
             on_end=partial(self._ended, handler),
             after_step=None if callback is None else _checkpoints(handler, callback),
             stepwise=context.stepwise,
             alarm=self._alarm,
         )
-        handler._runner = context._runner = runner
-        runner.start(event, workflow._timeout)
+        run.begin(runner)
+        runner.start(event, settings.timeout)
 
     def _ended(self, handler: WorkflowHandler) -> None:
-        self.conclude(handler)
+        self.handlers.discard(handler)
+        run_of(handler.ctx).conclude()
         self._running -= 1
         while self._queued and self._is_free():
             self._queued.popleft()[1]()
@@ -85,21 +99,10 @@ class Runs:
     def _is_free(self) -> bool:
         return self._limit is None or self._running < self._limit
 
-    def conclude(self, handler: WorkflowHandler) -> None:
-        """Tell a handler how its run ended."""
-        context = handler.ctx
-        outcome = context._broker.outcome
-        assert outcome is not None
-        context._in_use = False
-        context._runner = handler._runner = None
-        self.handlers.discard(handler)
-        handler._ended(outcome)
-
-    def withdraw(self, handler: WorkflowHandler) -> None:
-        """Cancel a run that waits for others to end: it acts at once (S15)."""
+    def _withdraw(self, handler: WorkflowHandler) -> None:
+        """Forget a run that was cancelled while it waited for others to end."""
         self._queued = deque(entry for entry in self._queued if entry[0] is not handler)
-        handler.ctx._broker.end(CANCELLED, WorkflowCancelledEvent())
-        self.conclude(handler)
+        self.handlers.discard(handler)
 
     def only(self) -> WorkflowHandler:
         """Return the handler of the only run in progress; WorkflowRuntimeError when it is not the only one."""
@@ -122,6 +125,3 @@ def _checkpoints(handler: WorkflowHandler, callback: CheckpointCallback) -> Afte
         await callback(handler.run_id, name, given, result, handler.ctx)
 
     return after_step
-
-
-__all__ = ["Runs"]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
 from stepwire.workflow.broker.broker import FAILED
+from stepwire.workflow.checkpoint import Checkpoint, CheckpointCallback
 from stepwire.workflow.checks import check_settings, kind_of
-from stepwire.workflow.context.context import Context
+from stepwire.workflow.context.context import Context, run_of
+from stepwire.workflow.decorators import StepFunction, step_config_of
 from stepwire.workflow.definition.graph import WorkflowDescription, describe, draw
-from stepwire.workflow.definition.plan import Plan, plan_of
-from stepwire.workflow.definition.step_config import StepFunction, step_config_of
+from stepwire.workflow.definition.plan import Plan, Planned, plan_of, settings_of
 from stepwire.workflow.definition.validation import (
     steps_of,
 )
@@ -29,13 +30,10 @@ from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
 from stepwire.workflow.state.serializers import BaseSerializer
 
-if TYPE_CHECKING:
-    from stepwire.workflow.checkpointer import Checkpoint, CheckpointCallback
-
 logger = logging.getLogger("stepwire.workflow")
 
 
-class Workflow:
+class Workflow(Planned):
     """Subclass it and mark methods with `@step`; an instance can run any number of times.
 
     `timeout` bounds a run, in seconds; None does not. `num_concurrent_runs` bounds how many runs of this instance
@@ -68,7 +66,7 @@ class Workflow:
         self._resource_manager = resource_manager or ResourceManager()
         self._num_concurrent_runs = num_concurrent_runs or None  # 0 is no bound, as in 1.x
         self._stepwire_plan = Plan(self)
-        self._stepwire_runs = Runs(self._num_concurrent_runs)
+        self._stepwire_runs = Runs(self._stepwire_plan, self._num_concurrent_runs)
         self.start_event_class = self._stepwire_plan.start
         self.stop_event_class = self._stepwire_plan.stop
 
@@ -100,11 +98,11 @@ class Workflow:
 
     def describe(self) -> WorkflowDescription:
         """Describe the steps, the events with their JSON Schemas, and the edges."""
-        return describe(self._stepwire_plan)
+        return describe(plan_of(self))
 
     def draw(self) -> str:
         """Draw the graph as a Mermaid flowchart."""
-        return draw(self._stepwire_plan)
+        return draw(plan_of(self))
 
     # -- running --------------------------------------------------------------------------------------------------
 
@@ -140,18 +138,17 @@ class Workflow:
         if ctx is not None and not isinstance(ctx, Context):
             raise WorkflowRuntimeError(f"ctx must be a Context, not {kind_of(ctx)}; input is given by keyword")
         context: Context[Any] = Context(self, stepwise=stepwise) if ctx is None else ctx
-        if type(context._workflow) is not type(self):
-            raise WorkflowRuntimeError(
-                f"the context is of workflow {type(context._workflow).__name__!r}, not {type(self).__name__!r}"
-            )
-        if context._in_use:
+        held = run_of(context)
+        if held.plan.workflow_type is not type(self):
+            raise WorkflowRuntimeError(f"the context is of workflow {held.plan.name!r}, not {type(self).__name__!r}")
+        if held.in_use:
             raise WorkflowRuntimeError("the context belongs to a run that has not ended")
         # Of a context that was made for it; one that was saved or has run before is stepwise when it is asked for.
-        context.stepwise = stepwise or (context.stepwise and context._fresh)
-        context._fresh = False
+        context.stepwise = stepwise or (context.stepwise and held.fresh)
+        held.fresh = False
         goes_on = context.is_running
-        if context._broker.outcome is not None:
-            context._broker.prepare()
+        if held.broker.outcome is not None:
+            held.broker.prepare()
         handler = WorkflowHandler(context, os.urandom(16).hex())
         context.run_id = handler.run_id
         event: StartEvent | None = None
@@ -163,10 +160,10 @@ class Workflow:
                 failed = WorkflowFailedEvent(
                     step=None, error_type=type(error).__name__, message=str(invalid), attempts=0
                 )
-                context._broker.end(FAILED, failed, invalid)
-                self._stepwire_runs.conclude(handler)
+                held.broker.end(FAILED, failed, invalid)
+                held.conclude()
                 return handler
-        self._stepwire_runs.launch(self, handler, event, checkpoint_callback)
+        self._stepwire_runs.launch(settings_of(self), handler, event, checkpoint_callback)
         return handler
 
     def run_from(
@@ -177,12 +174,10 @@ class Workflow:
         **kwargs: Any,
     ) -> WorkflowHandler:
         """Run on from a checkpoint: its context is restored and its output event sent."""
-        from stepwire.workflow.checkpointer import Checkpoint  # that module imports this one
-
         if not isinstance(checkpoint, Checkpoint):
             raise ValueError(f"run_from takes a Checkpoint, not {kind_of(checkpoint)}")
         context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
-        context._broker.started = True
+        run_of(context).broker.started = True
         handler = self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)
         if checkpoint.output_event is not None:
             context.send_event(checkpoint.output_event)

@@ -23,6 +23,7 @@ from stepwire.client import Client
 from stepwire.server.app import Server, Settings
 from stepwire.server.registry import Registry
 from stepwire.workflow import Context, StartEvent
+from stepwire.workflow.context.context import run_of
 
 HERE = Path(__file__).parent
 
@@ -77,7 +78,7 @@ async def make_context() -> dict[str, Any]:
     await context.store.set("mine", [1, 2])
     for n in (1, 2):
         context.send_event(Item(n=n))
-    while len(list(context._broker.buffers)) < 2:  # noqa: ASYNC110 - nothing tells of it
+    while len(list(run_of(context).broker.buffers)) < 2:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0)
     data = context.to_dict()
     await handler.cancel_run()

@@ -71,7 +71,7 @@ async def test_values_of_every_kind_are_what_they_were(server: Server, client: C
     assert server.runs is not None
     run = server.runs.pool._live[RunKey("default", "waiting-exact")]
     for key, value in EXACT.items():
-        found = run.context.store.peek(key)
+        found = run.store.peek(key)
         assert found == value
         assert type(found) is type(value)
 

@@ -38,7 +38,7 @@ async def crash(rpc: Rpc) -> None:
     rpc.keeper.stop()
     for run in pool:
         run._is_gone = True
-        run._runner.freeze()
+        run._hosted.freeze()
     pool._live.clear()
     await rpc.channel.close()
     server.calls.stop()

@@ -170,7 +170,7 @@ async def test_release_frees_the_run_at_once(tmp_path: Path) -> None:
         gc.collect()
         gc.disable()  # it must need no collection: of old objects there are few
         try:
-            freed = weakref.ref(rpc.pool._live[key_of(run_id)].context)  # which the run and its runner hold
+            freed = weakref.ref(rpc.pool._live[key_of(run_id)]._hosted.context)  # which the run and its runner hold
             await released(rpc)
             await until(lambda: freed() is None)
         finally:

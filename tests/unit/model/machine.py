@@ -24,9 +24,10 @@ from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, resto
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError, StepDoesNotAcceptError, UnknownStepError
 from stepwire.workflow.events import WorkflowCancelledEvent, WorkflowFailedEvent
+from stepwire.workflow.hosting import plan_of, run_of
 
 FLOW = Flow()
-NAMES = TypeRegistry.of(Flow, FLOW._stepwire_plan.steps)
+NAMES = TypeRegistry.of(Flow, plan_of(FLOW).steps)
 ENCODE = registry_encoder(NAMES)
 
 picks = st.integers(0, 11)
@@ -77,13 +78,13 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def open_broker(self, parts: dict[str, bytes] | None = None, *, saved_at: float = 0.0, fork: bool = False) -> None:
         context: Context[Any] = Context(FLOW)
-        self.broker: Broker = context._broker
+        self.broker: Broker = run_of(context).broker
         self.broker.clock = self.clock
         if parts is not None:
             parsed = {key: json.loads(part) for key, part in parts.items()}
             restore(self.broker, parsed, NAMES, saved_at=saved_at, fork=fork)
         self.journal = Journal(NAMES, lambda: None)
-        context._make_durable(self.journal)
+        run_of(context).make_durable(self.journal)
         self.store = context.store
         self.listening: dict[int, int] = {}
         self.told = []

@@ -7,13 +7,21 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from stepwire.workflow import Context, Event, Workflow
-from stepwire.workflow.broker.broker import Broker, Outcome, Receipt
-from stepwire.workflow.broker.clock import Clock
-from stepwire.workflow.broker.journal import RECEIVED, STREAM, TERMINAL, FailureReport, Journal, LogEntry
-from stepwire.workflow.broker.snapshot import restore, take_changes
-from stepwire.workflow.definition.types import TypeRegistry
-from stepwire.workflow.runner.runner import Runner
+from stepwire.workflow import Event, Workflow
+from stepwire.workflow.hosting import (
+    RECEIVED,
+    STREAM,
+    TERMINAL,
+    Broker,
+    Clock,
+    FailureReport,
+    HostedRun,
+    LogEntry,
+    Outcome,
+    Receipt,
+    TypeRegistry,
+    plan_of,
+)
 
 
 class HandClock(Clock):
@@ -36,7 +44,7 @@ class DurableRun:
 
     def __init__(self, workflow: Workflow, clock: HandClock | None = None) -> None:
         self.workflow = workflow
-        self.names = TypeRegistry.of(type(workflow), workflow._stepwire_plan.steps)
+        self.names = TypeRegistry.of(type(workflow), plan_of(workflow).steps)
         self.clock = clock or HandClock()
         self.parts: dict[str, bytes] = {}
         self.log: list[LogEntry] = []
@@ -50,21 +58,18 @@ class DurableRun:
         self._load(None, fork=False)
 
     def _load(self, parts: dict[str, Any] | None, *, fork: bool) -> None:
-        self.context: Context[Any] = Context(self.workflow)
-        self.context.run_id = "run"
-        self.context._broker.clock = self.clock
+        self.hosted = HostedRun(self.workflow, self.names, self, run_id="run", clock=self.clock)
+        self.context = self.hosted.context
+        self.journal = self.hosted.journal
         if parts is not None:
-            restore(self.broker, parts, self.names, saved_at=self.saved_at, fork=fork)
-        self.journal = Journal(self.names, self.changed)
-        self.context._make_durable(self.journal)
-        self.runner = Runner(self.workflow, self.context, self.broker, host=self)
-        self.context._runner = self.runner
+            self.hosted.restore(parts, saved_at=self.saved_at, fork=fork)
+        self.hosted.make_durable()
         self._alive = True
         self._callbacks = []
 
     @property
     def broker(self) -> Broker:
-        return self.context._broker
+        return self.hosted.broker
 
     @property
     def outcome(self) -> Outcome | None:
@@ -109,8 +114,8 @@ class DurableRun:
 
     def commit(self) -> None:
         """Fold what changed, as one transaction."""
-        changes = take_changes(self.broker)
-        self.runner.pump()
+        changes = self.hosted.take_changes()
+        self.hosted.act()
         self.parts.update(changes.parts)
         for key in changes.deleted:
             self.parts.pop(key, None)
@@ -138,19 +143,26 @@ class DurableRun:
     # -- what clients do ------------------------------------------------------------------------------------------
 
     def start(self, event: Event | None = None, timeout: float | None = None) -> DurableRun:
-        self.runner.start(event if event is not None else self.workflow.start_event_class(), timeout)
+        self.hosted.begin(event if event is not None else self.workflow.start_event_class(), timeout)
+        self._go()
         return self
+
+    def _go(self, *, resumed: bool = False) -> None:
+        self.hosted.go(type(self.workflow).__name__, {}, resumed=resumed)
+
+    def cancel(self, reason: str = "") -> None:
+        self.hosted.cancel(reason)
 
     def send(self, event: Event, step: str | None = None) -> Receipt:
         receipt = self.broker.accept(event, step, kind=RECEIVED)
-        self.runner.pump()
+        self.hosted.act()
         return receipt
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and what falls due happen."""
         self.clock.time += seconds
         if self._alive:
-            self.runner._expire()
+            self.hosted.expire()
 
     # -- crash, release, fork -------------------------------------------------------------------------------------
 
@@ -158,11 +170,11 @@ class DurableRun:
         """Lose the process: nothing that is not committed is left."""
         self._alive = False
         self._held = self._commit_due = False
-        self.runner.freeze()
+        self.hosted.freeze()
 
     def release(self) -> None:
         """Stop in order: freeze, then commit."""
-        self.runner.freeze()
+        self.hosted.freeze()
         self.commit()
         self._alive = False
 
@@ -174,7 +186,7 @@ class DurableRun:
         assert not self._alive
         self._load(self.parsed(), fork=False)
         if self.outcome is None:
-            self.runner.start(None, None)
+            self._go(resumed=True)
         return self
 
     def crash_and_recover(self) -> DurableRun:
@@ -189,7 +201,7 @@ class DurableRun:
         for key in self.parts:
             other.journal.touch(key)
         if other.outcome is None:
-            other.runner.start(None, None)
+            other._go(resumed=True)
         return other
 
     # -- what was committed ---------------------------------------------------------------------------------------

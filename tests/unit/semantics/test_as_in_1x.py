@@ -17,6 +17,7 @@ from stepwire.workflow import (
     WorkflowValidationError,
     step,
 )
+from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import UnknownStepError
 from stepwire.workflow.handler import WorkflowHandler
 
@@ -134,10 +135,10 @@ async def test_run_step_returns_what_a_step_sent_and_sending_it_on_sends_it_once
     assert events == [Left(n=0), Right(n=9)]
     for event in events:
         assert handler.ctx.send_event(event).delivered == 1
-    assert [len(handler.ctx._broker.queues[name]) for name in ("left", "right")] == [1, 1]
+    assert [len(run_of(handler.ctx).broker.queues[name]) for name in ("left", "right")] == [1, 1]
     # The same object sent a second time is sent a second time.
     handler.ctx.send_event(events[0])
-    assert len(handler.ctx._broker.queues["left"]) == 2
+    assert len(run_of(handler.ctx).broker.queues["left"]) == 2
     with pytest.raises(UnknownStepError):
         handler.ctx.send_event(events[0], step="nowhere")
     await handler.cancel_run()

@@ -23,6 +23,7 @@ from stepwire.workflow import (
     step,
 )
 from stepwire.workflow.broker.broker import FAILED
+from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import DeadAttemptError, SerializationError
 
 
@@ -770,7 +771,7 @@ async def test_damage_done_by_the_last_step_fails_the_run_that_would_have_comple
 
 async def test_damage_an_event_that_cannot_be_saved_is_refused_at_the_call_and_nothing_changes() -> None:
     async def body(flow: Flow, ctx: Context[Any]) -> int:
-        before = ctx._broker.sequence
+        before = run_of(ctx).broker.sequence
         for event in (Work(bad=object()), Note(bad=float("nan"))):
             with pytest.raises(SerializationError, match="bad"):
                 ctx.send_event(event)
@@ -778,7 +779,7 @@ async def test_damage_an_event_that_cannot_be_saved_is_refused_at_the_call_and_n
                 ctx.write_event_to_stream(event)
         with pytest.raises(SerializationError, match="bad"):
             ctx.collect_events(Work(bad=object()), [Work, Work])
-        return ctx._broker.sequence - before
+        return run_of(ctx).broker.sequence - before
 
     run = DurableRun(Flow(body)).start()
     assert (await run.ended()).event.result == 0
@@ -834,7 +835,7 @@ async def test_dead_attempts_raise_and_change_nothing(how: str) -> None:
     if how == "timeout":
         run.advance(10)
     elif how == "cancel":
-        run.runner.cancel()
+        run.cancel()
     elif how == "release":
         run.release()
     else:
@@ -881,7 +882,7 @@ async def test_fork_copies_ledger_buffers_and_open_waiters_and_begins_its_log_at
         first = await ctx.wait_for_event(Answer, waiter_event=Prompt(n=1), waiter_id="1", timeout=None)
         second = await ctx.wait_for_event(Answer, waiter_event=Prompt(n=2), waiter_id="2", timeout=None)
         found = ctx.collect_events(Done(n=2), [Work, Done], buffer_id="mine")
-        return [first.n, second.n, found, len(ctx._broker.buffers)]
+        return [first.n, second.n, found, len(run_of(ctx).broker.buffers)]
 
     run = DurableRun(Flow(body)).start()
     await run.until(lambda run: run.kept("w"))

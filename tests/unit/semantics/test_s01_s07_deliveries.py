@@ -24,6 +24,7 @@ from stepwire.workflow import (
     step,
 )
 from stepwire.workflow.broker.delivery import QUEUED, RUNNING
+from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import StepDoesNotAcceptError, StepReturnError, UnknownStepError
 
 
@@ -81,7 +82,7 @@ async def test_s01_two_equal_events_are_two_deliveries() -> None:
     handler = workflow.run()
     await workflow.both.wait()
     assert len(set(workflow.started)) == 2
-    working = [each for each in handler.ctx._broker.deliveries.values() if each.step == "work"]
+    working = [each for each in run_of(handler.ctx).broker.deliveries.values() if each.step == "work"]
     assert [each.event for each in working] == [Work(n=7), Work(n=7)]
     for gate in workflow.gates:
         gate.set()
@@ -125,7 +126,7 @@ def flaky(policy: Recorder) -> type[Workflow]:
         @step(retry_policy=policy)
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             type(self).attempts += 1
-            self.entries.append(len(ctx._broker.deliveries))
+            self.entries.append(len(run_of(ctx).broker.deliveries))
             await ctx.store.set(f"attempt_{self.attempts}", True)
             ctx.write_event_to_stream(Work(n=self.attempts))
             if self.attempts <= policy.retries:
@@ -231,7 +232,7 @@ async def test_s03_sync_steps_are_retried_and_are_in_progress() -> None:
     class Sync(Workflow):
         @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
         def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
-            seen.append([each.step for each in ctx._broker.deliveries.values()])
+            seen.append([each.step for each in run_of(ctx).broker.deliveries.values()])
             if len(seen) == 1:
                 raise ValueError("first")
             return StopEvent(result=ctx.step_info().attempt)

@@ -21,6 +21,7 @@ from stepwire.workflow import (
     WorkflowRuntimeError,
     step,
 )
+from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import RunEndedError, SerializationError
 
 
@@ -255,7 +256,7 @@ async def test_s09_a_wait_that_is_cancelled_ends_and_the_step_goes_on() -> None:
                     await ctx.wait_for_event(Answer)
             except TimeoutError:
                 assert await ctx.running_steps() == ["ask"]
-                assert ctx._broker.queues["ask"].running == 1  # it has its worker again
+                assert run_of(ctx).broker.queues["ask"].running == 1  # it has its worker again
                 return StopEvent(result="gave up")
             return StopEvent()
 
@@ -272,7 +273,7 @@ async def test_s09_what_cannot_be_saved_is_refused_at_the_call() -> None:
                 await ctx.wait_for_event(Answer, waiter_event=Prompt(extra=object()))
             with pytest.raises(SerializationError):
                 await ctx.wait_for_event(_unregistered)
-            return StopEvent(result=len(ctx._broker.waits))
+            return StopEvent(result=len(run_of(ctx).broker.waits))
 
     run = DurableRun(Bad()).start()
     assert (await run.ended()).event.result == 0
@@ -558,7 +559,7 @@ async def test_s11_several_waits_of_one_step_at_once() -> None:
                 return answer.n
 
             found = await asyncio.gather(*(one(n) for n in range(3)))
-            return StopEvent(result=[found, ctx._broker.queues["ask"].running, ctx._broker.parked])
+            return StopEvent(result=[found, run_of(ctx).broker.queues["ask"].running, run_of(ctx).broker.parked])
 
     run = DurableRun(Gather(disable_validation=True)).start()
     await run.until(lambda run: len(run.kept("w")) == 3)
@@ -584,8 +585,8 @@ async def test_s11_a_wait_that_is_open_while_the_step_works_on() -> None:
                 await two
                 ctx.send_event(Answer(n=n))
                 answers.append((await one).n)
-            queue = ctx._broker.queues["ask"]
-            return StopEvent(result=[answers, queue.running, len(queue), ctx._broker.parked])
+            queue = run_of(ctx).broker.queues["ask"]
+            return StopEvent(result=[answers, queue.running, len(queue), run_of(ctx).broker.parked])
 
     run = DurableRun(Side(disable_validation=True)).start()
     await run.until(lambda run: run.logged(Prompt))

@@ -33,6 +33,7 @@ from stepwire.workflow import (
     step,
 )
 from stepwire.workflow.broker.broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
+from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import RunEndedError
 
 
@@ -86,8 +87,9 @@ async def test_s12_completed() -> None:
     handler = Whole().run()
     assert await handler == {"how": "complete"}
     assert await events_of(handler) == [StopEvent(result={"how": "complete"})]
-    assert handler.ctx._broker.outcome is not None
-    assert handler.ctx._broker.outcome.status == COMPLETED
+    outcome = run_of(handler.ctx).broker.outcome
+    assert outcome is not None
+    assert outcome.status == COMPLETED
     assert handler.ctx.get_result() == {"how": "complete"}
 
 
@@ -98,8 +100,9 @@ async def test_s12_failed() -> None:
     assert isinstance(caught.value.__cause__, ValueError)
     (last,) = await events_of(handler)
     assert last == WorkflowFailedEvent(step="work", error_type="ValueError", message="no good", attempts=1)
-    assert handler.ctx._broker.outcome is not None
-    assert handler.ctx._broker.outcome.status == FAILED
+    outcome = run_of(handler.ctx).broker.outcome
+    assert outcome is not None
+    assert outcome.status == FAILED
     with pytest.raises(WorkflowRuntimeError, match="no result"):
         handler.ctx.get_result()
 
@@ -112,8 +115,9 @@ async def test_s12_cancelled() -> None:
     with pytest.raises(WorkflowCancelledByUser):
         await handler
     assert await events_of(handler) == [WorkflowCancelledEvent()]
-    assert handler.ctx._broker.outcome is not None
-    assert handler.ctx._broker.outcome.status == CANCELLED
+    outcome = run_of(handler.ctx).broker.outcome
+    assert outcome is not None
+    assert outcome.status == CANCELLED
 
 
 async def test_s12_timed_out() -> None:
@@ -121,16 +125,17 @@ async def test_s12_timed_out() -> None:
     with pytest.raises(WorkflowTimeoutError, match=r"^Operation timed out after 0\.01 seconds$"):
         await handler
     assert await events_of(handler) == [WorkflowTimedOutEvent(timeout=0.01, active_steps=["work"])]
-    assert handler.ctx._broker.outcome is not None
-    assert handler.ctx._broker.outcome.status == ENDED_TIMED_OUT
+    outcome = run_of(handler.ctx).broker.outcome
+    assert outcome is not None
+    assert outcome.status == ENDED_TIMED_OUT
 
 
 async def test_s12_the_reason_is_in_the_terminal_entry_and_there_is_one() -> None:
     workflow = Whole()
     run = DurableRun(workflow).start(StartEvent(how="hang"))
     await workflow.at_work.wait()
-    run.runner.cancel("enough")
-    run.runner.cancel("twice")
+    run.cancel("enough")
+    run.cancel("twice")
     workflow.go_on.set()
     outcome = await run.ended()
     assert outcome.event == WorkflowCancelledEvent(reason="enough")
@@ -346,7 +351,7 @@ async def test_s13_a_slow_reader_holds_no_one_up_and_leaves_nothing_behind() -> 
     workflow = Count()
     handler = workflow.run()
     reader = handler.stream_events(after=3)
-    stream = handler.ctx._broker.stream
+    stream = run_of(handler.ctx).broker.stream
     for _ in range(20):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(reader), 0)
@@ -720,7 +725,7 @@ async def test_s15_what_still_waits_when_its_step_returned_is_told() -> None:
         async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             left.append(asyncio.create_task(ctx.wait_for_event(Work)))
             await asyncio.sleep(0)
-            return StopEvent(result=len(ctx._broker.waits))
+            return StopEvent(result=len(run_of(ctx).broker.waits))
 
     handler = Leaving().run()
     assert await handler == 1
@@ -756,7 +761,7 @@ async def test_s16_an_ended_context_keeps_state_and_buffers_and_nothing_else() -
         handler = workflow.run(ctx=ctx)
         results.append(await handler)
         assert await events_of(handler) == [Note(n=n), StopEvent(result=results[-1])]
-        assert ctx._broker.deliveries == {}
+        assert run_of(ctx).broker.deliveries == {}
         assert not ctx.is_running
     assert results == [[1, None], [2, None], [3, [1, 2, 3]]]
 

@@ -21,8 +21,16 @@ from stepwire.server.runs.idempotency import Fingerprint, Repeats
 from stepwire.server.runs.limits import RunLimits, check_length, refuse
 from stepwire.server.runs.payloads import parse_event
 from stepwire.server.store import RequestRecord, RunKey
-from stepwire.workflow import errors as engine
-from stepwire.workflow.hosting import RECEIVED, Event, Receipt
+from stepwire.workflow.hosting import (
+    RECEIVED,
+    Event,
+    Receipt,
+    RunEndedError,
+    SerializationError,
+    StepDoesNotAcceptError,
+    UnknownStepError,
+    WorkflowError,
+)
 
 __all__ = ["RunEvents", "check_room", "take_event"]
 
@@ -142,24 +150,24 @@ def take_event(run: LiveRun, event: Event, method: str, step: str = "") -> Recei
         if method == "send":
             return run.broker.accept(event, step or None, kind=RECEIVED)
         return run.broker.write(event)
-    except (engine.WorkflowError, ValueError) as error:
+    except (WorkflowError, ValueError) as error:
         raise _translated(error, run, step, type(event).__name__) from error
 
 
 def _translated(error: Exception, run: LiveRun, step: str, type_name: str) -> Exception:
     workflow = run.served.name
-    if isinstance(error, engine.UnknownStepError):
+    if isinstance(error, UnknownStepError):
         return StepNotFoundError("The workflow has no such step", workflow=workflow, step=step[:128])
-    if isinstance(error, engine.StepDoesNotAcceptError):
+    if isinstance(error, StepDoesNotAcceptError):
         return EventNotAcceptedError(
             "The step does not accept events of this type", workflow=workflow, step=step, type=type_name
         )
-    if isinstance(error, engine.RunEndedError):
+    if isinstance(error, RunEndedError):
         if run.broker.frozen:
             # It left memory between the look-up and now; a repeat loads it again.
             return StoreDownError("The run is not in memory any more; retry")
         return RunFinishedError("The run has ended", run_id=run.key.run_id)
-    if isinstance(error, engine.SerializationError):
+    if isinstance(error, SerializationError):
         violations = [Violation(key, "cannot be saved") for key in error.keys]
         return InvalidError("INVALID_EVENT", "The event cannot be saved", violations)
     return error

@@ -17,7 +17,7 @@ from stepwire.server.runs.hosting.loading import restore_parts
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import SnapshotData
 from stepwire.server.store import RunRecord, SnapshotInfo, StoreError
-from stepwire.workflow.hosting import Context, ContextSerdeError
+from stepwire.workflow.hosting import Context, ContextSerdeError, run_of
 
 __all__ = ["RunSnapshots"]
 
@@ -61,7 +61,7 @@ class RunSnapshots:
         """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""
         context: Context[Any] = Context(served.workflow)
         try:
-            restore_parts(served, context._broker, snapshot.parts, snapshot.at, snapshot.version, fork=True)
+            restore_parts(served, run_of(context).broker, snapshot.parts, snapshot.at, snapshot.version, fork=True)
         except ContextSerdeError as error:
             raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
         return context

@@ -9,12 +9,10 @@ from itertools import islice
 from types import FrameType
 from typing import Any, NamedTuple
 
-from stepwire.workflow.broker.delivery import _current
-from stepwire.workflow.hosting import Broker, Execution, Runner
+from stepwire.workflow.hosting import Execution, execution_in, step_at
 
 __all__ = ["Culprit", "Locate", "culprit_of"]
 
-_EXECUTE = Runner._execute.__code__
 _TEXT = 120
 
 
@@ -56,25 +54,21 @@ class Culprit(NamedTuple):
         return " … ".join(spot.told() for spot in self.place)
 
 
-Locate = Callable[[Broker], tuple[str, str]]
+Locate = Callable[[Any], tuple[str, str]]
 """Gives the served name of a broker's workflow and its run_id; empty when it is of no run in memory."""
 
 
 def culprit_of(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate) -> Culprit:
     """Say what runs on the loop whose thread is in this frame."""
     task = asyncio.current_task(loop)
-    below, at = frame, frame
-    while at.f_code is not _EXECUTE and at.f_back is not None:
-        below, at = at, at.f_back
+    below = frame
     execution: Execution | None = None
-    if at.f_code is _EXECUTE:
-        execution = at.f_locals.get("execution")
+    if (found := step_at(frame)) is not None:
+        execution, below = found
     elif task is not None:
         execution = _inherited(task)
         # The task's own coroutine, not what the loop was started from.
         below = _frame_of(task) or frame
-    else:
-        below = frame
     place = (_spot(frame),) if below is frame else (_spot(below), _spot(frame))
     if execution is None:
         return Culprit(id(task), "", "", "", 0, place)
@@ -87,10 +81,10 @@ def _inherited(task: asyncio.Task[Any]) -> Execution | None:
     get_context = getattr(task, "get_context", None)  # from Python 3.12 on
     if get_context is not None:
         context: Context = get_context()
-        return context.get(_current)
+        return execution_in(context)
     # Before, in the context of whoever awaits it.
     for _, context in getattr(task, "_callbacks", None) or ():
-        if (found := context.get(_current)) is not None:
+        if (found := execution_in(context)) is not None:
             return found
     return None
 

@@ -16,6 +16,7 @@ from stepwire.workflow.broker.broker_core import (
     Outcome,
     Receipt,
     finite,
+    result_of,
 )
 from stepwire.workflow.broker.broker_waits import WaitingBroker
 from stepwire.workflow.broker.delivery import (
@@ -45,7 +46,7 @@ from stepwire.workflow.events import (
     WorkflowTimedOutEvent,
 )
 
-__all__ = ["CANCELLED", "COMPLETED", "ENDED_TIMED_OUT", "FAILED", "Broker", "Outcome", "Receipt"]
+__all__ = ["CANCELLED", "COMPLETED", "ENDED_TIMED_OUT", "FAILED", "Broker", "Outcome", "Receipt", "result_of"]
 
 
 class Broker(WaitingBroker):
@@ -113,6 +114,16 @@ class Broker(WaitingBroker):
                 delivery.status = QUEUED
                 self.touch_delivery(delivery)
         self.executions.clear()
+
+    def leave(self) -> None:
+        """Cut what refers back, of a run that has left memory: it is freed without a collection of garbage."""
+        if self.journal is not None:
+            self.journal.leave()
+        for waiter in list(self.waits):
+            self.waits.remove(waiter)
+            waiter.timer = None
+        for delivery in self.deliveries.values():
+            delivery.timer = None
 
     def _clear(self) -> None:
         self.cut_off = bool(self.executions)

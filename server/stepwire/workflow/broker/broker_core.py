@@ -55,6 +55,11 @@ class Outcome(NamedTuple):
     encoded: bytes | None = None
 
 
+def result_of(event: StopEvent) -> Any:
+    """Return the result of a run: the `result` of a plain StopEvent, else the event itself."""
+    return event.result if type(event) is StopEvent else event
+
+
 class BrokerCore:
     """Hold what a run is.
 

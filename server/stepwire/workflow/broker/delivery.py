@@ -5,14 +5,11 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import Context, ContextVar
+from typing import Any, Final, Protocol
 
 from stepwire.workflow.broker.clock import Timer
 from stepwire.workflow.events import Event
-
-if TYPE_CHECKING:
-    from stepwire.workflow.broker.broker import Broker
 
 QUEUED: Final = "queued"
 """Waits for a worker; its body has never started, or is to start again."""
@@ -149,6 +146,16 @@ class Delivery:
         return self.ledger
 
 
+class RunBroker(Protocol):
+    """What an execution knows of its broker."""
+
+    frozen: bool
+
+    @property
+    def store(self) -> object:
+        """Return the store of the run's state."""
+
+
 class Execution:
     """One attempt at a delivery: the token that its Context calls hold.
 
@@ -173,7 +180,7 @@ class Execution:
         "waits",
     )
 
-    def __init__(self, broker: Broker, delivery: Delivery) -> None:
+    def __init__(self, broker: RunBroker, delivery: Delivery) -> None:
         self.broker = broker
         self.delivery = delivery
         self.dead = False
@@ -334,7 +341,7 @@ class StepQueue:
 _current: ContextVar[Execution | None] = ContextVar("stepwire_execution", default=None)
 
 
-def current_execution(broker: Broker) -> Execution | None:
+def current_execution(broker: RunBroker) -> Execution | None:
     """Return the execution of this broker that the caller runs in; None outside its steps.
 
     A task that a step left running when it returned is outside, too.
@@ -348,6 +355,11 @@ def current_execution(broker: Broker) -> Execution | None:
 def running_execution() -> Execution | None:
     """Return the execution that the caller runs in, of whatever broker."""
     return _current.get()
+
+
+def execution_in(context: Context) -> Execution | None:
+    """Return the execution that tasks and threads with these context variables run in."""
+    return context.get(_current)
 
 
 def enter_execution(execution: Execution) -> None:

@@ -114,6 +114,10 @@ class Journal:
             self._scheduled = True
             self._changed()
 
+    def leave(self) -> None:
+        """Forget the host: the run has left memory."""
+        self._changed = _nothing
+
     def take(self) -> tuple[dict[str, None], list[LogEntry]]:
         """Hand over the keys and entries since the last call."""
         taken = self.dirty, self.entries
@@ -165,3 +169,7 @@ class Journal:
         """Return the event's fields as clients see them; SerializationError when it cannot be."""
         self.names.name_of(type(event))
         return event_to_json(event)
+
+
+def _nothing() -> None:
+    """Take the place of the host of a run that has left memory."""

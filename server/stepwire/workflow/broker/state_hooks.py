@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stepwire.workflow.broker.delivery import current_execution, running_execution
+from stepwire.workflow.broker.delivery import RunBroker, current_execution, running_execution
+from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError
 from stepwire.workflow.state.hooks import StateValues
-
-if TYPE_CHECKING:
-    from stepwire.workflow.broker.broker import Broker
-    from stepwire.workflow.broker.journal import Journal
 
 __all__ = ["GONE", "IN_PROCESS", "DurableHooks", "LocalHooks"]
 
@@ -39,7 +36,7 @@ class DurableHooks:
 
     __slots__ = ("_broker", "_journal")
 
-    def __init__(self, broker: Broker, journal: Journal) -> None:
+    def __init__(self, broker: RunBroker, journal: Journal) -> None:
         self._broker = broker
         self._journal = journal
 

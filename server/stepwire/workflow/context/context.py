@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import json
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
 
-from stepwire.workflow.broker.broker import COMPLETED, Broker, Receipt
+from stepwire.workflow.broker.broker import COMPLETED, Receipt, result_of
 from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.delivery import (
     TIMED_OUT,
@@ -22,14 +21,14 @@ from stepwire.workflow.broker.delivery import (
     Waiter,
     current_execution,
 )
-from stepwire.workflow.broker.journal import RECEIVED, SENT, Journal
+from stepwire.workflow.broker.journal import RECEIVED, SENT
 from stepwire.workflow.broker.snapshot import TypeMark, all_parts, restore
-from stepwire.workflow.broker.state_hooks import IN_PROCESS, DurableHooks
 from stepwire.workflow.checks import check_wait, kind_of
 from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.context.blocking import BlockingContext
 from stepwire.workflow.context.dict_form import StreamingQueue, legacy_view, restore_legacy
-from stepwire.workflow.definition.plan import plan_of
+from stepwire.workflow.context.run import Run
+from stepwire.workflow.definition.plan import Planned, plan_of
 from stepwire.workflow.errors import (
     ContextSerdeError,
     SnapshotError,
@@ -38,16 +37,14 @@ from stepwire.workflow.errors import (
     WorkflowRuntimeError,
 )
 from stepwire.workflow.events import Event
+from stepwire.workflow.runner.runner import Runner
+from stepwire.workflow.runner.stepwise import Stepwise
+from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.state.store import InMemoryStateStore, in_edit_state
 
 if TYPE_CHECKING:
     import typing_extensions
-
-    from stepwire.workflow.runner.runner import Runner
-    from stepwire.workflow.runner.stepwise import Stepwise
-    from stepwire.workflow.state.store import DictState
-    from stepwire.workflow.workflow import Workflow
 
     # A bare `Context` has a DictState; the running Python may be too old to say so.
     StateT = typing_extensions.TypeVar("StateT", bound=BaseModel, default=DictState)
@@ -58,6 +55,11 @@ EventT = TypeVar("EventT", bound=Event)
 
 _MISSING: Any = object()
 _DICT_FORMAT = 1
+
+
+def run_of(context: Context[Any]) -> Run:
+    """Return what the engine keeps of a context's run: for handlers and hosts, not for authors."""
+    return context._run
 
 
 class StepInfo:
@@ -85,47 +87,15 @@ class Context(Generic[StateT]):
     `to_dict` and restored with `from_dict`.
     """
 
-    def __init__(self, workflow: Workflow, stepwise: bool = False) -> None:
-        self._workflow = workflow
+    def __init__(self, workflow: Planned, stepwise: bool = False) -> None:
         self.stepwise = stepwise
         self.run_id = ""
-        plan = plan_of(workflow)
-        self._store = plan.new_store()
-        self._store.hooks = IN_PROCESS
-        self._broker = Broker(plan.routing, self._store)
-        self._runner: Runner | None = None
+        run = self._run = Run(plan_of(workflow))
+        # Every call uses these two.
+        self._broker = run.broker
+        self._store: InMemoryStateStore[Any] = run.broker.store
         self._lock: asyncio.Lock | None = None
-        self._in_use = False
-        """Whether a run in this process has it."""
-        self._fresh = True
-        """Whether no run has had it."""
         self._streaming: StreamingQueue | None = None
-
-    # -- hosting --------------------------------------------------------------------------------------------------
-
-    def _make_durable(self, journal: Journal) -> None:
-        """Keep a journal from here on: what cannot be saved is refused at the call."""
-        broker = self._broker
-        broker.journal = journal
-        broker.pausing = True
-        self._store.hooks = DurableHooks(broker, journal)
-
-    def _do(self, transition: Callable[[], Any]) -> Any:
-        """Make a transition on the run's loop, from whatever thread, and let the runner act on it."""
-        runner = self._runner
-        if runner is None:
-            try:
-                return transition()
-            finally:
-                self._pump()
-
-        def call() -> Any:
-            try:
-                return transition()
-            finally:
-                runner.pump()
-
-        return runner.on_loop(call)
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +114,7 @@ class Context(Generic[StateT]):
     @property
     def blocking(self) -> BlockingContext:
         """Return the blocking twins of store and waits, for sync steps."""
-        return BlockingContext(self)
+        return BlockingContext(self, self._store, self._run.run_blocking)
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -158,9 +128,9 @@ class Context(Generic[StateT]):
             raise WorkflowRuntimeError(f"send_event takes an Event, not {kind_of(message)}")
         execution = current_execution(self._broker)
         kind = RECEIVED if execution is None else SENT
-        if (runner := self._runner) is not None and (stepwise := runner.stepwise) is not None:
+        if (runner := self._run.runner) is not None and (stepwise := runner.stepwise) is not None:
             return runner.on_loop(partial(self._send_stepwise, runner, stepwise, message, step, execution, kind))
-        return cast(Receipt, self._do(lambda: self._broker.accept(message, step, execution, kind)))
+        return self._run.do(lambda: self._broker.accept(message, step, execution, kind))
 
     def _send_stepwise(
         self,
@@ -188,12 +158,12 @@ class Context(Generic[StateT]):
             return
         if not isinstance(ev, Event):
             raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {kind_of(ev)}")
-        broker, runner = self._broker, self._runner
+        broker, runner = self._broker, self._run.runner
         execution = current_execution(broker)
         if execution is not None and runner is not None and runner.here:
             broker.put(ev, execution)  # a step that writes makes nothing possible that the runner had to act on
         else:
-            self._do(lambda: broker.put(ev, execution))
+            self._run.do(lambda: broker.put(ev, execution))
 
     def collect_events(
         self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
@@ -206,10 +176,7 @@ class Context(Generic[StateT]):
         if not isinstance(ev, Event):
             raise WorkflowRuntimeError(f"collect_events takes an Event, not {kind_of(ev)}")
         execution = current_execution(self._broker)
-        return cast(
-            "list[Event] | None",
-            self._do(lambda: self._broker.collect(ev, expected, buffer_id, execution)),
-        )
+        return self._run.do(lambda: self._broker.collect(ev, expected, buffer_id, execution))
 
     async def wait_for_event(
         self,
@@ -268,7 +235,7 @@ class Context(Generic[StateT]):
         future: asyncio.Future[Answer] = loop.create_future()
 
         notify = found.notify = _Telling(future)
-        self._pump()
+        self._run.pump()
         timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
         try:
             answer = await future
@@ -289,17 +256,9 @@ class Context(Generic[StateT]):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         notify = _Telling(future)
         regains = self._broker.abandon(waiter, execution, notify)
-        self._pump()
+        self._run.pump()
         if regains:
             await future
-
-    def _pump(self) -> None:
-        if self._runner is not None:
-            self._runner.pump()
-            return
-        resumed, self._broker.resumed = self._broker.resumed, []
-        for notify, answer in resumed:
-            notify(answer)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -325,8 +284,6 @@ class Context(Generic[StateT]):
         outcome = self._broker.outcome
         if outcome is None or outcome.status != COMPLETED:
             raise WorkflowRuntimeError("the run has no result yet")
-        from stepwire.workflow.handler import result_of
-
         return result_of(outcome.event)
 
     @property
@@ -346,9 +303,9 @@ class Context(Generic[StateT]):
         """
         execution = current_execution(self._broker)
         through = execution.delivery if execution is not None and execution.returned else None
-        if self._runner is None:
+        if self._run.runner is None:
             return self._saved(serializer or JsonSerializer(), through)
-        return self._runner.on_loop(lambda: self._saved(serializer or JsonSerializer(), through))
+        return self._run.runner.on_loop(lambda: self._saved(serializer or JsonSerializer(), through))
 
     def _saved(self, serializer: BaseSerializer, through: Delivery | None) -> dict[str, Any]:
         def encode_value(value: Any) -> bytes:
@@ -360,7 +317,7 @@ class Context(Generic[StateT]):
         data = legacy_view(self._broker, serializer, self.stepwise, without=through)
         data["stepwire"] = {
             "format": _DICT_FORMAT,
-            "workflow": type(self._workflow).__name__,
+            "workflow": self._run.plan.name,
             "saved_at": CLOCK.now(),
             "parts": {key: json.loads(part) for key, part in parts.items()},
         }
@@ -369,7 +326,7 @@ class Context(Generic[StateT]):
     @classmethod
     def from_dict(
         cls,
-        workflow: Workflow,
+        workflow: Planned,
         data: dict[str, Any],
         serializer: BaseSerializer | None = None,
     ) -> Context[StateT]:
@@ -381,7 +338,7 @@ class Context(Generic[StateT]):
             raise SnapshotError(f"A saved context is a dict, not {type(data).__name__}")
         serializer = serializer or JsonSerializer()
         context = cls(workflow, stepwise=bool(data.get("stepwise", False)))
-        context._fresh = False
+        context._run.fresh = False
         try:
             restore_legacy(context._broker, data, serializer, with_events="stepwire" not in data)
         except KeyError as error:
@@ -426,7 +383,7 @@ class Context(Generic[StateT]):
     def clear(self) -> Awaitable[None]:
         """Clear the state, at once; awaiting it is not needed. Deprecated: use `store.clear`."""
         _deprecated("Context.clear", "Context.store.clear")
-        self._do(self._store.reset)
+        self._run.do(self._store.reset)
         return _Done()
 
     @property
@@ -434,20 +391,6 @@ class Context(Generic[StateT]):
         """Return the context itself. Deprecated."""
         _deprecated("Context.session", "the Context")
         return self
-
-    def _run_blocking(self, make: Callable[[], Any]) -> Any:
-        """Run a coroutine of this context on its loop and block this thread until it is done."""
-        runner = self._runner
-        if runner is None:
-            raise WorkflowRuntimeError("blocking calls need a run")
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is runner.loop:
-            raise WorkflowRuntimeError("blocking calls are for sync steps; await in async ones")
-        future: concurrent.futures.Future[Any] = asyncio.run_coroutine_threadsafe(make(), runner.loop)
-        return future.result()
 
 
 def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ events, and the type of the state. Nothing below this room sees the workflow its
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -23,11 +23,47 @@ from stepwire.workflow.definition.validation import (
 )
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
 from stepwire.workflow.events import StartEvent, StopEvent
+from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.store import InMemoryStateStore
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["Plan", "Planned", "Settings", "plan_of", "settings_of"]
+
+
+class Settings(NamedTuple):
+    """What a workflow object was made with.
+
+    Attributes:
+        timeout: The seconds that a run may take; None for no bound.
+        num_concurrent_runs: How many runs may be at work at a time; None for no bound.
+        validates: Whether the steps are checked to fit together.
+        verbose: Whether each step is printed.
+        services: What steps get by the name of a parameter.
+        resources: What steps get from factories.
+    """
+
+    timeout: float | None
+    num_concurrent_runs: int | None
+    validates: bool
+    verbose: bool
+    services: ServiceManager
+    resources: ResourceManager
+
+
+class Planned:
+    """The base of Workflow: an object that has a plan and settings once its `__init__` is through.
+
+    The names of the settings are those of 1.x, which subclasses know and may set.
+    """
+
+    _stepwire_plan: Plan
+    _timeout: float | None
+    _num_concurrent_runs: int | None
+    _disable_validation: bool
+    verbose: bool
+    _service_manager: ServiceManager
+    _resource_manager: ResourceManager
 
 
 class Plan:
@@ -35,6 +71,7 @@ class Plan:
 
     Attributes:
         name: The name of the workflow's class.
+        workflow_type: The class itself.
         steps: The step functions by name, bound to the workflow unless they are free functions.
         routing: Finds the steps that accept an event.
         calls: How each step is called, by name.
@@ -47,11 +84,23 @@ class Plan:
             StopEvent class returned; or the steps name different states, or one whose fields have no defaults.
     """
 
-    __slots__ = ("_interactive", "_services", "calls", "name", "routing", "start", "state_type", "steps", "stop")
+    __slots__ = (
+        "_interactive",
+        "_services",
+        "calls",
+        "name",
+        "routing",
+        "start",
+        "state_type",
+        "steps",
+        "stop",
+        "workflow_type",
+    )
 
     def __init__(self, workflow: object) -> None:
         cls = type(workflow)
         self.name = cls.__name__
+        self.workflow_type = cls
         functions = steps_of(cls)
         if not functions:
             raise WorkflowConfigurationError(f"Workflow {self.name!r} has no steps: mark its methods with @step")
@@ -99,11 +148,23 @@ def plan_of(workflow: Any) -> Plan:
     try:
         plan: Plan = workflow._stepwire_plan
     except AttributeError:
-        if not isinstance(workflow, type) and hasattr(type(workflow), "_step_functions"):
+        if isinstance(workflow, Planned):
             name = type(workflow).__name__
             raise WorkflowConfigurationError(f"Workflow {name!r}: its __init__ must call super().__init__()") from None
         raise WorkflowRuntimeError(f"a context needs a Workflow object, not {kind_of(workflow)}") from None
     return plan
+
+
+def settings_of(workflow: Planned) -> Settings:
+    """Return the settings of a workflow object as they are now."""
+    return Settings(
+        workflow._timeout,
+        workflow._num_concurrent_runs,
+        not workflow._disable_validation,
+        workflow.verbose,
+        workflow._service_manager,
+        workflow._resource_manager,
+    )
 
 
 def _state_type(name: str, functions: dict[str, StepFunction]) -> type[Any]:

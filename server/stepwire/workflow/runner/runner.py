@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import CANCELLED, FAILED, Broker, Receipt
 from stepwire.workflow.broker.clock import Alarm, Timer
 from stepwire.workflow.broker.delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
 from stepwire.workflow.broker.journal import FailureReport, Host
 from stepwire.workflow.checks import kind_of
+from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import (
     CrashLoopError,
     SerializationError,
@@ -38,18 +39,22 @@ from stepwire.workflow.events import (
     WorkflowCancelledEvent,
     WorkflowFailedEvent,
 )
+from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.runner.stepwise import Stepwise
 from stepwire.workflow.runner.tracing import RunTrace
-
-if TYPE_CHECKING:
-    from stepwire.workflow.context.context import Context
-    from stepwire.workflow.workflow import Workflow
+from stepwire.workflow.service import ServiceManager
 
 logger = logging.getLogger("stepwire.workflow")
 
 T = TypeVar("T")
 AfterStep = Callable[[str, Event, Event | None], Awaitable[None]]
 """Awaited after each step with its name, its event and what it returned, before that goes on."""
+
+
+class RunContext(Protocol):
+    """What the runner knows of the context that it passes to steps."""
+
+    run_id: str
 
 
 class Runner:
@@ -64,31 +69,41 @@ class Runner:
         "_host",
         "_on_end",
         "_pumping",
+        "_resources",
+        "_services",
         "_thread",
         "_timer",
         "_trace",
         "_variables",
+        "_verbose",
         "broker",
         "context",
         "loop",
+        "plan",
         "stepwise",
-        "workflow",
     )
 
     def __init__(
         self,
-        workflow: Workflow,
-        context: Context[Any],
+        plan: Plan,
+        context: RunContext,
         broker: Broker,
         *,
+        services: ServiceManager,
+        resources: ResourceManager,
+        verbose: bool = False,
         host: Host | None = None,
         on_end: Callable[[], None] | None = None,
         after_step: AfterStep | None = None,
         stepwise: bool = False,
         executor: concurrent.futures.Executor | None = None,
         alarm: Alarm | None = None,
+        variables: contextvars.Context | None = None,
     ) -> None:
-        self.workflow = workflow
+        self.plan = plan
+        self._services = services
+        self._resources = resources
+        self._verbose = verbose
         self.context = context
         self.broker = broker
         self.loop = asyncio.get_running_loop()
@@ -100,7 +115,7 @@ class Runner:
         self._thread = threading.get_ident()
         self._trace: RunTrace | None = None
         # Steps see the context variables of whoever started the run, not of whoever sent their event.
-        self._variables = contextvars.copy_context()
+        self._variables = contextvars.copy_context() if variables is None else variables
         self._alarm = alarm or Alarm(self.loop, broker.clock)
         self._timer: Timer[Any] | None = None
         self._pumping = False
@@ -110,7 +125,7 @@ class Runner:
 
     def start(self, event: Event | None, timeout: float | None) -> Receipt | None:
         """Begin the run with its start event; None goes on with what a restored broker holds."""
-        self._trace = RunTrace.begin(type(self.workflow).__name__, self.context.run_id, resumed=event is None)
+        self._trace = RunTrace.begin(self.plan.name, self.context.run_id, resumed=event is None)
         if event is None and self.broker.started and self.broker.outcome is None:
             if self._host is None:
                 self.broker.set_timeout(timeout)
@@ -129,6 +144,10 @@ class Runner:
         if self.broker.outcome is None and not self.broker.frozen and not self._ended:
             self.broker.end(CANCELLED, WorkflowCancelledEvent(reason=reason))
             self.pump()
+
+    def leave(self) -> None:
+        """Forget the host, of a run that has left memory."""
+        self._host = None
 
     def freeze(self) -> None:
         """Stop driving: no transition happens any more, tasks are cancelled, waiters stay open."""
@@ -207,7 +226,7 @@ class Runner:
             if execution.dead:
                 continue
             # The bound method keeps the task alive as long as the execution lives.
-            body = self._execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
+            body = self.execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
             execution.cancel = self.loop.create_task(body, context=self._variables.copy()).cancel
 
     def _launch_held(self, started: list[Execution]) -> None:
@@ -224,14 +243,15 @@ class Runner:
             self._alarm.cancel(timer)
             self._timer = None
         if due is not None:
-            self._timer = self._alarm.set(due, self._expire)
+            self._timer = self._alarm.set(due, self.expire)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._alarm.cancel(self._timer)
             self._timer = None
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Do what is due by now."""
         if self._timer is None or self.broker.frozen:
             return
         self._timer = None
@@ -252,26 +272,25 @@ class Runner:
         delivery = execution.delivery
         with trace.step(delivery.step, delivery.id, delivery.attempt) as span:
             try:
-                await self._execute(execution)
+                await self.execute(execution)
             finally:
                 if not execution.finished:
                     waits = self.broker.frozen and self.broker.outcome is None and delivery.status == PARKED
                     span.unfinished("parked" if waits else "abandoned")
 
-    async def _execute(self, execution: Execution) -> None:
+    async def execute(self, execution: Execution) -> None:
         """Run a step's body once and bring its result or failure to the broker."""
         enter_execution(execution)
         host = self._host
         began = 0.0 if host is None else time.perf_counter()
         delivery = execution.delivery
-        workflow = self.workflow
-        if workflow.verbose:
+        if self._verbose:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
-            call = workflow._stepwire_plan.calls[delivery.step]
+            call = self.plan.calls[delivery.step]
             kwargs = call.arguments(delivery.event, self.context)
             if call.injected:
-                await call.inject(workflow._service_manager, workflow._resource_manager, kwargs)
+                await call.inject(self._services, self._resources, kwargs)
             if call.config.is_async:
                 result = await call.function(**kwargs)
             else:
@@ -308,7 +327,7 @@ class Runner:
 
     def _finished(self, execution: Execution, outputs: list[Event]) -> None:
         step = execution.delivery.step
-        if self.workflow.verbose:
+        if self._verbose:
             names = ", ".join(type(event).__name__ for event in outputs)
             produced = f"event {names}" if names else "no event"
             print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for

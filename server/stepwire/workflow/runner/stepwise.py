@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from stepwire.workflow.broker.broker import Receipt
+from stepwire.workflow.broker.broker import Broker, Receipt
 from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution
 from stepwire.workflow.events import Event
-
-if TYPE_CHECKING:
-    from stepwire.workflow.broker.broker import Broker
 
 
 class Stepwise:

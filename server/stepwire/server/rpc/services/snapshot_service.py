@@ -16,7 +16,7 @@ from stepwire.server.runs.errors import WorkflowNotFoundError
 from stepwire.server.runs.payloads import digest
 from stepwire.v1 import snapshot_service_pb2 as pb
 from stepwire.v1 import snapshot_service_pb2_grpc as grpc_code
-from stepwire.workflow.hosting import RegistrySerializer, legacy_view
+from stepwire.workflow.hosting import RegistrySerializer, legacy_view, run_of
 
 
 class SnapshotService(grpc_code.SnapshotServiceServicer):
@@ -38,7 +38,7 @@ class SnapshotService(grpc_code.SnapshotServiceServicer):
             if served is None:
                 raise WorkflowNotFoundError("The run's workflow is not served here", workflow=record.workflow)
             found = self._runs.snapshots.context_of(served, snapshot)
-            view = legacy_view(found._broker, RegistrySerializer(served.names), stepwise=False)
+            view = legacy_view(run_of(found).broker, RegistrySerializer(served.names), stepwise=False)
             data = json.dumps(view, ensure_ascii=False).encode()
             response.context_dict.CopyFrom(payload(data, request.encoding))
         return response

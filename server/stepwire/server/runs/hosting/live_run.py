@@ -1,4 +1,4 @@
-"""One run in memory: its context, its runner, and its commits, one in flight at a time."""
+"""One run in memory and its commits, one in flight at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.store import TERMINAL, Claim, Commit, RequestRecord, RunRecord, RunStore, StoreError
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import trace_id
-from stepwire.workflow.hosting import GONE, Alarm, Broker, Context, FailureReport, InMemoryStateStore, Journal, Runner
+from stepwire.workflow.hosting import Alarm, FailureReport, HostedRun, InMemoryStateStore
 
 __all__ = ["LiveRun", "Surroundings"]
 
@@ -68,16 +68,14 @@ class LiveRun:
         "_callbacks",
         "_claim",
         "_gone",
+        "_hosted",
         "_in_flight",
         "_is_gone",
-        "_journal",
         "_loop",
         "_reports",
-        "_runner",
         "_scheduled",
         "answers",
         "broker",
-        "context",
         "idle_since",
         "key",
         "paused",
@@ -100,9 +98,6 @@ class LiveRun:
         """The record as of the last durable commit."""
         self.key = record.key
         self.answers = Answers()
-        self.context: Context[Any] = Context(served.workflow)
-        self.context.run_id = record.key.run_id
-        self.broker: Broker = self.context._broker
         self.idle_since = 0.0
         """When a look at the pool first found the run waiting; 0.0 while it works."""
         self.paused = False
@@ -112,24 +107,24 @@ class LiveRun:
         self._around = around
         self._claim = claim
         self._loop = asyncio.get_running_loop()
-        self._journal = Journal(served.names, self.changed)
-        self._builder = CommitBuilder(served, self.broker, around.codec)
         # Steps and their log records find their run through a context variable that the runner keeps for them. They
         # inherit nothing of the call that started or loaded the run: its message and credential would live as long.
         principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
         scope = RunScope(served.name, record.key.run_id, principal, trace)
-        self._reports = FailureReports(self.broker, scope, around.failure_detail)
         variables = contextvars.Context()
         variables.run(RUN.set, scope)
-        self._runner = variables.run(
-            Runner,
+        self._hosted = HostedRun(
             served.workflow,
-            self.context,
-            self.broker,
-            host=self,
+            served.names,
+            self,
+            run_id=record.key.run_id,
             executor=around.executor,
             alarm=around.alarm,
+            variables=variables,
         )
+        self.broker = self._hosted.broker
+        self._reports = FailureReports(self.broker, scope, around.failure_detail)
+        self._builder = CommitBuilder(served, self.broker, around.codec)
         self._callbacks: list[Callable[[], None]] = []
         self._acks: list[asyncio.Future[None]] = []
         self._in_flight: asyncio.Future[Claim] | None = None
@@ -163,7 +158,7 @@ class LiveRun:
     @property
     def store(self) -> InMemoryStateStore[Any]:
         """The state of the run."""
-        return self.context.store
+        return self.broker.store
 
     @property
     def created(self) -> bool:
@@ -189,28 +184,26 @@ class LiveRun:
 
     @property
     def _uncommitted(self) -> bool:
-        journal = self._journal
+        journal = self._hosted.journal
         return bool(journal.dirty or journal.entries or self.answers.uncommitted)
 
     def make_durable(self) -> None:
         """Keep a journal from here on."""
-        self.context._make_durable(self._journal)
+        self._hosted.make_durable()
 
     def go(self) -> None:
         """Let the runner drive the run from now on."""
         self.paused = False
-        self._runner.trace(self.served.name, self.record.info.get("trace", {}), resumed=self.created)
-        self.context._runner = self._runner
-        self._runner.pump()
+        self._hosted.go(self.served.name, self.record.info.get("trace", {}), resumed=self.created)
 
     def act(self) -> None:
         """Let the runner act on a transition that was just made."""
         if not self.paused:
-            self._runner.pump()
+            self._hosted.act()
 
     def cancel(self, reason: str) -> None:
         """Cancel the run."""
-        self._runner.cancel(reason)
+        self._hosted.cancel(reason)
 
     def remember(self, request: RequestRecord) -> None:
         """Keep the answer to a request with the next commit."""
@@ -267,7 +260,7 @@ class LiveRun:
 
     def freeze(self) -> None:
         """Start nothing any more and cancel what runs; what it worked on is queued again and committed."""
-        self._runner.freeze()
+        self._hosted.freeze()
         self.changed()
 
     def abandon(self, error: StoreError) -> None:
@@ -282,7 +275,7 @@ class LiveRun:
             return
         self._is_gone = True
         self._gone = error
-        self._runner.freeze()
+        self._hosted.freeze()
         self._around.on_gone(self, error)
         failure = as_runs_error(error) if error is not None else None
         for ack in self._acks:
@@ -308,16 +301,7 @@ class LiveRun:
         Then a run that left memory is freed at once. A collection of old objects may be hours away, and collecting
         took a quarter of the time of short runs.
         """
-        broker, store = self.broker, self.context._store
-        self._runner._host = None
-        self.context._runner = None
-        self._journal._changed = _nothing
-        store.hooks = GONE
-        for waiter in list(broker.waits):
-            broker.waits.remove(waiter)
-            waiter.timer = None
-        for delivery in broker.deliveries.values():
-            delivery.timer = None
+        self._hosted.leave()
 
     # -- commits --------------------------------------------------------------------------------------------------
 
@@ -343,7 +327,7 @@ class LiveRun:
             self._leave(error)
             return
         if self.broker.outcome is not None and not ended:
-            self._runner.pump()  # a damaged state value has just failed the run
+            self._hosted.act()  # a damaged state value has just failed the run
         callbacks, acks = self._take_callbacks(), self._take_acks()
         future = self._in_flight = self._around.store.commit(commit)
         future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
@@ -409,7 +393,3 @@ class LiveRun:
             return
         for callback in callbacks:
             callback()
-
-
-def _nothing() -> None:
-    """Stand in for the host's `changed` after the run has left memory."""

@@ -1,0 +1,139 @@
+"""A run in this process: what its context, its handler and its host share."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from stepwire.workflow.broker.broker import CANCELLED, Broker, Outcome
+from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
+from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.errors import WorkflowRuntimeError
+from stepwire.workflow.events import WorkflowCancelledEvent
+from stepwire.workflow.runner.runner import Runner
+
+__all__ = ["Run"]
+
+T = TypeVar("T")
+
+
+class Run:
+    """Hold the broker of a run and, while it is at work, the runner that drives it.
+
+    Attributes:
+        plan: The plan of the workflow that the run was made for.
+        broker: The run's data and transitions.
+        runner: Drives the broker; None before the run begins and after its end.
+        in_use: Whether a run in this process has the context.
+        fresh: Whether no run has had the context yet.
+    """
+
+    __slots__ = ("_on_end", "_withdraw", "broker", "fresh", "in_use", "plan", "runner")
+
+    def __init__(self, plan: Plan) -> None:
+        store = plan.new_store()
+        store.hooks = IN_PROCESS
+        self.plan = plan
+        self.broker = Broker(plan.routing, store)
+        self.runner: Runner | None = None
+        self.in_use = False
+        self.fresh = True
+        self._on_end: Callable[[Outcome], None] | None = None
+        self._withdraw: Callable[[], None] | None = None
+
+    def make_durable(self, journal: Journal) -> None:
+        """Keep a journal from here on: what cannot be saved is refused at the call."""
+        broker = self.broker
+        broker.journal = journal
+        broker.pausing = True
+        broker.store.hooks = DurableHooks(broker, journal)
+
+    # -- its beginning --------------------------------------------------------------------------------------------
+
+    def queue(self, withdraw: Callable[[], None]) -> None:
+        """Note that the run waits for others to end; `withdraw` takes it out of the queue."""
+        self._withdraw = withdraw
+
+    def begin(self, runner: Runner) -> None:
+        """Let a runner drive the run from now on."""
+        self.runner, self._withdraw = runner, None
+
+    # -- its end --------------------------------------------------------------------------------------------------
+
+    def when_ended(self, callback: Callable[[Outcome], None]) -> None:
+        """Have `conclude` call back with the outcome, once."""
+        self._on_end = callback
+
+    def cancel(self) -> None:
+        """End the run as cancelled, at once, also one that has not begun (S15)."""
+        if self.runner is not None:
+            self.runner.cancel()
+            return
+        withdraw, self._withdraw = self._withdraw, None
+        if withdraw is not None:
+            withdraw()
+        self.broker.end(CANCELLED, WorkflowCancelledEvent())
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Tell how the run ended; another one may have the context then."""
+        outcome, callback = self.broker.outcome, self._on_end
+        assert outcome is not None
+        self.in_use = False
+        self.runner = self._on_end = None
+        if callback is not None:
+            callback(outcome)
+
+    def leave(self) -> None:
+        """Cut what refers back, of a durable run that has left memory: its state takes no change any more.
+
+        So the run is freed at once: the next collection of old garbage may be hours away.
+        """
+        self.runner = None
+        self.broker.leave()
+        self.broker.store.hooks = GONE
+
+    # -- transitions ----------------------------------------------------------------------------------------------
+
+    def do(self, transition: Callable[[], T]) -> T:
+        """Make a transition on the run's loop, from any thread, and let the runner act on it."""
+        runner = self.runner
+        if runner is None:
+            try:
+                return transition()
+            finally:
+                self.pump()
+
+        def call() -> T:
+            try:
+                return transition()
+            finally:
+                runner.pump()
+
+        return runner.on_loop(call)
+
+    def pump(self) -> None:
+        """Do what the last transition made possible: the runner does, or, without one, waits are told."""
+        if self.runner is not None:
+            self.runner.pump()
+            return
+        resumed, self.broker.resumed = self.broker.resumed, []
+        for notify, answer in resumed:
+            notify(answer)
+
+    def run_blocking(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the run's loop and block this thread until it is done."""
+        runner = self.runner
+        if runner is None:
+            raise WorkflowRuntimeError("blocking calls need a run")
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is runner.loop:
+            raise WorkflowRuntimeError("blocking calls are for sync steps; await in async ones")
+        future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(make(), runner.loop)
+        return future.result()

@@ -1,0 +1,172 @@
+"""One run that a host makes durable: what `stepwire.workflow.hosting` gives to hosts."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+from stepwire.workflow.broker.broker import Broker, Receipt
+from stepwire.workflow.broker.clock import CLOCK, Alarm, Clock
+from stepwire.workflow.broker.journal import Changes, Host, Journal
+from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, restore, take_changes
+from stepwire.workflow.codec.names import Names
+from stepwire.workflow.context.context import Context, run_of
+from stepwire.workflow.definition.plan import plan_of, settings_of
+from stepwire.workflow.events import Event
+from stepwire.workflow.runner.runner import Runner
+from stepwire.workflow.state.store import InMemoryStateStore
+from stepwire.workflow.workflow import Workflow
+
+__all__ = ["HostedRun"]
+
+
+class HostedRun:
+    """Drive one run on the running event loop, and tell its host what to commit.
+
+    A new run: `make_durable`, `begin`, `go`. A run that was saved: `restore`, `make_durable`, `go`. Nothing starts
+    before `go`. After each transition that the host makes by itself on `broker`, it calls `act`.
+
+    Args:
+        workflow: The workflow object.
+        names: Names the types of events and state in what is saved.
+        host: Commits what changed, and logs failures.
+        run_id: The id that steps see.
+        executor: Runs sync steps; None for the default executor of the event loop.
+        alarm: The timer that all runs of the host share; None for one of its own.
+        variables: The context variables that steps see; None for a copy of the caller's.
+        clock: What time it is, for the run.
+
+    Attributes:
+        broker: The run's data and transitions; all of them are synchronous and belong on the run's loop.
+        context: What steps get.
+        journal: What changed since the last `take_changes`.
+    """
+
+    __slots__ = ("_run", "_runner", "broker", "context", "journal")
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        names: Names,
+        host: Host,
+        *,
+        run_id: str,
+        executor: Executor | None = None,
+        alarm: Alarm | None = None,
+        variables: contextvars.Context | None = None,
+        clock: Clock = CLOCK,
+    ) -> None:
+        settings = settings_of(workflow)
+        self.context: Context[Any] = Context(workflow)
+        self.context.run_id = run_id
+        self._run = run_of(self.context)
+        self.broker: Broker = self._run.broker
+        self.broker.clock = clock
+        self.journal = Journal(names, host.changed)
+        self._runner = Runner(
+            plan_of(workflow),
+            self.context,
+            self.broker,
+            services=settings.services,
+            resources=settings.resources,
+            verbose=settings.verbose,
+            host=host,
+            executor=executor,
+            alarm=alarm,
+            variables=variables,
+        )
+
+    @property
+    def store(self) -> InMemoryStateStore[Any]:
+        """Return the state of the run."""
+        return self.broker.store
+
+    # -- its beginning --------------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        parts: Mapping[str, Any],
+        *,
+        saved_at: float,
+        fork: bool = False,
+        validate: bool = True,
+    ) -> None:
+        """Fill the new run from the parts of a snapshot (parsed JSON).
+
+        Args:
+            parts: All parts, by key.
+            saved_at: When they were committed, in seconds since the epoch.
+            fork: Whether this is another run: its log begins at 1, its clocks have the time that was left, and
+                nothing counts as lost. Else what ran when it was saved counts as lost to a crash.
+            validate: Whether the state is validated; needless when the workflow is the one that saved it.
+
+        Raises:
+            SnapshotError: The parts do not fit the workflow, or are malformed.
+        """
+        restore(self.broker, parts, self.journal.names, saved_at=saved_at, fork=fork, validate=validate)
+
+    def make_durable(self) -> None:
+        """Keep a journal from here on: what cannot be saved is refused at the call."""
+        self._run.make_durable(self.journal)
+
+    def begin(self, event: Event | None, timeout: float | None) -> Receipt | None:
+        """Accept the start event; a run whose snapshot was of an ended one starts anew with its state.
+
+        Args:
+            event: The start event; None for what the restored run holds.
+            timeout: The seconds that the run may take in all; None for no bound.
+        """
+        return self.broker.begin(event, timeout)
+
+    def go(self, workflow: str, carrier: Mapping[str, str], *, resumed: bool) -> None:
+        """Drive the run from now on.
+
+        Args:
+            workflow: The name to trace the run under.
+            carrier: `traceparent` and `tracestate` of the trace that it is part of; may be empty.
+            resumed: Whether it was loaded rather than started.
+        """
+        self._runner.trace(workflow, carrier, resumed=resumed)
+        self._run.begin(self._runner)
+        self._runner.pump()
+
+    # -- while it is in memory ------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """Do what the host's last transition made possible: start steps, resume waits, set timers."""
+        self._runner.pump()
+
+    def cancel(self, reason: str = "") -> None:
+        """End the run as cancelled; harmless when it has ended or is frozen."""
+        self._runner.cancel(reason)
+
+    def expire(self) -> None:
+        """Do what is due by now; the alarm calls it, and a host whose clock is not that of the process."""
+        self._runner.expire()
+
+    def take_changes(self, *, everything: bool = False) -> Changes:
+        """Take what changed since the last call, encoded, for one commit; with `everything` take all parts.
+
+        A state value that was changed in place so that it cannot be saved fails the run: call `act`, and take again.
+        """
+        return take_changes(self.broker, everything=everything)
+
+    def all_parts(self) -> dict[str, bytes]:
+        """Return every part of the snapshot; SerializationError when state was damaged in place."""
+        return all_parts(self.broker, registry_encoder(self.journal.names))
+
+    # -- its leaving ----------------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Stop for good without ending: steps are cancelled, what they worked on stays to be run again."""
+        self._runner.freeze()
+
+    def leave(self) -> None:
+        """Cut what refers back, of a run that was frozen or has ended, so that its memory is freed at once.
+
+        Call it when no step has a last word to say (`broker.cut_off` tells whether one may).
+        """
+        self._runner.leave()
+        self._run.leave()
