@@ -20,7 +20,7 @@ import pytest
 from tests.serving import COMMAND, ServerProcess
 from typer.testing import CliRunner, Result
 
-from stepwire.cli import _shared, app
+from stepwire.cli import _calling, app
 
 if sys.platform == "win32":
     pytest.skip("no pseudo terminals", allow_module_level=True)
@@ -135,7 +135,7 @@ def test_a_run_in_the_background() -> None:
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shared, "CALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(_calling, "CALL_TIMEOUT", 0.5)
     result = cli("runs", "--server", "127.0.0.1:1", code=1)
     assert re.match(r"error: (UNAVAILABLE|DEADLINE_EXCEEDED): ", result.stderr)
 

@@ -1,4 +1,8 @@
-"""The command line: `stepwire`. One module for each group of commands."""
+"""The command line: `stepwire`. Each group of commands has a module.
+
+`_app` puts the commands together, `_calling` calls a server for them, `following` follows a run at the terminal, and
+`render` shows things there.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-# gRPC's core writes lines of its own to standard error; what matters comes as an error of ours.
+# gRPC's core writes its own lines to standard error. What matters arrives as an error of a call.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        from stepwire.cli._app import app_of
+        from stepwire.cli._app import make_app  # needs typer, which the base install lacks
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
@@ -31,12 +35,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Other programs get UTF-8 whatever the locale is; a terminal gets what it can show.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
-    app_of(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="stepwire")
+    make_app()(prog_name="stepwire")
 
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        from stepwire.cli._app import app_of
+        from stepwire.cli._app import make_app  # as in main
 
-        return app_of()
+        return make_app()
     raise AttributeError(name)

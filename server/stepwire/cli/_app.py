@@ -1,28 +1,40 @@
-"""The commands, put together."""
+"""The commands, put together. A command's module is imported when the command is called."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-__all__ = ["app_of"]
+__all__ = ["COMMANDS", "make_app"]
 
-_MODULES = (
-    "serve",
-    "workflows",
-    "run",
-    "runs",
-    "events",
-    "history",
-    "state",
-    "snapshot",
-    "backup",
-    "doctor",
-    "keys",
-    "health",
-    "version",
-)
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "serve": ("serve", "Serve workflows until SIGTERM or Ctrl-C."),
+    "workflows": ("workflows", "List the served workflows, or show one."),
+    "describe": ("workflows", "Write a workflow's types as a JSON Schema document."),
+    "run": ("run", "Start a run, follow it, write its result."),
+    "result": ("run", "Wait for the end of a run and write its result."),
+    "runs": ("runs", "List runs, or show one: status, open questions, outcome."),
+    "cancel": ("runs", "Cancel a run. A run that has ended stays as it is."),
+    "delete": ("runs", "Delete an ended run with its log and snapshots."),
+    "events": ("events", "Write the events of a run's log, a line each."),
+    "send": ("events", "Send an event to a run, or answer its question."),
+    "history": ("history", "Write everything that happened in a run."),
+    "fork": ("history", "Start another run from a moment of a run's past."),
+    "state": ("state", "Read and write the state of a run."),
+    "snapshot": ("snapshot", "Fetch a run's context, to read or to start a run from."),
+    "backup": ("backup", "Copy a data directory's database while its server runs."),
+    "doctor": ("doctor", "Check everything that a server needs."),
+    "keys": ("keys", "Make API keys for the access file of a server."),
+    "health": ("health", "Ask a server whether it serves."),
+    "version": ("version", "Write the versions of stepwire and of what it stands on."),
+}
+"""The module and the line in the list of commands, by the name of the command, in the order of that list."""
+
 _ENVIRONMENT = """\b
 Environment of the commands that call a server:
   STEPWIRE_SERVER       HOST:PORT, as --server
@@ -32,14 +44,45 @@ Environment of the commands that call a server:
   STEPWIRE_CERT, _KEY   this client's certificate, for mutual TLS
   STEPWIRE_SERVER_NAME  the name to find in the server's certificate
 """
-_ALONE = frozenset({"serve", "health"})
-"""Commands with a module of their own that something waits for: clients in a restart, a probe."""
 
 
-def app_of(command: str = "") -> typer.Typer:
-    """Return the command line for a start with this command: with it alone if that is faster, else with all."""
+class CommandGroup(TyperGroup):
+    """The group of all commands, which imports only what is called.
+
+    Importing all of them takes longer than a server takes to start, and the list of commands needs none.
+    Parameters are those of click, whose classes have no stable place: some versions of typer bundle click.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, None when there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        return _commands_of(module)[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@cache
+def _commands_of(module: str) -> Mapping[str, Any]:
+    made = typer.Typer(rich_markup_mode=None)
+    made.callback()(_no_options)  # without a callback typer makes no group of a single command
+    import_module(f"stepwire.cli.{module}").register(made)
+    return typer.main.get_group(made).commands
+
+
+def make_app() -> typer.Typer:
+    """Return the command line."""
     made = typer.Typer(
         name="stepwire",
+        cls=CommandGroup,
         help="Serve event-driven workflows, start runs of them, and talk with those runs.",
         epilog=_ENVIRONMENT,
         no_args_is_help=True,
@@ -47,13 +90,8 @@ def app_of(command: str = "") -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    made.callback()(_group)
-    for module in (command,) if command in _ALONE else _MODULES:
-        # All of them take longer to import than a server takes to start.
-        import_module(f"stepwire.cli.{module}").register(made)
+    made.callback()(_no_options)
     return made
 
 
-def _group() -> None:
-    # Makes typer keep the command's name in front, also where there is only one.
-    ...
+def _no_options() -> None: ...

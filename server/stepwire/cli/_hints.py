@@ -1,4 +1,4 @@
-"""What to do about an error of a call, where that can be told."""
+"""What to do about an error of a call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from stepwire.client import StepwireError, UnauthenticatedError, UnavailableErro
 __all__ = ["hint"]
 
 _REASONS = {
-    "WORKFLOW_NOT_FOUND": "stepwire workflows lists those that are served",
-    "RUN_NOT_FOUND": "stepwire runs lists those that there are",
+    "WORKFLOW_NOT_FOUND": "stepwire workflows lists the served workflows",
+    "RUN_NOT_FOUND": "stepwire runs lists the runs",
     "UNKNOWN_EVENT_TYPE": "stepwire workflows NAME shows the event types of a workflow",
     "STEP_NOT_FOUND": "stepwire workflows NAME shows the steps of a workflow",
     "STEP_DOES_NOT_ACCEPT": "stepwire workflows NAME shows what each step takes",
@@ -16,7 +16,14 @@ _REASONS = {
 
 
 def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | None:
-    """Return a line that says what to do; None when there is nothing to add."""
+    """Return a line that says what to do, None when nothing is known.
+
+    Args:
+        error: The error.
+        server: The address that was called.
+        tls: The call spoke TLS.
+        token: The call had a token.
+    """
     if isinstance(error, UnavailableError) and not error.reason:
         return _unreachable(error.message, server, tls=tls)
     if isinstance(error, UnauthenticatedError) and not token:
@@ -25,13 +32,13 @@ def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | 
 
 
 def _unreachable(message: str, server: str, *, tls: bool) -> str:
-    # gRPC has no codes for these.
+    # gRPC has only text for these.
     if "WRONG_VERSION_NUMBER" in message:
         return f"{server} does not speak TLS: unset STEPWIRE_CA and STEPWIRE_TLS"
     if "CERTIFICATE_VERIFY_FAILED" in message:
         return f"the certificate of {server} is not trusted: set STEPWIRE_CA to the file with its roots"
     if "Hostname Verification" in message:
-        return f"the certificate of {server} is for another name: use that, or set STEPWIRE_SERVER_NAME to it"
+        return f"the certificate of {server} is for another name: call it by that name, or set STEPWIRE_SERVER_NAME"
     if "Socket closed" in message and not tls:
         return f"{server} closed the connection: if it speaks TLS, set STEPWIRE_CA to the file with its roots"
     return f"no server answers at {server}: start one with stepwire serve, or name it with --server"

@@ -13,7 +13,7 @@ _PREFIX = "#/$defs/"
 
 
 def document(info: WorkflowInfo) -> dict[str, Any]:
-    """Return a document with every type of the workflow in `$defs`; `x-stepwire` says what the events are for."""
+    """Return a document with every type of the workflow in `$defs`. `x-stepwire` says what the events are for."""
     types = {item.name: item.json_schema for item in info.types}
     definitions: dict[str, Any] = {}
     for name, schema in types.items():
@@ -23,7 +23,7 @@ def document(info: WorkflowInfo) -> dict[str, Any]:
             if place not in types:
                 definitions[place] = _renamed(nested[inner], names)
         body = {key: value for key, value in schema.items() if key != "$defs"}
-        if body.get("$ref") == f"{_PREFIX}{name}" and name in nested:  # a type that contains itself
+        if body.get("$ref") == f"{_PREFIX}{name}" and name in nested:  # the type contains itself
             body = nested[name]
         definitions[name] = _renamed(body, names)
     return {
@@ -44,7 +44,7 @@ def document(info: WorkflowInfo) -> dict[str, Any]:
 
 
 def _place(inner: str, outer: str, schema: Any, definitions: Mapping[str, Any], types: Container[str]) -> str:
-    """Return where a nested definition goes: its own name, unless a nested one of another type has that.
+    """Return the key of a nested definition: its own name, or `outer.inner` when another definition has that name.
 
     A name of the workflow's registry is the same type everywhere.
     """

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._exit import ERROR, examples
+from stepwire.cli._exit_codes import ERROR
+from stepwire.cli._help import examples
 from stepwire.cli._targets import TargetError, check_target
-from stepwire.cli.render import Output
+from stepwire.cli.render.terminal import Output
 from stepwire.server.store.errors import StoreError
 
 __all__ = ["register"]
@@ -29,7 +30,9 @@ def backup(
         bool, typer.Option("--force", help="Replace FILE if it exists; never one in use or in a data directory.")
     ] = False,
 ) -> None:
-    """Copy a data directory's database while its server runs: one consistent state, durable when this returns.
+    """Copy a data directory's database while its server runs.
+
+    The copy is one consistent state, and durable when the command returns.
 
     To restore, put the copy into an empty data directory as stepwire.db, with the snapshot.key of the old one beside it
     if snapshots that were given out shall stay valid.

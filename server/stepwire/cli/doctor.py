@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from stepwire.cli._exit import ERROR, examples
+from stepwire.cli._arguments import Json
+from stepwire.cli._exit_codes import ERROR
+from stepwire.cli._help import examples
 from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
-from stepwire.cli._shared import Json
-from stepwire.cli.render import Output, clean
+from stepwire.cli.render.terminal import Output
+from stepwire.cli.render.text import clean
 
 if TYPE_CHECKING:
     from stepwire.server.doctor import Check
@@ -40,9 +42,10 @@ def doctor(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Look at all that a server needs, with the settings of serve, and say what is wrong and what to do about it.
+    """Check everything that a server needs.
 
-    Starts nothing and changes nothing; the server may be running. Exits with 1 when there is a problem.
+    Takes the settings of serve; says what is wrong and what to do about it. Starts nothing and changes nothing, so the
+    server may be running. Exits with 1 when there is a problem.
     """
     output = Output(json=as_json)
     try:

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._answers import Answers
-from stepwire.cli._exit import examples
-from stepwire.cli._follow import Follower
-from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, beginning, call, come_back
-from stepwire.cli._values import fields
-from stepwire.cli.render import Output, event_line, event_record
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._calling import call
+from stepwire.cli._help import examples
+from stepwire.cli._log import log_beginning
+from stepwire.cli._parsing import fields
+from stepwire.cli._resuming import resume_command
+from stepwire.cli.following.answers import Answers
+from stepwire.cli.following.follower import Follower
+from stepwire.cli.render.progress import event_line
+from stepwire.cli.render.records import event_record
+from stepwire.cli.render.terminal import Output
 from stepwire.client import Client, Run, event_meta
 
 __all__ = ["register"]
@@ -31,10 +36,12 @@ def events(
     run_id: RunId,
     after: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Begin after this sequence; else where the log begins."),
+        typer.Option(metavar="N", min=0, help="Begin after this sequence. Default: where the log begins."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    internal: Annotated[bool, typer.Option("--internal", help="Also what was sent to and by steps.")] = False,
+    internal: Annotated[
+        bool, typer.Option("--internal", help="Also the events that were sent to and by steps.")
+    ] = False,
     types: Annotated[
         list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only this event type, and the end.")
     ] = None,
@@ -80,10 +87,10 @@ def events(
         run = client.run(run_id)
         try:
             if after is None:
-                place = await beginning(run, output)
+                place = await log_beginning(run, output)
             await (answering(client, run) if ask else reading(run))
         except asyncio.CancelledError:
-            output.note(f"\nleft; come back: {come_back(run_id, place, server, ask=ask)}")
+            output.note(f"\nleft; come back: {resume_command(run_id, place, server, ask=ask)}")
             raise
 
     call(server, output, body)
@@ -96,8 +103,8 @@ def send(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Fields of the event. A value that is JSON is taken as JSON, any other as text; text that looks"
-            " like JSON needs quotes of its own: zip='\"0123\"'.",
+            help="Fields of the event. A value that is JSON is taken as JSON, any other as text. Text that looks"
+            " like JSON needs its own quotes: zip='\"0123\"'.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +112,9 @@ def send(
         str | None,
         typer.Option("--input", metavar="JSON|@FILE", help="The fields as a JSON object; @- is standard input."),
     ] = None,
-    step: Annotated[str | None, typer.Option(help="The one step to send it to; else all that accept it.")] = None,
+    step: Annotated[
+        str | None, typer.Option(help="The step to send it to. Default: all steps and waiters that take it.")
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:

@@ -9,9 +9,12 @@ from typing import Annotated
 import grpc
 import typer
 
-from stepwire.cli._exit import ERROR, examples
-from stepwire.cli._shared import DEFAULT_SERVER, Json, Server, credentials
-from stepwire.cli.render import Output, clean
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, Server
+from stepwire.cli._credentials import credentials
+from stepwire.cli._exit_codes import ERROR
+from stepwire.cli._help import examples
+from stepwire.cli.render.terminal import Output
+from stepwire.cli.render.text import clean
 from stepwire.client import TlsConfig
 
 __all__ = ["register"]
@@ -31,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def health(
     service: Annotated[
-        str, typer.Option(metavar="NAME", help="The service to ask for; without it, the server as a whole.")
+        str, typer.Option(metavar="NAME", help="The service to ask for. Default: the server as a whole.")
     ] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long to wait for a server that does not answer.")
@@ -62,9 +65,9 @@ def health(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Ask a server whether it serves (grpc.health.v1): exit code 0 when it does, 1 when not. For probes.
+    """Ask a server whether it serves.
 
-    The server answers without a token.
+    For probes: exits with 0 when it serves, with 1 when not. Calls grpc.health.v1, which needs no token.
     """
     output = Output(json=as_json)
     given = {"STEPWIRE_CA": ca, "STEPWIRE_CERT": cert, "STEPWIRE_KEY": key, "STEPWIRE_SERVER_NAME": server_name}
@@ -74,7 +77,7 @@ def health(
     except ModuleNotFoundError as error:
         output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
         raise typer.Exit(ERROR) from None
-    except (ValueError, OSError) as error:  # files that cannot be read, or do not belong together
+    except (ValueError, OSError) as error:  # unreadable files, or a certificate without its key
         output.note(f"error: {clean(str(error), keep='')}", style="red")
         raise typer.Exit(ERROR) from None
     if as_json:
@@ -86,7 +89,7 @@ def health(
 
 
 def _status(server: str, tls: TlsConfig | None, service: str, timeout: float) -> str:
-    """Return the status that the server gives itself, or why there is none."""
+    """Return the status that the server reports, or why there is none."""
     from grpc_health.v1 import health_pb2
 
     with _channel(server, tls) as channel:
@@ -96,7 +99,7 @@ def _status(server: str, tls: TlsConfig | None, service: str, timeout: float) ->
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         try:
-            # A server that is just starting listens already and answers when it is ready.
+            # A server that is starting already listens, and answers when it is ready.
             response = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout, wait_for_ready=True)
         except grpc.RpcError as error:
             code: grpc.StatusCode = error.code()
@@ -105,7 +108,7 @@ def _status(server: str, tls: TlsConfig | None, service: str, timeout: float) ->
 
 
 def _channel(server: str, tls: TlsConfig | None) -> grpc.Channel:
-    """Open a channel that looks again soon after it was refused."""
+    """Open a channel that connects again soon after it was refused."""
     options: list[tuple[str, object]] = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.enable_retries", 0)]
     options.append(("grpc.max_reconnect_backoff_ms", 500))
     if tls is None:

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._exit import ERROR, examples
-from stepwire.cli._values import seconds
-from stepwire.cli.render import Output
+from stepwire.cli._exit_codes import ERROR
+from stepwire.cli._help import examples
+from stepwire.cli._parsing import seconds
+from stepwire.cli.render.terminal import Output
 
 __all__ = ["register"]
 
@@ -28,24 +29,24 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who gets the key.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the key's holder.", show_default=False)],
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Where its runs live.")] = "default",
     scope: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SCOPE",
-            help="What it may do: read, write or admin, or with one workflow as write:orders; may be repeated.",
+            help="What it may do: read, write or admin, or for one workflow, as write:orders. May be repeated.",
             show_default=False,
         ),
     ] = None,
     expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="After how long it expires (90d). Default: never.")
+        str | None, typer.Option(metavar="TIME", help="The time after which it expires, as 90d. Default: never.")
     ] = None,
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The access file to add it to. Default: write its entry.")
     ] = None,
 ) -> None:
-    """Make a key. It is written to standard output, this once; the access file keeps a hash."""
+    """Make a key and write it to standard output. It is shown only once: the access file keeps a hash."""
     try:
         from stepwire.server.auth import AccessFile, AccessFileError, new_key
     except ModuleNotFoundError as error:
@@ -76,7 +77,7 @@ def new(
 
 
 def _append(file: Path, entry: str) -> None:
-    """Add an entry to an access file that is right; what comes out replaces the file in one step."""
+    """Add an entry to a valid access file. The new content replaces the file in one step."""
     from stepwire.server.auth import AccessFile, AccessFileError
 
     output = Output()

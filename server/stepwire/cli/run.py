@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 from google.protobuf.message import DecodeError
 
-from stepwire.cli._answers import Answers
-from stepwire.cli._exit import examples
-from stepwire.cli._follow import Follower
-from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call, come_back
-from stepwire.cli._values import fields, labels, run_and_sequence, seconds
-from stepwire.cli.render import Output, duration, run_record
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._calling import call
+from stepwire.cli._help import examples
+from stepwire.cli._parsing import fields, labels, run_and_sequence, seconds
+from stepwire.cli._resuming import resume_command
+from stepwire.cli.following.answers import Answers
+from stepwire.cli.following.follower import Follower
+from stepwire.cli.render.records import run_record
+from stepwire.cli.render.terminal import Output
+from stepwire.cli.render.text import duration
 from stepwire.client import Client, Run, Snapshot
 
 __all__ = ["register"]
@@ -39,8 +43,8 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Fields of the start event. A value that is JSON is taken as JSON, any other as text; text that looks"
-            " like JSON needs quotes of its own: zip='\"0123\"'.",
+            help="Fields of the start event. A value that is JSON is taken as JSON, any other as text. Text that looks"
+            " like JSON needs its own quotes: zip='\"0123\"'.",
             show_default=False,
         ),
     ] = None,
@@ -49,16 +53,18 @@ def run(
         typer.Option("--input", metavar="JSON|@FILE", help="The fields as a JSON object; @- is standard input."),
     ] = None,
     run_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The id of the run; else the server chooses.")
+        str | None, typer.Option(metavar="ID", help="The id of the run. Default: the server chooses.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label to find the run by.")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="The time that the run may take.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, write its id, and do not follow.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Start the run, write its id, do not follow it.")
+    ] = False,
     answer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TYPE:KEY=VALUE",
-            help="Answer a question before it is asked; the same key again is the next answer.",
+            help="Answer a question before it is asked. The same key again begins the next answer.",
         ),
     ] = None,
     from_snapshot: Annotated[
@@ -72,15 +78,15 @@ def run(
 ) -> None:
     """Start a run, follow it, write its result.
 
-    Its questions are put to you when there is a terminal. Events go to standard error, the result to standard output.
-    Ctrl-C leaves; the run goes on.
+    Asks you the run's questions when there is a terminal. Events go to standard error, the result to standard output.
+    Ctrl-C leaves the run, which goes on.
     With --json: a line for the run, each event, each question and the outcome.
-    Exit code 3 when the run failed, was cancelled or timed out.
+    Exits with 3 when the run failed, was cancelled or timed out.
     """
     output = Output(json=as_json)
     given = fields(values or (), document)
     if from_snapshot is not None and from_run is not None:
-        raise typer.BadParameter("give one of --from-snapshot and --from-run")
+        raise typer.BadParameter("give --from-snapshot or --from-run, not both")
     snapshot = _read_snapshot(from_snapshot) if from_snapshot is not None else None
     source = run_and_sequence(from_run) if from_run is not None else None
     run_labels = labels(label or ())
@@ -115,7 +121,7 @@ async def _follow(client: Client, started: Run, output: Output, answers: Answers
         await follower.follow()
     except asyncio.CancelledError:
         output.note(f"\nleft; run {started.run_id} goes on. Come back:")
-        output.note(f"  {come_back(started.run_id, follower.resume_after, server, ask=output.interactive)}")
+        output.note(f"  {resume_command(started.run_id, follower.resume_after, server, ask=output.interactive)}")
         raise
     if unused := answers.unused():
         output.note(f"no question took the answer{'s' * (len(unused) > 1)} {', '.join(unused)}", style="yellow")
@@ -133,7 +139,7 @@ def result(
 ) -> None:
     """Wait for the end of a run and write its result.
 
-    Exit code 3 when the run failed, was cancelled or timed out; 1 when it has not ended in time.
+    Exits with 3 when the run failed, was cancelled or timed out, with 1 when it has not ended in time.
     """
     output = Output(json=as_json)
     wait = seconds(timeout) if timeout is not None else None
@@ -150,4 +156,6 @@ def _read_snapshot(path: Path) -> Snapshot:
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--from-snapshot") from None
     except DecodeError:
-        raise typer.BadParameter(f"{path} is no snapshot", param_hint="--from-snapshot") from None
+        raise typer.BadParameter(
+            f"{path} is not a snapshot that stepwire snapshot --out wrote", param_hint="--from-snapshot"
+        ) from None

@@ -6,10 +6,14 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._exit import examples
-from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
-from stepwire.cli._values import labels, moment
-from stepwire.cli.render import Output, run_page, run_record, runs_table
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._calling import call
+from stepwire.cli._help import examples
+from stepwire.cli._parsing import labels, moment
+from stepwire.cli.render.pages import run_page
+from stepwire.cli.render.records import run_record
+from stepwire.cli.render.tables import runs_table
+from stepwire.cli.render.terminal import Output
 from stepwire.client import Client, RunInfo, RunStatus
 
 __all__ = ["register"]
@@ -31,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def runs(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="One run, to show it whole.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="One run, to show all of it.", show_default=False)
     ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")] = None,
     status: Annotated[
@@ -39,10 +43,12 @@ def runs(
     ] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs with this label.")] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only runs created since: 2h ago, or an ISO time.")
+        str | None, typer.Option(metavar="TIME", help="Only runs created after this: 2h (ago), or an ISO time.")
     ] = None,
-    before: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs created before.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to list at most, newest first.")] = 50,
+    before: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs created before this.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="How many to list at most. The newest come first.")
+    ] = 50,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
@@ -84,11 +90,11 @@ def runs(
 
 def cancel(
     run_id: RunId,
-    reason: Annotated[str, typer.Option(help="Why, for people; kept with the run.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, for people. It is kept with the run.")] = "",
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Cancel a run; one that has ended stays as it is."""
+    """Cancel a run. A run that has ended stays as it is."""
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from stepwire.cli._exit import ERROR, USAGE, examples
+from stepwire.cli._exit_codes import ERROR, USAGE
+from stepwire.cli._help import examples
 from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _fail(error: Exception | str, code: int, debug: bool = False) -> NoReturn:
-    from stepwire.cli.render import Output, clean  # a start that succeeds has no need of them
+    from stepwire.cli.render.terminal import Output
+    from stepwire.cli.render.text import clean  # a start that succeeds has no need of them
 
     output = Output()
     if debug and isinstance(error, Exception):

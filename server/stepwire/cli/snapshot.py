@@ -8,10 +8,14 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._exit import ERROR, examples
-from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._calling import call
+from stepwire.cli._exit_codes import ERROR
+from stepwire.cli._help import examples
 from stepwire.cli._targets import TargetError, writing
-from stepwire.cli.render import Output, snapshot_record, snapshots_table
+from stepwire.cli.render.records import snapshot_record
+from stepwire.cli.render.tables import snapshots_table
+from stepwire.cli.render.terminal import Output
 from stepwire.client import Client
 
 __all__ = ["register"]
@@ -30,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def snapshot(
     run_id: RunId,
     sequence: Annotated[
-        int, typer.Option(metavar="N", min=0, help="The snapshot at this sequence; 0 is the last.")
+        int, typer.Option(metavar="N", min=0, help="The snapshot at this sequence. 0 is the last.")
     ] = 0,
     out: Annotated[
         Path | None,
@@ -38,7 +42,7 @@ def snapshot(
             "--out",
             "-o",
             metavar="FILE",
-            help="Write it to a file (binary), to start a run from; - is standard output.",
+            help="Write it to a file, in a binary form to start a run from. - is standard output.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --out if it exists.")] = False,

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._exit import examples
-from stepwire.cli._shared import DEFAULT_SERVER, Json, RunId, Server, call
-from stepwire.cli._values import pairs
-from stepwire.cli.render import Output
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._calling import call
+from stepwire.cli._help import examples
+from stepwire.cli._parsing import pairs
+from stepwire.cli.render.terminal import Output
 from stepwire.client import Client
 
 __all__ = ["register"]
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def get(
     run_id: RunId,
-    path: Annotated[str, typer.Argument(help="A dotted path; none is the whole state.", show_default=False)] = "",
+    path: Annotated[str, typer.Argument(help="A dotted path. Default: the whole state.", show_default=False)] = "",
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:

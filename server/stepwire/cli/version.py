@@ -8,9 +8,9 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from stepwire.cli._exit import examples
-from stepwire.cli._shared import Json
-from stepwire.cli.render import Output
+from stepwire.cli._arguments import Json
+from stepwire.cli._help import examples
+from stepwire.cli.render.terminal import Output
 
 __all__ = ["register"]
 

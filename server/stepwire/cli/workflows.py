@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._exit import examples
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, Server
+from stepwire.cli._calling import call
+from stepwire.cli._help import examples
 from stepwire.cli._schema import document
-from stepwire.cli._shared import DEFAULT_SERVER, Json, Server, call
-from stepwire.cli.render import Output, workflow_page, workflow_record, workflows_table
+from stepwire.cli.render.pages import workflow_page
+from stepwire.cli.render.records import workflow_record
+from stepwire.cli.render.tables import workflows_table
+from stepwire.cli.render.terminal import Output
 from stepwire.client import Client
 
 __all__ = ["register"]
@@ -24,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def workflows(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One workflow, to show it whole.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="One workflow, to show all of it.", show_default=False)
     ] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Write its graph as a Mermaid flowchart.")] = False,
     server: Server = DEFAULT_SERVER,
@@ -50,7 +54,7 @@ def workflows(
             output.show(workflow_page(info))
 
     if mermaid and name is None:
-        raise typer.BadParameter("say which workflow to draw", param_hint="NAME")
+        raise typer.BadParameter("name the workflow to draw", param_hint="NAME")
     call(server, output, show_all if name is None else show_one)
 
 

@@ -42,7 +42,7 @@ class TlsConfig:
     def credentials(self) -> grpc.ChannelCredentials:
         """Return gRPC's credentials."""
         if (self.cert is None) != (self.key is None):
-            raise ValueError("TlsConfig needs both cert and key: one of them is missing")
+            raise ValueError("TlsConfig needs both cert and key, or neither")
         return grpc.ssl_channel_credentials(_pem(self.ca), _pem(self.key), _pem(self.cert))
 
 

@@ -1,60 +1,16 @@
-"""Terminal output: event lines, progress, tables, questions. Knows the client's answers, nothing of commands."""
+"""Show things at a terminal. Knows the client's answers, and nothing of commands.
 
-from __future__ import annotations
-
-from stepwire.cli.render._ask import Asker
-from stepwire.cli.render._lines import LineReader
-from stepwire.cli.render._lists import (
-    outcome_lines,
-    question_text,
-    run_page,
-    runs_table,
-    send_command,
-    snapshots_table,
-    waiter_text,
-    workflow_page,
-    workflows_table,
-)
-from stepwire.cli.render._output import Output, error_text, to_json
-from stepwire.cli.render._progress import Progress, event_line
-from stepwire.cli.render._questions import Field, fields_of, parse
-from stepwire.cli.render._records import (
-    event_record,
-    outcome_record,
-    run_record,
-    snapshot_record,
-    workflow_record,
-)
-from stepwire.cli.render._text import clean, compact, duration, fields_text, since
-
-__all__ = [
-    "Asker",
-    "Field",
-    "LineReader",
-    "Output",
-    "Progress",
-    "clean",
-    "compact",
-    "duration",
-    "error_text",
-    "event_line",
-    "event_record",
-    "fields_of",
-    "fields_text",
-    "outcome_lines",
-    "outcome_record",
-    "parse",
-    "question_text",
-    "run_page",
-    "run_record",
-    "runs_table",
-    "send_command",
-    "since",
-    "snapshot_record",
-    "snapshots_table",
-    "to_json",
-    "waiter_text",
-    "workflow_page",
-    "workflow_record",
-    "workflows_table",
-]
+| module          | what it shows                                                                |
+| --------------- | ---------------------------------------------------------------------------- |
+| `terminal`      | `Output`: results on standard output, notes and errors on standard error     |
+| `tables`        | lists of runs, workflows and snapshots                                       |
+| `pages`         | one run, one workflow, the words of a question                               |
+| `progress`      | the events of a run as lines, and a live line below them                     |
+| `questions`     | `Asker`: asks a person for the fields of an answer                           |
+| `answer_fields` | the fields of an answer, and what a person may type for each                 |
+| `line_reader`   | lines that a person types, read without blocking the loop                    |
+| `records`       | the client's answers as JSON objects for scripts                             |
+| `schemas`       | a JSON Schema on one line                                                    |
+| `styles`        | colours                                                                      |
+| `text`          | values, times and spans as text that is safe to show                         |
+"""

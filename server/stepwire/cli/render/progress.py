@@ -1,4 +1,4 @@
-"""A run as it goes: its events as lines, and below them one live line."""
+"""The events of a run as lines, and a live line below them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from stepwire.cli.render._lists import STATUS_STYLES
-from stepwire.cli.render._text import clean, duration, fields_text
+from stepwire.cli.render.styles import STATUS_STYLES
+from stepwire.cli.render.text import clean, duration, fields_text
 from stepwire.client import EntryKind, EventMeta, EventRole, GenericEvent, RunStatus, event_meta
 
 __all__ = ["Progress", "event_line"]
@@ -28,7 +28,7 @@ _KIND_MARKS = {EntryKind.RECEIVED: "→", EntryKind.SENT: "·"}
 
 
 def event_line(event: GenericEvent, limit: int = 60) -> Text:
-    """Return an event of a log on one line: local time, sequence, type, fields; internal ones are marked."""
+    """Return an event of a log on one line: local time, sequence, type, fields. Internal events are marked."""
     meta: EventMeta = event_meta(event)
     line = Text()
     line.append(f"{meta.time.astimezone():%H:%M:%S} ", style="dim")
@@ -43,9 +43,14 @@ def event_line(event: GenericEvent, limit: int = 60) -> Text:
 
 
 class Progress:
-    """Print lines above a live one that shows status, elapsed time, counts and the last event.
+    """Print lines, and below them a live line with status, elapsed time, counts and the last event.
 
-    Without `live` there are only the lines. A context manager.
+    A context manager. Without `live` there is no live line.
+
+    Attributes:
+        status: The status of the run; None before it is known.
+        trouble: What is wrong at the moment, for the live line; "" for nothing.
+        questions: The number of open questions.
     """
 
     def __init__(self, console: Console, *, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,7 +88,7 @@ class Progress:
         self.line(event_line(event))
 
     def line(self, line: Text) -> None:
-        """Print a line; held back while a question is at the terminal."""
+        """Print a line, or hold it back while a question is at the terminal."""
         if self._held is not None:
             self._held.append(line)
         else:
@@ -91,7 +96,7 @@ class Progress:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leave the terminal to someone else: no live line, and lines wait."""
+        """Leave the terminal to a question for the length of a block: no live line, and lines wait."""
         if self._live is not None:
             self._live.stop()
         self._held = []
@@ -108,7 +113,7 @@ class Progress:
             self._print(line)
 
     def _print(self, line: Text) -> None:
-        # Only a live line needs to know where lines end; without one they are left whole for other programs.
+        # Only a live line needs lines to be wrapped. Without one they stay whole, for other programs.
         self._console.print(line, soft_wrap=self._live is None)
 
     def __rich__(self) -> Table:

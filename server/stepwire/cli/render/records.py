@@ -1,4 +1,4 @@
-"""What the client answers, as JSON objects for scripts. Names are those of the contract; times are ISO 8601 in UTC."""
+"""The client's answers as JSON objects for scripts. Names are those of the contract, times ISO 8601 in UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["event_record", "outcome_record", "run_record", "snapshot_record", "w
 
 
 def event_record(event: GenericEvent) -> dict[str, Any]:
-    """Return an event of a log: where it stands, and its fields under `data`."""
+    """Return an event of a log, with its fields under `data`."""
     meta = event_meta(event)
     return {
         "sequence": meta.sequence,
@@ -59,7 +59,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def snapshot_record(info: SnapshotInfo) -> dict[str, Any]:
-    """Return a kept snapshot's entry in the list."""
+    """Return an entry of the list of snapshots."""
     return {"sequence": info.sequence, "created_at": _time(info.created_at), "size_bytes": info.size_bytes}
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from stepwire.cli.render import LineReader
+from stepwire.cli.render.line_reader import LineReader
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Answers that are given before the questions: `--answer TYPE:key=value`."""
+"""Answers that are given before the questions, as `--answer TYPE:key=value`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import typer
 
-from stepwire.cli._values import json_object, value
+from stepwire.cli._parsing import json_object, value
 
 __all__ = ["Answers"]
 
 
 class Answers:
-    """Answers by event type, each used once, in the order given."""
+    """Answers by event type. Each is used once, in the order given."""
 
     def __init__(self) -> None:
         self._left: dict[str, list[dict[str, Any]]] = {}
@@ -22,8 +22,8 @@ class Answers:
     def parse(cls, items: Iterable[str]) -> Answers:
         """Return the answers of the options.
 
-        `TYPE:key=value` adds a field to the answer of that type, or begins the next one when it has the field already;
-        `TYPE:{…}` is a whole answer, and so is `TYPE` without fields.
+        `TYPE:key=value` adds a field to the last answer of that type, or begins a new one when that has the field
+        already. `TYPE:{…}` is a whole answer, and so is `TYPE`, which has no fields.
         """
         answers = cls()
         for item in items:
@@ -45,7 +45,7 @@ class Answers:
         return answers
 
     def take(self, event_type: str, requirements: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the next answer of a type that contradicts no requirement, the requirements included; None if none."""
+        """Return the next answer of a type that fits the requirements, with their values; None when there is none."""
         queue = self._left.get(event_type, [])
         for index, answer in enumerate(queue):
             if all(answer.get(name, wanted) == wanted for name, wanted in requirements.items()):

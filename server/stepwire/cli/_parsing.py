@@ -1,4 +1,4 @@
-"""What is typed after a command: key=value, JSON, labels, times. Wrong text is a usage error (exit code 2)."""
+"""Parse what is typed after a command: key=value, JSON, labels, times. Wrong text is a usage error (exit code 2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def value(text: str) -> Any:
-    """Return the text as JSON when it is JSON, else as it is. NaN and Infinity are text."""
+    """Return the value of a text that is JSON, else the text. NaN and Infinity are text."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -60,7 +60,7 @@ def json_object(text: str, option: str) -> dict[str, Any]:
 
 
 def fields(items: Iterable[str], document: str | None) -> dict[str, Any] | None:
-    """Return the fields of an event: those of `--input`, changed by `key=value`; None when neither is given."""
+    """Return the fields of an event: those of `--input`, overridden by `key=value`. None when neither is given."""
     given = pairs(items)
     if document is None:
         return given or None
@@ -79,15 +79,15 @@ def labels(items: Iterable[str]) -> dict[str, str]:
 
 
 def seconds(text: str) -> float:
-    """Return a time span: seconds, or with a unit (500ms, 30s, 5m, 2h, 1d)."""
+    """Return a time span in seconds. It is given in seconds or with a unit: 500ms, 30s, 5m, 2h, 1d."""
     match = _SPAN.fullmatch(text.strip())
     if match is None:
-        raise typer.BadParameter(f"{text!r} is no time span: 30, 30s, 5m, 2h or 1d")
+        raise typer.BadParameter(f"{text!r} is not a time span such as 30, 30s, 5m, 2h or 1d")
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def moment(text: str) -> datetime:
-    """Return a time: ISO 8601 (without a zone it is local), or a time span ago."""
+    """Return a time that is given in ISO 8601 (local when it has no zone), or as a time span ago."""
     if _SPAN.fullmatch(text.strip()):
         return datetime.now(UTC) - timedelta(seconds=seconds(text))
     try:

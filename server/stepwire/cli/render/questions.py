@@ -1,4 +1,4 @@
-"""Ask a person at the terminal for the fields of an event."""
+"""Ask a person at the terminal for the fields of an answer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from stepwire.cli.render._lines import LineReader
-from stepwire.cli.render._questions import Field, fields_of, parse
-from stepwire.cli.render._text import clean, compact
+from stepwire.cli.render.answer_fields import Field, fields_of, parse
+from stepwire.cli.render.line_reader import LineReader
+from stepwire.cli.render.text import clean, compact
 
 __all__ = ["Asker"]
 
 
 class Asker:
-    """Ask on a console, read from a terminal. Answers are None when the person left with Ctrl-D."""
+    """Ask on a console and read from a terminal. An answer is None when the person left the question with Ctrl-D."""
 
     def __init__(self, console: Console, reader: LineReader) -> None:
         self._console = console
@@ -27,7 +27,7 @@ class Asker:
         self._console.print(Text(clean(text), style=style), soft_wrap=True)
 
     async def answer(self, schema: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Ask for the fields of an event that `fixed` does not give; return all of them."""
+        """Ask for the fields that `fixed` does not have; return all fields."""
         fields = dict(fixed)
         asked = fields_of(schema, fixed)
         if not asked:
@@ -47,7 +47,7 @@ class Asker:
         return value if given else None
 
     async def _field(self, field: Field) -> tuple[bool, Any]:
-        """Return whether the person answered, and the value or _LEFT_OUT."""
+        """Return whether the person answered, and the value, or _LEFT_OUT for an optional field."""
         if field.description:
             self.say(f"  {field.description}", "dim")
         hints = [field.hint] if field.hint else []

@@ -1,4 +1,4 @@
-"""The fields of an answer, from the JSON Schema of its event, and what a person types for them."""
+"""The fields of an answer, from the JSON Schema of its event, and the values that a person types for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO = frozenset({"n", "no", "false", "0", "off"})
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field to ask for; an empty line leaves out one that is not `required`, and is null for a `nullable` one."""
+    """A field to ask for. An empty line leaves the field out when it is optional, and is null when it is `nullable`."""
 
     name: str
     kind: Kind = "text"
@@ -37,16 +37,16 @@ class Field:
 
     @property
     def hint(self) -> str:
-        """Return what may be typed, for the prompt; "" when anything may."""
+        """Return what may be typed, for the prompt; "" when anything may be."""
         if self.kind == "choice":
             return "/".join(_label(choice) for choice in self.choices)
         return {"boolean": "yes/no", "integer": "integer", "number": "number", "json": "JSON"}.get(self.kind, "")
 
 
 def fields_of(schema: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Field]:
-    """Return the fields to ask for: the required ones that are not fixed, or when there are none the optional ones.
+    """Return the fields to ask for: the required ones that are not fixed, or the optional ones when there are none.
 
-    An event that declares no field at all is asked for `response`, as the 1.x model does.
+    An event that declares no field gets `response`, as in the 1.x model.
     """
     body = _resolve(schema, schema)
     properties: Mapping[str, Any] = body.get("properties", {})
@@ -58,7 +58,7 @@ def fields_of(schema: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Fi
 
 
 def parse(field: Field, text: str) -> Any:
-    """Return the value that a person typed. ValueError says what may be typed instead."""
+    """Return the value that a person typed. Raises ValueError, which says what may be typed instead."""
     text = text.strip() if field.kind != "text" else text
     if not text and field.nullable:
         return None
@@ -108,7 +108,7 @@ def _field(name: str, schema: Any, required: bool, root: Mapping[str, Any]) -> F
 
 
 def _resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema behind `$ref` and a lone `allOf`; `true` and references that lead nowhere allow anything."""
+    """Return the schema behind `$ref` and a single `allOf`. `true` and broken references allow anything: {}."""
     for _ in range(32):  # a schema may refer to itself
         if not isinstance(schema, Mapping):
             return {}

@@ -1,4 +1,4 @@
-"""Where a command writes: results on standard output, all that is for eyes only on standard error."""
+"""Where a command writes: results on standard output, everything else for people on standard error."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from stepwire.cli.render._text import clean
+from stepwire.cli.render.text import clean
 from stepwire.client import StepwireError
 
 __all__ = ["Output", "error_text", "to_json"]
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Return JSON text; on one line unless `indent` is given."""
+    """Return JSON text, on one line unless `indent` is given."""
     separators = (",", ":") if indent is None else None
     return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=str)
 
 
 def error_text(error: StepwireError) -> str:
-    """Return `error: REASON: message`, a line for each field the server refused, and the reference."""
+    """Return `error: REASON: message`, a line for each field that the server refused, and the reference."""
     reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
     lines = [f"error: {reason}: {clean(error.message, keep='')}"]
     lines += [f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.field_violations]
@@ -33,7 +33,7 @@ def error_text(error: StepwireError) -> str:
 
 
 class Output:
-    """Write for people, or for scripts when `json` is set: then standard output holds JSON and nothing else."""
+    """Write for people, or for scripts when `json` is set. Then standard output holds only JSON."""
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
@@ -42,34 +42,34 @@ class Output:
 
     @property
     def interactive(self) -> bool:
-        """Say whether a person reads and can answer."""
+        """Say whether a person can read and answer."""
         return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
     def live(self) -> bool:
-        """Say whether standard error is a terminal that lines can be redrawn in."""
+        """Say whether standard error is a terminal that can redraw lines."""
         return not self.json and sys.stderr.isatty() and not self.err.is_dumb_terminal
 
     def document(self, value: Any) -> None:
-        """Write a JSON document: indented for people, on one line for scripts."""
+        """Write a JSON document, indented for people, on one line for scripts."""
         if self.json:
             self.record(value)
         else:
             self.text(to_json(value, indent=2))
 
     def record(self, value: Mapping[str, Any] | Any) -> None:
-        """Write one line of JSON, at once."""
+        """Write a line of JSON and flush it."""
         sys.stdout.write(to_json(value) + "\n")
         sys.stdout.flush()
 
     def result(self, value: Any) -> None:
-        """Write the result of a run: text as it is, all else as JSON."""
+        """Write the result of a run: text as it is, anything else as JSON."""
         self.text(
             value if isinstance(value, str) and not self.json else to_json(value, indent=None if self.json else 2)
         )
 
     def text(self, text: str) -> None:
-        """Write text to standard output as it is; cleaned where it goes to a terminal."""
+        """Write text to standard output, cleaned when that is a terminal."""
         sys.stdout.write((clean(text) if sys.stdout.isatty() else text) + "\n")
         sys.stdout.flush()
 
@@ -89,15 +89,15 @@ class Output:
         self.out.file.flush()
 
     def progress_note(self, text: str, style: str = "dim") -> None:
-        """Write a line about how it goes, for people only."""
+        """Write a line about the progress, for people only."""
         if not self.json:
             self.note(text, style)
 
     def error(self, error: StepwireError) -> None:
-        """Write what went wrong to standard error."""
+        """Write an error to standard error."""
         self.note(error_text(error), style="red")
 
 
 def _width(stream: TextIO) -> int | None:
-    """Return None for a terminal, whose width rich finds; else a width at which other programs get whole columns."""
+    """Return None for a terminal, whose width rich finds, else a width at which columns stay whole."""
     return None if stream.isatty() else 250

@@ -1,4 +1,4 @@
-"""Lines that a person types, read without blocking the loop."""
+"""Lines that a person types, read without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["LineReader"]
 
 
 class LineReader:
-    """Read lines of a terminal; a read can be cancelled, what was typed stays for the next one."""
+    """Read lines of a terminal. A read can be cancelled: what was typed stays for the next one."""
 
     def __init__(self, fd: int | None = None) -> None:
         self._fd = sys.stdin.fileno() if fd is None else fd
         self._typed = b""
 
     async def readline(self) -> str | None:
-        """Return the next line without its end; None at the end of the input (Ctrl-D).
+        """Return the next line without its end, None at the end of the input.
 
-        The end of the input of a terminal is one Ctrl-D: further lines can follow.
+        At a terminal that is Ctrl-D, and further lines can follow.
         """
         while b"\n" not in self._typed:
             data = await self._read()

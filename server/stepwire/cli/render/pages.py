@@ -1,87 +1,39 @@
-"""Tables and pages about runs and workflows."""
+"""Pages about one run or one workflow, and the words of a question."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from stepwire.cli.render._text import clean, compact, fields_text, since
-from stepwire.client import (
-    GenericEvent,
-    Outcome,
-    PendingWaiter,
-    RunInfo,
-    RunStatus,
-    SnapshotInfo,
-    WorkflowInfo,
-    WorkflowSummary,
-)
+from stepwire.cli.render.schemas import signature
+from stepwire.cli.render.styles import STATUS_STYLES
+from stepwire.cli.render.text import clean, compact, fields_text, since
+from stepwire.client import GenericEvent, Outcome, PendingWaiter, RunInfo, RunStatus, WorkflowInfo
 
 __all__ = [
-    "STATUS_STYLES",
     "outcome_lines",
     "question_text",
     "run_page",
-    "runs_table",
     "send_command",
-    "snapshots_table",
+    "short_version",
     "waiter_text",
     "workflow_page",
-    "workflows_table",
 ]
 
-STATUS_STYLES = {
-    RunStatus.QUEUED: "blue",
-    RunStatus.RUNNING: "cyan",
-    RunStatus.WAITING: "yellow",
-    RunStatus.BLOCKED: "magenta",
-    RunStatus.COMPLETED: "green",
-    RunStatus.FAILED: "red",
-    RunStatus.CANCELLED: "red",
-    RunStatus.TIMED_OUT: "red",
-}
 _ENGINE_EVENTS = frozenset({"InputRequiredEvent", "HumanResponseEvent"})
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
-# Fields in which a prompt's author most likely put the question itself; `prefix` is that of the 1.x examples.
+# Fields in which authors most likely put the question itself; `prefix` is that of the 1.x examples.
 _QUESTIONS = ("question", "prompt", "prefix", "message", "text", "msg")
 
 
-def runs_table(runs: Iterable[RunInfo], now: datetime | None = None) -> Table:
-    """Return a table of runs."""
-    table = _table("RUN", "WORKFLOW", "STATUS", "AGE", "QUESTIONS")
-    for info in runs:
-        questions = ", ".join(_one_line(waiter_text(waiter)) for waiter in info.pending_waiters)
-        status = Text(str(info.status), style=STATUS_STYLES.get(info.status, ""))
-        table.add_row(_text(info.run_id), _text(info.workflow), status, since(info.created_at, now), _text(questions))
-    return table
-
-
-def workflows_table(workflows: Iterable[WorkflowSummary]) -> Table:
-    """Return a table of workflows."""
-    table = _table("WORKFLOW", "VERSION", "DESCRIPTION")
-    for summary in workflows:
-        table.add_row(_text(summary.name), _text(_version(summary.version)), _text(summary.description))
-    return table
-
-
-def snapshots_table(snapshots: Iterable[SnapshotInfo], now: datetime | None = None) -> Table:
-    """Return a table of snapshots."""
-    table = _table("SEQUENCE", "AGE", "BYTES")
-    for info in snapshots:
-        table.add_row(str(info.sequence), since(info.created_at, now), str(info.size_bytes))
-    return table
-
-
 def run_page(info: RunInfo, now: datetime | None = None) -> Text:
-    """Return all that is known of a run."""
+    """Return everything about a run."""
     page = _Page()
     page.row("run", info.run_id)
     page.row("workflow", _versioned(info.workflow, info.workflow_version))
@@ -122,7 +74,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 
 
 def question_text(prompt: GenericEvent) -> str:
-    """Return what a prompt asks: its words, and its other fields behind them."""
+    """Return what a prompt asks: its words, then its other fields in brackets."""
     fields = prompt.to_dict()
     words = next((name for name in _QUESTIONS if isinstance(fields.get(name), str) and fields[name].strip()), None)
     if words is None:
@@ -133,7 +85,7 @@ def question_text(prompt: GenericEvent) -> str:
 
 
 def waiter_text(waiter: PendingWaiter) -> str:
-    """Return what a waiter asks; the event that it waits for when nothing was asked."""
+    """Return what a waiter asks, or the event that it waits for when it has no prompt."""
     if waiter.prompt is not None:
         return question_text(waiter.prompt)
     return " ".join(filter(None, [waiter.event_type, fields_text(waiter.requirements), "is awaited"]))
@@ -150,55 +102,28 @@ def workflow_page(info: WorkflowInfo) -> Text:
         page.row("step", f"{step.name}: {_names(step.accepts)} -> {_names(step.returns) or 'nothing'}")
     in_steps = {name for step in info.steps for name in (*step.accepts, *step.returns)}
     for item in info.types:
-        # Every workflow has the engine's own events; they say something only where a step names them.
+        # Every workflow has the engine's own events: list them only where a step names them.
         if item.is_event and (item.name in in_steps or (item.sendable and item.name not in _ENGINE_EVENTS)):
             notes = [note for note in (_role(info, item.name, str(item.role)), "sendable" * item.sendable) if note]
             page.row(
-                "event", f"{item.name}({_signature(item.json_schema)})" + (f"  [{', '.join(notes)}]" if notes else "")
+                "event", f"{item.name}({signature(item.json_schema)})" + (f"  [{', '.join(notes)}]" if notes else "")
             )
     return page.text
 
 
 def send_command(run_id: str, event_type: str, fixed: Mapping[str, Any]) -> str:
-    """Return the command that answers a question, to be completed and typed in a shell."""
+    """Return the shell command that answers a question, for the person to complete."""
     given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in fixed.items()]
     return shlex.join(["stepwire", "send", run_id, event_type, *given]) + " key=value"
 
 
 def _versioned(name: str, version: str) -> str:
-    return f"{name} ({_version(version)})" if version else name
+    return f"{name} ({short_version(version)})" if version else name
 
 
-def _version(version: str) -> str:
+def short_version(version: str) -> str:
+    """Return a version for people: the first 12 characters of a digest, anything else whole."""
     return version[:12] if _DIGEST.fullmatch(version) else version
-
-
-def _signature(schema: Any) -> str:
-    """Return the fields of a schema as `name: type`, `?` after the optional ones."""
-    if not isinstance(schema, dict):
-        return ""
-    if isinstance(reference := schema.get("$ref"), str):
-        schema = schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
-    required = schema.get("required", ())
-    return ", ".join(
-        f"{name}{'' if name in required else '?'}: {_type(item)}" for name, item in schema.get("properties", {}).items()
-    )
-
-
-def _type(schema: Any) -> str:
-    if not isinstance(schema, dict):
-        return "any"
-    if "anyOf" in schema or "oneOf" in schema:
-        return " | ".join(_type(item) for item in schema.get("anyOf") or schema["oneOf"])
-    if "enum" in schema:
-        return "/".join(compact(item) for item in schema["enum"])
-    if "const" in schema:
-        return compact(schema["const"])
-    if isinstance(reference := schema.get("$ref"), str):
-        return reference.rpartition("/")[2]
-    if schema.get("type") == "array":
-        return f"array of {_type(schema.get('items'))}"
-    return str(schema.get("type", "any"))
 
 
 def _role(info: WorkflowInfo, name: str, role: str) -> str:
@@ -217,23 +142,8 @@ def _moment(time: datetime | None, now: datetime | None) -> str:
     return f"{time.isoformat(' ', 'seconds')} ({since(time, now)} ago)" if time is not None else ""
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _text(text: str) -> Text:
-    return Text(clean(text, keep=""), overflow="fold")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 class _Page:
-    """Rows of `name  value`; empty values are left out, a name is not said twice in a row."""
+    """Rows of `name  value`. Empty values are left out, and a repeated name is written once."""
 
     def __init__(self) -> None:
         self.text = Text()

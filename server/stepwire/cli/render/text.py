@@ -1,4 +1,4 @@
-"""Values, times and durations as text that is safe to show in a terminal."""
+"""Values, times and spans as text that is safe to show in a terminal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 __all__ = ["clean", "compact", "duration", "fields_text", "since"]
 
-# Categories that can move the cursor, hide text or turn its direction: what a run says is not to be trusted with them.
+# Unicode categories that can move the cursor, hide text or turn its direction: the text of a run is not trusted.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Joiners that scripts and emoji need.
 _JOINERS = frozenset("\u200c\u200d")
 
 
 def clean(text: str, keep: str = "\n\t") -> str:
-    """Return the text with control and direction characters shown as escapes, except those in `keep`."""
+    """Return the text with control and direction characters as escapes, except those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _harmless(char) or char in keep else _escape(char) for char in text)
 
 
 def compact(value: Any, limit: int = 60) -> str:
-    """Return a JSON value on one line of at most `limit` characters; plain words stand without quotes."""
+    """Return a JSON value on one line of at most `limit` characters. Plain words have no quotes."""
     if isinstance(value, str) and value and not any(char in value for char in " \"'=") and _is_text(value):
         text = value
     else:
@@ -63,7 +63,7 @@ def _harmless(char: str) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Say whether the word would not be read as another JSON value: `5` the text is shown as `"5"`."""
+    """Say whether a word cannot be read as another JSON value. The text `5` can, so it is shown as `"5"`."""
     try:
         json.loads(value)
     except ValueError:

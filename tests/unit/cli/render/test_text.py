@@ -1,0 +1,43 @@
+"""Text that is safe to show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stepwire.cli.render.text import clean, compact, duration
+
+
+def test_clean_leaves_text_and_disarms_terminals() -> None:
+    assert clean("Grüße, 世界 👩‍👧\u00a0!") == "Grüße, 世界 👩‍👧\u00a0!"
+    assert clean("a\x1b[2Jb\x9bc\rd") == "a\\x1b[2Jb\\x9bc\\x0dd"
+    assert clean("\u202eevil") == "\\u202eevil"
+    assert clean("two\nlines") == "two\nlines"
+    assert clean("two\nlines", keep="") == "two\\x0alines"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Ada", "Ada"),
+        ("two words", '"two words"'),
+        ("", '""'),
+        ("5", '"5"'),
+        (5, "5"),
+        (None, "null"),
+        ({"a": [1, 2]}, '{"a":[1,2]}'),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("x" * 100, "x" * 59 + "…"),
+    ],
+)
+def test_compact(value: Any, expected: str) -> None:
+    assert compact(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-1, "0.0s"), (3.21, "3.2s"), (125, "2m05s"), (3780, "1h03m"), (2 * 86400 + 4 * 3600, "2d04h")],
+)
+def test_duration(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
