@@ -437,7 +437,7 @@ async def test_retention_the_command_line_shows_what_is_left_of_a_trimmed_log(tm
             done = await asyncio.to_thread(CliRunner().invoke, app, words)
             assert (done.exit_code, done.stderr) == (
                 0,
-                f"the log begins at {first}: what was before is no longer kept\n",
+                f"the log begins at {first}: the server no longer keeps earlier entries\n",
             )
             lines = [json.loads(line) for line in done.stdout.splitlines()]
             assert [line["sequence"] for line in lines] == list(range(first, last + 1))

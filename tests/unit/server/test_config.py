@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from stepwire.cli._app import app_of
+from stepwire.cli._app import make_app
 from stepwire.server.config import ConfigError, Settings, is_loopback
 from stepwire.server.config_table import rows
 from stepwire.server.runs.hosting.retention import Keep
@@ -172,8 +172,8 @@ def test_every_setting_is_documented_and_an_option():
     listed = list(rows())
     assert [row.name for row in listed] == list(Settings.model_fields)
     assert all(row.description.endswith(".") for row in listed)
-    group: Any = get_command(app_of("serve"))
-    options = {parameter.name for parameter in group.commands["serve"].params}
+    group: Any = get_command(make_app())
+    options = {parameter.name for parameter in group.get_command(None, "serve").params}
     assert options >= {row.name for row in listed if row.flag}
     assert "retention_workflows" not in options
 
