@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.integration.durability.flows import Flow, ask, stay
 from tests.integration.durability.support import asked, held, life, publish, set_state, settle, snapshot_of, state_of
-from tests.integration.rpc_serving import Rpc
+from tests.integration.rpc_serving import Rpc, refused
 
+from stepwire.server.runs import ANONYMOUS
+from stepwire.server.store import StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import snapshot_service_pb2 as snapshots
+from stepwire.v1 import state_service_pb2 as states
+from stepwire.v1.types_pb2 import PAYLOAD_ENCODING_JSON as JSON
 from stepwire.workflow import Context, DictState
 
 
@@ -73,3 +82,91 @@ async def test_reads_go_on_while_nothing_can_be_committed(tmp_path: Path) -> Non
 
 async def _ids(rpc: Rpc) -> list[str]:
     return [run.run_id for run in (await rpc.runs.ListRuns(runs.ListRunsRequest())).runs]
+
+
+async def test_reads_of_a_run_that_is_not_in_memory_need_no_write(tmp_path: Path, monkeypatch: Any) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        last = (await asked(rpc, run_id)).last_sequence
+        etag = await set_state(rpc, run_id, "k", "v")
+        assert [run.release() for run in rpc.pool] == [True]
+
+        async def full(*_: Any) -> None:
+            raise StoreUnavailableError("database or disk is full", full=True)
+
+        for write in ("claim", "commit"):
+            monkeypatch.setattr(rpc.store, write, full)
+        answer = await rpc.states.GetState(states.GetStateRequest(run_id=run_id, path="k", encoding=JSON))
+        assert (json.loads(answer.value.json), answer.etag) == ("v", etag)
+        assert (await snapshot_of(rpc, run_id)).sequence == last
+        assert (await rpc.get(run_id)).last_sequence == last
+        assert len(await rpc.log(run_id)) == last
+        assert len(rpc.pool) == 0
+
+
+Call = Callable[[Rpc, str], Awaitable[Any]]
+
+
+async def _wait(rpc: Rpc, run_id: str) -> Any:
+    return await rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run_id))
+
+
+async def _snapshots(rpc: Rpc, run_id: str) -> Any:
+    return await rpc.snapshots.ListSnapshots(snapshots.ListSnapshotsRequest(run_id=run_id))
+
+
+async def _delete(rpc: Rpc, run_id: str) -> Any:
+    return await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=run_id))
+
+
+async def _cancel(rpc: Rpc, run_id: str) -> Any:
+    return await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id))
+
+
+OF_A_RUN: dict[str, Call] = {
+    "GetRun": lambda rpc, run_id: rpc.get(run_id),
+    "WaitRun": _wait,
+    "CancelRun": _cancel,
+    "DeleteRun": _delete,
+    "SendEvent": lambda rpc, run_id: publish(rpc, run_id, "x"),
+    "SetState": lambda rpc, run_id: set_state(rpc, run_id, "k", 1),
+    "GetState": lambda rpc, run_id: state_of(rpc, run_id),
+    "GetSnapshot": lambda rpc, run_id: snapshot_of(rpc, run_id),
+    "GetSnapshot at 1": lambda rpc, run_id: snapshot_of(rpc, run_id, 1),
+    "ListSnapshots": _snapshots,
+    "StreamEvents": lambda rpc, run_id: rpc.log(run_id),
+}
+
+
+@pytest.mark.parametrize("deleted", ["by DeleteRun", "by pruning", "beside the call"])
+async def test_a_deleted_run_is_not_found_whatever_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: str
+) -> None:
+    async def instant(flow: Flow, ctx: Context[DictState]) -> str:
+        return "done"
+
+    async with life(tmp_path, Flow(instant)) as rpc:
+        for name, call in OF_A_RUN.items():
+            run_id = (await rpc.start("flow", {})).run_id
+            await rpc.ended(run_id)
+            follower = await rpc.pool.feeds.open(ANONYMOUS.key(run_id))
+            if deleted == "by DeleteRun":
+                await _delete(rpc, run_id)
+            elif deleted == "by pruning":
+                async with rpc.pool.deleting():
+                    assert await rpc.store.prune(keep_last=0) == 1
+            elif name in ("GetState", "GetSnapshot", "GetSnapshot at 1", "ListSnapshots"):
+                # The run goes after its record was read.
+                find = rpc.pool.find
+
+                async def read_and_delete(key: Any, find: Any = find) -> Any:
+                    record = await find(key)
+                    await rpc.store.delete(key)
+                    return record
+
+                monkeypatch.setattr(rpc.pool, "find", read_and_delete)
+            else:
+                continue
+            assert (await refused(call(rpc, run_id))).reason == "RUN_NOT_FOUND", name
+            monkeypatch.undo()
+            rpc.pool.feeds.close(ANONYMOUS.key(run_id), follower)

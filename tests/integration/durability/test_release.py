@@ -183,14 +183,14 @@ async def test_release_loads_are_single_flight(tmp_path: Path, monkeypatch: Any)
     async with life(tmp_path, Flow(ask), idle_after=IDLE) as rpc:
         run_id = await start(rpc)
         loads = 0
-        load = rpc.store.load
+        claim = rpc.store.claim
 
         async def count(*args: Any) -> Any:
             nonlocal loads
             loads += 1
-            return await load(*args)
+            return await claim(*args)
 
-        monkeypatch.setattr(rpc.store, "load", count)
+        monkeypatch.setattr(rpc.store, "claim", count)
         await asyncio.gather(
             *(state_of(rpc, run_id) for _ in range(20)),
             *(publish(rpc, run_id, str(n)) for n in range(20)),

@@ -61,8 +61,7 @@ async def left(rpc: Rpc) -> set[str]:
 
 async def apply(rpc: Rpc) -> int:
     """Apply the rules now, as the server does now and then."""
-    gone = await rpc.keeper.retention.apply(rpc.server.registry, rpc.store, rpc.pool.trimmed)
-    rpc.pool.forget_ended()
+    gone = await rpc.keeper.retention.apply(rpc.pool)
     return gone
 
 
@@ -252,8 +251,8 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
         if by == "DeleteRun":
             await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id="r"))
         else:
-            assert await rpc.store.prune(keep_last=0) == 1
-            rpc.pool.forget_ended()
+            async with rpc.pool.deleting():
+                assert await rpc.store.prune(keep_last=0) == 1
         await rpc.start("flow", {}, run_id="r")
         run = await asked(rpc, "r")
         log = await rpc.log("r")

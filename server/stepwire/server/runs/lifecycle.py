@@ -14,7 +14,6 @@ from stepwire.server.runs.errors import (
     InvalidError,
     RequestIdReusedError,
     RunBlockedError,
-    RunFinishedError,
     RunIdTakenError,
     RunNotEndedError,
     RunNotFoundError,
@@ -232,20 +231,19 @@ class RunLifecycle:
         """Cancel a run; one that has ended stays as it is."""
         refuse(check_length("reason", reason, MAX_REASON))
         try:
-            run = await self._pool.live(caller, run_id)
-        except RunFinishedError:
-            return await self._pool.get(caller, run_id)
+            run = await self._pool.reach(caller, run_id)
         except RunBlockedError:
-            return await self._cancel_blocked(caller, run_id, reason)
+            return await self._cancel_blocked(caller.key(run_id), reason)
+        if isinstance(run, RunRecord):
+            return run
         run.cancel(reason)
         if run.paused:
             run.go()
         await run.committed()
         return run.record
 
-    async def _cancel_blocked(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
-        """End a run that cannot be loaded, without its code; once, however many ask."""
-        key = (await self._pool.get(caller, run_id)).key
+    async def _cancel_blocked(self, key: RunKey, reason: str) -> RunRecord:
+        """End a run that cannot be loaded, without its code, once however many callers ask."""
         ending = self._ending.get(key)
         if ending is None:
             ending = self._ending[key] = asyncio.ensure_future(self._end_blocked(key, reason))
@@ -300,4 +298,4 @@ class RunLifecycle:
             raise as_runs_error(error) from error
         if not deleted:
             raise RunNotFoundError(run_id)
-        self._pool.forget_ended(record.key)
+        self._pool.deleted(record.key)

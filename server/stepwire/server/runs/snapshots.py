@@ -8,6 +8,7 @@ from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
     RunBlockedError,
+    RunNotFoundError,
     SequenceOutOfRangeError,
     SnapshotNotFoundError,
     as_runs_error,
@@ -31,8 +32,11 @@ class RunSnapshots:
     async def infos(self, caller: Principal, run_id: str, before: int | None, limit: int) -> list[SnapshotInfo]:
         """List the kept snapshots of a run, newest first, those below sequence `before`."""
         record = await self._pool.get(caller, run_id)
+        store = self._pool.store
         try:
-            found = await self._pool.store.snapshots(record.key, before, limit)
+            found = await store.snapshots(record.key, before, limit)
+            if not found and await store.get(record.key) is None:
+                raise RunNotFoundError(run_id)
         except StoreError as error:
             raise as_runs_error(error) from error
         # What a fork began with is at 0, and 0 asks for the latest; its origin has it.
@@ -44,18 +48,33 @@ class RunSnapshots:
 
     async def of(self, record: RunRecord, sequence: int = 0) -> SnapshotData:
         """Return the last committed snapshot of the run of a record (0), or the one at `sequence`."""
-        if not 0 <= sequence <= record.last_sequence or 0 < sequence < record.first_available:
-            raise SequenceOutOfRangeError(
-                "The run's log does not hold this sequence", record.first_available, record.last_sequence
-            )
+        _check_sequence(record, sequence)
+        store = self._pool.store
         try:
-            stored = await self._pool.store.load(record.key, sequence or None)
+            stored = await store.load(record.key, sequence or None)
+            # The run may have been deleted, or its log trimmed, after its record was read.
+            found = await store.get(record.key) if stored is None else record
         except StoreError as error:
             raise as_runs_error(error) from error
         if stored is None:
+            if found is None:
+                raise RunNotFoundError(record.key.run_id)
+            _check_sequence(found, sequence)
             raise SnapshotNotFoundError("No snapshot is kept at this sequence", sequence=sequence)
         version = record.info.get("version", "")
         return SnapshotData(record.workflow, version, record.key.run_id, stored.sequence, stored.at, fold(stored))
+
+    async def last_context(self, record: RunRecord) -> Context[Any]:
+        """Build a context from the last committed snapshot of a run, without loading the run.
+
+        Nothing is claimed or written, so it works on a full disk, and while another process has the run.
+
+        Raises RunNotFoundError when the run was deleted, RunBlockedError when this code cannot read the snapshot.
+        """
+        served = self._pool.registry.get(record.workflow)
+        if served is None:
+            raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
+        return self.context_of(served, await self.of(record))
 
     def context_of(self, served: Served, snapshot: SnapshotData) -> Context[Any]:
         """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""
@@ -65,3 +84,10 @@ class RunSnapshots:
         except ContextSerdeError as error:
             raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
         return context
+
+
+def _check_sequence(record: RunRecord, sequence: int) -> None:
+    if not 0 <= sequence <= record.last_sequence or 0 < sequence < record.first_available:
+        raise SequenceOutOfRangeError(
+            "The run's log does not hold this sequence", record.first_available, record.last_sequence
+        )

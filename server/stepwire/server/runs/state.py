@@ -14,7 +14,6 @@ from stepwire.server.runs.errors import (
     InvalidError,
     LimitError,
     PathNotFoundError,
-    RunBlockedError,
     RunFinishedError,
     StoreDownError,
     Violation,
@@ -80,22 +79,18 @@ class RunState:
     async def get(self, caller: Principal, run_id: str, path: str) -> Value:
         """Return the value at a path once everything that led to it is durable; of an ended run its last one.
 
+        A run that is not in memory is not loaded: its last committed snapshot is read.
+
         Raises:
             PathNotFoundError: Nothing is at the path.
             InvalidError: The path is not valid, or the value has no JSON form.
         """
-        try:
-            run = await self._pool.live(caller, run_id)
-        except RunFinishedError:
-            return await self._get_ended(caller, run_id, path)
+        record = await self._pool.get(caller, run_id)
+        run = self._pool.in_memory(record.key)
+        if run is None or run.gone:
+            context = await self._snapshots.last_context(record)
+            return _read(context.store, path)
         return await run.answer(lambda: _read(run.store, path))
-
-    async def _get_ended(self, caller: Principal, run_id: str, path: str) -> Value:
-        snapshot = await self._snapshots.get(caller, run_id, 0)
-        served = self._pool.registry.get(snapshot.workflow)
-        if served is None:
-            raise RunBlockedError("The run's workflow is not served here", workflow=snapshot.workflow)
-        return _read(self._snapshots.context_of(served, snapshot).store, path)
 
     async def set(self, asked: StateChange, values: Sequence[tuple[str, Any]], size: int = 0) -> str:
         """Set values at paths, all or none, and return the new etag.

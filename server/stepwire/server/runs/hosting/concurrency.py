@@ -2,69 +2,109 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 
 from stepwire.server.registry import Registry, Served
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.store import RunKey, RunQuery, RunStore, Status
+from stepwire.server.store import RunKey, RunQuery, RunRecord, RunStore, Status
 
 _PAGE = 1000
 """Records that one look into the store reads."""
 
 
 class RunSlots:
-    """Give the slots of each workflow with `num_concurrent_runs` to its runs, the oldest first.
+    """Give the slots of each workflow with `num_concurrent_runs` to its runs, first in, first out.
 
-    A run keeps its slot until it has ended or is blocked, also while it is not in memory.
+    A run keeps its slot until it has ended or is blocked, also while it is not in memory. The order is that of
+    creation, over restarts too: a queued run that is not loaded yet holds its place, so no younger run gets its slot.
     """
 
     def __init__(self) -> None:
-        self._holders: dict[str, set[RunKey]] = {}
-        self._queued: dict[str, deque[LiveRun]] = {}
+        self._workflows: dict[str, _Slots] = {}
 
     async def open(self, store: RunStore, registry: Registry) -> None:
-        """Find out which runs hold a slot already."""
+        """Find out which runs hold a slot already, and which are queued."""
         for served in registry:
             if served.concurrent_runs is None:
                 continue
-            holders = self._holders.setdefault(served.name, set())
+            slots = self._of(served, served.concurrent_runs)
             for namespace in await store.namespaces():
-                statuses = (Status.RUNNING, Status.WAITING)
+                statuses = (Status.RUNNING, Status.WAITING, Status.QUEUED)
                 query = RunQuery(namespace=namespace, workflow=served.name, statuses=statuses, limit=_PAGE)
                 while records := await store.list(query):
-                    holders.update(record.key for record in records)
+                    for record in records:
+                        if record.status == Status.QUEUED:
+                            slots.queue(record)
+                        else:
+                            slots.holders.add(record.key)
                     query.before = (records[-1].created_at, records[-1].key.run_id)
+            slots.fill()
 
     def admit(self, run: LiveRun) -> None:
         """Let a run go, or queue it."""
         limit = run.served.concurrent_runs
-        if limit is not None and run.broker.outcome is None:
-            name = run.served.name
-            holders = self._holders.setdefault(name, set())
-            if run.key not in holders and len(holders) >= limit:
-                run.paused = True
-                queue = self._queued.setdefault(name, deque())
-                queue.append(run)
-                if len(queue) > 1 and queue[-2].record.created_at > run.record.created_at:
-                    # After a restart the loads finish in any order; the oldest run goes first all the same.
-                    self._queued[name] = deque(sorted(queue, key=lambda each: each.record.created_at))
-                run.changed()
-                return
-            run.took_slot = run.key not in holders
-            holders.add(run.key)
-        run.go()
-
-    def free(self, served: Served, key: RunKey) -> None:
-        """Free the slot of a run, if it holds one, and let the next runs go."""
-        holders = self._holders.get(served.name)
-        limit = served.concurrent_runs
-        if holders is None or limit is None:
+        if limit is None or run.broker.outcome is not None:
+            run.go()
             return
-        holders.discard(key)
-        queue = self._queued.get(served.name)
-        while queue and len(holders) < limit:
-            following = queue.popleft()
-            if not following.gone and following.broker.outcome is None:
-                holders.add(following.key)
-                following.go()
-                following.changed()
+        slots = self._of(run.served, limit)
+        if run.key in slots.holders:
+            run.go()
+            return
+        run.paused = True
+        run.took_slot = slots.queue(run.record, run)
+        slots.fill()
+        if run.paused:
+            run.changed()
+
+    def free(self, key: RunKey, workflow: str | None = None) -> None:
+        """Free the slot of a run, or its place in the queue, and let the next runs go. None: of any workflow."""
+        for name in list(self._workflows) if workflow is None else [workflow]:
+            if (slots := self._workflows.get(name)) is not None:
+                slots.holders.discard(key)
+                slots.queued.pop(key, None)
+                slots.fill()
+
+    def unload(self, run: LiveRun) -> None:
+        """Note that a queued run left memory though it has not ended: it keeps its place."""
+        if (slots := self._workflows.get(run.served.name)) is not None and slots.queued.get(run.key) is run:
+            slots.queued[run.key] = None
+
+    def _of(self, served: Served, limit: int) -> _Slots:
+        slots = self._workflows.get(served.name)
+        if slots is None:
+            slots = self._workflows[served.name] = _Slots(limit)
+        return slots
+
+
+class _Slots:
+    """The slots of one workflow."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.holders: set[RunKey] = set()
+        self.queued: dict[RunKey, LiveRun | None] = {}
+        """The runs without a slot; None for those that are not in memory."""
+        self._order: list[tuple[float, RunKey]] = []
+        """A heap of the queued runs by creation. Those that left the queue stay in it until they come first."""
+
+    def queue(self, record: RunRecord, run: LiveRun | None = None) -> bool:
+        """Queue a run at its place; return whether it was not queued yet."""
+        new = record.key not in self.queued
+        if new:
+            heapq.heappush(self._order, (record.created_at, record.key))
+        self.queued[record.key] = run
+        return new
+
+    def fill(self) -> None:
+        """Give free slots to the runs that are next. One that is not in memory goes when it is loaded."""
+        while self._order and len(self.holders) < self.limit:
+            _, key = heapq.heappop(self._order)
+            if key not in self.queued:
+                continue
+            run = self.queued.pop(key)
+            if run is None:
+                self.holders.add(key)
+            elif not run.gone and run.broker.outcome is None:
+                self.holders.add(key)
+                run.go()
+                run.changed()

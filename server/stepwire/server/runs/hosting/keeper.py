@@ -11,7 +11,6 @@ from typing import Any
 
 from stepwire.server.runs.errors import (
     LimitError,
-    RunFinishedError,
     RunNotFoundError,
     RunsError,
     StoreDownError,
@@ -63,7 +62,7 @@ class PoolKeeper:
         taken = await self._load_due((-1.0, 0))
         self._spawn(self._keep_waking(), "wake")
         self._spawn(self._keep_releasing(), "release")
-        self._spawn(self.retention.keep(pool.registry, pool.store, pool.forget_ended, pool.trimmed), "retention")
+        self._spawn(self.retention.keep(pool), "retention")
         return taken
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -106,11 +105,11 @@ class PoolKeeper:
             batch = todo[start : start + _LOAD_AT_ONCE]
             results = await asyncio.gather(*map(pool.load, batch), return_exceptions=True)
             for key, result in zip(batch, results, strict=True):
-                if not isinstance(result, BaseException):
+                if isinstance(result, LiveRun):
                     taken += 1
                 elif isinstance(result, StoreDownError | LimitError):
                     pool.wakes.add_lost(key)
-                elif not isinstance(result, RunFinishedError | RunNotFoundError):
+                elif isinstance(result, BaseException) and not isinstance(result, RunNotFoundError):
                     logger.warning("run %s was not taken up: %s", key.run_id, result)
         return taken
 

@@ -103,7 +103,7 @@ class LiveRun:
         self.paused = False
         """Whether the run is queued behind `num_concurrent_runs`: nothing starts."""
         self.took_slot = False
-        """Whether admitting this object took a slot of `num_concurrent_runs`."""
+        """Whether admitting this object took a slot of `num_concurrent_runs`, or a place in the queue for one."""
         self._around = around
         self._claim = claim
         self._loop = asyncio.get_running_loop()

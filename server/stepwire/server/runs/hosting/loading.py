@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from stepwire.server import failpoints
-from stepwire.server.registry import Registry, Served
-from stepwire.server.runs.errors import RunBlockedError, RunFinishedError, RunNotFoundError, as_runs_error
+from stepwire.server.registry import Served
+from stepwire.server.runs.errors import RunBlockedError, RunNotFoundError, as_runs_error
 from stepwire.server.runs.hosting.delta import Parts, encode_delta, fold
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.store import (
-    TERMINAL,
     Claim,
     Commit,
     RunRecord,
@@ -38,24 +37,18 @@ Host = Callable[[Served, RunRecord, Claim], LiveRun]
 class RunLoader:
     """Load runs."""
 
-    def __init__(self, registry: Registry, store: RunStore, metrics: Metrics, host: Host) -> None:
-        self._registry = registry
+    def __init__(self, store: RunStore, metrics: Metrics, host: Host) -> None:
         self._store = store
         self._tallies = metrics
         self._host = host
 
-    async def load(self, record: RunRecord) -> LiveRun:
+    async def load(self, served: Served, record: RunRecord) -> LiveRun:
         """Return the run, restored and durable, but not going yet.
 
-        Raises RunFinishedError, RunNotFoundError when it was deleted, RunBlockedError when this code cannot go on with
-        it, and what a failing store makes of a call.
+        Raises RunNotFoundError when it was deleted, RunBlockedError when this code cannot go on with it, and what
+        `as_runs_error` makes of a failing store.
         """
         key = record.key
-        served = self._registry.get(record.workflow)
-        if record.status in TERMINAL:
-            raise RunFinishedError("The run has ended", run_id=key.run_id)
-        if served is None:
-            raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
         try:
             claim = await self._store.claim(key)
             if claim is None:

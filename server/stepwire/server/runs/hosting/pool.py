@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Registry, Served
@@ -89,10 +90,12 @@ class RunPool:
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )
-        self._loader = RunLoader(registry, store, self.metrics, self.host)
+        self._loader = RunLoader(store, self.metrics, self.host)
         self._live: dict[RunKey, LiveRun] = {}
-        self._loading: dict[RunKey, asyncio.Future[LiveRun]] = {}
+        self._loading: dict[RunKey, asyncio.Future[LiveRun | RunRecord]] = {}
         self._ended: OrderedDict[RunKey, RunRecord] = OrderedDict()
+        self._deleting = 0
+        """Deletions of runs, unknown which, that are under way in the store."""
 
     def open(self) -> None:
         """Set the pool to work on the running event loop."""
@@ -125,21 +128,37 @@ class RunPool:
             await self.get(caller, run_id)
 
     async def live(self, caller: Principal, run_id: str) -> LiveRun:
-        """Return a run that takes input, loaded if need be.
+        """Return a run that takes input, loaded if need be. Raises RunFinishedError, and as `reach`."""
+        run = await self.reach(caller, run_id)
+        if isinstance(run, RunRecord):
+            raise RunFinishedError("The run has ended", run_id=run_id)
+        return run
 
-        Raises RunNotFoundError, RunFinishedError, RunBlockedError, and DrainingError for a run that is not in memory.
+    async def reach(self, caller: Principal, run_id: str) -> LiveRun | RunRecord:
+        """Return a run that takes input, loaded if need be; of a run that has ended, its record, once that is durable.
+
+        Raises RunNotFoundError, RunBlockedError, DrainingError for a run that takes no input because the server is
+        stopping, and StoreDownError.
         """
         key = caller.key(run_id)
         await self.check_seen(caller, run_id)
-        run = self._live.get(key)
-        if run is None or run.gone:
-            run = await self.load(key)
-        if not run.created:
-            await run.committed()
-        if run.broker.outcome is not None:
-            await run.committed()  # a crash before that would undo the end
-            raise RunFinishedError("The run has ended", run_id=run_id)
-        return run
+        while True:
+            run = self._live.get(key)
+            if run is None or run.gone:
+                found = await self.load(key)
+                if isinstance(found, RunRecord):
+                    return found
+                run = found
+            if not run.created or run.broker.outcome is not None:
+                # What a caller is told of a run must be durable, its end too.
+                await run.committed()
+            if run.broker.outcome is not None:
+                return run.record
+            if run.gone:
+                continue  # it was released meanwhile
+            if run.broker.frozen:
+                raise DrainingError("The server is stopping; its runs take no input any more")
+            return run
 
     def in_memory(self, key: RunKey) -> LiveRun | None:
         """Return a run if it is in memory, also one whose first commit is still in flight."""
@@ -162,8 +181,11 @@ class RunPool:
         """Hold a run from here on."""
         self._live[run.key] = run
 
-    async def load(self, key: RunKey) -> LiveRun:
-        """Load a run, once however many callers ask. Raises as `live`."""
+    async def load(self, key: RunKey) -> LiveRun | RunRecord:
+        """Load a run, once however many callers ask; of a run that has ended, return the record.
+
+        Raises as `reach`.
+        """
         loading = self._loading.get(key)
         if loading is None:
             loading = asyncio.ensure_future(self._load(key))
@@ -175,22 +197,28 @@ class RunPool:
             # A failure's traceback holds this frame: with the future in it that would be a circle.
             del loading
 
-    async def _load(self, key: RunKey) -> LiveRun:
+    async def _load(self, key: RunKey) -> LiveRun | RunRecord:
         try:
             record = await self.store.get(key)
         except StoreError as error:
             raise as_runs_error(error) from error
         if record is None:
+            self.slots.free(key)
             raise RunNotFoundError(key.run_id)
         # A commit that failed may have been durable all the same, the run's last one too.
         self.feeds.found(record)
-        if self.draining and record.status not in TERMINAL:
+        served = self.registry.get(record.workflow)
+        if record.status in TERMINAL:
+            self.slots.free(key, record.workflow)
+            return record
+        if served is None:
+            raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
+        if self.draining:
             raise DrainingError("The server is stopping")
         try:
-            run = await self._loader.load(record)
-        except (RunFinishedError, RunBlockedError):
-            if (served := self.registry.get(record.workflow)) is not None:
-                self.slots.free(served, key)
+            run = await self._loader.load(served, record)
+        except RunBlockedError:
+            self.slots.free(key, served.name)
             raise
         self.add(run)
         self.slots.admit(run)
@@ -217,30 +245,46 @@ class RunPool:
         if self._live.get(run.key) is run:
             del self._live[run.key]
         record = run.record
-        unborn = error is not None and not run.created
-        if record.status in TERMINAL or (error is not None and run.paused) or (unborn and run.took_slot):
-            self.slots.free(run.served, run.key)
+        if record.status in TERMINAL or (not run.created and run.took_slot):
+            self.slots.free(run.key, run.served.name)
+        elif run.paused:
+            self.slots.unload(run)
         if error is not None:
             # A first commit that was refused left nothing. After any other failure the run may be in the store.
             if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:
-            self._ended[record.key] = record
+            if not self._deleting:
+                self._ended[record.key] = record
             if len(self._ended) > _ENDED_KEPT:
                 self._ended.popitem(last=False)
         else:
             self.wakes.expect(record)
 
-    def forget_ended(self, key: RunKey | None = None) -> None:
-        """Drop what memory knows of an ended run, or of all: it was deleted."""
-        if key is None:
-            self._ended.clear()
-        else:
-            self._ended.pop(key, None)
-            self.feeds.deleted(key)
+    def deleted(self, key: RunKey) -> None:
+        """Drop what memory knows of an ended run: it was deleted."""
+        self._ended.pop(key, None)
+        if (run := self._live.get(key)) is not None and run.record.status in TERMINAL:
+            del self._live[key]  # its end is durable; it would have left in a moment
+        self.feeds.deleted(key)
+
+    @contextlib.asynccontextmanager
+    async def deleting(self) -> AsyncIterator[None]:
+        """Trust no record of an ended run in memory while the block lasts: runs are being deleted in the store."""
+        self._deleting += 1
+        self._ended.clear()
+        try:
+            yield
+        finally:
+            self._deleting -= 1
+            for key in self.feeds.ended():
+                if await self.store.get(key) is None:
+                    self.deleted(key)
 
     def trimmed(self, key: RunKey, first: int) -> None:
         """Note that the log of a run now begins at sequence `first`."""
+        if (ended := self._ended.get(key)) is not None:
+            ended.first_available = first
         if (run := self._live.get(key)) is not None:
             run.record.first_available = first
         elif (loading := self._loading.get(key)) is not None:

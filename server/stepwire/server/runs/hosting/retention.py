@@ -1,11 +1,13 @@
-"""Retention: ended runs, old snapshots and old log entries go, in the background and in small steps."""
+"""Retention: delete ended runs, old snapshots and old log entries, in the background and in small steps."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from stepwire.server.registry import Registry
 from stepwire.server.runs.log.chunks import MAX_ENTRIES
@@ -15,22 +17,40 @@ from stepwire.workflow.hosting import CLOCK
 logger = logging.getLogger("stepwire.retention")
 
 _BATCH = 200
+"""Runs that one request to the store deletes, thins or trims."""
 _LOOK_BACK = 24 * 3600.0
-"""Seconds before a start within which runs that ended may still have to be thinned."""
-
-Trimmed = Callable[[RunKey, int], None]
-"""Told of a run whose log begins at this sequence now."""
+"""Seconds: runs that ended longer before the start of this process were thinned by an earlier one."""
 
 THIN_ABOVE_ENTRIES = 16
-"""Runs with a shorter log keep every snapshot: there is little to win."""
+"""Runs with a shorter log keep every snapshot: thinning would free little."""
+
+
+class Kept(Protocol):
+    """The runs that the rules apply to: a store, and what memory knows of its runs."""
+
+    @property
+    def registry(self) -> Registry:
+        """The served workflows."""
+
+    @property
+    def store(self) -> RunStore:
+        """Where runs are kept."""
+
+    def deleting(self) -> AbstractAsyncContextManager[None]:
+        """Have memory trust nothing that it knows of ended runs while the block lasts."""
+
+    def trimmed(self, key: RunKey, first: int) -> None:
+        """Note that the log of a run now begins at sequence `first`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """What is kept of a workflow's runs; None keeps all.
+    """What is kept of a workflow's runs. None keeps everything.
 
-    `age` is in seconds since the end; `runs` counts the newest of each namespace. An ended run goes when either says
-    so. Of its log every run keeps the newest `entries` at least.
+    Attributes:
+        age: Seconds since its end after which a run is deleted.
+        runs: How many ended runs of each namespace are kept, the newest ones. A run is deleted when either says so.
+        entries: How many entries of its log every run keeps at least, the newest ones.
     """
 
     age: float | None = None
@@ -40,10 +60,14 @@ class Keep:
 
 @dataclass(kw_only=True)
 class Retention:
-    """What is kept: `default`, and other rules by the name of the workflow. Looked at every `interval` seconds.
+    """Apply the rules of what is kept.
 
-    A living run keeps a snapshot of every commit; `thin_after` seconds after its end it keeps the last and the full
-    ones.
+    Attributes:
+        default: The rule of workflows that have none of their own.
+        workflows: Rules by the name of the workflow.
+        interval: Seconds between two looks.
+        thin_after: A living run keeps a snapshot of every commit. This many seconds after its end it keeps those of
+            its full commits, and the last one.
     """
 
     default: Keep = field(default_factory=Keep)
@@ -51,37 +75,36 @@ class Retention:
     interval: float = 60.0
     thin_after: float = 3600.0
     _place: tuple[float, int] | None = field(default=None, repr=False)
-    """Up to where ended runs were thinned, in the order of their ends."""
+    """The last run that was thinned, in the order of their ends."""
 
-    async def keep(self, registry: Registry, store: RunStore, deleted: Callable[[], None], trimmed: Trimmed) -> None:
-        """Apply the rules for ever; `deleted` is called each time, when runs may have gone."""
+    async def keep(self, runs: Kept) -> None:
+        """Apply the rules every `interval` seconds."""
         while True:
             try:
-                await self.apply(registry, store, trimmed)
+                await self.apply(runs)
             except StoreError as error:
                 logger.warning("retention: %s", error)
-            finally:
-                deleted()  # also when only some went before the store failed
             await asyncio.sleep(self.interval)
 
-    async def apply(self, registry: Registry, store: RunStore, trimmed: Trimmed) -> int:
-        """Apply the rules once; return how many runs went. `trimmed` is called for each log that begins later now."""
+    async def apply(self, runs: Kept) -> int:
+        """Apply the rules once; return how many runs were deleted."""
+        store = runs.store
         await self._thin(store)
         gone = 0
-        for name in registry.names():
+        for name in runs.registry.names():
             rule = self.workflows.get(name, self.default)
             if rule.age is not None:
-                gone += await self._prune(store, name, CLOCK.now() - rule.age, None)
+                gone += await self._prune(runs, name, CLOCK.now() - rule.age, None)
             if rule.runs is not None:
-                gone += await self._prune(store, name, None, rule.runs)
+                gone += await self._prune(runs, name, None, rule.runs)
             if rule.entries is not None:
-                await self._trim(store, name, rule.entries, trimmed)
+                await self._trim(runs, name, rule.entries)
         if gone:
             logger.info("retention: %d ended run%s deleted", gone, "" if gone == 1 else "s")
         return gone
 
     async def _thin(self, store: RunStore) -> None:
-        """Thin the snapshots of the runs that are due. The store knows which: nothing is remembered of each."""
+        """Thin the snapshots of the runs that are due, in the order of their ends."""
         now = CLOCK.now()
         due = now - self.thin_after
         place = self._place or (now - _LOOK_BACK, 0)
@@ -91,25 +114,28 @@ class Retention:
                 place = self._place = (run.ended_at, run.handle)
         self._place = max(place, (due, 0))
 
-    async def _trim(self, store: RunStore, name: str, entries: int, trimmed: Trimmed) -> None:
-        """Trim the logs that are longer than they may be by more than one chunk: only whole ones go."""
+    async def _trim(self, runs: Kept, name: str, entries: int) -> None:
+        """Trim the logs that are too long by more than one chunk: the store drops whole chunks."""
         place = 0
-        while runs := await store.long_logs(name, entries + MAX_ENTRIES, _BATCH, after=place):
-            for run in runs:
+        while found := await runs.store.long_logs(name, entries + MAX_ENTRIES, _BATCH, after=place):
+            for run in found:
                 try:
-                    first = await store.trim(run.key, run.last_sequence - entries + 1)
-                except StoreCorruptError as error:  # must not keep the others
+                    first = await runs.store.trim(run.key, run.last_sequence - entries + 1)
+                except StoreCorruptError as error:  # one damaged log must not keep the others
                     logger.warning("retention: a log is not trimmed: %s", error)
                 else:
                     if first is not None:
-                        trimmed(run.key, first)
-            place = runs[-1].handle
+                        runs.trimmed(run.key, first)
+            place = found[-1].handle
 
-    async def _prune(self, store: RunStore, name: str, ended_before: float | None, keep_last: int | None) -> int:
+    async def _prune(self, runs: Kept, name: str, ended_before: float | None, keep_last: int | None) -> int:
         """Delete in batches, so that commits never wait long."""
         gone = 0
         while True:
-            step = await store.prune(workflow=name, ended_before=ended_before, keep_last=keep_last, limit=_BATCH)
+            async with runs.deleting():
+                step = await runs.store.prune(
+                    workflow=name, ended_before=ended_before, keep_last=keep_last, limit=_BATCH
+                )
             gone += step
             if step < _BATCH:
                 return gone

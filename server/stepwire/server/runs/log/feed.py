@@ -117,6 +117,10 @@ class Feeds:
             feed.deleted = True
             feed.wake()
 
+    def ended(self) -> list[RunKey]:
+        """Return the runs that are followed though they have ended."""
+        return [key for key, feed in self._feeds.items() if feed.record is not None and feed.record.status in TERMINAL]
+
     def end_all(self) -> None:
         """End every reader with DrainingError, which says where to resume."""
         self._closing = True
@@ -134,12 +138,14 @@ class Feeds:
             feed = self._feeds[key] = Feed()
         feed.readers += 1
         try:
-            if feed.record is None:
+            if feed.record is None or feed.record.status in TERMINAL:
                 # Commits are pushed to this feed already, so none is lost between this look and the next commit.
                 found = await self._find(key)
+                if found is None:
+                    self.deleted(key)
                 if feed.record is None:
                     feed.record = found
-            if feed.record is None:
+            if feed.deleted or feed.record is None:
                 raise RunNotFoundError(key.run_id)
         except BaseException:
             self.close(key, feed)
