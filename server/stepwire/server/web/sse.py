@@ -1,0 +1,172 @@
+"""Stream a run's events as server-sent events: `GET /v1/runs/{run_id}/events`.
+
+Each entry of the run's stream is one event: `id` is its sequence, `event` its type, `data` its payload as JSON. A browser
+that reconnects sends the last id as `Last-Event-ID`, and the stream goes on behind it. Heartbeats are comments. The end
+of the run is an event called `end`, whose data is the outcome; then the response ends.
+See https://html.spec.whatwg.org/multipage/server-sent-events.html for the format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToJson
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from stepwire.server.web.connect import connect_error
+from stepwire.server.web.upstream import Upstream, UpstreamError, UpstreamStream
+from stepwire.v1 import run_service_pb2, types_pb2
+
+__all__ = ["END", "RunEventsEndpoint"]
+
+END: Final = "end"
+"""The name of the last event. No event type can be called so: types are class names, and the terminal entry has one."""
+FAILED: Final = "error"
+"""The name of the event that says why a stream ends before the run does."""
+
+_METHOD = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].methods_by_name["StreamEvents"]
+_MAX_SEQUENCE = (1 << 63) - 1
+_HTTP_STATUS: Final = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 14: 503, 16: 401}
+"""gRPC code → HTTP status, as the Connect protocol maps them; others are 500."""
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+]
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class RunEventsEndpoint:
+    """The ASGI endpoint of a run's events."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        request = Request(scope, receive)
+        try:
+            call = self._call(request)
+        except ValueError as error:
+            await _refused(400, "invalid_argument", str(error))(scope, receive, send)
+            return
+        try:
+            try:
+                await call.accepted()
+            except UpstreamError as error:
+                await _failure(error)(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            # A reader that left makes `send` raise or do nothing; its disconnect cancels the call.
+            async with _watched(receive, call):
+                await _copy(call, send)
+        finally:
+            call.close()
+
+    def _call(self, request: Request) -> UpstreamStream:
+        """Begin the stream that a request asks for. ValueError for a wrong parameter."""
+        query = request.query_params
+        unknown = sorted(set(query) - {"after", "type", "internal"})
+        if unknown:
+            raise ValueError(f"unknown parameter {unknown[0]!r}; there are after, type and internal")
+        internal = query.get("internal", "false")
+        if internal not in ("true", "false"):
+            raise ValueError("internal is true or false")
+        stream = run_service_pb2.StreamEventsRequest(
+            run_id=request.path_params["run_id"],
+            after_sequence=_sequence(request),
+            options=run_service_pb2.StreamOptions(
+                encoding=types_pb2.PAYLOAD_ENCODING_JSON,
+                include_internal=internal == "true",
+                event_types=query.getlist("type"),
+            ),
+        )
+        return self._upstream.stream(_METHOD, stream, request.headers, None)
+
+
+def _sequence(request: Request) -> int:
+    """Return the sequence behind which the stream begins: Last-Event-ID, else the parameter `after`, else 0."""
+    name, text = "Last-Event-ID", request.headers.get("last-event-id", "")
+    if not text:
+        name, text = "after", request.query_params.get("after", "0")
+    if not (text.isascii() and text.isdigit()) or int(text[:20]) > _MAX_SEQUENCE:
+        raise ValueError(f"{name} is a sequence: a whole number from 0")
+    return int(text)
+
+
+async def _copy(call: UpstreamStream, send: Send) -> None:
+    """Write frames as they come until the run or the call ends."""
+    try:
+        async for frame in call:
+            kind = frame.WhichOneof("frame")
+            if kind == "events":
+                text = b"".join(map(_event, frame.events.entries))
+                if not text:
+                    text = b": at %d\n\n" % frame.events.to_sequence
+            elif kind == "heartbeat":
+                text = b": heartbeat at %d\n\n" % frame.heartbeat.sequence
+            else:
+                text = _named(END, MessageToJson(frame.finished.outcome, indent=None))
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+    except UpstreamError as error:
+        # EventSource connects again by itself, with the last id.
+        body = _body(error)
+        await send({"type": "http.response.body", "body": _named(FAILED, _json(body)), "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _event(entry: types_pb2.LogEntry) -> bytes:
+    """Return an entry as a server-sent event. JSON has no line breaks outside strings, and escapes them inside."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.sequence, entry.type.encode(), entry.payload.json)
+
+
+def _named(name: str, data: str) -> bytes:
+    return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+def _json(body: dict[str, Any]) -> str:
+    return bytes(JSONResponse(body).body).decode()
+
+
+def _body(error: UpstreamError) -> dict[str, Any]:
+    """Return an error as Connect writes it in JSON: code, message, details."""
+    shown = connect_error(error.status)
+    details = [
+        {"type": each.type_name, "value": _base64(each.message_bytes)} for each in shown.details
+    ]
+    return {"code": shown.code.value, "message": shown.message, "details": details}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode().rstrip("=")
+
+
+def _failure(error: UpstreamError) -> JSONResponse:
+    return JSONResponse(_body(error), status_code=_HTTP_STATUS.get(error.status.code, 500))
+
+
+def _refused(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message}, status_code=status)
+
+
+@contextlib.asynccontextmanager
+async def _watched(receive: Any, call: UpstreamStream) -> Any:
+    """Cancel the call when the reader disconnects."""
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        call.close()
+
+    task = asyncio.create_task(watch(), name="stepwire-sse-disconnect")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
