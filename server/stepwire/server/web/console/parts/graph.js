@@ -1,0 +1,120 @@
+// Draw a workflow's graph as SVG: steps in layers from left to right, events as arrows. `mark` shows what a run does.
+
+import { h, svg } from "../dom.js";
+
+const WIDTH = 168;
+const HEIGHT = 46;
+const GAP_X = 92;
+const GAP_Y = 30;
+const PAD = 16;
+
+/** Order the nodes into layers: a node stands right of all that lead to it, except over edges that close a circle. */
+function layersOf(nodes, edges) {
+  const next = new Map(nodes.map((node) => [node, []]));
+  for (const { source, target } of edges) if (source !== target) next.get(source)?.push(target);
+  const depth = new Map();
+  const open = new Set();
+  const order = [];
+  const visit = (node) => {
+    if (depth.has(node) || open.has(node)) return;
+    open.add(node);
+    for (const target of next.get(node) ?? []) visit(target);
+    open.delete(node);
+    depth.set(node, 0);
+    order.unshift(node);
+  };
+  nodes.forEach(visit);
+  const place = new Map(order.map((node, index) => [node, index]));
+  for (const node of order) {
+    for (const target of next.get(node)) if (place.get(target) > place.get(node)) depth.set(target, Math.max(depth.get(target), depth.get(node) + 1));
+  }
+  const layers = [];
+  for (const node of order) (layers[depth.get(node)] ??= []).push(node);
+  // Two sweeps by the mean place of the neighbours before take most crossings away.
+  for (let sweep = 0; sweep < 2; sweep++) {
+    for (let index = 1; index < layers.length; index++) {
+      const before = layers[index - 1] ?? [];
+      const mean = (node) => {
+        const found = edges.filter((edge) => edge.target === node && before.includes(edge.source)).map((edge) => before.indexOf(edge.source));
+        return found.length ? found.reduce((sum, each) => sum + each, 0) / found.length : Number.MAX_VALUE;
+      };
+      layers[index].sort((first, second) => mean(first) - mean(second));
+    }
+  }
+  return layers.filter(Boolean);
+}
+
+/**
+ * Make the picture of a workflow of the contract. Returns {element, mark(marks, counts)}: `marks` is a map from step to
+ * [tone, text], `counts` one from event type to how many there were.
+ */
+export function graph(workflow) {
+  // Steps without a name are outside: where the start event comes from and where the stop event goes.
+  const edges = (workflow.edges ?? []).map((edge) => ({ source: edge.source || "▸ outside", target: edge.target || "outside ▸", type: edge.eventType }));
+  const nodes = [...new Set([...edges.flatMap((edge) => [edge.source, edge.target]), ...(workflow.steps ?? []).map((step) => step.name)])];
+  const steps = new Set((workflow.steps ?? []).map((step) => step.name));
+  const layers = layersOf(nodes, edges);
+  const tallest = Math.max(...layers.map((layer) => layer.length), 1);
+  const total = { width: PAD * 2 + layers.length * WIDTH + (layers.length - 1) * GAP_X, height: PAD * 2 + tallest * HEIGHT + (tallest - 1) * GAP_Y + 40 };
+  const at = new Map();
+  layers.forEach((layer, column) => {
+    const high = layer.length * HEIGHT + (layer.length - 1) * GAP_Y;
+    layer.forEach((node, row) => at.set(node, { x: PAD + column * (WIDTH + GAP_X), y: (total.height - high) / 2 + row * (HEIGHT + GAP_Y), column }));
+  });
+  const boxes = new Map();
+  const labels = new Map();
+  const bundles = new Map();
+  for (const edge of edges) {
+    const key = `${edge.source}→${edge.target}`;
+    if (!bundles.has(key)) bundles.set(key, { ...edge, types: [] });
+    bundles.get(key).types.push(edge.type);
+  }
+  const lines = [...bundles.values()].map((edge) => {
+    const from = at.get(edge.source);
+    const to = at.get(edge.target);
+    const back = to.column <= from.column;
+    const start = { x: from.x + WIDTH, y: from.y + HEIGHT / 2 };
+    const end = { x: to.x, y: to.y + HEIGHT / 2 };
+    const low = Math.max(from.y, to.y) + HEIGHT + 22;
+    const path = back
+      ? `M${from.x + WIDTH / 2},${from.y + HEIGHT} C${from.x + WIDTH / 2},${low + 14} ${to.x + WIDTH / 2},${low + 14} ${to.x + WIDTH / 2},${to.y + HEIGHT + 4}`
+      : `M${start.x},${start.y} C${start.x + GAP_X / 2},${start.y} ${end.x - GAP_X / 2},${end.y} ${end.x - 4},${end.y}`;
+    const middle = back ? { x: (from.x + to.x + WIDTH) / 2, y: low + 8 } : { x: start.x + GAP_X / 2, y: (start.y + end.y) / 2 - 6 };
+    const texts = edge.types.map((type, index) => {
+      const count = svg("tspan", { class: "count" });
+      const list = labels.get(type) ?? [];
+      list.push(count);
+      labels.set(type, list);
+      return svg("text", { x: middle.x, y: middle.y - index * 13, class: "edge-label" }, type.length > 15 && !back ? `${type.slice(0, 14)}…` : type, count, svg("title", null, type));
+    });
+    return svg("g", { class: "edge" }, svg("path", { d: path, "marker-end": "url(#arrow)" }), texts);
+  });
+  const drawn = nodes.map((node) => {
+    const place = at.get(node);
+    const below = svg("text", { x: WIDTH / 2, y: 35, class: "state" });
+    const isStep = steps.has(node);
+    const box = svg(
+      "g",
+      { class: isStep ? "node" : "node outside", transform: `translate(${place.x},${place.y})` },
+      svg("rect", { width: WIDTH, height: HEIGHT, rx: isStep ? 8 : 23 }),
+      svg("text", { x: WIDTH / 2, y: 20, class: "name" }, node.length > 20 ? `${node.slice(0, 19)}…` : node),
+      below,
+      svg("title", null, node),
+    );
+    boxes.set(node, { box, below });
+    return box;
+  });
+  const arrow = svg("defs", null, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: "7", refY: "4", markerWidth: "7", markerHeight: "7", orient: "auto-start-reverse" }, svg("path", { d: "M0,0 L8,4 L0,8 z" })));
+  const picture = svg("svg", { viewBox: `0 0 ${total.width} ${total.height}`, width: total.width, height: total.height, role: "img", "aria-label": `Graph of ${workflow.name}: ${[...steps].join(", ")}` }, arrow, lines, drawn);
+  return {
+    element: h("div", { class: "graph", tabindex: "0", role: "region", "aria-label": "Graph" }, picture),
+    mark(marks, counts = new Map()) {
+      for (const [node, { box, below }] of boxes) {
+        const [tone, text] = marks.get(node) ?? ["", ""];
+        box.setAttribute("class", `node ${steps.has(node) ? "" : "outside"} ${tone}`);
+        below.textContent = text;
+      }
+      for (const [type, places] of labels) for (const place of places) place.textContent = counts.get(type) ? ` ×${counts.get(type)}` : "";
+    },
+  };
+}
