@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -112,7 +113,7 @@ async def _copy(call: UpstreamStream, send: Send) -> None:
             elif kind == "heartbeat":
                 text = b": heartbeat at %d\n\n" % frame.heartbeat.sequence
             else:
-                text = _named(END, MessageToJson(frame.finished.outcome, indent=None))
+                text = _named(END, _outcome(frame.finished.outcome))
             await send({"type": "http.response.body", "body": text, "more_body": True})
     except UpstreamError as error:
         # EventSource connects again by itself, with the last id.
@@ -128,6 +129,14 @@ def _event(entry: types_pb2.LogEntry) -> bytes:
 
 def _named(name: str, data: str) -> bytes:
     return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+def _outcome(outcome: types_pb2.Outcome) -> str:
+    """Return an outcome as JSON with its result as plain JSON."""
+    shown = MessageToDict(outcome)
+    if outcome.HasField("result"):
+        shown["result"] = json.loads(outcome.result.json)
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def _json(body: dict[str, Any]) -> str:

@@ -51,11 +51,11 @@ const STATUSES = {
   RUNNING: ["▶", "running", "active"],
   WAITING: ["◔", "waiting", "waiting"],
   BLOCKED: ["■", "blocked", "bad"],
-  PAUSED: ["❙❙", "paused", "neutral"],
+  PAUSED: ["‖", "paused", "neutral"],
   COMPLETED: ["✓", "completed", "good"],
   FAILED: ["✕", "failed", "bad"],
   CANCELLED: ["⊘", "cancelled", "neutral"],
-  TIMED_OUT: ["⌛", "timed out", "bad"],
+  TIMED_OUT: ["◷", "timed out", "bad"],
 };
 export const STATUS_NAMES = Object.keys(STATUSES).filter((name) => name !== "PAUSED");
 const ENDED = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);

@@ -124,6 +124,12 @@ function fields(schema, root, start, depth) {
   };
 }
 
+/** The place of fields that the schema does not name: folded away when there are named ones. */
+function further(box, open) {
+  const field = h("div", { class: "field" }, h("label", { for: box.id }, "Fields, as a JSON object"), box);
+  return open ? field : h("details", null, h("summary", null, "Further fields"), field);
+}
+
 /**
  * Make a form for a JSON Schema. `submit(value)` may return a promise; a CallError with fields marks them.
  * `extra` allows further fields as a JSON object: events take fields that are not declared.
@@ -175,7 +181,7 @@ export function schemaForm(schema, { submit, verb, start = {}, extra = false, be
     },
     before,
     declared.length ? part.element : null,
-    others ? h("div", { class: "field" }, h("label", { for: others.id }, declared.length ? "Further fields" : "Fields"), others, h("span", { class: "quiet" }, "a JSON object · optional")) : null,
+    others ? further(others, declared.length === 0) : null,
     problem,
     h("footer", null, button),
   );

@@ -97,7 +97,7 @@ export function graph(workflow) {
       "g",
       { class: isStep ? "node" : "node outside", transform: `translate(${place.x},${place.y})` },
       svg("rect", { width: WIDTH, height: HEIGHT, rx: isStep ? 8 : 23 }),
-      svg("text", { x: WIDTH / 2, y: 20, class: "name" }, node.length > 20 ? `${node.slice(0, 19)}…` : node),
+      svg("text", { x: WIDTH / 2, y: 28, class: "name" }, node.length > 20 ? `${node.slice(0, 19)}…` : node),
       below,
       svg("title", null, node),
     );
@@ -113,6 +113,7 @@ export function graph(workflow) {
         const [tone, text] = marks.get(node) ?? ["", ""];
         box.setAttribute("class", `node ${steps.has(node) ? "" : "outside"} ${tone}`);
         below.textContent = text;
+        box.querySelector(".name").setAttribute("y", text ? 20 : 28);
       }
       for (const [type, places] of labels) for (const place of places) place.textContent = counts.get(type) ? ` ×${counts.get(type)}` : "";
     },

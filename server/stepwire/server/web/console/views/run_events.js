@@ -45,10 +45,10 @@ export function eventsPanel(body, model, signal) {
 
   const button = h("button", { type: "button", "aria-pressed": "false", onclick: () => {
     paused = !paused;
-    button.textContent = paused ? "▶ Go on" : "❙❙ Pause";
+    button.textContent = paused ? "▶ Go on" : "‖ Pause";
     button.setAttribute("aria-pressed", String(paused));
     if (!paused) paint();
-  } }, "❙❙ Pause");
+  } }, "‖ Pause");
 
   let planned = false;
   function paint() {

@@ -41,7 +41,7 @@ function question(waiter, model) {
     "article",
     { class: "card question" },
     h("h3", null, text ?? prompt.prefix ?? waiter.prompt?.type ?? `The step ${waiter.step} waits for ${waiter.eventType}`),
-    Object.keys(rest).length ? tree(rest, { open: 1 }) : null,
+    Object.entries(rest).map(([name, value]) => tree(value, { open: 1, name })),
     h("p", { class: "quiet" }, `${waiter.step ? `Step ${waiter.step} ` : "It "}waits for ${waiter.eventType}`, waiter.deadline ? ` until ${moment(waiter.deadline)}` : "", "."),
     schemaForm(schema, {
       verb: "Answer",

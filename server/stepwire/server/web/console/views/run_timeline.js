@@ -23,17 +23,17 @@ export function timelinePanel(body, model, signal) {
     const lanes = new Map([["outside", 0]]);
     for (const step of model.workflow?.steps ?? []) lanes.set(step.name, lanes.size);
     for (const entry of entries) if (!lanes.has(entry.step || "outside")) lanes.set(entry.step || "outside", lanes.size);
-    const width = Math.max(640, picture.clientWidth || 900);
-    const x = (time) => LEFT + ((Date.parse(time) - begin) / (end - begin)) * (width - LEFT - 20);
+    const width = Math.max(640, (picture.clientWidth || 900) - 18);
+    const x = (time) => LEFT + (((typeof time === "number" ? time : Date.parse(time)) - begin) / (end - begin)) * (width - LEFT - 44);
     const high = lanes.size * LINE + 34;
     const ticks = Array.from({ length: 6 }, (_, index) => begin + ((end - begin) * index) / 5);
     const children = [
       ticks.map((time) => svg("g", null, svg("line", { x1: x(time), x2: x(time), y1: 0, y2: high - 24, class: "tick" }), svg("text", { x: x(time), y: high - 8, class: "tick-label" }, `+${span(time - begin) || "0"}`))),
-      [...lanes].map(([name, index]) => svg("g", null, svg("line", { x1: LEFT, x2: width - 20, y1: index * LINE + 20, y2: index * LINE + 20, class: "lane" }), svg("text", { x: LEFT - 12, y: index * LINE + 24, class: "lane-label" }, name.length > 20 ? `${name.slice(0, 19)}…` : name, svg("title", null, name)))),
+      [...lanes].map(([name, index]) => svg("g", null, svg("line", { x1: LEFT, x2: width - 44, y1: index * LINE + 20, y2: index * LINE + 20, class: "lane" }), svg("text", { x: LEFT - 12, y: index * LINE + 24, class: "lane-label" }, name.length > 20 ? `${name.slice(0, 19)}…` : name, svg("title", null, name)))),
       (run.pendingWaiters ?? []).map((waiter) => {
         const asked = entries.findLast((entry) => entry.step === waiter.step && entry.role === "EVENT_ROLE_INPUT_REQUIRED")?.time;
         const lane = lanes.get(waiter.step || "outside");
-        return lane === undefined ? null : svg("rect", { x: x(asked ?? run.updatedAt), y: lane * LINE + 12, width: Math.max(3, width - 20 - x(asked ?? run.updatedAt)), height: 16, rx: 4, class: "bar waiting" }, svg("title", null, `waits for ${waiter.eventType}`));
+        return lane === undefined ? null : svg("rect", { x: x(asked ?? run.updatedAt), y: lane * LINE + 12, width: Math.max(3, width - 44 - x(asked ?? run.updatedAt)), height: 16, rx: 4, class: "bar waiting" }, svg("title", null, `waits for ${waiter.eventType}`));
       }),
       entries.map((entry) => {
         const kind = (entry.kind ?? "").replace("ENTRY_KIND_", "").toLowerCase();
