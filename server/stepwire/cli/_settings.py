@@ -24,6 +24,8 @@ ConfigFile = Annotated[
     ),
 ]
 
+_NAMES: Final = {"web_address": ("--web-address", "--web")}
+"""Options with a short name besides that of their setting."""
 _ROWS: list[Row] = []
 CONTEXT: Final[dict[str, Any]] = {}
 """The context settings of a command with these options."""
@@ -47,7 +49,9 @@ def add_settings(command: Callable[..., None]) -> Callable[..., None]:
             kind: Any = Annotated[bool | None, typer.Option(help=text, show_default=False)]
         else:
             text += f" Default: {row.default}." if row.default else ""
-            kind = Annotated[str | None, typer.Option(metavar=row.metavar, help=text, show_default=False)]
+            kind = Annotated[
+                str | None, typer.Option(*_NAMES.get(row.name, ()), metavar=row.metavar, help=text, show_default=False)
+            ]
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters.append(inspect.Parameter(row.name, keyword, default=None, annotation=kind))
         command.__annotations__[row.name] = kind

@@ -62,7 +62,7 @@ def serve(
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
     try:
-        chosen = Settings.load(config, **settings)
+        chosen = Settings.load(config, **settings).with_default_web()
     except ConfigError as error:
         _fail(error, USAGE, debug)
     logs.configure(
@@ -77,6 +77,9 @@ def serve(
     def ready(server: Server) -> None:
         for line in [*(f"serving {name}" for name in registry.names()), f"listening on {server.address}"]:
             logs.announce(line, chosen.log_format)
+        if server.web_address is not None:
+            scheme = "http" if chosen.tls_cert is None else "https"
+            logs.announce(f"console at {scheme}://{server.web_address}", chosen.log_format)
 
     async def main() -> None:
         await _leave(await run_server(registry, chosen, ready))

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -38,8 +39,11 @@ from stepwire.server.runs.limits import RunLimits, RunQuota
 from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.server.wiring import retention_of
+from stepwire.server.wiring import retention_of, web_of
 from stepwire.workflow.hosting import running_execution
+
+if TYPE_CHECKING:
+    from stepwire.server.web import WebServer
 
 __all__ = ["ConfigError", "Server", "Settings", "is_loopback", "serve"]
 
@@ -76,6 +80,7 @@ class Server:
         else:
             self._store = SqliteStore(Path(settings.data), self.metrics.store)
         self._grpc: grpc.aio.Server | None = None
+        self._web: WebServer | None = None
         self.runs: Runs | None = None
         """The runs, once the server has started."""
         self.calls = Calls(_limits(settings), _authenticator(settings), self.metrics)
@@ -122,11 +127,14 @@ class Server:
             self.runs = runs
             self._grpc = self._make_grpc(runs, Gate(pool), signer)
             self.port = self._bind(self._grpc, credentials)
+            self._web = self._open_web(self._grpc)
             taken = await runs.open()
             if taken:
                 logger.info("took up %d unfinished run%s", taken, "" if taken == 1 else "s")
             await self._grpc.start()
             self.calls.start()
+            if self._web is not None:
+                await self._web.start()
         except BaseException:
             self.observing.close()
             await self._store.close()
@@ -191,6 +199,19 @@ class Server:
             raise OSError(f"cannot listen on {self.settings.address}: is the port taken?")
         return port
 
+    def _open_web(self, server: grpc.aio.Server) -> WebServer | None:
+        """Take the web's port, and let gRPC listen for it too. OSError when a port that someone chose is taken."""
+        web = web_of(self.settings)
+        if web is None or not web.bind():
+            return None
+        server.add_insecure_port(web.target)
+        return web
+
+    @property
+    def web_address(self) -> str | None:
+        """Return where the web is served, with the port that it got; None where it is not."""
+        return None if self._web is None else self._web.address
+
     async def stop(self) -> bool:
         """Stop gracefully: refuse new runs, give steps their grace, freeze and commit, end sessions, close.
 
@@ -204,6 +225,8 @@ class Server:
             committed = await self.runs.keeper.drain(self.settings.grace)
             self.runs.pool.feeds.end_all()
         self.calls.stop()
+        if self._web is not None:
+            await self._web.stop()
         if self._grpc is not None:
             await self._grpc.stop(1.0)
         try:

@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -38,6 +39,9 @@ from stepwire.server.store import LONG_LOG
 __all__ = ["PREFIX", "ConfigError", "Metavar", "RetentionRule", "Settings", "is_loopback"]
 
 PREFIX: Final = "STEPWIRE_"
+WEB_OFF: Final = "off"
+"""The value of `web_address` that serves no web."""
+DEFAULT_WEB_PORT: Final = 50080
 """What the environment variable of a setting begins with."""
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
@@ -122,6 +126,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
     _file: ClassVar[Path | None] = None
+    _web_is_default: bool = PrivateAttr(False)
 
     # Serving
     address: Address = Field("127.0.0.1:50051", description="Where to listen, HOST:PORT. Port 0 picks a free port.")
@@ -132,6 +137,17 @@ class Settings(BaseSettings):
         None, description="What clients see of a step's error. Unset: `message` on loopback, `type` elsewhere."
     )
     reflection: bool | None = Field(None, description="Serve gRPC reflection. Unset: on loopback only.")
+
+    # The web
+    web_address: Address | None = Field(
+        None,
+        description="Where to serve browsers and curl over HTTP, HOST:PORT, or `off`."
+        " Unset: `stepwire serve` takes port 50080 while `address` is on loopback.",
+    )
+    web_hosts: str = Field("", description="Names by which browsers may call, besides loopback's; commas between them.")
+    web_origins: str = Field(
+        "", description="Origins of pages that may call, as `https://app.example.com`; commas between them."
+    )
 
     # What operators see
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -258,14 +274,26 @@ class Settings(BaseSettings):
         except (ValueError, OSError) as error:  # the TOML file cannot be read
             raise ConfigError(f"{config or 'the environment'}: {error}") from None
 
-    @field_validator("address", "admin_address")
+    @field_validator("address", "admin_address", "web_address")
     @classmethod
     def _address(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None or (info.field_name == "address" and value.startswith(("unix:", "unix-abstract:"))):
+        if (
+            value is None
+            or (info.field_name == "web_address" and value == WEB_OFF)
+            or (info.field_name == "address" and value.startswith(("unix:", "unix-abstract:")))
+        ):
             return value
         host, colon, port = value.rpartition(":")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise ValueError("must be HOST:PORT, as 127.0.0.1:50051 or [::1]:50051")
+        return value
+
+    @field_validator("web_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in filter(None, map(str.strip, value.split(","))):
+            if not _ENDPOINT.fullmatch(origin):
+                raise ValueError(f"{origin} must be an origin: https://HOST or http://HOST:PORT")
         return value
 
     @field_validator("otlp_endpoint")
@@ -299,9 +327,10 @@ class Settings(BaseSettings):
             missing.append("TLS (tls_cert, tls_key)")
         if not self.authenticates:
             missing.append("authentication (api_keys, jwks or client_ca)")
-        if missing and not self.insecure and not is_loopback(self.address):
+        if missing and not self.insecure and self.exposed:
+            name, reached = ("address", self.address) if not is_loopback(self.address) else ("web_address", self.web)
             raise ValueError(
-                f"address: other machines can reach {self.address}"
+                f"{name}: other machines can reach {reached}"
                 f" and there is no {' and no '.join(missing)}: set it, listen on 127.0.0.1,"
                 " or set insecure if a proxy in front of the server provides it"
             )
@@ -315,7 +344,27 @@ class Settings(BaseSettings):
     @property
     def exposed(self) -> bool:
         """Whether other machines can reach the server."""
-        return not is_loopback(self.address)
+        return not is_loopback(self.address) or (self.web is not None and not is_loopback(self.web))
+
+    @property
+    def web(self) -> str | None:
+        """Where the web is served; None where it is not."""
+        return None if self.web_address == WEB_OFF else self.web_address
+
+    def with_default_web(self) -> Settings:
+        """Return the settings of `stepwire serve`: the web on loopback unless something else was said."""
+        host, _, port = self.address.rpartition(":")
+        if self.web_address is not None or self.exposed or not port.isdecimal():
+            return self
+        web = f"{host}:{0 if port == '0' else DEFAULT_WEB_PORT}"
+        chosen = self.model_copy(update={"web_address": web})
+        chosen._web_is_default = True
+        return chosen
+
+    @property
+    def web_is_default(self) -> bool:
+        """Whether nobody chose where the web is served: then a taken port is no reason not to start."""
+        return self._web_is_default
 
     @property
     def shows_reflection(self) -> bool:

@@ -1,9 +1,9 @@
 """Keep web pages of others out: Host, Origin, cross-site requests, and the headers that confine our own pages.
 
-A browser sends requests to 127.0.0.1 for any page that asks it to. Three checks make that harmless: the Host must be a
-name of this server (DNS rebinding), an Origin must be this server's or listed in `web_origins` (cross-site posts), and a
-request that the browser calls cross-site is refused without one. There are no cookies. SSE and Connect answer listed
-origins by CORS.
+A browser sends requests to 127.0.0.1 for any page that asks it to. Three checks make that harmless. The Host must be a
+name of this server (DNS rebinding). An Origin must be this server's or listed in `web_origins` (cross-site posts). A
+request that the browser itself calls cross-site is refused when it has no Origin. There are no cookies. Pages of listed
+origins may read the answers (CORS).
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class BrowserGuard:
         if origin:
             if origin != f"{scope.get('scheme', 'http')}://{host}" and origin not in self._origins:
                 return "Pages of this origin may not call the server: list it in web_origins"
-        elif headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+        elif (
+            headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
+        ):
             return "Pages of other sites may not call the server: list their origin in web_origins"
         return None
 

@@ -102,12 +102,11 @@ def _endpoint(method: MethodDescriptor, upstream: Upstream) -> Any:
         finally:
             call.close()
 
-    async def converse(requests: Any, context: RequestContext[Any, Any]) -> AsyncIterator[Any]:
+    def converse(requests: Any, context: RequestContext[Any, Any]) -> AsyncIterator[Any]:
         raise ConnectError(
             Code.UNIMPLEMENTED,
             f"{method.name} streams in both directions, which needs gRPC over HTTP/2: use StreamEvents and SendEvent",
         )
-        yield  # a generator, like every handler of a stream
 
     if kind is StreamType.UNARY:
         return Endpoint.unary(info, unary)

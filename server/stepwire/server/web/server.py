@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
@@ -22,8 +24,11 @@ from stepwire.server.web.connect import ContractApp
 from stepwire.server.web.console_files import ConsoleFiles
 from stepwire.server.web.sse import RunEventsEndpoint
 from stepwire.server.web.upstream import Upstream
+from stepwire.v1 import run_service_pb2, snapshot_service_pb2, state_service_pb2, workflow_service_pb2
 
 __all__ = ["WebServer", "WebSettings"]
+
+logger = logging.getLogger("stepwire.web")
 
 _BACKLOG: Final = 512
 """Connections that the kernel keeps while the loop is busy."""
@@ -42,6 +47,7 @@ class WebSettings:
         tls_cert: The certificate chain, PEM; None for plain HTTP.
         tls_key: The private key of the certificate, PEM.
         max_body: The longest request body in bytes.
+        optional: Whether a taken port is only a line in the log.
     """
 
     address: str
@@ -50,15 +56,14 @@ class WebSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     max_body: int = 4 << 20
-    _private: None = field(default=None, repr=False)
+    optional: bool = False
 
 
 class WebServer:
     """The HTTP face of a server. `socket_path` is where gRPC listens for it; `start` it, `stop` it."""
 
-    def __init__(self, settings: WebSettings, services: Iterable[ServiceDescriptor]) -> None:
+    def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
-        self._services = tuple(services)
         self._folder = Path(tempfile.mkdtemp(prefix="stepwire-web-"))  # mode 0700: only this user's processes enter
         self._upstream: Upstream | None = None
         self._server: uvicorn.Server | None = None
@@ -72,8 +77,8 @@ class WebServer:
         """The address that gRPC must listen on for this server, as gRPC writes it."""
         return f"unix:{self._folder / 'grpc'}"
 
-    def bind(self) -> None:
-        """Take the port. OSError when it is taken or the host is not of this machine."""
+    def bind(self) -> bool:
+        """Take the port; return whether it was free. OSError when it is taken and the web is not optional."""
         host, _, port = self._settings.address.rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -83,9 +88,17 @@ class WebServer:
             listening.bind((host, int(port)))
         except OSError as error:
             listening.close()
+            if self._settings.optional:
+                logger.warning(
+                    "the console is off: %s: %s. --web HOST:PORT takes another port",
+                    self._settings.address,
+                    error.strerror,
+                )
+                return False
             raise OSError(f"cannot listen on {self._settings.address}: {error.strerror}") from None
         self._socket = listening
         self.address = f"{self._settings.address.rpartition(':')[0]}:{listening.getsockname()[1]}"
+        return True
 
     async def start(self) -> None:
         """Serve. gRPC must listen on `target` already."""
@@ -109,11 +122,12 @@ class WebServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="stepwire-web")
 
     def _app(self, upstream: Upstream) -> Any:
-        contract = ContractApp(self._services, upstream, self._settings.max_body)
+        services = tuple(contract_services())
+        contract = ContractApp(services, upstream, self._settings.max_body)
         app = Starlette(
             routes=[
                 Route("/v1/runs/{run_id}/events", endpoint=RunEventsEndpoint(upstream), methods=["GET"]),
-                *(Mount(f"/{service.full_name}", app=_Whole(contract)) for service in self._services),
+                *(Mount(f"/{service.full_name}", app=_Whole(contract)) for service in services),
                 Mount("/", app=ConsoleFiles()),
             ]
         )
@@ -130,6 +144,12 @@ class WebServer:
         if self._socket is not None:
             self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def contract_services() -> Iterator[ServiceDescriptor]:
+    """Yield the services that the web serves: those of the contract, and health."""
+    for file in (run_service_pb2, workflow_service_pb2, state_service_pb2, snapshot_service_pb2, health_pb2):
+        yield from file.DESCRIPTOR.services_by_name.values()
 
 
 class _Quiet(uvicorn.Server):

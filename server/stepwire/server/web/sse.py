@@ -1,8 +1,8 @@
 """Stream a run's events as server-sent events: `GET /v1/runs/{run_id}/events`.
 
-Each entry of the run's stream is one event: `id` is its sequence, `event` its type, `data` its payload as JSON. A browser
-that reconnects sends the last id as `Last-Event-ID`, and the stream goes on behind it. Heartbeats are comments. The end
-of the run is an event called `end`, whose data is the outcome; then the response ends.
+Each entry of the run's stream is one event: `id` is its sequence, `event` its type, `data` its payload as JSON. A
+browser that reconnects sends the last id as `Last-Event-ID`, and the stream resumes after it. Heartbeats are comments.
+When the run ends, an event called `end` carries the outcome, and the response ends.
 See https://html.spec.whatwg.org/multipage/server-sent-events.html for the format.
 """
 
@@ -146,9 +146,7 @@ def _json(body: dict[str, Any]) -> str:
 def _body(error: UpstreamError) -> dict[str, Any]:
     """Return an error as Connect writes it in JSON: code, message, details."""
     shown = connect_error(error.status)
-    details = [
-        {"type": each.type_name, "value": _base64(each.message_bytes)} for each in shown.details
-    ]
+    details = [{"type": each.type_name, "value": _base64(each.message_bytes)} for each in shown.details]
     return {"code": shown.code.value, "message": shown.message, "details": details}
 
 
@@ -167,6 +165,7 @@ def _refused(status: int, code: str, message: str) -> JSONResponse:
 @contextlib.asynccontextmanager
 async def _watched(receive: Any, call: UpstreamStream) -> Any:
     """Cancel the call when the reader disconnects."""
+
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
