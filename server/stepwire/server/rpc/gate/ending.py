@@ -71,13 +71,18 @@ class Ending:
             self.refusal = self._refusal(error)
             code = _code(self._context) if self.refusal is None else self.refusal.code
         self._counted.done(code, perf_counter() - self._began)
+        if isinstance(error, grpc.aio.InternalError):
+            # A write failed because the client left. gRPC cancels this task for that, but late if the loop was busy.
+            raise asyncio.CancelledError from None
         return self.refusal is not None
 
     def _refusal(self, error: BaseException) -> Status | None:
         """Return the status to answer with; None if the error ends the call by itself."""
         if isinstance(error, asyncio.CancelledError):
             return self._cancelled()
-        if isinstance(error, grpc.aio.AbortError) or (isinstance(error, GeneratorExit) and not _in_task()):
+        if isinstance(error, (grpc.aio.AbortError, grpc.aio.InternalError)):
+            return None
+        if isinstance(error, GeneratorExit) and not _in_task():
             return None
         return status_of(error, self._method, self._calls.metrics)
 
