@@ -18,12 +18,12 @@ _CANCELLED = grpc.StatusCode.CANCELLED.value[0]
 _TIMES = 12
 
 
-def _stream_events(channel: grpc.Channel, run_id: str) -> Any:
+def _stream_events(channel: Any, run_id: str) -> Any:
     request = runs.StreamEventsRequest(run_id=run_id, options=runs.StreamOptions(encoding=JSON))
     return channel.unary_stream("/stepwire.v1.RunService/StreamEvents")(request.SerializeToString())
 
 
-def _converse(channel: grpc.Channel, run_id: str) -> Any:
+def _converse(channel: Any, run_id: str) -> Any:
     attach = runs.ConverseAttach(run_id=run_id, options=runs.StreamOptions(encoding=JSON))
     frames = iter([runs.ConverseRequest(attach=attach).SerializeToString()])
     return channel.stream_stream("/stepwire.v1.RunService/Converse")(frames)
