@@ -192,6 +192,7 @@ async def test_a_silent_stream_beats_with_its_cursor() -> None:
             frame = await call.read()
             assert frame.WhichOneof("frame") == "heartbeat"
             assert frame.heartbeat.sequence == run.last_sequence
+            assert frame.heartbeat.interval.ToMilliseconds() == 50
         await rpc.send(run.run_id, event("Note", n=1))
         while (frame := await call.read()).WhichOneof("frame") == "heartbeat":
             pass

@@ -22,7 +22,7 @@ class LogReader:
         framer: Cuts and filters what is read. Holds the cursor.
         call: Learns up to which sequence entries were sent.
         interval: Seconds after which a silent stream sends a heartbeat.
-        heartbeat: Makes the heartbeat message for a sequence.
+        heartbeat: Makes the frame of a heartbeat from the sequence and the interval.
     """
 
     # 10,000 idle streams are usual: what each of them holds is what they cost.
@@ -36,7 +36,7 @@ class LogReader:
         framer: Framer,
         call: Call,
         interval: float,
-        heartbeat: Callable[[int], Any],
+        heartbeat: Callable[[int, float], Any],
     ) -> None:
         self._feeds = feeds
         self._key = key
@@ -84,7 +84,7 @@ class LogReader:
         if now < self._beat_at:
             return None
         self._beat_at = now + self._interval
-        return self.framer.rest() or self._heartbeat(self.framer.sent)
+        return self.framer.rest() or self._heartbeat(self.framer.sent, self._interval)
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the run's next commit."""

@@ -133,8 +133,8 @@ class Session:
                 await reader.wait(news)
 
 
-def _heartbeat(sequence: int) -> pb.ConverseResponse:
-    return pb.ConverseResponse(heartbeat=pb.Heartbeat(sequence=sequence))
+def _heartbeat(sequence: int, interval: float) -> pb.ConverseResponse:
+    return pb.ConverseResponse(heartbeat=convert.heartbeat(sequence, interval))
 
 
 def _opened(record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stepwire.server.rpc.convert.times import seconds_of, timestamp
+from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.requests import SnapshotData, StartRequest
@@ -14,6 +14,8 @@ from stepwire.server.store import RunRecord
 from stepwire.server.telemetry.tracing import CARRIER
 from stepwire.v1 import run_service_pb2, types_pb2
 
+# Seconds. A message cannot hold an interval without bound; ten years is as good as never.
+_LONGEST_INTERVAL = 315_360_000.0
 _STATUS_PREFIX = "RUN_STATUS_"
 _STATUS_NUMBERS: dict[str, types_pb2.RunStatus] = {
     name.removeprefix(_STATUS_PREFIX): number  # type: ignore[misc]
@@ -122,3 +124,9 @@ def outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome | None:
     if "failure" in info:
         message.failure.CopyFrom(types_pb2.Failure(**info["failure"]))
     return message
+
+
+def heartbeat(sequence: int, interval: float) -> run_service_pb2.Heartbeat:
+    """Return a heartbeat at a cursor; `interval` is the seconds until the next one."""
+    beat = duration(min(interval, _LONGEST_INTERVAL))
+    return run_service_pb2.Heartbeat(sequence=sequence, interval=beat)

@@ -164,5 +164,5 @@ class RunService(grpc_code.RunServiceServicer):
             yield frame
 
 
-def _heartbeat(sequence: int) -> pb.StreamEventsResponse:
-    return pb.StreamEventsResponse(heartbeat=pb.Heartbeat(sequence=sequence))
+def _heartbeat(sequence: int, interval: float) -> pb.StreamEventsResponse:
+    return pb.StreamEventsResponse(heartbeat=convert.heartbeat(sequence, interval))
