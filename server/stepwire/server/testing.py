@@ -34,10 +34,16 @@ Served = Workflow | type[Workflow]
 
 
 class RunningServer:
-    """A server that runs now, at `address`."""
+    """A server that runs now.
 
-    def __init__(self, address: str) -> None:
+    Attributes:
+        address: HOST:PORT of gRPC.
+        web_address: HOST:PORT of the web; None unless the settings have a `web_address`.
+    """
+
+    def __init__(self, address: str, web_address: str | None = None) -> None:
         self.address = address
+        self.web_address = web_address
 
     def client(self, **options: Any) -> SyncClient:
         """Return a blocking client of this server; close it, or use it in `with`."""
@@ -72,7 +78,7 @@ def serve(
     try:
         asyncio.run_coroutine_threadsafe(server.start(), loop).result(_START_SECONDS)
         try:
-            yield RunningServer(server.address)
+            yield RunningServer(server.address, server.web_address)
         finally:
             asyncio.run_coroutine_threadsafe(server.stop(), loop).result(_START_SECONDS)
     finally:
