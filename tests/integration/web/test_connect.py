@@ -34,7 +34,7 @@ def reason(answer: Answer) -> str:
     for detail in answer.json["details"]:
         if detail["type"] == "google.rpc.ErrorInfo":
             data = base64.b64decode(detail["value"] + "==")
-            return error_details_pb2.ErrorInfo.FromString(data).reason
+            return str(error_details_pb2.ErrorInfo.FromString(data).reason)
     raise AssertionError(answer.body)
 
 
@@ -50,7 +50,9 @@ def test_a_run_is_started_and_read_with_json(site: Web) -> None:
 
 
 def test_a_run_is_started_with_protobuf(site: Web) -> None:
-    request = runs.StartRunRequest(workflow="echo", input=types.Payload(json=b'{"value": 7}'), encoding=2)
+    request = runs.StartRunRequest(
+        workflow="echo", input=types.Payload(json=b'{"value": 7}'), encoding=types.PAYLOAD_ENCODING_JSON
+    )
     request.wait.FromSeconds(10)
     answer = site.request(
         "POST", "/stepwire.v1.RunService/StartRun", request.SerializeToString(), {"content-type": "application/proto"}

@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from connectrpc.code import Code
-from connectrpc.compat import google_protobuf_codecs
+from connectrpc.codec import Codec
+from connectrpc.compat import google_protobuf_binary_codec
 from connectrpc.errors import ConnectError, ErrorDetail
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication, Endpoint
+from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from protobuf.wkt import Any as PackedAny
@@ -63,7 +66,7 @@ class ContractApp(ConnectASGIApplication[Upstream]):
             service=upstream,
             endpoints=lambda _: endpoints,
             read_max_bytes=max_bytes,
-            codecs=google_protobuf_codecs(),
+            codecs=(google_protobuf_binary_codec(), _JsonCodec()),
         )
         self.paths = frozenset(endpoints)
 
@@ -71,6 +74,22 @@ class ContractApp(ConnectASGIApplication[Upstream]):
     def path(self) -> str:
         """Where the application is mounted: each endpoint has its own full path."""
         return "/"
+
+
+class _JsonCodec(Codec[Message, Any]):
+    """JSON on one line. A field that the contract does not have is refused: it is a mistake more often than news."""
+
+    def name(self) -> str:
+        """Return the codec's name in content types."""
+        return "json"
+
+    def encode(self, message: Message) -> bytes:
+        """Write a message."""
+        return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+
+    def decode(self, data: bytes | bytearray, message_class: Any) -> Any:
+        """Read a message. ParseError."""
+        return json_format.Parse(bytes(data), message_class())
 
 
 def _endpoint(method: MethodDescriptor, upstream: Upstream) -> Any:

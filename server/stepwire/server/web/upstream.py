@@ -20,6 +20,8 @@ __all__ = ["FORWARDED", "Upstream", "UpstreamError"]
 FORWARDED = ("authorization", "traceparent", "tracestate")
 """Request headers that a call takes along."""
 
+_ACCEPTED = "stepwire-accepted"
+"""The name of the first metadata of a stream that was not refused (see RunService.StreamEvents)."""
 _DETAILS = "grpc-status-details-bin"
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -92,21 +94,23 @@ class UpstreamStream:
 
     def __init__(self, call: Any) -> None:
         self._call = call
+        self._first: Any = None
 
     async def accepted(self) -> None:
         """Return once the server has accepted the call. UpstreamError when it refused."""
         try:
-            await self._call.initial_metadata()
-            if self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
-                async for _ in self._call:  # raises the status
-                    break
+            metadata = await self._call.initial_metadata()
+            if _ACCEPTED not in {name for name, _ in metadata or ()}:
+                self._first = await self._call.read()  # raises the status of a refusal
         except grpc.aio.AioRpcError as error:
             raise UpstreamError(_status_of(error)) from None
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
-            async for response in self._call:
+            response = self._first or await self._call.read()
+            while response is not grpc.aio.EOF:
                 yield response
+                response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise UpstreamError(_status_of(error)) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from stepwire.server.rpc.converse import Session
 from stepwire.server.rpc.convert import pages
@@ -23,6 +24,8 @@ from stepwire.server.store import RunQuery
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc as grpc_code
 
+STREAM_ACCEPTED: Final = (("stepwire-accepted", "1"),)
+"""The first metadata of a stream that will come: a caller knows before the first event that it was not refused."""
 _EVENTS_FIELD = pb.StreamEventsResponse.DESCRIPTOR.fields_by_name["events"].number
 
 
@@ -137,8 +140,12 @@ class RunService(grpc_code.RunServiceServicer):
             )
             reader = LogReader(feeds, key, feed, framer, call, self._interval, _heartbeat)
             end = reader.record.last_sequence if request.no_follow else None
+            accepted = False
             while True:
                 chunks = await reader.ready()
+                if not accepted:
+                    await context.send_initial_metadata(STREAM_ACCEPTED)
+                    accepted = True
                 progress = bool(chunks)
                 async for frame in reader.frames(chunks):
                     yield frame
