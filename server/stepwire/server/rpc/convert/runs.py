@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp
+from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp, wait_of
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.requests import SnapshotData, StartRequest
@@ -45,6 +45,7 @@ def status_names(numbers: Any) -> list[str]:
 
 def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None) -> StartRequest:
     """Return a StartRun as the runs take it. `snapshot` is the one in the request, verified."""
+    wait_of(request, "wait")  # a conversation ignores the wait, but refuses what StartRun refuses
     source = request.WhichOneof("source")
     policy = request.run_id_conflict_policy
     if policy not in (0, 1, 2):
