@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
-from stepwire.workflow.broker.broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, result_of
+from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, result_of
 from stepwire.workflow.broker.stream import StreamReader
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.errors import (

@@ -8,9 +8,11 @@ from concurrent.futures import Executor
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker, Receipt
-from stepwire.workflow.broker.clock import CLOCK, Alarm, Clock
+from stepwire.workflow.broker.clock import CLOCK, Clock
 from stepwire.workflow.broker.journal import Changes, Host, Journal
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, restore, take_changes
+from stepwire.workflow.broker.restore import restore
+from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
+from stepwire.workflow.broker.timers import Alarm
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.definition.plan import plan_of, settings_of

@@ -1,8 +1,9 @@
 """Host runs of workflows in a process of your own: everything a server may import of the engine."""
 
-from stepwire.workflow.broker.broker import Broker, Outcome, Receipt
-from stepwire.workflow.broker.clock import CLOCK, Alarm, Clock
-from stepwire.workflow.broker.delivery import EFFECT_PAGE_BYTES, Execution, running_execution
+from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.broker import Broker, Receipt
+from stepwire.workflow.broker.clock import CLOCK, Clock
+from stepwire.workflow.broker.delivery import Execution, running_execution
 from stepwire.workflow.broker.journal import (
     RECEIVED,
     STREAM,
@@ -14,8 +15,11 @@ from stepwire.workflow.broker.journal import (
     LogEntry,
     role_of,
 )
-from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, restore, take_changes
+from stepwire.workflow.broker.outcome import Outcome
+from stepwire.workflow.broker.restore import restore
+from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, take_changes
 from stepwire.workflow.broker.state_hooks import GONE
+from stepwire.workflow.broker.timers import Alarm
 from stepwire.workflow.codec.limits import MAX_DEPTH
 from stepwire.workflow.context.context import Context, default_waiter_id, run_of
 from stepwire.workflow.context.dict_form import legacy_view
@@ -58,7 +62,6 @@ from stepwire.workflow.workflow import Workflow
 
 __all__ = [
     "CLOCK",
-    "EFFECT_PAGE_BYTES",
     "GONE",
     "MAX_DEPTH",
     "RECEIVED",
@@ -112,6 +115,7 @@ __all__ = [
     "execution_in",
     "legacy_view",
     "part_keys",
+    "parts",
     "plan_of",
     "registry_encoder",
     "restore",

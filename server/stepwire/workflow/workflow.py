@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from stepwire.workflow.broker.broker import FAILED
+from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.checkpoint import Checkpoint, CheckpointCallback
 from stepwire.workflow.checks import check_settings, kind_of
 from stepwire.workflow.context.context import Context, run_of

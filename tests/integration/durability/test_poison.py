@@ -94,7 +94,7 @@ async def test_poison_other_runs_go_on_beside_it(tmp_path: Path) -> None:
         run = rpc.pool._live[next(key for key in rpc.pool._live if key.run_id == bad)]
         (delivery,) = run.broker.deliveries.values()
         delivery.lost = 4
-        run.broker.touch_delivery(delivery)
+        run.broker.work.touch(delivery)
         await run.committed()
         await crash(rpc)
     async with life(tmp_path, flow) as rpc:

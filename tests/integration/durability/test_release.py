@@ -37,7 +37,7 @@ from stepwire.workflow import (
     Workflow,
     step,
 )
-from stepwire.workflow.broker.clock import Alarm
+from stepwire.workflow.broker.timers import Alarm
 
 IDLE = 0.05
 

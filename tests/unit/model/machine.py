@@ -16,11 +16,14 @@ from tests.unit.model.reference import DEAD, ENDED, TIMEOUT, Call, Ev, Log, Mode
 from tests.unit.semantics.harness import HandClock
 
 from stepwire.workflow import Context, Event
-from stepwire.workflow.broker.broker import CANCELLED, FAILED, Broker
+from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.buffers import default_buffer_id
-from stepwire.workflow.broker.delivery import TIMED_OUT, Execution, Waiter, enter_execution
+from stepwire.workflow.broker.delivery import Execution, Waiter, enter_execution
 from stepwire.workflow.broker.journal import RECEIVED, Journal
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, restore, take_changes
+from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.outcome import CANCELLED, FAILED
+from stepwire.workflow.broker.restore import restore
+from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError, StepDoesNotAcceptError, UnknownStepError
 from stepwire.workflow.events import WorkflowCancelledEvent, WorkflowFailedEvent
@@ -117,7 +120,7 @@ class BrokerMachine(RuleBasedStateMachine):
         """Let both clocks stop or go on, and hand over what waits were told."""
         self.broker.tick()
         self.model.tick()
-        resumed, self.broker.resumed = self.broker.resumed, []
+        resumed, self.broker.work.resumed = self.broker.work.resumed, []
         before = len(self.told)
         for notify, answer in resumed:
             notify(answer)
@@ -318,13 +321,13 @@ class BrokerMachine(RuleBasedStateMachine):
         execution = self.execution(work)
         assert execution is not None
         self.dead.append(execution)
-        self.broker.lose(execution)
+        self.broker.work.lose(execution)
         self.poison([work.id] if self.model.lose(work) else [])
         self.settle_up()
 
     def poison(self, ids: list[int]) -> None:
-        assert sorted(delivery.id for delivery in self.broker.poisoned) == sorted(ids)
-        self.broker.poisoned.clear()
+        assert sorted(delivery.id for delivery in self.broker.work.poisoned) == sorted(ids)
+        self.broker.work.poisoned.clear()
         if ids:
             event = WorkflowFailedEvent(step="", error_type="CRASH_LOOP", message="", attempts=5)
             self.broker.end(FAILED, event)
@@ -360,10 +363,10 @@ class BrokerMachine(RuleBasedStateMachine):
         assert work is not None
         call, first = work.script[work.pos]
         work.pos += 1
-        counters = self.broker.sequence, self.broker.delivery_ids, self.broker.numbers
+        counters = self.broker.sequence, self.broker.work.delivery_ids, self.broker.numbers
         got = self.make(work, call)
         if work.faithful:
-            after = self.broker.sequence, self.broker.delivery_ids, self.broker.numbers
+            after = self.broker.sequence, self.broker.work.delivery_ids, self.broker.numbers
             assert after == counters, "a call that was made again has a second effect"
             assert call[0] != "collect" or got == first, "a call that was made again got something else"
 
@@ -424,7 +427,7 @@ class BrokerMachine(RuleBasedStateMachine):
         assert waiter is not None
         token = self.token()
         work = None if wait.work is None else self.model.works[wait.work]
-        regains = self.broker.abandon(waiter, self.execution(work), lambda answer: self.hear(token, answer))
+        regains = self.broker.waits.abandon(waiter, self.execution(work), lambda answer: self.hear(token, answer))
         assert regains == self.model.give_up(wait, token)
         self.settle_up()
 
@@ -549,7 +552,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def conserved(self) -> None:
         """Each accepted delivery, and each collected event, is in exactly one place."""
         broker, model = self.broker, self.model
-        accepted = set(range(1, broker.delivery_ids + 1))
+        accepted = set(range(1, broker.work.delivery_ids + 1))
         assert broker.deliveries.keys() == accepted - model.through, "a delivery is lost, or done twice"
         queued = [delivery.id for queue in broker.queues.values() for delivery in queue]
         assert len(queued) == len(set(queued)), "a delivery is queued twice"
@@ -566,10 +569,14 @@ class BrokerMachine(RuleBasedStateMachine):
         """The broker is what the model is."""
         broker, model = self.broker, self.model
         assert broker.sequence == model.sequence
-        assert broker.delivery_ids == model.delivery_ids
+        assert broker.work.delivery_ids == model.delivery_ids
         assert broker.numbers == model.numbers
         assert broker.asked == model.asked
-        assert (broker.timeout, broker.remaining, broker.due) == (model.timeout, model.remaining, model.due)
+        assert (broker.limit.seconds, broker.limit.remaining, broker.limit.due) == (
+            model.timeout,
+            model.remaining,
+            model.due,
+        )
         assert (broker.outcome.status if broker.outcome else None) == model.outcome
         assert broker.store.values() == model.state
         for delivery in broker.deliveries.values():
@@ -589,7 +596,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 delivery.step == name and delivery.status == "running" for delivery in self.broker.deliveries.values()
             )
             assert queue.running == running <= WORKERS[name]
-        assert self.broker.parked == sum(work.status == "parked" for work in self.model.works.values())
+        assert self.broker.work.parked == sum(work.status == "parked" for work in self.model.works.values())
 
     def waits_open(self) -> None:
         found = [

@@ -16,12 +16,17 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.unit.model.machine import BrokerMachine, rare_path
 
+from stepwire.workflow.broker import parts
 from stepwire.workflow.broker import snapshot as _snapshot
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.buffers import Buffers
-from stepwire.workflow.broker.delivery import PARKED, QUEUED, RUNNING, TIMED_OUT, Delivery, Execution, StepQueue, Waiter
+from stepwire.workflow.broker.delivery import PARKED, QUEUED, RUNNING, Delivery, Execution, Waiter
 from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.queue import StepQueue
+from stepwire.workflow.broker.restore import PartsReader
 from stepwire.workflow.broker.waits import Waits
+from stepwire.workflow.broker.work import Work
 from stepwire.workflow.events import Event
 
 Wrapped = Callable[..., Any]
@@ -71,18 +76,15 @@ def caught(mutant: Mutant | None, examples: int, steps: int = 40) -> str:
 
 
 def _equal_events_dropped(right: Wrapped) -> Wrapped:
-    def enqueue(self: Broker, name: str, event: Event, encoded: bytes | None) -> Delivery:
-        for delivery in self.deliveries.values():
-            if delivery.step == name and delivery.event == event:
-                return delivery
-        found: Delivery = right(self, name, event, encoded)
-        return found
+    def enqueue(self: Work, name: str, event: Event, sequence: int, encoded: bytes | None) -> None:
+        if not any(each.step == name and each.event == event for each in self.deliveries.values()):
+            right(self, name, event, sequence, encoded)
 
     return enqueue
 
 
 def _finish_by_equality(right: Wrapped) -> Wrapped:
-    def drop(self: Broker, delivery: Delivery) -> None:
+    def drop(self: Work, delivery: Delivery) -> None:
         for other in list(self.deliveries.values()):
             if other is not delivery and other.execution is None and other.event == delivery.event:
                 self.deliveries.pop(other.id)
@@ -114,7 +116,7 @@ def _deadline_restarted(right: Wrapped) -> Wrapped:
 
 
 def _second_in_progress(right: Wrapped) -> Wrapped:
-    def retry(self: Broker, execution: Execution, delay: float) -> None:
+    def retry(self: Work, execution: Execution, delay: float) -> None:
         right(self, execution, delay)
         self.queues[execution.delivery.step].running += 1
 
@@ -133,12 +135,12 @@ def _step_missing(right: Wrapped) -> Wrapped:
 
 
 def _answer_lost(right: Wrapped) -> Wrapped:
-    def settle(self: Broker, waiter: Waiter, answer: Any) -> None:
+    def settle(self: Waits, waiter: Waiter, answer: Any) -> None:
         right(self, waiter, answer)
-        delivery = waiter.delivery
-        if delivery is not None and delivery.ledger is not None and self.journal is not None:
+        delivery, journal = waiter.delivery, self._work.journal
+        if delivery is not None and delivery.ledger is not None and journal is not None:
             for number in range(len(delivery.ledger.answers)):
-                self.journal.dirty.pop(f"a/{delivery.id}/{number}", None)
+                journal.dirty.pop(parts.answer(delivery.id, number), None)
 
     return settle
 
@@ -195,7 +197,7 @@ def _last_waiter_first(right: Wrapped) -> Wrapped:
 
 
 def _waiter_stays_open(right: Wrapped) -> Wrapped:
-    def forget(self: Broker, waiter: Waiter) -> None:
+    def forget(self: Waits, waiter: Waiter) -> None:
         if waiter.timer is not None:
             right(self, waiter)
 
@@ -207,7 +209,7 @@ def _prompt_repeated(right: Wrapped) -> Wrapped:
 
 
 def _worker_kept(right: Wrapped) -> Wrapped:
-    def park(self: Broker, execution: Execution) -> None:
+    def park(self: Work, execution: Execution) -> None:
         right(self, execution)
         if execution.delivery.status == PARKED and execution.open_waits == 1:
             self.queues[execution.delivery.step].running += 1
@@ -228,15 +230,15 @@ def _one_worker_too_many(right: Wrapped) -> Wrapped:
 
 
 def _effects_repeated(right: Wrapped) -> Wrapped:
-    def repeated(self: Broker, execution: Execution, call: str, event: Event, data: bytes) -> bool:
+    def repeats(self: Work, execution: Execution, digest: bytes) -> bool:
         execution.replay = None
-        return bool(right(self, execution, call, event, data))
+        return bool(right(self, execution, digest))
 
-    return repeated
+    return repeats
 
 
 def _retry_reuses_effects(right: Wrapped) -> Wrapped:
-    def retry(self: Broker, execution: Execution, delay: float) -> None:
+    def retry(self: Work, execution: Execution, delay: float) -> None:
         effects = execution.delivery.effects
         right(self, execution, delay)
         execution.delivery.effects = effects
@@ -276,7 +278,7 @@ def _dead_attempt_acts(right: Wrapped) -> Wrapped:
 
 
 def _back_off_lost(right: Wrapped) -> Wrapped:
-    def arm(self: Broker, due: float, item: Any) -> None:
+    def arm(self: Work, due: float, item: Any) -> None:
         if not isinstance(item, Delivery):
             right(self, due, item)
 
@@ -284,10 +286,10 @@ def _back_off_lost(right: Wrapped) -> Wrapped:
 
 
 def _timed_out_twice(right: Wrapped) -> Wrapped:
-    def settle(self: Broker, waiter: Waiter, answer: Any) -> None:
+    def settle(self: Waits, waiter: Waiter, answer: Any) -> None:
         right(self, waiter, answer)
         if answer is TIMED_OUT and waiter.notify is not None:
-            self.resumed.append((waiter.notify, answer))
+            self._work.resumed.append((waiter.notify, answer))
 
     return settle
 
@@ -301,35 +303,33 @@ def _state_in_place_lost(right: Wrapped) -> Wrapped:
     return encode_state
 
 
-READER = _snapshot._Reader
-
 MUTANTS = [
-    Mutant("equal-dropped", "an event equal to one in progress is dropped", Broker, "_enqueue", _equal_events_dropped),
-    Mutant("finish-by-equality", "finishing one of two equal events ends both", Broker, "_drop", _finish_by_equality),
+    Mutant("equal-dropped", "an event equal to one in progress is dropped", Work, "enqueue", _equal_events_dropped),
+    Mutant("finish-by-equality", "finishing one of two equal events ends both", Work, "drop", _finish_by_equality),
     Mutant("put-back-tail", "events put back go to the tail of the buffer", Buffers, "put_back", _put_back_at_the_tail),
     Mutant("retry-tail", "what runs again goes behind what came later", StepQueue, "push", _retry_at_the_tail),
-    Mutant("deadline-restarted", "a restore gives a waiter its time anew", READER, "waiter", _deadline_restarted),
-    Mutant("second-in-progress", "a retry counts as in progress twice", Broker, "retry", _second_in_progress),
+    Mutant("deadline-restarted", "a restore gives a waiter its time anew", PartsReader, "waiter", _deadline_restarted),
+    Mutant("second-in-progress", "a retry counts as in progress twice", Work, "retry", _second_in_progress),
     Mutant("step-missing", "snapshots leave running (sync) steps out", _snapshot, "_part", _step_missing),
-    Mutant("answer-not-saved", "an answer is not in the commit that has it", Broker, "_settle", _answer_lost),
+    Mutant("answer-not-saved", "an answer is not in the commit that has it", Waits, "settle", _answer_lost),
     Mutant("answer-lost", "an answer is lost between resolve and finish", _snapshot, "_answer_part", _answer_forgotten),
     Mutant("set-lost", "a collected set is lost in a crash", Broker, "collect", _set_consumed_at_once),
     Mutant("part-of-a-set", "a set with two of a type is given with one", Buffers, "take", _part_of_a_set),
     Mutant("newest-first", "collect takes events out of arrival order", Buffers, "take", _collect_leaves_the_newest),
     Mutant("one-for-all", "one event resolves all waiters of an id", Waits, "matching", _one_event_for_all),
     Mutant("last-first", "the last waiter of an id is resolved first", Waits, "matching", _last_waiter_first),
-    Mutant("waiter-stays", "a resolved waiter stays open", Broker, "_forget", _waiter_stays_open),
+    Mutant("waiter-stays", "a resolved waiter stays open", Waits, "forget", _waiter_stays_open),
     Mutant("prompt-repeated", "a prompt is asked again while it is open", Waits, "prompted", _prompt_repeated),
-    Mutant("worker-kept", "a waiting step keeps its worker", Broker, "_park", _worker_kept),
+    Mutant("worker-kept", "a waiting step keeps its worker", Work, "park", _worker_kept),
     Mutant("too-many-workers", "more than num_workers run", StepQueue, "pop", _one_worker_too_many),
-    Mutant("effects-repeated", "a run after a crash sends again", Broker, "_repeated", _effects_repeated),
-    Mutant("retry-sends-nothing", "a retry does not repeat its sends", Broker, "retry", _retry_reuses_effects),
+    Mutant("effects-repeated", "a run after a crash sends again", Work, "repeats", _effects_repeated),
+    Mutant("retry-sends-nothing", "a retry does not repeat its sends", Work, "retry", _retry_reuses_effects),
     Mutant("sequence-gap", "a step without output takes a sequence", Broker, "finish", _sequence_gap),
     Mutant("entry-lost", "a commit drops the tail of a long batch", Journal, "take", _entry_lost),
-    Mutant("parked-re-run", "a restore runs waiting steps again", READER, "place", _parked_runs_again),
+    Mutant("parked-re-run", "a restore runs waiting steps again", PartsReader, "place", _parked_runs_again),
     Mutant("dead-acts", "an abandoned attempt still changes the run", Broker, "check", _dead_attempt_acts),
-    Mutant("back-off-lost", "a restore forgets what is in back-off", Broker, "arm", _back_off_lost),
-    Mutant("told-twice", "a wait that times out is told twice", Broker, "_settle", _timed_out_twice),
+    Mutant("back-off-lost", "a restore forgets what is in back-off", Work, "arm", _back_off_lost),
+    Mutant("told-twice", "a wait that times out is told twice", Waits, "settle", _timed_out_twice),
     Mutant("in-place-lost", "a value changed in place is not saved", Broker, "encode_state", _state_in_place_lost),
 ]
 

@@ -65,7 +65,7 @@ class Driver(BrokerMachine):
     def one_transition(self) -> bool:
         """Do something that can happen; False when nothing can any more."""
         started = self.broker.start_next()
-        resumed, self.broker.resumed = self.broker.resumed, []
+        resumed, self.broker.work.resumed = self.broker.work.resumed, []
         for notify, answer in resumed:
             notify(answer)
         if started is not None:

@@ -22,7 +22,7 @@ from stepwire.workflow import (
     catch_error,
     step,
 )
-from stepwire.workflow.broker.broker import FAILED
+from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import DeadAttemptError, SerializationError
 
@@ -686,8 +686,8 @@ async def test_clocks_the_same_run_keeps_its_due_times_and_a_fork_the_seconds_le
 
 def dues(run: DurableRun, since: float) -> list[float]:
     """Return the seconds from `since` to each due time: of waits, back-offs and the run itself."""
-    timers = [timer.due for timer in run.broker._timers._heap if timer.item is not None]
-    return sorted(due - since for due in [*timers, run.broker.due or since])
+    timers = [timer.due for timer in run.broker.work.timers._heap if timer.item is not None]
+    return sorted(due - since for due in [*timers, run.broker.limit.due or since])
 
 
 async def test_clocks_the_elapsed_time_of_a_retry_spans_a_crash_and_never_runs_backwards() -> None:
@@ -723,7 +723,7 @@ async def test_clocks_a_stopped_clock_stays_stopped() -> None:
     run.advance(90)
     run.recover()
     assert run.outcome is None
-    assert run.broker.remaining == 60
+    assert run.broker.limit.remaining == 60
 
 
 # -- state damage ---------------------------------------------------------------------------------------------------

@@ -559,7 +559,7 @@ async def test_s11_several_waits_of_one_step_at_once() -> None:
                 return answer.n
 
             found = await asyncio.gather(*(one(n) for n in range(3)))
-            return StopEvent(result=[found, run_of(ctx).broker.queues["ask"].running, run_of(ctx).broker.parked])
+            return StopEvent(result=[found, run_of(ctx).broker.queues["ask"].running, run_of(ctx).broker.work.parked])
 
     run = DurableRun(Gather(disable_validation=True)).start()
     await run.until(lambda run: len(run.kept("w")) == 3)
@@ -586,7 +586,7 @@ async def test_s11_a_wait_that_is_open_while_the_step_works_on() -> None:
                 ctx.send_event(Answer(n=n))
                 answers.append((await one).n)
             queue = run_of(ctx).broker.queues["ask"]
-            return StopEvent(result=[answers, queue.running, len(queue), run_of(ctx).broker.parked])
+            return StopEvent(result=[answers, queue.running, len(queue), run_of(ctx).broker.work.parked])
 
     run = DurableRun(Side(disable_validation=True)).start()
     await run.until(lambda run: run.logged(Prompt))

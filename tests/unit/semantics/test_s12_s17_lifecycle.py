@@ -32,7 +32,7 @@ from stepwire.workflow import (
     catch_error,
     step,
 )
-from stepwire.workflow.broker.broker import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
+from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import RunEndedError
 
@@ -851,8 +851,8 @@ async def test_s17_nothing_grows_with_history() -> None:
             len(broker.waits),
             len(broker.buffers.numbers()),
             len(broker.stream.events),
-            len(broker.resumed),
-            len(broker._timers._heap) // 32,  # cancelled ones are forgotten in batches
+            len(broker.work.resumed),
+            len(broker.work.timers._heap) // 32,  # cancelled ones are forgotten in batches
         ]
         assert len(b"".join(run.parts.values())) < 1000
     assert sizes[9] == sizes[59]

@@ -51,6 +51,7 @@ from stepwire.workflow.hosting import (
     SnapshotError,
     WorkflowCancelledEvent,
     event_to_json,
+    parts,
     role_of,
 )
 from stepwire.workflow.hosting import TERMINAL as ENDING
@@ -156,7 +157,7 @@ class RunLifecycle:
         if snapshot is not None:
             if snapshot.workflow != served.name:
                 raise SnapshotMismatchError("The snapshot is of another workflow", workflow=served.name)
-            ended = "outcome" in snapshot.parts.get("h", {})
+            ended = "outcome" in snapshot.parts.get(parts.HEAD, {})
             if ended != (request.input is not None):
                 message = (
                     "A run that had ended starts anew and needs an input"

@@ -1,67 +1,144 @@
-"""The broker: the state of one run and its transitions.
+"""The broker: the data of one run and its transitions.
 
 Every method is a plain synchronous transition, so a snapshot taken between two of them is consistent. Nothing here
 awaits, starts a task or looks at the world: the runner does that.
+
+The parts, each with an interface of its own: `work` (deliveries and the attempts at them), `queue` (those that wait for
+a worker), `waits` (open waiters), `buffers` (collected events), `ledger` (what calls got), `timers` and `clock` (time),
+`stream` and `journal` (what happened, for readers in process and for a host), `outcome` (how the run ended), `parts`
+(the keys of the snapshot).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from stepwire.workflow.broker.broker_core import (
-    CANCELLED,
-    COMPLETED,
-    ENDED_TIMED_OUT,
-    FAILED,
-    Outcome,
-    Receipt,
-    finite,
-    result_of,
-)
-from stepwire.workflow.broker.broker_waits import WaitingBroker
+from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.buffers import Buffers, default_buffer_id
+from stepwire.workflow.broker.clock import Clock, TimeLimit
 from stepwire.workflow.broker.delivery import (
-    BACKOFF,
-    MAX_LOST_EXECUTIONS,
     QUEUED,
     RUNNING,
-    TIMED_OUT,
     Delivery,
     Execution,
     Waiter,
 )
-from stepwire.workflow.broker.journal import RECEIVED, SENT, STREAM, TERMINAL
+from stepwire.workflow.broker.journal import RECEIVED, SENT, STREAM, TERMINAL, Journal
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Buffered, digest_of
+from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage
 from stepwire.workflow.broker.stream import EventStream
-from stepwire.workflow.errors import (
-    RunEndedError,
-    SerializationError,
-    StepDoesNotAcceptError,
-    UnknownStepError,
-)
-from stepwire.workflow.events import (
-    Event,
-    InputRequiredEvent,
-    StepFailedEvent,
-    StopEvent,
-    WorkflowFailedEvent,
-    WorkflowTimedOutEvent,
-)
+from stepwire.workflow.broker.waits import Waits
+from stepwire.workflow.broker.work import Work, dead
+from stepwire.workflow.definition.routing import Routing
+from stepwire.workflow.errors import RunEndedError, StepDoesNotAcceptError, UnknownStepError
+from stepwire.workflow.events import Event, InputRequiredEvent, StepFailedEvent, StopEvent, WorkflowTimedOutEvent
+from stepwire.workflow.state.store import InMemoryStateStore
 
-__all__ = ["CANCELLED", "COMPLETED", "ENDED_TIMED_OUT", "FAILED", "Broker", "Outcome", "Receipt", "result_of"]
+__all__ = ["Broker", "Receipt"]
 
 
-class Broker(WaitingBroker):
-    """Change what a run is, by whole transitions only: its life, its events, its executions, its time."""
+class Receipt(NamedTuple):
+    """What became of an event: its place in the log, and how many deliveries and waiters took it."""
 
-    __slots__ = ()
+    sequence: int
+    delivered: int
+
+
+class Broker:
+    """Hold what a run is, and change it by whole transitions only.
+
+    Args:
+        routing: Which step takes which event.
+        store: The state of the run.
+
+    Attributes:
+        work: Its deliveries and the attempts at them; `deliveries`, `executions` and `queues` are its own.
+        waits: The open waiters.
+        buffers: The collected events.
+        stream: What was written to the stream, for readers in process.
+        journal: Takes what changed and what goes to the log; None when nothing is made durable: public events then
+            go to `stream`, and nothing is encoded.
+        limit: The run's time limit.
+        pausing: Whether the limit stands still while the run only waits for outside input (S14).
+        sequence: The number of the newest log entry.
+        numbers: The last number given to a waiter or a collected event.
+        outcome: How the run ended; None before.
+        started: Whether the run has begun.
+        frozen: Whether the run has left memory: nothing changes any more.
+        cut_off: Whether the end of the run cut bodies of steps off: they may have a last word.
+        asked: Whether an InputRequiredEvent went out since the last outside event.
+        untaken: The type of the last event that nothing took: why a run that stalls may do so.
+    """
+
+    # Many runs wait in memory, so every attribute counts.
+    __slots__ = (
+        "asked",
+        "buffers",
+        "cut_off",
+        "deliveries",
+        "executions",
+        "frozen",
+        "journal",
+        "limit",
+        "numbers",
+        "outcome",
+        "pausing",
+        "queues",
+        "routing",
+        "sequence",
+        "started",
+        "store",
+        "stream",
+        "untaken",
+        "waits",
+        "work",
+    )
+
+    def __init__(self, routing: Routing, store: InMemoryStateStore[Any]) -> None:
+        self.routing = routing
+        self.store = store
+        self.work = Work(routing.steps)
+        self.deliveries = self.work.deliveries
+        self.executions = self.work.executions
+        self.queues = self.work.queues
+        self.waits = Waits(self.work)
+        self.buffers = Buffers()
+        self.stream = EventStream()
+        self.journal: Journal | None = None
+        self.limit = TimeLimit()
+        self.pausing = False
+        self.sequence = 0
+        self.numbers = 0
+        self.outcome: Outcome | None = None
+        self.started = False
+        self.frozen = False
+        self.cut_off = False
+        self.asked = False
+        self.untaken = ""
+
+    def keep(self, journal: Journal) -> None:
+        """Keep a journal from here on, and let the time limit stand still while the run waits for outside input."""
+        self.journal = self.work.journal = journal
+        self.pausing = True
 
     # -- life of the run ----------------------------------------------------------------------------------------------
+
+    def check(self, execution: Execution | None) -> None:
+        """Raise DeadAttemptError or RunEndedError when a call may not change the run any more."""
+        if execution is not None and execution.dead:
+            raise dead(execution)
+        if self.outcome is not None:
+            raise RunEndedError(f"the run has ended: {self.outcome.status}")
+        if self.frozen:
+            raise RunEndedError("the run is not in memory any more")
 
     def begin(self, event: Event | None, timeout: float | None) -> Receipt | None:
         """Start the run, or start anew after an earlier one has ended; the state and buffers stay (S16)."""
         if self.outcome is not None:
             self.prepare()
         self.started = True
-        self.set_timeout(timeout)
+        self.limit.set(timeout)
         self.touch_head()
         return None if event is None else self.accept(event, kind=RECEIVED)
 
@@ -85,35 +162,57 @@ class Broker(WaitingBroker):
     ) -> None:
         """End the run: one terminal entry, every execution dead, nothing queued or waiting any more.
 
-        `step` is the step that gave the event, when one did; `encoded` is the event as a snapshot holds it, if known.
         A run whose state was damaged in place so that it cannot be saved does not complete: it fails.
+
+        Args:
+            status: One of the terminal statuses of `outcome`.
+            event: The terminal event.
+            error: What the run failed with.
+            step: The step that gave the event, when one did.
+            encoded: The event as a snapshot holds it, if known.
         """
         if self.outcome is not None:
             return
+        outcome = Outcome(status, event, error, encoded)
         if self.journal is None:
             self.sequence += 1
             self.stream.append(event, last=True)
         else:
             if status == COMPLETED and (damaged := self.encode_state()[1]):
-                status, event, error = _damage(damaged)
-                encoded = None
-            data = self.journal.wire(event)
+                outcome = damage(damaged)
+            data = self.journal.wire(outcome.event)
             self.sequence += 1
-            self.journal.log(self.sequence, self.clock.now(), TERMINAL, event, data, step, 0)
-        self.outcome = Outcome(status, event, error, encoded)
+            self.journal.log(self.sequence, self.work.clock.now(), TERMINAL, outcome.event, data, step, 0)
+        self.outcome = outcome
         self._clear()
         self.touch_head()
+
+    def _clear(self) -> None:
+        work = self.work
+        self.cut_off = bool(work.executions)
+        if work.executions:
+            work.kill_all()
+        if work.deliveries:
+            for delivery in list(work.deliveries.values()):
+                self._drop(delivery)
+        work.queues.clear()
+        work.parked = 0
+        if self.waits:
+            for waiter in list(self.waits):
+                self.waits.forget(waiter)
+                if waiter.notify is not None and waiter.delivery is None:
+                    work.resumed.append((waiter.notify, RunEndedError("the run has ended")))
+        self.work.timers.clear()
+        self.limit.clear()
 
     def freeze(self) -> None:
         """Stop for good without ending: executions die, what they worked on stays to be run again."""
         self.frozen = True
-        for execution in list(self.executions.values()):
-            delivery = execution.delivery
-            self._kill(execution)
-            if delivery.status == RUNNING:
-                delivery.status = QUEUED
-                self.touch_delivery(delivery)
-        self.executions.clear()
+        running = [each.delivery for each in self.executions.values() if each.delivery.status == RUNNING]
+        self.work.kill_all()
+        for delivery in running:
+            delivery.status = QUEUED
+            self.work.touch(delivery)
 
     def leave(self) -> None:
         """Cut what refers back, of a run that has left memory: it is freed without a collection of garbage."""
@@ -125,38 +224,29 @@ class Broker(WaitingBroker):
         for delivery in self.deliveries.values():
             delivery.timer = None
 
-    def _clear(self) -> None:
-        self.cut_off = bool(self.executions)
-        if self.executions:
-            for execution in list(self.executions.values()):
-                self._kill(execution)
-            self.executions.clear()
-        if self.deliveries:
-            for delivery in list(self.deliveries.values()):
-                self._drop(delivery)
-            for queue in self.queues.values():
-                queue.clear()
-        self.parked = 0
-        self._hot.clear()
-        if self.waits:
-            for waiter in list(self.waits):
-                self._forget(waiter)
-                if waiter.notify is not None and waiter.delivery is None:
-                    self.resumed.append((waiter.notify, RunEndedError("the run has ended")))
-        self._timers.clear()
-        self.due = self.remaining = None
+    # -- the log ------------------------------------------------------------------------------------------------------
 
-    def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
-        """Return the changed parts of the state, encoded, and the keys that were damaged in place."""
-        assert self.journal is not None
-        for execution in self.executions.values():
-            for key in execution.lent or ():
-                self.journal.dirty[f"s/{key}"] = None
-        return self.journal.encode_state(self.store.values(), self.store.own_json)
+    def write(self, event: Event, execution: Execution | None = None, source: str = "") -> Receipt:
+        """Write an event to the stream. Errors as `accept`."""
+        return Receipt(self.sequence, 0) if self.put(event, execution, source) else Receipt(0, 0)
 
-    def fail_damaged(self, keys: list[str]) -> None:
-        """Fail the run because values of its state cannot be saved any more."""
-        self.end(*_damage(keys))
+    def put(self, event: Event, execution: Execution | None = None, source: str = "") -> bool:
+        """Write an event to the stream; False when an earlier execution did. Errors as `accept`."""
+        self.check(execution)
+        journal = self.journal
+        data = None if journal is None else journal.wire(event)
+        if execution is not None:
+            source = execution.delivery.step
+            if self.work.repeats(execution, digest_of("write", event, data)):
+                return False
+        self.sequence += 1
+        if journal is None or data is None:
+            self.stream.append(event)
+        else:
+            journal.log(self.sequence, self.work.clock.now(), STREAM, event, data, source, 0)
+        if isinstance(event, InputRequiredEvent):
+            self.asked = True
+        return True
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -187,16 +277,16 @@ class Broker(WaitingBroker):
         data, encoded = self._encode(event, targets)
         if execution is not None:
             source = execution.delivery.step
-            if self._repeated(execution, f"send {step or ''}", event, data):
+            if self.work.repeats(execution, digest_of(f"send {step or ''}", event, data)):
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False
         return self._take(event, kind, source, targets, data, encoded, to_waiters=step is None)
 
-    def _encode(self, event: Event, targets: Sequence[str]) -> tuple[bytes, bytes | None]:
+    def _encode(self, event: Event, targets: Sequence[str]) -> tuple[bytes | None, bytes | None]:
         """Return the event for the log and, when something will keep it, for the snapshot."""
         if self.journal is None:
-            return b"", None
+            return None, None
         data = self.journal.wire(event)
         if targets or isinstance(event, StopEvent) or self.waits.expects(type(event)):
             return data, self.journal.encode(event)
@@ -208,7 +298,7 @@ class Broker(WaitingBroker):
         kind: int,
         source: str,
         targets: Sequence[str],
-        data: bytes,
+        data: bytes | None,
         encoded: bytes | None,
         *,
         to_waiters: bool = True,
@@ -226,25 +316,15 @@ class Broker(WaitingBroker):
                 self.stream.append(event)
         matching = self.waits.matching(event) if to_waiters and self.waits else ()
         for name in targets:
-            self._enqueue(name, event, encoded)
+            self.work.enqueue(name, event, sequence, encoded)
         delivered = len(targets) + len(matching)
         if not delivered and kind != STREAM:
             self.untaken = type(event).__name__
-        if self.journal is not None:
-            self.journal.log(sequence, self.clock.now(), kind, event, data, source, delivered)
+        if self.journal is not None and data is not None:
+            self.journal.log(sequence, self.work.clock.now(), kind, event, data, source, delivered)
         for waiter in matching:
-            self._settle(waiter, event)
+            self.waits.settle(waiter, event)
         return Receipt(sequence, delivered)
-
-    def _enqueue(self, name: str, event: Event, encoded: bytes | None) -> Delivery:
-        self.delivery_ids += 1
-        delivery = Delivery(self.delivery_ids, name, event, self.sequence, encoded)
-        self.deliveries[delivery.id] = delivery
-        self.queues[name].append(delivery)
-        self._hot[name] = None
-        if self.journal is not None:
-            self.touch_delivery(delivery)
-        return delivery
 
     # -- executions ---------------------------------------------------------------------------------------------------
 
@@ -254,38 +334,7 @@ class Broker(WaitingBroker):
         A delivery whose body was only parked goes on: its answers move to `resumed`. `again_only` takes none that
         never started.
         """
-        while self._hot:
-            name = next(iter(self._hot))
-            queue = self.queues[name]
-            delivery = queue.pop(again_only)
-            if delivery is None:
-                del self._hot[name]
-                continue
-            queue.running += 1
-            delivery.status = RUNNING
-            if self.journal is not None:
-                self.touch_delivery(delivery)
-            execution = delivery.execution
-            if execution is None:
-                delivery.attempt += 1
-                if delivery.first_started is None:
-                    delivery.first_started = self.clock.now()
-                execution = Execution(self, delivery)
-                delivery.execution = execution
-                self.executions[delivery.id] = execution
-                timeout = self.routing.steps[delivery.step].timeout
-                if timeout is not None:
-                    execution.remaining = timeout
-                    self._start_attempt_clock(execution)
-                return execution
-            self._start_attempt_clock(execution)
-            self.resumed += execution.settled
-            execution.settled = []
-        return None
-
-    def look_again(self) -> None:
-        """Have `start_next` look at every queue, also those that it passed over with `again_only`."""
-        self._hot = {name: None for name, queue in self.queues.items() if len(queue)}
+        return self.work.start_next(self, again_only)
 
     def finish(self, execution: Execution, outputs: Sequence[Event]) -> list[Receipt]:
         """Finish a delivery and take what its step returned, in one transition."""
@@ -306,35 +355,7 @@ class Broker(WaitingBroker):
     def retry(self, execution: Execution, delay: float) -> None:
         """Note a failure and run the delivery again after `delay` seconds (S2)."""
         self.check(execution)
-        delivery = execution.delivery
-        delivery.failures += 1
-        self._release_worker(delivery)
-        self._kill(execution)
-        self.executions.pop(delivery.id, None)
-        self._drop_effects(delivery)
-        delivery.effects = None
-        if delay <= 0:
-            delivery.status = QUEUED
-            self._push(delivery)
-        else:
-            delivery.status = BACKOFF
-            delivery.due = self.clock.now() + delay
-            delivery.timer = self._timers.add(delivery.due, delivery)
-        self.touch_delivery(delivery)
-
-    def lose(self, execution: Execution) -> None:
-        """Note an execution that was lost though the process lives; it runs again as after a crash."""
-        delivery = execution.delivery
-        self._release_worker(delivery)
-        self._kill(execution)
-        self.executions.pop(delivery.id, None)
-        delivery.lost += 1
-        delivery.status = QUEUED
-        if delivery.lost >= MAX_LOST_EXECUTIONS:
-            self.poisoned.append(delivery)
-        else:
-            self._push(delivery)
-        self.touch_delivery(delivery)
+        self.work.retry(execution, delay)
 
     def fail(self, delivery: Delivery, event: StepFailedEvent, catcher: str) -> None:
         """Give a delivery up and hand its failure to the step that catches it."""
@@ -347,109 +368,179 @@ class Broker(WaitingBroker):
 
     def _retire(self, execution: Execution) -> None:
         """Take a delivery that is through out of the run."""
-        delivery = execution.delivery
-        self._release_worker(delivery)
-        self._kill(execution)
-        self.executions.pop(delivery.id, None)
-        self._drop(delivery)
+        self.work.retire(execution)
+        self._drop(execution.delivery)
 
     def _drop(self, delivery: Delivery) -> None:
-        self.deliveries.pop(delivery.id, None)
-        if delivery.timer is not None:
-            self._timers.cancel(delivery.timer)
+        self.work.drop(delivery)
         if delivery.waiters:
-            for waiter in list(delivery.waiters):
-                self._forget(waiter)
+            self.waits.forget_those_of(delivery)
+        if delivery.ledger is not None and delivery.ledger.collects:
+            self._consume(delivery.collected())
+
+    # -- collecting ---------------------------------------------------------------------------------------------------
+
+    def collect(
+        self,
+        event: Event,
+        expected: Sequence[type[Event]],
+        buffer_id: str | None,
+        execution: Execution | None,
+    ) -> list[Event] | None:
+        """Add an event to a buffer; give the expected ones once all are there (S8)."""
+        if execution is not None:
+            self.check(execution)
+        elif self.frozen:
+            self.check(None)
+        step = "" if execution is None else execution.delivery.step
+        counted = self.buffers.count(expected)
+        key = buffer_id if buffer_id is not None else default_buffer_id(step, counted)
+        known = None
+        if execution is not None:
+            nth = execution.next_collect(key)
+            known = execution.delivery.ensure_ledger().collects.setdefault(key, [])
+            if nth < len(known):
+                taken = known[nth]
+                if taken is None:
+                    return None
+                if [type(item.event) for item in taken] == list(expected):
+                    return [item.event for item in taken]
+                # A call that differs is new: what this and later calls took is there again.
+                self.buffers.put_back(item for items in known[nth:] for item in items or ())
+                del known[nth:]
+        encoded = None if self.journal is None else self.journal.encode(event)
+        self.numbers += 1
+        item = Buffered(self.numbers, key, event, encoded)
+        self.buffers.add(item)
+        taken = self.buffers.take(key, expected)
         if self.journal is not None:
-            self.touch_delivery(delivery)
-            self._drop_effects(delivery)
-        if delivery.ledger is not None:
-            if self.journal is not None:
-                for number in range(len(delivery.ledger.answers)):
-                    self.journal.touch(f"a/{delivery.id}/{number}")
-            if delivery.ledger.collects:
-                self._consume(delivery.collected())
+            self.journal.touch(parts.buffered(item.number))
+        if known is not None and execution is not None:
+            known.append(taken)
+            self.work.touch(execution.delivery)
+        elif taken:
+            self._consume(taken)
+        return None if taken is None else [item.event for item in taken]
+
+    def _consume(self, items: Sequence[Buffered]) -> None:
+        """Take collected events out of the run for good."""
+        self.buffers.drop(items)
+        if self.journal is not None:
+            for item in items:
+                self.journal.touch(parts.buffered(item.number))
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def wait(
+        self,
+        execution: Execution | None,
+        waiter_id: str,
+        event_type: type[Event] | None,
+        requirements: dict[str, Any],
+        prompt: Event | None,
+        timeout: float | None,
+    ) -> Answer | Waiter:
+        """Open a waiter, take up the one that an earlier execution opened, or give the recorded answer.
+
+        A call that differs from the one of the earlier execution is new. SerializationError when a journal is kept
+        and the wait cannot be saved; then nothing has changed.
+
+        Args:
+            execution: The attempt that waits; None for one outside the steps.
+            waiter_id: The name of the wait.
+            event_type: The type of event that it waits for; None for a durable sleep.
+            requirements: The fields that the event must have.
+            prompt: Written to the stream, unless an open waiter of this id has an equal one.
+            timeout: Seconds until its deadline; None or infinity: none.
+        """
+        self.check(execution)
+        if self.journal is not None:
+            self.journal.check_wait(event_type, requirements, prompt)
+        waits = self.waits
+        source = ""
+        if execution is not None:
+            source = execution.delivery.step
+            found = waits.recorded(execution, waiter_id, event_type, requirements)
+            if isinstance(found, Waiter):
+                if prompt is not None and not waits.prompted(waiter_id, prompt):
+                    self.put(prompt, source=source)
+                    found.prompt = prompt
+                    waits.touch(found)
+                return found
+            if found is not None:
+                return found
+        if prompt is not None and not waits.prompted(waiter_id, prompt):
+            self.put(prompt, source=source)
+        self.numbers += 1
+        return waits.open(self.numbers, waiter_id, event_type, requirements, prompt, timeout, execution)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
     @property
     def active(self) -> int:
         """How many deliveries are queued, running, ready or in back-off."""
-        return len(self.deliveries) - self.parked
+        return self.work.active
 
     @property
     def waiting_outside(self) -> bool:
         """Whether nothing is left to do before outside input arrives; a durable sleep waits for none."""
         return self.active == 0 and (self.asked or self.waits.outside)
 
-    def set_timeout(self, timeout: float | None) -> None:
-        """Give the run so many seconds from now on; None or infinity: no end."""
-        self.timeout = self.remaining = finite(timeout)
-        self.due = None
-
     def tick(self) -> None:
         """Start or stop the run's clock as S14 says; called after each batch of transitions."""
-        if self.timeout is None or self.outcome is not None or not self.started:
+        if self.limit.seconds is None or self.outcome is not None or not self.started:
             return
-        stop = self.pausing and self.waiting_outside
-        if stop and self.due is not None:
-            self.remaining = max(0.0, self.due - self.clock.now())
-            self.due = None
+        if self.limit.tick(self.work.clock.now(), stopped=self.pausing and self.waiting_outside):
             self.touch_head()
-        elif not stop and self.due is None and self.remaining is not None:
-            self.due = self.clock.now() + self.remaining
-            self.remaining = None
-            self.touch_head()
-
-    def _start_attempt_clock(self, execution: Execution) -> None:
-        if execution.remaining is not None:
-            execution.timer = self._timers.add(self.clock.now() + execution.remaining, execution)
 
     def next_due(self) -> float | None:
         """Return when something falls due next."""
-        due, run_due = self._timers.next_due(), self.due
+        due, run_due = self.work.timers.next_due(), self.limit.due
         return run_due if due is None or (run_due is not None and run_due < due) else due
 
     def expire(self) -> list[Execution]:
         """Do what is due: back-offs end, waits and the run time out. Return executions over their step's timeout."""
         late: list[Execution] = []
-        now, run_due = self.clock.now(), self.due
+        now, run_due = self.work.clock.now(), self.limit.due
         is_late = run_due is not None and run_due <= now
-        for item in self._timers.pop_due(run_due if run_due is not None and is_late else now):
+        for item in self.work.timers.pop_due(run_due if run_due is not None and is_late else now):
             if self.outcome is not None:
                 break
             if isinstance(item, Delivery):
-                item.due = item.timer = None
-                item.status = QUEUED
-                self._push(item)
-                self.touch_delivery(item)
+                self.work.requeue(item)
             elif isinstance(item, Waiter):
-                self._settle(item, TIMED_OUT)
+                self.waits.settle(item, TIMED_OUT)
             else:
                 late.append(item)
         if is_late and self.outcome is None:
-            self._time_out()
+            steps = sorted({execution.delivery.step for execution in self.executions.values()})
+            self.end(ENDED_TIMED_OUT, WorkflowTimedOutEvent(timeout=self.limit.seconds, active_steps=steps))
         return late
 
-    def _time_out(self) -> None:
-        assert self.timeout is not None
-        steps = sorted({execution.delivery.step for execution in self.executions.values()})
-        event = WorkflowTimedOutEvent(timeout=self.timeout, active_steps=steps)
-        self.end(ENDED_TIMED_OUT, event)
+    @property
+    def clock(self) -> Clock:
+        """What time it is for the run."""
+        return self.work.clock
 
-    # -- restoring ----------------------------------------------------------------------------------------------------
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self.work.clock = clock
 
-    def arm(self, due: float, item: Delivery | Waiter) -> None:
-        """Set the timer of a restored delivery or waiter."""
-        item.timer = self._timers.add(due, item)
+    # -- the journal --------------------------------------------------------------------------------------------------
 
-    def requeue(self, delivery: Delivery) -> None:
-        """Queue a restored delivery."""
-        self._push(delivery)
+    def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
+        """Return the changed parts of the state, encoded, and the keys that were damaged in place."""
+        assert self.journal is not None
+        for execution in self.executions.values():
+            for key in execution.lent or ():
+                self.journal.dirty[parts.state(key)] = None
+        return self.journal.encode_state(self.store.values(), self.store.own_json)
 
+    def fail_damaged(self, keys: list[str]) -> None:
+        """Fail the run because values of its state cannot be saved any more."""
+        self.end(*damage(keys)[:3])
 
-def _damage(keys: list[str]) -> tuple[str, StopEvent, Exception]:
-    """Return the end of a run whose state cannot be saved any more."""
-    error = SerializationError(f"The state cannot be saved any more: {', '.join(sorted(keys))}", keys=keys)
-    event = WorkflowFailedEvent(step=None, error_type="SerializationError", message=str(error), attempts=0)
-    return FAILED, event, error
+    def touch_head(self) -> None:
+        """Note that the head of the snapshot changed."""
+        if self.journal is not None:
+            self.journal.touch(parts.HEAD)

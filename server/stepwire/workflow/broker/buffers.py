@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from stepwire.workflow.broker.delivery import Buffered
+from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.checks import check_expected
 from stepwire.workflow.events import Event
 

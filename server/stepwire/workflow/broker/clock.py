@@ -1,15 +1,11 @@
-"""Time as a run sees it."""
+"""Time as a run sees it: a clock, and the run's own time limit."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import heapq
+import math
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
+__all__ = ["CLOCK", "Clock", "TimeLimit", "finite"]
 
 
 class Clock:
@@ -30,107 +26,46 @@ CLOCK = Clock()
 """The clock of this process."""
 
 
-class Timer(Generic[T]):
-    """Something that falls due; `item` is None once it was cancelled."""
+class TimeLimit:
+    """The seconds that a run may take; its clock can be stopped (S14).
 
-    __slots__ = ("due", "item")
-
-    def __init__(self, due: float, item: T) -> None:
-        self.due = due
-        self.item: T | None = item
-
-    def __lt__(self, other: Timer[T]) -> bool:
-        return self.due < other.due
-
-
-class TimerQueue(Generic[T]):
-    """A heap of timers that forgets cancelled ones in amortized constant time."""
-
-    __slots__ = ("_cancelled", "_heap")
-
-    def __init__(self) -> None:
-        self._heap: list[Timer[T]] = []
-        self._cancelled = 0
-
-    def add(self, due: float, item: T) -> Timer[T]:
-        """Add an item that falls due at `due`."""
-        timer = Timer(due, item)
-        heapq.heappush(self._heap, timer)
-        return timer
-
-    def cancel(self, timer: Timer[T]) -> None:
-        """Forget a timer; harmless when it was popped or cancelled before."""
-        if timer.item is None:
-            return
-        timer.item = None
-        self._cancelled += 1
-        if self._cancelled > 16 and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry.item is not None]
-            heapq.heapify(self._heap)
-            self._cancelled = 0
-
-    def clear(self) -> None:
-        """Forget all timers."""
-        self._heap.clear()
-        self._cancelled = 0
-
-    def next_due(self) -> float | None:
-        """Return the earliest due time; None when there is none."""
-        while self._heap and self._heap[0].item is None:
-            heapq.heappop(self._heap)
-            self._cancelled -= 1
-        return self._heap[0].due if self._heap else None
-
-    def pop_due(self, now: float) -> list[T]:
-        """Take out the items that are due at `now`, the earliest first."""
-        items: list[T] = []
-        while (due := self.next_due()) is not None and due <= now:
-            timer = heapq.heappop(self._heap)
-            assert timer.item is not None
-            items.append(timer.item)
-            timer.item = None
-        return items
-
-
-class Alarm:
-    """Call back at due times, with one timer of the event loop for any number of them.
-
-    A timer of the loop for each run would cost a short run a tenth of its time.
+    Attributes:
+        seconds: The limit; None for no limit.
+        remaining: The seconds left while the clock is stopped; else None.
+        due: When the run times out, while the clock runs; else None.
     """
 
-    __slots__ = ("_clock", "_context", "_due", "_handle", "_timers", "loop")
+    __slots__ = ("due", "remaining", "seconds")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock = CLOCK) -> None:
-        self.loop = loop
-        self._clock = clock
-        # Whoever happens to set a due time is not kept until then.
-        self._context = contextvars.Context()
-        self._timers: TimerQueue[Callable[[], object]] = TimerQueue()
-        self._handle: asyncio.TimerHandle | None = None
-        self._due = 0.0
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        self.remaining: float | None = None
+        self.due: float | None = None
 
-    def set(self, due: float, callback: Callable[[], object]) -> Timer[Callable[[], object]]:
-        """Call back at `due`, in seconds since the epoch."""
-        timer = self._timers.add(due, callback)
-        if self._handle is None or due < self._due:
-            self._arm(due)
-        return timer
+    def set(self, seconds: float | None) -> None:
+        """Give the run so many seconds from its next start of the clock; None or infinity: no limit."""
+        self.seconds = self.remaining = finite(seconds)
+        self.due = None
 
-    def cancel(self, timer: Timer[Callable[[], object]]) -> None:
-        """Do not call back; harmless when it was done. The loop's own timer stays and finds nothing due."""
-        self._timers.cancel(timer)
+    def tick(self, now: float, *, stopped: bool) -> bool:
+        """Start or stop the clock; tell whether that changed anything."""
+        if stopped:
+            if self.due is None:
+                return False
+            self.remaining = max(0.0, self.due - now)
+            self.due = None
+            return True
+        if self.due is not None or self.remaining is None:
+            return False
+        self.due = now + self.remaining
+        self.remaining = None
+        return True
 
-    def _arm(self, due: float) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._due = due
-        delay = max(0.0, due - self._clock.now())
-        self._handle = self.loop.call_later(delay, self._ring, context=self._context)
+    def clear(self) -> None:
+        """Stop the clock for good: the run has ended."""
+        self.due = self.remaining = None
 
-    def _ring(self) -> None:
-        self._handle = None
-        for callback in self._timers.pop_due(self._clock.now()):
-            self.loop.call_soon(callback)  # one that fails is none of the others' business
-        due = self._timers.next_due()
-        if due is not None:
-            self._arm(due)
+
+def finite(seconds: float | None) -> float | None:
+    """Return None for infinity: what never falls due."""
+    return None if seconds is None or math.isinf(seconds) else seconds

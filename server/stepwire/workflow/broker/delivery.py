@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import Any, Final, Protocol
 
-from stepwire.workflow.broker.clock import Timer
+from stepwire.workflow.broker.ledger import Answer, Buffered, Ledger, Notify, effects_by_digest, has_fields
+from stepwire.workflow.broker.timers import Timer
 from stepwire.workflow.events import Event
 
 QUEUED: Final = "queued"
@@ -24,61 +24,6 @@ BACKOFF: Final = "backoff"
 
 MAX_LOST_EXECUTIONS: Final = 5
 """After so many executions lost to crashes a delivery is poison (DESIGN: Poison)."""
-
-EFFECT_SIZE: Final = 8
-"""Bytes of one effect's digest."""
-EFFECT_PAGE_BYTES: Final = 512 * EFFECT_SIZE
-"""Digests of effects in one part of a snapshot."""
-
-
-class TimedOut:
-    """The answer of a wait that reached its deadline."""
-
-    __slots__ = ()
-
-
-TIMED_OUT: Final = TimedOut()
-
-Answer = Event | TimedOut | Exception
-"""What ends a wait: an event, its deadline, or (outside the steps) the end of the run."""
-Notify = Callable[[Answer], None]
-
-
-class Buffered:
-    """An event in a collect buffer; `number` is unique in the run."""
-
-    __slots__ = ("buffer_id", "encoded", "event", "number")
-
-    def __init__(self, number: int, buffer_id: str, event: Event, encoded: bytes | None) -> None:
-        self.number = number
-        self.buffer_id = buffer_id
-        self.event = event
-        self.encoded = encoded
-
-
-class Ledger:
-    """What the Context calls of a delivery got, kept until it finishes (DESIGN: the ledger)."""
-
-    __slots__ = ("answers", "collects", "waits")
-
-    def __init__(self) -> None:
-        self.collects: dict[str, list[list[Buffered] | None]] = {}
-        self.waits: dict[str, dict[int, Answer]] = {}
-        self.answers: list[tuple[str, int]] = []
-        """The waits that were answered, by id and index, in order: each is a part of the snapshot, written once."""
-
-    def answer(self, waiter_id: str, index: int, answer: Answer) -> int:
-        """Note what a wait got; return the number of the answer.
-
-        A wait that differs from the one of an earlier execution takes the place of its answer.
-        """
-        answers = self.waits.setdefault(waiter_id, {})
-        known = index in answers
-        answers[index] = answer
-        if known:
-            return self.answers.index((waiter_id, index))
-        self.answers.append((waiter_id, index))
-        return len(self.answers) - 1
 
 
 class Delivery:
@@ -135,9 +80,14 @@ class Delivery:
 
     def collected(self) -> list[Buffered]:
         """Return the events that its collects took: consumed when it finishes."""
-        if self.ledger is None:
-            return []
-        return [item for results in self.ledger.collects.values() for items in results for item in items or ()]
+        return [] if self.ledger is None else list(self.ledger.collected())
+
+    def untaken_waiter(self, waiter_id: str, index: int) -> Waiter | None:
+        """Return the n-th wait of this id if an earlier execution opened it and no body waits in it now."""
+        for waiter in self.waiters or ():
+            if waiter.id == waiter_id and waiter.index == index and waiter.notify is None:
+                return waiter
+        return None
 
     def ensure_ledger(self) -> Ledger:
         """Return the ledger, made at the first need."""
@@ -199,12 +149,31 @@ class Execution:
         """How often it has waited, by waiter id."""
         self.replay: Counter[bytes] | None = None
         if delivery.effects:
-            effects = bytes(delivery.effects)
-            self.replay = Counter(effects[at : at + EFFECT_SIZE] for at in range(0, len(effects), EFFECT_SIZE))
+            self.replay = effects_by_digest(delivery.effects)
         self.settled: list[tuple[Notify, Answer]] = []
         self.lent: set[str] | None = None
         self.cancel: Callable[[], object] | None = None
         self.timer: Timer[Any] | None = None
+
+    def next_collect(self, buffer_id: str) -> int:
+        """Count a collect of this buffer; return how many there were before."""
+        if self.collects is None:
+            self.collects = {}
+        nth = self.collects.get(buffer_id, 0)
+        self.collects[buffer_id] = nth + 1
+        return nth
+
+    def waits_made(self, waiter_id: str) -> int:
+        """Return how many waits of this id the body has made."""
+        return 0 if self.waits is None else self.waits.get(waiter_id, 0)
+
+    def note_wait(self, waiter_id: str) -> int:
+        """Count a wait of this id; return how many there were before."""
+        if self.waits is None:
+            self.waits = {}
+        nth = self.waits.get(waiter_id, 0)
+        self.waits[waiter_id] = nth + 1
+        return nth
 
 
 class Waiter:
@@ -250,92 +219,6 @@ class Waiter:
     def matches(self, event: Event) -> bool:
         """Tell whether the event has every required field with an equal value."""
         return has_fields(event, self.requirements)
-
-
-def has_fields(event: Event, requirements: dict[str, Any]) -> bool:
-    """Tell whether an event has every field, declared or dynamic, with an equal value (S9)."""
-    dynamic = event._data
-    for name, value in requirements.items():
-        if name in dynamic:
-            found = dynamic[name]
-        elif name in type(event).model_fields:
-            found = getattr(event, name)
-        else:
-            return False
-        if found != value:
-            return False
-    return True
-
-
-class StepQueue:
-    """The deliveries of one step that wait for one of its workers."""
-
-    __slots__ = ("_first", "_fresh", "_last", "again", "num_workers", "running")
-
-    def __init__(self, num_workers: int) -> None:
-        self.num_workers = num_workers
-        self.running = 0
-        # The deliveries are their own list: a deque for each step of each run would take 600 bytes.
-        self._first: Delivery | None = None
-        self._last: Delivery | None = None
-        self._fresh = 0
-        self.again: list[Delivery] | None = None
-        """A heap by id of those that were started before; they are older than the fresh ones."""
-
-    def push(self, delivery: Delivery) -> None:
-        """Queue a delivery: a new one at the end, one that was started before at its place by id."""
-        if delivery.attempt or delivery.status == READY:
-            if self.again is None:
-                self.again = []
-            heapq.heappush(self.again, delivery)
-        else:
-            self.append(delivery)
-
-    def append(self, delivery: Delivery) -> None:
-        """Queue a delivery at the end."""
-        if self._last is None:
-            self._first = delivery
-        else:
-            self._last.next = delivery
-        self._last = delivery
-        self._fresh += 1
-
-    def pop(self, again_only: bool = False) -> Delivery | None:
-        """Take the delivery with the lowest id when a worker is free; `again_only`: of those started before."""
-        if self.running >= self.num_workers:
-            return None
-        first, again = self._first, self.again
-        if again and (again_only or first is None or again[0].id < first.id):
-            return heapq.heappop(again)
-        if first is None or again_only:
-            return None
-        self._first, first.next = first.next, None
-        if self._first is None:
-            self._last = None
-        self._fresh -= 1
-        return first
-
-    def remove(self, delivery: Delivery) -> None:
-        """Take out one that was started before."""
-        assert self.again is not None
-        self.again.remove(delivery)
-        heapq.heapify(self.again)
-
-    def clear(self) -> None:
-        """Take out all; no worker is busy."""
-        self._first = self._last = self.again = None
-        self._fresh = self.running = 0
-
-    def __iter__(self) -> Iterator[Delivery]:
-        """Give those that never started, then those that did; no order among these."""
-        delivery = self._first
-        while delivery is not None:
-            yield delivery
-            delivery = delivery.next
-        yield from self.again or ()
-
-    def __len__(self) -> int:
-        return self._fresh + len(self.again or ())
 
 
 _current: ContextVar[Execution | None] = ContextVar("stepwire_execution", default=None)

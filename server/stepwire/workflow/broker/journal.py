@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
+from stepwire.workflow.broker import parts
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
@@ -108,6 +109,12 @@ class Journal:
         self.dirty[key] = None
         self.schedule()
 
+    def touch_effects(self, delivery: int, size: int) -> None:
+        """Note that a delivery gets effects, beyond those that take `size` bytes."""
+        if delivery not in self.effects:
+            self.effects[delivery] = size // parts.EFFECT_PAGE_BYTES
+            self.schedule()
+
     def schedule(self) -> None:
         """Tell the host, once until the next `take`."""
         if not self._scheduled:
@@ -142,18 +149,17 @@ class Journal:
 
     def encode_state(self, values: Mapping[str, Any], own: OwnJson) -> tuple[dict[str, bytes], list[str]]:
         """Return the parts of the state that changed, and the keys that cannot be saved."""
-        parts: dict[str, bytes] = {}
+        encoded: dict[str, bytes] = {}
         damaged: list[str] = []
         if not values:
-            return parts, damaged
+            return encoded, damaged
         for key in self.dirty:
-            if key[0] == "s" and key[2:] in values:
-                name = key[2:]
+            if (name := parts.state_name(key)) is not None and name in values:
                 try:
-                    parts[key] = encode_keys({name: values[name]}, self.names, own)[name]
+                    encoded[key] = encode_keys({name: values[name]}, self.names, own)[name]
                 except SerializationError:
                     damaged.append(name)
-        return parts, damaged
+        return encoded, damaged
 
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.delivery import RunBroker, current_execution, running_execution
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.codec.encoder import encode_keys
@@ -56,8 +57,8 @@ class DurableHooks:
     def changed(self, keys: set[str]) -> None:
         """Have the keys written with the next commit."""
         for key in keys:
-            self._journal.touch(f"s/{key}")
-        self._journal.touch("h")
+            self._journal.touch(parts.state(key))
+        self._journal.touch(parts.HEAD)
 
     def lent(self, key: str) -> None:
         """Have the key compared again when the calling execution ends: it may change the value in place."""

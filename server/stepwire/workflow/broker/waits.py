@@ -1,21 +1,152 @@
-"""The open waiters of a run."""
+"""The open waiters of a run, and how they are opened, answered and abandoned."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
-from stepwire.workflow.broker.delivery import Waiter
+from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.clock import finite
+from stepwire.workflow.broker.delivery import PARKED, READY, RUNNING, Delivery, Execution, Waiter
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
+from stepwire.workflow.broker.work import Work
 from stepwire.workflow.events import Event
+
+__all__ = ["Waits"]
 
 
 class Waits:
-    """Open waiters by event type (None: durable sleeps), each in the order of opening."""
+    """Open waiters by event type (None: durable sleeps), each in the order of opening.
 
-    __slots__ = ("_by_type",)
+    Args:
+        work: The deliveries that wait: parked while a wait is open, queued again when it is answered.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_by_type", "_work")
+
+    def __init__(self, work: Work) -> None:
         self._by_type: dict[type[Event] | None, list[Waiter]] = {}
+        self._work = work
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def recorded(
+        self,
+        execution: Execution,
+        waiter_id: str,
+        event_type: type[Event] | None,
+        requirements: dict[str, Any],
+    ) -> Answer | Waiter | None:
+        """Return what an earlier execution left for this wait: its answer, or the waiter that it opened.
+
+        A wait that differs from the earlier one is new: None, and the earlier waiter is forgotten.
+
+        Args:
+            execution: The attempt that waits.
+            waiter_id: The id of the wait.
+            event_type: The type that it waits for; None for a durable sleep.
+            requirements: The fields that it asks for.
+        """
+        delivery, nth = execution.delivery, execution.waits_made(waiter_id)
+        if delivery.ledger is not None:
+            answer = delivery.ledger.answered(waiter_id, nth, event_type, requirements)
+            if answer is not None:
+                execution.note_wait(waiter_id)
+                return answer
+        waiter = delivery.untaken_waiter(waiter_id, nth)
+        if waiter is None:
+            return None
+        if waiter.event_type is not event_type or waiter.requirements != requirements:
+            self.forget(waiter)
+            return None
+        execution.note_wait(waiter_id)
+        self._work.park(execution)
+        return waiter
+
+    def open(
+        self,
+        number: int,
+        waiter_id: str,
+        event_type: type[Event] | None,
+        requirements: dict[str, Any],
+        prompt: Event | None,
+        timeout: float | None,
+        execution: Execution | None,
+    ) -> Waiter:
+        """Open a new waiter; its execution is parked.
+
+        Args:
+            number: Unique in the run, and higher than those before.
+            waiter_id: The id of the wait.
+            event_type: The type that it waits for; None for a durable sleep.
+            requirements: The fields that it asks for.
+            prompt: The question that was asked for it.
+            timeout: Seconds until its deadline; None or infinity for none.
+            execution: The attempt that waits; None outside the steps.
+        """
+        timeout = finite(timeout)
+        due = None if timeout is None else self._work.clock.now() + timeout
+        delivery, nth = None, 0
+        if execution is not None:
+            delivery, nth = execution.delivery, execution.note_wait(waiter_id)
+        waiter = Waiter(number, waiter_id, event_type, requirements, prompt, due, delivery, nth)
+        if due is not None:
+            self._work.arm(due, waiter)
+        self.add(waiter)
+        self.touch(waiter)
+        if execution is not None:
+            self._work.park(execution)
+        return waiter
+
+    def settle(self, waiter: Waiter, answer: Answer) -> None:
+        """End a wait with its answer: into the ledger first, then to the body when it gets a worker."""
+        self.forget(waiter)
+        work, delivery = self._work, waiter.delivery
+        if delivery is None:
+            if waiter.notify is not None:
+                work.resumed.append((waiter.notify, answer))
+            return
+        number = delivery.ensure_ledger().answer(waiter.id, waiter.index, answer)
+        if work.journal is not None:
+            work.journal.touch(parts.answer(delivery.id, number))
+        work.touch(delivery)
+        execution = delivery.execution
+        if execution is None:
+            if delivery.status == PARKED:
+                work.unpark(delivery)
+            return
+        if waiter.notify is None:
+            return  # opened by an earlier execution; this one has not come to it
+        execution.open_waits -= 1
+        if delivery.status == RUNNING or (delivery.status == PARKED and execution.open_waits):
+            work.resumed.append((waiter.notify, answer))
+        else:
+            execution.settled.append((waiter.notify, answer))
+            if delivery.status == PARKED:
+                work.unpark(delivery)
+
+    def abandon(self, waiter: Waiter, execution: Execution | None, notify: Notify) -> bool:
+        """Remove a waiter whose await was cancelled; True when `notify` will tell that a worker is back."""
+        is_open = self.get(waiter.number) is not None
+        if execution is None:
+            if is_open:
+                self.forget(waiter)
+            return False
+        if execution.dead:
+            return False
+        delivery = execution.delivery
+        if is_open:
+            self.forget(waiter)
+            execution.open_waits -= 1
+            if delivery.status == PARKED and execution.open_waits == 0:
+                self._work.unpark(delivery)
+        if delivery.status == READY:
+            execution.settled.append((notify, TIMED_OUT))
+            return True
+        return False
+
+    # -- the open ones ------------------------------------------------------------------------------------------------
 
     def add(self, waiter: Waiter) -> None:
         """Add an open waiter; to its delivery too."""
@@ -36,6 +167,24 @@ class Waits:
             del self._by_type[waiter.event_type]
         if waiter.delivery is not None and waiter.delivery.waiters is not None:
             waiter.delivery.waiters.remove(waiter)
+
+    def forget(self, waiter: Waiter) -> None:
+        """Remove a waiter and its deadline, and note that its part went."""
+        self.remove(waiter)
+        if waiter.timer is not None:
+            self._work.timers.cancel(waiter.timer)
+            waiter.timer = None
+        self.touch(waiter)
+
+    def forget_those_of(self, delivery: Delivery) -> None:
+        """Forget the waiters of a delivery."""
+        for waiter in list(delivery.waiters or ()):
+            self.forget(waiter)
+
+    def touch(self, waiter: Waiter) -> None:
+        """Note that a waiter's part of the snapshot changed."""
+        if self._work.journal is not None and waiter.delivery is not None:
+            self._work.journal.touch(parts.waiter(waiter.number))
 
     def matching(self, event: Event) -> list[Waiter]:
         """Return the waiters that an event resolves: for each waiter id the oldest that matches (S10)."""

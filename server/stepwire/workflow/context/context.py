@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
 
-from stepwire.workflow.broker.broker import COMPLETED, Receipt, result_of
+from stepwire.workflow.broker.broker import Receipt
 from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.delivery import (
-    TIMED_OUT,
-    Answer,
     Delivery,
     Execution,
     Waiter,
     current_execution,
 )
 from stepwire.workflow.broker.journal import RECEIVED, SENT
-from stepwire.workflow.broker.snapshot import TypeMark, all_parts, restore
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
+from stepwire.workflow.broker.outcome import COMPLETED, result_of
+from stepwire.workflow.broker.restore import restore
+from stepwire.workflow.broker.snapshot import TypeMark, all_parts
 from stepwire.workflow.checks import check_wait, kind_of
 from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.context.blocking import BlockingContext
@@ -246,7 +247,7 @@ class Context(Generic[StateT]):
             if timer is not None:
                 timer.cancel()
         if answer is TIMED_OUT and execution is None:
-            broker.abandon(found, None, notify)
+            broker.waits.abandon(found, None, notify)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -255,7 +256,7 @@ class Context(Generic[StateT]):
         """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         notify = _Telling(future)
-        regains = self._broker.abandon(waiter, execution, notify)
+        regains = self._broker.waits.abandon(waiter, execution, notify)
         self._run.pump()
         if regains:
             await future

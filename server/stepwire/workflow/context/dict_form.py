@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import QUEUED, Buffered, Delivery
+from stepwire.workflow.broker.delivery import QUEUED, Delivery
+from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.broker.stream import EventStream
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError
 from stepwire.workflow.events import Event
@@ -69,11 +70,11 @@ def restore_legacy(broker: Broker, data: dict[str, Any], serializer: BaseSeriali
                     continue
                 for text in json.loads(events) if isinstance(events, str) else events:
                     event = _event(serializer.deserialize(text))
-                    broker.delivery_ids += 1
-                    delivery = Delivery(broker.delivery_ids, name, event, 0)
+                    broker.work.delivery_ids += 1
+                    delivery = Delivery(broker.work.delivery_ids, name, event, 0)
                     delivery.attempt = 1 if again else 0
                     broker.deliveries[delivery.id] = delivery
-                    broker.requeue(delivery)
+                    broker.work.requeue(delivery)
         for buffer_id, by_type in buffers.items():
             for texts in by_type.values():
                 for text in texts:

@@ -7,8 +7,9 @@ import concurrent.futures
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from stepwire.workflow.broker.broker import CANCELLED, Broker, Outcome
+from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.outcome import CANCELLED, Outcome
 from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import WorkflowRuntimeError
@@ -47,8 +48,7 @@ class Run:
     def make_durable(self, journal: Journal) -> None:
         """Keep a journal from here on: what cannot be saved is refused at the call."""
         broker = self.broker
-        broker.journal = journal
-        broker.pausing = True
+        broker.keep(journal)
         broker.store.hooks = DurableHooks(broker, journal)
 
     # -- its beginning --------------------------------------------------------------------------------------------
@@ -120,8 +120,7 @@ class Run:
         if self.runner is not None:
             self.runner.pump()
             return
-        resumed, self.broker.resumed = self.broker.resumed, []
-        for notify, answer in resumed:
+        for notify, answer in self.broker.work.take_resumed():
             notify(answer)
 
     def run_blocking(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -17,10 +17,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from stepwire.workflow.broker.broker import CANCELLED, FAILED, Broker, Receipt
-from stepwire.workflow.broker.clock import Alarm, Timer
-from stepwire.workflow.broker.delivery import PARKED, Answer, Delivery, Execution, Notify, enter_execution
+from stepwire.workflow.broker.broker import Broker, Receipt
+from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution, enter_execution
 from stepwire.workflow.broker.journal import FailureReport, Host
+from stepwire.workflow.broker.ledger import Answer, Notify
+from stepwire.workflow.broker.outcome import CANCELLED, FAILED
+from stepwire.workflow.broker.timers import Alarm, Timer
 from stepwire.workflow.checks import kind_of
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import (
@@ -128,7 +130,7 @@ class Runner:
         self._trace = RunTrace.begin(self.plan.name, self.context.run_id, resumed=event is None)
         if event is None and self.broker.started and self.broker.outcome is None:
             if self._host is None:
-                self.broker.set_timeout(timeout)
+                self.broker.limit.set(timeout)
             self.pump()
             return None
         receipt = self.broker.begin(event, timeout)
@@ -154,7 +156,7 @@ class Runner:
         self.broker.freeze()
         self._stop_timer()
         self._end_trace("released", None)
-        resumed, self.broker.resumed = self.broker.resumed, []
+        resumed = self.broker.work.take_resumed()
         self._launch([], resumed)
 
     @property
@@ -186,16 +188,16 @@ class Runner:
         self._pumping = True
         try:
             broker = self.broker
-            while broker.poisoned:
-                delivery = broker.poisoned.pop()
+            while broker.work.poisoned:
+                delivery = broker.work.poisoned.pop()
                 if broker.outcome is None:
                     self._poisoned(delivery)
             started: list[Execution] = []
             if self.stepwise is None and not broker.frozen and broker.outcome is None:
                 while (execution := broker.start_next()) is not None:
                     started.append(execution)
-            if started or broker.resumed:
-                resumed, broker.resumed = broker.resumed, []
+            if started or broker.work.resumed:
+                resumed = broker.work.take_resumed()
                 if self._host is None:
                     self._launch(started, resumed)
                 else:
@@ -231,7 +233,7 @@ class Runner:
 
     def _launch_held(self, started: list[Execution]) -> None:
         self._launch(started, [])
-        if self.broker.resumed:
+        if self.broker.work.resumed:
             self.pump()
 
     def _set_timer(self) -> None:
@@ -309,7 +311,7 @@ class Runner:
             task = asyncio.current_task()
             if self._host is not None and task is not None and task.cancelling():
                 # Not the step's doing: someone cancelled its task, as a loop does that is closed.
-                self.broker.lose(execution)
+                self.broker.work.lose(execution)
                 self.pump()
                 raise
             self._failed(execution, error)

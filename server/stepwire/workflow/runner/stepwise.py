@@ -64,7 +64,7 @@ class Stepwise:
 
     def _start(self, again_only: bool = False) -> list[Delivery]:
         started: list[Execution] = []
-        self._broker.look_again()
+        self._broker.queues.look_again()
         while (execution := self._broker.start_next(again_only)) is not None:
             started.append(execution)
         self._launch(started)

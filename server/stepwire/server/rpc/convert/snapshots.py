@@ -12,7 +12,7 @@ from stepwire.server.runs.errors import InvalidError
 from stepwire.server.runs.requests import SnapshotData
 from stepwire.server.store import RunRecord
 from stepwire.v1 import types_pb2
-from stepwire.workflow.hosting import EFFECT_PAGE_BYTES
+from stepwire.workflow.hosting import parts as keys
 
 FORMAT_VERSION = 1
 """The version of the message's layout that this server writes and reads."""
@@ -31,34 +31,33 @@ def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> ty
         state_type=state_type,
     )
     buffers: dict[str, dict[str, Any]] = {}
-    pages: dict[str, dict[int, bytes]] = {}
-    answers: dict[str, dict[int, Any]] = {}
+    pages: dict[int, dict[int, bytes]] = {}
+    answers: dict[int, dict[int, Any]] = {}
     for key, part in snapshot.parts.items():
-        if key[:2] in ("x/", "a/"):
-            kind, number, index = key.split("/")
-            if kind == "x":
-                pages.setdefault(number, {})[int(index)] = base64.b64decode(part)
-            else:
-                answers.setdefault(number, {})[int(index)] = part
+        kind, _, number, item = keys.parse(key)
+        if kind == keys.EFFECTS:
+            pages.setdefault(number, {})[item] = base64.b64decode(part)
+        elif kind == keys.ANSWER:
+            answers.setdefault(number, {})[item] = part
     for key, part in snapshot.parts.items():
-        kind, _, rest = key.partition("/")
-        if kind == "h":
+        kind, name, number, _ = keys.parse(key)
+        if kind == keys.HEAD:
             message.head_json = _dump(part)
-        elif kind == "s":
-            message.state_json[rest] = _dump(part)
-        elif kind == "b":
-            buffers.setdefault(part["i"], {})[rest] = part["e"]
-        elif kind == "w":
-            message.waiters.add(number=int(rest), data_json=_dump(part))
-        elif kind == "d":
+        elif kind == keys.STATE:
+            message.state_json[name] = _dump(part)
+        elif kind == keys.BUFFERED:
+            buffers.setdefault(part["i"], {})[str(number)] = part["e"]
+        elif kind == keys.WAITER:
+            message.waiters.add(number=number, data_json=_dump(part))
+        elif kind == keys.DELIVERY:
             place = message.queued if part["st"] == "queued" else message.in_progress
             data = {name: value for name, value in part.items() if name not in ("s", "a", "c")}
             ledger: dict[str, Any] = {"c": part["c"]} if "c" in part else {}
-            if rest in answers:
-                ledger["a"] = [answer for _, answer in sorted(answers[rest].items())]
-            effects = b"".join(data for _, data in sorted(pages.get(rest, {}).items()))
+            if number in answers:
+                ledger["a"] = [answer for _, answer in sorted(answers[number].items())]
+            effects = b"".join(data for _, data in sorted(pages.get(number, {}).items()))
             place.add(
-                delivery_id=int(rest),
+                delivery_id=number,
                 step=part["s"],
                 event_type=_event_type(part["e"]),
                 data_json=_dump(data),
@@ -75,10 +74,10 @@ def snapshot_status(snapshot: SnapshotData, record: RunRecord) -> str:
     """Return the status of a run at the moment of a snapshot."""
     if snapshot.sequence == record.last_sequence:
         return record.status
-    head = snapshot.parts.get("h", {})
+    head = snapshot.parts.get(keys.HEAD, {})
     if "outcome" in head:
         return str(head["outcome"]).upper()
-    deliveries = [part for key, part in snapshot.parts.items() if key.startswith("d/")]
+    deliveries = [part for key, part in snapshot.parts.items() if keys.parse(key).kind == keys.DELIVERY]
     return "WAITING" if all(part["st"] == "parked" for part in deliveries) else "RUNNING"
 
 
@@ -92,14 +91,14 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
         head = _load(message.head_json)
         if not isinstance(head, dict):
             raise TypeError
-        parts: dict[str, Any] = {"h": head}
+        parts: dict[str, Any] = {keys.HEAD: head}
         for key, value in message.state_json.items():
-            parts[f"s/{key}"] = _load(value)
+            parts[keys.state(key)] = _load(value)
         for buffer in message.buffers:
             for number, event in _load(buffer.events_json).items():
-                parts[f"b/{int(number)}"] = {"i": buffer.buffer_id, "e": event}
+                parts[keys.buffered(int(number))] = {"i": buffer.buffer_id, "e": event}
         for waiter in message.waiters:
-            parts[f"w/{waiter.number}"] = _load(waiter.data_json)
+            parts[keys.waiter(waiter.number)] = _load(waiter.data_json)
         for delivery in (*message.queued, *message.in_progress):
             part = {**_load(delivery.data_json), "s": delivery.step, "a": delivery.attempt}
             if delivery.ledger_json:
@@ -107,11 +106,10 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
                 if "c" in ledger:
                     part["c"] = ledger["c"]
                 for number, answer in enumerate(ledger.get("a", ())):
-                    parts[f"a/{delivery.delivery_id}/{number}"] = answer
-            parts[f"d/{delivery.delivery_id}"] = part
-            for start in range(0, len(delivery.effects), EFFECT_PAGE_BYTES):
-                page = base64.b64encode(delivery.effects[start : start + EFFECT_PAGE_BYTES]).decode()
-                parts[f"x/{delivery.delivery_id}/{start // EFFECT_PAGE_BYTES}"] = page
+                    parts[keys.answer(delivery.delivery_id, number)] = answer
+            parts[keys.delivery(delivery.delivery_id)] = part
+            for page, digests in enumerate(keys.paged(delivery.effects)):
+                parts[keys.effects(delivery.delivery_id, page)] = base64.b64encode(digests).decode()
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidError("INVALID_SNAPSHOT", "The snapshot is malformed") from error
     return SnapshotData(

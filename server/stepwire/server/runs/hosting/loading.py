@@ -65,7 +65,7 @@ class RunLoader:
         if record.status == Status.BLOCKED:
             run.broker.touch_head()  # so that its record says so, also when the run has nothing to do
         for delivery in run.broker.deliveries.values():
-            run.broker.touch_delivery(delivery)
+            run.broker.work.touch(delivery)
         self._tallies.loaded += 1
         return run
 

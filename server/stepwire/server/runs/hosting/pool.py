@@ -305,7 +305,7 @@ class RunPool:
             broker = run.broker
             queued, waiters = found.get(run.served.name, (0, 0))
             if broker.active:
-                queued += sum(map(len, broker.queues.values()))
+                queued += len(broker.queues)
             found[run.served.name] = queued, waiters + len(broker.waits)
         return found
 

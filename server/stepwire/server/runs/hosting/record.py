@@ -41,7 +41,7 @@ def next_record(
     outcome = broker.outcome
     info = dict(last.info)
     info["version"] = served.version
-    info["timeout_at"] = broker.due
+    info["timeout_at"] = broker.limit.due
     info.pop("blocked_reason", None)
     if changes.deleted or any(key[0] == "w" for key in changes.parts):
         info["pending"] = _pending(served, broker)

@@ -1,0 +1,145 @@
+"""The ledger: what the Context calls of a delivery got, kept until the delivery finishes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, Final
+
+from stepwire.workflow.broker.parts import EFFECT_SIZE
+from stepwire.workflow.events import Event
+
+__all__ = [
+    "TIMED_OUT",
+    "Answer",
+    "Buffered",
+    "Ledger",
+    "Notify",
+    "TimedOut",
+    "digest_of",
+    "effects_by_digest",
+    "has_fields",
+]
+
+
+class TimedOut:
+    """The answer of a wait that reached its deadline."""
+
+    __slots__ = ()
+
+
+TIMED_OUT: Final = TimedOut()
+
+Answer = Event | TimedOut | Exception
+"""What ends a wait: an event, its deadline, or (outside the steps) the end of the run."""
+Notify = Callable[[Answer], None]
+
+
+class Buffered:
+    """An event in a collect buffer; `number` is unique in the run."""
+
+    __slots__ = ("buffer_id", "encoded", "event", "number")
+
+    def __init__(self, number: int, buffer_id: str, event: Event, encoded: bytes | None) -> None:
+        self.number = number
+        self.buffer_id = buffer_id
+        self.event = event
+        self.encoded = encoded
+
+
+class Ledger:
+    """Record the collects and waits of one delivery, by their place among the calls of their kind."""
+
+    __slots__ = ("answers", "collects", "waits")
+
+    def __init__(self) -> None:
+        self.collects: dict[str, list[list[Buffered] | None]] = {}
+        """By buffer: what each call took, in order; None for a call that took nothing."""
+        self.waits: dict[str, dict[int, Answer]] = {}
+        """By waiter id: the answers of its waits, by their number."""
+        self.answers: list[tuple[str, int]] = []
+        """The waits that were answered, by id and number, in order: each is a part of the snapshot, written once."""
+
+    def answer(self, waiter_id: str, index: int, answer: Answer) -> int:
+        """Note what a wait got; return the number of the answer.
+
+        A wait that differs from the one of an earlier execution takes the place of its answer.
+        """
+        answers = self.waits.setdefault(waiter_id, {})
+        known = index in answers
+        answers[index] = answer
+        if known:
+            return self.answers.index((waiter_id, index))
+        self.answers.append((waiter_id, index))
+        return len(self.answers) - 1
+
+    def answered(
+        self, waiter_id: str, index: int, event_type: type[Event] | None, requirements: dict[str, Any]
+    ) -> Answer | None:
+        """Return what the wait got in an earlier execution; None when it got nothing, or was another wait.
+
+        Args:
+            waiter_id: The id of the wait.
+            index: How many waits of this id the execution has made before.
+            event_type: The type that it waits for.
+            requirements: The fields that it asks for.
+        """
+        answer = self.waits.get(waiter_id, {}).get(index)
+        if isinstance(answer, Event) and not (type(answer) is event_type and has_fields(answer, requirements)):
+            return None
+        return answer
+
+    def collected(self) -> Iterator[Buffered]:
+        """Give the events that the collects took: consumed when the delivery finishes."""
+        for results in self.collects.values():
+            for items in results:
+                yield from items or ()
+
+
+def has_fields(event: Event, requirements: dict[str, Any]) -> bool:
+    """Tell whether an event has every field, declared or dynamic, with an equal value (S9)."""
+    dynamic = event._data
+    for name, value in requirements.items():
+        if name in dynamic:
+            found = dynamic[name]
+        elif name in type(event).model_fields:
+            found = getattr(event, name)
+        else:
+            return False
+        if found != value:
+            return False
+    return True
+
+
+def digest_of(call: str, event: Event, data: bytes | None) -> bytes:
+    """Return the digest of a send or write.
+
+    Without data only the kind of the call counts: that costs no encoding, and in process a restored context repeats
+    the same calls in the same order.
+    """
+    if data is None:
+        return _kind_digest(call, type(event))
+    hasher = _hasher(call, type(event)).copy()
+    hasher.update(data)
+    return hasher.digest()
+
+
+def effects_by_digest(effects: bytearray) -> Counter[bytes]:
+    """Count the digests of an earlier execution: what the next one repeats has no second effect."""
+    data = bytes(effects)
+    return Counter(data[at : at + EFFECT_SIZE] for at in range(0, len(data), EFFECT_SIZE))
+
+
+@lru_cache(maxsize=1024)
+def _hasher(call: str, event_type: type[Event]) -> hashlib.blake2b:
+    """Return what has hashed the kind of an effect, to go on with its data."""
+    return hashlib.blake2b(f"{call} {event_type.__name__} ".encode(), digest_size=EFFECT_SIZE)
+
+
+@lru_cache(maxsize=1024)
+def _kind_digest(call: str, event_type: type[Event]) -> bytes:
+    """Return the digest of the kind of an effect."""
+    text = f"{call} {event_type.__module__}.{event_type.__qualname__}".encode()
+    return hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()
