@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.rpc_serving import Rpc, event, refusal_of_status, refused
 
+from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.log.feed import Feeds
 from stepwire.v1 import run_service_pb2 as runs
@@ -82,7 +83,7 @@ async def test_in_a_send_of_a_conversation(rpc: Rpc, error: BaseException, monke
     call = await _attached(rpc, run.run_id)
     send = runs.ConverseRequest(send=runs.ConverseSend(request_id="1", event=event("Note", n=1)))
     with monkeypatch.context() as patched:
-        patched.setattr(RunPool, "live", _raising(error))
+        patched.setattr(RunActions, "send", _raising(error))
         await call.write(send)
         assert refusal_of_status((await _result(call)).error).reason == "INTERNAL"
     await call.write(send)
@@ -94,7 +95,7 @@ async def test_in_a_cancel_of_a_conversation(rpc: Rpc, error: BaseException, mon
     run = await rpc.start("ask", {"item": "tea"})
     call = await _attached(rpc, run.run_id)
     with monkeypatch.context() as patched:
-        patched.setattr(RunPool, "live", _raising(error))
+        patched.setattr(RunActions, "cancel", _raising(error))
         await call.write(runs.ConverseRequest(cancel=runs.ConverseCancel()))
 
         async def read_out() -> None:
@@ -112,7 +113,7 @@ async def test_a_cancellation_by_the_servers_own_code(rpc: Rpc, monkeypatch: pyt
     call = await _attached(rpc, run.run_id)
     with monkeypatch.context() as patched:
         patched.setattr(RunPool, "find", _raising(asyncio.CancelledError()))
-        patched.setattr(RunPool, "live", _raising(asyncio.CancelledError()))
+        patched.setattr(RunActions, "send", _raising(asyncio.CancelledError()))
         refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=10))
         assert refusal.reason == "DRAINING"
         await call.write(runs.ConverseRequest(send=runs.ConverseSend(request_id="1", event=event("Note", n=1))))

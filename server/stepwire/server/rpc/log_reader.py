@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from stepwire.server.rpc.framer import Framer
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.runs.log.feed import Feed, Feeds
 from stepwire.server.store import TERMINAL, Chunk, RunKey, RunRecord
+
+DEFAULT_INTERVAL = 15.0
+"""Seconds between heartbeats, below the idle timeouts of proxies (30 s and more). Clients count on it until told."""
 
 
 class LogReader:
@@ -26,7 +29,19 @@ class LogReader:
     """
 
     # 10,000 idle streams are usual: what each of them holds is what they cost.
-    __slots__ = ("_beat_at", "_call", "_feed", "_feeds", "_heartbeat", "_interval", "_key", "_loop", "framer")
+    __slots__ = (
+        "_beat_at",
+        "_call",
+        "_chunks",
+        "_feed",
+        "_feeds",
+        "_heartbeat",
+        "_interval",
+        "_key",
+        "_loop",
+        "_told",
+        "framer",
+    )
 
     def __init__(
         self,
@@ -45,7 +60,9 @@ class LogReader:
         self._interval = interval
         self._heartbeat = heartbeat
         self._loop = asyncio.get_running_loop()
-        self._beat_at = self._loop.time() + interval
+        self._told = False
+        self._chunks: list[Chunk] = []
+        self._beat_at = self._loop.time() + self._silence()
         self.framer = framer
 
     @property
@@ -59,36 +76,75 @@ class LogReader:
         record = self.record
         return record.status in TERMINAL and self.framer.position >= record.last_sequence
 
-    async def ready(self) -> list[Chunk]:
-        """Return the chunks that follow the cursor; none if the log ends there now.
+    def at_hand(self) -> bool:
+        """Take the chunks that follow the cursor from memory. If this returns False, `load` must read the store.
 
         Raises:
             SequenceOutOfRangeError: The log does not hold what follows the cursor.
             RunNotFoundError, DrainingError: As `record`.
         """
-        return await self._feeds.ready(self._key, self._feed, self.framer.position)
+        chunks = self._feeds.at_hand(self._key, self._feed, self.framer.position)
+        self._chunks = chunks or []
+        return chunks is not None
 
-    async def frames(self, chunks: list[Chunk]) -> AsyncIterator[bytes]:
-        """Yield the frames of chunks that `ready` returned, and empty the list."""
-        for number, portion in enumerate(self.framer.portions(chunks)):
+    async def load(self) -> AsyncIterator[Any]:
+        """Read the chunks that follow the cursor from the store. Yield heartbeats meanwhile. Raises as `at_hand`."""
+        reading = asyncio.ensure_future(_caught(self._feeds.ready(self._key, self._feed, self.framer.position)))
+        async for beat in self.beats_during(reading):
+            yield beat
+        found = reading.result()
+        if isinstance(found, BaseException):
+            raise found
+        self._chunks = found
+
+    @property
+    def progress(self) -> bool:
+        """Whether there are chunks to frame."""
+        return bool(self._chunks)
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Yield the frames of the chunks that `at_hand` or `load` found, which are then gone."""
+        for number, portion in enumerate(self.framer.portions(self._chunks)):
             if number:
                 await asyncio.sleep(0)  # decoding a long log must not starve other calls
             for frame in self.framer.frames(portion):
                 yield frame
-                self._beat_at = self._loop.time() + self._interval
+                self._beat_at = self._loop.time() + self._silence()
                 self._call.sequence = self.framer.sent
 
-    def beat(self) -> Any:
-        """Return a heartbeat if one is due, else None. A range that the filter emptied is sent in its place."""
+    def beats(self) -> Iterator[Any]:
+        """Yield what is due after an interval of silence: the range that the filter emptied, or a heartbeat.
+
+        A heartbeat says how long the interval is. Until the client knows that, it counts on the default interval.
+        """
         now = self._loop.time()
         if now < self._beat_at:
-            return None
+            return
+        rest = self.framer.rest()
+        if rest is not None:
+            yield rest
+        if rest is None or not self._told:
+            self._told = True
+            yield self._heartbeat(self.framer.sent, self._interval)
         self._beat_at = now + self._interval
-        return self.framer.rest() or self._heartbeat(self.framer.sent, self._interval)
+
+    async def beats_during(self, work: asyncio.Future[Any]) -> AsyncIterator[Any]:
+        """Yield heartbeats until work is done, and cancel the work if the client leaves before that."""
+        try:
+            while not work.done():
+                await asyncio.wait((work,), timeout=max(0.0, self._beat_at - self._loop.time()))
+                for beat in self.beats():
+                    yield beat
+        finally:
+            work.cancel()
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the run's next commit."""
         return self._feed.changed()
+
+    def _silence(self) -> float:
+        """Return the seconds of silence until the next heartbeat."""
+        return self._interval if self._told else min(self._interval, DEFAULT_INTERVAL)
 
     async def wait(self, news: asyncio.Future[None]) -> None:
         """Wait for a future from `changed`, or until a heartbeat is due."""
@@ -97,6 +153,16 @@ class LogReader:
             await news
         finally:
             timer.cancel()
+
+
+async def _caught(work: Coroutine[Any, Any, list[Chunk]]) -> list[Chunk] | BaseException:
+    """Return what work comes to, or what it raises: out of a task, a KeyboardInterrupt would end the event loop."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the reader raises it
+        return error
 
 
 def _resolve(news: asyncio.Future[None]) -> None:

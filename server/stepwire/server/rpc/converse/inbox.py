@@ -79,10 +79,12 @@ class Inbox:
             self._sends.release()
             yield self._results.popleft()
 
-    async def finish(self) -> None:
-        """Wait for the frames under way. Call it once the run has ended: none of them takes long then."""
-        if self._acting:
-            await asyncio.wait(self._acting)
+    def finished(self) -> asyncio.Future[Any]:
+        """Return a future that resolves once no frame is under way. Cancelling it cancels none of them.
+
+        Call it once the run has ended: no frame takes long then.
+        """
+        return asyncio.ensure_future(asyncio.wait(self._acting) if self._acting else asyncio.sleep(0))
 
     async def _read(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
         try:

@@ -113,21 +113,24 @@ class Session:
             inbox.check()
             progress = False
             if not reader.framer.full:
-                chunks = await reader.ready()
-                if chunks and inbox.under_way:
+                if not reader.at_hand():
+                    async for beat in reader.load():
+                        yield beat
+                progress = reader.progress
+                if progress and inbox.under_way:
                     # A result precedes the entries of its commit: the sends that it acknowledged run first.
                     await asyncio.sleep(0)
                 for result in inbox.results():
                     yield result
-                progress = bool(chunks)
-                async for frame in reader.frames(chunks):
+                async for frame in reader.frames():
                     yield frame
             if reader.at_end:
-                await inbox.finish()
+                async for beat in reader.beats_during(inbox.finished()):
+                    yield beat
                 for result in inbox.results():
                     yield result
                 return
-            if (beat := reader.beat()) is not None:
+            for beat in reader.beats():
                 yield beat
             if not progress and not inbox.has_news:
                 await reader.wait(news)

@@ -6,6 +6,7 @@ import grpc
 
 from stepwire.server.registry import Registry
 from stepwire.server.rpc.gate.admission import Gate
+from stepwire.server.rpc.log_reader import DEFAULT_INTERVAL
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.rpc.services.run_service import RunService
 from stepwire.server.rpc.services.snapshot_service import SnapshotService
@@ -24,10 +25,7 @@ from stepwire.v1 import (
     workflow_service_pb2_grpc,
 )
 
-__all__ = ["HEARTBEAT_SECONDS", "SERVICES", "add_services"]
-
-HEARTBEAT_SECONDS = 15.0
-"""Seconds of silence after which a stream sends a heartbeat: below the idle timeouts of proxies (30 s and more)."""
+__all__ = ["SERVICES", "add_services"]
 
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
@@ -48,7 +46,7 @@ def add_services(
     gate: Gate,
     signer: Signer,
     *,
-    heartbeat: float = HEARTBEAT_SECONDS,
+    heartbeat: float = DEFAULT_INTERVAL,
 ) -> None:
     """Serve the contract on a gRPC server.
 

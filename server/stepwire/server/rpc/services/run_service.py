@@ -140,20 +140,21 @@ class RunService(grpc_code.RunServiceServicer):
             )
             reader = LogReader(feeds, key, feed, framer, call, self._interval, _heartbeat)
             end = reader.record.last_sequence if request.no_follow else None
-            accepted = False
+            reader.at_hand()  # refuses a cursor outside the log
+            await context.send_initial_metadata(STREAM_ACCEPTED)
             while True:
-                chunks = await reader.ready()
-                if not accepted:
-                    await context.send_initial_metadata(STREAM_ACCEPTED)
-                    accepted = True
-                progress = bool(chunks)
-                async for frame in reader.frames(chunks):
+                if not reader.at_hand():
+                    async for beat in reader.load():
+                        yield beat
+                progress = reader.progress
+                async for frame in reader.frames():
                     yield frame
                 if reader.at_end or (end is not None and framer.position >= end):
                     break
-                if (beat := reader.beat()) is not None:
+                for beat in reader.beats():
                     yield beat
-                elif not progress:
+                    progress = True
+                if not progress:
                     await reader.wait(reader.changed())
             if (rest := framer.rest()) is not None:
                 yield rest

@@ -171,6 +171,12 @@ class Feeds:
             raise DrainingError("The server is stopping; resume after this sequence", resume_sequence=after)
         return feed.record
 
+    def at_hand(self, key: RunKey, feed: Feed, after: int) -> list[Chunk] | None:
+        """Return what `ready` does, as far as memory holds it; None if the store must be read. Raises as `ready`."""
+        record = self.record(key, feed, after)
+        check_cursor(record, after)
+        return [] if after == record.last_sequence else feed.recent(after)
+
     async def ready(self, key: RunKey, feed: Feed, after: int) -> list[Chunk]:
         """Return contiguous chunks from sequence `after + 1` on; none if the log ends at `after` now.
 
@@ -179,12 +185,9 @@ class Feeds:
         Raises:
             SequenceOutOfRangeError: The log does not hold what follows `after`.
         """
-        record = self.record(key, feed, after)
-        check_cursor(record, after)
-        if after == record.last_sequence:
-            return []
-        chunks = feed.recent(after)
+        chunks = self.at_hand(key, feed, after)
         if chunks is None:
+            record = self.record(key, feed, after)
             chunks = await self._store.entries(key, after)
             if not chunks or chunks[0].first > after + 1:
                 fresh = await self._store.get(key)
