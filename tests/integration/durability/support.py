@@ -89,6 +89,11 @@ class Hold:
         claim = await self._commit(self.commits[number])
         self._futures[number].set_result(claim)
 
+    def fail_one(self, error: Exception) -> None:
+        """Fail the first that is held: nothing of it is kept."""
+        number, self._passed = self._passed, self._passed + 1
+        self._futures[number].set_exception(error)
+
     async def pass_all(self) -> None:
         """Commit everything that is held."""
         while self._passed < len(self.commits):

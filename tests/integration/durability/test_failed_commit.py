@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from tests.integration.durability.flows import Flow, ask, stay
 from tests.integration.durability.support import (
     asked,
@@ -24,7 +25,7 @@ from tests.integration.durability.support import (
     status,
     until,
 )
-from tests.integration.rpc_serving import event, refused
+from tests.integration.rpc_serving import JSON, Rpc, event, plain, refused
 
 from stepwire.server.store import Claim, RunKey, StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as runs
@@ -229,3 +230,45 @@ async def _read_to(stream: Any, after: int, sequence: int) -> int:
             assert sequences == list(range(after + 1, frame.events.to_sequence + 1))
             after = frame.events.to_sequence
     return after
+
+
+def _wait(rpc: Rpc, run_id: str, timeout: float = 20.0, **fields: Any) -> asyncio.Future[runs.WaitForEventResponse]:
+    seconds = Duration()
+    seconds.FromMilliseconds(int(timeout * 1000))
+    request = runs.WaitForEventRequest(run_id=run_id, event_type="Note", timeout=seconds, encoding=JSON, **fields)
+    waiting: asyncio.Future[runs.WaitForEventResponse] = asyncio.ensure_future(rpc.runs.WaitForEvent(request))
+    return waiting
+
+
+async def test_a_wait_for_an_event_misses_nothing_after_a_failed_commit(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        before = (await asked(rpc, run_id)).last_sequence
+        with held(rpc.store) as hold:
+            publishing = asyncio.ensure_future(refused(publish(rpc, run_id, "lost")))
+            await hold.arrived(1)
+            waiting = _wait(rpc, run_id)
+            await settle(rpc)
+            hold.fail_one(DOWN)
+            assert (await publishing).reason == "STORE_UNAVAILABLE"
+        assert await publish(rpc, run_id, "kept") == before + 1  # the sequence of the event that was lost
+        found = await waiting
+        assert (found.entry.sequence, found.timed_out) == (before + 1, False)
+        assert plain(found.entry.payload) == {"text": "kept"}
+
+
+async def test_a_wait_for_an_event_keeps_its_timeout_while_nothing_can_be_committed(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        before = (await asked(rpc, run_id)).last_sequence
+        with held(rpc.store) as hold:
+            publishing = asyncio.ensure_future(publish(rpc, run_id, "x"))
+            await hold.arrived(1)
+            found = await _wait(rpc, run_id, 0.1)
+            assert (found.timed_out, found.sequence) == (True, before)
+            found = await _wait(rpc, run_id, 0.1, waiter_event=event("Prompt", text="?"), waiter_id="w")
+            assert (found.timed_out, found.sequence) == (True, before)
+        await publishing
+        # The prompt outlived its wait, and is not written again.
+        await _wait(rpc, run_id, 0.0, waiter_event=event("Prompt", text="?"), waiter_id="w")
+        assert [entry.type for entry in await rpc.log(run_id)].count("Prompt") == 2
