@@ -143,16 +143,16 @@ async def test_a_fork_asks_the_same_question_and_shares_nothing(rpc: Rpc) -> Non
         assert not forked.labels
         assert [waiter.waiter_id for waiter in forked.pending_waiters] == ["ship"]
         assert forked.status == types.RUN_STATUS_WAITING
-        # Its log is its own, from 1; a prompt that is out is not asked again; idempotency keys are not copied.
-        assert forked.last_sequence == 0
+        # Its log is its own, from 1, and begins with the open question; idempotency keys are not copied.
+        assert forked.last_sequence == 1
         sent = await rpc.send(forked.run_id, event("Note", n=4), request_id="r")
-        assert sent.sequence == 1
+        assert sent.sequence == 2
         assert sent.delivered == 1
         found = await rpc.answer(forked.run_id)
         assert plain(found.outcome.result) == {"yes": True, "note": 4}
         log = await rpc.log(forked.run_id)
-        assert [entry.type for entry in log] == ["Note", "Pong", "Answer", "StopEvent"]
-        assert [entry.sequence for entry in log] == [1, 2, 3, 4]
+        assert [entry.type for entry in log] == ["Question", "Note", "Pong", "Answer", "StopEvent"]
+        assert [entry.sequence for entry in log] == [1, 2, 3, 4, 5]
     assert await rpc.get(run.run_id) == before
     found = await rpc.answer(run.run_id)
     assert plain(found.outcome.result) == {"yes": True, "note": 3}

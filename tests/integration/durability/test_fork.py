@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,44 @@ async def test_fork_takes_ledger_buffers_and_open_waiters_with_it(tmp_path: Path
             await rpc.send(each, event("Item", n=number))
             assert result(await rpc.ended(each)) == [1, number]
             assert await state_of(rpc, each) == {"answer": number}
-        # The prompt and the note are the original's: in the fork's log nothing comes twice, nothing from before.
+        # The note is the original's. The question is open, so the fork's log begins with it; nothing comes twice.
         names = [entry.type for entry in await rpc.log(forked.run_id)]
-        assert "Prompt" not in names
+        assert names[0] == "Prompt"
+        assert names.count("Prompt") == 1
         assert "Note" not in names
+
+
+async def test_fork_shows_the_questions_that_are_open_in_its_own_stream(tmp_path: Path) -> None:
+    class Questions(Workflow):
+        @step
+        async def left(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
+            answers = [
+                (await ctx.wait_for_event(Answer, Prompt(text=text), waiter_id=text, timeout=None)).n
+                for text in ("first", "second")
+            ]
+            return StopEvent(result=answers)
+
+        @step
+        async def right(self, ctx: Context[DictState], ev: StartEvent) -> None:
+            await ctx.wait_for_event(Item, Prompt(text="other"), waiter_id="other", timeout=None)
+
+    registry = registry_of(flow=Questions(timeout=None, disable_validation=True))
+    async with life(tmp_path, registry) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await waiting(rpc, run_id, "first")
+        await waiting(rpc, run_id, "other")
+        await rpc.send(run_id, event("Answer", n=1))
+        await waiting(rpc, run_id, "second")
+        forked = await fork(rpc, run_id)
+        for kind in (forked, await fork(rpc, forked.run_id)):
+            log = await rpc.log(kind.run_id)
+            assert [(entry.sequence, entry.kind) for entry in log] == [
+                (number, types.ENTRY_KIND_STREAM) for number in (1, 2)
+            ]
+            assert {json.loads(entry.payload.json)["text"] for entry in log} == {"second", "other"}
+            assert kind.last_sequence == 2
+            await rpc.send(kind.run_id, event("Answer", n=2))
+            assert result(await rpc.ended(kind.run_id)) == [1, 2]
 
 
 async def test_fork_every_snapshot_of_its_own_that_is_listed_can_be_had_and_forked(tmp_path: Path) -> None:
@@ -140,7 +175,7 @@ async def test_fork_every_snapshot_of_its_own_that_is_listed_can_be_had_and_fork
         for n in range(3):
             await publish(rpc, first, str(n))
         kept = await kept_snapshots(rpc, first)
-        assert kept == [3, 2, 1]
+        assert kept == [4, 3, 2, 1]  # its log begins with the question that is open
         for sequence in kept:
             assert (await snapshot_of(rpc, first, sequence)).sequence == sequence
             second = await fork(rpc, first, sequence)
@@ -158,7 +193,7 @@ async def test_fork_copies_no_request_ids(tmp_path: Path) -> None:
         forked = (await fork(rpc, run_id, request_id="fork")).run_id
         assert forked != run_id
         # The same request_id with another body is new to the fork.
-        assert await publish(rpc, forked, "b", "p") == 1
+        assert await publish(rpc, forked, "b", "p") == 2
         await set_state(rpc, forked, "k", 2, "s")
         assert (await state_of(rpc, run_id, "k"), await state_of(rpc, forked, "k")) == (1, 2)
         assert (await fork(rpc, run_id, request_id="fork")).run_id == forked

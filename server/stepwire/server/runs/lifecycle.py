@@ -198,6 +198,11 @@ class RunLifecycle:
             if run.broker.outcome is not None:
                 run.broker.prepare()
             run.broker.begin(event, timeout)
+        else:
+            # The log of a fork begins anew: a reader of its stream must see the questions that are open.
+            for waiter in list(run.broker.waits):
+                if waiter.prompt is not None:
+                    run.broker.write(waiter.prompt)
         run.changed()
         self._pool.slots.admit(run)
         return run
