@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
@@ -17,19 +17,28 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from stepwire.workflow.codec.clocks import read_clock
-from stepwire.workflow.codec.models import fits, rebuild, revive
+from stepwire.workflow.codec.models import fits, load, rebuild
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SnapshotError
 
-__all__ = ["decode", "field_from_tagged", "from_tagged"]
+__all__ = ["decode", "fields_from_tagged", "from_tagged"]
+
+_OWN = {"$json"}
 
 
 def decode(data: bytes | str, names: Names, *, validate: bool = True) -> Any:
     """Read tagged JSON.
 
-    With `validate` models pass their validators; without it a model whose declared fields are
-    those in the payload is put together as it was saved, and only others are validated.
-    UnknownTypeError for a type that `names` does not know, SnapshotError for anything malformed.
+    Args:
+        data: What `encode` returned.
+        names: Finds the types that the payload names.
+        validate: The classes may have changed since: values of models that their fields no longer hold pass today's
+            validators. Without it that is done only for models that have other fields than were saved. Values that
+            fit are never validated again.
+
+    Raises:
+        UnknownTypeError: `names` does not know a type.
+        SnapshotError: The payload is malformed, or a value does not fit its class.
     """
     try:
         tagged = json.loads(data, parse_constant=_refuse_constant)
@@ -39,22 +48,29 @@ def decode(data: bytes | str, names: Names, *, validate: bool = True) -> Any:
 
 
 def from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> Any:
-    """Read what `to_tagged` returned; contract as `decode`."""
+    """Read tagged JSON that `json` has parsed; contract as `decode`."""
     try:
         return _Decoder(names, validate=validate).value(tagged)
     except RecursionError:
         raise SnapshotError("nested too deep") from None
 
 
+def fields_from_tagged(
+    tagged: Mapping[str, Any], names: Names, *, validate: bool = True
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read fields that `encode_keys` wrote; contract as `decode`.
+
+    Returns:
+        The values by name, and by name the JSON of fields that their class has to read itself.
+    """
+    try:
+        return _Decoder(names, validate=validate).fields(tagged)
+    except RecursionError:
+        raise SnapshotError("nested too deep") from None
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
-
-
-def field_from_tagged(tagged: Any, names: Names, *, validate: bool = True) -> tuple[Any, bool]:
-    """Read what `encode_keys` wrote for a key; say whether it is the class's own JSON, for its validators to read."""
-    if type(tagged) is dict and tagged.keys() == {"$json"}:
-        return from_tagged(tagged["$json"], names, validate=validate), True
-    return from_tagged(tagged, names, validate=validate), False
 
 
 class _Decoder:
@@ -174,20 +190,22 @@ class _Decoder:
         fields, own = self.fields(tagged)
         extra = self.value(rest["extra"]) if "extra" in rest else {}
         private = self._dict(rest["private"]) if "private" in rest else None
-        fields_set = set(_list(rest["set"])) if "set" in rest else fields.keys() | extra.keys()
-        if not self._validate and not own and fits(cls, fields, extra, private):
-            return rebuild(cls, fields, extra, private, set(fields_set))
-        return revive(cls, fields, extra, private, set(fields_set))
+        fields_set = set(_list(rest["set"])) if "set" in rest else fields.keys() | own.keys() | extra.keys()
+        if not (own or self._validate or cls.__private_attributes__) and fits(cls, fields, extra):
+            return rebuild(cls, fields, extra, private, fields_set)
+        return load(cls, fields, extra, private, fields_set, own=own, validate=self._validate)
 
-    def fields(self, tagged: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Return the declared fields of a model, and whether any is in the class's own JSON, for it to read."""
-        own = False
+    def fields(self, tagged: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return fields by name, and the JSON of those that their class reads itself."""
         fields: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         for key, item in tagged.items():
-            if type(item) is dict and item.keys() == {"$json"}:
-                fields[key], own = self.value(item["$json"]), True
+            if type(item) is str:
+                fields[key] = item
+            elif type(item) is dict and item.keys() == _OWN:
+                own[key] = self.value(item["$json"])
             else:
-                fields[key] = item if type(item) is str else self.value(item)
+                fields[key] = self.value(item)
         return fields, own
 
     def _type(self, name: Any, base: type[Any]) -> Any:

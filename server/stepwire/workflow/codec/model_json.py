@@ -1,51 +1,58 @@
-"""Fields of models that have no tag of their own: by the JSON that their class gives and takes.
+"""Fields of models that have no tag of their own: saved in the JSON that their class writes and reads.
 
-A path, a URL, an object with the author's own serializer and validator: what pydantic writes for the field is saved
-when the class makes the same value of it again (S21).
+A path, a URL, an object with the author's own serializer and validator: what pydantic writes for such a field is saved
+if the class makes the same value of it again (S21).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
 
+from stepwire.workflow.codec import schemas
 from stepwire.workflow.codec.models import rebuild
+from stepwire.workflow.codec.structure import same
 
-__all__ = ["UNSAVED", "own_json"]
-
-UNSAVED: Any = object()
-"""There is no such JSON."""
+__all__ = ["own_json"]
 
 
-def own_json(cls: type[BaseModel], fields: dict[str, Any], key: str) -> Any:
-    """Return what `cls` writes in JSON for the declared field `key`; UNSAVED unless it reads the same back.
+def own_json(cls: type[BaseModel], fields: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return what `cls` writes in JSON for some declared fields, but only for those that it reads back the same.
 
-    `fields` has the values of all declared fields. The class's serializers and validators are the author's code: what
-    they raise means UNSAVED.
+    Each field is serialized, validated and compared once. The class's serializers and validators are the author's code:
+    a field for which they raise is left out.
+
+    Args:
+        cls: The class of the model.
+        fields: The values of all declared fields.
+        keys: The fields to write.
     """
-    value = fields[key]
     try:
-        model = rebuild(cls, fields, {}, None, set(fields))
-        dump = cls.__pydantic_serializer__.to_python(model, mode="json", include={key}, by_alias=False, warnings=False)
-        data = dump[key]
-        given: Any = data if cls.__pydantic_root_model__ else {**fields, key: data}
-        back = cls.__pydantic_validator__.validate_python(given, by_name=True, by_alias=False)
-        return data if _came_back(value, back.__dict__[key]) else UNSAVED
-    except Exception:  # noqa: BLE001 - see above
-        return UNSAVED
+        return _written(cls, fields, frozenset(keys))
+    except Exception:  # noqa: BLE001 - the author's code; find out for which fields
+        if len(keys) == 1:
+            return {}
+    halves = list(keys)
+    middle = len(halves) // 2
+    return own_json(cls, fields, halves[:middle]) | own_json(cls, fields, halves[middle:])
 
 
-def _came_back(value: Any, back: Any) -> bool:
-    """Say whether a value was read back as it was; of one that is equal to itself only, its type must do."""
-    cls = type(value)
-    if cls is not type(back):
-        return False
-    if cls in (list, tuple):
-        return len(value) == len(back) and all(map(_came_back, value, back))
-    if cls is dict:
-        return list(value) == list(back) and all(_came_back(item, back[key]) for key, item in value.items())
-    if isinstance(value, BaseModel):
-        return _came_back(value.__dict__, back.__dict__) and value.__pydantic_extra__ == back.__pydantic_extra__
+def _written(cls: type[BaseModel], fields: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
+    model = rebuild(cls, dict(fields), {}, None, set(fields))
+    # `exclude_unset` and `round_trip`: models inside come back with the same explicit fields, and nothing computed.
+    data = schemas.serializer(cls, keys).to_python(
+        model, mode="json", by_alias=False, exclude_unset=True, round_trip=True, warnings=False
+    )
+    given = {**fields, **{key: data[key] for key in keys}}
+    back, _, _ = schemas.partial(cls, keys, frozenset(fields) - keys).validate_python(
+        given, strict=False, by_name=True, by_alias=False
+    )
+    return {key: data[key] for key in keys if same(fields[key], back[key], _opaque)}
+
+
+def _opaque(one: Any, other: Any) -> bool:
+    """Trust the class with objects that nothing can look into, such as clients: it chose what is written of them."""
     by_identity: object = object.__eq__
-    return cls.__eq__ is by_identity or bool(value == back)
+    return type(one).__eq__ is by_identity or bool(one == other)
