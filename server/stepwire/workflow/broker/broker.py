@@ -534,7 +534,7 @@ class Broker:
         for execution in self.executions.values():
             for key in execution.lent or ():
                 self.journal.dirty[parts.state(key)] = None
-        return self.journal.encode_state(self.store.values(), self.store.own_json)
+        return self.journal.encode_state(self.store.saved(), self.store.own_json)
 
     def fail_damaged(self, keys: list[str]) -> None:
         """Fail the run because values of its state cannot be saved any more."""

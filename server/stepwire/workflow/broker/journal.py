@@ -153,12 +153,18 @@ class Journal:
         damaged: list[str] = []
         if not values:
             return encoded, damaged
-        for key in self.dirty:
-            if (name := parts.state_name(key)) is not None and name in values:
+        names = (parts.state_name(key) for key in self.dirty)
+        changed = {name: values[name] for name in names if name is not None and name in values}
+        try:
+            written = encode_keys(changed, self.names, own)
+        except SerializationError:  # find out which
+            written = {}
+            for name, value in changed.items():
                 try:
-                    encoded[key] = encode_keys({name: values[name]}, self.names, own)[name]
+                    written |= encode_keys({name: value}, self.names, own)
                 except SerializationError:
                     damaged.append(name)
+        encoded.update((parts.state(name), data) for name, data in written.items())
         return encoded, damaged
 
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:

@@ -21,7 +21,7 @@ from stepwire.workflow.broker.delivery import (
 from stepwire.workflow.broker.ledger import TIMED_OUT, Buffered
 from stepwire.workflow.broker.outcome import Outcome
 from stepwire.workflow.broker.snapshot import FORMAT_VERSION
-from stepwire.workflow.codec.decoder import field_from_tagged, from_tagged
+from stepwire.workflow.codec.decoder import fields_from_tagged, from_tagged
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SnapshotError, SnapshotVersionError
 from stepwire.workflow.events import Event, StopEvent
@@ -57,13 +57,9 @@ def restore(
         reader.head(parts.get(keys.HEAD), saved_at, fork)
         if with_state:
             key = keys.STATE
-            state = {
-                name: field_from_tagged(value, names, validate=validate)
-                for part, value in parts.items()
-                if (name := keys.state_name(part)) is not None
-            }
-            values = {name: value for name, (value, _) in state.items()}
-            broker.store.load_values(values, validate=validate or any(own for _, own in state.values()))
+            tagged = {name: value for part, value in parts.items() if (name := keys.state_name(part)) is not None}
+            values, own = fields_from_tagged(tagged, names, validate=validate)
+            broker.store.load_values(values, own=own, validate=validate)
             broker.store.version = _int(parts[keys.HEAD]["sv"])
         for number in keys.numbers_of(parts, keys.BUFFERED):
             key = keys.buffered(number)

@@ -17,7 +17,6 @@ from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import Delivery, Waiter
 from stepwire.workflow.broker.journal import Changes
 from stepwire.workflow.codec.encoder import encode
-from stepwire.workflow.codec.model_json import UNSAVED
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import Event
@@ -48,7 +47,7 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
     assert journal is not None
     if everything:
         journal.dirty.update(dict.fromkeys(part_keys(broker)))
-        journal.dirty.update((keys.state(name), None) for name in broker.store.values())
+        journal.dirty.update((keys.state(name), None) for name in broker.store.saved())
     state, damaged = broker.encode_state()
     if damaged:
         broker.fail_damaged(damaged)
@@ -67,7 +66,7 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
         name = keys.state_name(key)
         if name is not None:
             part = state.get(key)
-            if part is None and name in broker.store.values():
+            if part is None and name in broker.store.saved():
                 continue
         else:
             part = _part(broker, key, encode_value)
@@ -88,19 +87,24 @@ def all_parts(
         if part is not None:
             parts[key] = part
     if with_state:
-        for name, value in broker.store.values().items():
-            parts[keys.state(name)] = _state_part(broker, name, value, encode_value)
+        parts.update(_state_parts(broker, encode_value))
     return parts
 
 
-def _state_part(broker: Broker, name: str, value: Any, encode_value: EncodeValue) -> bytes:
-    try:
-        return encode_value(value)
-    except SerializationError:
-        data = broker.store.own_json(name)
-        if data is UNSAVED:
-            raise
-        return b'{"$json":%b}' % encode_value(data)
+def _state_parts(broker: Broker, encode_value: EncodeValue) -> dict[str, bytes]:
+    parts: dict[str, bytes] = {}
+    refusals: dict[str, SerializationError] = {}
+    for name, value in broker.store.saved().items():
+        try:
+            parts[keys.state(name)] = encode_value(value)
+        except SerializationError as refused:
+            refusals[name] = refused
+    written = broker.store.own_json(refusals) if refusals else {}
+    for name, refusal in refusals.items():
+        if name not in written:
+            raise refusal
+        parts[keys.state(name)] = b'{"$json":%b}' % encode_value(written[name])
+    return parts
 
 
 def part_keys(broker: Broker, without: Delivery | None = None) -> list[str]:

@@ -52,7 +52,7 @@ class DurableHooks:
         IN_PROCESS.check(store, values)
         if self._broker.frozen:
             raise RunEndedError("the run is not in memory any more")
-        encode_keys(values, self._journal.names, lambda key: store.own_json(key, values))
+        encode_keys(values, self._journal.names, lambda keys: store.own_json(keys, values))
 
     def changed(self, keys: set[str]) -> None:
         """Have the keys written with the next commit."""

@@ -8,7 +8,8 @@ What is derived:
 - `partial`: validates some fields and takes the values of the others as they are;
 - `serializer`: writes some fields, and no others, as the class does;
 - `held`: checks whether values are of the types that the fields hold, without any function of the author's;
-- `before`: the model's own validators of mode "before", and nothing else.
+- `before` and `after`: the model's own validators of these modes, and nothing else;
+- `extra`: validates undeclared fields that the class gives a type.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 from pydantic_core import SchemaSerializer, SchemaValidator
 
-__all__ = ["before", "held", "partial", "serializer"]
+__all__ = ["after", "before", "extra", "held", "partial", "serializer"]
 
 T = TypeVar("T")
 _Keys = frozenset[str]
@@ -78,9 +79,8 @@ def held(cls: type[BaseModel]) -> SchemaValidator:
             for key, field in parts.fields.items()
         }
         schema: Any = {"type": "typed-dict", "fields": fields, "extra_behavior": "ignore"}
-        return SchemaValidator(
-            _with(schema, [_held(each) for each in parts.definitions]), {**parts.config, "strict": True}
-        )
+        config: Any = {**parts.config, "strict": True}
+        return SchemaValidator(_with(schema, [_held(each) for each in parts.definitions]), config)
 
     return _once(cls, "held", make)
 
@@ -96,6 +96,32 @@ def before(cls: type[BaseModel]) -> SchemaValidator | None:
         return SchemaValidator(schema) if functions else None
 
     return _once(cls, "before", make)
+
+
+def after(cls: type[BaseModel]) -> SchemaValidator | None:
+    """Return a validator that runs the model's validators of mode "after" over an instance; None when it has none."""
+
+    def make() -> SchemaValidator | None:
+        schema: Any = {"type": "is-instance", "cls": cls}
+        functions = _parts(cls).after
+        for function in reversed(functions):
+            schema = {"type": "function-after", "function": function, "schema": schema}
+        return SchemaValidator(schema) if functions else None
+
+    return _once(cls, "after", make)
+
+
+def extra(cls: type[BaseModel]) -> SchemaValidator | None:
+    """Return a validator of a dict of undeclared fields; None when they may be anything."""
+
+    def make() -> SchemaValidator | None:
+        parts = _parts(cls)
+        if parts.extra is None:
+            return None
+        schema: Any = {"type": "dict", "keys_schema": {"type": "any"}, "values_schema": parts.extra}
+        return SchemaValidator(_with(schema, parts.definitions), parts.config)
+
+    return _once(cls, "extra", make)
 
 
 def _once(cls: type[BaseModel], key: object, make: Callable[[], T]) -> T:
@@ -118,6 +144,8 @@ class _Parts(NamedTuple):
     definitions: list[Any]
     config: Any
     before: list[Any]
+    after: list[Any]
+    extra: Any
 
 
 def _parts(cls: type[BaseModel]) -> _Parts:
@@ -129,7 +157,8 @@ def _parts(cls: type[BaseModel]) -> _Parts:
     schema: Any = cls.__pydantic_core_schema__
     definitions: list[Any] = []
     config: dict[str, Any] = {}
-    functions: list[Any] = []
+    before: list[Any] = []
+    after: list[Any] = []
     while schema["type"] != "model-fields":
         kind = schema["type"]
         if kind == "definitions":
@@ -144,13 +173,15 @@ def _parts(cls: type[BaseModel]) -> _Parts:
             config.pop("strict", None)
             if schema.get("root_model"):
                 field = {"type": "model-field", "schema": schema["schema"]}
-                return _Parts({"root": field}, definitions, config, functions)
+                return _Parts({"root": field}, definitions, config, before, after, None)
             schema = schema["schema"]
         else:
             if kind == "function-before":
-                functions.append(schema["function"])
+                before.append(schema["function"])
+            elif kind == "function-after":
+                after.append(schema["function"])
             schema = schema["schema"]
-    return _Parts(schema["fields"], definitions, config, functions)
+    return _Parts(schema["fields"], definitions, config, before, after, schema.get("extras_schema"))
 
 
 def _with(schema: Any, definitions: list[Any]) -> Any:

@@ -72,17 +72,19 @@ def _decimals(one: Decimal, other: Decimal, compare: Same) -> bool:
     return one.as_tuple() == other.as_tuple()
 
 
-def _clocks(one: datetime | time, other: datetime | time, compare: Same) -> bool:
-    naive = one.replace(tzinfo=None) == other.replace(tzinfo=None)
-    return naive and one.fold == other.fold and _zones(one.tzinfo, other.tzinfo)
+def _clocks(one: Any, other: Any, compare: Same) -> bool:
+    if one.fold != other.fold or one.replace(tzinfo=None) != other.replace(tzinfo=None):
+        return False
+    return _zones(one.tzinfo, other.tzinfo)
 
 
 def _zones(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if type(one) in _FIXED and type(other) in _FIXED:  # a fixed offset behaves the same in either class
-        return one.utcoffset(None) == other.utcoffset(None) and one.tzname(None) == other.tzname(None)
-    return type(one) is type(other) is ZoneInfo and one.key is not None and one.key == other.key
+        return bool(one.utcoffset(None) == other.utcoffset(None)) and bool(one.tzname(None) == other.tzname(None))
+    # A zone that was read from a file has no key.
+    return isinstance(one, ZoneInfo) and isinstance(other, ZoneInfo) and bool(one.key) and one.key == other.key
 
 
 def _sequences(one: Any, other: Any, compare: Same) -> bool:

@@ -231,16 +231,15 @@ class _Tagger:
                     raise refused.at(key) from None
                 refusals[key] = refused
                 out[key] = None
-        if refusals:
-            written = own_json(cls, attributes, refusals)
-            for key, refused in refusals.items():
-                if key not in written:
-                    refused.tries += 1
-                    raise refused.at(key)
-                try:
-                    out[key] = {"$json": self.value(written[key], depth + 1)}
-                except Refused as other:
-                    raise other.at(key) from None
+        written = own_json(cls, attributes, refusals) if refusals else {}
+        for key, refusal in refusals.items():
+            if key not in written:
+                refusal.tries += 1
+                raise refusal.at(key)
+            try:
+                out[key] = {"$json": self.value(written[key], depth + 1)}
+            except Refused as refused:
+                raise refused.at(key) from None
         return out
 
     def _component(self, value: Any, cls: type, depth: int) -> dict[str, Any]:

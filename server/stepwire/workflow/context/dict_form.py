@@ -55,7 +55,7 @@ def restore_legacy(broker: Broker, data: dict[str, Any], serializer: BaseSeriali
         broker.store.load_values(values, validate=True)
     else:
         restored: InMemoryStateStore[Any] = InMemoryStateStore.from_dict(data["state"], serializer)
-        broker.store.load_values(restored.values(), validate=True)
+        broker.store.take_over(restored)
     queues, in_progress, buffers = data["queues"], data["in_progress"], data["event_buffers"]
     running = bool(data["is_running"])
     for key in ("streaming_queue", "stepwise", "accepted_events", "broker_log"):

@@ -5,7 +5,7 @@ Only the protocol is here; `stepwire.workflow.broker.state_hooks` implements it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 __all__ = ["StateHooks", "StateValues"]
@@ -14,8 +14,8 @@ __all__ = ["StateHooks", "StateValues"]
 class StateValues(Protocol):
     """Be the store that calls the hooks; the part of it that a hook may use."""
 
-    def own_json(self, key: str, new: Mapping[str, Any] | None = None) -> Any:
-        """Return the JSON that the state's class writes for field `key`, or UNSAVED."""
+    def own_json(self, keys: Collection[str], new: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON that the state's class writes for some fields."""
 
 
 class StateHooks(Protocol):

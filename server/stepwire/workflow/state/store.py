@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from stepwire.workflow.codec.model_json import UNSAVED, own_json
+from stepwire.workflow.codec.model_json import own_json
 from stepwire.workflow.codec.models import load
 from stepwire.workflow.errors import (
     ContextSerdeError,
@@ -21,14 +19,10 @@ from stepwire.workflow.errors import (
     StateNotFoundError,
     WorkflowRuntimeError,
 )
-from stepwire.workflow.state.copying import (
-    copy_state,
-    is_mutable,
-    same,
-    validated,
-    values_of,
-)
+from stepwire.workflow.state.checking import check_new
+from stepwire.workflow.state.copying import copy_state, is_mutable, saved_values_of, values_of
 from stepwire.workflow.state.dict_state import DictState
+from stepwire.workflow.state.edits import Draft, EditState, in_edit_state
 from stepwire.workflow.state.hooks import StateHooks
 from stepwire.workflow.state.paths import Edit, get_in, parse
 from stepwire.workflow.state.serializers import BaseSerializer
@@ -41,29 +35,9 @@ _Keys = set[str]  # inside the class `set` is the method
 
 _UNSET: Any = object()
 
-# The edits that are open around the code that runs, each with the task that opened it: tasks
-# started inside an edit inherit the variable but not the edit.
-_edits: ContextVar[tuple[tuple[object, asyncio.Task[Any] | None], ...]] = ContextVar("stepwire_edits", default=())
-
 
 class UnserializableKeyWarning(UserWarning):
     """Tell that a key known not to be serializable was left out of `to_dict`."""
-
-
-def in_edit_state(store: object = None) -> bool:
-    """Say whether the current task is inside an `edit_state()`, of `store` when given."""
-    edits = _edits.get()
-    if not edits:
-        return False
-    task = _current_task()
-    return any(owner is task and (store is None or edited is store) for edited, owner in edits)
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 class InMemoryStateStore(Generic[S]):
@@ -164,9 +138,9 @@ class InMemoryStateStore(Generic[S]):
         """Return the live value at `path`; contract of `get`."""
         if path == "":
             # The holder may rebind any of its keys, so all of them count as lent.
-            values = self.values()
-            self._root_keys = set(values)
-            for key in values:
+            keys = saved_values_of(self._state)
+            self._root_keys = set(keys)
+            for key in keys:
                 self._lend(key)
             return self._state
         try:
@@ -204,14 +178,16 @@ class InMemoryStateStore(Generic[S]):
         """Make a copy of `state` the state; ValueError for another type, ValidationError."""
         if type(state) is not self.state_type:
             raise ValueError(f"the state is a {self.state_type.__name__}, not a {type(state).__name__}")
-        self._swap(copy_state(state), validate=True)
+        fresh = copy_state(state)
+        check_new(fresh)
+        self._swap(fresh)
 
     def reset(self) -> None:
         """Start anew at once; contract of `clear`."""
         required = [name for name, field in self.state_type.model_fields.items() if field.is_required()]
         if required:
             raise ValueError(f"{self.state_type.__name__} cannot be cleared: no default for {', '.join(required)}")
-        self._swap(self.state_type(), validate=False)
+        self._swap(self.state_type())
 
     def values(self) -> dict[str, Any]:
         """Return the live top-level values: declared fields, then dynamic ones.
@@ -221,55 +197,109 @@ class InMemoryStateStore(Generic[S]):
         if "_state" not in self.__dict__:
             return {}
         values = values_of(self._state)
-        if self._root_keys is not None and self._root_keys != values.keys():
-            self._changed(self._root_keys ^ values.keys())
+        if self._root_keys is not None:
+            keys = saved_values_of(self._state).keys()
+            if self._root_keys != keys:
+                self._changed(self._root_keys ^ keys)
         return values
 
-    def own_json(self, key: str, new: Mapping[str, Any] | None = None) -> Any:
-        """Return the JSON that the state's class has for a declared field, also of `new` values; else UNSAVED."""
-        declared = self.state_type.model_fields
-        if key not in declared:
-            return UNSAVED
-        values = {**values_of(self._state), **(new or {})}
-        return own_json(self.state_type, {name: value for name, value in values.items() if name in declared}, key)
+    def saved(self) -> dict[str, Any]:
+        """Return what has to be saved: the values, and after them the private attributes of a typed state."""
+        values = self.values()
+        if "_state" in self.__dict__ and self._state.__pydantic_private__:
+            values.update(self._state.__pydantic_private__)
+        return values
 
-    def load_values(self, values: dict[str, Any], *, validate: bool) -> None:
-        """Make `values`, as `values()` gave them, the state; calls no hook.
+    def own_json(self, keys: Collection[str], new: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON that the state's class writes for some fields, unless it reads it back otherwise.
 
-        Without `validate` they are taken as they are when they fit the declared fields.
-        SnapshotError naming the fields that do not validate.
+        Args:
+            keys: The names of the fields.
+            new: Values that are about to replace those of the state.
         """
-        self._state, self._root_keys = load(self.state_type, values, validate=validate), None
+        declared = self.state_type.__pydantic_fields__
+        wanted = [key for key in keys if key in declared]
+        if not wanted:
+            return {}
+        values = {**values_of(self._state), **(new or {})}
+        return own_json(self.state_type, {key: values[key] for key in declared if key in values}, wanted)
+
+    def load_values(self, values: dict[str, Any], *, own: Mapping[str, Any] | None = None, validate: bool) -> None:
+        """Make what was saved the state; calls no hook.
+
+        Args:
+            values: The values and private attributes, as `saved()` returned them.
+            own: Fields in the JSON of the state's class, as `own_json` returned them.
+            validate: The class may have changed since; see `stepwire.workflow.codec.models.load`.
+
+        Raises:
+            SnapshotError: The values do not fit the class; the error names the fields.
+        """
+        cls = self.state_type
+        declared, attributes = cls.__pydantic_fields__, cls.__private_attributes__
+        dynamic = cls.model_config.get("extra") == "allow"
+        fields: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        private: dict[str, Any] = {}
+        for key, value in values.items():
+            home = private if key in attributes else extra if dynamic and key not in declared else fields
+            home[key] = value
+        names = {*fields, *extra, *(own or ())}
+        self.adopt(load(cls, fields, extra, private or None, names, own=own, validate=validate))
+
+    def take_over(self, other: InMemoryStateStore[Any]) -> None:
+        """Make the state of a store that was restored the state; calls no hook.
+
+        Raises:
+            SnapshotError: It is of another class, and its values do not fit this one.
+        """
+        if other.state_type is self.state_type:
+            self.adopt(other._state)
+        else:
+            self.load_values(other.saved(), validate=True)
+
+    def adopt(self, state: S) -> None:
+        """Make a state that was restored the state as it is; calls no hook."""
+        self._state, self._root_keys = state, None
         self.version += 1
 
-    def _swap(self, state: S, *, validate: bool) -> None:
-        old = values_of(self._state)
-        if validate:
-            state = validated(state)
-        new = values_of(state)
-        self._check(new)
-        self._state, self._root_keys = state, None
-        self._changed(old.keys() | new.keys())
+    # --- for edit_state() ---------------------------------------------------------------------
 
-    def _merge(self, base: dict[str, Any], edited: S) -> None:
-        """Take over what `edited` changed of `base`, the values at the opening of the edit."""
-        edited = validated(edited, _differing(base, values_of(edited)))
-        new, live = values_of(edited), values_of(self._state)
-        keys = _differing(base, new)
+    def draft(self) -> Draft[S]:
+        """Return a copy of the state to change."""
+        return Draft(self._state)
+
+    def merge(self, draft: Draft[S]) -> None:
+        """Validate what changed in a draft, and take it over.
+
+        Raises:
+            pydantic.ValidationError: A value does not fit; nothing changed.
+        """
+        keys = draft.check()
+        edited = draft.state
+        new, live = saved_values_of(edited), saved_values_of(self._state)
         self._check({key: value for key, value in new.items() if key in keys})
         # What did not change stays the object it was, so that references handed out stay live.
-        fields, extra = edited.__dict__, edited.__pydantic_extra__
+        homes = (edited.__dict__, edited.__pydantic_private__, edited.__pydantic_extra__)
         for key in new.keys() - keys:
-            if key in fields:
-                fields[key] = live[key]
-            elif extra is not None and key not in live:
-                del extra[key]
-        for key in live.keys() - keys - fields.keys():
-            if extra is not None:
-                extra[key] = live[key]
+            home = next(each for each in homes if each is not None and key in each)
+            if key in live:
+                home[key] = live[key]
+            elif home is edited.__pydantic_extra__:  # removed meanwhile, from the live root
+                del home[key]
+        extra = edited.__pydantic_extra__
+        if extra is not None:
+            known = edited.__dict__.keys() | (edited.__pydantic_private__ or {}).keys()
+            extra.update((key, live[key]) for key in live.keys() - keys - known if key not in extra)
         self._state, self._root_keys = edited, None
         if keys:
             self._changed(keys)
+
+    def _swap(self, state: S) -> None:
+        old, new = saved_values_of(self._state), saved_values_of(state)
+        self._check(new)
+        self._state, self._root_keys = state, None
+        self._changed(old.keys() | new.keys())
 
     def _check(self, values: dict[str, Any]) -> None:
         if self.hooks is not None:
@@ -278,7 +308,7 @@ class InMemoryStateStore(Generic[S]):
     def _changed(self, keys: _Keys) -> None:
         self.version += 1
         if self._root_keys is not None:
-            self._root_keys = set(values_of(self._state))
+            self._root_keys = set(saved_values_of(self._state))
         if self.hooks is not None:
             self.hooks.changed(keys)
 
@@ -352,52 +382,3 @@ def _deserialized(key: object, text: str, serializer: BaseSerializer) -> Any:
     except SnapshotError as error:
         error.args = (f"state key {key!r}: {error}",)
         raise
-
-
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    return {key for key in old.keys() | new.keys() if not same(old.get(key, _UNSET), new.get(key, _UNSET))}
-
-
-class EditState(Generic[S]):
-    """The transaction that `InMemoryStateStore.edit_state` opens."""
-
-    def __init__(self, store: InMemoryStateStore[S]) -> None:
-        self._store = store
-        self._base: dict[str, Any] = {}
-        self._state: S | None = None
-
-    async def __aenter__(self) -> S:
-        """Wait for other edits to end, then return the copy to change."""
-        store = self._store
-        if in_edit_state(store):
-            raise WorkflowRuntimeError("edit_state() cannot be opened inside itself")
-        if self._state is not None:
-            raise WorkflowRuntimeError("an edit_state() can be entered only once")
-        await store.lock.acquire()
-        try:
-            live = store._state
-            self._state = copy_state(live)
-            # A second copy: what others do in place meanwhile is not this edit's change.
-            self._base = values_of(copy_state(live))
-        except BaseException:
-            store.lock.release()
-            raise
-        store.locked = True
-        _edits.set((*_edits.get(), (store, _current_task())))
-        return self._state
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Swap the copy in, or drop it after an exception."""
-        store, state = self._store, self._state
-        _edits.set(tuple(edit for edit in _edits.get() if edit[0] is not store))
-        store.locked = False
-        try:
-            if kind is None and state is not None:
-                store._merge(self._base, state)
-        finally:
-            store.lock.release()
