@@ -172,10 +172,16 @@ def test_events_of_the_engine_go_there_and_back() -> None:
         ("", grpc.StatusCode.CANCELLED, "", True),
         ("Internal error from Core", grpc.StatusCode.INTERNAL, "", True),
         ("Received RST_STREAM with error code 2", grpc.StatusCode.INTERNAL, "", True),
+        ("Received RST_STREAM with error code 11", grpc.StatusCode.RESOURCE_EXHAUSTED, "", True),
+        ("", grpc.StatusCode.INTERNAL, "", True),
+        ("", grpc.StatusCode.UNKNOWN, "", True),
+        ("", grpc.StatusCode.DEADLINE_EXCEEDED, "", True),
         ("Internal error from Core", grpc.StatusCode.INTERNAL, "INTERNAL", False),
-        ("", grpc.StatusCode.INTERNAL, "", False),
+        ("", grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", False),
+        ("", grpc.StatusCode.DATA_LOSS, "", False),
         ("", grpc.StatusCode.NOT_FOUND, "", False),
-        ("", grpc.StatusCode.RESOURCE_EXHAUSTED, "", False),
+        ("Received message larger than max (5 vs. 4)", grpc.StatusCode.RESOURCE_EXHAUSTED, "", False),
+        ("Exception deserializing response!", grpc.StatusCode.INTERNAL, "", False),
     ],
 )
 def test_what_counts_as_a_lost_connection(message: str, code: grpc.StatusCode, reason: str, lost: bool) -> None:

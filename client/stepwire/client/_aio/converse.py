@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import grpc
 
+from stepwire.client._aio.alarm import Alarm
 from stepwire.client._aio.transport import AioTransport
 from stepwire.client._core.converse import METHOD, ConverseCore, FutureLike
 from stepwire.client._core.status import from_rpc_error
@@ -151,12 +152,20 @@ class Conversation:
         self._outbox = outbox
         call = self._transport.open(METHOD, _drain(outbox))
         try:
-            async for frame in call:
-                self._core.receive(frame)
-                self._write(self._core.ack())
-                self._changed.set()
-                if self._core.ended:
-                    break
+            with Alarm(self._core.heartbeats, call) as alarm:
+                async for frame in call:
+                    self._core.receive(frame)
+                    alarm.received()
+                    self._write(self._core.ack())
+                    self._changed.set()
+                    if self._core.ended:
+                        break
+                    alarm.waiting()
+        except asyncio.CancelledError:
+            failure = alarm.loss()
+            if failure is None:
+                raise
+            return failure
         except grpc.RpcError as error:
             return from_rpc_error(error)
         finally:

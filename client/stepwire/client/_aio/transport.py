@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from stepwire.client._aio.alarm import Alarm
 from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
 from stepwire.client._core.reconnect import STREAM_DEADLINE
@@ -96,12 +97,19 @@ class AioTransport:
             call = self.open(follow.method, follow.request())
             failure: StepwireError | None = None
             try:
-                async for frame in call:
-                    follow.receive(frame)
-                    while (event := follow.pop()) is not None:
-                        yield event
-                    if follow.ended:
-                        return
+                with Alarm(follow.heartbeats, call) as alarm:
+                    async for frame in call:
+                        follow.receive(frame)
+                        alarm.received()
+                        while (event := follow.pop()) is not None:
+                            yield event
+                        if follow.ended:
+                            return
+                        alarm.waiting()
+            except asyncio.CancelledError:
+                failure = alarm.loss()
+                if failure is None:
+                    raise
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             finally:

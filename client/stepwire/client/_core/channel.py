@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,11 @@ Token = str | Callable[[], str]
 
 # Seconds. Servers end connections that ping more often: gRPC calls it "too many pings".
 MIN_KEEPALIVE = 10.0
+
+
+# Servers and proxies allow about 100 streams on a connection, so this is room for about 10,000.
+MOST_CONNECTIONS = 100
+_SCALING = json.dumps({"connectionScaling": {"maxConnectionsPerSubchannel": MOST_CONNECTIONS}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,9 @@ class Endpoint:
             # gRPC's default waits up to two minutes before it tries a server again.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 3000),
+            # Calls beyond what a connection allows would wait for a place on it: open another connection.
+            ("grpc.service_config", _SCALING),
+            ("grpc.max_connections_per_subchannel_cap", MOST_CONNECTIONS),
             ("grpc.primary_user_agent", f"stepwire-python/{_version()}"),
         ]
         if self.keepalive is not None:

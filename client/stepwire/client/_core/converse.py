@@ -17,6 +17,7 @@ from stepwire.client._core.answers import to_outcome, to_run_info, to_send_resul
 from stepwire.client._core.call import new_request_id
 from stepwire.client._core.cursor import Cursor
 from stepwire.client._core.event_types import EventTypes, encode_event
+from stepwire.client._core.heartbeats import Heartbeats
 from stepwire.client._core.reconnect import Reconnect
 from stepwire.client._core.status import from_status
 from stepwire.client.errors import FailedPreconditionError, StepwireError
@@ -78,6 +79,7 @@ class ConverseCore:
         self._options = options
         self._max_unacked = max_unacked
         self._reconnect = reconnect
+        self.heartbeats = Heartbeats()
         self._new_future = new_future
         self._entries: deque[types_pb2.LogEntry] = deque()
         self._acked = after
@@ -131,6 +133,7 @@ class ConverseCore:
             self._entries.extend(self._cursor.take(frame.events))
         elif kind == "heartbeat":
             self._cursor.expect(frame.heartbeat.sequence)
+            self.heartbeats.take(frame.heartbeat)
         elif kind == "send_result":
             self._resolve(frame.send_result)
         elif kind == "finished":

@@ -12,25 +12,31 @@ from stepwire.client.errors import StepwireError, UnavailableError
 # No call is open for ever: after these seconds a stream connects again where it was.
 STREAM_DEADLINE = 3600.0
 
-_LOSS_SIGNS = ("RST_STREAM", "Stream removed", "Internal error from Core")
+# Statuses that proxies and gRPC itself give to calls that they end. The server gives them too, but then with a reason.
+_CUTS = frozenset(
+    {
+        grpc.StatusCode.DEADLINE_EXCEEDED,  # a proxy's limit, or the deadline of a stream or a poll
+        grpc.StatusCode.INTERNAL,  # RST_STREAM; HTTP 400
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # RST_STREAM with ENHANCE_YOUR_CALM
+        grpc.StatusCode.UNKNOWN,  # END_STREAM without trailers; an HTTP status that gRPC does not know
+    }
+)
+# Faults that gRPC finds in this process have such a status too. Another connection cannot mend them.
+_LOCAL_FAULTS = ("larger than max", "Exception deserializing", "Exception serializing", "Exception iterating requests")
 
 
 def is_connection_loss(error: StepwireError) -> bool:
-    """Say whether a stream that ended with `error` can go on over a new connection.
+    """Say whether a call that ended with `error` was cut: its connection is lost, and another one may help.
 
-    A stopping server or a proxy may also end a stream with CANCELLED or a reset. And grpc.aio (grpc/grpc#36066)
-    replaces the status with an error of its own when a write was under way as the stream ended; the next connection
-    meets the real reason if it lasts.
+    Errors of the server carry its reason. A status without one comes from a proxy or from gRPC. So does the status that
+    grpc.aio (grpc/grpc#36066) puts in the place of the server's when a write was under way as the stream ended; the
+    next connection meets the server's if it lasts. A stopping server ends calls with CANCELLED.
     """
     if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
-    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not error.reason:
-        return True  # the call's own deadline or a proxy's, not the caller's
-    return (
-        error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
-        and not error.reason
-        and any(sign in error.message for sign in _LOSS_SIGNS)
-    )
+    if error.code not in _CUTS or error.reason:
+        return False
+    return not any(fault in error.message for fault in _LOCAL_FAULTS)
 
 
 class Reconnect:
@@ -58,7 +64,7 @@ class Reconnect:
         `error` is None for a stream that the server ended without an error before the end of the log.
         """
         if error is None:
-            error = UnavailableError("the server ended the stream before the run's end")
+            error = UnavailableError("the stream ended before the run did", code=grpc.StatusCode.UNAVAILABLE)
         elif not is_connection_loss(error):
             raise error
         delay = self._backoff.next(error)

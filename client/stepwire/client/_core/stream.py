@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from stepwire.client._core.cursor import Cursor
 from stepwire.client._core.event_types import EventTypes, type_name
+from stepwire.client._core.heartbeats import Heartbeats
 from stepwire.client._core.payload import JSON
 from stepwire.client._core.reconnect import Reconnect
 from stepwire.client.errors import StepwireError
@@ -56,6 +57,7 @@ class Follow:
         self._options = options
         self._follow = follow
         self._reconnect = reconnect
+        self.heartbeats = Heartbeats()
         self._entries: deque[types_pb2.LogEntry] = deque()
         self.ended = False
 
@@ -76,6 +78,7 @@ class Follow:
             self._entries.extend(self._cursor.take(frame.events))
         elif kind == "heartbeat":
             self._cursor.expect(frame.heartbeat.sequence)
+            self.heartbeats.take(frame.heartbeat)
         elif kind == "finished":
             self.ended = True
 

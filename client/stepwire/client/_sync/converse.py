@@ -158,15 +158,18 @@ class SyncConversation:
             self._outbox = outbox
             call = self._call = self._transport.open(METHOD, iter(outbox.get, None))
         try:
-            for frame in call:
-                with self._changed:
-                    self._core.receive(frame)
-                    self._write(self._core.ack())
-                    self._changed.notify_all()
-                    if self._core.ended:
-                        break
+            with self._transport.alarm(self._core.heartbeats, call) as alarm:
+                for frame in call:
+                    with self._changed:
+                        self._core.receive(frame)
+                        self._write(self._core.ack())
+                        self._changed.notify_all()
+                        if self._core.ended:
+                            break
+                    alarm.received()
+                    alarm.waiting()
         except grpc.RpcError as error:
-            return from_rpc_error(error)
+            return alarm.loss() or from_rpc_error(error)
         finally:
             with self._changed:
                 self._outbox = None

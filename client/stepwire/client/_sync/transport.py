@@ -11,10 +11,12 @@ import grpc
 
 from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
+from stepwire.client._core.heartbeats import Heartbeats
 from stepwire.client._core.reconnect import STREAM_DEADLINE
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
 from stepwire.client._core.stream import Follow
+from stepwire.client._sync.alarm import Alarm, Alarms
 from stepwire.client.errors import StepwireError
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ class SyncTransport:
         self._stubs: dict[str, Any] | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._alarms = Alarms()
 
     def method(self, name: str) -> Any:
         """Return the multi-callable of `Service.Method`."""
@@ -44,6 +47,10 @@ class SyncTransport:
     def open(self, name: str, request: Any) -> Any:
         """Start a call of a stream."""
         return self.method(name)(request, timeout=STREAM_DEADLINE, metadata=self._endpoint.metadata())
+
+    def alarm(self, heartbeats: Heartbeats, call: Any) -> Alarm:
+        """Return what cancels the call of a stream when the server has fallen silent."""
+        return Alarm(self._alarms, heartbeats, call)
 
     def close(self) -> None:
         """Close the channel, unless the caller passed it."""
@@ -98,14 +105,17 @@ class SyncTransport:
             call = self.open(follow.method, follow.request())
             failure: StepwireError | None = None
             try:
-                for frame in call:
-                    follow.receive(frame)
-                    while (event := follow.pop()) is not None:
-                        yield event
-                    if follow.ended:
-                        return
+                with self.alarm(follow.heartbeats, call) as alarm:
+                    for frame in call:
+                        follow.receive(frame)
+                        alarm.received()
+                        while (event := follow.pop()) is not None:
+                            yield event
+                        if follow.ended:
+                            return
+                        alarm.waiting()
             except grpc.RpcError as error:
-                failure = from_rpc_error(error)
+                failure = alarm.loss() or from_rpc_error(error)
             finally:
                 call.cancel()
             delay = follow.delay_after(failure)
