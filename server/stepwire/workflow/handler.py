@@ -8,13 +8,14 @@ from typing import Any
 
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, result_of
 from stepwire.workflow.broker.stream import StreamReader
-from stepwire.workflow.context.context import Context, run_of
+from stepwire.workflow.context.context import Context
+from stepwire.workflow.context.run import Run
 from stepwire.workflow.errors import (
     WorkflowCancelledByUser,
     WorkflowTimeoutError,
 )
 from stepwire.workflow.events import Event, StopEvent
-from stepwire.workflow.runner.runner import result_error
+from stepwire.workflow.runner.results import result_error
 
 _PENDING: Any = object()
 
@@ -33,7 +34,7 @@ class WorkflowHandler:
     Behaves like an asyncio future, but cancelling its awaiting does not cancel the run (S15): `cancel_run` does.
     """
 
-    def __init__(self, ctx: Context[Any], run_id: str) -> None:
+    def __init__(self, ctx: Context[Any], run_id: str, run: Run) -> None:
         self.run_id = run_id
         self.ctx = ctx
         try:
@@ -47,9 +48,9 @@ class WorkflowHandler:
         self._future: asyncio.Future[Any] | None = None
         self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
         self._next = 0
-        self._run = run_of(ctx)
-        self._run.when_ended(self._ended)
-        self._stream = self._run.broker.stream
+        self._run = run
+        run.on_end = self._ended
+        self._stream = run.broker.stream
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self._result is _PENDING:

@@ -131,7 +131,7 @@ class HostedRun:
             resumed: Whether it was loaded rather than started.
         """
         self._runner.trace(workflow, carrier, resumed=resumed)
-        self._run.begin(self._runner)
+        self._run.runner = self._runner
         self._runner.pump()
 
     # -- while it is in memory ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from functools import partial
 
 from stepwire.workflow.broker.timers import Alarm
 from stepwire.workflow.checkpoint import CheckpointCallback
-from stepwire.workflow.context.context import run_of
+from stepwire.workflow.context.run import Run
 from stepwire.workflow.definition.plan import Plan, Settings
 from stepwire.workflow.errors import WorkflowRuntimeError
 from stepwire.workflow.events import Event, StartEvent
@@ -38,6 +38,7 @@ class Runs:
     def launch(
         self,
         settings: Settings,
+        run: Run,
         handler: WorkflowHandler,
         event: StartEvent | None,
         callback: CheckpointCallback | None,
@@ -46,32 +47,32 @@ class Runs:
 
         Args:
             settings: Those of the workflow.
+            run: What the handler and the context share.
             handler: The handler of the run, with its context.
             event: The start event; None goes on with what a restored context holds.
             callback: Awaited after each step.
         """
-        run = run_of(handler.ctx)
         run.in_use = True
         self.handlers.add(handler)
         self._latest = weakref.ref(handler)
         if self._is_free():
-            self._begin(settings, handler, event, callback)
+            self._begin(settings, run, handler, event, callback)
         else:
             # When it begins, it is the end of another run that calls: keep the caller's context variables.
-            begin = partial(self._begin, settings, handler, event, callback)
+            begin = partial(self._begin, settings, run, handler, event, callback)
             self._queued.append((handler, partial(contextvars.copy_context().run, begin)))
-            run.queue(partial(self._withdraw, handler))
+            run.withdraw = partial(self._withdraw, handler)
 
     def _begin(
         self,
         settings: Settings,
+        run: Run,
         handler: WorkflowHandler,
         event: StartEvent | None,
         callback: CheckpointCallback | None,
     ) -> None:
         self._running += 1
         context = handler.ctx
-        run = run_of(context)
         if self._alarm is None or self._alarm.loop is not handler.get_loop():
             self._alarm = Alarm(handler.get_loop())
         runner = Runner(
@@ -81,17 +82,17 @@ class Runs:
             services=settings.services,
             resources=settings.resources,
             verbose=settings.verbose,
-            on_end=partial(self._ended, handler),
+            on_end=partial(self._ended, run, handler),
             after_step=None if callback is None else _checkpoints(handler, callback),
             stepwise=context.stepwise,
             alarm=self._alarm,
         )
-        run.begin(runner)
+        run.runner = runner
         runner.start(event, settings.timeout)
 
-    def _ended(self, handler: WorkflowHandler) -> None:
+    def _ended(self, run: Run, handler: WorkflowHandler) -> None:
         self.handlers.discard(handler)
-        run_of(handler.ctx).conclude()
+        run.conclude()
         self._running -= 1
         while self._queued and self._is_free():
             self._queued.popleft()[1]()

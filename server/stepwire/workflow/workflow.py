@@ -149,7 +149,7 @@ class Workflow(Planned):
         goes_on = context.is_running
         if held.broker.outcome is not None:
             held.broker.prepare()
-        handler = WorkflowHandler(context, os.urandom(16).hex())
+        handler = WorkflowHandler(context, os.urandom(16).hex(), held)
         context.run_id = handler.run_id
         event: StartEvent | None = None
         if not goes_on:
@@ -163,7 +163,7 @@ class Workflow(Planned):
                 held.broker.end(FAILED, failed, invalid)
                 held.conclude()
                 return handler
-        self._stepwire_runs.launch(settings_of(self), handler, event, checkpoint_callback)
+        self._stepwire_runs.launch(settings_of(self), held, handler, event, checkpoint_callback)
         return handler
 
     def run_from(

@@ -195,15 +195,17 @@ class Broker:
         if work.deliveries:
             for delivery in list(work.deliveries.values()):
                 self._drop(delivery)
-        work.queues.clear()
-        work.parked = 0
+            work.queues.clear()
+            work.parked = 0
+        work.queues.hot.clear()
         if self.waits:
             for waiter in list(self.waits):
                 self.waits.forget(waiter)
                 if waiter.notify is not None and waiter.delivery is None:
                     work.resumed.append((waiter.notify, RunEndedError("the run has ended")))
-        self.work.timers.clear()
-        self.limit.clear()
+        work.timers.clear()
+        if self.limit.seconds is not None:
+            self.limit.clear()
 
     def freeze(self) -> None:
         """Stop for good without ending: executions die, what they worked on stays to be run again."""

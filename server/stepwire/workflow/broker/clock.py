@@ -44,7 +44,7 @@ class TimeLimit:
 
     def set(self, seconds: float | None) -> None:
         """Give the run so many seconds from its next start of the clock; None or infinity: no limit."""
-        self.seconds = self.remaining = finite(seconds)
+        self.seconds = self.remaining = seconds if seconds is None else finite(seconds)
         self.due = None
 
     def tick(self, now: float, *, stopped: bool) -> bool:

@@ -85,21 +85,22 @@ class StepQueue:
 class Queues:
     """The queues of all steps by name, and which of them to look at: a look at each would cost every transition."""
 
-    __slots__ = ("_hot", "_steps")
+    __slots__ = ("_steps", "hot")
 
     def __init__(self, steps: Mapping[str, StepConfig]) -> None:
         self._steps = {name: StepQueue(config.num_workers) for name, config in steps.items()}
-        self._hot: dict[str, None] = {}
+        self.hot: dict[str, None] = {}
+        """The steps whose queues may have work for a free worker."""
 
     def append(self, delivery: Delivery) -> None:
         """Queue a new delivery behind the others of its step."""
         self._steps[delivery.step].append(delivery)
-        self._hot[delivery.step] = None
+        self.hot[delivery.step] = None
 
     def push(self, delivery: Delivery) -> None:
         """Queue a delivery at its place by id."""
         self._steps[delivery.step].push(delivery)
-        self._hot[delivery.step] = None
+        self.hot[delivery.step] = None
 
     def remove(self, delivery: Delivery) -> None:
         """Take out a delivery that was started before."""
@@ -108,14 +109,14 @@ class Queues:
     def give_back(self, step: str) -> None:
         """Note that a worker of a step is free again."""
         self._steps[step].running -= 1
-        self._hot[step] = None
+        self.hot[step] = None
 
     def take(self, again_only: bool = False) -> Delivery | None:
         """Take the next delivery that has a worker, and the worker; None when there is none.
 
         `again_only` takes none that never started.
         """
-        hot = self._hot
+        hot = self.hot
         while hot:
             name = next(iter(hot))
             queue = self._steps[name]
@@ -128,13 +129,13 @@ class Queues:
 
     def look_again(self) -> None:
         """Have `take` look at every queue, also those that it passed over with `again_only`."""
-        self._hot = {name: None for name, queue in self._steps.items() if len(queue)}
+        self.hot = {name: None for name, queue in self._steps.items() if len(queue)}
 
     def clear(self) -> None:
         """Take out all deliveries; no worker is busy."""
         for queue in self._steps.values():
             queue.clear()
-        self._hot.clear()
+        self.hot.clear()
 
     def items(self) -> ItemsView[str, StepQueue]:
         """Return the queues by step."""

@@ -138,13 +138,14 @@ class Work:
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    def start_next(self, broker: RunBroker, again_only: bool) -> Execution | None:
+    def start_next(self, broker: RunBroker, again_only: bool = False) -> Execution | None:
         """Start the next delivery that has a worker, in order; None when there is none.
 
         A delivery whose body was only parked goes on: its answers move to `resumed`. `again_only` takes none that
         never started.
         """
-        while (delivery := self.queues.take(again_only)) is not None:
+        queues = self.queues
+        while queues.hot and (delivery := queues.take(again_only)) is not None:
             delivery.status = RUNNING
             if self.journal is not None:
                 self.touch(delivery)

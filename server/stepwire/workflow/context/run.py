@@ -30,9 +30,11 @@ class Run:
         runner: Drives the broker; None before the run begins and after its end.
         in_use: Whether a run in this process has the context.
         fresh: Whether no run has had the context yet.
+        on_end: Called once with the outcome.
+        withdraw: Takes a run that waits for others to end out of their queue.
     """
 
-    __slots__ = ("_on_end", "_withdraw", "broker", "fresh", "in_use", "plan", "runner")
+    __slots__ = ("broker", "fresh", "in_use", "on_end", "plan", "runner", "withdraw")
 
     def __init__(self, plan: Plan) -> None:
         store = plan.new_store()
@@ -42,8 +44,8 @@ class Run:
         self.runner: Runner | None = None
         self.in_use = False
         self.fresh = True
-        self._on_end: Callable[[Outcome], None] | None = None
-        self._withdraw: Callable[[], None] | None = None
+        self.on_end: Callable[[Outcome], None] | None = None
+        self.withdraw: Callable[[], None] | None = None
 
     def make_durable(self, journal: Journal) -> None:
         """Keep a journal from here on: what cannot be saved is refused at the call."""
@@ -51,39 +53,24 @@ class Run:
         broker.keep(journal)
         broker.store.hooks = DurableHooks(broker, journal)
 
-    # -- its beginning --------------------------------------------------------------------------------------------
-
-    def queue(self, withdraw: Callable[[], None]) -> None:
-        """Note that the run waits for others to end; `withdraw` takes it out of the queue."""
-        self._withdraw = withdraw
-
-    def begin(self, runner: Runner) -> None:
-        """Let a runner drive the run from now on."""
-        self.runner, self._withdraw = runner, None
-
     # -- its end --------------------------------------------------------------------------------------------------
-
-    def when_ended(self, callback: Callable[[Outcome], None]) -> None:
-        """Have `conclude` call back with the outcome, once."""
-        self._on_end = callback
 
     def cancel(self) -> None:
         """End the run as cancelled, at once, also one that has not begun (S15)."""
         if self.runner is not None:
             self.runner.cancel()
             return
-        withdraw, self._withdraw = self._withdraw, None
-        if withdraw is not None:
-            withdraw()
+        if self.withdraw is not None:
+            self.withdraw()
         self.broker.end(CANCELLED, WorkflowCancelledEvent())
         self.conclude()
 
     def conclude(self) -> None:
         """Tell how the run ended; another one may have the context then."""
-        outcome, callback = self.broker.outcome, self._on_end
+        outcome, callback = self.broker.outcome, self.on_end
         assert outcome is not None
         self.in_use = False
-        self.runner = self._on_end = None
+        self.runner = self.on_end = self.withdraw = None
         if callback is not None:
             callback(outcome)
 

@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,30 +17,23 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import Broker, Receipt
-from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution, enter_execution
-from stepwire.workflow.broker.journal import FailureReport, Host
+from stepwire.workflow.broker.delivery import PARKED, Execution, enter_execution
+from stepwire.workflow.broker.journal import Host
 from stepwire.workflow.broker.ledger import Answer, Notify
-from stepwire.workflow.broker.outcome import CANCELLED, FAILED
+from stepwire.workflow.broker.outcome import CANCELLED
 from stepwire.workflow.broker.timers import Alarm, Timer
-from stepwire.workflow.checks import kind_of
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import (
-    CrashLoopError,
     SerializationError,
-    StepError,
-    StepReturnError,
     StepTimeoutError,
-    WorkflowError,
-    WorkflowRuntimeError,
 )
 from stepwire.workflow.events import (
     Event,
-    StepFailedEvent,
-    StopEvent,
     WorkflowCancelledEvent,
-    WorkflowFailedEvent,
 )
 from stepwire.workflow.resource import ResourceManager
+from stepwire.workflow.runner.failures import fail, give_up_lost
+from stepwire.workflow.runner.results import call_sync, outputs_of
 from stepwire.workflow.runner.stepwise import Stepwise
 from stepwire.workflow.runner.tracing import RunTrace
 from stepwire.workflow.service import ServiceManager
@@ -188,16 +180,17 @@ class Runner:
         self._pumping = True
         try:
             broker = self.broker
-            while broker.work.poisoned:
-                delivery = broker.work.poisoned.pop()
+            work = broker.work
+            while work.poisoned:
+                delivery = work.poisoned.pop()
                 if broker.outcome is None:
-                    self._poisoned(delivery)
+                    give_up_lost(broker, self._host, delivery)
             started: list[Execution] = []
             if self.stepwise is None and not broker.frozen and broker.outcome is None:
-                while (execution := broker.start_next()) is not None:
+                while work.queues.hot and (execution := work.start_next(broker)) is not None:
                     started.append(execution)
-            if started or broker.work.resumed:
-                resumed = broker.work.take_resumed()
+            if started or work.resumed:
+                resumed = work.take_resumed()
                 if self._host is None:
                     self._launch(started, resumed)
                 else:
@@ -296,9 +289,9 @@ class Runner:
             if call.config.is_async:
                 result = await call.function(**kwargs)
             else:
-                bound = partial(contextvars.copy_context().run, _call, call.function, kwargs)
+                bound = partial(contextvars.copy_context().run, call_sync, call.function, kwargs)
                 result = await self.loop.run_in_executor(self._executor, bound)
-            outputs = _outputs(delivery.step, result, call.config.list_returns)
+            outputs = outputs_of(delivery.step, result, call.config.list_returns)
             if self._after_step is not None and not execution.dead:
                 # A checkpoint holds one event; of a step that returned more it is taken as not through.
                 execution.returned = len(outputs) <= 1
@@ -348,117 +341,6 @@ class Runner:
         if execution.dead or self.broker.outcome is not None:
             return
         execution.outcome = "timed_out" if isinstance(error, StepTimeoutError) else "failed"
-        delivery = execution.delivery
         if self._trace is not None:
-            self._trace.failed(delivery.id, error)
-        policy = self.broker.routing.steps[delivery.step].retry_policy
-        if policy is not None and isinstance(error, Exception) and not _is_final(error):
-            elapsed = max(0.0, self.broker.clock.now() - (delivery.first_started or 0.0))
-            try:
-                delay = policy.next(elapsed, delivery.failures, error)
-                if delay is not None and not math.isfinite(delay):
-                    raise ValueError("the delay is not a finite number of seconds")
-            except Exception as failure:
-                delay = None
-                if self._host is None:
-                    logger.exception("the retry policy of step '%s' failed", delivery.step)
-                else:  # which knows how much a log may tell
-                    self._host.report(f"{delivery.step} (its retry policy)", failure)
-            if delay is not None:
-                self.broker.retry(execution, delay)
-                return
-        self._give_up(delivery, error, delivery.failures + 1)
-
-    def _poisoned(self, delivery: Delivery) -> None:
-        error = CrashLoopError(
-            f"{delivery.lost} executions were lost to crashes",
-            step=delivery.step,
-            attempts=delivery.attempt,
-        )
-        self._give_up(delivery, error, delivery.attempt)
-
-    def _give_up(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
-        step = delivery.step
-        report = self._report(step, error)
-        name = "CRASH_LOOP" if isinstance(error, CrashLoopError) else type(error).__name__
-        catcher = None if _is_final(error) else self.broker.routing.catcher(step)
-        if catcher is not None:
-            caught = StepFailedEvent(
-                step=step,
-                error_type=name,
-                message=report.message,
-                attempts=attempts,
-                event=delivery.event,
-            )
-            self.broker.fail(delivery, caught, catcher)
-            caught.exception = error
-            return
-        event = WorkflowFailedEvent(
-            step=step,
-            error_type=name,
-            message=report.message,
-            attempts=attempts,
-            reference=report.reference,
-        )
-        self.broker.end(FAILED, event, error)
-
-    def _report(self, step: str, error: BaseException) -> FailureReport:
-        report = FailureReport(str(error), "", "") if self._host is None else self._host.report(step, error)
-        # An exception's text may hold what no log can: halves of surrogate pairs.
-        return report._replace(message=report.message.encode(errors="replace").decode())
-
-
-def _call(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
-    """Call a sync step; StopIteration, which no future can carry, becomes RuntimeError."""
-    try:
-        return function(**kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the step raised StopIteration") from error
-
-
-def _outputs(step: str, result: Any, list_returns: bool) -> list[Event]:
-    """Return what a step returned as a list of events (S6)."""
-    if result is None:
-        return []
-    if isinstance(result, Event):
-        return [result]
-    if list_returns and isinstance(result, list):
-        for item in result:
-            if not isinstance(item, Event):
-                raise StepReturnError(
-                    f"Step '{step}' returned a list with a {type(item).__name__}, not an event",
-                    step=step,
-                    type_name=type(item).__name__,
-                )
-        return result
-    raise StepReturnError(
-        f"Step '{step}' returned {kind_of(result)} instead of an Event instance",
-        step=step,
-        type_name=type(result).__name__,
-    )
-
-
-def _is_final(error: BaseException) -> bool:
-    """Tell whether an error is the program's, so that neither a retry nor a catch can help."""
-    return isinstance(error, StepReturnError)
-
-
-def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
-    """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
-    step = getattr(event, "step", None)
-    if isinstance(error, StepReturnError) or (step is None and isinstance(error, WorkflowRuntimeError)):
-        return error
-    if step is None:
-        failed: WorkflowError = WorkflowRuntimeError(str(error))
-    else:
-        message = getattr(event, "message", "") if error is None else str(error) or type(error).__name__
-        # The engine's own say more; those of a nested run have come to their end, and a cause.
-        own = isinstance(error, StepTimeoutError | CrashLoopError) and error.__cause__ is None
-        kind = type(error) if own and isinstance(error, StepError) else StepError
-        failed = kind(
-            f"Error in step '{step}': {message}",
-            step=step,
-            attempts=getattr(event, "attempts", 0),
-        )
-    failed.__cause__ = error
-    return failed
+            self._trace.failed(execution.delivery.id, error)
+        fail(self.broker, self._host, execution, error)

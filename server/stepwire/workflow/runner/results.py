@@ -1,0 +1,75 @@
+"""What the body of a step comes to: events, or an error that says what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stepwire.workflow.checks import kind_of
+from stepwire.workflow.errors import (
+    CrashLoopError,
+    StepError,
+    StepReturnError,
+    StepTimeoutError,
+    WorkflowError,
+    WorkflowRuntimeError,
+)
+from stepwire.workflow.events import Event, StopEvent
+
+__all__ = ["call_sync", "is_final", "outputs_of", "result_error"]
+
+
+def call_sync(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """Call a sync step; StopIteration, which no future can carry, becomes RuntimeError."""
+    try:
+        return function(**kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the step raised StopIteration") from error
+
+
+def outputs_of(step: str, result: Any, list_returns: bool) -> list[Event]:
+    """Return what a step returned as a list of events (S6)."""
+    if result is None:
+        return []
+    if isinstance(result, Event):
+        return [result]
+    if list_returns and isinstance(result, list):
+        for item in result:
+            if not isinstance(item, Event):
+                raise StepReturnError(
+                    f"Step '{step}' returned a list with a {type(item).__name__}, not an event",
+                    step=step,
+                    type_name=type(item).__name__,
+                )
+        return result
+    raise StepReturnError(
+        f"Step '{step}' returned {kind_of(result)} instead of an Event instance",
+        step=step,
+        type_name=type(result).__name__,
+    )
+
+
+def is_final(error: BaseException) -> bool:
+    """Tell whether an error is the program's, so that neither a retry nor a catch can help."""
+    return isinstance(error, StepReturnError)
+
+
+def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
+    """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
+    step = getattr(event, "step", None)
+    if isinstance(error, StepReturnError) or (step is None and isinstance(error, WorkflowRuntimeError)):
+        return error
+    if step is None:
+        failed: WorkflowError = WorkflowRuntimeError(str(error))
+    else:
+        message = getattr(event, "message", "") if error is None else str(error) or type(error).__name__
+        # The engine's own say more; those of a nested run have come to their end, and a cause.
+        own = isinstance(error, StepTimeoutError | CrashLoopError) and error.__cause__ is None
+        kind = type(error) if own and isinstance(error, StepError) else StepError
+        failed = kind(
+            f"Error in step '{step}': {message}",
+            step=step,
+            attempts=getattr(event, "attempts", 0),
+        )
+    failed.__cause__ = error
+    return failed
