@@ -35,8 +35,9 @@ from stepwire.server.store import (
     StoreLockedError,
     StoreUnavailableError,
 )
-from stepwire.server.store.sqlite import list_queries, removal, run_queries, work_queries
-from stepwire.server.store.sqlite.connections import connect_reader
+from stepwire.server.store.encoding import began_checksum, encode_record, record_checksum
+from stepwire.server.store.sqlite import list_queries, removal, run_queries, schema, work_queries
+from stepwire.server.store.sqlite.connections import connect_reader, connect_writer
 
 
 @pytest.fixture
@@ -296,21 +297,26 @@ async def test_no_frequent_query_scans_a_table(store: SqliteStore) -> None:
         run_queries.load(connection, key, None)
         run_queries.load(connection, key, 3)
         run_queries.entries(connection, key, 5, 16)
-        run_queries.requests(connection, key)
+        run_queries.requests(connection, key, 5.0)
         run_queries.snapshots(connection, key, 5, 10)
         work_queries.due(connection, 5.0, 10, ["orders"], (-1.0, 0))
         work_queries.next_wake(connection, 5.0, ["orders"])
         list_queries.find_start(connection, "default", "req")
         for workflow in ("", "orders"):
-            query = RunQuery(namespace="default", workflow=workflow, before=(1.0, "r"))
-            list_queries.list_runs(connection, query)
+            for labels in ({}, {"a": "b"}, {"a": "b", "c": "d"}):
+                for statuses in ((), ("RUNNING",), ("FAILED", "COMPLETED")):
+                    query = RunQuery(
+                        namespace="default", workflow=workflow, before=(1.0, "r"), labels=labels, statuses=statuses
+                    )
+                    list_queries.list_runs(connection, query)
+                    list(list_queries.rows_by_status(connection, query, list(labels.items())))
         list_queries.prunable(connection, None, 5.0, None, 10)
         connection.set_trace_callback(None)
         assert len(statements) >= 12
         for statement in statements:
             for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
                 scanned = detail.split()[1] if detail.startswith("SCAN") else ""
-                assert scanned not in {"runs", "commits", "log", "requests"}, statement
+                assert scanned not in {"runs", "commits", "log", "requests", "labels", "pruned_starts"}, statement
                 assert "TEMP B-TREE" not in detail, statement
 
 
@@ -642,3 +648,64 @@ async def test_a_trimmed_run_whose_record_is_damaged_is_refused(store: SqliteSto
         await store.get(claim.key)
     with pytest.raises(StoreCorruptError, match="record of run r1 is damaged"):
         await store.trim(claim.key, 3)
+
+
+async def test_labels_of_an_older_database_are_found_after_its_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+        with closing(connect_writer(tmp_path / "stepwire.db")) as connection:
+            for n, labels in enumerate(('{"team":"blue","odd \\"key\\"":"\\u00e9"}', "{}", '{"team":')):
+                row = encode_record(record(f"r{n}"))._replace(labels=labels)
+                values = (n + 1, 1, *row, began_checksum(n + 1, row), record_checksum(n + 1, row))
+                connection.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(values))})", values)
+            for sequence in (1, 1, 2):
+                connection.execute("INSERT INTO commits VALUES (NULL, 1, ?, 1.0, 1, 0, 'x')", (sequence,))
+    store = SqliteStore(tmp_path)
+    await store.open()
+    for label in ({"team": "blue"}, {'odd "key"': "é"}):
+        found = await store.list(RunQuery(namespace="default", labels=label))
+        assert [run_.key.run_id for run_ in found] == ["r0"]
+    assert rows(store.path, "labels") == 2
+    assert [info.sequence for info in await store.snapshots(RunKey("default", "r0"), None, 9)] == [2, 1]
+    for run_id in ("r0", "r2"):  # the damaged one, too
+        assert await store.delete(RunKey("default", run_id))
+    assert rows(store.path, "labels") == 0
+    await store.close()
+
+
+async def test_a_slow_list_keeps_no_load_waiting(store: SqliteStore) -> None:
+    claim = await store.commit(first())
+    go_on = threading.Event()
+    slow = [asyncio.create_task(store._lists.run(lambda _: go_on.wait(30))) for _ in range(8)]
+    replays = [asyncio.create_task(store._replays.run(lambda _: go_on.wait(30))) for _ in range(8)]
+    await asyncio.sleep(0)
+    try:
+        assert await store.load(claim.key) is not None
+        assert await store.get(claim.key) is not None
+        assert await store.due(0.0, 10, workflows=["orders"]) != []
+    finally:
+        go_on.set()
+        await asyncio.gather(*slow, *replays)
+
+
+async def test_a_clock_set_far_forward_while_the_store_was_closed_makes_nothing_old(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    store = SqliteStore(tmp_path, clock=lambda: now)
+    await store.open()
+    ended = {"status": Status.COMPLETED, "updated_at": now, "ended_at": now}
+    await store.commit(first("minutes old", **ended))
+    assert store.ago(60.0) == now - 60.0
+    await store.close()
+    for _ in range(2):  # the next opening knows of it, too
+        now += 10 * 365 * 86_400.0 if now < 2_000_000 else 5.0
+        await store.open()
+        assert await store.prune(ended_before=store.ago(3600.0)) == 0
+        await store.close()
+    now += 3590.0
+    await store.open()
+    assert await store.prune(ended_before=store.ago(3600.0)) == 0
+    now += 100.0  # by now an hour has passed that was lived
+    assert await store.prune(ended_before=store.ago(3600.0)) == 1
+    await store.close()

@@ -52,7 +52,9 @@ class SnapshotServiceServicer(object):
     """
 
     def GetSnapshot(self, request, context):
-        """GetSnapshot returns the last committed snapshot, or the one at a sequence. It also reads ended runs.
+        """GetSnapshot returns the last committed snapshot, or the one at a sequence. It also reads ended runs. The snapshot
+        at a sequence is the first one after the entry with that sequence was written, and never changes. Later changes
+        without an entry, like SetState, are in the latest snapshot, and in the next one with a new sequence.
         Errors: NOT_FOUND (RUN_NOT_FOUND, SNAPSHOT_NOT_FOUND), OUT_OF_RANGE (SEQUENCE_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

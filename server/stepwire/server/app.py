@@ -40,7 +40,7 @@ from stepwire.server.store import MemoryStore, RunStore, SqliteStore
 from stepwire.server.telemetry import tracing
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.wiring import retention_of, web_of
-from stepwire.workflow.hosting import running_execution
+from stepwire.workflow.hosting import CLOCK, running_execution
 
 if TYPE_CHECKING:
     from stepwire.server.web import WebServer
@@ -76,9 +76,9 @@ class Server:
         self.metrics = Metrics()
         self._store: RunStore
         if settings.data == ":memory:":
-            self._store = MemoryStore()
+            self._store = MemoryStore(CLOCK.now)
         else:
-            self._store = SqliteStore(Path(settings.data), self.metrics.store)
+            self._store = SqliteStore(Path(settings.data), self.metrics.store, CLOCK.now)
         self._grpc: grpc.aio.Server | None = None
         self._web: WebServer | None = None
         self.runs: Runs | None = None

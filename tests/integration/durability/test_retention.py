@@ -61,8 +61,7 @@ async def left(rpc: Rpc) -> set[str]:
 
 async def apply(rpc: Rpc) -> int:
     """Apply the rules now, as the server does now and then."""
-    gone = await rpc.keeper.retention.apply(rpc.pool)
-    return gone
+    return await rpc.keeper.retention.apply(rpc.pool)
 
 
 async def test_retention_by_age_and_count_of_each_workflow(tmp_path: Path) -> None:
@@ -251,8 +250,7 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
         if by == "DeleteRun":
             await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id="r"))
         else:
-            async with rpc.pool.deleting():
-                assert await rpc.store.prune(keep_last=0) == 1
+            assert await rpc.store.prune(keep_last=0) == 1
         await rpc.start("flow", {}, run_id="r")
         run = await asked(rpc, "r")
         log = await rpc.log("r")
@@ -265,6 +263,26 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
         with pytest.raises(RunNotFoundError):
             rpc.pool.feeds.record(key_of("r"), feed)
         rpc.pool.feeds.close(key_of("r"), feed)
+
+
+async def test_retention_a_repeat_of_a_start_whose_run_was_deleted_starts_nothing(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(instant), retention_runs=1) as rpc:
+        ids = [(await rpc.start("flow", {}, request_id=f"start {n}")).run_id for n in range(3)]
+        for run_id in ids:
+            await rpc.ended(run_id)
+        assert await apply(rpc) == 2
+        assert await left(rpc) == {ids[2]}
+        for n in (0, 1):
+            assert await refused_reason(rpc.start("flow", {}, request_id=f"start {n}")) == "RUN_NOT_FOUND"
+            assert await refused_reason(rpc.get(ids[n])) == "RUN_NOT_FOUND"
+            other = rpc.start("flow", {"other": 1}, request_id=f"start {n}")
+            assert await refused_reason(other) == "REQUEST_ID_REUSED"
+        assert (await rpc.start("flow", {}, request_id="start 2")).run_id == ids[2]
+        assert await left(rpc) == {ids[2]}
+        advance(24 * 3600 + 1)
+        await rpc.ended((await rpc.start("flow", {})).run_id)
+        assert await apply(rpc) == 1
+        assert (await rpc.start("flow", {}, request_id="start 0")).run_id not in ids
 
 
 async def write_much(flow: Flow, ctx: Context[DictState]) -> int:

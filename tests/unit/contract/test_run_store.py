@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from stepwire.server.store import (
     Claim,
     Commit,
     MemoryStore,
+    PrunedStart,
     RequestRecord,
     RunExistsError,
     RunKey,
@@ -32,18 +33,27 @@ from stepwire.server.store import (
     StoreUnavailableError,
 )
 
-ADAPTERS: dict[str, Callable[[Path], RunStore]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": SqliteStore,
+ADAPTERS: dict[str, Callable[[Path, Callable[[], float]], RunStore]] = {
+    "memory": lambda _, clock: MemoryStore(clock),
+    "sqlite": lambda directory, clock: SqliteStore(directory, clock=clock),
 }
 
 
+Adapter = Callable[[Path, Callable[[], float]], RunStore]
+
+
 @pytest.fixture(params=ADAPTERS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunStore]:
-    adapter = ADAPTERS[request.param](tmp_path)
-    await adapter.open()
-    yield adapter
-    await adapter.close()
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    """Make a store with a clock; some tests set it."""
+    return ADAPTERS[request.param]
+
+
+@pytest.fixture
+async def store(adapter: Adapter, tmp_path: Path) -> AsyncIterator[RunStore]:
+    store = adapter(tmp_path, time.time)
+    await store.open()
+    yield store
+    await store.close()
 
 
 SERVED = ("orders", "other", "mail")
@@ -338,7 +348,7 @@ async def test_load_folds_from_the_last_full_commit(store: RunStore) -> None:
     key = await commit_chain(store, (0, b"A"), (1, b"b"), (3, b"C"), (4, b"d"), (4, b"e"), (6, b"f"))
     assert await store.load(key) == StoredSnapshot(6, 106.0, b"C", [b"d", b"e", b"f"])
     assert await store.load(key, 6) == StoredSnapshot(6, 106.0, b"C", [b"d", b"e", b"f"])
-    assert await store.load(key, 4) == StoredSnapshot(4, 104.0, b"C", [b"d", b"e"])
+    assert await store.load(key, 4) == StoredSnapshot(4, 104.0, b"C", [b"d"])
     assert await store.load(key, 3) == StoredSnapshot(3, 103.0, b"C", [])
     assert await store.load(key, 1) == StoredSnapshot(1, 101.0, b"A", [b"b"])
     assert await store.load(key, 0) == StoredSnapshot(0, 100.0, b"A", [])
@@ -348,14 +358,30 @@ async def test_load_folds_from_the_last_full_commit(store: RunStore) -> None:
 
 async def test_load_of_a_sequence_with_a_full_commit_between(store: RunStore) -> None:
     key = await commit_chain(store, (1, b"A"), (2, b"b"), (2, b"C"), (2, b"d"), (3, b"E"))
-    assert await store.load(key, 2) == StoredSnapshot(2, 102.0, b"C", [b"d"])
+    assert await store.load(key, 2) == StoredSnapshot(2, 102.0, b"A", [b"b"])
 
 
-async def test_snapshots_lists_the_last_of_each_sequence(store: RunStore) -> None:
+async def test_the_snapshot_at_a_sequence_never_changes(store: RunStore) -> None:
+    claim = await store.commit(first(replace(record(), last_sequence=1), delta=b"A"))
+    for sequence, delta in ((1, b"b"), (2, b"c"), (2, b"D"), (2, b"e"), (3, b"f"), (3, b"g"), (3, b"H")):
+        before = await loadable(store, claim.key)
+        infos = await store.snapshots(claim.key, None, 9)
+        await store.commit(later(record(), claim, sequence, delta, full=delta.isupper()))
+        after = await loadable(store, claim.key)
+        assert before == {sequence: after[sequence] for sequence in before}
+        assert set(infos) <= set(await store.snapshots(claim.key, None, 9))
+    assert await store.load(claim.key) == StoredSnapshot(3, 103.0, b"H", [])
+    assert await store.load(claim.key, 3) == StoredSnapshot(3, 103.0, b"D", [b"e", b"f"])
+    before = await loadable(store, claim.key)
+    await store.thin_snapshots(claim.key)
+    assert (await loadable(store, claim.key)) == {sequence: before[sequence] for sequence in (1, 3)}
+
+
+async def test_snapshots_lists_the_first_of_each_sequence(store: RunStore) -> None:
     key = await commit_chain(store, (0, b"A"), (1, b"bb"), (4, b"cc"), (4, b"ddd"), (6, b"E"))
     infos = [
         SnapshotInfo(6, 106.0, 1),
-        SnapshotInfo(4, 104.0, 3),
+        SnapshotInfo(4, 104.0, 2),
         SnapshotInfo(1, 101.0, 2),
         SnapshotInfo(0, 100.0, 1),
     ]
@@ -648,6 +674,69 @@ async def test_delete_leaves_nothing(store: RunStore) -> None:
     assert await store.requests(run.key) == []
 
 
+async def test_delete_and_prune_tell_before_and_after(store: RunStore) -> None:
+    told: list[tuple[str, list[str]]] = []
+
+    def listener(what: str) -> Callable[[Sequence[RunKey]], None]:
+        return lambda keys: told.append((what, sorted(key.run_id for key in keys)))
+
+    store.on_delete(listener("going"), listener("gone"))
+    await create(store, "r1", status=Status.COMPLETED, ended_at=1.0)
+    for n in range(3):
+        await create(store, f"p{n}", status=Status.COMPLETED, ended_at=2.0)
+    await store.delete(RunKey("default", "r1"))
+    assert told == [("going", ["r1"]), ("gone", ["r1"])]
+    told.clear()
+    assert await store.prune() == 3
+    assert told == [("going", ["p0", "p1", "p2"]), ("gone", ["p0", "p1", "p2"])]
+
+
+async def test_nothing_is_found_of_a_run_from_its_deletion_on(store: RunStore) -> None:
+    for deleting in ("delete", "prune"):
+        chunks = [Chunk(1, 1, b"x", None)]
+        run = record(deleting, status=Status.COMPLETED, ended_at=1.0, labels={"a": "b"}, last_sequence=1)
+        await store.commit(first(run, chunks=chunks, requests=[answered(1, time.time())]))
+        await (store.delete(run.key) if deleting == "delete" else store.prune())
+        assert await store.get(run.key) is None
+        assert await store.load(run.key) is None
+        assert await store.load(run.key, 1) is None
+        assert await store.entries(run.key, 0) == []
+        assert await store.requests(run.key) == []
+        assert await store.snapshots(run.key, None, 10) == []
+        assert await store.claim(run.key) is None
+        assert await ids(store, labels={"a": "b"}) == []
+        assert await store.ended((0.0, 0), 10) == []
+        assert await store.counts() == {}
+
+
+async def test_the_request_id_of_a_pruned_run_holds_for_a_day(tmp_path: Path, adapter: Adapter) -> None:
+    now = 1_000_000.0
+    store = adapter(tmp_path, lambda: now)
+    await store.open()
+    for run_id, created_at in (("old", now - 90_000.0), ("new", now - 10.0), ("deleted", now - 10.0)):
+        times = {"created_at": created_at, "updated_at": created_at, "ended_at": now}
+        started = record(run_id, status=Status.COMPLETED, start_request_id=run_id, start_digest="abc", **times)
+        await store.commit(first(started))
+    await store.delete(RunKey("default", "deleted"))  # deleting it frees the request_id
+    assert await store.prune() == 2
+    kept = PrunedStart(RunKey("default", "new"), "abc", now - 10.0)
+    assert await store.find_start("default", "new") == kept
+    assert await store.find_start("other", "new") is None
+    assert await store.find_start("default", "old") is None
+    assert await store.find_start("default", "deleted") is None
+    with pytest.raises(StartRequestExistsError) as caught:
+        await store.commit(first(record("r2", start_request_id="new")))
+    assert caught.value.record == kept
+    assert await store.get(RunKey("default", "r2")) is None
+    await store.commit(first(record("new", created_at=now)))  # the run_id is free
+    now += 86_400.0
+    await store.commit(first(record("last", status=Status.COMPLETED, ended_at=now)))
+    await store.prune()
+    assert await store.find_start("default", "new") is None
+    await store.commit(first(record("r3", start_request_id="new")))
+    await store.close()
+
+
 async def create_ended(store: RunStore) -> None:
     """Make a1…a4 and b1, b2, ended at 1…4 and 1, 2, and one that runs."""
     for workflow, count in (("a", 4), ("b", 2)):
@@ -708,10 +797,11 @@ async def loadable(store: RunStore, key: RunKey) -> dict[int, StoredSnapshot]:
         (CHAIN, None, 2, [0, 3, 4, 5, 6]),
         (CHAIN, [1], 1, [0, 1, 3, 4, 5, 6]),
         (CHAIN, [2, 99], 0, [0, 1, 2, 3, 4, 5, 6]),
-        ((*CHAIN, (7, b"I")), None, 5, [0, 3, 7]),
+        ((*CHAIN, (7, b"I")), None, 6, [0, 3, 7]),
         ((*CHAIN, (7, b"I")), [5], 3, [0, 3, 4, 5, 7]),
-        # The last of sequence 2 is what its snapshot is: it does not change into another one.
-        (((1, b"A"), (2, b"b"), (2, b"C"), (2, b"d"), (3, b"e"), (4, b"F")), None, 2, [1, 2, 4]),
+        # The first of sequence 2 is what its snapshot is: it does not change into another one.
+        (((1, b"A"), (2, b"b"), (2, b"C"), (2, b"d"), (3, b"e"), (4, b"F")), None, 4, [1, 4]),
+        (((1, b"A"), (2, b"b"), (2, b"C"), (2, b"d"), (3, b"e"), (4, b"F")), [2], 3, [1, 2, 4]),
     ],
 )
 async def test_thinned_snapshots_load_as_before_or_not_at_all(

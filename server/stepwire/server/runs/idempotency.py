@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stepwire.server.runs.errors import RequestIdReusedError, RunsError, as_runs_error
+from stepwire.server.runs.errors import RequestIdReusedError, RunNotFoundError, RunsError, as_runs_error
 from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.runs.payloads import digest, digest_of_bytes
 from stepwire.server.runs.requests import StartRequest
-from stepwire.server.store import KEPT_REQUESTS, RequestRecord, RunKey, RunRecord, RunStore, StoreError
+from stepwire.server.store import KEPT_REQUESTS, PrunedStart, RequestRecord, RunKey, RunRecord, RunStore, StoreError
 from stepwire.workflow.hosting import Event, event_to_json
 
 __all__ = ["Answers", "Fingerprint", "Repeats"]
@@ -156,13 +156,17 @@ class Repeats:
 
         Raises:
             RequestIdReusedError: The first request was another one.
+            RunNotFoundError: The run was deleted by retention.
         """
         try:
             known = await self._store.find_start(namespace, request_id)
         except StoreError as error:
             raise as_runs_error(error) from error
-        if known is not None:
-            await self._check(known.key, known.start_digest, 1, fingerprint, event)
+        if known is None:
+            return None
+        await self._check(known.key, known.start_digest, 1, fingerprint, event)
+        if isinstance(known, PrunedStart):
+            raise RunNotFoundError(known.key.run_id)
         return known
 
     async def response(

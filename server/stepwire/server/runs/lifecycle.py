@@ -304,4 +304,3 @@ class RunLifecycle:
             raise as_runs_error(error) from error
         if not deleted:
             raise RunNotFoundError(run_id)
-        self._pool.deleted(record.key)

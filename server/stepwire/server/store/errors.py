@@ -11,7 +11,7 @@ StoreError
 
 from __future__ import annotations
 
-from stepwire.server.store.records import RunRecord
+from stepwire.server.store.records import PrunedStart, RunRecord
 
 
 class StoreError(Exception):
@@ -26,10 +26,10 @@ class StartRequestExistsError(StoreError):
     """The start_request_id of a first commit was used before.
 
     Attributes:
-        record: The run that the request_id started.
+        record: The run that the request_id started, or what is kept of it after it was pruned.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord | PrunedStart) -> None:
         super().__init__("the request_id was used to start another run")
         self.record = record
 

@@ -13,7 +13,10 @@ KEPT_OLD_REQUESTS = 1_000
 """Of these, how many are kept whatever their age."""
 
 REQUEST_AGE = 24 * 3600.0
-"""Seconds after which an answered request beyond `KEPT_OLD_REQUESTS` is dropped; the contract promises them."""
+"""Seconds that a request_id holds at least; the contract promises them.
+
+Older answers beyond `KEPT_OLD_REQUESTS` are dropped, and so is what is kept of the start of a pruned run.
+"""
 
 LONG_LOG = 1000
 """Entries that a log has at least before `RunStore.long_logs` finds it: it has an index of its own."""

@@ -24,6 +24,7 @@ from stepwire.server.store.records import (
     DueRun,
     EndedRun,
     LongRun,
+    PrunedStart,
     RequestRecord,
     RunKey,
     RunQuery,
@@ -34,6 +35,9 @@ from stepwire.server.store.records import (
 
 CommitListener = Callable[[Commit], None]
 """Called on the event loop with each durable commit, before its future resolves."""
+
+
+DeletionListener = Callable[[Sequence[RunKey]], None]
 
 
 class RunStore(Protocol):
@@ -90,11 +94,19 @@ class RunStore(Protocol):
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
 
-    async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
-        """Return the run that a StartRun with this request_id started."""
+    async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
+        """Return the run that a StartRun with this request_id started.
+
+        After the run was pruned, a PrunedStart is returned until REQUEST_AGE after the start. Deleting
+        the run with `delete` frees the request_id at once.
+        """
 
     async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
-        """Return the latest snapshot, or the latest one at exactly this sequence; None when it is not kept."""
+        """Return the latest snapshot, or the one at exactly this sequence; None when it is not kept.
+
+        The snapshot at a sequence is that of the first commit whose log ends there, and never changes.
+        Later commits without new entries, as by SetState or a retry, are only in the latest snapshot.
+        """
 
     async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
         """Return up to `limit` chunks, in order, from the one that holds sequence `after + 1`.
@@ -153,7 +165,26 @@ class RunStore(Protocol):
         """Return the namespaces that have runs."""
 
     async def delete(self, key: RunKey) -> bool:
-        """Delete a run and everything of it; return False when there is none."""
+        """Delete a run and everything of it; return False when there is none.
+
+        From then on no method finds anything of the run.
+        """
+
+    def on_delete(self, going: DeletionListener, gone: DeletionListener) -> None:
+        """Have listeners called on the event loop for runs that `delete` or `prune` deletes.
+
+        Args:
+            going: Called before: whoever caches runs must forget them now, or its answers and those of
+                the store would differ for a moment.
+            gone: Called once the deletion is durable.
+        """
+
+    def ago(self, age: float) -> float:
+        """Return the time since which `age` seconds have passed, for retention.
+
+        Not counted are the gaps between the last commit and an opening of the store a day later or
+        more: the clock may have been set forward, and what looks old may be minutes old.
+        """
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
@@ -191,9 +222,9 @@ class RunStore(Protocol):
     async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
         """Drop snapshots that an ended run hardly needs; return how many commits were dropped.
 
-        Snapshots stay loadable at the sequences of full commits, at the last sequence, at those in
-        `keep`, and on the way to these. `load` of any other returns None, and `snapshots` leaves it
-        out.
+        The latest snapshot stays loadable, and so do those that are full commits, those in `keep`,
+        and those on the way to these. `load` of any other returns None, and `snapshots` leaves
+        it out.
         """
 
     async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:

@@ -61,6 +61,14 @@ class RunRecord:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+class PrunedStart(NamedTuple):
+    """What is kept of a StartRun with a request_id after its run was pruned, for REQUEST_AGE since the start."""
+
+    key: RunKey
+    start_digest: str
+    created_at: float
+
+
 class Chunk(NamedTuple):
     """A contiguous range of the log, encoded: at most 256 entries or about 1 MiB.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Registry, Served
@@ -94,12 +93,13 @@ class RunPool:
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun | RunRecord]] = {}
         self._ended: OrderedDict[RunKey, RunRecord] = OrderedDict()
-        self._deleting = 0
-        """Deletions of runs, unknown which, that are under way in the store."""
+        self._deleting: set[RunKey] = set()
+        """Ended runs that are about to be deleted: the store alone says whether they are there."""
 
     def open(self) -> None:
         """Set the pool to work on the running event loop."""
         self._around.alarm = Alarm(asyncio.get_running_loop())
+        self.store.on_delete(self._going, self._deleted)
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
@@ -254,32 +254,26 @@ class RunPool:
             if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:
-            if not self._deleting:
+            if record.key not in self._deleting:
                 self._ended[record.key] = record
             if len(self._ended) > _ENDED_KEPT:
                 self._ended.popitem(last=False)
         else:
             self.wakes.expect(record)
 
-    def deleted(self, key: RunKey) -> None:
-        """Drop what memory knows of an ended run: it was deleted."""
-        self._ended.pop(key, None)
-        if (run := self._live.get(key)) is not None and run.record.status in TERMINAL:
-            del self._live[key]  # its end is durable; it would have left in a moment
-        self.feeds.deleted(key)
+    def _going(self, keys: Iterable[RunKey]) -> None:
+        """Forget ended runs that are about to be deleted, so that the store alone says what there is."""
+        for key in keys:
+            self._deleting.add(key)
+            self._ended.pop(key, None)
+            if (run := self._live.get(key)) is not None and run.record.status in TERMINAL:
+                del self._live[key]  # its end is durable; it would have left in a moment
 
-    @contextlib.asynccontextmanager
-    async def deleting(self) -> AsyncIterator[None]:
-        """Trust no record of an ended run in memory while the block lasts: runs are being deleted in the store."""
-        self._deleting += 1
-        self._ended.clear()
-        try:
-            yield
-        finally:
-            self._deleting -= 1
-            for key in self.feeds.ended():
-                if await self.store.get(key) is None:
-                    self.deleted(key)
+    def _deleted(self, keys: Iterable[RunKey]) -> None:
+        """End the readers of runs that were deleted."""
+        for key in keys:
+            self._deleting.discard(key)
+            self.feeds.deleted(key)
 
     def trimmed(self, key: RunKey, first: int) -> None:
         """Note that the log of a run now begins at sequence `first`."""

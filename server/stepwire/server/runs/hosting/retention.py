@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,9 +34,6 @@ class Kept(Protocol):
     @property
     def store(self) -> RunStore:
         """Where runs are kept."""
-
-    def deleting(self) -> AbstractAsyncContextManager[None]:
-        """Have memory trust nothing that it knows of ended runs while the block lasts."""
 
     def trimmed(self, key: RunKey, first: int) -> None:
         """Note that the log of a run now begins at sequence `first`."""
@@ -94,9 +90,9 @@ class Retention:
         for name in runs.registry.names():
             rule = self.workflows.get(name, self.default)
             if rule.age is not None:
-                gone += await self._prune(runs, name, CLOCK.now() - rule.age, None)
+                gone += await self._prune(store, name, store.ago(rule.age), None)
             if rule.runs is not None:
-                gone += await self._prune(runs, name, None, rule.runs)
+                gone += await self._prune(store, name, None, rule.runs)
             if rule.entries is not None:
                 await self._trim(runs, name, rule.entries)
         if gone:
@@ -128,14 +124,11 @@ class Retention:
                         runs.trimmed(run.key, first)
             place = found[-1].handle
 
-    async def _prune(self, runs: Kept, name: str, ended_before: float | None, keep_last: int | None) -> int:
+    async def _prune(self, store: RunStore, name: str, ended_before: float | None, keep_last: int | None) -> int:
         """Delete in batches, so that commits never wait long."""
         gone = 0
         while True:
-            async with runs.deleting():
-                step = await runs.store.prune(
-                    workflow=name, ended_before=ended_before, keep_last=keep_last, limit=_BATCH
-                )
+            step = await store.prune(workflow=name, ended_before=ended_before, keep_last=keep_last, limit=_BATCH)
             gone += step
             if step < _BATCH:
                 return gone

@@ -117,10 +117,6 @@ class Feeds:
             feed.deleted = True
             feed.wake()
 
-    def ended(self) -> list[RunKey]:
-        """Return the runs that are followed though they have ended."""
-        return [key for key, feed in self._feeds.items() if feed.record is not None and feed.record.status in TERMINAL]
-
     def end_all(self) -> None:
         """End every reader with DrainingError, which says where to resume."""
         self._closing = True

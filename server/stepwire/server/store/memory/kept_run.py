@@ -29,6 +29,8 @@ class _Delta(NamedTuple):
     sequence: int
     at: float
     full: bool
+    first: bool
+    """Whether it is the first at its sequence."""
     data: bytes
 
 
@@ -70,25 +72,25 @@ class KeptRun:
 
     def append(self, commit: Commit, commit_id: int, requests: Sequence[str]) -> None:
         """Add a commit's delta, chunks and encoded answers."""
-        record = commit.record
-        self.deltas.append(_Delta(commit_id, record.last_sequence, record.updated_at, commit.full, commit.delta))
+        sequence = commit.record.last_sequence
+        first = not self.deltas or self.deltas[-1].sequence != sequence
+        self.deltas.append(_Delta(commit_id, sequence, commit.record.updated_at, commit.full, first, commit.delta))
         self.chunks += commit.chunks
         self.answered += requests
         if len(self.answered) > 2 * KEPT_REQUESTS:
             del self.answered[:-KEPT_REQUESTS]
 
     def load(self, sequence: int | None) -> StoredSnapshot | None:
-        """Return the latest snapshot, or the latest one at exactly this sequence."""
-        end = len(self.deltas)
+        """Return the latest snapshot, or the one at exactly this sequence."""
+        place = len(self.deltas) - 1
         if sequence is not None:
-            end = bisect_right(self.deltas, sequence, key=lambda delta: delta.sequence)
-        if not end or (sequence is not None and self.deltas[end - 1].sequence != sequence):
-            return None
-        if sequence is not None and sequence < self._first_kept:
-            return None
-        last = self.deltas[end - 1]
-        start = self._full_before(end - 1)
-        data = [delta.data for delta in self.deltas[start:end]]
+            place = bisect_left(self.deltas, sequence, key=lambda delta: delta.sequence)
+            if place == len(self.deltas) or self.deltas[place].sequence != sequence:
+                return None
+            if not self.deltas[place].first or sequence < self._first_kept:
+                return None
+        last = self.deltas[place]
+        data = [delta.data for delta in self.deltas[self._full_before(place) : place + 1]]
         return StoredSnapshot(last.sequence, last.at, data[0], data[1:])
 
     def snapshots(self, before: int | None, limit: int) -> list[SnapshotInfo]:
@@ -97,9 +99,7 @@ class KeptRun:
         for delta in reversed(self.deltas):
             if len(found) >= limit or delta.sequence < self._first_kept:
                 break
-            if before is not None and delta.sequence >= before:
-                continue
-            if not found or found[-1].sequence != delta.sequence:
+            if delta.first and (before is None or delta.sequence < before):
                 found.append(SnapshotInfo(delta.sequence, delta.at, len(delta.data)))
         return found
 
@@ -108,13 +108,13 @@ class KeptRun:
         start = bisect_right(self.chunks, after, key=lambda chunk: chunk.last)
         return first_chunks(self.chunks[start : start + limit])
 
-    def requests(self, now: float) -> list[RequestRecord]:
-        """Return the answered requests that are kept at `now`, oldest first."""
-        return kept_requests(decode_requests(f"[{','.join(self.answered)}]"), now)
+    def requests(self, oldest: float) -> list[RequestRecord]:
+        """Return the answered requests that are kept, oldest first; see `kept_requests`."""
+        return kept_requests(decode_requests(f"[{','.join(self.answered)}]"), oldest)
 
     def thin(self, keep: Sequence[int]) -> int:
         """Drop the commits that no snapshot worth keeping needs; return how many."""
-        places = [CommitPlace(delta.id, delta.sequence, delta.full) for delta in self.deltas]
+        places = [CommitPlace(delta.id, delta.sequence, delta.full, delta.first) for delta in self.deltas]
         dropped = {commit_id for ids in unneeded_commits(places, keep) for commit_id in ids}
         self.deltas = [delta for delta in self.deltas if delta.id not in dropped]
         return len(dropped)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stepwire.server.store.aging import Aging
 from stepwire.server.store.completion import notify, resolve
 from stepwire.server.store.encoding import encode_record, encode_request
 from stepwire.server.store.errors import (
@@ -17,9 +18,9 @@ from stepwire.server.store.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from stepwire.server.store.limits import LONG_LOG
+from stepwire.server.store.limits import LONG_LOG, REQUEST_AGE
 from stepwire.server.store.memory.kept_run import KeptRun
-from stepwire.server.store.port import CommitListener
+from stepwire.server.store.port import CommitListener, DeletionListener
 from stepwire.server.store.records import (
     Chunk,
     Claim,
@@ -27,6 +28,7 @@ from stepwire.server.store.records import (
     DueRun,
     EndedRun,
     LongRun,
+    PrunedStart,
     RequestRecord,
     RunKey,
     RunQuery,
@@ -39,10 +41,14 @@ from stepwire.server.store.records import (
 class MemoryStore:
     """Keep runs in dicts; a `RunStore` that forgets all of them when the process ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._runs: dict[RunKey, KeptRun] = {}
         self._starts: dict[tuple[str, str], KeptRun] = {}
+        self._pruned: dict[tuple[str, str], PrunedStart] = {}
         self._listeners: list[CommitListener] = []
+        self._going: list[DeletionListener] = []
+        self._gone: list[DeletionListener] = []
+        self._aging = Aging(clock)
         self._last_id = 0
         self._open = False
 
@@ -95,13 +101,12 @@ class MemoryStore:
         run = self._runs.get(key)
         return run.record if run else None
 
-    async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
+    async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
-        run = self._starts.get((namespace, request_id))
-        return run.record if run else None
+        return self._find_start((namespace, request_id))
 
     async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
-        """Return the latest snapshot, or the latest one with exactly this sequence."""
+        """Return the latest snapshot, or the one at exactly this sequence."""
         run = self._runs.get(key)
         return run.load(sequence) if run else None
 
@@ -113,7 +118,7 @@ class MemoryStore:
     async def requests(self, key: RunKey) -> list[RequestRecord]:
         """Return the answered requests that are kept of a run, oldest first."""
         run = self._runs.get(key)
-        return run.requests(time.time()) if run else []
+        return run.requests(self._aging.ago(REQUEST_AGE)) if run else []
 
     async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
         """List the kept snapshots below sequence `before`, newest first."""
@@ -159,11 +164,19 @@ class MemoryStore:
 
     async def delete(self, key: RunKey) -> bool:
         """Delete a run and everything of it."""
-        run = self._runs.pop(key, None)
-        if run is None:
+        if key not in self._runs:
             return False
-        self._starts.pop((key.namespace, run.row.start_request_id), None)
+        self._drop([key])
         return True
+
+    def on_delete(self, going: DeletionListener, gone: DeletionListener) -> None:
+        """Have listeners called before runs are deleted and after."""
+        self._going.append(going)
+        self._gone.append(gone)
+
+    def ago(self, age: float) -> float:
+        """Return the time since which `age` seconds have passed."""
+        return self._aging.ago(age)
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
@@ -195,8 +208,8 @@ class MemoryStore:
             if not kept and (ended_before is None or ended_at < ended_before):
                 going.append(key)
         going = going[::-1][:limit]
-        for key in going:
-            await self.delete(key)
+        self._keep_starts(going)
+        self._drop(going)
         return len(going)
 
     async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
@@ -244,8 +257,8 @@ class MemoryStore:
         self._last_id += 1
         if claim is None:
             start = (key.namespace, record.start_request_id)
-            if record.start_request_id and start in self._starts:
-                raise StartRequestExistsError(self._starts[start].record)
+            if record.start_request_id and (known := self._find_start(start)) is not None:
+                raise StartRequestExistsError(known)
             if run is not None:
                 raise RunExistsError(f"run {key.run_id} exists")
             run = self._runs[key] = KeptRun(self._last_id, 1, row)
@@ -257,6 +270,28 @@ class MemoryStore:
             run.replace_record(row)
         run.append(commit, self._last_id, requests)
         return Claim(key, run.token, run.handle)
+
+    def _find_start(self, start: tuple[str, str]) -> RunRecord | PrunedStart | None:
+        run = self._starts.get(start)
+        return run.record if run else self._pruned.get(start)
+
+    def _keep_starts(self, keys: Sequence[RunKey]) -> None:
+        """Keep what began runs that are about to be pruned, and drop what was kept long enough."""
+        oldest = self._aging.ago(REQUEST_AGE)
+        for row in (self._runs[key].row for key in keys):
+            if row.start_request_id and row.created_at > oldest:
+                start = PrunedStart(RunKey(row.namespace, row.run_id), row.start_digest, row.created_at)
+                self._pruned[row.namespace, row.start_request_id] = start
+        self._pruned = {start: kept for start, kept in self._pruned.items() if kept.created_at > oldest}
+
+    def _drop(self, keys: Sequence[RunKey]) -> None:
+        for listener in self._going:
+            listener(keys)
+        for key in keys:
+            run = self._runs.pop(key)
+            self._starts.pop((key.namespace, run.row.start_request_id), None)
+        for listener in self._gone:
+            listener(keys)
 
     def _deliver(
         self,

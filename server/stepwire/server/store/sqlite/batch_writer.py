@@ -10,7 +10,9 @@ from time import perf_counter
 from typing import Any
 
 from stepwire.server import failpoints
+from stepwire.server.store.aging import Aging
 from stepwire.server.store.errors import StoreError
+from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.records import Claim
 from stepwire.server.store.sqlite.commit_statements import (
     ROWS,
@@ -60,10 +62,11 @@ class BatchWriter:
     All methods but `failure` are called on one thread.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], aging: Aging) -> None:
         self.failure: StoreError | None = None
         """Why the last transaction failed as a whole; None while writing works."""
         self._connect = connect
+        self._aging = aging
         self._connection: sqlite3.Connection | None = None
         self._next_pk = 1
         self._new_requests: dict[int, int] = {}
@@ -220,7 +223,7 @@ class BatchWriter:
                 count += len(work.commit.requests)
                 if count >= PRUNE_EVERY and self._connection is not None:
                     try:
-                        prune_requests(self._connection, run)
+                        prune_requests(self._connection, run, self._aging.ago(REQUEST_AGE))
                         count = 0
                     except sqlite3.Error as error:
                         log.warning("answered requests still take space: %s", error)

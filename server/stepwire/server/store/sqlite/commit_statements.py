@@ -50,7 +50,7 @@ class PreparedCommit:
 
 
 class StaleError(Exception):
-    """A commit of a group found no run with its claim."""
+    """A commit of a group found no run with its claim, or its request_id had started a run that was pruned."""
 
 
 _NEW_RUN = ("pk", "token", *RecordRow._fields, "began", "checksum")
@@ -79,16 +79,18 @@ def _new(*names: str) -> str:
 _TRIGGERS = (
     f"CREATE TEMP VIEW incoming AS SELECT {', '.join(f'NULL AS {name}' for name in _INCOMING)}",
     f"""CREATE TEMP TRIGGER incoming_new_run INSTEAD OF INSERT ON incoming WHEN NEW.began IS NOT NULL BEGIN
+        SELECT RAISE(ABORT, 'pruned') WHERE NEW.start_request_id != '' AND EXISTS (SELECT 1 FROM pruned_starts
+            WHERE namespace = NEW.namespace AND request_id = NEW.start_request_id);
         INSERT INTO runs ({", ".join(_NEW_RUN)}) VALUES ({_new(*_NEW_RUN)});
+        INSERT INTO commits ({", ".join(_COMMIT)}, again)
+            VALUES ({_new("pk", "last_sequence", "updated_at", "full", "delta_checksum", "delta")}, 0);
     END""",
     f"""CREATE TEMP TRIGGER incoming_run INSTEAD OF INSERT ON incoming WHEN NEW.began IS NULL BEGIN
-        UPDATE runs SET {", ".join(f"{name} = NEW.{name}" for name in _UPDATED)}
-            WHERE pk = NEW.pk AND token = NEW.token;
+        INSERT INTO commits ({", ".join(_COMMIT)}, again)
+            SELECT {_new("pk", "last_sequence", "updated_at", "full", "delta_checksum", "delta")},
+            last_sequence = NEW.last_sequence FROM runs WHERE pk = NEW.pk AND token = NEW.token;
         SELECT RAISE(ABORT, 'stale') WHERE changes() = 0;
-    END""",
-    f"""CREATE TEMP TRIGGER incoming_commit INSTEAD OF INSERT ON incoming BEGIN
-        INSERT INTO commits ({", ".join(_COMMIT)})
-            VALUES ({_new("pk", "last_sequence", "updated_at", "full", "delta_checksum", "delta")});
+        UPDATE runs SET {", ".join(f"{name} = NEW.{name}" for name in _UPDATED)} WHERE pk = NEW.pk;
     END""",
     f"""CREATE TEMP TRIGGER incoming_chunk INSTEAD OF INSERT ON incoming WHEN NEW.first IS NOT NULL BEGIN
         INSERT INTO log ({", ".join(_LOG)})
@@ -166,7 +168,7 @@ def execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any
     """Execute one of the `statements`; when it raises, it has written nothing.
 
     Raises:
-        StaleError: A claim in it is fenced off.
+        StaleError: A claim in it is fenced off, or a first commit's request_id was used before.
         sqlite3.Error: Anything else.
     """
     try:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stepwire.server.store.encoding import STORED_COLUMNS, read_record
 from stepwire.server.store.errors import StoreCorruptError
-from stepwire.server.store.records import TERMINAL, RunQuery, RunRecord, Status
+from stepwire.server.store.records import TERMINAL, PrunedStart, RunKey, RunQuery, RunRecord, Status
 
 log = logging.getLogger(__name__)
+
+COUNTED = 10_000
+"""Rows of an index that are counted at most to find the shorter one: that takes about a millisecond."""
 
 STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sorted(TERMINAL))
 
 
-def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | None:
-    """Return the run that was started with this request_id."""
+def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
+    """Return the run that was started with this request_id, or what is kept of it after it was pruned."""
     row = connection.execute(
         f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
         (namespace, request_id),
     ).fetchone()
-    return read_record(row) if row else None
+    if row:
+        return read_record(row)
+    kept = connection.execute(
+        "SELECT run_id, digest, created_at FROM pruned_starts WHERE namespace = ? AND request_id = ?",
+        (namespace, request_id),
+    ).fetchone()
+    return PrunedStart(RunKey(namespace, kept[0]), kept[1], kept[2]) if kept else None
 
 
 def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
@@ -29,37 +40,115 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord
 
     A damaged record is left out and logged: it must not hide the other runs.
     """
-    where = "namespace = ? AND status = ?"
-    values: list[Any] = []
-    if query.workflow:
-        where += " AND workflow = ?"
-        values.append(query.workflow)
-    if query.workflows is not None:
-        where += f" AND workflow IN ({', '.join('?' * len(query.workflows))})"
-        values += query.workflows
-    if query.created_after is not None:
-        where += " AND created_at > ?"
-        values.append(query.created_after)
-    if query.created_before is not None:
-        where += " AND created_at < ?"
-        values.append(query.created_before)
-    if query.before is not None:
-        where += " AND (created_at, run_id) < (?, ?)"
-        values += query.before
-    for label, value in query.labels.items():
-        where += " AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)"
-        values += (label, value)
-    statement = f"SELECT {STORED_COLUMNS} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT ?"
-    # One query for each status: each walks an index in order, however few runs match.
+    labels = _rarest_first(connection, query)
+    if labels and _label_is_rarer(connection, query, labels[0]):
+        rows = rows_by_label(connection, query, labels)
+    else:
+        rows = rows_by_status(connection, query, labels)
     records: list[RunRecord] = []
-    for status in dict.fromkeys(query.statuses or STATUSES):
-        for row in connection.execute(statement, (query.namespace, status, *values, query.limit)):
-            try:
-                records.append(read_record(row))
-            except StoreCorruptError as error:
-                log.error("a damaged run is left out of a list: %s", error)
+    for row in rows:
+        try:
+            records.append(read_record(row))
+        except StoreCorruptError as error:
+            log.error("a damaged run is left out of a list: %s", error)
     records.sort(key=lambda record: (record.created_at, record.key.run_id), reverse=True)
     return records[: query.limit]
+
+
+Label = tuple[str, str]
+
+_COLUMNS = ", ".join(f"runs.{name}" for name in STORED_COLUMNS.split(", "))
+
+
+def rows_by_status(connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]) -> Iterator[Any]:
+    """Walk an index of runs for each status: in order, however few runs have it."""
+    where, values = _conditions(query, "runs", labels)
+    statement = (
+        f"SELECT {_COLUMNS} FROM runs WHERE runs.namespace = ? AND runs.status = ?{where}"
+        " ORDER BY runs.created_at DESC, runs.run_id DESC LIMIT ?"
+    )
+    for status in dict.fromkeys(query.statuses or STATUSES):
+        yield from connection.execute(statement, (query.namespace, status, *values, query.limit))
+
+
+def rows_by_label(connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]) -> Iterator[Any]:
+    """Walk the index of the first label."""
+    where, values = _conditions(query, "labels", labels[1:])
+    if query.statuses:
+        where += f" AND runs.status IN ({', '.join('?' * len(query.statuses))})"
+        values += query.statuses
+    statement = (
+        f"SELECT {_COLUMNS} FROM labels CROSS JOIN runs ON runs.pk = labels.run"
+        f" WHERE labels.namespace = ? AND labels.name = ? AND labels.value = ?{where}"
+        " ORDER BY labels.created_at DESC, labels.run_id DESC LIMIT ?"
+    )
+    return connection.execute(statement, (query.namespace, *labels[0], *values, query.limit))
+
+
+def _conditions(query: RunQuery, walked: str, labels: Sequence[Label]) -> tuple[str, list[Any]]:
+    """Return the conditions, with their values, that a run must meet, but for namespace and status.
+
+    Args:
+        query: What is looked for.
+        walked: The table whose index is walked: conditions on its columns end the walk early.
+        labels: The labels to look up.
+    """
+    where = ""
+    values: list[Any] = []
+    if query.workflow:
+        where += " AND runs.workflow = ?"
+        values.append(query.workflow)
+    if query.workflows is not None:
+        where += f" AND runs.workflow IN ({', '.join('?' * len(query.workflows))})"
+        values += query.workflows
+    if query.created_after is not None:
+        where += f" AND {walked}.created_at > ?"
+        values.append(query.created_after)
+    if query.created_before is not None:
+        where += f" AND {walked}.created_at < ?"
+        values.append(query.created_before)
+    if query.before is not None:
+        where += f" AND ({walked}.created_at, {walked}.run_id) < (?, ?)"
+        values += query.before
+    for label in labels:
+        where += (
+            " AND EXISTS (SELECT 1 FROM labels AS other WHERE other.namespace = runs.namespace AND other.name = ?"
+            " AND other.value = ? AND other.created_at = runs.created_at AND other.run_id = runs.run_id)"
+        )
+        values += label
+    return where, values
+
+
+def _rarest_first(connection: sqlite3.Connection, query: RunQuery) -> list[Label]:
+    labels = list(query.labels.items())
+    if len(labels) > 1:
+        counts = {label: _count_label(connection, query.namespace, label) for label in labels}
+        labels.sort(key=counts.__getitem__)
+    return labels
+
+
+def _label_is_rarer(connection: sqlite3.Connection, query: RunQuery, label: Label) -> bool:
+    """Return whether fewer runs have the label than have one of the statuses."""
+    if not query.statuses:
+        return True
+    where, values = "", [query.namespace, json.dumps(query.statuses)]
+    if query.workflow:
+        where = " AND workflow = ?"
+        values.append(query.workflow)
+    (of_status,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE namespace = ? AND status IN (SELECT value FROM json_each(?))"
+        f"{where} LIMIT ?)",
+        (*values, COUNTED),
+    ).fetchone()
+    return _count_label(connection, query.namespace, label) <= int(of_status)
+
+
+def _count_label(connection: sqlite3.Connection, namespace: str, label: Label) -> int:
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM labels WHERE namespace = ? AND name = ? AND value = ? LIMIT ?)",
+        (namespace, *label, COUNTED),
+    ).fetchone()
+    return int(count)
 
 
 def prunable(
@@ -68,8 +157,11 @@ def prunable(
     ended_before: float | None,
     keep_last: int | None,
     limit: int,
-) -> list[int]:
-    """Return the pks of ended runs that may go, in the order in which they ended."""
+) -> list[tuple[RunKey, int]]:
+    """Return ended runs that may be pruned, with their pks, in the order in which they ended.
+
+    The conditions are those of `RunStore.prune`.
+    """
     values: dict[str, Any] = {"limit": limit}
     runs, where = "runs", "ended_at IS NOT NULL"
     if workflow is not None:
@@ -77,7 +169,7 @@ def prunable(
         values["workflow"] = workflow
     if keep_last is not None:
         runs = (
-            "(SELECT pk, ended_at, row_number() OVER (PARTITION BY namespace, workflow"
+            "(SELECT namespace, run_id, pk, ended_at, row_number() OVER (PARTITION BY namespace, workflow"
             f" ORDER BY ended_at DESC, pk DESC) AS place FROM runs WHERE {where})"
         )
         where = "place > :keep_last"
@@ -85,5 +177,7 @@ def prunable(
     if ended_before is not None:
         where += " AND ended_at < :ended_before"
         values["ended_before"] = ended_before
-    rows = connection.execute(f"SELECT pk FROM {runs} WHERE {where} ORDER BY ended_at, pk LIMIT :limit", values)
-    return [pk for (pk,) in rows]
+    rows = connection.execute(
+        f"SELECT namespace, run_id, pk FROM {runs} WHERE {where} ORDER BY ended_at, pk LIMIT :limit", values
+    )
+    return [(RunKey(namespace, run_id), pk) for namespace, run_id, pk in rows]

@@ -17,19 +17,29 @@ from stepwire.server.store.sqlite.sqlite_errors import translate
 
 T = TypeVar("T")
 
+THREADS = 2
+"""Threads of a pool at most; they are made when they are needed."""
+
 
 class ReaderPool:
-    """Run queries on up to two threads, each with a connection of its own.
+    """Run queries on a few threads, each with a connection of its own.
+
+    A store has a pool for each kind of query, so that slow ones never keep quick ones waiting.
 
     A query sees one state of the database throughout, the newest when it begins, and never waits
     for the writer.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str) -> None:
         self._path = path
         self._local = threading.local()
         self._connections: set[sqlite3.Connection] = set()
-        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(2, thread_name_prefix="stepwire-store-reader")
+        self._kind = kind
+        self._pool: ThreadPoolExecutor | None = None
+
+    def open(self) -> None:
+        """Take queries from now on."""
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"stepwire-store-{self._kind}")
 
     async def run(self, query: Callable[..., T], *args: Any) -> T:
         """Return `query(connection, *args)`.

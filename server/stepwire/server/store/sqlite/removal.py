@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Sequence
 
 from stepwire.server.store.encoding import STORED_COLUMNS, RecordRow, began_checksum
 from stepwire.server.store.errors import StoreCorruptError
-from stepwire.server.store.limits import KEPT_OLD_REQUESTS, KEPT_REQUESTS, REQUEST_AGE
+from stepwire.server.store.limits import KEPT_OLD_REQUESTS, KEPT_REQUESTS
 from stepwire.server.store.records import RunKey
 
 SWEEP_ROWS = 200
@@ -26,14 +25,27 @@ def delete(connection: sqlite3.Connection, key: RunKey) -> bool:
     row = connection.execute(statement, key).fetchone()
     if row is None:
         return False
-    doom(connection, row, ended=False)
+    _doom(connection, "pk IN (SELECT value FROM json_each(?))", row)
     return True
 
 
-def doom(connection: sqlite3.Connection, runs: Sequence[int], *, ended: bool = True) -> int:
-    """Delete runs by pk, with `ended` only those that have ended; return how many were deleted."""
-    which = "pk IN (SELECT value FROM json_each(?))"
-    which += " AND ended_at IS NOT NULL" if ended else ""
+def prune(connection: sqlite3.Connection, runs: Sequence[int], oldest_start: float) -> int:
+    """Delete those of these runs, by pk, that have ended; return how many were deleted.
+
+    Their request_ids are kept, if the runs started after `oldest_start`.
+    """
+    ended = "pk IN (SELECT value FROM json_each(?)) AND ended_at IS NOT NULL"
+    connection.execute(
+        "INSERT INTO pruned_starts (namespace, request_id, run_id, digest, created_at)"
+        " SELECT namespace, start_request_id, run_id, start_digest, created_at FROM runs"
+        f" WHERE {ended} AND start_request_id != '' AND created_at > ?",
+        (json.dumps(runs), oldest_start),
+    )
+    connection.execute("DELETE FROM pruned_starts WHERE created_at <= ?", (oldest_start,))
+    return _doom(connection, ended, runs)
+
+
+def _doom(connection: sqlite3.Connection, which: str, runs: Sequence[int]) -> int:
     pks = (json.dumps(runs),)
     connection.execute(f"INSERT INTO doomed SELECT pk FROM runs WHERE {which}", pks)
     return connection.execute(f"DELETE FROM runs WHERE {which}", pks).rowcount
@@ -100,8 +112,8 @@ def trim(connection: sqlite3.Connection, key: RunKey, first: int) -> tuple[int |
     return row.first_available, len(chunks) == SWEEP_ROWS or dropped == SWEEP_ROWS
 
 
-def prune_requests(connection: sqlite3.Connection, run: int) -> None:
-    """Delete the answered requests of a run that are no longer kept."""
+def prune_requests(connection: sqlite3.Connection, run: int, oldest: float) -> None:
+    """Delete the answered requests of a run that are no longer kept; `oldest` is the time REQUEST_AGE ago."""
     newest = "(SELECT id FROM requests WHERE run = :run ORDER BY id DESC LIMIT 1 OFFSET :{})"
     connection.execute(
         "DELETE FROM requests WHERE run = :run AND"
@@ -110,6 +122,6 @@ def prune_requests(connection: sqlite3.Connection, run: int) -> None:
             "run": run,
             "kept": KEPT_REQUESTS,
             "kept_old": KEPT_OLD_REQUESTS,
-            "oldest": time.time() - REQUEST_AGE,
+            "oldest": oldest,
         },
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 
 from stepwire.server.store.encoding import (
     STORED_COLUMNS,
@@ -40,11 +39,13 @@ def get(connection: sqlite3.Connection, key: RunKey) -> RunRecord | None:
 
 def load(connection: sqlite3.Connection, key: RunKey, sequence: int | None) -> StoredSnapshot | None:
     """Return the full commit and the deltas that make up a snapshot."""
-    exactly = "" if sequence is None else f" AND sequence = ? AND {_UNTRIMMED}"
+    values: tuple[str | int, ...]
+    if sequence is None:
+        which, values = "ORDER BY sequence DESC, id DESC", key
+    else:
+        which, values = f"AND sequence = ? AND again = 0 AND {_UNTRIMMED} ORDER BY id", (*key, sequence)
     last = connection.execute(
-        f"SELECT run, id, sequence, at FROM commits WHERE run = {_RUN}{exactly}"
-        " ORDER BY sequence DESC, id DESC LIMIT 1",
-        key if sequence is None else (*key, sequence),
+        f"SELECT run, id, sequence, at FROM commits WHERE run = {_RUN} {which} LIMIT 1", values
     ).fetchone()
     if last is None:
         return None
@@ -90,8 +91,8 @@ def entries(connection: sqlite3.Connection, key: RunKey, after: int, limit: int)
     return chunks
 
 
-def requests(connection: sqlite3.Connection, key: RunKey) -> list[RequestRecord]:
-    """Return the answered requests of a run, oldest first."""
+def requests(connection: sqlite3.Connection, key: RunKey, oldest: float) -> list[RequestRecord]:
+    """Return the answered requests of a run that are kept, oldest first; see `kept_requests`."""
     # One row instead of up to 10,000: sqlite3 takes the interpreter lock for each. JSON text holds no line break.
     run, texts, checksums = connection.execute(
         "SELECT run, group_concat(request, char(10)), group_concat(checksum) FROM"
@@ -103,24 +104,23 @@ def requests(connection: sqlite3.Connection, key: RunKey) -> list[RequestRecord]
     lines = texts.split("\n")
     if [request_checksum(run, line) for line in lines] != [int(number) for number in checksums.split(",")]:
         raise StoreCorruptError(f"run {key.run_id}: an answered request is damaged")
-    return kept_requests(decode_requests(f"[{','.join(lines)}]"), time.time())
+    return kept_requests(decode_requests(f"[{','.join(lines)}]"), oldest)
 
 
 def snapshots(connection: sqlite3.Connection, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
-    """Return the last commit of each sequence, newest first."""
+    """Return the first commit of each sequence, newest first."""
     below = "" if before is None else " AND sequence < ?"
     rows = connection.execute(
-        "SELECT c.sequence, c.at, length(c.delta) FROM (SELECT max(id) AS id FROM commits"
-        f" WHERE run = {_RUN}{below} AND {_UNTRIMMED} GROUP BY sequence ORDER BY sequence DESC LIMIT ?) AS newest"
-        " JOIN commits AS c USING (id)",
+        "SELECT sequence, at, length(delta) FROM commits"
+        f" WHERE run = {_RUN}{below} AND again = 0 AND {_UNTRIMMED} ORDER BY sequence DESC LIMIT ?",
         (*key, *(() if before is None else (before,)), limit),
     )
-    return sorted((SnapshotInfo(*row) for row in rows), reverse=True)
+    return [SnapshotInfo(*row) for row in rows]
 
 
 def commit_places(connection: sqlite3.Connection, key: RunKey) -> tuple[int, list[CommitPlace]]:
     """Return a run's pk and all its commits, in order, without what they hold."""
     rows = connection.execute(
-        f"SELECT run, id, sequence, full FROM commits WHERE run = {_RUN} ORDER BY sequence, id", key
+        f"SELECT run, id, sequence, full, NOT again FROM commits WHERE run = {_RUN} ORDER BY sequence, id", key
     ).fetchall()
-    return rows[0][0] if rows else 0, [CommitPlace(row[1], row[2], bool(row[3])) for row in rows]
+    return rows[0][0] if rows else 0, [CommitPlace(row[1], row[2], bool(row[3]), bool(row[4])) for row in rows]

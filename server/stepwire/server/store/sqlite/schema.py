@@ -15,6 +15,11 @@ UNFINISHED = "status IN ('QUEUED', 'RUNNING', 'WAITING')"
 LONG = f"last_sequence - first_available >= {LONG_LOG}"
 """Having a long log. Queries use the very text of the index."""
 
+_LABELS_OF = """
+        SELECT {row}.namespace, key, value, {row}.created_at, {row}.run_id, {row}.pk
+        FROM json_each(CASE WHEN json_valid({row}.labels) THEN {row}.labels ELSE '{{}}' END)"""
+"""The rows of `labels` for a row of runs; none for a row that is damaged, which must not fail the others."""
+
 MIGRATIONS: tuple[str, ...] = (
     # 1. A run's rows are appended to the end of a table and found through a narrow index. Clustered
     # by run, each commit would rewrite pages of its own, at half the throughput. AUTOINCREMENT: were
@@ -86,6 +91,48 @@ MIGRATIONS: tuple[str, ...] = (
     # 2. Logs can be trimmed. The version changes because earlier code takes a trimmed log for damaged.
     f"""
     CREATE INDEX runs_long ON runs (workflow) WHERE {LONG};
+    """,
+    # 3. Runs are found by their labels. The request_ids of pruned runs are kept for a while. Gaps: see
+    # `aging`. `again` is 1 unless a commit is the first at its sequence.
+    f"""
+    ALTER TABLE commits ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+    UPDATE commits SET again = 1 WHERE id > (SELECT min(id) FROM commits AS other
+        WHERE other.run = commits.run AND other.sequence = commits.sequence);
+
+    CREATE TABLE labels (
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        run_id TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        PRIMARY KEY (namespace, name, value, created_at, run_id)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER runs_labels_new AFTER INSERT ON runs WHEN NEW.labels != '{{}}' BEGIN
+        INSERT OR REPLACE INTO labels {_LABELS_OF.format(row="NEW")};
+    END;
+    CREATE TRIGGER runs_labels_changed AFTER UPDATE OF labels ON runs WHEN OLD.labels != NEW.labels BEGIN
+        DELETE FROM labels WHERE (namespace, name, value, created_at, run_id, run) IN ({_LABELS_OF.format(row="OLD")});
+        INSERT OR REPLACE INTO labels {_LABELS_OF.format(row="NEW")};
+    END;
+    CREATE TRIGGER runs_labels_gone AFTER DELETE ON runs WHEN OLD.labels != '{{}}' BEGIN
+        DELETE FROM labels WHERE (namespace, name, value, created_at, run_id, run) IN ({_LABELS_OF.format(row="OLD")});
+    END;
+    INSERT OR REPLACE INTO labels SELECT namespace, key, value, created_at, run_id, pk
+        FROM (SELECT * FROM runs WHERE labels != '{{}}' AND json_valid(labels)) AS labelled, json_each(labelled.labels);
+
+    CREATE TABLE pruned_starts (
+        id INTEGER PRIMARY KEY,
+        namespace TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        created_at REAL NOT NULL
+    );
+    CREATE UNIQUE INDEX pruned_starts_request ON pruned_starts (namespace, request_id);
+    CREATE INDEX pruned_starts_created ON pruned_starts (created_at);
+
+    CREATE TABLE gaps (began REAL NOT NULL, ended REAL NOT NULL);
     """,
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from stepwire.server.store.errors import StoreError, StoreUnavailableError
-from stepwire.server.store.port import CommitListener
+from stepwire.server.store.aging import Aging
+from stepwire.server.store.errors import StoreError
+from stepwire.server.store.limits import REQUEST_AGE
+from stepwire.server.store.port import CommitListener, DeletionListener
 from stepwire.server.store.records import (
     Chunk,
     Claim,
@@ -17,6 +20,7 @@ from stepwire.server.store.records import (
     DueRun,
     EndedRun,
     LongRun,
+    PrunedStart,
     RequestRecord,
     RunKey,
     RunQuery,
@@ -28,6 +32,7 @@ from stepwire.server.store.sqlite import claiming, list_queries, removal, run_qu
 from stepwire.server.store.sqlite.backup import backup
 from stepwire.server.store.sqlite.connections import connect_writer
 from stepwire.server.store.sqlite.directory_lock import DirectoryLock
+from stepwire.server.store.sqlite.gaps import keep_gap, read_gaps
 from stepwire.server.store.sqlite.reader_pool import ReaderPool
 from stepwire.server.store.sqlite.schema import DATABASE
 from stepwire.server.store.sqlite.writer import Writer
@@ -46,11 +51,29 @@ class SqliteStore:
     One thread writes, with group commit; others read. The directory is locked for one process.
     """
 
-    def __init__(self, data_dir: Path, metrics: StoreMetrics | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        metrics: StoreMetrics | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Use a directory, which `open` makes if necessary.
+
+        Args:
+            data_dir: The directory.
+            metrics: Counts what the store does.
+            clock: Returns seconds since the epoch, UTC. It must be the clock of the records.
+        """
         self.path = data_dir / DATABASE
         self._lock = DirectoryLock(data_dir)
-        self._writer = Writer(partial(connect_writer, self.path), metrics)
-        self._readers: ReaderPool | None = None
+        self._aging = Aging(clock)
+        self._writer = Writer(partial(connect_writer, self.path), self._aging, metrics)
+        # Loads must not wait for lists, nor for readers of long logs.
+        self._loads = ReaderPool(self.path, "loads")
+        self._replays = ReaderPool(self.path, "replays")
+        self._lists = ReaderPool(self.path, "lists")
+        self._going: list[DeletionListener] = []
+        self._gone: list[DeletionListener] = []
         self._sweeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -67,7 +90,13 @@ class SqliteStore:
         except BaseException:
             self._lock.release()
             raise
-        self._readers = ReaderPool(self.path)
+        for pool in self._pools:
+            pool.open()
+        try:
+            await self._find_gaps()
+        except BaseException:
+            await self.close()
+            raise
         self._sweep()  # what an earlier process left of deleted runs
 
     async def close(self) -> None:
@@ -77,8 +106,8 @@ class SqliteStore:
             await asyncio.wait([self._sweeper])
             self._sweeper = None
         await self._writer.stop()
-        if self._readers is not None:
-            await self._readers.close()
+        for pool in self._pools:
+            await pool.close()
         self._lock.release()
 
     @property
@@ -108,58 +137,69 @@ class SqliteStore:
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
-        return await self._reading.run(run_queries.get, key)
+        return await self._loads.run(run_queries.get, key)
 
-    async def find_start(self, namespace: str, request_id: str) -> RunRecord | None:
+    async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
-        return await self._reading.run(list_queries.find_start, namespace, request_id)
+        return await self._loads.run(list_queries.find_start, namespace, request_id)
 
     async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
-        """Return the latest snapshot, or the latest one with exactly this sequence."""
-        return await self._reading.run(run_queries.load, key, sequence)
+        """Return the latest snapshot, or the one at exactly this sequence."""
+        return await self._loads.run(run_queries.load, key, sequence)
 
     async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
         """Return chunks of the log from the one that holds `after + 1`."""
-        return await self._reading.run(run_queries.entries, key, after, limit)
+        return await self._replays.run(run_queries.entries, key, after, limit)
 
     async def requests(self, key: RunKey) -> list[RequestRecord]:
         """Return the answered requests that are kept of a run, oldest first."""
-        return await self._reading.run(run_queries.requests, key)
+        return await self._loads.run(run_queries.requests, key, self._aging.ago(REQUEST_AGE))
 
     async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
         """List the kept snapshots below sequence `before`, newest first."""
-        return await self._reading.run(run_queries.snapshots, key, before, limit)
+        return await self._replays.run(run_queries.snapshots, key, before, limit)
 
     async def due(
         self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
     ) -> list[DueRun]:
         """Return unfinished, unblocked runs to wake, the most overdue first."""
-        return await self._reading.run(work_queries.due, now, limit, list(workflows), after)
+        return await self._loads.run(work_queries.due, now, limit, list(workflows), after)
 
     async def ended(
         self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
     ) -> list[EndedRun]:
         """Return ended runs in the order in which they ended."""
-        return await self._reading.run(work_queries.ended, after, limit, before, longer_than)
+        return await self._lists.run(work_queries.ended, after, limit, before, longer_than)
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
         """Return the earliest time after `after` to wake a run."""
-        return await self._reading.run(work_queries.next_wake, after, list(workflows))
+        return await self._loads.run(work_queries.next_wake, after, list(workflows))
 
     async def namespaces(self) -> list[str]:
         """Return the namespaces that have runs."""
-        return await self._reading.run(work_queries.namespaces)
+        return await self._lists.run(work_queries.namespaces)
 
     async def delete(self, key: RunKey) -> bool:
         """Delete a run. It is gone at once; its space is freed between later commits."""
+        self._tell(self._going, [key])
         deleted = await self._writer.run(partial(removal.delete, key=key))
         if deleted:
+            self._tell(self._gone, [key])
             self._sweep()
         return deleted
 
+    def on_delete(self, going: DeletionListener, gone: DeletionListener) -> None:
+        """Have listeners called before runs are deleted and after."""
+        self._going.append(going)
+        self._gone.append(gone)
+
+    def ago(self, age: float) -> float:
+        """Return the time since which `age` seconds have passed."""
+        return self._aging.ago(age)
+
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
-        return await self._reading.run(work_queries.counts)
+        return await self._lists.run(work_queries.counts)
 
     async def backup(self, target: Path) -> None:
         """Copy the database to `target`, which a new data directory takes as `stepwire.db`."""
@@ -173,18 +213,22 @@ class SqliteStore:
         limit: int = 1000,
     ) -> int:
         """Delete ended runs that meet every condition given."""
-        runs = await self._reading.run(list_queries.prunable, workflow, ended_before, keep_last, limit)
+        runs = await self._lists.run(list_queries.prunable, workflow, ended_before, keep_last, limit)
         count = 0
         for start in range(0, len(runs), DELETED_AT_ONCE):
             some = runs[start : start + DELETED_AT_ONCE]
-            count += await self._writer.run(partial(removal.doom, runs=some))
+            keys = [key for key, _ in some]
+            oldest = self._aging.ago(REQUEST_AGE)
+            self._tell(self._going, keys)
+            count += await self._writer.run(partial(removal.prune, runs=[pk for _, pk in some], oldest_start=oldest))
+            self._tell(self._gone, keys)
         if count:
             self._sweep()
         return count
 
     async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
         """Drop the commits that no snapshot worth keeping needs."""
-        run, places = await self._reading.run(run_queries.commit_places, key)
+        run, places = await self._lists.run(run_queries.commit_places, key)
         count = 0
         some: list[int] = []
         for ids in unneeded_commits(places, keep or ()):
@@ -196,7 +240,7 @@ class SqliteStore:
 
     async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
         """Return runs of a workflow with a long log."""
-        return await self._reading.run(work_queries.long_logs, workflow, entries, limit, after)
+        return await self._lists.run(work_queries.long_logs, workflow, entries, limit, after)
 
     async def trim(self, key: RunKey, first: int) -> int | None:
         """Drop the log before the chunk that holds sequence `first`, and the snapshots at what is dropped."""
@@ -210,13 +254,31 @@ class SqliteStore:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await self._reading.run(list_queries.list_runs, query)
+        return await self._lists.run(list_queries.list_runs, query)
 
     @property
-    def _reading(self) -> ReaderPool:
-        if self._readers is None:
-            raise StoreUnavailableError("the store is not open")
-        return self._readers
+    def _pools(self) -> tuple[ReaderPool, ...]:
+        return self._loads, self._replays, self._lists
+
+    async def _find_gaps(self) -> None:
+        """Find out whether the clock may have been set since the last commit."""
+        gaps, new = await self._writer.run(partial(read_gaps, now=self._aging.now()))
+        if new is not None:
+            gaps.append(new)
+            log.warning(
+                "the last commit is %.1f days old by the clock: retention does not count this time, for the clock"
+                " may have been set",
+                (new.end - new.start) / 86400,
+            )
+            try:
+                await self._writer.run(partial(keep_gap, gap=new))
+            except StoreError as error:
+                log.warning("the next start will count this time: %s", error)
+        self._aging.skip(gaps)
+
+    def _tell(self, listeners: Sequence[DeletionListener], keys: Sequence[RunKey]) -> None:
+        for listener in listeners:
+            listener(keys)
 
     def _sweep(self) -> None:
         """Have the rows of deleted runs removed, a little at a time."""

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
 
+from stepwire.server.store.aging import Aging
 from stepwire.server.store.completion import notify, resolve
 from stepwire.server.store.encoding import encode_record
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
@@ -35,11 +36,13 @@ class Writer:
     were called.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], metrics: StoreMetrics | None = None) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], aging: Aging, metrics: StoreMetrics | None = None
+    ) -> None:
         self.listeners: list[CommitListener] = []
         self.on_failure: Callable[[], None] | None = None
         """Called on the loop when writing begins to fail, and when it works again."""
-        self._batches = BatchWriter(connect)
+        self._batches = BatchWriter(connect, aging)
         self._metrics = metrics or StoreMetrics()
         self._failing = False
         self._queue: SimpleQueue[list[WriteItem] | None] = SimpleQueue()
