@@ -5,12 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from stepwire.workflow.hosting import (
     Event,
-    HumanResponseEvent,
-    InputRequiredEvent,
     StartEvent,
     StepFailedEvent,
     StopEvent,
@@ -87,18 +84,6 @@ class Served:
         """Return the class name of the state."""
         name: str = plan_of(self.workflow).state_type.__name__
         return name
-
-    def role(self, event_type: type[Any]) -> str:
-        """Return what an event type is for: START, STOP, INPUT_REQUIRED, HUMAN_RESPONSE or nothing."""
-        for base, role in (
-            (StartEvent, "START"),
-            (StopEvent, "STOP"),
-            (InputRequiredEvent, "INPUT_REQUIRED"),
-            (HumanResponseEvent, "HUMAN_RESPONSE"),
-        ):
-            if issubclass(event_type, base):
-                return role
-        return ""
 
 
 class Registry:

@@ -13,7 +13,6 @@ from stepwire.workflow.broker.journal import (
     Host,
     Journal,
     LogEntry,
-    role_of,
 )
 from stepwire.workflow.broker.outcome import Outcome
 from stepwire.workflow.broker.restore import restore
@@ -25,6 +24,7 @@ from stepwire.workflow.context.context import Context, default_waiter_id, run_of
 from stepwire.workflow.context.dict_form import legacy_view
 from stepwire.workflow.definition.graph import WorkflowDescription
 from stepwire.workflow.definition.plan import Plan, Settings, plan_of, settings_of
+from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.definition.validation import steps_of
 from stepwire.workflow.errors import (

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from stepwire.workflow.decorators import catch_error, step
-from stepwire.workflow.definition.graph import Edge, event_kind
+from stepwire.workflow.definition.graph import Edge
+from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.definition.schema import json_schema
 from stepwire.workflow.events import (
     Event,
@@ -127,8 +128,8 @@ def test_a_type_without_a_json_form_allows_anything() -> None:
 
 
 def test_kinds_follow_inheritance() -> None:
-    assert event_kind(StartEvent) == event_kind(Begin) == "start"
-    assert event_kind(Event) == event_kind(LongDraft) == "event"
+    assert role_of(StartEvent).kind == role_of(Begin).kind == "start"
+    assert role_of(Event).kind == role_of(LongDraft).kind == "event"
 
 
 def test_the_chart_names_steps_events_and_the_way_between() -> None:

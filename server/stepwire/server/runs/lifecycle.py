@@ -281,7 +281,7 @@ class RunLifecycle:
         outcome = {"status": Status.CANCELLED, "event_type": name, "reason": reason}
         at = CLOCK.now()
         sequence = record.last_sequence + 1
-        entry = LogEntry(sequence, at, ENDING, name, event_to_json(event), "", 0, role_of(type(event)))
+        entry = LogEntry(sequence, at, ENDING, name, event_to_json(event), "", 0, role_of(type(event)).number)
         ended = replace(
             record,
             status=Status.CANCELLED,

@@ -8,15 +8,9 @@ from typing import Any, Final, NamedTuple, Protocol
 from stepwire.workflow.broker import parts
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
+from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.errors import SerializationError
-from stepwire.workflow.events import (
-    Event,
-    HumanResponseEvent,
-    InputRequiredEvent,
-    StartEvent,
-    StopEvent,
-    event_to_json,
-)
+from stepwire.workflow.events import Event, event_to_json
 
 STREAM: Final = 1
 """Written to the stream. Public."""
@@ -26,23 +20,6 @@ SENT: Final = 3
 """Sent or returned by a step. Internal."""
 TERMINAL: Final = 4
 """Ends the run and its stream. Public."""
-
-_ROLES: Final = (
-    (StartEvent, 1),
-    (StopEvent, 2),
-    (InputRequiredEvent, 3),
-    (HumanResponseEvent, 4),
-)
-_role_of: dict[type[Event], int] = {}
-
-
-def role_of(event_type: type[Event]) -> int:
-    """Return the number of the contract's EventRole of a type."""
-    role = _role_of.get(event_type)
-    if role is None:
-        role = next((number for base, number in _ROLES if issubclass(event_type, base)), 0)
-        _role_of[event_type] = role
-    return role
 
 
 class LogEntry(NamedTuple):
@@ -170,9 +147,7 @@ class Journal:
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""
         cls = type(event)
-        role = _role_of.get(cls)
-        if role is None:
-            role = role_of(cls)
+        role = role_of(cls).number
         self.entries.append(LogEntry(sequence, at, kind, self.names.name_of(cls), data, step, delivered, role))
         if not self._scheduled:
             self.schedule()

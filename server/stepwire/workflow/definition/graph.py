@@ -6,16 +6,16 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Literal
+from typing import Any
 
 from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.definition.roles import EventKind, role_of
 from stepwire.workflow.definition.schema import json_schema
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import (
     Event,
     HumanResponseEvent,
     InputRequiredEvent,
-    StartEvent,
     StepFailedEvent,
     StopEvent,
 )
@@ -28,18 +28,7 @@ __all__ = [
     "WorkflowDescription",
     "describe",
     "draw",
-    "event_kind",
 ]
-
-EventKind = Literal["start", "stop", "input_required", "human_response", "step_failed", "event"]
-
-_KINDS: tuple[tuple[type[Event], EventKind], ...] = (
-    (StartEvent, "start"),
-    (StopEvent, "stop"),
-    (InputRequiredEvent, "input_required"),
-    (HumanResponseEvent, "human_response"),
-    (StepFailedEvent, "step_failed"),
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +99,7 @@ def describe(plan: Plan) -> WorkflowDescription:
             )
             for name, config in configs.items()
         ),
-        events=tuple(EventDescription(event.__name__, json_schema(event), event_kind(event)) for event in events),
+        events=tuple(EventDescription(event.__name__, json_schema(event), role_of(event).kind) for event in events),
         edges=tuple(dict.fromkeys(_edges(plan.start, configs))),
     )
 
@@ -134,11 +123,6 @@ def draw(plan: Plan) -> str:
         label = f'|"{_label(edge.event)}"|' if edge.source and edge.target else ""
         arrows.append(f"    {source} -->{label} {target}")
     return "\n".join([*lines, *arrows]) + "\n"
-
-
-def event_kind(event: type[Event]) -> EventKind:
-    """Return which of the engine's event types this class is or descends from."""
-    return next((kind for base, kind in _KINDS if issubclass(event, base)), "event")
 
 
 def _returned(config: StepConfig) -> list[type[Event]]:

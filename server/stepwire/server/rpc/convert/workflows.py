@@ -7,6 +7,7 @@ import json
 from stepwire.server.registry import Served
 from stepwire.server.rpc.convert.times import duration
 from stepwire.v1 import types_pb2, workflow_service_pb2
+from stepwire.workflow.hosting import role_of
 
 
 def workflow(served: Served) -> workflow_service_pb2.Workflow:
@@ -31,10 +32,9 @@ def workflow(served: Served) -> workflow_service_pb2.Workflow:
         )
     events = served.names.events()
     for name, cls in served.names.items():
-        role = served.role(cls)
         message.types.add(
             name=name,
-            role=types_pb2.EventRole.Value(f"EVENT_ROLE_{role}") if role else types_pb2.EVENT_ROLE_UNSPECIFIED,
+            role=types_pb2.EventRole.ValueType(role_of(cls).number),
             is_event=name in events,
             sendable=name in served.sendable,
             json_schema=json.dumps(served.names.json_schema(name), ensure_ascii=False),
