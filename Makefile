@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
 
-.PHONY: help venv demo test test-slow check lint ruff types imports protos-check protos bench chaos config docs security soak clean conformance model
+.PHONY: help venv demo test test-slow test-web screenshots check lint ruff types imports protos-check protos bench chaos config docs security soak clean conformance model
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,12 @@ check: lint protos-check test test-slow ## everything that must hold before a me
 
 test-slow: $(STAMP) ## the tests that install packages
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-web: $(STAMP) ## the console in a real browser (Debian: chromium, chromium-driver)
+	$(BIN)/python -m pytest -m web $(ARGS)
+
+screenshots: $(STAMP) ## write the pictures of the console in docs/images
+	$(BIN)/python -m tests.system.web.screenshots
 
 lint: ruff types imports ## format, ruff, mypy, import-linter
 

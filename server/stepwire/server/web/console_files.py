@@ -15,6 +15,8 @@ from starlette.responses import Response
 __all__ = ["ConsoleFiles"]
 
 _INDEX: Final = "index.html"
+_PAGES: Final = frozenset({"", "runs", "workflows", "server"})
+"""The first segments of the console's pages (see app.js)."""
 
 
 class _File(NamedTuple):
@@ -25,7 +27,7 @@ class _File(NamedTuple):
 
 
 class ConsoleFiles:
-    """The ASGI endpoint of the console's files. A path without a dot is a page, and every page is `index.html`."""
+    """The ASGI endpoint of the console's files. Every page of the console is `index.html`."""
 
     def __init__(self) -> None:
         self._files = dict(_read(files("stepwire.server.web") / "console", ""))
@@ -39,7 +41,7 @@ class ConsoleFiles:
         if request.method not in ("GET", "HEAD"):
             return Response("The console is read with GET\n", status_code=405, headers={"allow": "GET, HEAD"})
         path = request.url.path.strip("/")
-        file = self._files.get(path) if "." in path else self._files.get(_INDEX)
+        file = self._files.get(_INDEX if path.partition("/")[0] in _PAGES else path)
         if file is None:
             return Response("There is no such page\n", status_code=404, media_type="text/plain")
         headers = {"etag": file.etag, "cache-control": "no-cache", "vary": "accept-encoding"}

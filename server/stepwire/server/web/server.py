@@ -86,6 +86,7 @@ class WebServer:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, int(port)))
+            listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
             if self._settings.optional:

@@ -8,7 +8,7 @@ const SHOWN = 200; // children of one branch that are shown at once
 export function tree(value, { edit = null, open = 2, path = [], name = null, marks = null } = {}) {
   const key = name === null ? null : h("span", { class: "key" }, `${name}: `);
   const mark = marks?.get(path.join("."));
-  const button = edit && path.length ? h("button", { class: "plain edit", type: "button", "aria-label": `Change ${path.join(".")}`, onclick: (event) => { event.preventDefault(); edit(path, value); } }, "✎") : null;
+  const button = edit && path.length ? h("button", { class: "plain edit", type: "button", "aria-label": `Change ${path.join(".")}`, onclick: () => edit(path, value) }, "✎") : null;
   if (value === null || typeof value !== "object") {
     return h("div", { class: `leaf ${mark ?? ""}` }, key, h("span", { class: `value ${value === null ? "null" : typeof value}` }, JSON.stringify(value) ?? "undefined"), button);
   }
@@ -26,10 +26,10 @@ export function tree(value, { edit = null, open = 2, path = [], name = null, mar
     }
   };
   const about = h("span", { class: "quiet" }, list ? `[${entries.length}]` : `{${entries.length}}`);
-  const details = h("details", { open: open > 0, class: mark }, h("summary", null, key, about, button), body);
+  const details = h("details", { open: open > 0, class: mark }, h("summary", null, key, about), body);
   if (open > 0) draw(0);
   else details.addEventListener("toggle", () => draw(0), { once: true });
-  return details;
+  return button ? h("div", { class: "branch" }, details, button) : details;
 }
 
 /** Return the differences of two JSON values as [path, before, after] lines; undefined where there is nothing. */

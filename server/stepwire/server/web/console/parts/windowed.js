@@ -1,13 +1,14 @@
 // A list that draws only the rows in view: 100,000 rows cost what 60 do.
 
-import { h, show } from "../dom.js";
+import { h } from "../dom.js";
 
 const BEYOND = 10; // rows drawn above and below the view
 
 /**
  * Make a windowed list of rows of one height.
  * `height` is that of a row in pixels, `draw(item, index)` makes a row's element, `nearEnd()` is called when the last
- * rows come into view. Call `set(items)` when they change. With `follow`, a view at the end stays at the end.
+ * rows come into view. Call `set(items)` when they change: a row is drawn again when its item is another object, else its
+ * element's `refresh()` is called. With `follow`, a view at the end stays at the end.
  */
 export function windowed({ height, draw, nearEnd, label, follow = false }) {
   const space = h("div", { class: "space" });
@@ -16,6 +17,7 @@ export function windowed({ height, draw, nearEnd, label, follow = false }) {
   let from = -1;
   let to = -1;
   let planned = false;
+  let drawn = new Map();
 
   function paint(force) {
     const first = Math.max(0, Math.floor(box.scrollTop / height) - BEYOND);
@@ -24,14 +26,22 @@ export function windowed({ height, draw, nearEnd, label, follow = false }) {
     from = first;
     to = last;
     const rows = [];
+    const next = new Map();
     for (let index = first; index < last; index++) {
-      const row = draw(items[index], index);
-      row.setAttribute("role", "listitem");
-      row.style.top = `${index * height}px`;
-      row.style.height = `${height}px`;
-      rows.push(row);
+      // A row that is drawn already stays the same element, so that it keeps the focus.
+      let slot = drawn.get(items[index]);
+      if (slot) slot.firstChild.refresh?.();
+      else slot = h("div", { class: "slot", role: "listitem" }, draw(items[index], index));
+      slot.style.top = `${index * height}px`;
+      slot.style.height = `${height}px`;
+      next.set(items[index], slot);
+      rows.push(slot);
     }
-    show(space, rows);
+    for (const [item, slot] of drawn) if (!next.has(item)) slot.remove();
+    drawn = next;
+    rows.forEach((slot, index) => {
+      if (space.children[index] !== slot) space.insertBefore(slot, space.children[index] ?? null);
+    });
     if (nearEnd && last >= items.length - BEYOND) nearEnd();
   }
 

@@ -33,6 +33,7 @@ export function eventsPanel(body, model, signal) {
       h("span", { class: "e-step quiet" }, entry.step ? `by ${entry.step}` : ""),
       h("span", { class: "e-data mono quiet" }, JSON.stringify(entry.payload?.value ?? {}).slice(0, 160)),
     );
+    row.refresh = () => row.setAttribute("aria-pressed", String(entry.sequence === chosen));
     return row;
   }
 

@@ -57,8 +57,9 @@ export function runsPage(place, _, signal) {
 
   function draw(run) {
     const tick = h("input", { type: "checkbox", checked: chosen.has(run.runId), "aria-label": `Select run ${run.runId}`, onchange: (event) => { if (event.target.checked) chosen.add(run.runId); else chosen.delete(run.runId); choose(); } });
+    const age = h("span", { class: "c-age quiet", title: moment(run.createdAt) });
     const took = run.endedAt ? span(Date.parse(run.endedAt) - Date.parse(run.createdAt)) : "";
-    return h(
+    const row = h(
       "div",
       { class: "row run" },
       h("span", { class: "tick" }, tick),
@@ -67,8 +68,20 @@ export function runsPage(place, _, signal) {
       h("a", { class: "c-workflow", href: `/runs?workflow=${encodeURIComponent(run.workflow)}` }, run.workflow),
       h("span", { class: "c-wait", title: waitsFor(run) }, waitsFor(run)),
       h("span", { class: "c-labels" }, labelTags(run.labels)),
-      h("span", { class: "c-age quiet", title: moment(run.createdAt) }, ago(run.createdAt), took ? h("small", null, ` took ${took}`) : null),
+      age,
     );
+    row.refresh = () => {
+      tick.checked = chosen.has(run.runId);
+      show(age, ago(run.createdAt), took ? h("small", null, ` took ${took}`) : null);
+    };
+    row.refresh();
+    return row;
+  }
+
+  /** Keep a run; the same object when nothing of it has changed. */
+  function keep(run) {
+    const before = runs.get(run.runId);
+    if (!before || JSON.stringify(before) !== JSON.stringify(run)) runs.set(run.runId, run);
   }
 
   function choose() {
@@ -132,7 +145,7 @@ export function runsPage(place, _, signal) {
     const oldest = page.nextPageToken ? found.at(-1)?.createdAt : "";
     const present_ = new Set(found.map((run) => run.runId));
     for (const run of runs.values()) if (!present_.has(run.runId) && run.createdAt > oldest) runs.delete(run.runId);
-    for (const run of found) runs.set(run.runId, run);
+    found.forEach(keep);
     present();
   }
 
@@ -141,7 +154,7 @@ export function runsPage(place, _, signal) {
     paging = true;
     try {
       const page = await call("RunService/ListRuns", { ...request, pageToken: token }, signal);
-      for (const run of page.runs ?? []) runs.set(run.runId, run);
+      (page.runs ?? []).forEach(keep);
       token = page.nextPageToken ?? "";
       present();
     } catch (error) {
