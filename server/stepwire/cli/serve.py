@@ -75,11 +75,12 @@ def serve(
         _fail(error, USAGE, debug)
 
     def ready(server: Server) -> None:
-        for line in [*(f"serving {name}" for name in registry.names()), f"listening on {server.address}"]:
-            logs.announce(line, chosen.log_format)
+        lines = [f"serving {name}" for name in registry.names()]
         if server.web_address is not None:
             scheme = "http" if chosen.tls_cert is None else "https"
-            logs.announce(f"console at {scheme}://{server.web_address}", chosen.log_format)
+            lines.append(f"console at {scheme}://{server.web_address}")
+        for line in [*lines, f"listening on {server.address}"]:
+            logs.announce(line, chosen.log_format)
 
     async def main() -> None:
         await _leave(await run_server(registry, chosen, ready))

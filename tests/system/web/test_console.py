@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import shutil
 import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium.webdriver.support.ui import Select
+from tests.serving import ROOT, ServerProcess
 from tests.system.web.conftest import Site
 from tests.system.web.page import Page
 
@@ -236,7 +241,7 @@ def test_the_example_page_starts_and_answers_an_approval(page: Page, tmp_path: P
         specs = ["examples/approval.py:Approval=approval"]
         args = ["--web", "127.0.0.1:0", "--web-origins", origin]
         with ServerProcess(tmp_path / "data", specs, args=args) as server:
-            (found,) = re.findall(r"console at (http://\S+)", server.log_when("console at"))
+            (found,) = re.findall(r"console at (http://\S+)", server.log)
             page.browser.get(f"{origin}/?server={found}")
             page.click("Ask for it")
             page.sees("ada asks for 120.00")
