@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, ValidationError
-from pydantic_core import InitErrorDetails, PydanticSerializationError, to_json
+from pydantic_core import InitErrorDetails, PydanticSerializationError, SchemaSerializer, to_json
 
 from stepwire.workflow.dynamic_fields import DynamicFields
 from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.wire_names import extra_forbidden, misspelled, wire_names, wire_serializer
 
 __all__ = [
     "Event",
@@ -55,6 +56,9 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
     )
 
     # Computed once per class: nothing about the class is looked up when an event is made.
+    # Fields that have to be given by their alias: their own names would become dynamic fields.
+    __misnamed__: ClassVar[frozenset[str]] = frozenset()
+    # Those, and names that are set and not validated.
     __private_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
     __own_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
     # True in StopEvents whose `result` is as inherited: they do not show it while it is None.
@@ -69,15 +73,21 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
             for name, value in vars(base).items()
             if isinstance(value, property | cached_property)
         }
-        cls.__private_names__ = frozenset(cls.__private_attributes__) | {"_data"}
-        cls.__own_names__ = cls.__private_names__ | frozenset(cls.model_fields) | properties
+        private = frozenset(cls.__private_attributes__) | {"_data"}
+        by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
+        cls.__misnamed__ = frozenset() if by_name else frozenset(wire_names(cls))
+        cls.__private_names__ = private | cls.__misnamed__
+        cls.__own_names__ = private | frozenset(cls.model_fields) | properties
 
     def __init__(self, /, **params: Any) -> None:
         if self.__private_names__.isdisjoint(params):
             self.__pydantic_validator__.validate_python(params, self_instance=self)
             return
-        private = {name: params.pop(name) for name in self.__private_names__ & params.keys()}
+        misnamed = self.__misnamed__ & params.keys()
+        private = {name: params.pop(name) for name in (self.__private_names__ - misnamed) & params.keys()}
         self.__pydantic_validator__.validate_python(params, self_instance=self)
+        if misnamed and self.__pydantic_extra__ is not None:
+            raise extra_forbidden(type(self), sorted(misnamed))
         for name, value in private.items():
             setattr(self, name, value)
 
@@ -255,7 +265,8 @@ def event_to_json(event: Event) -> bytes:
     """
     exclude = {"result"} if event.__hides_result__ and event.__dict__.get("result") is None else None
     try:
-        data = event.__pydantic_serializer__.to_json(event, exclude=exclude, polymorphic_serialization=True)
+        serializer = type(event).__dict__.get("__wire_serializer__") or _wire_serializer(type(event))
+        data = serializer.to_json(event, exclude=exclude, by_alias=True, polymorphic_serialization=True)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         keys = _unserializable(event)
         raise SerializationError(
@@ -285,7 +296,9 @@ def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) ->
             data = to_json(data)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise SerializationError(f"Input for {cls.__name__} is not JSON") from error
-    event = cls.__pydantic_validator__.validate_json(data)
+    event = cls.__pydantic_validator__.validate_json(data, by_alias=True, by_name=True)
+    if event.__pydantic_extra__ and (wrong := misspelled(cls, event.__pydantic_extra__)):
+        raise extra_forbidden(cls, wrong)
     keys = _non_finite(event)
     if keys:
         raise ValidationError.from_exception_data(
@@ -295,6 +308,12 @@ def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) ->
         )
     checked: EventT = event
     return checked
+
+
+def _wire_serializer(cls: type[Event]) -> SchemaSerializer:
+    serializer = wire_serializer(cls)
+    type.__setattr__(cls, "__wire_serializer__", serializer)
+    return serializer
 
 
 def _fields_of(model: BaseModel) -> dict[str, Any]:

@@ -58,6 +58,7 @@ from stepwire.workflow.runner.running import execution_in, step_at
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.serializers import RegistrySerializer
 from stepwire.workflow.state.store import InMemoryStateStore
+from stepwire.workflow.wire_names import extra_forbidden, misspelled, on_wire, wire_names
 from stepwire.workflow.workflow import Workflow
 
 __all__ = [
@@ -113,7 +114,10 @@ __all__ = [
     "event_from_json",
     "event_to_json",
     "execution_in",
+    "extra_forbidden",
     "legacy_view",
+    "misspelled",
+    "on_wire",
     "part_keys",
     "parts",
     "plan_of",
@@ -126,4 +130,5 @@ __all__ = [
     "step_at",
     "steps_of",
     "take_changes",
+    "wire_names",
 ]

@@ -110,7 +110,6 @@ def test_s18_64_segments_are_fine() -> None:
         "counts.items.x",
         "needed.upper",
         "model_fields_set",
-        "otherName",
         "event.get",
         "event.keys",
         "event.model_extra.k",
@@ -290,3 +289,29 @@ def test_errors_name_the_path_and_no_value() -> None:
     assert "a.b" in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert "pa55" not in str(caught.value)
+
+
+def test_a_field_goes_by_its_alias_and_by_its_name() -> None:
+    tree = root(otherName=5)
+    assert get_in(tree, "otherName") == get_in(tree, "aliased") == 5
+    for path, value in ("otherName", 6), ("aliased", 7):
+        edit = Edit(tree)
+        edit.set(path, value)
+        assert edit.keys() == {"aliased"}
+        edit.commit()
+        assert tree.aliased == value
+    unset_in(tree, "otherName")
+    assert tree.aliased == 1
+
+
+def test_another_spelling_of_a_field_is_no_dynamic_field() -> None:
+    class Loose(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        order_id: int = Field(default=1, alias="orderId")
+
+    tree = Loose()
+    for path in "orderid", "order-id", "OrderID":
+        with pytest.raises(StatePathError, match="spelled otherwise"):
+            set_in(tree, path, 2)
+    assert (tree.order_id, tree.__pydantic_extra__) == (1, {})
+    set_in(tree, "orders", 2)  # nothing like it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from stepwire.server.principal import Principal
@@ -17,7 +18,7 @@ from stepwire.server.runs.log.chunks import EntryCodec, portions
 from stepwire.server.runs.log.feed import check_cursor
 from stepwire.server.runs.payloads import digest, parse_event
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunRecord
-from stepwire.workflow.hosting import Event, LogEntry, default_waiter_id
+from stepwire.workflow.hosting import Event, LogEntry, default_waiter_id, wire_names
 
 __all__ = ["EventQuery", "EventWaits", "Found"]
 
@@ -98,6 +99,8 @@ class EventWaits:
     async def _look(self, record: RunRecord, query: EventQuery, position: int, end: float | None) -> Found:
         """Look through the log from `position` on, until `end`."""
         feeds, codec, key = self._pool.feeds, self._pool.codec, record.key
+        served = self._pool.registry.get(record.workflow)
+        names = {} if served is None else wire_names(served.names.events()[query.type_name])
         feed = await feeds.open(key)
         try:
             # What is in the log already is looked at whatever the timeout.
@@ -108,7 +111,7 @@ class EventWaits:
                             if number:
                                 await asyncio.sleep(0)  # decoding must not starve the event loop
                             for entry in _entries(codec, portion, position):
-                                if entry.type == query.type_name and _matches(entry, query.requirements):
+                                if entry.type == query.type_name and _matches(entry, query.requirements, names):
                                     return Found(entry, entry.sequence, False, False)
                             position = portion[-1].last
             return Found(None, position, False, True)
@@ -168,8 +171,16 @@ def _entries(codec: EntryCodec, chunks: list[Chunk], after: int) -> list[LogEntr
     return found
 
 
-def _matches(entry: LogEntry, requirements: dict[str, Any]) -> bool:
+def _matches(entry: LogEntry, requirements: dict[str, Any], names: Mapping[str, str]) -> bool:
+    """Return whether an entry's event has the fields that a query requires.
+
+    `names` has the names on the wire of the fields whose own names differ. Entries that an earlier version wrote have
+    fields under their own names.
+    """
     if not requirements:
         return True
+    own = {alias: name for name, alias in names.items()}
     fields = json.loads(entry.data)
-    return all(name in fields and fields[name] == value for name, value in requirements.items())
+    fields = {own.get(name, name): value for name, value in fields.items()}
+    wanted = {own.get(name, name): value for name, value in requirements.items()}
+    return all(name in fields and fields[name] == value for name, value in wanted.items())

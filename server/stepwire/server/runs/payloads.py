@@ -16,7 +16,15 @@ from pydantic import BaseModel, ValidationError
 
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
-from stepwire.workflow.hosting import Event, SerializationError, StartEvent, event_from_json, event_to_json
+from stepwire.workflow.hosting import (
+    Event,
+    SerializationError,
+    StartEvent,
+    event_from_json,
+    event_to_json,
+    extra_forbidden,
+    misspelled,
+)
 
 EventT = TypeVar("EventT", bound=Event)
 
@@ -130,7 +138,9 @@ def value_to_json(value: Any) -> bytes:
     if isinstance(value, Event):
         return event_to_json(value)
     try:
-        return pydantic_core.to_json(value, bytes_mode="base64", inf_nan_mode="constants", serialize_unknown=False)
+        return pydantic_core.to_json(
+            value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants", serialize_unknown=False
+        )
     except (pydantic_core.PydanticSerializationError, ValueError) as error:
         raise SerializationError("the value has no JSON form") from error
 
@@ -146,7 +156,10 @@ def state_from_json(state_type: type[BaseModel], value: Any, *, dynamic: bool) -
     try:
         if dynamic:
             return state_type(**value)
-        return state_type.model_validate(value)
+        state = state_type.model_validate(value, by_alias=True, by_name=True)
+        if state.__pydantic_extra__ and (wrong := misspelled(state_type, state.__pydantic_extra__)):
+            raise extra_forbidden(state_type, wrong)
+        return state
     except ValidationError as error:
         raise InvalidError(
             "INVALID_STATE", f"The value does not fit {state_type.__name__}", violations_of(error)

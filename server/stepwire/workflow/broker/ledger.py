@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from stepwire.workflow.broker.parts import EFFECT_SIZE
 from stepwire.workflow.events import Event
+from stepwire.workflow.wire_names import field_name
 
 __all__ = [
     "TIMED_OUT",
@@ -99,13 +100,16 @@ class Ledger:
 
 
 def has_fields(event: Event, requirements: dict[str, Any]) -> bool:
-    """Tell whether an event has every field, declared or dynamic, with an equal value (S9)."""
+    """Return whether an event has every field, declared or dynamic, with an equal value (S9).
+
+    A declared field goes by its name on the wire or by its own.
+    """
     dynamic = event._data
     for name, value in requirements.items():
         if name in dynamic:
             found = dynamic[name]
-        elif name in type(event).model_fields:
-            found = getattr(event, name)
+        elif (field := field_name(type(event), name)) is not None:
+            found = getattr(event, field)
         else:
             return False
         if found != value:

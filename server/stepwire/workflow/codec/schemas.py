@@ -61,7 +61,8 @@ def serializer(cls: type[BaseModel], keys: _Keys) -> SchemaSerializer:
         fields = {key: {"type": "model-field", "schema": parts.fields[key]["schema"]} for key in keys}
         inner: Any = {"type": "model-fields", "fields": fields, "model_name": cls.__name__}
         schema: Any = {"type": "model", "cls": cls, "schema": inner, "config": parts.config}
-        return SchemaSerializer(_with(schema, parts.definitions), parts.config)
+        # Otherwise pydantic takes the serializer of the whole class.
+        return SchemaSerializer(_with(schema, parts.definitions), parts.config, _use_prebuilt=False)
 
     return _once(cls, ("serializer", keys), make)
 

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails
 
 from stepwire.workflow.errors import StateNotFoundError, StatePathError
+from stepwire.workflow.wire_names import field_name, misspelled
 
-__all__ = ["MAX_SEGMENTS", "Edit", "get_in", "parse", "set_in", "unset_in"]
+__all__ = ["MAX_SEGMENTS", "Edit", "get_in", "parse", "set_in", "top_key", "unset_in"]
 
 MAX_SEGMENTS = 64
 _INDEX = re.compile(r"(?:0|[1-9][0-9]*)\Z")
@@ -71,6 +72,11 @@ def unset_in(root: Any, path: str) -> None:
     edit.commit()
 
 
+def top_key(root: Any, segment: str) -> str:
+    """Return the name of the top-level value that the first segment of a path means."""
+    return (field_name(type(root), segment) if isinstance(root, BaseModel) else None) or segment
+
+
 class Edit:
     """Collect sets and unsets of one root, then apply all at once.
 
@@ -117,7 +123,7 @@ class Edit:
         before = _top(self._draft)
         self._draft = self._put(self._draft, segments, 0, value, path)
         after = _top(self._draft)
-        self._keys.add(segments[0])
+        self._keys.add(top_key(self._root, segments[0]))
         if before is not None and after is not None:  # a model's validators may touch other fields
             self._keys.update(key for key in after if after[key] is not before.get(key, _GONE))
 
@@ -168,10 +174,12 @@ class Edit:
                 list.__delitem__(draft, int(segment))
             else:
                 list.__setitem__(draft, int(segment), new)
-        elif segment in type(draft).model_fields:
-            self._write_field(draft, segment, new, path)
+        elif (name := field_name(type(draft), segment)) is not None:
+            self._write_field(draft, name, new, path)
         elif draft.__pydantic_extra__ is None:
             raise _bad(path, f"{type(draft).__name__} has no such field")
+        elif new is not _GONE and misspelled(type(draft), [segment]):
+            raise _bad(path, f"{type(draft).__name__} has a field that is spelled otherwise")
         elif new is _GONE and not type(draft).model_config.get("frozen"):
             self._touch(draft, segment)
             del draft.__pydantic_extra__[segment]
@@ -206,7 +214,7 @@ class Edit:
                 [InitErrorDetails(type="frozen_instance", loc=(segment,), input=None)],
                 hide_input=True,
             )
-        type(draft).__pydantic_validator__.validate_assignment(draft, segment, new)
+        type(draft).__pydantic_validator__.validate_assignment(draft, segment, new, by_alias=True, by_name=True)
         known = self._copies.get(id(new))
         stored = _child(draft, segment)
         if known is not None and stored is not new and type(stored) is type(known.original):
@@ -237,8 +245,9 @@ def _child(node: Any, segment: str) -> Any:
                 return tuple.__getitem__(node, index)
         return _GONE
     if isinstance(node, BaseModel):
-        if segment in type(node).model_fields:
-            return node.__dict__.get(segment, _GONE)
+        name = field_name(type(node), segment)
+        if name is not None:
+            return node.__dict__.get(name, _GONE)
         return (node.__pydantic_extra__ or {}).get(segment, _GONE)
     return _GONE
 

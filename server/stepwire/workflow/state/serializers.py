@@ -20,6 +20,7 @@ from stepwire.workflow.codec.names import Names, QualifiedNames
 from stepwire.workflow.errors import SerializationError, SnapshotError, UnknownTypeError
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.dict_state import DictState
+from stepwire.workflow.wire_names import on_wire
 
 __all__ = ["BaseSerializer", "JsonPickleSerializer", "JsonSerializer", "PickleSerializer", "RegistrySerializer"]
 
@@ -164,7 +165,7 @@ def _build_model(cls: type, value: Any) -> Any:
         raise SnapshotError(f"{cls.__name__} is not a model")
     try:
         if issubclass(cls, Event | DictState) and isinstance(value, dict):
-            return cls(**value)  # `_data` among the keys, as 1.x dumps it
+            return cls(**on_wire(cls, value))  # by the names of its fields, `_data` among them, as 1.x dumps it
         return cls.model_validate(value, by_name=True, by_alias=False)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())

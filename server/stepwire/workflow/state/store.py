@@ -24,7 +24,7 @@ from stepwire.workflow.state.copying import copy_state, is_mutable, saved_values
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.edits import Draft, EditState, in_edit_state
 from stepwire.workflow.state.hooks import StateHooks
-from stepwire.workflow.state.paths import Edit, get_in, parse
+from stepwire.workflow.state.paths import Edit, get_in, parse, top_key
 from stepwire.workflow.state.serializers import BaseSerializer
 
 __all__ = ["DictState", "InMemoryStateStore", "UnserializableKeyWarning", "in_edit_state"]
@@ -150,7 +150,7 @@ class InMemoryStateStore(Generic[S]):
                 raise
             return default
         if is_mutable(value):
-            self._lend(parse(path)[0])
+            self._lend(top_key(self._state, parse(path)[0]))
         return value
 
     def apply(self, sets: Sequence[tuple[str, Any]], unsets: Sequence[str] = ()) -> None:
@@ -172,7 +172,7 @@ class InMemoryStateStore(Generic[S]):
         self._changed(keys)
         for path, value in sets:
             if is_mutable(value):
-                self._lend(parse(path)[0])  # the caller still holds it
+                self._lend(top_key(self._state, parse(path)[0]))  # the caller still holds it
 
     def replace(self, state: S) -> None:
         """Make a copy of `state` the state; ValueError for another type, ValidationError."""

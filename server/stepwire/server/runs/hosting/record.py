@@ -18,6 +18,7 @@ from stepwire.workflow.hosting import (
     StopEvent,
     WorkflowFailedEvent,
     event_to_json,
+    on_wire,
 )
 
 __all__ = ["next_record"]
@@ -81,7 +82,7 @@ def _pending(served: Served, broker: Broker) -> list[dict[str, Any]]:
         {
             "waiter_id": waiter.id,
             "event_type": names.name_of(waiter.event_type),
-            "requirements": from_json(value_to_json(waiter.requirements)),
+            "requirements": from_json(value_to_json(on_wire(waiter.event_type, waiter.requirements))),
             "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
             "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
             "deadline": waiter.due,
