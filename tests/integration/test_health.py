@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc_health.v1 import health_pb2
 from tests.system.security.test_tls import Authority
 from typer.testing import CliRunner
 
@@ -43,7 +42,7 @@ async def test_health_says_whether_a_server_serves():
         arguments = ("--server", server.address, "--service", "stepwire.v1.RunService", "--json")
         assert json.loads(await probe(*arguments, code=0)) == {"status": "SERVING", "service": "stepwire.v1.RunService"}
         assert await probe("--server", server.address, "--service", "nothing", code=1) == "UNKNOWN_SERVICE"
-        await server._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # as it is while it drains
+        await server._listener.set_serving(False)  # as it is while it drains
         assert await probe("--server", server.address, code=1) == "NOT_SERVING"
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from stepwire.server.config import Metavar, Settings
+from stepwire.server.config import Settings
+from stepwire.server.config_types import Metavar
 
 __all__ = ["Row", "rows"]
 

@@ -1,19 +1,89 @@
-"""What each room of the server gets of the settings."""
+"""Make the rooms of a server from its settings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+import grpc
+
+from stepwire.server.auth import Authenticator
 from stepwire.server.config import ConfigError, Settings, is_loopback
+from stepwire.server.registry import Registry
+from stepwire.server.rpc import CODEC, Certificates, Limits, Signer, TlsError
+from stepwire.server.runs import Runs
+from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.retention import Keep, Retention
+from stepwire.server.runs.limits import RunLimits, RunQuota
+from stepwire.server.store import MemoryStore, RunStore, SqliteStore
+from stepwire.server.telemetry.metrics import Metrics
+from stepwire.workflow.hosting import CLOCK
 
 if TYPE_CHECKING:
     from stepwire.server.web import WebServer
 
-__all__ = ["retention_of", "web_of"]
+__all__ = [
+    "authenticator_of",
+    "credentials_of",
+    "directory_of",
+    "limits_of",
+    "open_access",
+    "retention_of",
+    "runs_of",
+    "signer_of",
+    "store_of",
+    "web_of",
+]
 
-_WEB_SLACK = 4
-"""JSON writes a payload's bytes as base64 and escapes texts: a body may be longer than its message by this factor."""
+_WEB_SLACK: Final = 4
+"""Factor between the limits of a message and of a web request's body: JSON writes bytes as base64 and escapes texts."""
+
+
+def directory_of(settings: Settings) -> Path | None:
+    """Return the data directory; None when nothing is kept."""
+    return None if settings.data == ":memory:" else Path(settings.data)
+
+
+def store_of(settings: Settings, metrics: Metrics) -> RunStore:
+    """Return the store, not opened."""
+    directory = directory_of(settings)
+    return MemoryStore(CLOCK.now) if directory is None else SqliteStore(directory, metrics.store, CLOCK.now)
+
+
+def signer_of(settings: Settings) -> Signer:
+    """Return what signs snapshots. Its key lies in the data directory, which must be open."""
+    directory = directory_of(settings)
+    return Signer.ephemeral() if directory is None else Signer.of_directory(directory)
+
+
+def runs_of(settings: Settings, registry: Registry, store: RunStore, metrics: Metrics) -> Runs:
+    """Return the runs, not opened.
+
+    Args:
+        settings: The settings of the server.
+        registry: The served workflows.
+        store: Where runs are kept.
+        metrics: Counts what the runs do.
+    """
+    pool = RunPool(
+        registry,
+        store,
+        CODEC,
+        failure_detail=settings.shown_failure_detail,
+        sync_threads=settings.sync_threads,
+        limits=RunLimits(
+            queued_events=settings.max_queued_events,
+            log_entries=settings.max_log_entries,
+            state_bytes=settings.max_state_bytes,
+        ),
+        metrics=metrics,
+    )
+    return Runs.of(
+        pool,
+        idle_after=settings.idle_after,
+        retention=retention_of(settings),
+        quota=RunQuota(settings.quota("max_runs")),
+    )
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -23,8 +93,65 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(default=default, workflows=rules)
 
 
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of calls."""
+    return Limits(
+        message_bytes=settings.max_message_bytes,
+        event_bytes=settings.max_event_bytes,
+        state_bytes=settings.max_state_bytes,
+        snapshot_bytes=settings.max_snapshot_bytes,
+        depth=settings.max_depth,
+        calls=settings.max_calls,
+        streams=settings.quota("max_streams"),
+        waiters=settings.quota("max_waiters"),
+        events_per_second=settings.quota("max_events_per_second"),
+        sync_backlog=settings.max_sync_backlog,
+        stalled_after=settings.stalled_after,
+    )
+
+
+def authenticator_of(settings: Settings) -> Authenticator | None:
+    """Return what knows callers by their credentials, not opened; None without authentication."""
+    if not settings.authenticates:
+        return None
+    return Authenticator(
+        access=settings.api_keys,
+        jwks=settings.jwks,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        certificates=settings.client_ca is not None,
+    )
+
+
+def open_access(settings: Settings, authenticator: Authenticator | None) -> grpc.ServerCredentials | None:
+    """Read the access, JWKS and TLS files; return the server's TLS credentials, None without TLS.
+
+    Raises:
+        ConfigError: A file is wrong or cannot be read.
+    """
+    try:
+        if authenticator is not None:
+            authenticator.open()
+        return credentials_of(settings)
+    except (TlsError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:
+    """Return the server's TLS credentials; None without TLS. Raises TlsError and OSError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.client_ca).credentials()
+
+
 def web_of(settings: Settings) -> WebServer | None:
-    """Return the web face of a server, or None where it is off. ConfigError when its packages are missing."""
+    """Return the web server, not opened; None when it is off.
+
+    Raises:
+        ConfigError: Its packages are missing.
+    """
     if settings.web is None:
         return None
     try:

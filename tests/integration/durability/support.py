@@ -42,8 +42,7 @@ async def crash(rpc: Rpc) -> None:
     pool._live.clear()
     await rpc.channel.close()
     server.calls.stop()
-    assert server._grpc is not None
-    await server._grpc.stop(None)
+    await server._listener.stop(0.0)
     await server._store.close()
 
 

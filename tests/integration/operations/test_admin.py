@@ -47,9 +47,9 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
         gate = asyncio.Event()
         drain = rpc.keeper.drain
 
-        async def slowly(grace: float) -> bool:
+        async def slowly(grace: float, hastened: asyncio.Event | None = None) -> bool:
             await gate.wait()
-            return await drain(grace)
+            return await drain(grace, hastened)
 
         rpc.keeper.drain = slowly  # type: ignore[method-assign]
         stopping = asyncio.create_task(rpc.server.stop())
@@ -67,7 +67,7 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
 async def test_a_server_that_cannot_write_says_so_until_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("stepwire.server.observing._PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("stepwire.server.health.PROBE_SECONDS", 0.05)
     async with operated(str(tmp_path)) as rpc:
         watch = rpc.health.Watch(health_pb2.HealthCheckRequest(service=SERVICES[1]))
         assert (await watch.read()).status == SERVING
@@ -76,8 +76,8 @@ async def test_a_server_that_cannot_write_says_so_until_it_can(
             raise StoreUnavailableError("the store cannot write: SQLITE_FULL", full=True)
 
         with monkeypatch.context() as patched:
-            for way in ("_at_once", "_transact"):
-                patched.setattr(rpc.store._writer, way, full)  # type: ignore[attr-defined]
+            for way in ("_write_at_once", "_transact"):
+                patched.setattr(rpc.store._writer._batches, way, full)  # type: ignore[attr-defined]
             await refused(rpc.start("work"))
             assert (await watch.read()).status == NOT_SERVING
             assert {await health(rpc, service) for service in ("", *SERVICES)} == {NOT_SERVING}
@@ -92,7 +92,7 @@ async def test_a_server_that_cannot_write_says_so_until_it_can(
     assert "NOT SERVING: cannot commit" in caplog.text
 
 
-async def test_it_answers_while_a_step_blocks_the_loop() -> None:
+async def test_it_answers_while_a_step_blocks_the_loop_and_says_not_ready() -> None:
     async with operated() as rpc:
         answers: list[tuple[int, str]] = []
 
@@ -106,7 +106,10 @@ async def test_it_answers_while_a_step_blocks_the_loop() -> None:
             asked.join(20)  # the loop stands still until it was answered
 
         await hang()
-        assert [status for status, _ in answers] == [200, 200, 200]
+        assert [status for status, _ in answers] == [200, 503, 200]
+        assert answers[1][1] == "the event loop is blocked\n"
+        assert parse(answers[2][1])["stepwire_ready", ()] == 0
+        assert await page(rpc, "/readyz") == (200, "ok\n")
 
 
 async def test_a_client_that_sends_nothing_keeps_nobody_waiting() -> None:
@@ -132,7 +135,7 @@ async def test_an_exposed_admin_port_is_told_in_the_log(caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING, "stepwire.server"):
         async with operated(admin_address="0.0.0.0:0"):
             pass
-    assert "can be reached from other machines" in caplog.text
+    assert "other machines can reach the admin port" in caplog.text
 
 
 def test_an_admin_address_without_a_port_is_refused() -> None:

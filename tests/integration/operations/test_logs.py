@@ -15,8 +15,10 @@ from tests.serving import ServerProcess
 from tests.system.security.support import channel_to, serving
 
 from stepwire.client import RunFailedError, StepwireError, SyncClient
-from stepwire.server.app import log_fields
-from stepwire.server.telemetry import logs
+from stepwire.server.log_context import log_fields
+from stepwire.server.telemetry.logs import LogHandler
+from stepwire.server.telemetry.logs.filters import About
+from stepwire.server.telemetry.logs.formats import JsonFormatter, LineFormatter
 from stepwire.v1 import run_service_pb2, run_service_pb2_grpc
 
 FLOWS = [f"tests/integration/operations/traced_flows.py:{name}={name.lower()}" for name in ("Ask", "Fail", "TooSlow")]
@@ -86,8 +88,8 @@ async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monk
 
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.JsonFormatter())
-    handler.addFilter(logs._About(log_fields))
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(About(log_fields))
     logging.getLogger("stepwire").addHandler(handler)
     try:
         async with serving() as server, channel_to(server) as channel:
@@ -103,20 +105,21 @@ async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monk
     assert line["run"].startswith("r] run=x one")
     assert len(line["run"]) == 256
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    text = logs.LineFormatter().format(record).split("\n")[0]
+    text = LineFormatter().format(record).split("\n")[0]
     assert ' [method=GetRun run="r] run=x one' in text  # quoted: what stands in it is no field
     assert text.isprintable()
 
 
 def test_what_cannot_be_written_is_not_printed_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
-    handler = logs._Handler(stream)
-    handler.setFormatter(logs.LineFormatter())
+    handler = LogHandler(stream, "text")
     record = logging.LogRecord("x", logging.INFO, "x.py", 1, "hunter2 %d", ("three\n",), None)
     handler.emit(record)
+    handler.flush()
     assert stream.getvalue().endswith("hunter2 %d (its arguments do not fit)\n")
     stream.close()
     handler.emit(record)
+    handler.flush()
     assert capfd.readouterr() == ("", "")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 
 from tests.system.chaos.workload import WORKFLOW, Ledger
 
-from stepwire.server.app import Settings, serve
+from stepwire.server.config import Settings
+from stepwire.server.process.serving import serve
 from stepwire.server.registry import Registry
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     registry = Registry()
     registry.add(WORKFLOW, Ledger())
     data, address = sys.argv[1:]
-    asyncio.run(serve(registry, Settings(data=data, address=address, idle_after=1.0, grace=2.0)))
+    sys.exit(serve(registry, Settings(data=data, address=address, idle_after=1.0, grace=2.0)))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ ALLOWED = {
     "workflow/context/serializers.py": {"JsonPickleSerializer", "JsonSerializer", "PickleSerializer"},
     # Versions of installed packages, by importlib.metadata.
     "server/doctor/environment.py": {"importlib"},
-    "server/observing.py": {"importlib"},
+    "server/telemetry/observing.py": {"importlib"},
     # Names of 1.x payloads, in process.
     "workflow/codec/names.py": {"importlib", "import_module"},
 }
@@ -92,7 +92,7 @@ def test_the_service_reads_attributes_by_names_of_its_own_only():
                     found.append(f"{path.relative_to(SOURCES).as_posix()}: {ast.unparse(node)}")
     assert found == [
         # The fields of a request that callers in this package name.
-        "server/rpc/convert.py: getattr(request, field)",
+        "server/rpc/convert/times.py: getattr(request, field)",
         # The cause and the context of an error.
         "server/runs/hosting/redact.py: getattr(error, name)",
         "server/runs/hosting/redact.py: setattr(shown, name, value.with_traceback(frames))",

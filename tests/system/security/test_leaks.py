@@ -14,7 +14,7 @@ import pytest
 from tests.system.security.flows import CANARY_VARIABLE
 from tests.system.security.support import METHODS, call, channel_to, frames, mutate, requests_for, serving, start_run
 
-from stepwire.server.telemetry import logs
+from stepwire.server.telemetry.logs.formats import LineFormatter
 from stepwire.v1 import run_service_pb2 as runs
 
 
@@ -26,7 +26,7 @@ async def test_a_canary_appears_in_no_reply_and_no_log(
     caplog.set_level(logging.DEBUG)
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(logs.LineFormatter())
+    handler.setFormatter(LineFormatter())
     logging.getLogger().addHandler(handler)
     replies: list[bytes] = []
     random_ = random.Random(1)
@@ -97,7 +97,7 @@ async def test_an_unexpected_error_is_a_reference_to_its_traceback_in_the_log(
         [line] = [record for record in caplog.records if reference in record.getMessage()]
         assert line.exc_info is not None
         assert isinstance(line.exc_info[1], RuntimeError)
-        assert "in broken" in logs.LineFormatter().format(line)
+        assert "in broken" in LineFormatter().format(line)
         # Another one has another.
         other = await call(channel, METHODS[name], request)
         assert other.info().metadata["reference_id"] != reference

@@ -27,16 +27,22 @@ def stream() -> Iterator[io.StringIO]:
     logging.captureWarnings(False)
 
 
+def written(stream: io.StringIO) -> str:
+    """Return what the log's thread wrote."""
+    logs.flush()
+    return stream.getvalue()
+
+
 def test_time_level_message(stream: io.StringIO) -> None:
     logs.configure("info", stream)
     logging.getLogger("stepwire.server").info("took up %d runs", 3)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO     took up 3 runs\n", stream.getvalue())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO     took up 3 runs\n", written(stream))
 
 
 def test_a_message_cannot_forge_a_line(stream: io.StringIO) -> None:
     logs.configure("info", stream)
     logging.getLogger("stepwire").warning("a\nb\x1b[2J")
-    assert stream.getvalue().endswith("WARNING  a\\nb\\x1b[2J\n")
+    assert written(stream).endswith("WARNING  a\\nb\\x1b[2J\n")
 
 
 def test_a_traceback_is_indented(stream: io.StringIO) -> None:
@@ -45,7 +51,7 @@ def test_a_traceback_is_indented(stream: io.StringIO) -> None:
         raise ValueError("boom")
     except ValueError:
         logging.getLogger("stepwire").exception("it failed")
-    first, *rest = stream.getvalue().splitlines()
+    first, *rest = written(stream).splitlines()
     assert first.endswith("it failed")
     assert rest[-1].endswith("ValueError: boom")
     assert all(line.startswith("    ") for line in rest)
@@ -56,12 +62,13 @@ def test_levels(stream: io.StringIO) -> None:
     of_a_library("of another library", logging.INFO)
     logging.getLogger("stepwire").debug("too much")
     logging.getLogger("author").debug("too much")
-    assert stream.getvalue() == ""
+    assert written(stream) == ""
     of_a_library("of importance", logging.WARNING)
     logging.getLogger("asyncio").info("the author's, whatever its name")
+    logs.flush()
     logs.configure("debug", stream)
     of_a_library("in detail", logging.DEBUG)
-    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["WARNING", "INFO", "DEBUG"]
+    assert [line.split()[2] for line in written(stream).splitlines()] == ["WARNING", "INFO", "DEBUG"]
 
 
 def of_a_library(text: str, level: int) -> None:

@@ -21,7 +21,7 @@ with contextlib.suppress(ImportError):  # an optional dependency
 
 logger = logging.getLogger("stepwire.server")
 
-__all__ = ["CARRIER", "TracingError", "carrier_of", "enabled", "setup", "trace_id"]
+__all__ = ["CARRIER", "END_SECONDS", "TracingError", "carrier_of", "enabled", "setup", "trace_id"]
 
 _PARENT: Final = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<ids>(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
@@ -32,7 +32,8 @@ _FLAGS: Final = 0b11
 _STATE: Final = re.compile(r"[\t -~]{1,512}")
 _MEMBERS: Final = 32
 """The most members that a `tracestate` may have."""
-_END_SECONDS: Final = 2.0
+END_SECONDS: Final = 2.0
+"""How long the last traces may take to be exported when the server stops."""
 _EXPORTERS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 CARRIER: ContextVar[Mapping[str, str]] = ContextVar("stepwire_carrier", default={})  # noqa: B039 - nobody changes it
@@ -104,7 +105,7 @@ def setup(endpoint: str | None) -> Callable[[], None] | None:
         # The exporter itself would try again and again to reach a collector that does not answer.
         ending = threading.Thread(target=provider.shutdown, name="stepwire-traces", daemon=True)
         ending.start()
-        ending.join(_END_SECONDS)
+        ending.join(END_SECONDS)
         if ending.is_alive():
             logger.warning("the collector does not answer: the traces of the last moments are lost")
 

@@ -140,22 +140,18 @@ class PoolKeeper:
 
     # -- draining -----------------------------------------------------------------------------------------------------
 
-    async def drain(self, grace: float) -> bool:
+    async def drain(self, grace: float, hastened: asyncio.Event | None = None) -> bool:
         """Refuse new work, give running steps `grace` seconds, then freeze every run and commit.
 
+        `hastened` cuts the grace when it is set.
         Return False when the store does not commit in time; the callers that wait for it get StoreDownError.
         """
         self._pool.draining = True
         self.stop()
         time = asyncio.get_running_loop().time
         deadline = time() + grace
-        while time() < deadline:
-            waits = [asyncio.ensure_future(self._next_commit(run)) for run in self._pool if run.busy]
-            if not waits:
-                break
-            _, pending = await asyncio.wait(waits, timeout=max(0.0, deadline - time()))
-            for waiting in pending:
-                waiting.cancel()
+        if await self._give_grace(deadline, hastened or asyncio.Event()):
+            deadline = time()
         runs = list(self._pool)
         for run in runs:
             run.freeze()
@@ -169,6 +165,23 @@ class PoolKeeper:
                     run.abandon(StoreUnavailableError("the store did not commit in time"))
             return False
         return True
+
+    async def _give_grace(self, deadline: float, hastened: asyncio.Event) -> bool:
+        """Let running steps go on until the deadline; return True when `hastened` cut that."""
+        time = asyncio.get_running_loop().time
+        cut = asyncio.ensure_future(hastened.wait())
+        try:
+            while time() < deadline and not cut.done() and (busy := [run for run in self._pool if run.busy]):
+                commits = asyncio.create_task(self._next_commits(busy), name="stepwire-grace")
+                await asyncio.wait((commits, cut), timeout=deadline - time(), return_when=asyncio.FIRST_COMPLETED)
+                commits.cancel()
+            return cut.done()
+        finally:
+            cut.cancel()
+
+    async def _next_commits(self, runs: Iterable[LiveRun]) -> None:
+        """Wait for the next commit of each run."""
+        await asyncio.gather(*map(self._next_commit, runs), return_exceptions=True)
 
     async def _next_commit(self, run: LiveRun) -> None:
         """Wait for the run's next commit; its steps finish by committing."""

@@ -1,0 +1,59 @@
+"""Read at each scrape what is not counted: calls and runs as they are now, the disk, readiness."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from stepwire.server.rpc import Calls
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.store import DATABASE
+from stepwire.server.telemetry.metrics import Reading
+
+__all__ = ["Gauges"]
+
+
+class Gauges:
+    """Read the gauges of one server, on the scraper's thread."""
+
+    def __init__(self, calls: Calls, directory: Path | None, unready: Callable[[], str]) -> None:
+        """Make the gauges.
+
+        Args:
+            calls: The calls of the server.
+            directory: Its data directory; None when nothing is kept.
+            unready: Says why the server takes no work; empty when it does.
+        """
+        self.pool: RunPool | None = None
+        """The runs in memory, once the server has them."""
+        self._calls = calls
+        self._directory = directory
+        self._unready = unready
+
+    def read(self) -> Iterator[Reading]:
+        """Yield the present readings. From any thread."""
+        yield Reading("stepwire_ready", (), float(not self._unready()))
+        for kind, count in self._calls.open().items():
+            yield Reading("stepwire_calls", (kind,), count)
+        if self.pool is not None:
+            yield from self._of_runs(self.pool)
+        if self._directory is not None:
+            yield from self._of_disk(self._directory)
+
+    def _of_runs(self, pool: RunPool) -> Iterator[Reading]:
+        yield Reading("stepwire_runs_in_memory", (), len(pool))
+        yield Reading("stepwire_sync_steps_queued", (), pool.sync_backlog)
+        for workflow, (queued, waiters) in pool.depths().items():
+            yield Reading("stepwire_deliveries_queued", (workflow,), queued)
+            yield Reading("stepwire_waiters", (workflow,), waiters)
+
+    def _of_disk(self, directory: Path) -> Iterator[Reading]:
+        size = 0
+        for name in (DATABASE, f"{DATABASE}-wal"):
+            with contextlib.suppress(OSError):
+                size += (directory / name).stat().st_size
+        yield Reading("stepwire_database_bytes", (), size)
+        with contextlib.suppress(OSError):
+            yield Reading("stepwire_disk_free_bytes", (), shutil.disk_usage(directory).free)

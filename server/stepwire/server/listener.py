@@ -1,0 +1,112 @@
+"""The gRPC server: which services it has, where it listens, and its health service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from stepwire.server.config import Settings
+from stepwire.server.rpc import SERVICES, Calls, Gate, GateInterceptor, Signer, add_services
+from stepwire.server.runs import Runs
+
+__all__ = ["Listener"]
+
+_WALL: Final = 4
+"""Factor between our limit of a message and gRPC's: up to there we refuse a message, with details and a count. gRPC
+refuses larger ones by their length alone."""
+_SLACK: Final = 1 << 20
+"""Bytes added to gRPC's limit, so that our own error comes first also when our limit is small."""
+_LARGEST: Final = (1 << 31) - 1
+"""The largest limit that gRPC can hold."""
+_PING_MILLISECONDS: Final = 10_000
+"""How often clients may ping a connection, also one without a call."""
+_END_SECONDS: Final = 1.0
+"""How long calls may take to end once the server stops: their sessions have been ended before."""
+
+
+class Listener:
+    """Serve the contract on one address."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.port = 0
+        """The port that it got; 0 for a unix socket."""
+        self._settings = settings
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """Return the address with the port that it got."""
+        address = self._settings.address
+        return address if address.startswith("unix") else f"{address.rpartition(':')[0]}:{self.port}"
+
+    def bind(self, runs: Runs, calls: Calls, signer: Signer, credentials: grpc.ServerCredentials | None) -> None:
+        """Make the gRPC server and take its address; `start` begins to serve.
+
+        Args:
+            runs: What the services work on.
+            calls: Admits calls.
+            signer: Signs snapshots.
+            credentials: TLS credentials; None listens without TLS.
+
+        Raises:
+            OSError: The address cannot be used.
+        """
+        gate = Gate(runs.pool)
+        server = grpc.aio.server(interceptors=(GateInterceptor(calls, gate),), options=self._options())
+        add_services(server, runs.pool.registry, runs, gate, signer, heartbeat=self._settings.heartbeat)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._settings.shows_reflection:
+            # Imported here: most servers have no need of it.
+            from grpc_reflection.v1alpha import reflection
+
+            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self._server = server
+        self.port = self._take_address(server, credentials)
+
+    def also_at(self, target: str) -> None:
+        """Listen there too, without TLS: for the web server of this process. Call it between `bind` and `start`."""
+        assert self._server is not None
+        self._server.add_insecure_port(target)
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        assert self._server is not None
+        await self._server.start()
+
+    async def stop(self, seconds: float = _END_SECONDS) -> None:
+        """Serve no more; cut the calls that are still under way after so many seconds."""
+        if self._server is not None:
+            await self._server.stop(seconds)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether the server takes work."""
+        kinds = health_pb2.HealthCheckResponse
+        for service in ("", *SERVICES):
+            await self._health.set(service, kinds.SERVING if serving else kinds.NOT_SERVING)
+
+    def _options(self) -> tuple[tuple[str, int], ...]:
+        most = _WALL * self._settings.max_message_bytes + _SLACK
+        return (
+            # Two servers on one port would silently share its connections.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", min(_LARGEST, most)),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PING_MILLISECONDS),
+            ("grpc.keepalive_permit_without_calls", 1),
+        )
+
+    def _take_address(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
+        address = self._settings.address
+        try:
+            if credentials is not None:
+                port = server.add_secure_port(address, credentials)
+            else:
+                port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is the port taken?") from error
+        if port == 0:
+            raise OSError(f"cannot listen on {address}: is the port taken?")
+        return port

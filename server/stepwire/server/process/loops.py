@@ -1,0 +1,62 @@
+"""Run the event loop of the process, which ends when its main coroutine does and for no other reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+__all__ = ["cancel_tasks", "new_loop", "run_to_end"]
+
+logger = logging.getLogger("stepwire.server")
+
+T = TypeVar("T")
+
+_CANCEL_SECONDS: Final = 1.0
+"""How long tasks that are left over may take to end when they are cancelled."""
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop: uvloop's where it is installed."""
+    with contextlib.suppress(ImportError):  # uvloop does not exist for Windows
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T], on_start: Callable[[], None]) -> T:
+    """Run a coroutine on a loop and return its result.
+
+    A task that raises KeyboardInterrupt or SystemExit stops a loop. It may be any step's, so the loop is started again.
+
+    Args:
+        loop: The loop, which does not run.
+        main: What to run.
+        on_start: Called on the loop each time that it starts.
+    """
+    task = loop.create_task(main, name="stepwire-main")
+    while not task.done():
+        loop.call_soon(on_start)
+        try:
+            loop.run_until_complete(task)
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not task.done():
+                logger.error("a task of a step raised %s; the server goes on", type(error).__name__, exc_info=error)
+    return task.result()
+
+
+def cancel_tasks(loop: asyncio.AbstractEventLoop) -> int:
+    """Cancel the tasks that are left on a loop that does not run; return how many do not end within a second."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return 0
+
+    async def ended() -> int:
+        return len((await asyncio.wait(tasks, timeout=_CANCEL_SECONDS))[1])
+
+    return run_to_end(loop, ended(), lambda: None)

@@ -1,0 +1,79 @@
+"""Which records reach the log, and what is written beside each."""
+
+from __future__ import annotations
+
+import logging
+import sysconfig
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+__all__ = ["About", "Fields", "Libraries"]
+
+Fields = Callable[[], Mapping[str, str | int]]
+"""Returns what the running code works on, by name; called for each record."""
+
+_MAX_FIELD: Final = 256
+"""Characters of a field that are written: clients choose some of them."""
+
+_STDLIB: Final = frozenset(
+    folder
+    for name in ("stdlib", "platstdlib")
+    if (path := sysconfig.get_path(name))
+    for folder in (Path(path), Path(path).resolve())
+)
+
+
+class About(logging.Filter):
+    """Put the fields of the code that logs into its record, as `about`.
+
+    Fields of the record itself, in `stepwire`, come first: the records of a run may be made by any task.
+    """
+
+    def __init__(self, fields: Fields) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields; let every record pass."""
+        about = {**self._fields(), **getattr(record, "stepwire", {})}
+        record.about = {
+            name: value[:_MAX_FIELD] if isinstance(value, str) else value
+            for name, value in about.items()
+            if value is not None and value != ""
+        }
+        return True
+
+
+class Libraries(logging.Filter):
+    """Let records of libraries pass from WARNING on.
+
+    A library is what is installed, except Stepwire and the packages of `own`. Code that is not installed is the
+    author's, whatever its loggers are called.
+    """
+
+    def __init__(self, own: Collection[str]) -> None:
+        super().__init__()
+        self._own = {"", "stepwire", *own}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record passes."""
+        return (
+            record.levelno >= logging.WARNING
+            or _package(record.pathname) in self._own
+            or record.name.partition(".")[0] in self._own
+        )
+
+
+@lru_cache(maxsize=4096)
+def _package(path: str) -> str:
+    """Return the top-level package of an installed file; empty for a file that is not installed."""
+    parts = Path(path).parts
+    for name in ("site-packages", "dist-packages"):
+        if name in parts[:-1]:
+            return parts[parts.index(name) + 1].removesuffix(".py")
+    for folder in _STDLIB:
+        if parts[: len(folder.parts)] == folder.parts:
+            return parts[len(folder.parts)].removesuffix(".py")
+    return ""
