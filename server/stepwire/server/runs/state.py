@@ -90,7 +90,7 @@ class RunState:
         if run is None or run.gone:
             context = await self._snapshots.last_context(record)
             return _read(context.store, path)
-        return await run.answer(lambda: _read(run.store, path))
+        return await run.answer(lambda: _read_live(run, path))
 
     async def set(self, asked: StateChange, values: Sequence[tuple[str, Any]], size: int = 0) -> str:
         """Set values at paths, all or none, and return the new etag.
@@ -199,6 +199,7 @@ def _change(run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], eta
     if run.broker.frozen:
         # It left memory between the look-up and now; a repeat loads it again.
         raise StoreDownError("The run is not in memory any more; retry")
+    run.broker.find_changes_in_place()
     if etag and etag != _etag(store):
         raise EtagMismatchError("The state has changed since this etag was read", etag=_etag(store))
     try:
@@ -210,7 +211,13 @@ def _change(run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], eta
         raise InvalidError("INVALID_STATE", "The value cannot be saved", violations) from error
     except (StatePathError, RecursionError) as error:
         raise _path_error(error) from error
+    run.broker.find_changes_in_place()  # from here on a change makes the etag that is returned an old one
     return _etag(store)
+
+
+def _read_live(run: LiveRun, path: str) -> Value:
+    run.broker.find_changes_in_place()
+    return _read(run.store, path)
 
 
 def _read(store: InMemoryStateStore[Any], path: str) -> Value:

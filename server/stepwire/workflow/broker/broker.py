@@ -533,10 +533,28 @@ class Broker:
     def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the changed parts of the state, encoded, and the keys that were damaged in place."""
         assert self.journal is not None
-        for execution in self.executions.values():
-            for key in execution.lent or ():
-                self.journal.dirty[parts.state(key)] = None
-        return self.journal.encode_state(self.store.saved(), self.store.own_json)
+        encoded, damaged, changed = self.journal.encode_state(self.store.saved(), self.store.own_json, self._lent())
+        if changed:
+            self.store.version += 1
+        return encoded, damaged
+
+    def find_changes_in_place(self) -> None:
+        """Count what steps have changed in place so far, and have it written: the state is told to the outside."""
+        lent = self._lent()
+        if self.journal is not None and lent:
+            changed = self.journal.find_changes(self.store.saved(), self.store.own_json, lent)
+            if changed:
+                self.store.version += 1
+                self.touch_head()
+
+    def _lent(self) -> set[str]:
+        """Return the names of the values that steps may have changed in place since the last commit."""
+        journal = self.journal
+        if journal is None or journal.lent is None:
+            return set()
+        return journal.lent.returned.union(
+            *(execution.lent for execution in self.executions.values() if execution.lent is not None)
+        )
 
     def fail_damaged(self, keys: list[str]) -> None:
         """Fail the run because values of its state cannot be saved any more."""

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from stepwire.workflow.broker.ledger import Answer, Buffered, Ledger, Notify, effects_by_digest, has_fields
 from stepwire.workflow.broker.timers import Timer
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.hooks import StateValues
 
 QUEUED: Final = "queued"
 """Waits for a worker; its body has never started, or is to start again."""
@@ -102,7 +103,7 @@ class RunBroker(Protocol):
     frozen: bool
 
     @property
-    def store(self) -> object:
+    def store(self) -> StateValues:
         """Return the store of the run's state."""
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.lent_values import LentValues
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import Event, event_to_json
+from stepwire.workflow.state.hooks import StateValues
 
 STREAM: Final = 1
 """Written to the stream. Public."""
@@ -70,7 +72,7 @@ class Host(Protocol):
 class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""
 
-    __slots__ = ("_changed", "_scheduled", "dirty", "effects", "entries", "names")
+    __slots__ = ("_changed", "_scheduled", "dirty", "effects", "entries", "lent", "names")
 
     def __init__(self, names: Names, changed: Callable[[], None]) -> None:
         self.names = names
@@ -80,6 +82,13 @@ class Journal:
         self.effects: dict[int, int] = {}
         """Deliveries that got effects, with the first page of them that changed."""
         self.entries: list[LogEntry] = []
+        self.lent: LentValues | None = None
+        """Values of the state that steps hold or held as mutable objects; None before the first."""
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether there is anything that no commit has taken."""
+        return bool(self.dirty or self.entries or (self.lent is not None and self.lent.returned))
 
     def touch(self, key: str) -> None:
         """Note that a part changed or went."""
@@ -108,6 +117,8 @@ class Journal:
         self.dirty, self.entries = {}, []
         self.effects = {}
         self._scheduled = False
+        if self.lent is not None:
+            self.lent.returned.clear()
         return taken
 
     def encode(self, event: Event) -> bytes:
@@ -124,25 +135,69 @@ class Journal:
             self.wire(prompt)
             self.encode(prompt)
 
-    def encode_state(self, values: Mapping[str, Any], own: OwnJson) -> tuple[dict[str, bytes], list[str]]:
-        """Return the parts of the state that changed, and the keys that cannot be saved."""
-        encoded: dict[str, bytes] = {}
-        damaged: list[str] = []
+    def lend(self, name: str, store: StateValues) -> None:
+        """Note that a step gets a mutable value of the state, so that changes in place are found."""
+        if self.lent is None:
+            self.lent = LentValues()
+        if name not in self.lent:
+            written: dict[str, bytes] = {}
+            if parts.state(name) not in self.dirty:
+                written, _ = self._encode_values([name], {name: store.value_of(name)}, store.own_json)
+            self.lent.lend(name, written.get(name))
+
+    def give_back(self, names: Collection[str]) -> None:
+        """Note that a step that held values of the state has ended."""
+        assert self.lent is not None
+        self.lent.returned.update(names)
+        self.schedule()
+
+    def encode_state(
+        self, values: Mapping[str, Any], own: OwnJson, lent: Collection[str]
+    ) -> tuple[dict[str, bytes], list[str], bool]:
+        """Encode the parts of the state that changed.
+
+        Args:
+            values: The values of the state, by name.
+            own: Returns the JSON of a class of its own.
+            lent: The names of values that steps may have changed in place.
+
+        Returns:
+            The parts; the names of values that cannot be saved; whether a value was changed in place.
+        """
         if not values:
-            return encoded, damaged
-        names = (parts.state_name(key) for key in self.dirty)
-        changed = {name: values[name] for name in names if name is not None and name in values}
+            return {}, [], False
+        for name in lent:
+            self.dirty[parts.state(name)] = None
+        names = [found for key in self.dirty if (found := parts.state_name(key)) is not None]
+        written, damaged = self._encode_values(names, values, own)
+        changed = self.lent is not None and bool(self.lent.changed(written))
+        return {parts.state(name): data for name, data in written.items()}, damaged, changed
+
+    def find_changes(self, values: Mapping[str, Any], own: OwnJson, lent: Collection[str]) -> bool:
+        """Look for changes in place now, have them written, and return whether there are any."""
+        if self.lent is None or not lent:
+            return False
+        changed = self.lent.changed(self._encode_values(lent, values, own)[0])
+        for name in changed:
+            self.touch(parts.state(name))
+        return bool(changed)
+
+    def _encode_values(
+        self, names: Collection[str], values: Mapping[str, Any], own: OwnJson
+    ) -> tuple[dict[str, bytes], list[str]]:
+        """Encode values of the state, and return the names of those that cannot be saved."""
+        asked = {name: values[name] for name in names if name in values}
         try:
-            written = encode_keys(changed, self.names, own)
+            return encode_keys(asked, self.names, own), []
         except SerializationError:  # find out which
-            written = {}
-            for name, value in changed.items():
+            written: dict[str, bytes] = {}
+            damaged: list[str] = []
+            for name, value in asked.items():
                 try:
                     written |= encode_keys({name: value}, self.names, own)
                 except SerializationError:
                     damaged.append(name)
-        encoded.update((parts.state(name), data) for name, data in written.items())
-        return encoded, damaged
+            return written, damaged
 
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""

@@ -58,6 +58,8 @@ class DurableHooks:
         """Have the keys written with the next commit."""
         for key in keys:
             self._journal.touch(parts.state(key))
+        if self._journal.lent is not None:
+            self._journal.lent.replaced(keys)
         self._journal.touch(parts.HEAD)
 
     def lent(self, key: str) -> None:
@@ -66,7 +68,10 @@ class DurableHooks:
         if execution is not None and not execution.dead:
             if execution.lent is None:
                 execution.lent = set()
-            execution.lent.add(key)
+            if key not in execution.lent:
+                execution.lent.add(key)
+                store = self._broker.store
+                self._journal.lend(key, store)
 
 
 class _GoneHooks:

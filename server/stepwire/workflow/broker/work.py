@@ -221,8 +221,7 @@ class Work:
             self.timers.cancel(execution.timer)
             execution.timer = None
         if execution.lent and self.journal is not None:
-            for key in execution.lent:
-                self.journal.touch(parts.state(key))
+            self.journal.give_back(execution.lent)
         # What still waits in this attempt is told, so that no task or thread of it hangs.
         for waiter in delivery.waiters or ():
             if waiter.notify is not None:

@@ -14,6 +14,9 @@ __all__ = ["StateHooks", "StateValues"]
 class StateValues(Protocol):
     """Be the store that calls the hooks; the part of it that a hook may use."""
 
+    def value_of(self, key: str) -> Any:
+        """Return a live top-level value; KeyError if there is none."""
+
     def own_json(self, keys: Collection[str], new: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the JSON that the state's class writes for some fields."""
 

@@ -210,6 +210,13 @@ class InMemoryStateStore(Generic[S]):
             values.update(self._state.__pydantic_private__)
         return values
 
+    def value_of(self, key: str) -> Any:
+        """Return a live top-level value; KeyError if there is none."""
+        state = self._state
+        if key in state.__dict__:
+            return state.__dict__[key]
+        return (state.__pydantic_extra__ or {})[key]
+
     def own_json(self, keys: Collection[str], new: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the JSON that the state's class writes for some fields, unless it reads it back otherwise.
 

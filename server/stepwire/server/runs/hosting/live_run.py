@@ -184,8 +184,7 @@ class LiveRun:
 
     @property
     def _uncommitted(self) -> bool:
-        journal = self._hosted.journal
-        return bool(journal.dirty or journal.entries or self.answers.uncommitted)
+        return self._hosted.journal.uncommitted or self.answers.uncommitted
 
     def make_durable(self) -> None:
         """Keep a journal from here on."""
