@@ -248,9 +248,16 @@ async def test_pages_keep_their_filter(rpc: Rpc) -> None:
 
 async def test_a_list_shows_outcomes_in_the_encoding_asked_for(rpc: Rpc) -> None:
     await rpc.start("count", {"n": 1}, wait=LONG)
-    (run,) = (await rpc.runs.ListRuns(runs.ListRunsRequest(encoding=VALUE))).runs
+    full = runs.ListRunsRequest(encoding=VALUE, view=runs.RUN_VIEW_FULL)
+    (run,) = (await rpc.runs.ListRuns(full)).runs
     assert run.outcome.result.value.number_value == 1
-    (run,) = await _listed(rpc)
+    assert not run.partial
+    for view in (runs.RUN_VIEW_UNSPECIFIED, runs.RUN_VIEW_BASIC):
+        (run,) = (await rpc.runs.ListRuns(runs.ListRunsRequest(encoding=VALUE, view=view))).runs
+        assert run.outcome.event_type == "StopEvent"
+        assert run.outcome.result.WhichOneof("encoding") is None
+        assert run.partial
+    (run,) = await _listed(rpc, view=runs.RUN_VIEW_FULL)
     assert run.outcome.result.json == b"1"
 
 

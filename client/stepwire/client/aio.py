@@ -154,6 +154,7 @@ class Client:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         page_size: int = 100,
+        results: bool = False,
     ) -> AsyncIterator[models.RunInfo]:
         """Iterate over the runs that match all filters, newest first.
 
@@ -163,7 +164,8 @@ class Client:
             labels: Only runs with all of these labels.
             created_after: Only runs that were created after this time.
             created_before: Only runs that were created before this time.
-            page_size: How many runs to fetch with one call.
+            page_size: How many runs to fetch with one call, at most: a page holds about 2 MiB.
+            results: Whether to fetch results and tracebacks too. Without them, `partial` says that a run has more.
         """
         pages = self._calls.list_runs(
             workflow=workflow,
@@ -172,6 +174,7 @@ class Client:
             created_after=created_after,
             created_before=created_before,
             page_size=page_size,
+            results=results,
         )
         return self._transport.pages(pages)
 

@@ -144,6 +144,8 @@ class RunInfo:
         forked_from: The run and the sequence that it was started from; None when it was not.
         blocked_reason: Why it is BLOCKED; "" when it is not.
         timeout_at: When its own timeout ends it; None when it has none, or while its clock stands still.
+        partial: Whether the server left out what is large: the result and the traceback in a list, and the contents of
+            many open questions. `get_run` returns results and tracebacks.
     """
 
     run_id: str
@@ -161,6 +163,7 @@ class RunInfo:
     forked_from: tuple[str, int] | None
     blocked_reason: str
     timeout_at: datetime | None
+    partial: bool = False
 
     @property
     def ended(self) -> bool:

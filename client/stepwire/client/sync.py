@@ -120,8 +120,9 @@ class SyncClient:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         page_size: int = 100,
+        results: bool = False,
     ) -> Iterator[models.RunInfo]:
-        """Iterate over the runs that fit all filters, newest first, a page per call."""
+        """Iterate over the runs that match all filters, newest first, as `Client.list_runs` does."""
         pages = self._calls.list_runs(
             workflow=workflow,
             statuses=statuses,
@@ -129,6 +130,7 @@ class SyncClient:
             created_after=created_after,
             created_before=created_before,
             page_size=page_size,
+            results=results,
         )
         return self._transport.pages(pages)
 

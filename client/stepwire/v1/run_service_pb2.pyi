@@ -18,9 +18,18 @@ class RunIdConflictPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUN_ID_CONFLICT_POLICY_UNSPECIFIED: _ClassVar[RunIdConflictPolicy]
     RUN_ID_CONFLICT_POLICY_FAIL: _ClassVar[RunIdConflictPolicy]
     RUN_ID_CONFLICT_POLICY_USE_EXISTING: _ClassVar[RunIdConflictPolicy]
+
+class RunView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RUN_VIEW_UNSPECIFIED: _ClassVar[RunView]
+    RUN_VIEW_BASIC: _ClassVar[RunView]
+    RUN_VIEW_FULL: _ClassVar[RunView]
 RUN_ID_CONFLICT_POLICY_UNSPECIFIED: RunIdConflictPolicy
 RUN_ID_CONFLICT_POLICY_FAIL: RunIdConflictPolicy
 RUN_ID_CONFLICT_POLICY_USE_EXISTING: RunIdConflictPolicy
+RUN_VIEW_UNSPECIFIED: RunView
+RUN_VIEW_BASIC: RunView
+RUN_VIEW_FULL: RunView
 
 class StartRunRequest(_message.Message):
     __slots__ = ("workflow", "input", "run_id", "run_id_conflict_policy", "request_id", "labels", "snapshot", "timeout", "encoding", "wait")
@@ -75,7 +84,7 @@ class GetRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "workflow", "statuses", "labels", "created_after", "created_before", "encoding")
+    __slots__ = ("page_size", "page_token", "workflow", "statuses", "labels", "created_after", "created_before", "encoding", "view")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +100,7 @@ class ListRunsRequest(_message.Message):
     CREATED_AFTER_FIELD_NUMBER: _ClassVar[int]
     CREATED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     workflow: str
@@ -99,7 +109,8 @@ class ListRunsRequest(_message.Message):
     created_after: _timestamp_pb2.Timestamp
     created_before: _timestamp_pb2.Timestamp
     encoding: _types_pb2.PayloadEncoding
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., workflow: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_types_pb2.RunStatus, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ...) -> None: ...
+    view: RunView
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., workflow: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_types_pb2.RunStatus, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., view: _Optional[_Union[RunView, str]] = ...) -> None: ...
 
 class ListRunsResponse(_message.Message):
     __slots__ = ("runs", "next_page_token")

@@ -116,7 +116,8 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """ListRuns lists runs, newest first. Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """ListRuns lists runs, newest first. A page ends at page_size runs or at about 2 MiB, whichever comes first, so that
+        it fits into the 4 MiB that gRPC clients accept by default. Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

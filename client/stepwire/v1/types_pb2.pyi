@@ -168,7 +168,7 @@ class SnapshotRef(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "workflow", "workflow_version", "status", "labels", "created_at", "updated_at", "ended_at", "last_sequence", "first_available", "pending_waiters", "outcome", "forked_from", "blocked_reason", "timeout_at")
+    __slots__ = ("run_id", "workflow", "workflow_version", "status", "labels", "created_at", "updated_at", "ended_at", "last_sequence", "first_available", "pending_waiters", "outcome", "forked_from", "blocked_reason", "timeout_at", "partial")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +191,7 @@ class Run(_message.Message):
     FORKED_FROM_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_REASON_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_AT_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     workflow: str
     workflow_version: str
@@ -206,7 +207,8 @@ class Run(_message.Message):
     forked_from: SnapshotRef
     blocked_reason: str
     timeout_at: _timestamp_pb2.Timestamp
-    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., first_available: _Optional[int] = ..., pending_waiters: _Optional[_Iterable[_Union[PendingWaiter, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., forked_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., blocked_reason: _Optional[str] = ..., timeout_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    partial: bool
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., first_available: _Optional[int] = ..., pending_waiters: _Optional[_Iterable[_Union[PendingWaiter, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., forked_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., blocked_reason: _Optional[str] = ..., timeout_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partial: bool = ...) -> None: ...
 
 class ContextSnapshot(_message.Message):
     __slots__ = ("format_version", "workflow", "workflow_version", "run_id", "sequence", "created_at", "status", "state_type", "state_json", "queued", "in_progress", "buffers", "waiters", "head_json", "signature", "key_id")

@@ -49,6 +49,9 @@ def runs(
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, help="How many to list at most. The newest come first.")
     ] = 50,
+    results: Annotated[
+        bool, typer.Option("--results", help="List results and tracebacks too, which --json shows.")
+    ] = False,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
@@ -70,6 +73,7 @@ def runs(
             created_after=created_after,
             created_before=created_before,
             page_size=min(limit + 1, 1000),
+            results=results,
         )
         async for info in pages:
             found.append(info)

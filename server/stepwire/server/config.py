@@ -136,6 +136,11 @@ class Settings(BaseSettings):
     # Limits
     max_message_bytes: Size = Field(16 << 20, description="The largest request message.")
     max_event_bytes: Size = Field(1 << 20, description="The largest payload of an event or an input.")
+    max_entry_bytes: Size = Field(
+        3 << 20,
+        description="The largest event that a step may send, write or end its run with. Beyond 3 MiB, clients must"
+        " accept larger messages than gRPC's default of 4 MiB.",
+    )
     max_state_bytes: Size = Field(8 << 20, description="The largest state that clients may write.")
     max_snapshot_bytes: Size = Field(16 << 20, description="The largest snapshot that StartRun accepts.")
     max_depth: Depth = Field(100, description="How deep a payload may be nested. Checked before it is parsed.")
@@ -273,6 +278,8 @@ class Settings(BaseSettings):
             )
         if self.jwks is None and (self.jwt_issuer or self.jwt_audience):
             raise ValueError("jwt_issuer and jwt_audience need jwks")
+        if self.max_entry_bytes < self.max_event_bytes:
+            raise ValueError("max_entry_bytes must be at least max_event_bytes: what is received goes into the log")
         missing = []
         if self.tls_cert is None:
             missing.append("TLS (tls_cert, tls_key)")

@@ -75,6 +75,7 @@ def runs_of(settings: Settings, registry: Registry, store: RunStore, metrics: Me
             queued_events=settings.max_queued_events,
             log_entries=settings.max_log_entries,
             state_bytes=settings.max_state_bytes,
+            entry_bytes=settings.max_entry_bytes,
         ),
         metrics=metrics,
     )

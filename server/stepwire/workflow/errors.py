@@ -200,6 +200,19 @@ class SerializationError(ContextSerdeError, ValueError):
         self.keys: tuple[str, ...] = tuple(keys)
 
 
+class EventTooLargeError(SerializationError):
+    """Report an event with more bytes than the host keeps in one log entry. Nothing was sent, written or ended."""
+
+    def __init__(self, type_name: str, size: int, largest: int) -> None:
+        super().__init__(
+            f"{type_name} has {size} bytes as JSON, and an event may have at most {largest}: keep large data elsewhere,"
+            " and send a reference to it",
+            keys=[type_name],
+        )
+        self.size = size
+        self.largest = largest
+
+
 class SnapshotError(ContextSerdeError):
     """Report data that is not a snapshot of this workflow in a known format."""
 

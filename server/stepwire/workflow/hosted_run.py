@@ -39,6 +39,7 @@ class HostedRun:
         alarm: The timer that all runs of the host share; None for one of its own.
         variables: The context variables that steps see; None for a copy of the caller's.
         clock: What time it is, for the run.
+        largest_event: The bytes that one event may have as JSON; 0 for no limit.
 
     Attributes:
         broker: The run's data and transitions; all of them are synchronous and belong on the run's loop.
@@ -59,6 +60,7 @@ class HostedRun:
         alarm: Alarm | None = None,
         variables: contextvars.Context | None = None,
         clock: Clock = CLOCK,
+        largest_event: int = 0,
     ) -> None:
         settings = settings_of(workflow)
         self.context: Context[Any] = Context(workflow)
@@ -66,7 +68,7 @@ class HostedRun:
         self._run = run_of(self.context)
         self.broker: Broker = self._run.broker
         self.broker.clock = clock
-        self.journal = Journal(names, host.changed)
+        self.journal = Journal(names, host.changed, largest_event)
         self._runner = Runner(
             plan_of(workflow),
             self.context,

@@ -29,6 +29,7 @@ from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.definition.validation import steps_of
 from stepwire.workflow.errors import (
     ContextSerdeError,
+    EventTooLargeError,
     RunEndedError,
     SerializationError,
     SnapshotError,
@@ -76,6 +77,7 @@ __all__ = [
     "ContextSerdeError",
     "DictState",
     "Event",
+    "EventTooLargeError",
     "Execution",
     "FailureReport",
     "Host",

@@ -51,6 +51,7 @@ def to_run_info(run: types_pb2.Run, types: EventTypes) -> RunInfo:
         forked_from=((run.forked_from.run_id, run.forked_from.sequence) if run.HasField("forked_from") else None),
         blocked_reason=run.blocked_reason,
         timeout_at=to_datetime(run, "timeout_at"),
+        partial=run.partial,
     )
 
 

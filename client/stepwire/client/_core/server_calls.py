@@ -86,6 +86,7 @@ class ClientCalls:
         created_after: datetime | None,
         created_before: datetime | None,
         page_size: int,
+        results: bool,
     ) -> Pages[models.RunInfo]:
         """Return the pages of ListRuns."""
         request = runs.ListRunsRequest(
@@ -96,6 +97,7 @@ class ClientCalls:
             created_after=to_timestamp(created_after),
             created_before=to_timestamp(created_before),
             encoding=JSON,
+            view=runs.RUN_VIEW_FULL if results else runs.RUN_VIEW_BASIC,
         )
         types = self.settings.types
         return Pages(

@@ -44,6 +44,7 @@ def run_record(info: RunInfo) -> dict[str, Any]:
         "outcome": outcome_record(info.outcome) if info.outcome else None,
         "forked_from": ({"run_id": info.forked_from[0], "sequence": info.forked_from[1]} if info.forked_from else None),
         "blocked_reason": info.blocked_reason,
+        "partial": info.partial,
     }
 
 

@@ -90,15 +90,15 @@ class Framer:
                 continue
             if self.full:
                 break
-            last, part = self._part(chunk)
-            if batch and size + len(part) > _MAX_FRAME_BYTES:
-                frame = self._frame(batch)
-                batch, size = [], 0
-                yield frame
-            self.position = last
-            if part:
-                batch.append(part)
-                size += len(part)
+            for last, part in self._parts(chunk):
+                if batch and size + len(part) > _MAX_FRAME_BYTES:
+                    frame = self._frame(batch)
+                    batch, size = [], 0
+                    yield frame
+                self.position = last
+                if part:
+                    batch.append(part)
+                    size += len(part)
         if batch:
             frame = self._frame(batch)
             del chunk, part, batch
@@ -108,31 +108,42 @@ class Framer:
         """Return a frame without entries for the range that the filter dropped since the last frame, or None."""
         return self._frame([]) if self.position > self.sent else None
 
-    def _part(self, chunk: Chunk) -> tuple[int, bytes]:
-        """Return the last sequence of a chunk that the window admits, and the entries up to it as an EventBatch."""
+    def _parts(self, chunk: Chunk) -> Iterator[tuple[int, bytes]]:
+        """Yield a chunk in parts that fit into a frame: the last sequence of each, and its entries as an EventBatch.
+
+        The last part ends where the window is full, or with the chunk.
+        """
         if self._raw and chunk.first > self.position:
             public = chunk.public or b""
-            if not self._window:
-                return chunk.last, public
-            sequences = [entry.sequence for entry in pb.EventBatch.FromString(public).entries]
-            if len(self._unacked) + len(sequences) <= self._window:
+            sequences: list[int] = []
+            if self._window:
+                sequences += [entry.sequence for entry in pb.EventBatch.FromString(public).entries]
+            if len(self._unacked) + len(sequences) <= self._window or not self._window:
                 self._unacked += sequences
-                return chunk.last, public
+                yield chunk.last, public
+                return
         entries = CODEC.decode(chunk.public) if chunk.public else []
         if self._internal and chunk.internal:
             entries = sorted(entries + CODEC.decode(chunk.internal))
-        batch = pb.EventBatch()
+        batch, size = pb.EventBatch(), 0
         for entry in entries:
             if entry.sequence <= self.position:
                 continue
             if self._types and entry.type not in self._types and entry.kind != pb.ENTRY_KIND_TERMINAL:
                 continue
             if self.full:
-                return self._unacked[-1], batch.SerializeToString()
+                yield self._unacked[-1], batch.SerializeToString()
+                return
+            message = entry_message(entry, self._encoding)
+            length = message.ByteSize()
+            if size and size + length > _MAX_FRAME_BYTES:  # another encoding may take several times as many bytes
+                yield entry.sequence - 1, batch.SerializeToString()
+                batch, size = pb.EventBatch(), 0
             if self._window:
                 self._unacked.append(entry.sequence)
-            batch.entries.append(entry_message(entry, self._encoding))
-        return chunk.last, batch.SerializeToString()
+            batch.entries.append(message)
+            size += length
+        yield chunk.last, batch.SerializeToString()
 
     def _frame(self, parts: list[bytes]) -> bytes:
         head = b"\x08" + varint(self.sent + 1) + b"\x10" + varint(self.position)

@@ -24,6 +24,7 @@ from stepwire.server.store import RequestRecord, RunKey
 from stepwire.workflow.hosting import (
     RECEIVED,
     Event,
+    EventTooLargeError,
     Receipt,
     RunEndedError,
     SerializationError,
@@ -167,6 +168,8 @@ def _translated(error: Exception, run: LiveRun, step: str, type_name: str) -> Ex
             # It left memory between the look-up and now; a repeat loads it again.
             return StoreDownError("The run is not in memory any more; retry")
         return RunFinishedError("The run has ended", run_id=run.key.run_id)
+    if isinstance(error, EventTooLargeError):
+        return LimitError(f"An event may have at most {error.largest} bytes", limit="entry_bytes")
     if isinstance(error, SerializationError):
         violations = [Violation(key, "cannot be saved") for key in error.keys]
         return InvalidError("INVALID_EVENT", "The event cannot be saved", violations)

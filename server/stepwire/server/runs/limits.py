@@ -73,11 +73,13 @@ class RunLimits:
         queued_events: Deliveries that are not finished.
         log_entries: Entries of its log.
         state_bytes: Bytes of its state as JSON.
+        entry_bytes: Bytes of one event as JSON, in the log.
     """
 
     queued_events: int = 10_000
     log_entries: int = 1_000_000
     state_bytes: int = 8 << 20
+    entry_bytes: int = 3 << 20
 
 
 class RunQuota:

@@ -180,7 +180,8 @@ class Broker:
         else:
             if status == COMPLETED and (damaged := self.encode_state()[1]):
                 outcome = damage(damaged)
-            data = self.journal.wire(outcome.event)
+            # `accept` has checked the size of an event that a step ended the run with.
+            data = self.journal.wire_ending(outcome.event)
             self.sequence += 1
             self.journal.log(self.sequence, self.work.clock.now(), TERMINAL, outcome.event, data, step, 0)
         self.outcome = outcome

@@ -10,7 +10,7 @@ from stepwire.workflow.broker.lent_values import LentValues
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.definition.roles import role_of
-from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.errors import EventTooLargeError, SerializationError
 from stepwire.workflow.events import Event, event_to_json
 from stepwire.workflow.state.hooks import StateValues
 
@@ -72,11 +72,19 @@ class Host(Protocol):
 class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""
 
-    __slots__ = ("_changed", "_scheduled", "dirty", "effects", "entries", "lent", "names")
+    __slots__ = ("_changed", "_largest", "_scheduled", "dirty", "effects", "entries", "lent", "names")
 
-    def __init__(self, names: Names, changed: Callable[[], None]) -> None:
+    def __init__(self, names: Names, changed: Callable[[], None], largest: int = 0) -> None:
+        """Make an empty journal.
+
+        Args:
+            names: The names of the types that may be saved.
+            changed: Called at the first change since the last `take`.
+            largest: The bytes that one event may have as JSON; 0 for no limit.
+        """
         self.names = names
         self._changed = changed
+        self._largest = largest
         self._scheduled = False
         self.dirty: dict[str, None] = {}
         self.effects: dict[int, int] = {}
@@ -208,7 +216,20 @@ class Journal:
             self.schedule()
 
     def wire(self, event: Event) -> bytes:
-        """Return the event's fields as clients see them; SerializationError when it cannot be."""
+        """Return the event's fields as clients see them.
+
+        Raises:
+            SerializationError: The event cannot be saved.
+            EventTooLargeError: It has more bytes than the journal takes.
+        """
+        self.names.name_of(type(event))
+        data = event_to_json(event)
+        if len(data) > self._largest > 0:
+            raise EventTooLargeError(type(event).__name__, len(data), self._largest)
+        return data
+
+    def wire_ending(self, event: Event) -> bytes:
+        """Return the fields of the event that ends the run, whatever its size: a run must be able to end."""
         self.names.name_of(type(event))
         return event_to_json(event)
 

@@ -6,10 +6,16 @@ import base64
 import json
 from typing import Any
 
+from google.protobuf.message import Message
+
 from stepwire.server.runs.errors import InvalidError, Violation
 
 _SMALLEST, _LARGEST, _DEFAULT = 1, 1000, 100
 """Items of a page; the default is for requests that name no size."""
+
+PAGE_BYTES = 2 << 20
+"""Bytes of a page. With one more item, the largest of which has about as many, it is below the 4 MiB that gRPC clients
+accept by default."""
 
 
 def page_size(asked: int) -> int:
@@ -47,3 +53,22 @@ def _storable(part: Any) -> bool:
     if isinstance(part, str):
         part.encode()
     return not isinstance(part, int) or abs(part) < 1 << 63
+
+
+class Page:
+    """Count what goes into a page: at most `size` items, and about PAGE_BYTES."""
+
+    __slots__ = ("_items", "_room", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items = 0
+        self._room = PAGE_BYTES
+
+    def takes(self, item: Message) -> bool:
+        """Take an item in if there is room for it. The first item always fits."""
+        self._room -= item.ByteSize()
+        if self._items and (self._room < 0 or self._items == self._size):
+            return False
+        self._items += 1
+        return True

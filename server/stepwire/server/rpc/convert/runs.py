@@ -16,6 +16,11 @@ from stepwire.v1 import run_service_pb2, types_pb2
 
 # Seconds. A message cannot hold an interval without bound; ten years is as good as never.
 _LONGEST_INTERVAL = 315_360_000.0
+_QUESTIONS, _BASIC_QUESTIONS, _BARE_QUESTIONS = 512 << 10, 64 << 10, 1 << 20
+"""Bytes of the open questions of one run: with requirements and prompts, the same in a list, and those without.
+
+Some steps ask thousands of questions, and a message must stay below the 4 MiB that gRPC clients accept by default.
+"""
 _STATUS_PREFIX = "RUN_STATUS_"
 _STATUS_NUMBERS: dict[str, types_pb2.RunStatus] = {
     name.removeprefix(_STATUS_PREFIX): number  # type: ignore[misc]
@@ -69,8 +74,21 @@ def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotDa
     )
 
 
-def run(record: RunRecord, encoding: int) -> types_pb2.Run:
-    """Return a record as a Run."""
+def is_basic(view: int) -> bool:
+    """Tell whether a list leaves out what is large. InvalidError for an unknown view."""
+    if view not in run_service_pb2.RunView.values():
+        raise InvalidError("INVALID_REQUEST", "The request is not valid", [Violation("view", "is unknown")])
+    return view != run_service_pb2.RUN_VIEW_FULL
+
+
+def run(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:
+    """Return a record as a Run.
+
+    Args:
+        record: The record.
+        encoding: How to encode payloads.
+        basic: Whether to leave out the result and the traceback, and most of large open questions.
+    """
     info = record.info
     message = types_pb2.Run(
         run_id=record.key.run_id,
@@ -89,10 +107,22 @@ def run(record: RunRecord, encoding: int) -> types_pb2.Run:
     if (origin := info.get("forked_from")) is not None:
         message.forked_from.run_id = origin["run_id"]
         message.forked_from.sequence = origin["sequence"]
+    room, bare = _BASIC_QUESTIONS if basic else _QUESTIONS, _BARE_QUESTIONS
     for waiter in info.get("pending", ()):
-        message.pending_waiters.append(pending_waiter(waiter, encoding))
-    if (ended := outcome(record, encoding)) is not None:
+        question = pending_waiter(waiter, encoding)
+        room -= question.ByteSize()
+        if room < 0:
+            message.partial = True
+            question.ClearField("requirements")
+            question.ClearField("prompt")
+            bare -= question.ByteSize()
+            if bare < 0:
+                break
+        message.pending_waiters.append(question)
+    if (ended := outcome(record, encoding, basic=basic)) is not None:
         message.outcome.CopyFrom(ended)
+        told = info["outcome"]
+        message.partial |= basic and ("result" in told or bool(told.get("failure", {}).get("traceback")))
     return message
 
 
@@ -112,18 +142,20 @@ def pending_waiter(waiter: Mapping[str, Any], encoding: int) -> types_pb2.Pendin
     return message
 
 
-def outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome | None:
-    """Return how a run ended; None before that."""
+def outcome(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Outcome | None:
+    """Return how a run ended, None before that; `basic` leaves out the result and the traceback."""
     info = record.info.get("outcome")
     if info is None:
         return None
     message = types_pb2.Outcome(
         status=status_number(info["status"]), event_type=info["event_type"], reason=info.get("reason", "")
     )
-    if "result" in info:
+    if "result" in info and not basic:
         message.result.CopyFrom(payload(info["result"].encode(), encoding))
     if "failure" in info:
         message.failure.CopyFrom(types_pb2.Failure(**info["failure"]))
+        if basic:
+            message.failure.ClearField("traceback")
     return message
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 from stepwire.server.rpc.converse import Session
 from stepwire.server.rpc.convert import pages
@@ -20,13 +20,16 @@ from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs import Runs
 from stepwire.server.runs.event_waits import EventQuery
 from stepwire.server.runs.payloads import digest, parse_object
-from stepwire.server.store import RunQuery
+from stepwire.server.store import RunQuery, RunRecord
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc as grpc_code
 
 STREAM_ACCEPTED: Final = (("stepwire-accepted", "1"),)
 """The first metadata of a stream that will come: a caller knows before the first event that it was not refused."""
 _EVENTS_FIELD = pb.StreamEventsResponse.DESCRIPTOR.fields_by_name["events"].number
+
+_FIRST_BATCH: Final = 50
+"""Records to read at first for a list: a few with large results must not bring a thousand into memory."""
 
 
 class RunService(grpc_code.RunServiceServicer):
@@ -54,7 +57,7 @@ class RunService(grpc_code.RunServiceServicer):
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         caller = caller_of_call()
-        size = pages.page_size(request.page_size)
+        size, basic = pages.page_size(request.page_size), convert.is_basic(request.view)
         query = RunQuery(
             namespace=caller.namespace,
             workflow=request.workflow,
@@ -62,7 +65,7 @@ class RunService(grpc_code.RunServiceServicer):
             labels=dict(request.labels),
             created_after=just_before(request.created_after) if request.HasField("created_after") else None,
             created_before=time_of(request.created_before) if request.HasField("created_before") else None,
-            limit=size + 1,
+            limit=0,
             workflows=caller.scopes.workflows if caller.scopes.restricted else None,
         )
         bound = digest(
@@ -72,14 +75,30 @@ class RunService(grpc_code.RunServiceServicer):
         if request.page_token:
             created_at, run_id = pages.page_place(request.page_token, bound, float, str)
             query.before = (created_at, run_id)
-        records = await self._lifecycle.list_runs(query)
-        response = pb.ListRunsResponse()
-        for record in records[:size]:
-            response.runs.append(convert.run(record, request.encoding))
-        if len(records) > size:
-            last = records[size - 1]
-            response.next_page_token = pages.page_token([last.created_at, last.key.run_id], bound)
+        response, page = pb.ListRunsResponse(), pages.Page(size)
+        place: list[Any] = []
+        async for record in self._listed(query, size + 1):
+            run = convert.run(record, request.encoding, basic=basic)
+            if not page.takes(run):
+                response.next_page_token = pages.page_token(place, bound)
+                break
+            response.runs.append(run)
+            place = [record.created_at, record.key.run_id]
         return response
+
+    async def _listed(self, query: RunQuery, limit: int) -> AsyncIterator[RunRecord]:
+        """Yield at most `limit` runs, read in growing batches: few of them may fill a page."""
+        batch = _FIRST_BATCH
+        while limit > 0:
+            query.limit = min(batch, limit)
+            records = await self._lifecycle.list_runs(query)
+            for record in records:
+                yield record
+            if len(records) < query.limit:
+                return
+            query.before = (records[-1].created_at, records[-1].key.run_id)
+            limit -= len(records)
+            batch *= 4
 
     async def WaitRun(self, request: pb.WaitRunRequest, context: Context) -> pb.WaitRunResponse:
         timeout = wait_of(request, "timeout")

@@ -40,6 +40,7 @@ class Surroundings:
         executor: The threads of their sync steps.
         metrics: Counts what they do.
         failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
+        entry_bytes: Bytes that one event may have as JSON; 0 for no limit.
         alarm: One timer of the event loop for all of them; None before the pool is open.
         on_commit: Called with each durable commit.
         on_gone: Called once when a run leaves memory: with None after its end or release, with the error after a
@@ -51,6 +52,7 @@ class Surroundings:
     executor: Executor
     metrics: Metrics
     failure_detail: str = "message"
+    entry_bytes: int = 0
     alarm: Alarm | None = None
     on_commit: Callable[[Commit], None]
     on_gone: Callable[[LiveRun, BaseException | None], None]
@@ -121,6 +123,7 @@ class LiveRun:
             executor=around.executor,
             alarm=around.alarm,
             variables=variables,
+            largest_event=around.entry_bytes,
         )
         self.broker = self._hosted.broker
         self._reports = FailureReports(self.broker, scope, around.failure_detail)

@@ -86,6 +86,7 @@ class RunPool:
             executor=self._threads,
             metrics=self.metrics,
             failure_detail=failure_detail,
+            entry_bytes=self.limits.entry_bytes,
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )

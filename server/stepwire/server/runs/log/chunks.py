@@ -34,16 +34,16 @@ class EntryCodec(Protocol):
 
 
 def chunks_of(entries: Sequence[LogEntry], codec: EntryCodec) -> list[Chunk]:
-    """Cut entries into chunks of at most MAX_ENTRIES entries and about MAX_BYTES bytes."""
+    """Cut entries into chunks of at most MAX_ENTRIES entries and MAX_BYTES bytes; a larger entry has its own chunk."""
     chunks: list[Chunk] = []
     part: list[LogEntry] = []
     size = 0
     for entry in entries:
-        part.append(entry)
-        size += len(entry.data)
-        if len(part) >= MAX_ENTRIES or size >= MAX_BYTES:
+        if part and (len(part) >= MAX_ENTRIES or size + len(entry.data) > MAX_BYTES):
             chunks.append(_chunk(part, codec))
             part, size = [], 0
+        part.append(entry)
+        size += len(entry.data)
     if part:
         chunks.append(_chunk(part, codec))
     return chunks
