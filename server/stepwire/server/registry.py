@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,9 +18,12 @@ from stepwire.workflow.hosting import (
     WorkflowDescription,
     plan_of,
     settings_of,
+    steps_that_share,
 )
 
 __all__ = ["Registry", "Served"]
+
+logger = logging.getLogger("stepwire.server")
 
 _NEVER_SENT = (StartEvent, StopEvent, StepFailedEvent)
 
@@ -108,6 +112,13 @@ class Registry:
                     f"{kind.__name__} cannot be made without arguments: serve an instance instead"
                 ) from error
         served = Served.of(name, workflow)
+        for step, attributes in steps_that_share(plan_of(workflow).steps).items():
+            logger.warning(
+                "step %s of workflow %s assigns to %s: all runs share it, and a restart loses it; keep it in the state",
+                step,
+                name,
+                ", ".join(f"self.{attribute}" for attribute in attributes),
+            )
         self._served[name] = served
         return served
 

@@ -25,6 +25,7 @@ from stepwire.workflow.context.dict_form import legacy_view
 from stepwire.workflow.definition.graph import WorkflowDescription
 from stepwire.workflow.definition.plan import Plan, Settings, plan_of, settings_of
 from stepwire.workflow.definition.roles import role_of
+from stepwire.workflow.definition.shared import steps_that_share
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.definition.validation import steps_of
 from stepwire.workflow.errors import (
@@ -131,6 +132,7 @@ __all__ = [
     "settings_of",
     "step_at",
     "steps_of",
+    "steps_that_share",
     "take_changes",
     "wire_names",
 ]

@@ -152,6 +152,55 @@ def test_a_clash_names_both_classes(module: types.ModuleType) -> None:
     assert "<locals>.Kind" in str(caught.value)
 
 
+class Invoice(Event):
+    class Line(BaseModel):
+        cents: int = 0
+
+    lines: list[Line]
+
+
+class Delivery(Event):
+    class Line(BaseModel):
+        pieces: int = 0
+
+    lines: list[Line]
+
+
+class Invoicing:
+    @step
+    async def work(self, ev: Go | Invoice) -> Done | None:
+        return None
+
+
+class Both:
+    @step
+    async def work(self, ev: Go | Invoice | Delivery) -> Done | None:
+        return None
+
+
+def test_nested_classes_of_one_name_matter_only_where_both_are_used(module: types.ModuleType) -> None:
+    vars(module).update(Invoice=Invoice, Delivery=Delivery)
+    neither = TypeRegistry.of(flow_class(module.__name__), steps_of(Flow))
+    assert neither.name_of(Invoice.Line) == "Invoice.Line"
+    assert neither.name_of(Delivery.Line) == "Delivery.Line"
+    one = TypeRegistry.of(flow_class(module.__name__), steps_of(Invoicing))
+    assert one.name_of(Invoice.Line) == "Line"
+    assert one.name_of(Delivery.Line) == "Delivery.Line"
+    for registry in neither, one:
+        for cls in Invoice.Line, Delivery.Line:
+            assert registry.lookup(registry.name_of(cls)) is cls
+    with pytest.raises(WorkflowConfigurationError, match=r"'Line'.*Invoice\.Line.*Delivery\.Line|'Line'.*Delivery"):
+        TypeRegistry.of(flow_class(module.__name__), steps_of(Both))
+
+
+def test_a_class_of_the_module_does_not_take_the_name_of_one_that_is_used(module: types.ModuleType) -> None:
+    Line = type("Line", (BaseModel,), {"__module__": module.__name__, "__qualname__": "Line"})  # noqa: N806
+    vars(module).update(Line=Line)
+    registry = TypeRegistry.of(flow_class(module.__name__), steps_of(Invoicing))
+    assert registry.lookup("Line") is Invoice.Line
+    assert registry.lookup(f"{module.__name__}.Line") is Line
+
+
 def test_unknown_names_and_classes() -> None:
     registry = TypeRegistry([Deep])
     with pytest.raises(UnknownTypeError) as caught:

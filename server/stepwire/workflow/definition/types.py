@@ -1,4 +1,4 @@
-"""The types of a workflow by their names on the wire (DESIGN section 4, Types)."""
+"""The types of a workflow by their names, on the wire and in snapshots."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
@@ -48,10 +49,14 @@ class TypeRegistry:
     def of(cls, workflow_cls: type, steps: Mapping[str, Callable[..., Any]]) -> TypeRegistry:
         """Collect the types of a workflow class with these steps.
 
-        They are the engine's own events; the types in the steps' signatures, with the types of
-        their fields; the Event, BaseModel and Enum classes in the globals of the workflow's
-        module; and the attribute `types` of the class. WorkflowConfigurationError when two
-        classes have one name, or `types` holds anything else.
+        It uses the engine's own events, the types in the steps' signatures and in the attribute `types` of the class,
+        and the types of their fields. Each goes by the name of its class. The other Event, BaseModel and Enum classes
+        that the globals of the workflow's module lead to may turn up in values too. One of those whose name is taken
+        goes by its qualified name: `Order.Line`.
+
+        Raises:
+            WorkflowConfigurationError: Two classes that are used have one name, or a local class of the module has
+                the name of another one; or `types` holds something that is no such class.
         """
         registry = cls(_engine_types())
         for step in steps.values():
@@ -59,22 +64,28 @@ class TypeRegistry:
             if config is None:
                 continue
             for found in (*config.accepted_events, *config.return_types, config.context_state_type):
-                registry._collect(found)
+                registry._use(found)
         for found in getattr(workflow_cls, "types", ()):
             if not _is_payload_type(found):
                 raise WorkflowConfigurationError(
                     f"{workflow_cls.__name__}.types holds something that is neither an Event, "
                     "a BaseModel nor an Enum class"
                 )
-            registry._collect(found)
+            registry._use(found)
         module = sys.modules.get(workflow_cls.__module__)
+        spare: dict[type, None] = {}
         for name, found in list(vars(module).items()) if module is not None else ():
             if not name.startswith("_") and _is_payload_type(found) and _is_authored(found):
-                registry._collect(found)
+                spare.update(dict.fromkeys(_payload_types(found)))
+        registry._add_spare([each for each in spare if each not in registry._names])
         return registry
 
     def name_of(self, cls: type) -> str:
-        """Return the wire name of `cls`; SerializationError when it is not registered."""
+        """Return the wire name of `cls`.
+
+        Raises:
+            SerializationError: The workflow does not have this type.
+        """
         try:
             return self._names[cls]
         except KeyError:
@@ -84,7 +95,11 @@ class TypeRegistry:
             ) from None
 
     def lookup(self, name: str) -> type:
-        """Return the type called `name`; UnknownTypeError when there is none."""
+        """Return the type called `name`.
+
+        Raises:
+            UnknownTypeError: The workflow has no type of this name.
+        """
         try:
             return self._types[name]
         except KeyError:
@@ -119,21 +134,10 @@ class TypeRegistry:
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
 
-    def _collect(self, annotation: Any) -> None:
+    def _use(self, annotation: Any) -> None:
         """Add every payload type in `annotation`, and those of their fields."""
-        pending = [annotation]
-        seen: set[int] = set()
-        while pending:
-            found = pending.pop()
-            if id(found) in seen:
-                continue
-            seen.add(id(found))
-            if _is_payload_type(found):
-                if found in self._names:
-                    continue
-                if found is not BaseModel and found is not Enum:
-                    self._add(found)
-            pending.extend(_parts(found))
+        for cls in _payload_types(annotation):
+            self._add(cls)
 
     def _add(self, cls: type) -> None:
         known = self._types.setdefault(cls.__name__, cls)
@@ -142,6 +146,33 @@ class TypeRegistry:
                 f"two types are called {cls.__name__!r}: {qualified(known)} and {qualified(cls)}"
             )
         self._names[cls] = cls.__name__
+
+    def _add_spare(self, classes: list[type]) -> None:
+        """Add types that the workflow does not name: by a qualified name if another one has the name of the class."""
+        times = Counter(cls.__name__ for cls in classes)
+        for cls in classes:
+            if (times[cls.__name__] == 1 and cls.__name__ not in self._types) or "<locals>" in cls.__qualname__:
+                self._add(cls)
+                continue
+            names = [cls.__qualname__, qualified(cls)] if "." in cls.__qualname__ else [qualified(cls)]
+            name = next((each for each in names if each not in self._types), None)
+            if name is not None:
+                self._types[name] = cls
+                self._names[cls] = name
+
+
+def _payload_types(annotation: Any) -> Iterator[type]:
+    """Yield every payload type in an annotation, and those of their fields."""
+    pending = [annotation]
+    seen: set[int] = set()
+    while pending:
+        found = pending.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if _is_payload_type(found) and found is not BaseModel and found is not Enum:
+            yield found
+        pending.extend(_parts(found))
 
 
 def _engine_types() -> list[type]:
