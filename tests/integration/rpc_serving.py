@@ -265,15 +265,19 @@ async def serving(
     data: str = ":memory:",
     *,
     prepare: Callable[[Server], None] | None = None,
+    take_up: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Rpc]:
-    """Serve in this process. `prepare` may change the server before it starts."""
+    """Serve in this process, `take_up`: with runs taken up. `prepare` may change the server before it starts."""
     server = Server(
         everything() if registry is None else registry, Settings(address="127.0.0.1:0", data=data, **settings)
     )
     if prepare is not None:
         prepare(server)
     await server.start()
+    assert server.runs is not None
+    if take_up:
+        await server.runs.keeper.taken_up.wait()
     rpc = Rpc(server)
     try:
         yield rpc

@@ -16,6 +16,7 @@ from stepwire.server.listener import Listener
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import Calls
 from stepwire.server.runs import Runs
+from stepwire.server.runs.hosting.crash_notes import CrashNotes
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.observing import Observing
 from stepwire.server.telemetry.readiness import DRAINING
@@ -58,6 +59,8 @@ class Server:
         self.settings = settings
         self.metrics = Metrics()
         self.calls = Calls(limits_of(settings), authenticator_of(settings), self.metrics)
+        self.notes = CrashNotes(directory_of(settings))
+        """What outlives a crash of the process."""
         self.runs: Runs | None = None
         """The runs, once the server has started."""
         self._store = store_of(settings, self.metrics)
@@ -87,7 +90,7 @@ class Server:
     # -- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the store, take up unfinished runs, listen.
+        """Open the store, listen, and begin to take up unfinished runs.
 
         Raises:
             ConfigError: An access, key or TLS file is wrong.
@@ -106,6 +109,9 @@ class Server:
             if self._web is not None:
                 await self._web.start()
             await self._health.start()
+            if self.runs is not None:
+                # Only now: a run whose loading crashes the process must not keep the server from listening.
+                self.runs.keeper.start()
         except BaseException:
             self.observing.close()
             await self._store.close()
@@ -134,13 +140,11 @@ class Server:
             self._web = web
 
     async def _open_runs(self, credentials: grpc.ServerCredentials | None) -> None:
-        """Bind the address, take up unfinished runs, and watch the loop that they work on."""
-        self.runs = runs = runs_of(self.settings, self.registry, self._store, self.metrics)
+        """Bind the address, get the runs ready, and watch the loop that they work on."""
+        self.runs = runs = runs_of(self.settings, self.registry, self._store, self.metrics, self.notes)
         self._listener.bind(runs, self.calls, signer_of(self.settings), credentials)
         self._bind_web()
-        taken = await runs.keeper.open()
-        if taken:
-            logger.info("took up %d unfinished run%s", taken, "" if taken == 1 else "s")
+        await runs.open()
         self._gauges.pool = runs.pool
         if self.settings.watchdog:
             self.observing.watch_loop(self.settings.watchdog, runs.pool.locate)
@@ -173,6 +177,7 @@ class Server:
     def refuse_work(self) -> None:
         """Answer from now on that the server takes no work: a stop is near. From any thread."""
         self._health.readiness.phase = DRAINING
+        self.notes.stopping()
 
     def hasten(self) -> None:
         """Cut the grace of a stop: running steps get no more time."""

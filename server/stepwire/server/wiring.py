@@ -12,6 +12,7 @@ from stepwire.server.config import ConfigError, Settings, is_loopback
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import CODEC, Certificates, Limits, Signer, TlsError
 from stepwire.server.runs import Runs
+from stepwire.server.runs.hosting.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.retention import Keep, Retention
 from stepwire.server.runs.limits import RunLimits, RunQuota
@@ -56,7 +57,9 @@ def signer_of(settings: Settings) -> Signer:
     return Signer.ephemeral() if directory is None else Signer.of_directory(directory)
 
 
-def runs_of(settings: Settings, registry: Registry, store: RunStore, metrics: Metrics) -> Runs:
+def runs_of(
+    settings: Settings, registry: Registry, store: RunStore, metrics: Metrics, notes: CrashNotes | None = None
+) -> Runs:
     """Return the runs, not opened.
 
     Args:
@@ -64,6 +67,7 @@ def runs_of(settings: Settings, registry: Registry, store: RunStore, metrics: Me
         registry: The served workflows.
         store: Where runs are kept.
         metrics: Counts what the runs do.
+        notes: What outlives a crash of the process; None keeps nothing.
     """
     pool = RunPool(
         registry,
@@ -78,6 +82,7 @@ def runs_of(settings: Settings, registry: Registry, store: RunStore, metrics: Me
             entry_bytes=settings.max_entry_bytes,
         ),
         metrics=metrics,
+        notes=notes,
     )
     return Runs.of(
         pool,

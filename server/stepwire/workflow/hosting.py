@@ -3,7 +3,7 @@
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.broker import Broker, Receipt
 from stepwire.workflow.broker.clock import CLOCK, Clock
-from stepwire.workflow.broker.delivery import Execution, running_execution
+from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Execution, running_execution
 from stepwire.workflow.broker.journal import (
     RECEIVED,
     STREAM,
@@ -15,7 +15,7 @@ from stepwire.workflow.broker.journal import (
     LogEntry,
 )
 from stepwire.workflow.broker.outcome import Outcome
-from stepwire.workflow.broker.restore import restore
+from stepwire.workflow.broker.restore import CountLost, one_more, restore
 from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, take_changes
 from stepwire.workflow.broker.state_hooks import GONE
 from stepwire.workflow.broker.timers import Alarm
@@ -67,6 +67,7 @@ __all__ = [
     "CLOCK",
     "GONE",
     "MAX_DEPTH",
+    "MAX_LOST_EXECUTIONS",
     "RECEIVED",
     "STREAM",
     "TERMINAL",
@@ -76,6 +77,7 @@ __all__ = [
     "Clock",
     "Context",
     "ContextSerdeError",
+    "CountLost",
     "DictState",
     "Event",
     "EventTooLargeError",
@@ -121,6 +123,7 @@ __all__ = [
     "legacy_view",
     "misspelled",
     "on_wire",
+    "one_more",
     "part_keys",
     "parts",
     "plan_of",

@@ -18,7 +18,7 @@ from tests.integration.corpus.make import registry
 from stepwire.client import AlreadyExistsError, Client, RunStatus
 from stepwire.client import Snapshot as ClientSnapshot
 from stepwire.server.app import Server, Settings
-from stepwire.server.store import RunKey
+from stepwire.server.runs import ANONYMOUS
 from stepwire.v1 import types_pb2 as types
 from stepwire.workflow import Context
 from stepwire.workflow.broker.clock import CLOCK
@@ -69,7 +69,7 @@ async def test_an_ended_run_has_its_result_its_log_and_its_request_id(client: Cl
 async def test_values_of_every_kind_are_what_they_were(server: Server, client: Client) -> None:
     await client.run("waiting-exact").context.store.set("loaded", True)  # reading does not load a run
     assert server.runs is not None
-    run = server.runs.pool._live[RunKey("default", "waiting-exact")]
+    run = await server.runs.pool.live(ANONYMOUS, "waiting-exact")
     for key, value in EXACT.items():
         found = run.store.peek(key)
         assert found == value

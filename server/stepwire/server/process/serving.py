@@ -52,6 +52,7 @@ def serve(registry: Registry, settings: Settings, on_ready: OnReady | None = Non
         raise ConfigError(str(error)) from None
     loop = new_loop()
     server = Server(registry, settings)
+    server.notes.watch()
     stopping = asyncio.Event()
 
     def on_loop(call: Callable[[], None]) -> None:

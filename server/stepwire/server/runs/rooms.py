@@ -73,7 +73,7 @@ class Runs:
             quota=quota,
         )
 
-    async def open(self) -> int:
-        """Take up every unfinished run that has work; return how many."""
+    async def open(self) -> None:
+        """Get ready to answer calls. `keeper.start` takes the unfinished runs up then."""
         await self.quota.open(self.pool.store)
-        return await self.keeper.open()
+        await self.keeper.open()

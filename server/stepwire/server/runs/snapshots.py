@@ -14,6 +14,7 @@ from stepwire.server.runs.errors import (
     as_runs_error,
 )
 from stepwire.server.runs.hosting.delta import fold
+from stepwire.server.runs.hosting.load_crashes import LoadCrashes
 from stepwire.server.runs.hosting.loading import restore_parts
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import SnapshotData
@@ -74,7 +75,12 @@ class RunSnapshots:
         served = self._pool.registry.get(record.workflow)
         if served is None:
             raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
-        return self.context_of(served, await self.of(record))
+        crashed = LoadCrashes.of(record)
+        if crashed.guilty(served):
+            raise RunBlockedError(f"The run cannot be read: {crashed.reason}", run_id=record.key.run_id)
+        snapshot = await self.of(record)
+        with self._pool.notes.loading(record.key):
+            return self.context_of(served, snapshot)
 
     def context_of(self, served: Served, snapshot: SnapshotData) -> Context[Any]:
         """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""

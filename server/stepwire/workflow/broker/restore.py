@@ -26,9 +26,16 @@ from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SnapshotError, SnapshotVersionError
 from stepwire.workflow.events import Event, StopEvent
 
-__all__ = ["PartsReader", "restore"]
+__all__ = ["CountLost", "PartsReader", "one_more", "restore"]
 
 DecodeValue = Callable[[Any], Any]
+CountLost = Callable[[int], int]
+"""Gives how many executions of a delivery that was in progress count as lost, from how many did before."""
+
+
+def one_more(lost: int) -> int:
+    """Count an execution that was lost to a crash."""
+    return lost + 1
 
 
 def restore(
@@ -41,11 +48,12 @@ def restore(
     decode_value: DecodeValue | None = None,
     validate: bool = True,
     with_state: bool = True,
+    count_lost: CountLost = one_more,
 ) -> None:
     """Fill a new broker from parts (parsed JSON).
 
-    The same run goes on with its due times, and what ran when it was saved counts as lost to a crash; a fork gets the
-    time that was left, and loses nothing. Raises SnapshotError and its kinds, naming the part.
+    The same run goes on with its due times, and what ran when it was saved was lost to a crash; a fork gets the time
+    that was left, and loses nothing. Raises SnapshotError and its kinds, naming the part.
     """
 
     def decode_default(value: Any) -> Any:
@@ -66,7 +74,7 @@ def restore(
             reader.buffered(number, parts[key])
         for number in keys.numbers_of(parts, keys.DELIVERY):
             key = keys.delivery(number)
-            reader.delivery(number, parts[key], saved_at, fork)
+            reader.delivery(number, parts[key], saved_at, None if fork else count_lost)
         for item in reader.loose.values():
             broker.buffers.add(item)
         for number in keys.numbers_of(parts, keys.WAITER):
@@ -136,9 +144,9 @@ class PartsReader:
         self.broker.buffers.hold(item)
         return item
 
-    def delivery(self, number: int, part: Any, saved_at: float, fork: bool) -> None:
-        """Read a delivery with its ledger. What ran when it was saved counts as lost, but in a fork."""
-        broker = self.broker
+    def delivery(self, number: int, part: Any, saved_at: float, count_lost: CountLost | None) -> None:
+        """Read a delivery with its ledger. What ran when it was saved was lost, unless this is a fork (None)."""
+        broker, fork = self.broker, count_lost is None
         if part["s"] not in broker.queues:
             raise SnapshotError(f"The snapshot names a step that does not exist: {part['s']}")
         delivery = Delivery(number, part["s"], self.event(part["e"]), _int(part["q"]))
@@ -173,8 +181,8 @@ class PartsReader:
             page += 1
         if delivery.effects is not None and len(delivery.effects) % keys.EFFECT_SIZE:
             raise SnapshotError("The snapshot's effects are torn")
-        if delivery.status == RUNNING and not fork:
-            delivery.lost += 1
+        if delivery.status == RUNNING and count_lost is not None:
+            delivery.lost = count_lost(delivery.lost)
         broker.deliveries[delivery.id] = delivery
         self.restored.append(delivery)
 

@@ -41,6 +41,7 @@ class CommitBuilder:
         requests: Sequence[RequestRecord],
         *,
         paused: bool,
+        survived: bool,
         traceback: str,
     ) -> Commit:
         """Take what changed since the last call, and return it as a commit.
@@ -53,6 +54,7 @@ class CommitBuilder:
             claim: The run's claim; None for its first commit.
             requests: The requests that were answered since.
             paused: Whether the run is queued behind `num_concurrent_runs`.
+            survived: Whether it was suspect of a crash, and has survived its trial since.
             traceback: What the record may tell of the place of a failure.
         """
         broker = self._broker
@@ -73,7 +75,7 @@ class CommitBuilder:
             self._full_size, self._deltas = len(delta), 0
         else:
             self._deltas += len(delta)
-        record = next_record(last, self._served, broker, changes, paused=paused, traceback=traceback)
+        record = next_record(last, self._served, broker, changes, paused=paused, survived=survived, traceback=traceback)
         commit = Commit(record, claim, delta, full, chunks_of(changes.entries, self._codec), requests)
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
 from stepwire.server.registry import Registry, Served
 from stepwire.server.runs.hosting.live_run import LiveRun
@@ -19,7 +20,9 @@ class RunSlots:
     creation, over restarts too: a queued run that is not loaded yet holds its place, so no younger run gets its slot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[LiveRun], None]) -> None:
+        """Call `start` with each run that may go."""
+        self._start = start
         self._workflows: dict[str, _Slots] = {}
 
     async def open(self, store: RunStore, registry: Registry) -> None:
@@ -44,11 +47,11 @@ class RunSlots:
         """Let a run go, or queue it."""
         limit = run.served.concurrent_runs
         if limit is None or run.broker.outcome is not None:
-            run.go()
+            self._start(run)
             return
         slots = self._of(run.served, limit)
         if run.key in slots.holders:
-            run.go()
+            self._start(run)
             return
         run.paused = True
         run.took_slot = slots.queue(run.record, run)
@@ -72,15 +75,16 @@ class RunSlots:
     def _of(self, served: Served, limit: int) -> _Slots:
         slots = self._workflows.get(served.name)
         if slots is None:
-            slots = self._workflows[served.name] = _Slots(limit)
+            slots = self._workflows[served.name] = _Slots(limit, self._start)
         return slots
 
 
 class _Slots:
     """The slots of one workflow."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, start: Callable[[LiveRun], None]) -> None:
         self.limit = limit
+        self._start = start
         self.holders: set[RunKey] = set()
         self.queued: dict[RunKey, LiveRun | None] = {}
         """The runs without a slot; None for those that are not in memory."""
@@ -106,5 +110,5 @@ class _Slots:
                 self.holders.add(key)
             elif not run.gone and run.broker.outcome is None:
                 self.holders.add(key)
-                run.go()
+                self._start(run)
                 run.changed()

@@ -30,6 +30,8 @@ _LOAD_AT_ONCE = 64
 """Runs loaded or released in one go; other work gets its turn between."""
 _DUE_AT_ONCE = 1024
 """Due runs that one look into the store reads."""
+_LAST_LOAD_SECONDS = 0.5
+"""How long loads that are under way when the server stops may still take."""
 _LAST_COMMIT_SECONDS = 2.0
 """Beyond the grace: how long the last commits may take when the server stops."""
 
@@ -49,21 +51,22 @@ class PoolKeeper:
         self._pool = pool
         self._idle_after = idle_after
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.taken_up = asyncio.Event()
+        """Set once the runs that had work at the start are loaded."""
 
-    async def open(self) -> int:
-        """Take up every unfinished run that has work, and keep the pool from then on; return how many it took up."""
+    async def open(self) -> None:
+        """Make the pool ready, without loading a run: the server can listen from then on."""
         pool = self._pool
-        pool.open()
+        await pool.open()
         for (workflow, status), count in (await pool.store.counts()).items():
             if status not in TERMINAL:
                 pool.metrics.workflow(workflow).unfinished[status] = count
-        await pool.slots.open(pool.store, pool.registry)
-        await self._unblock()
-        taken = await self._load_due((-1.0, 0))
+
+    def start(self) -> None:
+        """Take up every unfinished run that has work, and keep the pool from then on, in the background."""
         self._spawn(self._keep_waking(), "wake")
         self._spawn(self._keep_releasing(), "release")
-        self._spawn(self.retention.keep(pool), "retention")
-        return taken
+        self._spawn(self.retention.keep(self._pool), "retention")
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"stepwire-{name}")
@@ -76,6 +79,14 @@ class PoolKeeper:
             task.cancel()
 
     # -- waking -------------------------------------------------------------------------------------------------------
+
+    async def _take_up(self) -> None:
+        """At the start: try the blocked runs, and load every run that has work or whose deadline has passed."""
+        await self._unblock()
+        taken = await self._load_due((-1.0, 0))
+        self._pool.trials.open()
+        if taken:
+            logger.info("took up %d unfinished run%s", taken, "" if taken == 1 else "s")
 
     async def _unblock(self) -> None:
         """Try runs that were blocked under other code."""
@@ -114,11 +125,14 @@ class PoolKeeper:
         return taken
 
     async def _keep_waking(self) -> None:
-        """Load runs whose deadlines come while they are not in memory, and those that a failed commit dropped."""
+        """Load the runs that have work, then those whose deadline comes or that a failed commit dropped."""
         pool = self._pool
         while True:
             pool.wakes.begin()
             try:
+                if not self.taken_up.is_set():
+                    await self._take_up()
+                    self.taken_up.set()
                 await pool.wakes.wait(await pool.store.next_wake(CLOCK.now(), workflows=pool.registry.names()))
                 await self._load_all(pool.wakes.take_lost())
                 await self._load_due((0.0, sys.maxsize))
@@ -152,6 +166,7 @@ class PoolKeeper:
         deadline = time() + grace
         if await self._give_grace(deadline, hastened or asyncio.Event()):
             deadline = time()
+        await self._pool.loads_done(_LAST_LOAD_SECONDS)
         runs = list(self._pool)
         for run in runs:
             run.freeze()
@@ -164,6 +179,7 @@ class PoolKeeper:
                 if not run.clean:
                     run.abandon(StoreUnavailableError("the store did not commit in time"))
             return False
+        self._pool.notes.close()
         return True
 
     async def _give_grace(self, deadline: float, hastened: asyncio.Event) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stepwire.server import failpoints
@@ -15,47 +13,18 @@ from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.server.runs.hosting.failures import FailureReports
 from stepwire.server.runs.hosting.scope import RUN, RunScope
+from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.idempotency import Answers
-from stepwire.server.runs.log.chunks import EntryCodec
-from stepwire.server.store import TERMINAL, Claim, Commit, RequestRecord, RunRecord, RunStore, StoreError
-from stepwire.server.telemetry.metrics import Metrics
+from stepwire.server.store import TERMINAL, Claim, Commit, RequestRecord, RunRecord, StoreError
 from stepwire.server.telemetry.tracing import trace_id
-from stepwire.workflow.hosting import Alarm, FailureReport, HostedRun, InMemoryStateStore
+from stepwire.workflow.hosting import FailureReport, HostedRun, InMemoryStateStore
 
-__all__ = ["LiveRun", "Surroundings"]
+__all__ = ["LiveRun"]
 
 T = TypeVar("T")
 
 _DISPOSE_SECONDS = 1.0
 """How long after its release or end a run's cancelled steps may still have a last word."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Surroundings:
-    """What the runs of one pool share.
-
-    Attributes:
-        store: Where they commit.
-        codec: Encodes their log entries.
-        executor: The threads of their sync steps.
-        metrics: Counts what they do.
-        failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
-        entry_bytes: Bytes that one event may have as JSON; 0 for no limit.
-        alarm: One timer of the event loop for all of them; None before the pool is open.
-        on_commit: Called with each durable commit.
-        on_gone: Called once when a run leaves memory: with None after its end or release, with the error after a
-            failed commit.
-    """
-
-    store: RunStore
-    codec: EntryCodec
-    executor: Executor
-    metrics: Metrics
-    failure_detail: str = "message"
-    entry_bytes: int = 0
-    alarm: Alarm | None = None
-    on_commit: Callable[[Commit], None]
-    on_gone: Callable[[LiveRun, BaseException | None], None]
 
 
 class LiveRun:
@@ -80,9 +49,11 @@ class LiveRun:
         "broker",
         "idle_since",
         "key",
+        "lost",
         "paused",
         "record",
         "served",
+        "survived",
         "took_slot",
     )
 
@@ -103,7 +74,11 @@ class LiveRun:
         self.idle_since = 0.0
         """When a look at the pool first found the run waiting; 0.0 while it works."""
         self.paused = False
-        """Whether the run is queued behind `num_concurrent_runs`: nothing starts."""
+        """Whether the run is queued, behind `num_concurrent_runs` or for its trial: nothing starts."""
+        self.lost = 0
+        """Executions of one of its deliveries that were lost to crashes, when the run was loaded."""
+        self.survived = False
+        """Whether the run was suspect of a crash, and has survived its trial since."""
         self.took_slot = False
         """Whether admitting this object took a slot of `num_concurrent_runs`, or a place in the queue for one."""
         self._around = around
@@ -202,6 +177,15 @@ class LiveRun:
         """Let the runner act on a transition that was just made."""
         if not self.paused:
             self._hosted.act()
+
+    def survive(self, suspect: int) -> None:
+        """Note that the run has survived its trial: its deliveries are `suspect` of that many crashes at most."""
+        self.survived = True
+        self.broker.touch_head()
+        for delivery in self.broker.deliveries.values():
+            if delivery.lost > suspect:
+                delivery.lost = suspect
+                self.broker.work.touch(delivery)
 
     def cancel(self, reason: str) -> None:
         """Cancel the run."""
@@ -321,7 +305,12 @@ class LiveRun:
         requests = self.answers.take()
         try:
             commit = self._builder.build(
-                self.record, self._claim, requests, paused=self.paused, traceback=self._reports.traceback
+                self.record,
+                self._claim,
+                requests,
+                paused=self.paused,
+                survived=self.survived,
+                traceback=self._reports.traceback,
             )
         except Exception as error:  # noqa: BLE001 - the author's types may raise anything while they are encoded
             # Nothing may go on that cannot be made durable: drop the run and tell the callers that wait.

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from stepwire.server import failpoints
-from stepwire.server.registry import Served
+from stepwire.server.registry import Registry, Served
 from stepwire.server.runs.errors import RunBlockedError, RunNotFoundError, as_runs_error
+from stepwire.server.runs.hosting.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.delta import Parts, encode_delta, fold
 from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.load_crashes import LoadCrashes
+from stepwire.server.runs.hosting.record import BLOCKED_REASON, LOAD_CRASHES, SURVIVED
 from stepwire.server.store import (
+    TERMINAL,
     Claim,
     Commit,
     RunRecord,
@@ -24,9 +28,9 @@ from stepwire.server.store import (
     StoreError,
 )
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import CLOCK, Broker, ContextSerdeError, SnapshotError, restore
+from stepwire.workflow.hosting import CLOCK, Broker, ContextSerdeError, CountLost, SnapshotError, one_more, restore
 
-__all__ = ["RunLoader", "restore_parts"]
+__all__ = ["RunLoader", "forget", "restore_parts"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -37,39 +41,72 @@ Host = Callable[[Served, RunRecord, Claim], LiveRun]
 class RunLoader:
     """Load runs."""
 
-    def __init__(self, store: RunStore, metrics: Metrics, host: Host) -> None:
+    def __init__(self, store: RunStore, metrics: Metrics, notes: CrashNotes, host: Host) -> None:
+        """Make a loader.
+
+        Args:
+            store: Where runs are kept.
+            metrics: Counts the loads.
+            notes: How the last process ended, and what this one is loading.
+            host: Makes the object of a run.
+        """
         self._store = store
-        self._tallies = metrics
+        self._metrics = metrics
+        self._notes = notes
         self._host = host
 
-    async def load(self, served: Served, record: RunRecord) -> LiveRun:
+    async def load(self, served: Served, record: RunRecord, count_lost: CountLost | None = None) -> LiveRun:
         """Return the run, restored and durable, but not going yet.
 
-        Raises RunNotFoundError when it was deleted, RunBlockedError when this code cannot go on with it, and what
-        `as_runs_error` makes of a failing store.
+        Args:
+            served: Its workflow.
+            record: Its record.
+            count_lost: How an execution that was in progress when the run was saved counts; None asks how the last
+                process ended.
+
+        Raises:
+            RunNotFoundError: It was deleted.
+            RunBlockedError: This code cannot go on with it.
+            RunsError: What `as_runs_error` makes of a failing store.
         """
         key = record.key
+        crashed = LoadCrashes.of(record)
+        if record.status == Status.BLOCKED and crashed.guilty(served):
+            raise RunBlockedError(crashed.reason, run_id=key.run_id)
         try:
             claim = await self._store.claim(key)
             if claim is None:
                 raise RunNotFoundError(key.run_id)
             run = self._host(served, record, claim)
             try:
-                await self._fill(run)
+                if crashed.guilty(served):
+                    raise StoreCorruptError(crashed.reason)
+                await self._fill(run, count_lost or self._count_lost(record))
             except (ContextSerdeError, StoreCorruptError) as error:
                 await self._block(record, claim, str(error))
-                raise RunBlockedError(f"The run cannot go on: {error}") from error
+                raise RunBlockedError(f"The run cannot go on: {error}", run_id=key.run_id) from error
         except StoreError as error:
             raise as_runs_error(error) from error
         run.make_durable()
-        if record.status == Status.BLOCKED:
-            run.broker.touch_head()  # so that its record says so, also when the run has nothing to do
-        for delivery in run.broker.deliveries.values():
-            run.broker.work.touch(delivery)
-        self._tallies.loaded += 1
+        broker = run.broker
+        if record.status == Status.BLOCKED or crashed.count:
+            broker.touch_head()  # so that its record says so, also when the run has nothing to do
+        for delivery in broker.deliveries.values():
+            broker.work.touch(delivery)
+            run.lost = max(run.lost, delivery.lost)
+        self._metrics.loaded += 1
         return run
 
-    async def _fill(self, run: LiveRun) -> None:
+    def _count_lost(self, record: RunRecord) -> CountLost:
+        """Return how the executions that the last process left in progress count; `trials` has the reasons."""
+        last, survived = self._notes.last, SURVIVED in record.info
+        if last.crashed and last.on_trial is not None:
+            if record.key == last.on_trial:
+                return one_more
+            return forget if survived and not last.itself else keep
+        return forget if last.crashed and survived and not last.itself else one_more
+
+    async def _fill(self, run: LiveRun, count_lost: CountLost) -> None:
         """Restore the broker and the answered requests of a run."""
         stored = await self._store.load(run.key)
         if stored is None:
@@ -77,7 +114,8 @@ class RunLoader:
         if failpoints.ACTIVE:
             failpoints.hit("restore.before")
         version = run.record.info.get("version", "")
-        restore_parts(run.served, run.broker, fold(stored), stored.at, version, fork=False)
+        with self._notes.loading(run.key):
+            restore_parts(run.served, run.broker, fold(stored), stored.at, version, count_lost=count_lost)
         if failpoints.ACTIVE:
             failpoints.hit("restore.after")
         run.answers.load(await self._store.requests(run.key))
@@ -87,13 +125,36 @@ class RunLoader:
         logger.warning("run %s is blocked: %s", record.key.run_id, reason)
         if record.status == Status.BLOCKED:
             return
-        info = {**record.info, "blocked_reason": reason}
+        info = {**record.info, BLOCKED_REASON: reason}
         blocked = replace(record, status=Status.BLOCKED, updated_at=CLOCK.now(), info=info)
         await self._store.commit(Commit(blocked, claim, encode_delta({}), False))
-        self._tallies.workflow(record.workflow).moved(record.status, Status.BLOCKED, ended=False)
+        self._metrics.workflow(record.workflow).moved(record.status, Status.BLOCKED, ended=False)
+
+    async def note_crash(self, registry: Registry) -> None:
+        """Count the crash of the last process against the run that it was loading, if any. Raises StoreError."""
+        key = self._notes.last.loading
+        record = None if key is None else await self._store.get(key)
+        if key is None or record is None or record.status in TERMINAL:
+            return
+        served = registry.get(record.workflow)
+        if served is None or (claim := await self._store.claim(key)) is None:
+            return
+        crashed = LoadCrashes.of(record).again(served)
+        logger.error("run %s: loading it crashed the process (%d times)", key.run_id, crashed.count)
+        counted = replace(record, info={**record.info, LOAD_CRASHES: asdict(crashed)})
+        await self._store.commit(Commit(counted, claim, encode_delta({}), False))
 
 
-def restore_parts(served: Served, broker: Broker, parts: Parts, at: float, version: str, *, fork: bool) -> None:
+def restore_parts(
+    served: Served,
+    broker: Broker,
+    parts: Parts,
+    at: float,
+    version: str,
+    *,
+    fork: bool = False,
+    count_lost: CountLost = one_more,
+) -> None:
     """Fill a broker from the parts of a snapshot. Raises SnapshotError and its kinds.
 
     Args:
@@ -103,10 +164,23 @@ def restore_parts(served: Served, broker: Broker, parts: Parts, at: float, versi
         at: When the snapshot was committed.
         version: The version of the workflow that wrote it.
         fork: Whether this is a new run: its clocks go by the time that was left.
+        count_lost: Gives how many executions of a delivery that was in progress count as lost, from how many did.
     """
     if version != served.version and (migrate := getattr(served.workflow, "migrate", None)) is not None:
         try:
             parts = migrate(parts)
         except Exception as error:  # the author's code may raise anything
             raise SnapshotError(f"migrate() raised {type(error).__name__}") from error
-    restore(broker, parts, served.names, saved_at=at, fork=fork, validate=version != served.version)
+    restore(
+        broker, parts, served.names, saved_at=at, fork=fork, validate=version != served.version, count_lost=count_lost
+    )
+
+
+def forget(lost: int) -> int:
+    """Blame a delivery for no crash, also not for earlier ones."""
+    return 0
+
+
+def keep(lost: int) -> int:
+    """Do not blame a delivery for this crash."""
+    return lost

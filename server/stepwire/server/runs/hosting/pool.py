@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Registry, Served
@@ -16,9 +18,12 @@ from stepwire.server.runs.errors import (
     as_runs_error,
 )
 from stepwire.server.runs.hosting.concurrency import RunSlots
-from stepwire.server.runs.hosting.live_run import LiveRun, Surroundings
-from stepwire.server.runs.hosting.loading import RunLoader
+from stepwire.server.runs.hosting.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.loading import RunLoader, forget
 from stepwire.server.runs.hosting.step_threads import StepThreads
+from stepwire.server.runs.hosting.surroundings import Surroundings
+from stepwire.server.runs.hosting.trials import Trials
 from stepwire.server.runs.hosting.waking import WakeList
 from stepwire.server.runs.limits import RunLimits
 from stepwire.server.runs.log.chunks import EntryCodec
@@ -34,11 +39,14 @@ from stepwire.server.store import (
     StartRequestExistsError,
     Status,
     StoreError,
+    StoreUnavailableError,
 )
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import Alarm, Broker
+from stepwire.workflow.hosting import Alarm, Broker, CountLost, one_more
 
 __all__ = ["RunPool"]
+
+logger = logging.getLogger("stepwire.runs")
 
 _ENDED_KEPT = 1024
 """Records of ended runs kept in memory: callers ask for a run as soon as it has ended."""
@@ -57,6 +65,7 @@ class RunPool:
         sync_threads: int = 64,
         limits: RunLimits | None = None,
         metrics: Metrics | None = None,
+        notes: CrashNotes | None = None,
     ) -> None:
         """Make an empty pool.
 
@@ -68,6 +77,7 @@ class RunPool:
             sync_threads: How many sync steps run at a time.
             limits: What one run may hold.
             metrics: Counts what the runs do.
+            notes: What outlives a crash of the process; None keeps nothing.
         """
         self.registry = registry
         self.store = store
@@ -75,7 +85,9 @@ class RunPool:
         self.limits = limits or RunLimits()
         self.metrics = metrics or Metrics()
         self.feeds = Feeds(store, self.find)
-        self.slots = RunSlots()
+        self.notes = notes or CrashNotes()
+        self.trials = Trials(self.notes)
+        self.slots = RunSlots(self.trials.start)
         self.wakes = WakeList()
         self.draining = False
         """Whether the server is stopping: no run is loaded any more."""
@@ -90,17 +102,25 @@ class RunPool:
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )
-        self._loader = RunLoader(store, self.metrics, self.host)
+        self._loader = RunLoader(store, self.metrics, self.notes, self.host)
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun | RunRecord]] = {}
         self._ended: OrderedDict[RunKey, RunRecord] = OrderedDict()
         self._deleting: set[RunKey] = set()
         """Ended runs that are about to be deleted: the store alone says whether they are there."""
+        self._dropped: dict[RunKey, CountLost] = {}
+        """Runs that this process dropped after a failed commit, and how that counts: a store's failure does not."""
 
-    def open(self) -> None:
-        """Set the pool to work on the running event loop."""
+    async def open(self) -> None:
+        """Set the pool to work on the running event loop. Raises StoreError."""
         self._around.alarm = Alarm(asyncio.get_running_loop())
         self.store.on_delete(self._going, self._deleted)
+        self.notes.open()
+        try:
+            await self._loader.note_crash(self.registry)
+        except StoreUnavailableError as error:
+            logger.warning("cannot note which run crashed the process: %s", error)
+        await self.slots.open(self.store, self.registry)
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
@@ -191,12 +211,22 @@ class RunPool:
         if loading is None:
             loading = asyncio.ensure_future(self._load(key))
             self._loading[key] = loading
-            loading.add_done_callback(lambda _: self._loading.pop(key, None))
+            loading.add_done_callback(partial(self._loaded, key))
         try:
             return await asyncio.shield(loading)
         finally:
             # A failure's traceback holds this frame: with the future in it that would be a circle.
             del loading
+
+    def _loaded(self, key: RunKey, loading: asyncio.Future[LiveRun | RunRecord]) -> None:
+        self._loading.pop(key, None)
+        if not loading.cancelled():
+            loading.exception()  # whoever waited for it may have left
+
+    async def loads_done(self, timeout: float) -> None:
+        """Wait for the loads under way, at most `timeout` seconds. With `draining` set no other ones begin."""
+        if self._loading:
+            await asyncio.wait(list(self._loading.values()), timeout=timeout)
 
     async def _load(self, key: RunKey) -> LiveRun | RunRecord:
         try:
@@ -217,7 +247,7 @@ class RunPool:
         if self.draining:
             raise DrainingError("The server is stopping")
         try:
-            run = await self._loader.load(served, record)
+            run = await self._loader.load(served, record, self._dropped.pop(key, None))
         except RunBlockedError:
             self.slots.free(key, served.name)
             raise
@@ -245,6 +275,7 @@ class RunPool:
         """Forget a run that left memory; let the next one go when it has ended."""
         if self._live.get(run.key) is run:
             del self._live[run.key]
+        self.trials.left(run)
         record = run.record
         if record.status in TERMINAL or (not run.created and run.took_slot):
             self.slots.free(run.key, run.served.name)
@@ -253,6 +284,7 @@ class RunPool:
         if error is not None:
             # A first commit that was refused left nothing. After any other failure the run may be in the store.
             if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
+                self._dropped[run.key] = forget if isinstance(error, StoreError) else one_more
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:
             if record.key not in self._deleting:

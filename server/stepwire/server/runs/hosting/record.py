@@ -21,7 +21,14 @@ from stepwire.workflow.hosting import (
     on_wire,
 )
 
-__all__ = ["next_record"]
+__all__ = ["BLOCKED_REASON", "LOAD_CRASHES", "SURVIVED", "next_record"]
+
+BLOCKED_REASON = "blocked_reason"
+"""In the record of a run: why it is BLOCKED."""
+LOAD_CRASHES = "load_crashes"
+"""In the record of a run: how often loading it crashed the process, under which code."""
+SURVIVED = "survived"
+"""In the record of a run: it was suspect of a crash, and has survived its trial since."""
 
 _STATUS = {
     "completed": Status.COMPLETED,
@@ -32,18 +39,35 @@ _STATUS = {
 
 
 def next_record(
-    last: RunRecord, served: Served, broker: Broker, changes: Changes, *, paused: bool, traceback: str
+    last: RunRecord,
+    served: Served,
+    broker: Broker,
+    changes: Changes,
+    *,
+    paused: bool,
+    survived: bool = False,
+    traceback: str = "",
 ) -> RunRecord:
-    """Return the record that a commit of these changes writes, after the `last` one.
+    """Return the record that a commit of these changes writes.
 
-    `paused`: the run is queued behind others of its workflow. `traceback` is what may be told of its failure.
+    Args:
+        last: The record that the last commit wrote.
+        served: The run's workflow.
+        broker: The run.
+        changes: What the commit holds.
+        paused: Whether the run is queued: nothing of it starts.
+        survived: Whether the run was suspect of a crash, and has survived its trial since.
+        traceback: What may be told of the place of its failure.
     """
     now = broker.clock.now()
     outcome = broker.outcome
     info = dict(last.info)
     info["version"] = served.version
     info["timeout_at"] = broker.limit.due
-    info.pop("blocked_reason", None)
+    for passing in (BLOCKED_REASON, LOAD_CRASHES, SURVIVED):
+        info.pop(passing, None)
+    if survived:
+        info[SURVIVED] = True
     if changes.deleted or any(key[0] == "w" for key in changes.parts):
         info["pending"] = _pending(served, broker)
     wake_at: float | None

@@ -1,0 +1,43 @@
+"""What the runs of one pool share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from stepwire.server.runs.log.chunks import EntryCodec
+from stepwire.server.store import Commit, RunStore
+from stepwire.server.telemetry.metrics import Metrics
+from stepwire.workflow.hosting import Alarm
+
+__all__ = ["Surroundings"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """What the runs of one pool share.
+
+    Attributes:
+        store: Where they commit.
+        codec: Encodes their log entries.
+        executor: The threads of their sync steps.
+        metrics: Counts what they do.
+        failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
+        entry_bytes: Bytes that one event may have as JSON; 0 for no limit.
+        alarm: One timer of the event loop for all of them; None before the pool is open.
+        on_commit: Called with each durable commit.
+        on_gone: Called once when a run leaves memory, with the LiveRun and the error of a failed commit; with None
+            after its end or release.
+    """
+
+    store: RunStore
+    codec: EntryCodec
+    executor: Executor
+    metrics: Metrics
+    failure_detail: str = "message"
+    entry_bytes: int = 0
+    alarm: Alarm | None = None
+    on_commit: Callable[[Commit], None]
+    on_gone: Callable[[Any, BaseException | None], None]
