@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     jwks: File | None = Field(None, description="The public keys (JWKS) that verify JSON Web Tokens.")
     jwt_issuer: str | None = Field(None, description="The `iss` that tokens must carry.")
     jwt_audience: str | None = Field(None, description="The `aud` that tokens must carry. Required with `jwks`.")
+    jwt_leeway: Annotated[Seconds, Field(ge=0, le=300)] = Field(
+        10.0, description="How far the clock of a token's issuer may differ from the server's."
+    )
     insecure: bool = Field(False, description="Listen beyond loopback without TLS or authentication.")
 
     # Limits

@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from stepwire.server.config import Settings
-from stepwire.server.rpc import SERVICES, Calls, Gate, GateInterceptor, Signer, add_services
+from stepwire.server.rpc import SERVICES, Calls, Gate, GateInterceptor, Signer, add_services, is_free
 from stepwire.server.runs import Runs
 
 __all__ = ["Listener"]
@@ -100,6 +100,8 @@ class Listener:
 
     def _take_address(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
         address = self._settings.address
+        if not is_free(address):
+            raise OSError(f"cannot listen on {address}: another server listens there")
         try:
             if credentials is not None:
                 port = server.add_secure_port(address, credentials)

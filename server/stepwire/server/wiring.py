@@ -125,6 +125,7 @@ def authenticator_of(settings: Settings) -> Authenticator | None:
         jwks=settings.jwks,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
+        leeway=settings.jwt_leeway,
         certificates=settings.client_ca is not None,
     )
 

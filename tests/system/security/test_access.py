@@ -348,7 +348,8 @@ async def test_an_expired_token_or_a_withdrawn_signer_ends_streams_within_a_seco
     file.write_text(json.dumps(JWKS))
     good = [("authorization", f"Bearer {token(EC, scope='admin')}")]
     withdrawn = [("authorization", f"Bearer {token(ED, 'EdDSA', 'd', scope='admin')}")]
-    async with serving(jwks=file, jwt_issuer="us", jwt_audience="stepwire") as server, channel_to(server) as channel:
+    settings = {"jwks": file, "jwt_issuer": "us", "jwt_audience": "stepwire", "jwt_leeway": 0}
+    async with serving(**settings) as server, channel_to(server) as channel:
         run_id = await start_run(channel, metadata=good)
         ends = float(int(time.time()) + 2)  # whole seconds are what tokens have
         short = [("authorization", f"Bearer {token(RSA, 'RS256', 'r', scope='read', exp=ends)}")]

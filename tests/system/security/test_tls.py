@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from tests.system.security.support import METHODS, Keys, call, channel_to, frame
 from stepwire.cli._hints import hint
 from stepwire.client import Client, StepwireError, TlsConfig
 from stepwire.server.app import Server
-from stepwire.server.config import ConfigError
+from stepwire.server.config import ConfigError, Settings
+from stepwire.server.doctor.network import tls
+from stepwire.server.rpc import Certificates
 
 LISTED = frames(requests_for("")["ListWorkflows"])
 
@@ -36,8 +39,10 @@ class Authority:
         self.cert = folder / f"{name}.pem"
         self.cert.write_bytes(self._signed(self._name, self._key, ca=True))
 
-    def issue(self, name: str, files: str = "", dns: str = "stepwire.test") -> tuple[Path, Path]:
-        """Make a certificate and its key."""
+    def issue(
+        self, name: str, files: str = "", dns: str = "stepwire.test", days: tuple[float, float] = (-0.004, 30.0)
+    ) -> tuple[Path, Path]:
+        """Make a certificate and its key; it is valid from the first of these days from now to the second."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         cert_path, key_path = self.folder / f"{files or name}.crt", self.folder / f"{files or name}.key"
@@ -46,10 +51,18 @@ class Authority:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        cert_path.write_bytes(self._signed(subject, key, dns=dns))
+        cert_path.write_bytes(self._signed(subject, key, dns=dns, days=days))
         return cert_path, key_path
 
-    def _signed(self, subject: x509.Name, key: Any, *, ca: bool = False, dns: str = "") -> bytes:
+    def _signed(
+        self,
+        subject: x509.Name,
+        key: Any,
+        *,
+        ca: bool = False,
+        dns: str = "",
+        days: tuple[float, float] = (-0.004, 30.0),
+    ) -> bytes:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -57,8 +70,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(next(self._serials))
-            .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now + datetime.timedelta(days=days[0]))
+            .not_valid_after(now + datetime.timedelta(days=days[1]))
             .add_extension(x509.BasicConstraints(ca, None), critical=True)
         )
         if dns:
@@ -140,7 +153,7 @@ async def test_the_command_line_says_what_is_wrong_with_tls(authority: Authority
     assert list(found) == [
         "HERE closed the connection: if it speaks TLS, set STEPWIRE_CA to the file with its roots",
         "the certificate of HERE is not trusted: set STEPWIRE_CA to the file with its roots",
-        "the certificate of HERE is for another name: use that, or set STEPWIRE_SERVER_NAME to it",
+        "the certificate of HERE is for another name: call it by that name, or set STEPWIRE_SERVER_NAME",
         "HERE does not speak TLS: unset STEPWIRE_CA and STEPWIRE_TLS",
         "set STEPWIRE_TOKEN to an API key or a token",
     ]
@@ -253,3 +266,39 @@ async def test_listening_openly_says_so_in_the_log(caplog: pytest.LogCaptureFixt
         info = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
         assert await info(iter([])).code() is grpc.StatusCode.UNIMPLEMENTED
         await channel.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "told"),
+    [
+        ((-2.0, -1.0), "ERROR", "has expired, on 2"),
+        ((1.0, 30.0), "ERROR", "is not valid before 2"),
+        ((-1.0, 3.0), "WARNING", "expires soon, on 2"),
+        ((-1.0, 30.0), "", ""),
+    ],
+)
+async def test_a_certificate_that_clients_refuse_is_told_at_the_start_and_by_doctor(
+    authority: Authority, caplog: pytest.LogCaptureFixture, days: tuple[float, float], level: str, told: str
+):
+    cert, key = authority.issue("server", days=days)
+    async with serving(tls_cert=cert, tls_key=key):
+        found = [record for record in caplog.records if record.name == "stepwire.tls"]
+    assert [record.levelname for record in found] == ([level] if level else [])
+    assert all(told in record.getMessage() and str(cert) in record.getMessage() for record in found)
+    (check, *_) = tls(Settings(tls_cert=cert, tls_key=key))
+    assert check.status == {"ERROR": "problem", "WARNING": "warning", "": "ok"}[level]
+    assert told in check.message
+
+
+async def test_a_certificate_that_expires_while_the_server_runs_is_told(
+    authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    cert, key = authority.issue("server", days=(-1.0, 30.0))
+    certificates = Certificates(cert, key)
+    certificates.credentials()
+    assert caplog.records == []
+    later = time.time() + 31 * 86400
+    monkeypatch.setattr("stepwire.server.rpc.tls.time.time", lambda: later)
+    for _ in range(3):  # before each handshake
+        certificates._fetch()
+    assert [record.getMessage().partition(str(cert))[2][:12] for record in caplog.records] == [" has expired"]

@@ -322,3 +322,94 @@ def test_keys_new_makes_entries_that_work(tmp_path: Path):
     file.write_text("broken [")
     assert runner.invoke(app, ["keys", "new", "eve", "--file", str(file)]).exit_code == 1
     assert file.read_text() == "broken ["
+
+
+# -- clocks that differ, and what the log says ------------------------------------------------------------------------
+
+
+def test_clocks_may_differ_by_the_leeway():
+    verifier = TokenVerifier(issuer="us", audience="stepwire", leeway=20.0)
+    verifier.load(json.dumps(JWKS).encode())
+    now = time.time()
+    near: list[dict[str, Any]] = [{"exp": now - 10}, {"nbf": now + 10}, {"iat": now + 10}]
+    for claims in near:
+        assert verifier.verify(token(**claims)).name == "ann"
+    far: list[dict[str, Any]] = [{"exp": now - 30}, {"nbf": now + 30}, {"iat": now + 30}]
+    for claims in far:
+        with pytest.raises(TokenError, match="by 30 s; see to the clocks, or jwt_leeway"):
+            verifier.verify(token(**claims))
+    # A call under way may last as long as a new one would be admitted.
+    assert verifier.verify(token(exp=now + 5)).expires == pytest.approx(now + 25, abs=2)
+
+
+def test_the_log_says_why_a_token_was_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    authenticator = authenticator_of_tokens(tmp_path)
+    now = time.time()
+    for claims, reason in (
+        ({"exp": now - 40}, "its exp is past, by 40 s"),
+        ({"nbf": now + 40}, "its nbf is in the future, by 40 s"),
+        ({"iat": now + 40}, "its iat is in the future, by 40 s"),
+        ({"exp": None}, "it lacks the claim exp"),
+        ({"sub": None}, "it lacks the claim sub"),
+        ({"aud": "hunter2"}, "its aud is not jwt_audience"),
+        ({"iss": "hunter2"}, "its iss is not jwt_issuer"),
+        ({"kid": "hunter2"}, "its kid names no key"),
+        ({"key": ec.generate_private_key(ec.SECP256R1())}, "its signature does not fit"),
+        ({"key": RSA, "algorithm": "RS256"}, "another algorithm"),
+        ({"namespace": "hunter2/"}, "its sub or namespace"),
+        ({"scope": {"hunter2": 1}}, "its scopes"),
+    ):
+        caplog.clear()
+        made = token(**claims)  # type: ignore[arg-type]
+        with pytest.raises(CredentialError):
+            authenticator.authenticate(f"Bearer {made}")
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert reason in record.getMessage()
+        assert "hunter2" not in caplog.text
+        assert made[-20:] not in caplog.text
+
+
+def test_the_log_says_why_other_credentials_were_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    file, made = tmp_path / "access.toml", new_key()
+    file.write_text(
+        f'[[keys]]\nid = "{made.id}"\nhash = "{made.hash}"\nname = "old"\nexpires = 2020-01-01T00:00:00Z\n'
+        '[[certificates]]\nsubject = "orders.internal"\n'
+    )
+    authenticator = Authenticator(access=file, certificates=True)
+    authenticator.open()
+    for authorization, identities, reason in (
+        (f"Bearer {made.key}", [], "The credential of 'old' was refused: it has expired"),
+        (f"Bearer {new_key().key}", [], "no such id"),
+        (f"Bearer {made.key[:-4]}AAAA", [], "its secret is not the one of its id"),
+        (f"Basic {made.key}", [], "not a bearer token"),
+        ("Bearer a.b.c", [], "without jwks"),
+        (None, ["bills.internal"], "The certificate of 'bills.internal' was refused"),
+    ):
+        caplog.clear()
+        with pytest.raises(CredentialError):
+            authenticator.authenticate(authorization, identities)
+        (record,) = caplog.records
+        assert reason in record.getMessage()
+        assert made.key not in caplog.text
+
+
+def test_refusals_do_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    authenticator = authenticator_of_tokens(tmp_path)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def refused(times: int) -> list[str]:
+        caplog.clear()
+        for _ in range(times):
+            with pytest.raises(CredentialError):
+                authenticator.authenticate("Bearer a.b.c")
+        return [record.getMessage() for record in caplog.records]
+
+    assert len(refused(500)) == 20
+    assert refused(10) == []
+    now += 1.0
+    (line,) = refused(10)
+    assert "490 more were refused" in line

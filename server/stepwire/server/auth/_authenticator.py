@@ -11,7 +11,8 @@ from pathlib import Path
 from stepwire.server.auth._access import AccessFile, AccessFileError
 from stepwire.server.auth._files import WatchedFile
 from stepwire.server.auth._keys import hash_of, id_of
-from stepwire.server.auth._tokens import TokenError, TokenVerifier
+from stepwire.server.auth._refusals import RefusalLog
+from stepwire.server.auth._tokens import TokenError, TokenExpiredError, TokenVerifier
 from stepwire.server.principal import DEFAULT_NAMESPACE, Principal
 
 logger = logging.getLogger("stepwire.auth")
@@ -49,6 +50,7 @@ class Authenticator:
         jwks: The JWKS file with the public keys of tokens.
         issuer: The issuer that tokens must name; None for any.
         audience: The audience that tokens must name; None for any.
+        leeway: Seconds by which the clock of the issuer may differ from this one.
         certificates: Whether a client may present a certificate instead of a token.
     """
 
@@ -59,16 +61,18 @@ class Authenticator:
         jwks: Path | None = None,
         issuer: str | None = None,
         audience: str | None = None,
+        leeway: float = 0.0,
         certificates: bool = False,
     ) -> None:
         self.certificates = certificates
         """Whether a client may present a certificate instead of a token."""
         self._access = AccessFile({}, {})
         self._access_file = WatchedFile(access) if access is not None else None
-        self._tokens = TokenVerifier(issuer=issuer, audience=audience) if jwks is not None else None
+        self._tokens = TokenVerifier(issuer=issuer, audience=audience, leeway=leeway) if jwks is not None else None
         self._jwks_file = WatchedFile(jwks) if jwks is not None else None
         self._known: dict[str, Principal] = {}
         """Principals by valid header. A dict compares hashes first, so timing tells nothing about part of a key."""
+        self._log = RefusalLog()
         self.generation = 0
         """Grows when a file is read again; calls under way are then authenticated again."""
 
@@ -126,11 +130,13 @@ class Authenticator:
         else:
             raise CredentialError("The call carries no credential", "missing")
         if principal.expires is not None and principal.expires <= time.time():
+            self._log.tell(f"The credential of {principal.name!r}", "it has expired")
             raise CredentialError("The credential has expired", "expired")
         return principal
 
     def _of_header(self, authorization: str) -> Principal:
         if authorization[:7].lower() != _BEARER:
+            self._log.tell("An authorization", "it is not a bearer token")
             raise CredentialError("The authorization is not a bearer token", "scheme")
         principal = self._of_token(authorization[7:].strip())
         if len(self._known) >= _KEPT:
@@ -144,16 +150,20 @@ class Authenticator:
             grant = self._access.keys.get(key_id)
             known = hmac.compare_digest(hash_of(token), grant.hash if grant is not None else _NO_HASH)
             if grant is None or not known:
+                reason = "the access file has no such id" if grant is None else "its secret is not the one of its id"
+                self._log.tell("An API key", reason)
                 raise CredentialError("The token is not valid", "key")
             return grant.principal
         if self._tokens is None:
+            self._log.tell("A bearer token", "it is not an API key, and without jwks there are no other tokens")
             raise CredentialError("The token is not valid", "token")
         try:
             return self._tokens.verify(token)
+        except TokenExpiredError as error:
+            self._log.tell("A token", str(error))
+            raise CredentialError("The credential has expired", "expired") from None
         except TokenError as error:
-            logger.debug("a token was refused: %s", error)
-            if "expired" in str(error):
-                raise CredentialError("The credential has expired", "expired") from None
+            self._log.tell("A token", str(error))
             raise CredentialError("The token is not valid", "token") from None
 
     def _of_certificate(self, identities: Sequence[str]) -> Principal:
@@ -163,4 +173,5 @@ class Authenticator:
             principal = self._access.certificates.get(identity)
             if principal is not None:
                 return principal
+        self._log.tell(f"The certificate of {identities[0][:128]!r}", "the access file has no such subject")
         raise CredentialError("The client's certificate is not known here", "certificate")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,11 +16,10 @@ from stepwire.server.auth import AccessFile, Authenticator
 from stepwire.server.config import Settings
 from stepwire.server.doctor.check import Check, ok, problem, warning
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import Certificates, TlsError
+from stepwire.server.rpc import Certificates, TlsError, is_free, validity_of
 
 _ANSWER_SECONDS = 3.0
 _OTLP_PORT = 4317
-_SOON = timedelta(days=14)
 
 
 def addresses(settings: Settings) -> Iterator[Check]:
@@ -45,10 +42,8 @@ def addresses(settings: Settings) -> Iterator[Check]:
 
 def _address(settings: Settings) -> Check:
     address = settings.address
-    if address.startswith("unix"):
-        return ok("address", address)
     try:
-        free = _free(address)
+        free = is_free(address)
     except OSError as error:
         return problem("address", f"{address}: {error.strerror or error}", "give an address of this machine: --address")
     if free:
@@ -70,7 +65,7 @@ def _admin_address(address: str, clients: str) -> Check:
     if address == clients and not address.endswith(":0"):
         return problem("admin address", f"{address} is the clients' address, too", "give another --admin-address")
     try:
-        free = _free(address)
+        free = is_free(address)
     except OSError as error:
         advice = "give an address of this machine: --admin-address"
         return problem("admin address", f"{address}: {error.strerror or error}", advice)
@@ -94,23 +89,6 @@ def traces(settings: Settings) -> Iterator[Check]:
     except OSError as error:
         advice = "see to the collector: calls go on without it, spans are lost"
         yield warning("traces", f"{settings.otlp_endpoint}: {error.strerror or error}", advice)
-
-
-def _free(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    if int(port) == 0:
-        return True
-    family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind(place)
-            tried.listen()  # a port that another listens on can be bound all the same
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise
-    return True
 
 
 def _health(address: str) -> int | None:
@@ -140,19 +118,13 @@ def tls(settings: Settings) -> Iterator[Check]:
 
 
 def _expiry(name: str, path: Path) -> Check:
-    from cryptography import x509  # here: it is slow to import
-
-    now = datetime.now(UTC)
-    found = x509.load_pem_x509_certificates(path.read_bytes())
-    first = min(found, key=lambda each: each.not_valid_after_utc)
-    until = f"{first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-    if first.not_valid_after_utc <= now:
-        return problem(name, f"{path} has expired, on {until}", "renew it: the server reads it again by itself")
-    if any(each.not_valid_before_utc > now for each in found):
-        return problem(name, f"{path} is not valid yet", "see to the clock, or wait")
-    if first.not_valid_after_utc <= now + _SOON:
-        return warning(name, f"{path} expires soon, on {until}", "renew it: the server reads it again by itself")
-    return ok(name, f"{path} is valid until {until}")
+    found = validity_of(path)
+    if found.fault is not None:
+        advice = "renew it: the server reads it again by itself" if found.expired else "see to the clock, or wait"
+        return problem(name, f"{path} {found.fault}", advice)
+    if found.ends_soon:
+        return warning(name, f"{path} expires soon, on {found.until}", "renew it: the server reads it again by itself")
+    return ok(name, f"{path} is valid until {found.until}")
 
 
 def access(settings: Settings, registry: Registry) -> Iterator[Check]:

@@ -1,5 +1,6 @@
 """Serve the contract over gRPC: admit calls, convert messages, call the runs, and turn errors into statuses."""
 
+from stepwire.server.rpc.addresses import is_free
 from stepwire.server.rpc.entry_codec import CODEC
 from stepwire.server.rpc.gate.access import RULES
 from stepwire.server.rpc.gate.admission import Gate
@@ -9,7 +10,7 @@ from stepwire.server.rpc.gate.interceptor import GateInterceptor
 from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.rpc.services import SERVICES, add_services
 from stepwire.server.rpc.signing import KEY_FILE, Signer
-from stepwire.server.rpc.tls import Certificates, TlsError
+from stepwire.server.rpc.tls import Certificates, TlsError, Validity, validity_of
 
 __all__ = [
     "CALL",
@@ -24,5 +25,8 @@ __all__ = [
     "Limits",
     "Signer",
     "TlsError",
+    "Validity",
     "add_services",
+    "is_free",
+    "validity_of",
 ]
