@@ -74,9 +74,7 @@ async def test_a_second_server_on_a_unix_socket_is_refused(tmp_path: Path) -> No
         await server.start()
         try:
             assert "another server listens there" in await refused(tmp_path, address)
-            (check,) = await asyncio.to_thread(
-                lambda at=address: list(addresses(Settings(address=at, data=":memory:")))
-            )
+            (check,) = await asyncio.to_thread(list, addresses(Settings(address=address, data=":memory:")))
             assert check.status == "ok"
             assert "a server answers" in check.message
         finally:
