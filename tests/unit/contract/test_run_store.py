@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.postgres import MISSING, PostgresServer, programs
 
 from stepwire.server.store import (
     Chunk,
@@ -32,20 +33,34 @@ from stepwire.server.store import (
     StoreError,
     StoreUnavailableError,
 )
+from stepwire.server.store.postgres import PostgresStore
 
-ADAPTERS: dict[str, Callable[[Path, Callable[[], float]], RunStore]] = {
+Adapter = Callable[[Path, Callable[[], float]], RunStore]
+
+ADAPTERS: dict[str, Adapter] = {
     "memory": lambda _, clock: MemoryStore(clock),
     "sqlite": lambda directory, clock: SqliteStore(directory, clock=clock),
 }
 
 
-Adapter = Callable[[Path, Callable[[], float]], RunStore]
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of the tests' own."""
+    if programs() is None:
+        pytest.skip(MISSING)
+    # What is not written to the disk for sure is enough here, and twice as fast.
+    with PostgresServer(["fsync=off"]) as server:
+        yield server
 
 
-@pytest.fixture(params=ADAPTERS)
+@pytest.fixture(params=[*ADAPTERS, "postgres"])
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     """Make a store with a clock; some tests set it."""
-    return ADAPTERS[request.param]
+    if request.param in ADAPTERS:
+        return ADAPTERS[request.param]
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return lambda _, clock: PostgresStore(server.dsn, clock=clock)
 
 
 @pytest.fixture

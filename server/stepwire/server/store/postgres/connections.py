@@ -1,0 +1,100 @@
+"""Connect to PostgreSQL, and tell a lost connection from a refusal.
+
+Two rules follow from waiting for a synchronous standby. A request to cancel a statement is never sent for a write:
+PostgreSQL then answers that the write succeeded although the standby may not have it, with the warning 01000. And where
+that warning comes all the same, the outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from stepwire.server.store.errors import StoreError, StoreUnavailableError
+
+__all__ = ["LOST", "PATIENCE", "WriteConnection", "connect", "unavailable"]
+
+PATIENCE: Final = 30.0
+"""Seconds for which a lost connection is opened again before a caller is told: a failover takes some."""
+
+_CONNECT_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 30.0
+"""How long a write may take before its connection counts as lost."""
+
+LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What a lost connection, a server that starts or stops, or a standby that is not yet the primary raises."""
+
+
+def unavailable(error: BaseException) -> StoreUnavailableError:
+    """Return a lost connection as the error of the port; texts of drivers may hold addresses, so only the type."""
+    return StoreUnavailableError(f"PostgreSQL cannot be reached: {type(error).__name__}")
+
+
+async def connect(dsn: str) -> asyncpg.Connection[Any]:
+    """Open a connection for statements of the writer. One of `LOST` when it cannot be opened."""
+    return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, statement_cache_size=64)
+
+
+class WriteConnection:
+    """A connection on which a write is never cancelled: when its answer does not come, the connection is dropped."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self._doubtful = False
+        connection.add_log_listener(self._heard)
+
+    def _heard(self, _: Any, message: Any) -> None:
+        if getattr(message, "sqlstate", "") == "01000":
+            self._doubtful = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it must be opened again."""
+        return self._connection.is_closed()
+
+    def drop(self) -> None:
+        """Close it at once, without a word to the server."""
+        self._connection.terminate()
+
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Any]:
+        """Execute one statement, which is a transaction of its own.
+
+        Raises:
+            TimeoutError: No answer came, or PostgreSQL gave up waiting for a standby; the outcome is unknown.
+        """
+        self._doubtful = False
+        task = asyncio.ensure_future(self._connection.fetch(statement, *values))
+        done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS)
+        if not done:
+            self.drop()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # seen: the connection was dropped
+            raise TimeoutError
+        found = task.result()
+        # The warning may be read with the answer: listeners are called on the next turn of the loop.
+        await asyncio.sleep(0)
+        if self._doubtful:
+            raise TimeoutError
+        return found
+
+
+def refused(error: asyncpg.PostgresError) -> StoreError:
+    """Return what PostgreSQL refused as the error of the port."""
+    code = error.sqlstate or ""
+    if code.startswith("53"):  # out of disk, memory or connections
+        return StoreUnavailableError(f"PostgreSQL has no room: {type(error).__name__}", full=code == "53100")
+    return StoreError(f"PostgreSQL refused a statement: {type(error).__name__} ({code})")

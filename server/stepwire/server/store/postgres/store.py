@@ -1,0 +1,373 @@
+"""The store in PostgreSQL: for replicas that share it, and for one server beside a database that is there anyway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import asyncpg
+
+from stepwire.server.store.aging import GAP_SECONDS, Aging, Gap
+from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError, StoreUnavailableError
+from stepwire.server.store.limits import REQUEST_AGE
+from stepwire.server.store.port import CommitListener, DeletionListener
+from stepwire.server.store.postgres import removal, run_queries, work_queries
+from stepwire.server.store.postgres.commit_statements import Row
+from stepwire.server.store.postgres.connections import LOST, PATIENCE, WriteConnection, refused, unavailable
+from stepwire.server.store.postgres.migration import migrate
+from stepwire.server.store.postgres.writer import Writer
+from stepwire.server.store.records import (
+    Chunk,
+    Claim,
+    Commit,
+    DueRun,
+    EndedRun,
+    LongRun,
+    PrunedStart,
+    RequestRecord,
+    RunKey,
+    RunQuery,
+    RunRecord,
+    SnapshotInfo,
+    StoredSnapshot,
+)
+from stepwire.server.store.thinning import unneeded_commits
+from stepwire.server.telemetry.metrics import StoreMetrics
+
+log = logging.getLogger(__name__)
+
+READERS: Final = 6
+"""Connections for reads and for statements besides commits."""
+LISTERS: Final = 2
+"""Connections for lists and upkeep: loads must not wait for them."""
+DELETED_AT_ONCE: Final = 50
+"""Runs, or commits of a run, that one statement deletes."""
+_REQUESTS_PRUNED_EVERY: Final = 500
+"""Commits with answered requests of one run after which its old ones are pruned."""
+
+
+class PostgresStore:
+    """Keep runs in a PostgreSQL database; a `RunStore`.
+
+    Every statement is a transaction of its own. What loses its connection is tried again for `PATIENCE` seconds.
+    """
+
+    def __init__(self, dsn: str, metrics: StoreMetrics | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Use a database.
+
+        Args:
+            dsn: Where it is, as libpq takes it: postgres://USER@HOST[,HOST]/DATABASE?target_session_attrs=…
+            metrics: Counts what the store does.
+            clock: Returns seconds since the epoch, UTC. It must be the clock of the records.
+        """
+        self._dsn = dsn
+        self._aging = Aging(clock)
+        self._writer = Writer(dsn, self._explain, metrics)
+        self._reads: asyncpg.Pool[Any] | None = None
+        self._lists: asyncpg.Pool[Any] | None = None
+        self._going: list[DeletionListener] = []
+        self._gone: list[DeletionListener] = []
+        self._upkeep: set[asyncio.Task[None]] = set()
+        self._answered: dict[int, int] = {}
+        """Commits with answered requests of each run since its old ones were pruned."""
+
+    async def open(self) -> None:
+        """Connect, and make or migrate the tables. Waits for a database that is not there yet.
+
+        Raises:
+            StoreUnavailableError: It cannot be reached.
+            StoreError: It is of a newer version, refuses the credential, or is not encoded in UTF-8.
+        """
+        deadline = monotonic() + PATIENCE
+        while True:
+            try:
+                await migrate(self._dsn)
+                self._reads = await self._pool(READERS)
+                self._lists = await self._pool(LISTERS)
+                break
+            except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+                raise StoreError(f"PostgreSQL refuses the connection: {error}") from error
+            except LOST as error:
+                if monotonic() > deadline:
+                    raise unavailable(error) from error
+                await asyncio.sleep(random.uniform(0.1, 0.5))
+            except asyncpg.PostgresError as error:
+                raise refused(error) from error
+        self._writer.start()
+        self._writer.listeners.insert(0, self._count_requests)
+        await self._find_gaps()
+        self._sweep()
+
+    async def _pool(self, size: int) -> asyncpg.Pool[Any]:
+        pool: asyncpg.Pool[Any] = await asyncpg.create_pool(
+            self._dsn, min_size=1, max_size=size, statement_cache_size=64, timeout=5.0
+        )
+        return pool
+
+    async def close(self) -> None:
+        """Finish the commits in flight and disconnect."""
+        for task in self._upkeep:
+            task.cancel()
+        if self._upkeep:
+            await asyncio.wait(self._upkeep)
+        await self._writer.stop()
+        for pool in (self._reads, self._lists):
+            if pool is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(pool.close(), 2.0)
+                pool.terminate()
+        self._reads = self._lists = None
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Return why the last write failed; None while writing works."""
+        return self._writer.failure
+
+    def on_failure(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when writing begins to fail, and when it works again."""
+        self._writer.on_failure = callback
+
+    async def probe(self) -> None:
+        """Write something that changes nothing, to see whether writing works."""
+        await self._change("UPDATE probe SET written = written + 1")
+
+    def listen(self, listener: CommitListener) -> None:
+        """Have `listener` called with each durable commit."""
+        self._writer.listeners.append(listener)
+
+    def commit(self, commit: Commit) -> asyncio.Future[Claim]:
+        """Write a commit in the next group."""
+        return self._writer.commit(commit)
+
+    async def claim(self, key: RunKey) -> Claim | None:
+        """Claim a run with a new token."""
+        rows = await self._change(
+            "UPDATE runs SET token = token + 1 WHERE namespace = $1 AND run_id = $2 RETURNING token, pk, version", *key
+        )
+        if not rows:
+            return None
+        token, pk, version = rows[0]
+        claim = Claim(key, token, pk)
+        self._writer.claimed(claim, version)
+        return claim
+
+    async def get(self, key: RunKey) -> RunRecord | None:
+        """Return the record of a run."""
+        return await run_queries.get(self._read, key)
+
+    async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
+        """Return the run that a StartRun with this request_id started."""
+        return await run_queries.find_start(self._read, namespace, request_id)
+
+    async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
+        """Return the latest snapshot, or the one at exactly this sequence."""
+        return await run_queries.load(self._read, key, sequence)
+
+    async def entries(self, key: RunKey, after: int, limit: int = 16) -> list[Chunk]:
+        """Return chunks of the log from the one that holds `after + 1`."""
+        return await run_queries.entries(self._read, key, after, limit)
+
+    async def requests(self, key: RunKey) -> list[RequestRecord]:
+        """Return the answered requests that are kept of a run, oldest first."""
+        return await run_queries.requests(self._read, key, self._aging.ago(REQUEST_AGE))
+
+    async def snapshots(self, key: RunKey, before: int | None, limit: int) -> list[SnapshotInfo]:
+        """List the kept snapshots below sequence `before`, newest first."""
+        return await run_queries.snapshots(self._read, key, before, limit)
+
+    async def due(
+        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+    ) -> list[DueRun]:
+        """Return unfinished, unblocked runs to wake, the most overdue first."""
+        return await work_queries.due(self._read, now, limit, workflows, after)
+
+    async def ended(
+        self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
+    ) -> list[EndedRun]:
+        """Return ended runs in the order in which they ended."""
+        return await work_queries.ended(self._list, after, limit, before, longer_than)
+
+    async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
+        """Return the earliest time after `after` to wake a run."""
+        return await work_queries.next_wake(self._read, after, workflows)
+
+    async def namespaces(self) -> list[str]:
+        """Return the namespaces that have runs."""
+        return [row[0] for row in await self._list("SELECT DISTINCT namespace FROM runs ORDER BY 1")]
+
+    async def delete(self, key: RunKey) -> bool:
+        """Delete a run. It is gone at once; its space is freed later."""
+        self._tell(self._going, [key])
+        pk = await removal.delete(self._change, key)
+        if pk is not None:
+            self._writer.forget([pk])
+            self._tell(self._gone, [key])
+            self._sweep()
+        return pk is not None
+
+    def on_delete(self, going: DeletionListener, gone: DeletionListener) -> None:
+        """Have listeners called before runs are deleted and after."""
+        self._going.append(going)
+        self._gone.append(gone)
+
+    def ago(self, age: float) -> float:
+        """Return the time since which `age` seconds have passed."""
+        return self._aging.ago(age)
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """Count runs by (workflow, status)."""
+        rows = await self._list("SELECT workflow, status, count(*) FROM runs GROUP BY 1, 2")
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    async def backup(self, target: Path) -> None:
+        """Refuse: a database is backed up by its own tools."""
+        raise StoreError("PostgreSQL is backed up by its own tools: pg_dump, pg_basebackup")
+
+    async def prune(
+        self,
+        workflow: str | None = None,
+        ended_before: float | None = None,
+        keep_last: int | None = None,
+        limit: int = 1000,
+    ) -> int:
+        """Delete ended runs that meet every condition given."""
+        runs = await work_queries.prunable(self._list, workflow, ended_before, keep_last, limit)
+        count = 0
+        for start in range(0, len(runs), DELETED_AT_ONCE):
+            some = runs[start : start + DELETED_AT_ONCE]
+            keys = [key for key, _ in some]
+            self._tell(self._going, keys)
+            gone = await removal.prune(self._change, [pk for _, pk in some], self._aging.ago(REQUEST_AGE))
+            count += len(gone)
+            self._writer.forget(gone)
+            self._tell(self._gone, keys)
+        if count:
+            self._sweep()
+        return count
+
+    async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
+        """Drop the commits that no snapshot worth keeping needs."""
+        run, places = await run_queries.commit_places(self._list, key)
+        count = 0
+        some: list[int] = []
+        for ids in unneeded_commits(places, keep or ()):
+            some += ids
+            if len(some) >= DELETED_AT_ONCE:
+                count += await removal.drop_commits(self._change, run, some)
+                some = []
+        return count + (await removal.drop_commits(self._change, run, some) if some else 0)
+
+    async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
+        """Return runs of a workflow with a long log."""
+        return await work_queries.long_logs(self._list, workflow, entries, limit, after)
+
+    async def trim(self, key: RunKey, first: int) -> int | None:
+        """Drop the log before the chunk that holds sequence `first`, and the snapshots at what is dropped."""
+        more = True
+        while more:
+            begins, more = await removal.trim(self._change, key, first)
+        return begins
+
+    async def list(self, query: RunQuery) -> list[RunRecord]:
+        """Return the records that match, newest first."""
+        return await work_queries.list_runs(self._list, query)
+
+    # -- statements -----------------------------------------------------------------------------------------------
+
+    async def _read(self, statement: str, *values: Any) -> Sequence[Any]:
+        return await self._fetch(lambda: self._reads, statement, values)
+
+    async def _list(self, statement: str, *values: Any) -> Sequence[Any]:
+        return await self._fetch(lambda: self._lists, statement, values)
+
+    async def _change(self, statement: str, *values: Any) -> Sequence[Any]:
+        """Execute a statement that may be executed again: it deletes, or sets what it would set again."""
+        return await asyncio.shield(self._fetch(lambda: self._lists, statement, values))
+
+    async def _fetch(
+        self, pool: Callable[[], asyncpg.Pool[Any] | None], statement: str, values: Sequence[Any]
+    ) -> Sequence[Any]:
+        deadline = monotonic() + PATIENCE
+        while True:
+            found = pool()
+            if found is None:
+                raise StoreUnavailableError("the store is not open")
+            try:
+                rows: Sequence[Any] = await found.fetch(statement, *values)
+                return rows
+            except LOST as error:
+                if monotonic() > deadline:
+                    raise unavailable(error) from error
+                await asyncio.sleep(random.uniform(0.05, 0.25))
+            except asyncpg.PostgresError as error:
+                raise refused(error) from error
+
+    async def _explain(self, connection: WriteConnection, row: Row) -> StoreError:
+        """Return why a new run was not written."""
+        request_id = row.row.start_request_id
+        if request_id and (found := await run_queries.find_start(connection.fetch, row.row.namespace, request_id)):
+            return StartRequestExistsError(found)
+        return RunExistsError(f"run {row.row.run_id} exists")
+
+    # -- upkeep ---------------------------------------------------------------------------------------------------
+
+    def _count_requests(self, commit: Commit) -> None:
+        if not commit.requests or commit.claim is None:
+            return
+        run = commit.claim.handle
+        self._answered[run] = self._answered.get(run, 0) + len(commit.requests)
+        if commit.record.ended_at is not None:
+            del self._answered[run]
+        elif self._answered[run] >= _REQUESTS_PRUNED_EVERY:
+            self._answered[run] = 0
+            oldest = self._aging.ago(REQUEST_AGE)
+            self._spawn(partial(removal.prune_requests, self._change, run, oldest), "requests")
+
+    def _sweep(self) -> None:
+        """Have the rows of deleted runs removed, a little at a time."""
+
+        async def remove() -> None:
+            while await removal.sweep(self._change):
+                pass
+
+        if not any(task.get_name() == "stepwire-store-sweep" for task in self._upkeep):
+            self._spawn(remove, "sweep")
+
+    def _spawn(self, work: Callable[[], Any], name: str) -> None:
+        async def guarded() -> None:
+            try:
+                await work()
+            except StoreError as error:
+                log.warning("upkeep of the store (%s) failed, and is tried again later: %s", name, error)
+
+        task = asyncio.create_task(guarded(), name=f"stepwire-store-{name}")
+        self._upkeep.add(task)
+        task.add_done_callback(self._upkeep.discard)
+
+    def _tell(self, listeners: Sequence[DeletionListener], keys: Sequence[RunKey]) -> None:
+        for listener in listeners:
+            listener(keys)
+
+    async def _find_gaps(self) -> None:
+        """Find out whether the clock may have been set since the last commit."""
+        gaps = [Gap(*row) for row in map(tuple, await self._list("SELECT began, ended FROM gaps"))]
+        now = self._aging.now()
+        (last,) = (await self._list("SELECT max(updated_at) FROM runs"))[0]
+        seen = max([gap.end for gap in gaps] + ([last] if last is not None else []), default=now)
+        if now - seen > GAP_SECONDS:
+            gaps.append(Gap(seen, now))
+            log.warning(
+                "the last commit is %.1f days old by the clock: retention does not count this time, for the clock"
+                " may have been set",
+                (now - seen) / 86400,
+            )
+            await self._change("INSERT INTO gaps VALUES ($1, $2)", float(seen), float(now))
+        self._aging.skip(gaps)

@@ -1,0 +1,287 @@
+"""Write commits in groups, and again after a lost connection, until their outcome is known.
+
+Lanes take whatever is ready, each on a connection of its own. When a connection is lost while a group is under way,
+nobody knows whether it was written. The lane opens another one, looks at each run's version, resolves what is there and
+sends the rest again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic, perf_counter
+from typing import Any, Final
+
+import asyncpg
+
+from stepwire.server.store.completion import notify, resolve
+from stepwire.server.store.encoding import encode_record
+from stepwire.server.store.errors import StaleClaimError, StoreError, StoreUnavailableError
+from stepwire.server.store.port import CommitListener
+from stepwire.server.store.postgres.commit_statements import INSERT_RUNS, UPDATE_RUNS, Row, values
+from stepwire.server.store.postgres.connections import LOST, PATIENCE, WriteConnection, connect, refused, unavailable
+from stepwire.server.store.records import Claim, Commit
+from stepwire.server.telemetry.metrics import StoreMetrics
+
+log = logging.getLogger(__name__)
+
+LANES: Final = 2
+"""Groups under way at most: while one waits for the disk the next is gathered and sent."""
+MAX_ITEMS: Final = 64
+MAX_BYTES: Final = 8 << 20
+"""A group takes no further commits once it has so many bytes: the first one waits for all of them."""
+ENDED_KEPT: Final = 4096
+"""Ended runs whose versions are kept: the answer to a request may be committed after the end."""
+_PAUSE: Final = (0.05, 0.25)
+"""Seconds between tries to connect, at random: many processes reconnect at the same moment."""
+
+Refusal = Callable[[WriteConnection, Row], Any]
+
+
+class Item:
+    """A commit on its way: what is written, who waits, since when."""
+
+    __slots__ = ("at", "future", "row", "size")
+
+    def __init__(self, row: Row, future: asyncio.Future[Claim], size: int) -> None:
+        self.row = row
+        self.future = future
+        self.size = size
+        self.at = perf_counter()
+
+
+class Writer:
+    """The lanes of a store. `explain` finds out why a first commit was not written."""
+
+    def __init__(self, dsn: str, explain: Refusal, metrics: StoreMetrics | None = None) -> None:
+        self.listeners: list[CommitListener] = []
+        self.on_failure: Callable[[], None] | None = None
+        self.failure: StoreError | None = None
+        self._dsn = dsn
+        self._explain = explain
+        self._metrics = metrics or StoreMetrics()
+        self._queue: list[Item] = []
+        self._ready = asyncio.Event()
+        self._lanes: list[asyncio.Task[None]] = []
+        self._versions: dict[int, tuple[int, int]] = {}
+        """The token and the version of each run that was claimed here, by handle."""
+        self._ended: deque[int] = deque()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._stopping = False
+        self._lanes = [asyncio.create_task(self._lane(), name=f"stepwire-store-lane-{n}") for n in range(LANES)]
+
+    async def stop(self) -> None:
+        """Write what was given until now, then end the lanes."""
+        self._stopping = True
+        self._ready.set()
+        if self._lanes:
+            await asyncio.wait(self._lanes)
+        self._lanes = []
+
+    def claimed(self, claim: Claim, version: int) -> None:
+        """Take in that a run was claimed: its commits go on from this version."""
+        self._versions[claim.handle] = (claim.token, version)
+
+    def forget(self, handles: Sequence[int]) -> None:
+        """Forget runs that were deleted or released."""
+        for handle in handles:
+            self._versions.pop(handle, None)
+
+    def commit(self, commit: Commit) -> asyncio.Future[Claim]:
+        """Have a commit written. Its record is copied here, so the caller may change it at once."""
+        future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
+        if not self._lanes or self._stopping:
+            future.set_exception(StoreUnavailableError("the store is not open"))
+            return future
+        try:
+            row = encode_record(commit.record)
+        except (TypeError, ValueError) as error:
+            refusal = StoreError(f"the record of run {commit.record.key.run_id} is not JSON-able")
+            refusal.__cause__ = error
+            future.set_exception(refusal)
+            return future
+        version = 1
+        if commit.claim is not None:
+            token, version = self._versions.get(commit.claim.handle, (0, 0))
+            if token != commit.claim.token:
+                future.set_exception(_stale(commit))
+                return future
+            version += 1
+        size = len(commit.delta) + sum(chunk.size for chunk in commit.chunks)
+        self._queue.append(Item(Row(commit, row, version, random.getrandbits(62)), future, size))
+        self._metrics.queued += 1
+        self._ready.set()
+        return future
+
+    async def _lane(self) -> None:
+        connection: WriteConnection | None = None
+        try:
+            while True:
+                while not self._queue:
+                    if self._stopping:
+                        return
+                    self._ready.clear()
+                    await self._ready.wait()
+                await asyncio.sleep(0)  # take along what else this turn of the loop brings
+                group = self._take()
+                if group:
+                    connection = await self._write_whatever_comes(connection, group)
+        finally:
+            if connection is not None:
+                connection.drop()
+
+    def _take(self) -> list[Item]:
+        """Take the first commits of one kind: new runs and later commits need different statements."""
+        group: list[Item] = []
+        rest: list[Item] = []
+        size = 0
+        for item in self._queue:
+            alike = not group or (item.row.commit.claim is None) == (group[0].row.commit.claim is None)
+            if alike and len(group) < MAX_ITEMS and (not group or size < MAX_BYTES):
+                group.append(item)
+                size += item.size
+            else:
+                rest.append(item)
+        self._queue = rest
+        return group
+
+    async def _write_whatever_comes(
+        self, connection: WriteConnection | None, group: list[Item]
+    ) -> WriteConnection | None:
+        """Write a group. Whatever is raised fails the group: a lane that died would leave its runs hanging."""
+        self._metrics.items.observe(len(group))
+        try:
+            return await self._write(connection, group)
+        except Exception as error:
+            log.exception("a group of commits failed")
+            for item in group:
+                resolve(item.future, StoreUnavailableError(f"a group of commits failed: {type(error).__name__}"))
+            if connection is not None:
+                connection.drop()
+            return None
+        finally:
+            self._metrics.queued -= len(group)
+
+    async def _write(self, connection: WriteConnection | None, group: list[Item]) -> WriteConnection | None:
+        new = group[0].row.commit.claim is None
+        deadline = monotonic() + PATIENCE
+        unknown = False
+        while True:
+            try:
+                if connection is None or connection.closed:
+                    connection = WriteConnection(await connect(self._dsn))
+                if unknown:
+                    group = await self._confirm(connection, group)
+                    if not group:
+                        return connection
+                rows = [item.row for item in group]
+                found = await connection.fetch(INSERT_RUNS if new else UPDATE_RUNS, *values(rows, new=new))
+            except LOST as error:
+                unknown = True
+                if connection is not None:
+                    connection.drop()
+                    connection = None
+                failure = unavailable(error)
+                self._tell(failure)
+                if monotonic() > deadline:
+                    self._metrics.failures += 1
+                    for item in group:
+                        resolve(item.future, failure)
+                    return None
+                await asyncio.sleep(random.uniform(*_PAUSE))
+            except asyncpg.PostgresError as error:
+                if len(group) > 1:  # the one that is refused must not take the others along
+                    for item in group:
+                        connection = await self._write(connection, [item])
+                    return connection
+                self._metrics.failures += 1
+                self._refuse(group[0], refused(error))
+                return connection
+            else:
+                self._tell(None)
+                written: dict[int, int] = dict(map(tuple, found))
+                for n, item in enumerate(group):
+                    if n in written:
+                        self._done(item, written[n])
+                    else:
+                        await self._missing(connection, item)
+                return connection
+
+    async def _confirm(self, connection: WriteConnection, group: list[Item]) -> list[Item]:
+        """Resolve what was written although its answer was lost; return the rest.
+
+        First comes a write: what it is told to be durable, at a standby too, implies all that was written before.
+        """
+        await connection.fetch("UPDATE probe SET written = written + 1")
+        rest = []
+        if group[0].row.commit.claim is None:
+            nonces = [item.row.nonce for item in group]
+            ids = [item.row.row.run_id for item in group]
+            there = dict(
+                await connection.fetch(
+                    "SELECT nonce, pk FROM runs WHERE nonce = ANY($1::int8[]) AND run_id = ANY($2::text[])", nonces, ids
+                )
+            )
+            for item in group:
+                if item.row.nonce in there:
+                    self._done(item, there[item.row.nonce])
+                else:
+                    rest.append(item)
+            return rest
+        handles = [item.row.commit.claim.handle for item in group if item.row.commit.claim]
+        versions = {
+            pk: (token, version)
+            for pk, token, version in await connection.fetch(
+                "SELECT pk, token, version FROM runs WHERE pk = ANY($1::int8[])", handles
+            )
+        }
+        for item in group:
+            claim = item.row.commit.claim
+            assert claim is not None
+            if versions.get(claim.handle) == (claim.token, item.row.version):
+                self._done(item, claim.handle)
+            else:
+                rest.append(item)
+        return rest
+
+    async def _missing(self, connection: WriteConnection, item: Item) -> None:
+        """Tell a commit that was not written why."""
+        if item.row.commit.claim is None:
+            try:
+                self._refuse(item, await self._explain(connection, item.row))
+            except LOST as error:
+                self._refuse(item, unavailable(error))
+        else:
+            self._refuse(item, _stale(item.row.commit))
+
+    def _refuse(self, item: Item, error: StoreError) -> None:
+        resolve(item.future, error)
+
+    def _done(self, item: Item, pk: int) -> None:
+        commit = item.row.commit
+        claim = commit.claim or Claim(commit.record.key, 1, pk)
+        # The next commit of a run may be made by a listener of this one.
+        self._versions[claim.handle] = (claim.token, item.row.version)
+        if commit.record.ended_at is not None:
+            self._ended.append(claim.handle)
+            if len(self._ended) > ENDED_KEPT:
+                self._versions.pop(self._ended.popleft(), None)
+        self._metrics.seconds.observe(perf_counter() - item.at)
+        notify(asyncio.get_running_loop(), self.listeners, commit)
+        resolve(item.future, claim)
+
+    def _tell(self, failure: StoreError | None) -> None:
+        changed = (failure is None) != (self.failure is None)
+        self.failure = failure
+        if changed and self.on_failure is not None:
+            self.on_failure()
+
+
+def _stale(commit: Commit) -> StaleClaimError:
+    return StaleClaimError(f"run {commit.record.key.run_id} was claimed by another or deleted")

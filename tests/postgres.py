@@ -1,0 +1,111 @@
+"""A PostgreSQL server of the tests' own: its cluster in a temporary folder, on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+_FOLDERS = "/usr/lib/postgresql"
+
+
+def programs() -> Path | None:
+    """Return the folder of the newest installed server's programs; None without one."""
+    found = sorted(Path(_FOLDERS).glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+MISSING = "PostgreSQL is not installed (Debian: postgresql)"
+
+
+class PostgresServer:
+    """Start and stop, kill and start again. Root runs it as the user `postgres`, which Debian's package makes."""
+
+    def __init__(self, settings: Sequence[str] = ()) -> None:
+        bin_ = programs()
+        if bin_ is None:
+            raise LookupError(MISSING)
+        self._bin = bin_
+        # Not in pytest's folder: root closes that to the user who runs the server.
+        self._home = Path(tempfile.mkdtemp(prefix="stepwire-postgres-"))
+        self._folder = self._home / "cluster"
+        self._settings = list(settings)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self._as: dict[str, str] = {}
+        if os.getuid() == 0:
+            self._as = {"user": "postgres", "group": "postgres"}
+            shutil.chown(self._home, **self._as)  # type: ignore[call-overload]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def dsn(self) -> str:
+        """Return the address of the database `stepwire`."""
+        return f"postgres://stepwire@127.0.0.1:{self.port}/stepwire"
+
+    def create(self) -> Self:
+        """Make the cluster and the database, and start."""
+        self._folder.mkdir()
+        if self._as:
+            shutil.chown(self._folder, **self._as)  # type: ignore[call-overload]
+        self._run(
+            "initdb", "--pgdata", str(self._folder), "--username", "stepwire", "--auth", "trust", "--encoding", "UTF8"
+        )
+        self.start()
+        self.sql("CREATE DATABASE stepwire", database="postgres")
+        return self
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [str(self._bin / "postgres"), "-D", str(self._folder), "-p", str(self.port)]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        for setting in self._settings:
+            command += ["-c", setting]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, **self._as
+        )
+        self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1", tries=200)
+
+    def sql(self, statement: str, database: str = "stepwire") -> str:
+        """Execute a statement."""
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "stepwire", "-d", database]
+        return self._run("psql", "-qAtX", *address, "-c", statement)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, all of its processes."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it at once, without waiting for clients."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    def _run(self, program: str, *arguments: str, tries: int = 1) -> str:
+        for attempt in range(tries):
+            done = subprocess.run(
+                [str(self._bin / program), *arguments], capture_output=True, text=True, timeout=60, cwd="/", **self._as
+            )
+            if done.returncode == 0:
+                return done.stdout.strip()
+            if attempt + 1 < tries:
+                # pg_isready itself waits for a second only once something listens.
+                subprocess.run(["sleep", "0.05"], check=True)
+        raise RuntimeError(f"{program}: {done.stderr[-500:]}")
+
+    def __enter__(self) -> Self:
+        return self.create()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
