@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 _FOLDERS = "/usr/lib/postgresql"
 
@@ -39,10 +39,10 @@ class PostgresServer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        self._as: dict[str, str] = {}
+        self._as: dict[str, Any] = {}
         if os.getuid() == 0:
             self._as = {"user": "postgres", "group": "postgres"}
-            shutil.chown(self._home, **self._as)  # type: ignore[call-overload]
+            shutil.chown(self._home, **self._as)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,7 +54,7 @@ class PostgresServer:
         """Make the cluster and the database, and start."""
         self._folder.mkdir()
         if self._as:
-            shutil.chown(self._folder, **self._as)  # type: ignore[call-overload]
+            shutil.chown(self._folder, **self._as)
         self._run(
             "initdb", "--pgdata", str(self._folder), "--username", "stepwire", "--auth", "trust", "--encoding", "UTF8"
         )
@@ -97,7 +97,7 @@ class PostgresServer:
                 [str(self._bin / program), *arguments], capture_output=True, text=True, timeout=60, cwd="/", **self._as
             )
             if done.returncode == 0:
-                return done.stdout.strip()
+                return str(done.stdout).strip()
             if attempt + 1 < tries:
                 # pg_isready itself waits for a second only once something listens.
                 subprocess.run(["sleep", "0.05"], check=True)
