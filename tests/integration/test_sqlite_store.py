@@ -598,7 +598,7 @@ async def test_a_backup_that_cannot_be_written_leaves_nothing(store: SqliteStore
     with pytest.raises(StoreError, match="onto itself"):
         await store.backup(store.path)
     left = set(os.listdir(tmp_path))
-    assert left <= {"directory", "lock", "stepwire.db", "stepwire.db-wal", "stepwire.db-shm"}
+    assert left <= {"directory", "lock", "reserve", "stepwire.db", "stepwire.db-wal", "stepwire.db-shm"}
     await store.commit(first())
 
 

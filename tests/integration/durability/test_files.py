@@ -304,21 +304,22 @@ async def test_read_only_disk_writes_are_refused_reads_go_on_and_the_server_heal
         assert isinstance(store, SqliteStore)
         before = len(await rpc.log(run_id))
         await write_on(rpc, "PRAGMA query_only = ON")  # every write says SQLITE_READONLY, as on such a disk
-        connect = store._writer._batches._connect
+        batches = store._writer._batches._batches
+        connect = batches._connect
 
         def read_only() -> sqlite3.Connection:
             connection = connect()
             connection.execute("PRAGMA query_only = ON")
             return connection
 
-        store._writer._batches._connect = read_only
+        batches._connect = read_only
         for call in (publish(rpc, run_id, "x", "r"), set_state(rpc, run_id, "k", 1), rpc.start("flow", {})):
             refusal = await refused(call)
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
         assert len(await rpc.log(run_id)) == before
         assert status(await rpc.get(run_id)) == "WAITING"
         assert result(await rpc.get(other)) == 0
-        store._writer._batches._connect = connect
+        batches._connect = connect
         await write_on_quietly(rpc)
         assert await publish(rpc, run_id, "x", "r") == before + 1
         await rpc.send(run_id, event("Answer", n=1))

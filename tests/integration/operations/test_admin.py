@@ -77,7 +77,7 @@ async def test_a_server_that_cannot_write_says_so_until_it_can(
 
         with monkeypatch.context() as patched:
             for way in ("_write_at_once", "_transact"):
-                patched.setattr(rpc.store._writer._batches, way, full)  # type: ignore[attr-defined]
+                patched.setattr(rpc.store._writer._batches._batches, way, full)  # type: ignore[attr-defined]
             await refused(rpc.start("work"))
             assert (await watch.read()).status == NOT_SERVING
             assert {await health(rpc, service) for service in ("", *SERVICES)} == {NOT_SERVING}

@@ -1,6 +1,7 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
 from stepwire.server.store.errors import (
+    CommitTooLargeError,
     RunExistsError,
     StaleClaimError,
     StartRequestExistsError,
@@ -44,6 +45,7 @@ __all__ = [
     "Claim",
     "Commit",
     "CommitListener",
+    "CommitTooLargeError",
     "DueRun",
     "EndedRun",
     "Inspection",

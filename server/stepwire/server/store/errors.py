@@ -5,6 +5,7 @@ StoreError
 ├── StartRequestExistsError
 ├── StaleClaimError
 ├── StoreUnavailableError
+│   └── CommitTooLargeError
 ├── StoreCorruptError
 └── StoreLockedError
 """
@@ -48,6 +49,17 @@ class StoreUnavailableError(StoreError):
     def __init__(self, message: str, *, full: bool = False) -> None:
         super().__init__(message)
         self.full = full
+
+
+class CommitTooLargeError(StoreUnavailableError):
+    """A commit needs more space than there is, while others can be written.
+
+    It was refused before anything was written, so it harms no other commit. It cannot succeed before
+    there is more space, or it is smaller.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, full=True)
 
 
 class StoreCorruptError(StoreError):

@@ -18,6 +18,9 @@ REQUEST_AGE = 24 * 3600.0
 Older answers beyond `KEPT_OLD_REQUESTS` are dropped, and so is what is kept of the start of a pruned run.
 """
 
+MAX_COMMIT_BYTES = 256 << 20
+"""Bytes of a commit that every store takes if it has the space; larger ones are refused at once."""
+
 LONG_LOG = 1000
 """Entries that a log has at least before `RunStore.long_logs` finds it: it has an index of its own."""
 

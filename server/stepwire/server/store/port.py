@@ -85,6 +85,8 @@ class RunStore(Protocol):
             RunExistsError: From the future of a first commit.
             StartRequestExistsError: From the future of a first commit.
             StaleClaimError: From the future of a later commit.
+            CommitTooLargeError: From the future: the commit has more than MAX_COMMIT_BYTES, or needs
+                more space than there is. Nothing was written, and other commits go on.
             StoreUnavailableError: From the future; nothing of the commit was kept.
         """
 

@@ -34,6 +34,9 @@ Job = Callable[[sqlite3.Connection], Any]
 PRUNE_EVERY = 1000
 """Answered requests that a run gets between two prunings of them."""
 
+CHECKPOINT_BYTES = 16_384_000
+"""How large the write-ahead log becomes before it is copied into the database: 4,000 pages."""
+
 MAX_COUNTED = 10_000
 """Runs whose answered requests are counted. With more of them, counting starts anew."""
 
@@ -41,13 +44,36 @@ MAX_COUNTED = 10_000
 class WriteItem:
     """A commit or a job, and the future to resolve when it is durable."""
 
-    __slots__ = ("at", "future", "size", "work")
+    __slots__ = ("at", "future", "makes_space", "size", "work")
 
-    def __init__(self, work: PreparedCommit | Job, future: asyncio.Future[Any], size: int) -> None:
+    def __init__(
+        self,
+        work: PreparedCommit | Job,
+        future: asyncio.Future[Any],
+        size: int,
+        *,
+        makes_space: bool = False,
+    ) -> None:
+        """Make an item.
+
+        Args:
+            work: What to write.
+            future: What to resolve.
+            size: About how many bytes it writes.
+            makes_space: Whether it frees space, so that it must be written on a full disk, too.
+        """
         self.work = work
         self.future = future
         self.size = size
+        self.makes_space = makes_space
         self.at = perf_counter()
+
+    @property
+    def what(self) -> str:
+        """Return what it is, for messages."""
+        if isinstance(self.work, PreparedCommit):
+            return f"the commit of run {self.work.commit.record.key.run_id}"
+        return "a job of the store"
 
 
 class _RefusedError(Exception):
@@ -65,6 +91,8 @@ class BatchWriter:
     def __init__(self, connect: Callable[[], sqlite3.Connection], aging: Aging) -> None:
         self.failure: StoreError | None = None
         """Why the last transaction failed as a whole; None while writing works."""
+        self.checkpoint_bytes = CHECKPOINT_BYTES
+        """How large the write-ahead log becomes before it is copied into the database."""
         self._connect = connect
         self._aging = aging
         self._connection: sqlite3.Connection | None = None
@@ -80,6 +108,9 @@ class BatchWriter:
         connection = self._connect()
         try:
             prepare(connection)
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            pages = min(self.checkpoint_bytes, CHECKPOINT_BYTES) // page
+            connection.execute(f"PRAGMA wal_autocheckpoint = {max(pages, 1)}")
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
             self._next_pk = max((seq for (seq,) in row), default=0) + 1
         except sqlite3.Error as error:
@@ -96,6 +127,31 @@ class BatchWriter:
                 connection.close()
             except sqlite3.Error as error:
                 log.warning("the store's database did not close cleanly: %s", error)
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database and cut it, so that it takes no space.
+
+        Raises:
+            sqlite3.Error: There is not even the space for that, or a reader is in the way.
+            StoreError: The database cannot be opened.
+        """
+        connection = self._connection or self.open()
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("a reader is in the way")
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of the database, with what is only in its log, and how many of these are unused.
+
+        Raises:
+            sqlite3.Error: It cannot be read.
+            StoreError: It cannot be opened.
+        """
+        connection = self._connection or self.open()
+        pages, free, page = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return pages * page, free * page
 
     def write(self, batch: Sequence[WriteItem]) -> list[Any]:
         """Write a batch; return each item's result, or the error with which it failed."""
@@ -194,7 +250,7 @@ class BatchWriter:
                     outcomes.append(work(connection))
             except (StaleError, *HARMLESS) as error:
                 connection.execute("ROLLBACK TO item")
-                outcomes.append(_explain(connection, work, error))
+                outcomes.append(_explain(connection, item, error))
             connection.execute("RELEASE item")
         return outcomes
 
@@ -238,14 +294,12 @@ def _claims(commits: Sequence[PreparedCommit]) -> list[Claim]:
     return [Claim(item.commit.record.key, item.token, item.handle) for item in commits]
 
 
-def _explain(connection: sqlite3.Connection, work: PreparedCommit | Job, error: Exception) -> StoreError:
+def _explain(connection: sqlite3.Connection, item: WriteItem, error: Exception) -> StoreError:
     """Return the error of an item whose statements were refused."""
+    work = item.work
     refused: StoreError | None = None
     if isinstance(work, PreparedCommit):
         refused = refusal(connection, work, error)
-        what = f"the commit of run {work.commit.record.key.run_id}"
-    else:
-        what = "a job of the store"
-    refused = refused or StoreError(f"{what} was refused: {type(error).__name__}")
+    refused = refused or StoreError(f"{item.what} was refused: {type(error).__name__}")
     refused.__cause__ = error
     return refused

@@ -91,7 +91,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
         "foreign_keys = OFF",  # what belongs to a run is deleted explicitly, in batches
         "temp_store = MEMORY",
         "cache_size = -65536",  # KiB
-        "wal_autocheckpoint = 4000",  # pages
         "journal_size_limit = 67108864",
     ):
         connection.execute(f"PRAGMA {pragma}")

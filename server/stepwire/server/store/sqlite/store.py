@@ -30,11 +30,14 @@ from stepwire.server.store.records import (
 )
 from stepwire.server.store.sqlite import claiming, list_queries, removal, run_queries, work_queries
 from stepwire.server.store.sqlite.backup import backup
+from stepwire.server.store.sqlite.batch_writer import BatchWriter
 from stepwire.server.store.sqlite.connections import connect_writer
 from stepwire.server.store.sqlite.directory_lock import DirectoryLock
+from stepwire.server.store.sqlite.full_disk import FullDiskWriter
 from stepwire.server.store.sqlite.gaps import keep_gap, read_gaps
 from stepwire.server.store.sqlite.reader_pool import ReaderPool
 from stepwire.server.store.sqlite.schema import DATABASE
+from stepwire.server.store.sqlite.space import ReservedSpace
 from stepwire.server.store.sqlite.writer import Writer
 from stepwire.server.store.thinning import unneeded_commits
 from stepwire.server.telemetry.metrics import StoreMetrics
@@ -67,7 +70,8 @@ class SqliteStore:
         self.path = data_dir / DATABASE
         self._lock = DirectoryLock(data_dir)
         self._aging = Aging(clock)
-        self._writer = Writer(partial(connect_writer, self.path), self._aging, metrics)
+        batches = BatchWriter(partial(connect_writer, self.path), self._aging)
+        self._writer = Writer(FullDiskWriter(batches, ReservedSpace(data_dir)), metrics)
         # Loads must not wait for lists, nor for readers of long logs.
         self._loads = ReaderPool(self.path, "loads")
         self._replays = ReaderPool(self.path, "replays")
@@ -105,9 +109,9 @@ class SqliteStore:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
             self._sweeper = None
-        await self._writer.stop()
-        for pool in self._pools:
+        for pool in self._pools:  # first: the last connection to close removes the write-ahead log, if it may write
             await pool.close()
+        await self._writer.stop()
         self._lock.release()
 
     @property
@@ -182,7 +186,7 @@ class SqliteStore:
     async def delete(self, key: RunKey) -> bool:
         """Delete a run. It is gone at once; its space is freed between later commits."""
         self._tell(self._going, [key])
-        deleted = await self._writer.run(partial(removal.delete, key=key))
+        deleted = await self._writer.run(partial(removal.delete, key=key), makes_space=True)
         if deleted:
             self._tell(self._gone, [key])
             self._sweep()
@@ -220,7 +224,8 @@ class SqliteStore:
             keys = [key for key, _ in some]
             oldest = self._aging.ago(REQUEST_AGE)
             self._tell(self._going, keys)
-            count += await self._writer.run(partial(removal.prune, runs=[pk for _, pk in some], oldest_start=oldest))
+            prune = partial(removal.prune, runs=[pk for _, pk in some], oldest_start=oldest)
+            count += await self._writer.run(prune, makes_space=True)
             self._tell(self._gone, keys)
         if count:
             self._sweep()
@@ -246,11 +251,11 @@ class SqliteStore:
         """Drop the log before the chunk that holds sequence `first`, and the snapshots at what is dropped."""
         more = True
         while more:
-            begins, more = await self._writer.run(partial(removal.trim, key=key, first=first))
+            begins, more = await self._writer.run(partial(removal.trim, key=key, first=first), makes_space=True)
         return begins
 
     async def _drop(self, run: int, ids: Sequence[int]) -> int:
-        return await self._writer.run(partial(removal.drop_commits, run=run, ids=ids))
+        return await self._writer.run(partial(removal.drop_commits, run=run, ids=ids), makes_space=True)
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
@@ -262,7 +267,7 @@ class SqliteStore:
 
     async def _find_gaps(self) -> None:
         """Find out whether the clock may have been set since the last commit."""
-        gaps, new = await self._writer.run(partial(read_gaps, now=self._aging.now()))
+        gaps, new = await self._lists.run(read_gaps, self._aging.now())
         if new is not None:
             gaps.append(new)
             log.warning(
@@ -285,7 +290,7 @@ class SqliteStore:
 
         async def remove() -> None:
             try:
-                while await self._writer.run(removal.sweep):
+                while await self._writer.run(removal.sweep, makes_space=True):
                     pass
             except StoreError as error:
                 # The next deletion or start goes on with it.

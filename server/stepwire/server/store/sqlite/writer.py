@@ -10,14 +10,15 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
 
-from stepwire.server.store.aging import Aging
 from stepwire.server.store.completion import notify, resolve
 from stepwire.server.store.encoding import encode_record
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
+from stepwire.server.store.limits import MAX_COMMIT_BYTES
 from stepwire.server.store.port import CommitListener
 from stepwire.server.store.records import Claim, Commit
-from stepwire.server.store.sqlite.batch_writer import BatchWriter, WriteItem
+from stepwire.server.store.sqlite.batch_writer import WriteItem
 from stepwire.server.store.sqlite.commit_statements import PreparedCommit
+from stepwire.server.store.sqlite.full_disk import FullDiskWriter, too_large
 from stepwire.server.telemetry.metrics import StoreMetrics
 
 T = TypeVar("T")
@@ -36,13 +37,11 @@ class Writer:
     were called.
     """
 
-    def __init__(
-        self, connect: Callable[[], sqlite3.Connection], aging: Aging, metrics: StoreMetrics | None = None
-    ) -> None:
+    def __init__(self, batches: FullDiskWriter, metrics: StoreMetrics | None = None) -> None:
         self.listeners: list[CommitListener] = []
         self.on_failure: Callable[[], None] | None = None
         """Called on the loop when writing begins to fail, and when it works again."""
-        self._batches = BatchWriter(connect, aging)
+        self._batches = batches
         self._metrics = metrics or StoreMetrics()
         self._failing = False
         self._queue: SimpleQueue[list[WriteItem] | None] = SimpleQueue()
@@ -90,20 +89,26 @@ class Writer:
             refused.__cause__ = error
             future.set_exception(refused)
             return future
-        size = len(commit.delta)
+        size = len(commit.delta) + len(row.info)
         for chunk in commit.chunks:
             size += len(chunk.public or b"") + len(chunk.internal or b"")
-        self._put(WriteItem(PreparedCommit(commit, row), future, size))
+        item = WriteItem(PreparedCommit(commit, row), future, size)
+        if size > MAX_COMMIT_BYTES:
+            future.set_exception(too_large(item, f"at most {MAX_COMMIT_BYTES} are taken"))
+        else:
+            self._put(item)
         return future
 
-    def run(self, job: Callable[[sqlite3.Connection], T | StoreError]) -> asyncio.Future[T]:
+    def run(
+        self, job: Callable[[sqlite3.Connection], T | StoreError], *, makes_space: bool = False
+    ) -> asyncio.Future[T]:
         """Have a short job done in a transaction, in order with the commits.
 
         A job refuses by returning a StoreError, with which its future fails. An error of SQLite
-        that it raises fails the whole transaction.
+        that it raises fails the whole transaction. A job that `makes_space` is done on a full disk, too.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put(WriteItem(job, future, 0))
+        self._put(WriteItem(job, future, 0, makes_space=makes_space))
         return future
 
     def _put(self, item: WriteItem) -> None:
