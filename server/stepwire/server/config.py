@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     max_log_entries: Count = Field(
         1_000_000, description="How long a run's log may be and the run still accept an event."
     )
-    sync_threads: Count = Field(64, description="Threads for sync steps.")
+    sync_threads: Count = Field(64, description="Threads for sync steps. A run holds a quarter of them at most.")
     max_sync_backlog: Count = Field(
         10_000, description="How many sync steps may wait for a thread before new runs and events are refused."
     )

@@ -95,7 +95,7 @@ class LiveRun:
             served.names,
             self,
             run_id=record.key.run_id,
-            executor=around.executor,
+            executor=around.threads.of(served.name, record.key.run_id),
             alarm=around.alarm,
             variables=variables,
             largest_event=around.entry_bytes,

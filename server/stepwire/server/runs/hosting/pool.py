@@ -95,7 +95,7 @@ class RunPool:
         self._around = Surroundings(
             store=store,
             codec=codec,
-            executor=self._threads,
+            threads=self._threads,
             metrics=self.metrics,
             failure_detail=failure_detail,
             entry_bytes=self.limits.entry_bytes,

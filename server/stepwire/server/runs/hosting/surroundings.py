@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from stepwire.server.runs.hosting.step_threads import StepThreads
 from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.store import Commit, RunStore
 from stepwire.server.telemetry.metrics import Metrics
@@ -22,7 +22,7 @@ class Surroundings:
     Attributes:
         store: Where they commit.
         codec: Encodes their log entries.
-        executor: The threads of their sync steps.
+        threads: The threads of their sync steps.
         metrics: Counts what they do.
         failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
         entry_bytes: Bytes that one event may have as JSON; 0 for no limit.
@@ -34,7 +34,7 @@ class Surroundings:
 
     store: RunStore
     codec: EntryCodec
-    executor: Executor
+    threads: StepThreads
     metrics: Metrics
     failure_detail: str = "message"
     entry_bytes: int = 0
