@@ -50,6 +50,7 @@ class ServerProcess:
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
         self._lines: list[str] = []
+        self._news = threading.Condition()
 
     @property
     def address(self) -> str:
@@ -124,6 +125,26 @@ class ServerProcess:
             self.kill()
             raise RuntimeError(f"the server did not stop within {self._timeout} seconds:\n{self.log[-4000:]}") from None
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit code."""
+        return self._join()
+
+    def hear(self, pattern: str) -> str:
+        """Wait until its output matches; return the first group, or the match. AssertionError when it does not."""
+
+        def found() -> re.Match[str] | None:
+            return re.search(pattern, self.log)
+
+        with self._news:
+            match = self._news.wait_for(found, self._timeout)
+        assert match is not None, f"not heard: {pattern}\n{self.log[-4000:]}"
+        return match[match.re.groups and 1]
+
     def restart(self, *, kill: bool = False) -> Self:
         """Stop it, or kill it, and start it again on the same data and port."""
         if kill:
@@ -156,7 +177,9 @@ class ServerProcess:
         assert process.stdout is not None
         with process.stdout as output:
             for line in output:
-                self._lines.append(line)
+                with self._news:
+                    self._lines.append(line)
+                    self._news.notify_all()
                 if _READY.search(line):
                     ready.set()
         ready.set()

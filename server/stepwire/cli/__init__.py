@@ -20,6 +20,9 @@ __all__ = ["app", "main"]
 
 # gRPC's core writes its own lines to standard error. What matters arrives as an error of a call.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# Its fork handlers stop its threads whenever a step forks a child, which can block the server, and start threads in the
+# child, which can crash it.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def main() -> None:

@@ -130,6 +130,7 @@ class Server:
         if address is None:
             return
         self.observing.open_admin(address)
+        logger.info("admin port on %s", self.observing.admin_address)
         if not is_loopback(address):
             logger.warning("INSECURE: other machines can reach the admin port %s, without authentication", address)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from stepwire.server.rpc import Calls
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import DATABASE
+from stepwire.server.telemetry import logs
 from stepwire.server.telemetry.metrics import Reading
 
 __all__ = ["Gauges"]
@@ -37,6 +38,7 @@ class Gauges:
         yield Reading("stepwire_ready", (), float(not self._unready()))
         for kind, count in self._calls.open().items():
             yield Reading("stepwire_calls", (kind,), count)
+        yield Reading("stepwire_log_records_dropped_total", (), logs.dropped())
         if self.pool is not None:
             yield from self._of_runs(self.pool)
         if self._directory is not None:

@@ -77,9 +77,9 @@ class Ending:
             return
         if self._finished:
             self.leave()
-        frame = sys._current_frames().get(self._main)
-        place = "".join(traceback.format_stack(frame)[-_FRAMES:]).rstrip() if frame is not None else "unknown"
-        self.leave(f"the server did not stop in time and is ended; its event loop is here:\n{place}")
+        frames = traceback.extract_stack(sys._current_frames()[self._main])[: -_FRAMES - 1 : -1]
+        place = ", called at ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+        self.leave(f"the server did not stop in time and is ended; its event loop is at {place}")
 
     def arm(self) -> None:
         """Let a timer of the C library end the process if the interpreter never yields: `expire` could not run.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -44,7 +45,10 @@ def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T], on
             loop.run_until_complete(task)
         except (KeyboardInterrupt, SystemExit) as error:
             if not task.done():
-                logger.error("a task of a step raised %s; the server goes on", type(error).__name__, exc_info=error)
+                # The text of the error may be secret: the log shows where it was raised.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                message = "a task of a step raised %s; the server goes on (%s:%s in %s)"
+                logger.error(message, type(error).__name__, place.filename, place.lineno, place.name)
     return task.result()
 
 

@@ -76,6 +76,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "stepwire_commits_queued": Family("gauge", (), "Commits and other writes handed to the store and not done."),
     "stepwire_database_bytes": Family("gauge", (), "Size of the database with its write-ahead log."),
     "stepwire_disk_free_bytes": Family("gauge", (), "Space left where the data directory is."),
+    "stepwire_log_records_dropped_total": Family(
+        "counter", (), "Log records that were dropped because standard error was not read fast enough."
+    ),
     "stepwire_event_loop_lag_seconds": Family("histogram", (), "How long the event loop took to answer the watchdog."),
     "stepwire_event_loop_blocks_total": Family(
         "counter", ("workflow", "step"), "Times that the event loop was blocked; an empty step: by other code."

@@ -1,0 +1,91 @@
+"""SIGTERM ends a server within its grace and a bound, whatever its steps do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tests.serving import ServerProcess
+
+from stepwire.client import SyncClient
+
+FLOWS = "tests/system/process/flows.py"
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+def serving(data: Path, *args: str) -> ServerProcess:
+    return ServerProcess(data, [FLOWS], args=["--web-address", "off", *args])
+
+
+def readiness(server: ServerProcess) -> tuple[int, str]:
+    address = server.hear(r"admin port on (\S+)")
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("how", ["sleep", "spin", "native", "regex"])
+def test_a_blocked_event_loop_does_not_hold_up_the_end(tmp_path: Path, how: str) -> None:
+    with serving(tmp_path, "--grace", "0.1") as server:
+        with SyncClient(server.address) as client:
+            client.start_run("Block", how=how)
+            server.hear("blocking")
+        # The step blocks for an hour: an end within the patience of `stop` is the deadline's.
+        assert server.stop() == 1
+    if how != "regex":  # it leaves the interpreter to nobody
+        assert "the server did not stop in time and is ended; its event loop is at" in server.log
+        assert "flows.py" in server.log.rpartition("its event loop is at")[2]
+
+
+def test_it_is_not_ready_while_the_loop_is_blocked_and_draining_as_soon_as_the_signal_comes(tmp_path: Path) -> None:
+    with serving(tmp_path, "--grace", "3600", "--admin-address", "127.0.0.1:0") as server:
+        assert readiness(server) == (200, "ok\n")
+        with SyncClient(server.address) as client:
+            client.start_run("Block", how="sleep")
+            server.hear("blocking")
+        assert readiness(server) == (503, "the event loop is blocked\n")
+        server.signal(signal.SIGTERM)
+        server.hear("stopping: running steps get 3600 seconds")
+        assert readiness(server) == (503, "draining\n")
+        server.signal(signal.SIGTERM)
+        server.hear("a second signal: running steps get no more time")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 1
+        assert "a third signal: leaving at once" in server.log
+
+
+def test_a_second_signal_cuts_the_grace(tmp_path: Path) -> None:
+    with serving(tmp_path, "--grace", "3600") as server:
+        with SyncClient(server.address) as client:
+            client.start_run("Sleep", run_id="slow")
+            server.hear("sleeping")
+        server.signal(signal.SIGTERM)
+        server.hear("stopping")
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+    with serving(tmp_path, "--grace", "0") as server, SyncClient(server.address) as client:
+        assert client.run("slow").info().status.name == "RUNNING"
+
+
+def test_sighup_reads_the_credentials_again_and_ends_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, SyncClient(server.address) as client:
+        server.signal(signal.SIGHUP)
+        server.hear("reloaded")
+        assert client.start_run("Fine").result(20) == "fine"
+        server.signal(signal.SIGHUP)
+    assert server.log.count("stopping:") == 1
+
+
+@pytest.mark.parametrize("what", ["KeyboardInterrupt", "SystemExit"])
+def test_what_a_task_of_a_step_raises_does_not_end_the_server(tmp_path: Path, what: str) -> None:
+    with serving(tmp_path) as server, SyncClient(server.address) as client:
+        assert client.start_run("Interrupt", what=what).result(20) == what
+        assert client.start_run("Fine").result(20) == "fine"
+        assert server.hear(f"a task of a step raised ({what}); the server goes on") == what
