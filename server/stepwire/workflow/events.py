@@ -6,7 +6,6 @@ stay in pydantic's compiled core; `_data` is the view of them that the 1.x model
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,6 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticSerializationError, SchemaSe
 
 from stepwire.workflow.dynamic_fields import DynamicFields
 from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.finite import may_hold_non_finite, non_finite
 from stepwire.workflow.wire_names import extra_forbidden, misspelled, wire_names, wire_serializer
 
 __all__ = [
@@ -275,7 +275,7 @@ def event_to_json(event: Event) -> bytes:
         ) from error
     # A model of the author's own writes NaN as null, so null is a reason to look too. Letters are found fastest.
     if b"null" in data or (b"N" in data and b"NaN" in data) or (b"I" in data and b"Infinity" in data):
-        keys = _non_finite(event)
+        keys = non_finite(event)
         if keys:
             raise SerializationError(
                 f"{type(event).__name__} has no JSON form: NaN or infinity in {', '.join(keys)}",
@@ -299,7 +299,8 @@ def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) ->
     event = cls.__pydantic_validator__.validate_json(data, by_alias=True, by_name=True)
     if event.__pydantic_extra__ and (wrong := misspelled(cls, event.__pydantic_extra__)):
         raise extra_forbidden(cls, wrong)
-    keys = _non_finite(event)
+    floats = (value for value in event.__dict__.values() if type(value) is float)  # also those of defaults
+    keys = non_finite(event) if may_hold_non_finite(data) or not all(map(math.isfinite, floats)) else ()
     if keys:
         raise ValidationError.from_exception_data(
             cls.__name__,
@@ -329,24 +330,3 @@ def _unserializable(event: Event) -> tuple[str, ...]:
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             keys.append(key)
     return tuple(keys)
-
-
-def _non_finite(event: Event) -> tuple[str, ...]:
-    """Return the names of the fields that hold NaN or an infinity at any depth."""
-    return tuple(key for key, value in _fields_of(event).items() if _has_non_finite(value))
-
-
-def _has_non_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, str | bytes | int) or value is None:
-        return False
-    if isinstance(value, BaseModel):
-        return any(map(_has_non_finite, _fields_of(value).values()))
-    if isinstance(value, Mapping):
-        return any(map(_has_non_finite, value.values())) or any(map(_has_non_finite, value))
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_has_non_finite, value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return any(_has_non_finite(getattr(value, field.name, None)) for field in dataclasses.fields(value))
-    return False

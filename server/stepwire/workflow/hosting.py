@@ -15,6 +15,7 @@ from stepwire.workflow.broker.journal import (
     LogEntry,
 )
 from stepwire.workflow.broker.outcome import Outcome
+from stepwire.workflow.broker.received import Received, receive
 from stepwire.workflow.broker.restore import CountLost, one_more, restore
 from stepwire.workflow.broker.snapshot import all_parts, part_keys, registry_encoder, take_changes
 from stepwire.workflow.broker.state_hooks import GONE
@@ -93,6 +94,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Receipt",
+    "Received",
     "RegistrySerializer",
     "RunEndedError",
     "Runner",
@@ -127,6 +129,7 @@ __all__ = [
     "part_keys",
     "parts",
     "plan_of",
+    "receive",
     "registry_encoder",
     "restore",
     "role_of",

@@ -18,7 +18,7 @@ from stepwire.server.runs.log.chunks import EntryCodec, portions
 from stepwire.server.runs.log.feed import check_cursor
 from stepwire.server.runs.payloads import digest, parse_event
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunRecord
-from stepwire.workflow.hosting import Event, LogEntry, default_waiter_id, wire_names
+from stepwire.workflow.hosting import LogEntry, Received, default_waiter_id, wire_names
 
 __all__ = ["EventQuery", "EventWaits", "Found"]
 
@@ -89,7 +89,7 @@ class EventWaits:
         check_cursor(record, position)
         try:
             if query.prompt is not None and record.status not in TERMINAL:
-                prompting = self._prompt(caller, record, served, query)
+                prompting = await self._prompt(caller, record, served, query)
                 async with asyncio.timeout_at(None if end is None else max(end, time() + _PROMPT_SECONDS)):
                     await asyncio.shield(prompting)
         except TimeoutError:
@@ -120,19 +120,19 @@ class EventWaits:
         finally:
             feeds.close(key, feed)
 
-    def _prompt(
+    async def _prompt(
         self, caller: Principal, record: RunRecord, served: Served | None, query: EventQuery
     ) -> asyncio.Task[None]:
         """Write the prompt of a query, unless its waiter_id has one already. The task outlives the call's timeout."""
         if served is None:
             raise RunBlockedError("The run's workflow is not served here", run_id=record.key.run_id)
         assert query.prompt is not None
-        event = parse_event(served, *query.prompt)
+        received = await parse_event(served, *query.prompt)
         waiter_id = query.waiter_id
         if not waiter_id:
             waiter_id = default_waiter_id(served.names.events()[query.type_name], query.requirements)
         request_id = _PROMPT + (waiter_id if len(waiter_id) <= MAX_ID else digest(waiter_id))
-        task = asyncio.create_task(self._write_once(caller, record.key.run_id, request_id, event))
+        task = asyncio.create_task(self._write_once(caller, record.key.run_id, request_id, received))
         self._prompts.add(task)
         task.add_done_callback(self._prompted)
         return task
@@ -142,17 +142,17 @@ class EventWaits:
         if not task.cancelled():
             task.exception()  # the call may have timed out before: nobody else asks for it
 
-    async def _write_once(self, caller: Principal, run_id: str, request_id: str, event: Event) -> None:
+    async def _write_once(self, caller: Principal, run_id: str, request_id: str, received: Received) -> None:
         try:
             run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             return  # nobody is left to answer; the log says that the run has ended
-        await run.answer(lambda: self._write(run, request_id, event))
+        await run.answer(lambda: self._write(run, request_id, received))
 
-    def _write(self, run: LiveRun, request_id: str, event: Event) -> None:
+    def _write(self, run: LiveRun, request_id: str, received: Received) -> None:
         if run.answers.get(request_id) is None:
             check_room(run, self._pool.limits)
-            receipt = take_event(run, event, "publish")
+            receipt = take_event(run, received, "publish")
             response = {"sequence": receipt.sequence, "delivered": 0}
             run.remember(RequestRecord(request_id, "", response, run.broker.clock.now()))
             run.act()

@@ -23,9 +23,9 @@ from stepwire.server.runs.payloads import parse_event
 from stepwire.server.store import RequestRecord, RunKey
 from stepwire.workflow.hosting import (
     RECEIVED,
-    Event,
     EventTooLargeError,
     Receipt,
+    Received,
     RunEndedError,
     SerializationError,
     StepDoesNotAcceptError,
@@ -78,23 +78,30 @@ class RunEvents:
                 if (known := await self._repeats.of_ended_run(key, request_id)) is not None:
                     return await self._repeated(key, known, sending)
             raise
-        event = None
-        if not request_id or run.answers.get(request_id) is None:
-            event = parse_event(run.served, sending.type_name, sending.data)
-        answer = await run.answer(lambda: self._take(run, event, sending))
+        answer: Receipt | RequestRecord | None = None
+        while answer is None:
+            received = None
+            if not request_id or run.answers.get(request_id) is None:
+                received = await parse_event(run.served, sending.type_name, sending.data)
+                if received.saved is not None:  # that took a while: the run may have left memory
+                    run = await self._pool.live(caller, run_id)
+            answer = await run.answer(partial(self._take, run, received, sending))
         if isinstance(answer, RequestRecord):
             return await self._repeated(run.key, answer, sending)
         return answer
 
-    def _take(self, run: LiveRun, event: Event | None, sending: _Sending) -> Receipt | RequestRecord:
-        """Have a run take an event, or return what the run remembers of the same request."""
+    def _take(self, run: LiveRun, received: Received | None, sending: _Sending) -> Receipt | RequestRecord | None:
+        """Have a run take an event, or return what the run remembers of the same request.
+
+        None if the run remembered the request when the call came, and has forgotten it since.
+        """
         request_id = sending.request_id
         if request_id and (known := run.answers.get(request_id)) is not None:
             return known
-        if event is None:  # the run remembered the request when this call came, and has forgotten it since
-            event = parse_event(run.served, sending.type_name, sending.data)
+        if received is None:
+            return None
         check_room(run, self._pool.limits)
-        receipt = take_event(run, event, sending.method, sending.step)
+        receipt = take_event(run, received, sending.method, sending.step)
         if request_id:
             response = {"sequence": receipt.sequence, "delivered": receipt.delivered}
             run.remember(RequestRecord(request_id, sending.fingerprint().text, response, run.broker.clock.now()))
@@ -137,7 +144,7 @@ def check_room(run: LiveRun, limits: RunLimits) -> None:
         raise LimitError(f"The log of a run may have at most {limits.log_entries} entries", limit="log_entries")
 
 
-def take_event(run: LiveRun, event: Event, method: str, step: str = "") -> Receipt:
+def take_event(run: LiveRun, received: Received, method: str, step: str = "") -> Receipt:
     """Have the broker of a run accept (`send`) or write (`publish`) an event, its errors translated.
 
     Raises:
@@ -147,6 +154,8 @@ def take_event(run: LiveRun, event: Event, method: str, step: str = "") -> Recei
         StoreDownError: The run has left memory since it was looked up.
         InvalidError: INVALID_EVENT: the event cannot be saved.
     """
+    event = received.event
+    run.take_in(received)
     try:
         if method == "send":
             return run.broker.accept(event, step or None, kind=RECEIVED)

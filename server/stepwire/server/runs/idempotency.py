@@ -8,7 +8,7 @@ the first answer, or refuses another request that uses the same request_id.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from stepwire.server.runs.errors import RequestIdReusedError, RunNotFoundError, RunsError, as_runs_error
@@ -16,9 +16,13 @@ from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.runs.payloads import digest, digest_of_bytes
 from stepwire.server.runs.requests import StartRequest
 from stepwire.server.store import KEPT_REQUESTS, PrunedStart, RequestRecord, RunKey, RunRecord, RunStore, StoreError
-from stepwire.workflow.hosting import Event, event_to_json
+from stepwire.workflow.hosting import Event, Received, event_to_json
 
 __all__ = ["Answers", "Fingerprint", "Repeats"]
+
+
+MakeEvent = Callable[[], Awaitable[Received]]
+"""Make the event of a request from its payload."""
 
 
 class Fingerprint:
@@ -144,7 +148,7 @@ class Repeats:
         return next((record for record in reversed(records) if record.request_id == request_id), None)
 
     async def of_start(
-        self, namespace: str, request_id: str, fingerprint: Fingerprint, event: Callable[[], Event]
+        self, namespace: str, request_id: str, fingerprint: Fingerprint, event: MakeEvent
     ) -> RunRecord | None:
         """Return the run that a StartRun with this request_id started; None if there is none.
 
@@ -170,7 +174,7 @@ class Repeats:
         return known
 
     async def response(
-        self, key: RunKey, known: RequestRecord, fingerprint: Fingerprint, event: Callable[[], Event] | None = None
+        self, key: RunKey, known: RequestRecord, fingerprint: Fingerprint, event: MakeEvent | None = None
     ) -> dict[str, Any]:
         """Return the first answer to a request.
 
@@ -187,13 +191,13 @@ class Repeats:
         return known.response
 
     async def _check(
-        self, key: RunKey, known: str, sequence: int, fingerprint: Fingerprint, event: Callable[[], Event] | None
+        self, key: RunKey, known: str, sequence: int, fingerprint: Fingerprint, event: MakeEvent | None
     ) -> None:
         same = fingerprint.same(known)
         if same is None and event is not None:
             data = await self._logged(key, sequence)
             try:
-                same = data is not None and _says(data, event())
+                same = data is not None and _says(data, (await event()).event)
             except RunsError:  # the payload of the repeat is not valid
                 same = False
         if not same:

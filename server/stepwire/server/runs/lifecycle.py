@@ -153,7 +153,7 @@ class RunLifecycle:
         snapshot = request.snapshot
         if request.from_run is not None:
             snapshot = await self._snapshots.get(caller, *request.from_run)
-        event = None
+        received = None
         if snapshot is not None:
             if snapshot.workflow != served.name:
                 raise SnapshotMismatchError("The snapshot is of another workflow", workflow=served.name)
@@ -166,7 +166,7 @@ class RunLifecycle:
                 )
                 raise InvalidError("INVALID_REQUEST", message, [Violation("input", message)])
         if snapshot is None or request.input is not None:
-            event = parse_input(served, request.input or b"")
+            received = await parse_input(served, request.input or b"")
         at = CLOCK.now()
         key = caller.key(request.run_id or uuid4().hex)
         if self._pool.in_memory(key) is not None:
@@ -194,10 +194,11 @@ class RunLifecycle:
         run.make_durable()
         timeout = request.timeout if request.timeout is not None else served.timeout
         self._pool.add(run)
-        if event is not None:
+        if received is not None:
             if run.broker.outcome is not None:
                 run.broker.prepare()
-            run.broker.begin(event, timeout)
+            run.take_in(received)
+            run.broker.begin(received.event, timeout)
         else:
             # The log of a fork begins anew: a reader of its stream must see the questions that are open.
             for waiter in list(run.broker.waits):

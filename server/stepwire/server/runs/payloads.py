@@ -6,10 +6,11 @@ Admission (`rpc/gate`) has checked the size and the depth of a document before a
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
@@ -18,34 +19,36 @@ from stepwire.server.registry import Served
 from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
 from stepwire.workflow.hosting import (
     Event,
+    Received,
     SerializationError,
-    StartEvent,
-    event_from_json,
     event_to_json,
     extra_forbidden,
     misspelled,
+    receive,
 )
-
-EventT = TypeVar("EventT", bound=Event)
 
 _MAX_VIOLATIONS = 50
 """Violations that an error lists: its details must stay below 8 KB."""
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = [0] * 256
-for _opening in b"[{":
-    _STEPS[_opening] = 1
-for _closing in b"]}":
-    _STEPS[_closing] = -1
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 def deeper_than(data: bytes, levels: int) -> bool:
-    """Tell whether JSON is nested deeper than `levels`, without parsing it."""
+    """Tell whether JSON is nested deeper than `levels`, without parsing it.
+
+    Each pass takes the innermost brackets away, so a document that is wide and flat takes one pass.
+    """
     if data.count(b"[") + data.count(b"{") <= levels:
         return False
-    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
-    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > levels
+    brackets = _STRING.sub(b"", data).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(levels):
+        inner = brackets.replace(b"[]", b"")
+        if len(inner) == len(brackets):
+            break
+        brackets = inner
+    return b"[]" in brackets or brackets.count(b"[") > levels
 
 
 def parse_json(data: bytes, reason: str, what: str = "The payload") -> Any:
@@ -74,8 +77,8 @@ def parse_object(data: bytes, reason: str, what: str = "The payload") -> dict[st
     return value
 
 
-def parse_event(served: Served, type_name: str, data: bytes) -> Event:
-    """Make an event that a client sends.
+async def parse_event(served: Served, type_name: str, data: bytes) -> Received:
+    """Make an event that a client sends; a large one in a thread.
 
     Raises:
         UnknownEventTypeError: Clients cannot send events of this type to the workflow.
@@ -90,26 +93,39 @@ def parse_event(served: Served, type_name: str, data: bytes) -> Event:
             workflow=served.name,
             type=type_name[:128],
         )
-    return _build(cls, data, "INVALID_EVENT", "The event's payload", f"The fields do not fit {type_name}")
+    with _complaints("INVALID_EVENT", "The event's payload", f"The fields do not fit {type_name}", data):
+        return await receive(cls, data or b"{}", served.names)
 
 
-def parse_input(served: Served, data: bytes) -> StartEvent:
-    """Make the start event of a run.
+async def parse_input(served: Served, data: bytes) -> Received:
+    """Make the start event of a run; a large one in a thread.
 
     Raises:
         InvalidError: INVALID_INPUT, with the fields that do not fit.
     """
     cls = served.workflow.start_event_class
-    return _build(cls, data, "INVALID_INPUT", "The input", f"The input does not fit {cls.__name__}")
+    with _complaints("INVALID_INPUT", "The input", f"The input does not fit {cls.__name__}", data):
+        return await receive(cls, data or b"{}", served.names)
 
 
-def _build(cls: type[EventT], data: bytes, reason: str, what: str, message: str) -> EventT:
-    """Validate JSON as an event; `message` is for fields that do not fit, `what` the subject of other messages."""
+@contextmanager
+def _complaints(reason: str, what: str, message: str, data: bytes) -> Iterator[None]:
+    """Translate what is wrong with an event.
+
+    Args:
+        reason: The reason of the error.
+        what: The subject of messages about the JSON.
+        message: The message about fields that do not fit.
+        data: The JSON.
+    """
     try:
-        return event_from_json(cls, data or b"{}")
+        yield
     except ValidationError as error:
         parse_object(data, reason, what)  # raises, with a better message, for what is not a JSON object
         raise InvalidError(reason, message, violations_of(error)) from error
+    except SerializationError as error:
+        violations = [Violation(key, "cannot be saved") for key in error.keys]
+        raise InvalidError(reason, f"{what} cannot be saved", violations) from error
     except RecursionError as error:
         raise InvalidError(reason, f"{message}: nested too deeply") from error
 

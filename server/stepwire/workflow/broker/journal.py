@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.lent_values import LentValues
+from stepwire.workflow.broker.received import Received
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.definition.roles import role_of
@@ -72,7 +73,7 @@ class Host(Protocol):
 class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""
 
-    __slots__ = ("_changed", "_largest", "_scheduled", "dirty", "effects", "entries", "lent", "names")
+    __slots__ = ("_changed", "_largest", "_scheduled", "dirty", "effects", "entries", "lent", "names", "received")
 
     def __init__(self, names: Names, changed: Callable[[], None], largest: int = 0) -> None:
         """Make an empty journal.
@@ -90,6 +91,8 @@ class Journal:
         self.effects: dict[int, int] = {}
         """Deliveries that got effects, with the first page of them that changed."""
         self.entries: list[LogEntry] = []
+        self.received: Received | None = None
+        """The event of a client that the broker is about to accept, encoded already if it is large."""
         self.lent: LentValues | None = None
         """Values of the state that steps hold or held as mutable objects; None before the first."""
 
@@ -124,6 +127,7 @@ class Journal:
         taken = self.dirty, self.entries
         self.dirty, self.entries = {}, []
         self.effects = {}
+        self.received = None
         self._scheduled = False
         if self.lent is not None:
             self.lent.returned.clear()
@@ -131,6 +135,9 @@ class Journal:
 
     def encode(self, event: Event) -> bytes:
         """Return the event as a snapshot holds it; SerializationError when it cannot be saved."""
+        received = self.received
+        if received is not None and received.event is event and received.saved is not None:
+            return received.saved
         return encode(event, self.names)
 
     def check_wait(self, event_type: type[Event] | None, requirements: dict[str, Any], prompt: Event | None) -> None:
@@ -223,7 +230,9 @@ class Journal:
             EventTooLargeError: It has more bytes than the journal takes.
         """
         self.names.name_of(type(event))
-        data = event_to_json(event)
+        received = self.received
+        ready = received.wire if received is not None and received.event is event else None
+        data = event_to_json(event) if ready is None else ready
         if len(data) > self._largest > 0:
             raise EventTooLargeError(type(event).__name__, len(data), self._largest)
         return data

@@ -211,10 +211,12 @@ class InMemoryStateStore(Generic[S]):
         return values
 
     def value_of(self, key: str) -> Any:
-        """Return a live top-level value; KeyError if there is none."""
+        """Return a live top-level value or private attribute; KeyError if there is none."""
         state = self._state
         if key in state.__dict__:
             return state.__dict__[key]
+        if state.__pydantic_private__ and key in state.__pydantic_private__:
+            return state.__pydantic_private__[key]
         return (state.__pydantic_extra__ or {})[key]
 
     def own_json(self, keys: Collection[str], new: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.idempotency import Answers
 from stepwire.server.store import TERMINAL, Claim, Commit, RequestRecord, RunRecord, StoreError
 from stepwire.server.telemetry.tracing import trace_id
-from stepwire.workflow.hosting import FailureReport, HostedRun, InMemoryStateStore
+from stepwire.workflow.hosting import FailureReport, HostedRun, InMemoryStateStore, Received
 
 __all__ = ["LiveRun"]
 
@@ -195,6 +195,11 @@ class LiveRun:
         """Keep the answer to a request with the next commit."""
         self.answers.remember(request)
         self.changed()
+
+    def take_in(self, received: Received) -> None:
+        """Note the event that the broker is about to accept: if it is large, it is encoded already."""
+        if received.saved is not None:
+            self._hosted.journal.received = received
 
     async def answer(self, act: Callable[[], T]) -> T:
         """Make a transition of the run, or look at its live state; return what came of it once that is durable.
