@@ -39,7 +39,7 @@ class ServerProcess:
         command: Sequence[str] = (str(COMMAND),),
         timeout: float = 30.0,
     ) -> None:
-        self._data_dir = Path(data_dir)
+        self._data_dir = data_dir
         self._specs = [specs] if isinstance(specs, str) else list(specs)
         self._args = list(args)
         self._command = list(command)

@@ -143,7 +143,7 @@ class Server:
     async def _open_runs(self, credentials: grpc.ServerCredentials | None) -> None:
         """Bind the address, get the runs ready, and watch the loop that they work on."""
         self.runs = runs = runs_of(self.settings, self.registry, self._store, self.metrics, self.notes)
-        self._listener.bind(runs, self.calls, signer_of(self.settings), credentials)
+        self._listener.bind(runs, self.calls, await signer_of(self.settings, self._store), credentials)
         self._bind_web()
         await runs.open()
         self._gauges.pool = runs.pool

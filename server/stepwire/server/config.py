@@ -81,7 +81,10 @@ class Settings(BaseSettings):
 
     # Serving
     address: Address = Field("127.0.0.1:50051", description="Where to listen, HOST:PORT. Port 0 picks a free port.")
-    data: Directory = Field("stepwire-data", description="The data directory, or `:memory:` to keep nothing.")
+    data: Directory = Field(
+        "stepwire-data",
+        description="The data directory, `postgres://USER@HOST/DATABASE`, or `:memory:` to keep nothing.",
+    )
     idle_after: Seconds = Field(60.0, description="How long a run may only wait before it is released from memory.")
     grace: Seconds = Field(5.0, description="How long running steps may continue when the server stops.")
     failure_detail: Literal["type", "message", "traceback"] | None = Field(

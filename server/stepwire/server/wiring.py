@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,23 +37,41 @@ __all__ = [
     "web_of",
 ]
 
+POSTGRES: Final = ("postgres://", "postgresql://")
+"""How an address of PostgreSQL begins."""
 _WEB_SLACK: Final = 4
 """Factor between the limits of a message and of a web request's body: JSON writes bytes as base64 and escapes texts."""
 
 
 def directory_of(settings: Settings) -> Path | None:
-    """Return the data directory; None when nothing is kept."""
-    return None if settings.data == ":memory:" else Path(settings.data)
+    """Return the data directory; None when runs are kept elsewhere or not at all."""
+    return None if settings.data == ":memory:" or in_postgres(settings) else Path(settings.data)
+
+
+def in_postgres(settings: Settings) -> bool:
+    """Tell whether runs are kept in PostgreSQL."""
+    return settings.data.startswith(POSTGRES)
 
 
 def store_of(settings: Settings, metrics: Metrics) -> RunStore:
-    """Return the store, not opened."""
+    """Return the store, not opened. ConfigError when its driver is not installed."""
+    if in_postgres(settings):
+        try:
+            from stepwire.server.store.postgres import PostgresStore  # its driver is an extra
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"data: {error.name} is not installed: pip install 'stepwire[postgres]'") from None
+        return PostgresStore(settings.data, metrics.store, CLOCK.now)
     directory = directory_of(settings)
     return MemoryStore(CLOCK.now) if directory is None else SqliteStore(directory, metrics.store, CLOCK.now)
 
 
-def signer_of(settings: Settings) -> Signer:
-    """Return what signs snapshots. Its key lies in the data directory, which must be open."""
+async def signer_of(settings: Settings, store: RunStore) -> Signer:
+    """Return what signs snapshots. Its key lies in the data directory or the database, which must be open."""
+    if in_postgres(settings):
+        from stepwire.server.store.postgres import PostgresStore
+
+        assert isinstance(store, PostgresStore)
+        return Signer(await store.secret("snapshot key", os.urandom(32)))
     directory = directory_of(settings)
     return Signer.ephemeral() if directory is None else Signer.of_directory(directory)
 

@@ -29,6 +29,9 @@ def data(settings: Settings, registry: Registry) -> Generator[Check, None, float
     if settings.data == ":memory:":
         yield warning("data", "in memory: nothing is kept when the server ends", "give a directory with --data")
         return None
+    if settings.data.startswith(("postgres://", "postgresql://")):
+        yield ok("data", "in PostgreSQL: its own tools check and back up the database")
+        return None
     directory = Path(settings.data)
     if not directory.exists():
         yield _absent(directory)

@@ -100,6 +100,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE TABLE gaps (began double precision NOT NULL, ended double precision NOT NULL);
 
+    CREATE TABLE secrets (name text PRIMARY KEY, value bytea NOT NULL);
+
     -- One row, rewritten to see whether writing works and to wait for a synchronous standby.
     CREATE TABLE probe (written bigint NOT NULL);
     INSERT INTO probe VALUES (0);

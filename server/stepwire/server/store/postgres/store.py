@@ -280,6 +280,12 @@ class PostgresStore:
         """Return the records that match, newest first."""
         return await work_queries.list_runs(self._list, query)
 
+    async def secret(self, name: str, new: bytes) -> bytes:
+        """Return the secret of this name that all users of the database share; the first use keeps `new`."""
+        await self._change("INSERT INTO secrets VALUES ($1, $2) ON CONFLICT DO NOTHING", name, new)
+        (row,) = await self._read("SELECT value FROM secrets WHERE name = $1", name)
+        return bytes(row[0])
+
     # -- statements -----------------------------------------------------------------------------------------------
 
     async def _read(self, statement: str, *values: Any) -> Sequence[Any]:
