@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def data(server: ServerProcess) -> Path:
-    return server._data_dir
+    return Path(server._data_dir)
 
 
 @pytest.fixture(scope="module")
