@@ -141,13 +141,17 @@ class Settings(BaseSettings):
 
     # Limits
     max_message_bytes: Size = Field(16 << 20, description="The largest request message.")
-    max_event_bytes: Size = Field(1 << 20, description="The largest payload of an event or an input.")
+    max_event_bytes: Size = Field(
+        1 << 20, description="The largest payload of an event or an input. Each value counts for 16 bytes at least."
+    )
     max_entry_bytes: Size = Field(
         3 << 20,
         description="The largest event that a step may send, write or end its run with. Beyond 3 MiB, clients must"
         " accept larger messages than gRPC's default of 4 MiB.",
     )
-    max_state_bytes: Size = Field(8 << 20, description="The largest state that clients may write.")
+    max_state_bytes: Size = Field(
+        8 << 20, description="The largest state that clients may write. Each value counts for 16 bytes at least."
+    )
     max_snapshot_bytes: Size = Field(16 << 20, description="The largest snapshot that StartRun accepts.")
     max_depth: Depth = Field(100, description="How deep a payload may be nested. Checked before it is parsed.")
     max_calls: Count = Field(1024, description="Concurrent calls, without streams and waits.")

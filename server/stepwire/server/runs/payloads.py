@@ -30,6 +30,10 @@ from stepwire.workflow.hosting import (
 _MAX_VIOLATIONS = 50
 """Violations that an error lists: its details must stay below 8 KB."""
 
+VALUE_BYTES = 16
+"""What each value of a document counts for at least. Work and memory depend on the values, and a value of one digit
+takes as much of both as one of 16."""
+
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
@@ -49,6 +53,15 @@ def deeper_than(data: bytes, levels: int) -> bool:
             break
         brackets = inner
     return b"[]" in brackets or brackets.count(b"[") > levels
+
+
+def weight(data: bytes) -> int:
+    """Return the bytes that JSON counts for: its length, or VALUE_BYTES for each of its values if that is more."""
+    marks = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if marks * VALUE_BYTES > len(data):
+        bare = _STRING.sub(b"", data)
+        marks = bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+    return max(len(data), marks * VALUE_BYTES)
 
 
 def parse_json(data: bytes, reason: str, what: str = "The payload") -> Any:

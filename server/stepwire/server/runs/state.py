@@ -22,7 +22,7 @@ from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.idempotency import Fingerprint, Repeats
 from stepwire.server.runs.limits import check_count, check_length, refuse
-from stepwire.server.runs.payloads import state_from_json, value_to_json, violations_of
+from stepwire.server.runs.payloads import state_from_json, value_to_json, violations_of, weight
 from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import RequestRecord
 from stepwire.workflow.hosting import (
@@ -98,7 +98,7 @@ class RunState:
         Args:
             asked: Who asks for the change, of which run, and when it may be made.
             values: Paths with their values.
-            size: The size of the values as JSON, in bytes.
+            size: What the values as JSON count for, in bytes (`payloads.weight`).
         """
         refuse(check_count("values", len(values)))
         if any(not path for path, _ in values):
@@ -234,7 +234,7 @@ def _read(store: InMemoryStateStore[Any], path: str) -> Value:
 
 def _size(store: InMemoryStateStore[Any]) -> int:
     try:
-        return len(value_to_json(store.values() if store.state_type is DictState else store.peek("")))
+        return weight(value_to_json(store.values() if store.state_type is DictState else store.peek("")))
     except SerializationError:  # a value without a JSON form: only what clients write from now on is counted
         return 0
 

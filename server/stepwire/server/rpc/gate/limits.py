@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stepwire.server.runs.errors import LimitError
-from stepwire.server.runs.payloads import deeper_than
+from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import state_service_pb2 as state
 from stepwire.v1 import types_pb2 as pb
@@ -62,8 +62,9 @@ class Limits:
         which = payload.WhichOneof("encoding")
         if which == "json":
             data = payload.json
-            if len(data) > largest:
-                raise LimitError(f"This may have at most {largest} bytes", limit=limit)
+            if weight(data) > largest:
+                message = f"This may have at most {largest} bytes, and each value counts for {VALUE_BYTES} at least"
+                raise LimitError(message, limit=limit)
             if deeper_than(data, self.depth):
                 raise LimitError(f"Payloads may be nested at most {self.depth} levels", limit="depth")
         elif which == "value":

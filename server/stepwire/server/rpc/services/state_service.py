@@ -7,7 +7,7 @@ from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.payloads import json_of, payload
 from stepwire.server.runs import RunState
 from stepwire.server.runs.errors import InvalidError, Violation
-from stepwire.server.runs.payloads import parse_json, parse_object
+from stepwire.server.runs.payloads import parse_json, parse_object, weight
 from stepwire.server.runs.state import StateChange
 from stepwire.v1 import state_service_pb2 as pb
 from stepwire.v1 import state_service_pb2_grpc as grpc_code
@@ -30,7 +30,7 @@ class StateService(grpc_code.StateServiceServicer):
             if data is None:
                 violation = Violation(f"values.{number}.value", "is required")
                 raise InvalidError("INVALID_STATE", "A value is missing", [violation])
-            size += len(data)
+            size += weight(data)
             values.append((item.path, parse_json(data, "INVALID_STATE", "The value")))
         etag = await self._state.set(_change_of(request), values, size)
         return pb.SetStateResponse(etag=etag)

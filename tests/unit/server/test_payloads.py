@@ -1,0 +1,52 @@
+"""The depth and the weight of JSON documents, found without parsing them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(alphabet='[]{}",\\a')
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='[{",'), inner, max_size=4)
+)
+
+
+def depth_of(value: Any) -> int:
+    """Return the levels of lists and dicts."""
+    if isinstance(value, list | dict):
+        return 1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+def values_of(value: Any) -> int:
+    """Count the values in a document, itself included."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(values_of, items))
+
+
+@given(DOCUMENTS, st.integers(1, 6))
+def test_depth_is_that_of_the_parsed_document(value: Any, levels: int) -> None:
+    assert deeper_than(json.dumps(value).encode(), levels) == (depth_of(value) > levels)
+
+
+@pytest.mark.parametrize("data", [b"[" * 200, b'{"a":' * 101, b'["' + b"[" * 200, b"[{" * 60 + b"]" * 10])
+def test_depth_of_what_is_cut_off(data: bytes) -> None:
+    assert deeper_than(data, 100) == (not data.startswith(b'["'))
+
+
+@given(DOCUMENTS)
+def test_weight_is_that_of_the_text_or_of_the_values(value: Any) -> None:
+    data = json.dumps(value).encode()
+    assert max(len(data), VALUE_BYTES * (values_of(value) - 1)) <= weight(data)
+    assert weight(data) <= max(len(data), VALUE_BYTES * 2 * values_of(value))
+
+
+def test_weight_of_text_is_its_length() -> None:
+    data = json.dumps({"text": ",[{" * 1000}).encode()
+    assert weight(data) == len(data)
