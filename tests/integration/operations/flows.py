@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -48,7 +50,10 @@ class Block(Workflow):
     async def block(self, ev: StartEvent) -> StopEvent:
         """Block."""
         seconds: Any = ev.get("seconds")
-        if ev.get("child"):
+        if ev.get("library"):
+            command = [sys.executable, "-c", f"import time; time.sleep({seconds})"]
+            subprocess.run(command, check=True)  # here it waits for the library  # noqa: ASYNC221 - what this is for
+        elif ev.get("child"):
             await asyncio.gather(in_a_task(seconds), asyncio.sleep(0))
         else:
             time.sleep(seconds)  # here it blocks  # noqa: ASYNC251 - what this is for

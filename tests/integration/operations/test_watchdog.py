@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import linecache
 import logging
+import time
 
 import pytest
+from tests.integration.durability.support import until
 from tests.integration.operations.support import operated, scrape
+
+from stepwire.server.telemetry.metrics import LoopMetrics
+from stepwire.server.telemetry.run_delay import delay_of_this_thread
+from stepwire.server.telemetry.watchdog import Watchdog
 
 WATCHDOG = "stepwire.watchdog"
 
 
 @pytest.mark.parametrize("child", [False, True], ids=["in the step", "in a task of the step"])
 async def test_a_blocking_step_is_named_with_its_line(child: bool, caplog: pytest.LogCaptureFixture) -> None:
-    linecache.clearcache()
     with caplog.at_level(logging.WARNING, WATCHDOG):
         async with operated(watchdog=0.1) as rpc:
+            linecache.clearcache()  # of what looked at the workflow's source when it was registered
             run = await rpc.start("block", {"seconds": 0.4, "child": child})
             await rpc.ended(run.run_id)
             value = await scrape(rpc)
@@ -31,6 +37,41 @@ async def test_a_blocking_step_is_named_with_its_line(child: bool, caplog: pytes
     assert value("stepwire_event_loop_blocks_total", **labels) >= 1
     assert value("stepwire_event_loop_blocked_seconds_total", **labels) >= 0.2
     assert value("stepwire_event_loop_lag_seconds_count") > 0
+
+
+async def test_the_line_is_the_authors_also_when_a_library_blocks(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        async with operated(watchdog=0.1) as rpc:
+            run = await rpc.start("block", {"seconds": 0.4, "library": True})
+            await rpc.ended(run.run_id)
+    [line] = [text for text in map(logging.LogRecord.getMessage, caplog.records) if f"(run {run.run_id}, " in text]
+    assert "# here it waits for the library" in line
+    assert "subprocess.py" in line
+    assert "stepwire/workflow" not in line
+
+
+async def test_a_loop_that_got_no_processor_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    # As on a busy machine: the loop's thread waits for a processor, as it happens inside a step.
+    metrics = LoopMetrics()
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), delay=time.monotonic)
+        watchdog.start()
+        time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
+        await until(lambda: metrics.lag.sum >= 0.2)
+        watchdog.stop()
+        waiting = Watchdog(0.1, metrics, lambda _: ("", ""), delay=lambda: 1.0)
+        waiting.start()
+        assert not metrics.blocks
+        time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
+        await until(lambda: metrics.blocked["", ""] >= 0.2)
+        waiting.stop()
+    assert len([record for record in caplog.records if record.name == WATCHDOG]) == 1
+
+
+def test_the_wait_for_a_processor_only_grows() -> None:
+    delay = delay_of_this_thread()
+    first = delay()
+    assert 0.0 <= first <= delay() < 3600.0
 
 
 async def test_a_step_that_awaits_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -53,8 +94,6 @@ async def test_it_is_off_when_the_setting_says_so(caplog: pytest.LogCaptureFixtu
 
 
 async def test_a_block_that_was_announced_is_overlooked(caplog: pytest.LogCaptureFixture) -> None:
-    import time
-
     with caplog.at_level(logging.WARNING, WATCHDOG):
         async with operated(watchdog=0.1) as rpc:
             with rpc.server.observing.pausing():

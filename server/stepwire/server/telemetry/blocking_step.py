@@ -1,4 +1,4 @@
-"""Who blocks the event loop: the step that runs on its thread now, found without any mark made beforehand."""
+"""Find out what blocks the event loop: the step that runs on its thread, and the author's line in it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ from collections.abc import Callable
 from contextvars import Context
 from itertools import islice
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from stepwire.server.telemetry.code_origin import package_of_file
 from stepwire.workflow.hosting import Execution, execution_in, step_at
 
-__all__ = ["Culprit", "Locate", "culprit_of"]
+__all__ = ["Blocker", "Locate", "Spot", "blocker_at"]
 
-_TEXT = 120
+_TEXT: Final = 120
+"""Characters of a source line that are shown."""
 
 
 class Spot(NamedTuple):
-    """Where a frame stands; `line` is None in compiled code."""
+    """Where a frame stands. `line` is None in compiled code."""
 
     file: str
     line: int | None
     function: str
 
-    def told(self) -> str:
-        """Return it with the text of the line, read from the file: `linecache` would keep all of it."""
+    @classmethod
+    def of(cls, frame: FrameType) -> Spot:
+        """Return where a frame stands now."""
+        return cls(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+    def describe(self) -> str:
+        """Return the place with the text of its line. `linecache` would keep the whole file in memory."""
         return f"{self.file}:{self.line or '?'} in {self.function}" + (f": {text}" if (text := self._text()) else "")
 
     def _text(self) -> str:
@@ -37,61 +44,75 @@ class Spot(NamedTuple):
             return ""
 
 
-class Culprit(NamedTuple):
-    """What runs on the event loop: an execution of a step, or something else (`step` is empty)."""
+class Blocker(NamedTuple):
+    """What runs on the event loop: an execution of a step, or other code, and then `step` is empty."""
 
     identity: int
-    """The same as long as it is the same execution or task."""
+    """Differs between executions and between tasks."""
     workflow: str
     step: str
     run_id: str
     attempt: int
-    place: tuple[Spot, ...]
-    """Where the step stands, or the task, and the innermost frame."""
+    places: tuple[Spot, ...]
+    """The step or task, the author's innermost line, and the innermost line; each once."""
 
     def where(self) -> str:
-        """Return its place for people."""
-        return " … ".join(spot.told() for spot in self.place)
+        """Describe the places."""
+        return " … ".join(place.describe() for place in self.places)
 
 
 Locate = Callable[[Any], tuple[str, str]]
-"""Gives the served name of a broker's workflow and its run_id; empty when it is of no run in memory."""
+"""Returns the served name of a broker's workflow and its run_id; empty when no run in memory has it."""
 
 
-def culprit_of(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate) -> Culprit:
-    """Say what runs on the loop whose thread is in this frame."""
+def blocker_at(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate) -> Blocker:
+    """Return what runs on a loop.
+
+    Args:
+        frame: The innermost frame of the loop's thread.
+        loop: The loop.
+        locate: Finds the run of a step.
+    """
     task = asyncio.current_task(loop)
-    below = frame
+    body = frame
     execution: Execution | None = None
     if (found := step_at(frame)) is not None:
-        execution, below = found
+        execution, body = found
     elif task is not None:
         execution = _inherited(task)
-        # The task's own coroutine, not what the loop was started from.
-        below = _frame_of(task) or frame
-    place = (_spot(frame),) if below is frame else (_spot(below), _spot(frame))
+        body = getattr(task.get_coro(), "cr_frame", None) or frame
+    places = _places(frame, body)
     if execution is None:
-        return Culprit(id(task), "", "", "", 0, place)
+        return Blocker(id(task), "", "", "", 0, places)
     workflow, run_id = locate(execution.broker)
-    return Culprit(id(execution), workflow, execution.delivery.step, run_id, execution.delivery.attempt, place)
+    return Blocker(id(execution), workflow, execution.delivery.step, run_id, execution.delivery.attempt, places)
+
+
+def _places(frame: FrameType, body: FrameType) -> tuple[Spot, ...]:
+    """Return the places from the body of a step or task to the innermost frame."""
+    frames: list[FrameType] = []
+    at: FrameType | None = frame
+    while at is not None and at is not body:
+        frames.append(at)
+        at = at.f_back
+    if at is None:  # the body runs on another thread, or awaits
+        return tuple(dict.fromkeys((Spot.of(body), Spot.of(frame))))
+    frames.append(body)
+    own = [one for one in frames if not package_of_file(one.f_code.co_filename)]
+    if not own:  # a workflow of an installed package
+        package = package_of_file(body.f_code.co_filename)
+        own = [one for one in frames if package_of_file(one.f_code.co_filename) == package]
+    return tuple(dict.fromkeys((Spot.of(own[-1]), Spot.of(own[0]), Spot.of(frame))))
 
 
 def _inherited(task: asyncio.Task[Any]) -> Execution | None:
-    """Return the execution whose step started a task: it is in the task's context."""
+    """Return the execution whose step started a task, which the task's context knows."""
     get_context = getattr(task, "get_context", None)  # from Python 3.12 on
     if get_context is not None:
         context: Context = get_context()
         return execution_in(context)
-    # Before, in the context of whoever awaits it.
+    # Python 3.11 does not show a task's context, but that of the code that awaits the task.
     for _, context in getattr(task, "_callbacks", None) or ():
         if (found := execution_in(context)) is not None:
             return found
     return None
-
-
-def _frame_of(task: asyncio.Task[Any]) -> FrameType | None:
-    return getattr(task.get_coro(), "cr_frame", None)
-
-
-def _spot(frame: FrameType) -> Spot:
-    return Spot(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

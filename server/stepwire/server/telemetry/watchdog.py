@@ -1,7 +1,8 @@
 """The watchdog: it names what blocks the event loop.
 
 A thread asks the loop for an answer, several times in the span that is allowed. While none comes it looks at what the
-loop's thread is doing; the same culprit for the whole span is a block, told in the log with the line where it stands.
+loop's thread does. The same code for the whole span is a block: the log names it, with the author's line. A thread that
+was ready to run and got no processor blocks nothing: the machine was busy.
 """
 
 from __future__ import annotations
@@ -10,39 +11,71 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Final
 
-from stepwire.server.telemetry.blocking_step import Culprit, Locate, Spot, culprit_of
+from stepwire.server.telemetry.blocking_step import Blocker, Locate, Spot, blocker_at
 from stepwire.server.telemetry.metrics import LoopMetrics
+from stepwire.server.telemetry.run_delay import delay_of_this_thread
 
 __all__ = ["Watchdog"]
 
 logger = logging.getLogger("stepwire.watchdog")
 
-_LOOKS = 4
+_LOOKS: Final = 4
 """Looks in the span that is allowed."""
-_TOLD_AGAIN = 10.0
-"""Seconds until a block at the same line is told again; all are counted."""
-_LINES = 1000
-"""Lines whose telling is remembered."""
+_AGAIN_SECONDS: Final = 10.0
+"""Seconds until a block at the same line is logged again; all are counted."""
+_LINES: Final = 1000
+"""Lines that the watchdog remembers to have logged."""
+_BUSY: Final = 0.5
+"""Share of a block that the loop's thread may have waited for a processor; beyond it the machine was busy."""
+_LONG_SECONDS: Final = 1.0
+"""A block of this length gets a second line when it ends."""
+
+
+class _Block:
+    """One blocker, for as long as it blocks."""
+
+    __slots__ = ("blocker", "counted", "delay", "looked", "since")
+
+    def __init__(self, blocker: Blocker, since: float, delay: float) -> None:
+        self.blocker = blocker
+        self.since = since
+        self.delay = delay
+        """What the loop's thread had waited for a processor when it began."""
+        self.looked = False
+        self.counted = False
 
 
 class Watchdog:
-    """Watch the running event loop from another thread: `span` is in seconds."""
+    """Watch the running event loop from another thread."""
 
-    def __init__(self, span: float, metrics: LoopMetrics, locate: Locate) -> None:
+    def __init__(
+        self, span: float, metrics: LoopMetrics, locate: Locate, *, delay: Callable[[], float] | None = None
+    ) -> None:
+        """Make a watchdog, on the thread of the loop.
+
+        Args:
+            span: Seconds that the loop may be blocked.
+            metrics: Counts blocks.
+            locate: Finds the run of a step.
+            delay: Returns how long the loop's thread has waited for a processor; by default the system is asked.
+        """
         self._span = span
         self._metrics = metrics
         self._locate = locate
+        self._delay = delay or delay_of_this_thread()
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
         self._stop = threading.Event()
         self._answered = threading.Event()
         self._asked = 0.0
+        self._asked_delay = 0.0
         self._paused = False
-        self._told: dict[tuple[Spot, ...], float] = {}
+        self._logged: dict[tuple[Spot, ...], float] = {}
         self._thread = threading.Thread(target=self._watch, name="stepwire-watchdog", daemon=True)
 
     def start(self) -> None:
@@ -50,12 +83,12 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stop.set()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Overlook a block that is meant to be, made on the loop inside this."""
+        """Overlook an intended block, made on the loop inside this."""
         self._paused = True
         try:
             yield
@@ -77,6 +110,7 @@ class Watchdog:
         tick = self._span / _LOOKS
         while not self._stop.is_set():
             self._answered.clear()
+            self._asked_delay = self._delay()
             self._asked = perf_counter()
             try:
                 self._loop.call_soon_threadsafe(self._answer)
@@ -85,63 +119,72 @@ class Watchdog:
             try:
                 if not self._answered.wait(tick):
                     self._look(tick)
-            except Exception:  # it looks into code that it knows nothing of; the next block is to be told all the same
-                logger.exception("the watchdog could not tell what blocks the event loop")
+            except Exception:  # it looks into code that it does not know; the next block must be named all the same
+                logger.exception("the watchdog could not find out what blocks the event loop")
                 self._answered.wait(1.0)
             self._stop.wait(max(0.0, tick - (perf_counter() - self._asked)))
 
     def _look(self, tick: float) -> None:
         """Look at the loop, which did not answer, until it does."""
-        culprit: Culprit | None = None
-        # Who holds the interpreter keeps this thread from looking, too: the wait itself counts.
-        # A block is looked at by `_tell` once, and its seconds count when it did.
-        since, told, counted = self._asked, False, False
+        block: _Block | None = None
         while not self._stop.is_set():
             frame = sys._current_frames().get(self._ident)
-            seen = culprit_of(frame, self._loop, self._locate) if frame is not None else None
+            seen = blocker_at(frame, self._loop, self._locate) if frame is not None else None
             del frame
             now = perf_counter()
-            if seen is None or culprit is None or seen.identity != culprit.identity:
-                if counted and culprit is not None:
-                    self._over(culprit, now - since)
-                if culprit is not None:
-                    since, told, counted = now, False, False
-                culprit = seen
-            if culprit is not None and not told and now - since >= self._span - tick:
-                told, counted = True, self._tell(culprit, now - since)
+            if seen is None:
+                self._end(block, now)
+                block = None
+            elif block is None:
+                # The first blocker has the time since the question, too: native code may have kept this thread from
+                # looking.
+                block = _Block(seen, self._asked, self._asked_delay)
+            elif seen.identity != block.blocker.identity:
+                self._end(block, now)
+                block = _Block(seen, now, self._delay())
+            else:
+                block.blocker = seen
+            if block is not None and not block.looked and now - block.since >= self._span - tick:
+                block.looked = True
+                block.counted = self._report(block, now - block.since)
             if self._answered.wait(tick):
                 break
-        if counted and culprit is not None:
-            self._over(culprit, perf_counter() - since)
+        self._end(block, perf_counter())
 
-    def _tell(self, culprit: Culprit, seconds: float) -> bool:
-        """Count and tell a block; False when it is overlooked."""
-        # The loop answers before it resumes: who sees that it is not paused any more sees the answer, too.
+    def _report(self, block: _Block, seconds: float) -> bool:
+        """Count a block and log it; return False when it is overlooked."""
+        # The loop answers before it resumes: code that sees `_paused` reset also sees the answer.
         if self._paused or self._answered.is_set():
             return False
-        key = (culprit.workflow, culprit.step)
-        self._metrics.blocks[key] += 1
+        if self._delay() - block.delay > _BUSY * seconds:
+            return False
+        blocker = block.blocker
+        self._metrics.blocks[blocker.workflow, blocker.step] += 1
         now = perf_counter()
-        if now - self._told.get(culprit.place, -_TOLD_AGAIN) < _TOLD_AGAIN:
+        if now - self._logged.get(blocker.places, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
             return True
-        if len(self._told) >= _LINES:
-            self._told.clear()
-        self._told[culprit.place] = now
-        if culprit.step:
+        if len(self._logged) >= _LINES:
+            self._logged.clear()
+        self._logged[blocker.places] = now
+        if blocker.step:
             logger.warning(
                 "step %s of workflow %s blocks the event loop, for %.2f s up to now (run %s, attempt %d): %s",
-                culprit.step,
-                culprit.workflow,
+                blocker.step,
+                blocker.workflow,
                 seconds,
-                culprit.run_id,
-                culprit.attempt,
-                culprit.where(),
+                blocker.run_id,
+                blocker.attempt,
+                blocker.where(),
             )
         else:
-            logger.warning("the event loop is blocked outside the steps, for %.2f s: %s", seconds, culprit.where())
+            logger.warning("the event loop is blocked outside the steps, for %.2f s: %s", seconds, blocker.where())
         return True
 
-    def _over(self, culprit: Culprit, seconds: float) -> None:
-        self._metrics.blocked[culprit.workflow, culprit.step] += seconds
-        if seconds >= 1.0:
-            logger.warning("the event loop goes on after %.1f s: %s", seconds, culprit.step or culprit.where())
+    def _end(self, block: _Block | None, now: float) -> None:
+        """Count the seconds of a block that is over."""
+        if block is None or not block.counted:
+            return
+        seconds, blocker = now - block.since, block.blocker
+        self._metrics.blocked[blocker.workflow, blocker.step] += seconds
+        if seconds >= _LONG_SECONDS:
+            logger.warning("the event loop goes on after %.1f s: %s", seconds, blocker.step or blocker.where())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sysconfig
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Final
+
+from stepwire.server.telemetry.code_origin import package_of_file
 
 __all__ = ["About", "Fields", "Libraries"]
 
@@ -16,13 +15,6 @@ Fields = Callable[[], Mapping[str, str | int]]
 
 _MAX_FIELD: Final = 256
 """Characters of a field that are written: clients choose some of them."""
-
-_STDLIB: Final = frozenset(
-    folder
-    for name in ("stdlib", "platstdlib")
-    if (path := sysconfig.get_path(name))
-    for folder in (Path(path), Path(path).resolve())
-)
 
 
 class About(logging.Filter):
@@ -61,19 +53,6 @@ class Libraries(logging.Filter):
         """Tell whether a record passes."""
         return (
             record.levelno >= logging.WARNING
-            or _package(record.pathname) in self._own
+            or package_of_file(record.pathname) in self._own
             or record.name.partition(".")[0] in self._own
         )
-
-
-@lru_cache(maxsize=4096)
-def _package(path: str) -> str:
-    """Return the top-level package of an installed file; empty for a file that is not installed."""
-    parts = Path(path).parts
-    for name in ("site-packages", "dist-packages"):
-        if name in parts[:-1]:
-            return parts[parts.index(name) + 1].removesuffix(".py")
-    for folder in _STDLIB:
-        if parts[: len(folder.parts)] == folder.parts:
-            return parts[len(folder.parts)].removesuffix(".py")
-    return ""
