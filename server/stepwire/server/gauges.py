@@ -46,7 +46,11 @@ class Gauges:
 
     def _of_runs(self, pool: RunPool) -> Iterator[Reading]:
         yield Reading("stepwire_runs_in_memory", (), len(pool))
-        yield Reading("stepwire_sync_steps_queued", (), pool.sync_backlog)
+        load = pool.thread_load
+        yield Reading("stepwire_sync_steps_queued", (), load.waiting)
+        yield Reading("stepwire_sync_steps_running", (), load.running)
+        yield Reading("stepwire_sync_steps_given_up", (), load.given_up)
+        yield Reading("stepwire_sync_step_longest_wait_seconds", (), load.longest_wait)
         for workflow, (queued, waiters) in pool.depths().items():
             yield Reading("stepwire_deliveries_queued", (workflow,), queued)
             yield Reading("stepwire_waiters", (workflow,), waiters)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
 from stepwire.workflow import Context, HumanResponseEvent, StartEvent, StopEvent, Workflow, step
+
+HELD = threading.Event()
 
 
 class Answer(HumanResponseEvent):
@@ -38,6 +41,19 @@ class Work(Workflow):
             case "leave":
                 return None
         return StopEvent(result="done")
+
+
+class Hold(Workflow):
+    """Hold a thread until `HELD` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    def hold(self, ev: StartEvent) -> StopEvent:
+        """Hold it."""
+        HELD.wait()
+        return StopEvent()
 
 
 class Block(Workflow):

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.integration.operations.flows import Block, Work
+from tests.integration.operations.flows import Block, Hold, Work
 from tests.integration.rpc_serving import Rpc, registry_of, serving
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -20,7 +20,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 async def operated(data: str = ":memory:", **settings: Any) -> AsyncIterator[Rpc]:
     """Serve the workflows with an admin port."""
     settings = {"admin_address": "127.0.0.1:0", "watchdog": 0.0, "grace": 0.0, **settings}
-    async with serving(registry_of(work=Work, block=Block), data, **settings) as rpc:
+    async with serving(registry_of(work=Work, block=Block, hold=Hold), data, **settings) as rpc:
         yield rpc
 
 

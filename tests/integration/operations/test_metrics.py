@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 from tests.integration.durability.support import until
+from tests.integration.operations.flows import HELD
 from tests.integration.operations.support import operated, page, scrape
 from tests.integration.rpc_serving import event, refused
 
@@ -116,6 +117,28 @@ async def test_what_is_refused_is_counted_by_limit(tmp_path: Path) -> None:
         value = await scrape(rpc)
     assert value("stepwire_limits_refused_total", limit="event_bytes") == before + 2
     assert value("stepwire_rpc_total", method=RUNS + "StartRun", code="RESOURCE_EXHAUSTED") == 2
+
+
+async def test_sync_steps_that_wait_hold_a_thread_or_were_given_up_are_told_apart() -> None:
+    HELD.clear()
+    try:
+        async with operated(sync_threads=1) as rpc:
+            first, second = await rpc.start("hold"), await rpc.start("hold")
+            await until(lambda: rpc.pool.thread_load[:2] == (1, 1))
+            value = await scrape(rpc)
+            assert value("stepwire_sync_steps_running") == 1
+            assert value("stepwire_sync_steps_queued") == 1
+            assert value("stepwire_sync_steps_given_up") == 0
+            assert value("stepwire_sync_step_longest_wait_seconds") > 0
+            await rpc.runs.CancelRun(_cancel(first.run_id))
+            await until(lambda: rpc.pool.thread_load[:3] == (0, 1, 1))
+            value = await scrape(rpc)
+            assert value("stepwire_sync_steps_given_up") == 1
+            assert value("stepwire_sync_step_longest_wait_seconds") == 0
+            HELD.set()
+            await rpc.ended(second.run_id)
+    finally:
+        HELD.set()
 
 
 async def test_each_server_of_a_process_counts_its_own() -> None:

@@ -68,6 +68,13 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "stepwire_waiters": Family("gauge", ("workflow",), "Open wait_for_event, of runs in memory."),
     "stepwire_sync_steps_queued": Family("gauge", (), "Sync steps that wait for a thread."),
+    "stepwire_sync_steps_running": Family("gauge", (), "Sync steps that run in a thread."),
+    "stepwire_sync_steps_given_up": Family(
+        "gauge", (), "Sync steps that go on in a thread though their attempt was given up."
+    ),
+    "stepwire_sync_step_longest_wait_seconds": Family(
+        "gauge", (), "How long the first of the sync steps that wait for a thread has waited."
+    ),
     "stepwire_commit_duration_seconds": Family(
         "histogram", (), "How long commits took, from when they were handed to the store until they were durable."
     ),

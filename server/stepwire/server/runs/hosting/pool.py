@@ -21,7 +21,7 @@ from stepwire.server.runs.hosting.concurrency import RunSlots
 from stepwire.server.runs.hosting.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.loading import RunLoader, forget
-from stepwire.server.runs.hosting.step_threads import StepThreads
+from stepwire.server.runs.hosting.step_threads import StepThreads, ThreadLoad
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.hosting.trials import Trials
 from stepwire.server.runs.hosting.waking import WakeList
@@ -319,6 +319,11 @@ class RunPool:
         self.feeds.trimmed(key, first)
 
     # -- what operators see, from any thread --------------------------------------------------------------------------
+
+    @property
+    def thread_load(self) -> ThreadLoad:
+        """What the threads of sync steps do now."""
+        return self._threads.load
 
     @property
     def sync_backlog(self) -> int:

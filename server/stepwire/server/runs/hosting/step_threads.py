@@ -17,9 +17,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["RunThreads", "StepThreads"]
+__all__ = ["RunThreads", "StepThreads", "ThreadLoad"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -31,6 +31,19 @@ _QUIET_SECONDS = 60.0
 """Seconds between two lines about calls that wait."""
 _MOST = 4
 """Factor between the threads at work and all threads, with those that were given up."""
+
+
+class ThreadLoad(NamedTuple):
+    """What the threads of sync steps do at one time."""
+
+    waiting: int
+    """Calls that wait for a thread."""
+    running: int
+    """Calls at work, without those that were given up."""
+    given_up: int
+    """Calls that go on though their attempt was given up."""
+    longest_wait: float
+    """Seconds that the first of the waiting calls has waited; 0 when none waits."""
 
 
 class StepThreads:
@@ -67,6 +80,15 @@ class StepThreads:
     def backlog(self) -> int:
         """How many calls wait for a thread. From any thread."""
         return self._waiting
+
+    @property
+    def load(self) -> ThreadLoad:
+        """What the threads do now. From any thread."""
+        with self._lock:
+            held_back = (run.waiting[0].asked for run in self._held_back if run.waiting)
+            first = min((*(calls[0].asked for calls in self._ready.values() if calls), *held_back), default=None)
+            waited = 0.0 if first is None else time.monotonic() - first
+            return ThreadLoad(self._waiting, len(self._running), self._given_up, waited)
 
     # -- what a run's executor calls -----------------------------------------------------------------------------------
 
