@@ -236,7 +236,6 @@ __all__ = [
     "misspelled",
     "on_wire",
     "one_more",
-    "part_keys",
     "parts",
     "plan_of",
     "receive",

@@ -9,6 +9,8 @@ from stepwire.workflow.broker.delivery import Delivery, Execution
 from stepwire.workflow.broker.work import Work
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.hooks import StateValues
+from stepwire.workflow.state.store import InMemoryStateStore
 
 
 class Item(Event):
@@ -32,7 +34,7 @@ class Owner:
     """Stands for the broker that executions belong to."""
 
     frozen = False
-    store = object()
+    store: StateValues = InMemoryStateStore.empty()
 
 
 def config(num_workers: int = 1, timeout: float | None = None) -> StepConfig:
