@@ -4,7 +4,7 @@
 
 It starts a server on SQLite and, as a client that knows nothing of the workflow's code, goes through everything that a
 client can do with a run. Every claim is checked; the first one that does not hold ends the demo with exit code 1. At a
-terminal a person answers the run's question, otherwise the demo answers itself.
+terminal a person answers the run's question, there or in the console; otherwise the demo answers itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import webbrowser
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -69,6 +70,7 @@ class Server:
         self._log: deque[str] = deque(maxlen=40)
         self._drain: asyncio.Task[None] | None = None
         self.address = "127.0.0.1:0"
+        self.console = "http://127.0.0.1:0"
 
     @property
     def pid(self) -> int:
@@ -86,7 +88,7 @@ class Server:
         self._process = await asyncio.create_subprocess_exec(
             Path(sysconfig.get_path("scripts")) / "stepwire",
             *("serve", f"{EXAMPLES / 'code_review.py'}:CodeReview=code_review"),
-            *("--address", self.address, "--data", str(self._data)),
+            *("--address", self.address, "--web", self.console.removeprefix("http://"), "--data", str(self._data)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -96,6 +98,8 @@ class Server:
         async with asyncio.timeout(PATIENCE):
             while line := await lines.readline():
                 self._log.append(line.decode(errors="replace").rstrip())
+                if found := re.search(r"stepwire: console at (\S+)", self._log[-1]):
+                    self.console = found.group(1)
                 if found := re.search(r"stepwire: listening on (\S+)", self._log[-1]):
                     self.address = found.group(1)
                     self._drain = asyncio.create_task(self._keep(lines))
@@ -190,9 +194,12 @@ async def show(
     demo.check(server.pid != first_pid, f"another one (pid {server.pid}) listens on {server.address}")
 
     demo.part(f"Resume the stream at sequence {last + 1}")
+    page = f"{server.console}/runs/{run.run_id}"
+    demo.say(f"the run in a browser: {paint(page, '4')}")
     async with run.converse(after=last, internal=True) as talk:
-        decision = await answer_question(demo, talk, question, answer)
-        after = await follow_to_end(talk)
+        events = Upcoming(talk)
+        decision = await answer_question(demo, events, question, answer, page)
+        after = await follow_to_end(events)
         demo.check(
             after == list(range(last + 1, last + 1 + len(after))),
             f"it went on without a gap to {last + len(after)}, the end",
@@ -215,8 +222,9 @@ async def show(
     await second.context.store.set("report", str(second_report))
     other = next(item for item in ANSWERS if item != decision)
     async with second.converse(internal=True) as talk:
-        await answer_question(demo, talk, question, other)
-        after = await follow_to_end(talk)
+        events = Upcoming(talk)
+        await answer_question(demo, events, question, other, page)
+        after = await follow_to_end(events)
         demo.check(after == list(range(1, len(after) + 1)), f"its own stream has every sequence from 1 to {len(after)}")
     result = await second.result(timeout=PATIENCE)
     demo.check(
@@ -240,34 +248,72 @@ async def bounded(talk: Conversation) -> AsyncIterator[Any]:
         yield event
 
 
-async def answer_question(demo: Demo, talk: Conversation, question: Any, answer: str | None) -> str:
-    """See the pending question and answer it; return the answer."""
-    pending = talk.info.pending_waiters
+class Upcoming:
+    """The events of a conversation, the next of which can be waited for beside something else."""
+
+    def __init__(self, talk: Conversation) -> None:
+        self.talk = talk
+        self.sequences: list[int] = []
+        """Of the events that were taken."""
+        self._next: asyncio.Task[Any] | None = None
+
+    def arriving(self) -> asyncio.Task[Any]:
+        """Return the task that waits for the next event; it is not taken yet."""
+        if self._next is None:
+            self._next = asyncio.create_task(anext(self.talk, None))
+        return self._next
+
+    async def take(self) -> Any:
+        """Return the next event, None at the end; TimeoutError when it is long in coming."""
+        event = await asyncio.wait_for(self.arriving(), PATIENCE)
+        self._next = None
+        if event is not None:
+            self.sequences.append(event_meta(event).sequence)
+        return event
+
+
+async def answer_question(demo: Demo, events: Upcoming, question: Any, answer: str | None, page: str) -> str:
+    """See the pending question and answer it, or see it answered in the console; return the answer."""
+    pending = events.talk.info.pending_waiters
     demo.check(len(pending) == 1 and pending[0].event_type == "ReviewDecision", "the question is pending")
     prompt = pending[0].prompt
     demo.check(prompt == question, f"it is the one that was asked: {question.text}")
-    decision = answer or await ask_person()
-    sent = await asyncio.wait_for(talk.send(("ReviewDecision", {"decision": decision})), PATIENCE)
-    demo.check(sent.delivered == 1, f"answered: {decision}")
-    return decision
+    if answer is None:
+        asking = asyncio.create_task(ask_person(page))
+        while not asking.done():
+            await asyncio.wait({asking, events.arriving()}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done() and (event := await events.take()) is not None and event.type == "ReviewDecision":
+                asking.cancel()
+                print(flush=True)
+                demo.check(event.decision in ANSWERS, f"answered in the console: {event.decision}")
+                return str(event.decision)
+        answer = asking.result()
+    sent = await asyncio.wait_for(events.talk.send(("ReviewDecision", {"decision": answer})), PATIENCE)
+    demo.check(sent.delivered == 1, f"answered: {answer}")
+    return answer
 
 
-async def follow_to_end(talk: Conversation) -> list[int]:
-    """Return the sequences of the rest of a run."""
-    sequences = [event_meta(event).sequence async for event in bounded(talk)]
-    if talk.outcome is None or talk.outcome.status is not RunStatus.COMPLETED:
-        raise RuntimeError(f"the run did not complete: {talk.outcome}")
-    return sequences
+async def follow_to_end(events: Upcoming) -> list[int]:
+    """Follow a run to its end; return the sequences of all events that were taken."""
+    while await events.take() is not None:
+        pass
+    outcome = events.talk.outcome
+    if outcome is None or outcome.status is not RunStatus.COMPLETED:
+        raise RuntimeError(f"the run did not complete: {outcome}")
+    return events.sequences
 
 
-async def ask_person() -> str:
-    """Have the person at the terminal choose, with nobody's patience to lose."""
+async def ask_person(page: str) -> str:
+    """Have the person at the terminal choose, with nobody's patience to lose; `open` opens the console."""
     loop = asyncio.get_running_loop()
     while True:
         line: asyncio.Future[str] = loop.create_future()
         # A daemon thread, so that Ctrl-C ends the demo and not only the question.
         threading.Thread(target=_read_line, args=(loop, line), daemon=True).start()
         typed = (await line).strip().lower()
+        if typed == "open":
+            await asyncio.to_thread(webbrowser.open, page)
+            continue
         chosen = [item for item in ANSWERS if typed and item.startswith(typed)]
         if len(chosen) == 1:
             return chosen[0]
@@ -275,10 +321,16 @@ async def ask_person() -> str:
 
 def _read_line(loop: asyncio.AbstractEventLoop, line: asyncio.Future[str]) -> None:
     try:
-        typed = input(f"   Your decision ({', '.join(ANSWERS)}): ")
+        typed = input(f"   Your decision ({', '.join(ANSWERS)}), here or in the console (open): ")
     except EOFError:
         typed = ANSWERS[0]
-    loop.call_soon_threadsafe(line.set_result, typed)
+    with contextlib.suppress(RuntimeError):  # answered in the console meanwhile: the demo has ended
+        loop.call_soon_threadsafe(_set, line, typed)
+
+
+def _set(line: asyncio.Future[str], typed: str) -> None:
+    if not line.done():
+        line.set_result(typed)
 
 
 if __name__ == "__main__":

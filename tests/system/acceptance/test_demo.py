@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from select import select
 
 import pytest
@@ -55,6 +57,34 @@ def test_at_a_terminal_the_person_answers() -> None:
     assert output.count("✓") == CHECKS
     assert "answered: block" in output
     assert "'decision': 'block'" in output
+
+
+def test_the_answer_may_be_given_in_the_console() -> None:
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "--package", "json"], cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
+    )
+    os.close(inner)
+    try:
+        output = read_until(terminal, "Your decision")
+        console, run_id = re.findall(r"(http://[\d.:]+)/runs/(\w+)", output)[-1]
+        event = {"type": "ReviewDecision", "payload": {"value": {"decision": "ignore"}}}
+        asked = urllib.request.Request(
+            f"{console}/stepwire.v1.RunService/SendEvent",
+            json.dumps({"runId": run_id, "event": event}).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=20) as sent:
+            assert json.load(sent)["delivered"] == 1
+        output += read_until(terminal, None)
+        assert process.wait(60) == 0, output
+    finally:
+        os.close(terminal)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert "✗" not in output
+    assert "answered in the console: ignore" in output
 
 
 def test_a_claim_that_does_not_hold_ends_it_with_an_error() -> None:
