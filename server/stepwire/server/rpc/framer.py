@@ -125,7 +125,7 @@ class Framer:
         entries = CODEC.decode(chunk.public) if chunk.public else []
         if self._internal and chunk.internal:
             entries = sorted(entries + CODEC.decode(chunk.internal))
-        batch, size = pb.EventBatch(), 0
+        batch, size, plain = pb.EventBatch(), 0, self._encoding == pb.PAYLOAD_ENCODING_JSON
         for entry in entries:
             if entry.sequence <= self.position:
                 continue
@@ -135,7 +135,8 @@ class Framer:
                 yield self._unacked[-1], batch.SerializeToString()
                 return
             message = entry_message(entry, self._encoding)
-            length = message.ByteSize()
+            # As JSON an entry takes little more than its data; protobuf must count the rest.
+            length = len(entry.data) if plain else message.ByteSize()
             if size and size + length > _MAX_FRAME_BYTES:  # another encoding may take several times as many bytes
                 yield entry.sequence - 1, batch.SerializeToString()
                 batch, size = pb.EventBatch(), 0

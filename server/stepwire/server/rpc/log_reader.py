@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 from stepwire.server.rpc.framer import Framer
@@ -132,7 +133,9 @@ class LogReader:
         """Yield heartbeats until work is done, and cancel the work if the client leaves before that."""
         try:
             while not work.done():
-                await asyncio.wait((work,), timeout=max(0.0, self._beat_at - self._loop.time()))
+                news: asyncio.Future[None] = self._loop.create_future()  # lighter than `asyncio.wait`
+                work.add_done_callback(partial(_resolve_after, news))
+                await self.wait(news)
                 for beat in self.beats():
                     yield beat
         finally:
@@ -163,6 +166,10 @@ async def _caught(work: Coroutine[Any, Any, list[Chunk]]) -> list[Chunk] | BaseE
         raise
     except BaseException as error:  # noqa: BLE001 - the reader raises it
         return error
+
+
+def _resolve_after(news: asyncio.Future[None], _: object) -> None:
+    _resolve(news)
 
 
 def _resolve(news: asyncio.Future[None]) -> None:
