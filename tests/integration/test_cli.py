@@ -8,6 +8,7 @@ import re
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ import pytest
 from tests.serving import COMMAND, ServerProcess
 from typer.testing import CliRunner, Result
 
-from stepwire.cli import _calling, app
+from stepwire.cli import _calling, app, health
+from stepwire.client._core.reachability import PROBE_TIMEOUT
 
 if sys.platform == "win32":
     pytest.skip("no pseudo terminals", allow_module_level=True)
@@ -134,10 +136,51 @@ def test_a_run_in_the_background() -> None:
     assert cli("result", start("Order"), "--timeout", "0.1", code=1).stdout == ""
 
 
-def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_calling, "CALL_TIMEOUT", 0.5)
-    result = cli("runs", "--server", "127.0.0.1:1", code=1)
-    assert re.match(r"error: (UNAVAILABLE|DEADLINE_EXCEEDED): ", result.stderr)
+CALLING = [
+    ["workflows"],
+    ["describe", "Greet"],
+    ["run", "Greet"],
+    ["run", "Greet", "--detach"],
+    ["result", "r"],
+    ["runs"],
+    ["runs", "r"],
+    ["cancel", "r"],
+    ["delete", "r"],
+    ["events", "r"],
+    ["events", "r", "--follow", "--after", "3"],
+    ["send", "r", "Approval"],
+    ["history", "r"],
+    ["fork", "r"],
+    ["state", "get", "r"],
+    ["state", "set", "r", "a=1"],
+    ["state", "unset", "r", "a"],
+    ["snapshot", "r"],
+    ["snapshot", "r", "--list"],
+]
+
+
+@pytest.mark.parametrize("command", CALLING, ids=" ".join)
+def test_no_server(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command that calls a server gives up when it cannot connect, whatever its own patience is."""
+    monkeypatch.setattr(_calling, "CONNECT_TIMEOUT", 0.05)
+    monkeypatch.setattr(_calling, "CALL_TIMEOUT", 600.0)
+    result = cli(*command, "--server", "127.0.0.1:1", code=1)
+    assert result.stderr.startswith("error: UNAVAILABLE: ")
+    assert "\n  no server answers at 127.0.0.1:1: start one with stepwire serve" in result.stderr
+
+
+def test_a_server_that_takes_connections_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_calling, "CONNECT_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        result = cli("result", "r", "--server", address, code=1)
+    assert f"UNAVAILABLE: {address} does not answer within 0.05 s" in result.stderr
+
+
+def test_a_person_learns_soon_that_there_is_no_server() -> None:
+    """The sum of what the command waits for, whatever the machine's speed is."""
+    assert _calling.CONNECT_TIMEOUT + PROBE_TIMEOUT <= 1.5
+    assert health.CONNECT_TIMEOUT <= 1.5
 
 
 def test_files_of_credentials_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +193,52 @@ def test_the_help_names_the_environment() -> None:
     shown = cli("--help").stdout
     for name in ("SERVER", "TOKEN", "TLS", "CA", "CERT", "SERVER_NAME"):
         assert f"STEPWIRE_{name}" in shown
+
+
+# -- streams and signals ------------------------------------------------------------------------------------------
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with the shell's redirections; `$0` is the command."""
+    done = subprocess.run(["sh", "-c", command, str(COMMAND)], capture_output=True, text=True, check=False, timeout=50)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed(closed: str) -> None:
+    assert shell(f"$0 runs --json {closed}").returncode == 0
+    assert shell(f"$0 run Nothing {closed}").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["runs", "runs --json", "events RUN", "version", "--help"])
+def test_output_that_cannot_be_written(command: str) -> None:
+    done = shell(f"$0 {command.replace('RUN', start('Greet', 'name=Ada'))} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: cannot write the output: No space left on device\n")
+
+
+def test_a_reader_that_leaves() -> None:
+    run = start("Greet", "name=Ada")
+    cli("result", run)
+    assert len(shell(f"$0 events {run} | head -1").stdout.splitlines()) == 1
+
+
+def test_an_argument_that_is_no_text() -> None:
+    done = shell("$0 runs \"$(printf 'a\\377')\"")
+    assert (done.returncode, done.stderr) == (2, "error: 'a\\udcff' is not UTF-8 text\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_and_says_how_to_come_back(number: signal.Signals, code: int) -> None:
+    run = asking()
+    with following("events", run, "--follow") as process:
+        assert process.stdout is not None
+        while "Ask" not in process.stdout.readline():
+            pass
+        process.send_signal(number)
+        _, said = process.communicate(timeout=50)
+    assert process.returncode == code
+    assert f"left; come back: stepwire events {run} --follow --after" in said
 
 
 # -- questions ----------------------------------------------------------------------------------------------------

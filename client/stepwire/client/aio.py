@@ -75,6 +75,17 @@ class Client:
     ) -> None:
         await self.close()
 
+    async def connect(self, timeout: float) -> None:
+        """Connect now, to learn early whether the server can be reached. Calls connect by themselves.
+
+        Args:
+            timeout: Seconds to try.
+
+        Raises:
+            UnavailableError: The server was not reached; the message says why.
+        """
+        await self._transport.connect(timeout)
+
     async def close(self) -> None:
         """Close the connection. Calls under way are cancelled."""
         await self._transport.close()

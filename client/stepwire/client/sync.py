@@ -63,6 +63,10 @@ class SyncClient:
     ) -> None:
         self.close()
 
+    def connect(self, timeout: float) -> None:
+        """Connect now, to learn early whether the server can be reached. Calls connect by themselves."""
+        self._transport.connect(timeout)
+
     def close(self) -> None:
         """Close the connection. Calls under way are cancelled."""
         self._transport.close()

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -34,11 +36,33 @@ def main() -> None:
             raise
         # The base install is the client library alone.
         sys.exit(f"error: {error.name} is not installed: pip install 'stepwire[cli]', or 'stepwire[server]' to serve")
+    except KeyboardInterrupt:  # the imports take a moment
+        sys.exit(130)
+    _prepare_streams()
+    try:
+        make_app()(prog_name="stepwire")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        _drop_output()
+        sys.exit(f"error: cannot write the output: {error.strerror}")
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams usable: closed ones go nowhere, others take every character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the shell closed it, as with >&-
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Other programs get UTF-8 whatever the locale is; a terminal gets what it can show.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
-    make_app()(prog_name="stepwire")
+
+
+def _drop_output() -> None:
+    """Let the interpreter's last flush of standard output succeed."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def __getattr__(name: str) -> Any:

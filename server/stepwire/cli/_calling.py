@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import typer
 
 from stepwire.cli._credentials import credentials
-from stepwire.cli._exit_codes import ERROR, INTERRUPTED, RUN_ENDED_BADLY, USAGE
+from stepwire.cli._exit_codes import ERROR, INTERRUPTED, RUN_ENDED_BADLY, TERMINATED, USAGE
 from stepwire.cli._hints import hint
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
@@ -27,8 +29,10 @@ __all__ = ["call"]
 
 T = TypeVar("T")
 
+CONNECT_TIMEOUT = 1.0
+"""Seconds to reach the server: a person who forgot to start it should know within two seconds of pressing Enter."""
 CALL_TIMEOUT = 10.0
-"""Seconds that a call may take, its retries included: also how long a server that does not answer is tried."""
+"""Seconds that a call may take, its retries included."""
 
 _OUTCOME_REASONS: dict[type[RunOutcomeError], str] = {
     RunFailedError: "RUN_FAILED",
@@ -48,7 +52,9 @@ def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, An
         raise typer.Exit(USAGE) from None
 
     async def main() -> T:
+        _leave_on_sigterm()
         async with Client(server, timeout=CALL_TIMEOUT, token=token, tls=tls) as client:
+            await client.connect(CONNECT_TIMEOUT)
             return await body(client)
 
     try:
@@ -62,11 +68,24 @@ def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, An
         if told is not None:
             output.note(f"  {told}")
         raise typer.Exit(ERROR) from None
-    except ValueError as error:  # the client refuses a wrong argument
+    except UnicodeEncodeError as error:  # an argument that is not UTF-8
+        output.note(f"error: {clean(repr(error.object), keep='')} is not UTF-8 text", style="red")
+        raise typer.Exit(USAGE) from None
+    except (OverflowError, ValueError) as error:  # the client refuses a wrong argument
         output.note(f"error: {clean(str(error), keep='')}", style="red")
         raise typer.Exit(USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(TERMINATED) from None
+
+
+def _leave_on_sigterm() -> None:
+    """Leave as with Ctrl-C, so that a live line is taken back and the person learns how to come back."""
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not in the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _tell_outcome(error: RunOutcomeError, output: Output) -> None:

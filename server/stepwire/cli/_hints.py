@@ -24,6 +24,8 @@ def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | 
         tls: The call spoke TLS.
         token: The call had a token.
     """
+    if "Received http2 header with status" in error.message:
+        return f"what answers at {server} is not a Stepwire server, or a proxy that does not know one"
     if isinstance(error, UnavailableError) and not error.reason:
         return _unreachable(error.message, server, tls=tls)
     if isinstance(error, UnauthenticatedError) and not token:
@@ -39,6 +41,10 @@ def _unreachable(message: str, server: str, *, tls: bool) -> str:
         return f"the certificate of {server} is not trusted: set STEPWIRE_CA to the file with its roots"
     if "Hostname Verification" in message:
         return f"the certificate of {server} is for another name: call it by that name, or set STEPWIRE_SERVER_NAME"
+    if "Failed parsing HTTP/2" in message:
+        return f"what answers at {server} does not speak gRPC; is it the server's web address?"
     if "Socket closed" in message and not tls:
         return f"{server} closed the connection: if it speaks TLS, set STEPWIRE_CA to the file with its roots"
+    if ":" not in server:
+        return f"{server} has no port: is it {server}:50051?"
     return f"no server answers at {server}: start one with stepwire serve, or name it with --server"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -15,13 +16,15 @@ import typer
 __all__ = ["fields", "json_object", "labels", "moment", "pairs", "run_and_sequence", "seconds", "value"]
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_LONGEST = 315_576_000_000.0
+"""Seconds: what a message can hold."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def value(text: str) -> Any:
-    """Return the value of a text that is JSON, else the text. NaN and Infinity are text."""
+    """Return the value of a text that is JSON, else the text. NaN and Infinity are text, and so is 1e400."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
 
@@ -46,14 +49,16 @@ def json_object(text: str, option: str) -> dict[str, Any]:
         name = text[1:]
         source = f"{option} ({name})"
         try:
-            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise typer.BadParameter(f"{source}: {_why(error)}") from error
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except ValueError as error:
         where = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise typer.BadParameter(f"{source} is not JSON ({where})") from error
+    except RecursionError:
+        raise typer.BadParameter(f"{source} is nested too deep") from None
     if not isinstance(found, dict):
         raise typer.BadParameter(f"{source} is not a JSON object")
     return found
@@ -83,16 +88,22 @@ def seconds(text: str) -> float:
     match = _SPAN.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a time span such as 30, 30s, 5m, 2h or 1d")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    found = float(match[1]) * _UNITS[match[2] or "s"]
+    if found > _LONGEST:
+        raise typer.BadParameter(f"{text!r} is longer than 10,000 years")
+    return found
 
 
 def moment(text: str) -> datetime:
     """Return a time that is given in ISO 8601 (local when it has no zone), or as a time span ago."""
     if _SPAN.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(seconds=seconds(text))
+        try:
+            return datetime.now(UTC) - timedelta(seconds=seconds(text))
+        except OverflowError:
+            raise typer.BadParameter(f"{text!r} ago is before the year 1") from None
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (OverflowError, ValueError):
         raise typer.BadParameter(f"{text!r} is neither a time (2026-01-31T12:00) nor a time span ago (2h)") from None
 
 
@@ -104,6 +115,14 @@ def run_and_sequence(text: str) -> str | tuple[str, int]:
     if not run or not number.isdecimal():
         raise typer.BadParameter(f"{text!r} is not of the form RUN or RUN@SEQUENCE")
     return run, int(number)
+
+
+def _finite(text: str) -> float:
+    """Return a number; refuse one that is too large for a float, since infinity is not JSON."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _refuse(constant: str) -> None:

@@ -19,6 +19,10 @@ from stepwire.client import TlsConfig
 
 __all__ = ["register"]
 
+CONNECT_TIMEOUT = 1.0
+ANSWER_TIMEOUT = 5.0
+"""Seconds: a server that is not there should be told soon, one that is busy deserves patience."""
+
 _NO_STATUS = {grpc.StatusCode.DEADLINE_EXCEEDED: "UNREACHABLE", grpc.StatusCode.NOT_FOUND: "UNKNOWN_SERVICE"}
 
 
@@ -37,8 +41,15 @@ def health(
         str, typer.Option(metavar="NAME", help="The service to ask for. Default: the server as a whole.")
     ] = "",
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How long to wait for a server that does not answer.")
-    ] = 5.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="How long to wait for a server that is not there yet, or does not answer."
+            f" Default: {CONNECT_TIMEOUT:g} to connect, {ANSWER_TIMEOUT:g} for the answer.",
+            show_default=False,
+        ),
+    ] = None,
     ca: Annotated[
         Path | None,
         typer.Option(envvar="STEPWIRE_CA", metavar="FILE", help="Roots (PEM) to trust: speak TLS.", show_default=False),
@@ -88,11 +99,19 @@ def health(
         raise typer.Exit(ERROR)
 
 
-def _status(server: str, tls: TlsConfig | None, service: str, timeout: float) -> str:
+def _status(server: str, tls: TlsConfig | None, service: str, timeout: float | None) -> str:
     """Return the status that the server reports, or why there is none."""
-    from grpc_health.v1 import health_pb2
+    from grpc_health.v1 import health_pb2  # of the extra `server`
 
     with _channel(server, tls) as channel:
+        if timeout is None:
+            ready = grpc.channel_ready_future(channel)
+            try:
+                ready.result(CONNECT_TIMEOUT)
+            except grpc.FutureTimeoutError:
+                return "UNREACHABLE"
+            finally:
+                ready.cancel()
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -100,7 +119,9 @@ def _status(server: str, tls: TlsConfig | None, service: str, timeout: float) ->
         )
         try:
             # A server that is starting already listens, and answers when it is ready.
-            response = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout, wait_for_ready=True)
+            response = check(
+                health_pb2.HealthCheckRequest(service=service), timeout=timeout or ANSWER_TIMEOUT, wait_for_ready=True
+            )
         except grpc.RpcError as error:
             code: grpc.StatusCode = error.code()
             return _NO_STATUS.get(code, code.name)

@@ -30,6 +30,7 @@ from stepwire.cli._parsing import fields, json_object, labels, moment, pairs, ru
         ("-Infinity", "-Infinity"),
         ("True", "True"),
         ("0123", "0123"),
+        ("1e400", "1e400"),
         ("[" * 100_000, "[" * 100_000),
     ],
 )
@@ -68,6 +69,8 @@ def test_document_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{", "not JSON (line 1"),
         ("[1]", "not a JSON object"),
         ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": 1e400}', "1e400 is too large"),
+        ("[" * 100_000, "nested too deep"),
         ("@no/such", "no/such"),
     ],
 )
@@ -91,7 +94,13 @@ def test_seconds(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "-1", "2 weeks", "s", "1e3"])
+def test_a_document_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "input.json"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert json_object(f"@{file}", "--input") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["", "-1", "2 weeks", "s", "1e3", "99999999999999d"])
 def test_bad_seconds(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         seconds(text)
@@ -102,8 +111,9 @@ def test_moment() -> None:
     assert moment("2026-01-31T12:00").tzinfo is UTC
     before = datetime.now(UTC)
     assert before <= moment("2h") + timedelta(hours=2) <= datetime.now(UTC)
-    with pytest.raises(typer.BadParameter):
-        moment("yesterday")
+    for bad in ("yesterday", "0001-01-01T00:00:00+14:00", "9999999d"):
+        with pytest.raises(typer.BadParameter):
+            moment(bad)
 
 
 def test_run_and_sequence() -> None:

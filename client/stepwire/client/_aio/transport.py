@@ -12,6 +12,7 @@ import grpc.aio
 from stepwire.client._aio.alarm import Alarm
 from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
+from stepwire.client._core.reachability import check_reached, probe
 from stepwire.client._core.reconnect import STREAM_DEADLINE
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
@@ -31,14 +32,31 @@ class AioTransport:
         self._stubs: dict[str, Any] | None = None
         self._closed = False
 
-    def method(self, name: str) -> Any:
-        """Return the multi-callable of `Service.Method`."""
+    def channel(self) -> grpc.aio.Channel:
+        """Return the channel; the first call opens it."""
         if self._closed:
             raise RuntimeError("the client is closed")
+        if self._channel is None:
+            self._channel = self._endpoint.open_aio()
+        return self._channel
+
+    def method(self, name: str) -> Any:
+        """Return the multi-callable of `Service.Method`."""
+        channel = self.channel()
         if self._stubs is None:
-            self._channel = self._channel or self._endpoint.open_aio()
-            self._stubs = make_stubs(self._channel)
+            self._stubs = make_stubs(channel)
         return find_method(self._stubs, name)
+
+    async def connect(self, timeout: float) -> None:
+        """Connect within `timeout` seconds. Raises UnavailableError, which says why it failed."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.channel().channel_ready()
+        except TimeoutError:
+            try:
+                await self.unary(probe())
+            except StepwireError as error:
+                check_reached(error, self._endpoint.address, timeout)
 
     def open(self, name: str, request: Any) -> Any:
         """Start a call of a stream."""

@@ -12,6 +12,7 @@
 | `places`        | where the waits of one handle stand in the log                                      |
 | `cursor`        | where a stream stands in the log, and the check that nothing is missing             |
 | `reconnect`     | which errors are a lost connection, and when to connect again                       |
+| `reachability`  | why a server cannot be reached                                                      |
 | `heartbeats`    | how long a stream may be silent before its connection counts as lost                |
 | `retry`         | when a unary call is repeated                                                       |
 | `backoff`       | how long to wait before another attempt                                             |

@@ -28,8 +28,10 @@ def to_datetime(message: Any, name: str) -> datetime | None:
 
 
 def to_duration(seconds: float | timedelta) -> duration_pb2.Duration:
-    """Return a time span as a message."""
+    """Return a time span as a message. Raises ValueError for one that a message cannot hold."""
     message = duration_pb2.Duration()
-    span = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
-    message.FromTimedelta(span)
+    try:
+        message.FromTimedelta(seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds))
+    except (OverflowError, ValueError):
+        raise ValueError(f"{seconds} is not a time span in seconds, of less than 10,000 years") from None
     return message

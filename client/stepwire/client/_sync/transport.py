@@ -12,6 +12,7 @@ import grpc
 from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
 from stepwire.client._core.heartbeats import Heartbeats
+from stepwire.client._core.reachability import check_reached, probe
 from stepwire.client._core.reconnect import STREAM_DEADLINE
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
@@ -34,15 +35,34 @@ class SyncTransport:
         self._closed = False
         self._alarms = Alarms()
 
-    def method(self, name: str) -> Any:
-        """Return the multi-callable of `Service.Method`."""
+    def channel(self) -> grpc.Channel:
+        """Return the channel; the first call opens it."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the client is closed")
-            if self._stubs is None:
-                self._channel = self._channel or self._endpoint.open()
-                self._stubs = make_stubs(self._channel)
-            return find_method(self._stubs, name)
+            if self._channel is None:
+                self._channel = self._endpoint.open()
+            return self._channel
+
+    def method(self, name: str) -> Any:
+        """Return the multi-callable of `Service.Method`."""
+        channel = self.channel()
+        if self._stubs is None:
+            self._stubs = make_stubs(channel)
+        return find_method(self._stubs, name)
+
+    def connect(self, timeout: float) -> None:
+        """Connect within `timeout` seconds. Raises UnavailableError, which says why it failed."""
+        ready = grpc.channel_ready_future(self.channel())
+        try:
+            ready.result(timeout)
+        except grpc.FutureTimeoutError:
+            try:
+                self.unary(probe())
+            except StepwireError as error:
+                check_reached(error, self._endpoint.address, timeout)
+        finally:
+            ready.cancel()
 
     def open(self, name: str, request: Any) -> Any:
         """Start a call of a stream."""
