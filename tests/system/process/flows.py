@@ -79,6 +79,27 @@ class Interrupt(Workflow):
         return StopEvent(result=type(task.exception()).__name__)
 
 
+class Handler(Workflow):
+    """Give the event loop a signal handler."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def handle(self, ev: StartEvent) -> StopEvent:
+        """Send this process two signals and return once their handler was called."""
+        loop, news = asyncio.get_running_loop(), asyncio.Queue[str]()
+        loop.add_signal_handler(signal.SIGUSR1, news.put_nowait, "handled")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await news.get()
+        os.kill(os.getpid(), signal.SIGHUP)  # after this one the server has its descriptor again
+        os.kill(os.getpid(), signal.SIGUSR1)
+        result = await news.get()
+        if ev.get("keep"):
+            loop.add_signal_handler(signal.SIGUSR2, news.put_nowait, "")
+        return StopEvent(result=result)
+
+
 class Fork(Workflow):
     """Fork a child in a sync step; the child does nothing for an hour."""
 

@@ -83,6 +83,26 @@ def test_sighup_reads_the_credentials_again_and_ends_nothing(tmp_path: Path) -> 
     assert server.log.count("stopping:") == 1
 
 
+def test_runs_that_block_the_loop_when_they_are_taken_up_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path, "--grace", "0.1") as server:
+        with SyncClient(server.address) as client:
+            client.start_run("Block", how="sleep")
+            server.hear("attempt=1] blocking")
+        server.kill()
+        server.start()  # it listens before it takes up the run
+        server.hear("attempt=2] blocking")
+        assert server.stop() == 1
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["and it got it back", "and kept it"])
+def test_a_step_may_give_the_loop_a_signal_handler(tmp_path: Path, keep: bool) -> None:
+    with serving(tmp_path) as server:
+        with SyncClient(server.address) as client:
+            assert client.start_run("Handler", keep=keep).result(20) == "handled"
+        assert server.stop() == 0
+    assert "stopping: running steps get" in server.log
+
+
 @pytest.mark.parametrize("what", ["KeyboardInterrupt", "SystemExit"])
 def test_what_a_task_of_a_step_raises_does_not_end_the_server(tmp_path: Path, what: str) -> None:
     with serving(tmp_path) as server, SyncClient(server.address) as client:

@@ -28,7 +28,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T], on_start: Callable[[], None]) -> T:
+def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T], on_start: Callable[[], object]) -> T:
     """Run a coroutine on a loop and return its result.
 
     A task that raises KeyboardInterrupt or SystemExit stops a loop. It may be any step's, so the loop is started again.

@@ -49,11 +49,16 @@ class Signals:
         forks.in_child(self._restore)
         threading.Thread(target=self._watch, name="stepwire-signals", daemon=True).start()
 
-    def attach(self) -> None:
-        """Take the wake-up descriptor. An event loop takes it when it starts, so call this on the loop then."""
+    def attach(self) -> bool:
+        """Take the wake-up descriptor; return False when it was taken already.
+
+        An event loop takes it when it starts, so call this on the loop then.
+        """
         before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        if before != self._writer.fileno():
-            self._others = before
+        if before == self._writer.fileno():
+            return False
+        self._others = before
+        return True
 
     def wake(self) -> None:
         """Have the thread look at the deadline again."""
@@ -62,6 +67,9 @@ class Signals:
     def _in_main_thread(self, number: int, _: FrameType | None) -> None:
         if number in _STOPS:
             self._ending.arm()
+        if self.attach():
+            # A step gave the event loop a signal handler, and with it the descriptor: this signal went there.
+            self._writer.send(bytes((number,)))
 
     def _watch(self) -> None:
         while True:
