@@ -122,6 +122,8 @@ async def test_what_is_held_for_long_is_short():
         good["WaitForEvent"].waiter_id = "x" * (3 << 20)
         for name in ("StreamEvents", "Converse", "WaitRun", "WaitForEvent"):
             refused(await ask(channel, name, good[name]), "message_bytes")
+        named = runs.ConverseRequest(attach=runs.ConverseAttach(run_id="x" * (100 << 10)))
+        refused(await call(channel, METHODS["Converse"], frames([named])), "message_bytes")
         begin = runs.ConverseRequest()
         begin.start.request.CopyFrom(good["StartRun"])
         begin.start.request.run_id = "never"

@@ -63,8 +63,6 @@ def fingerprint() -> dict[str, dict[str, int]]:
                 own = {inner: id(item) for inner, item in vars(value).items() if not inner.startswith("_abc")}
                 found[f"{name}.{key}"] = own
     found["builtins"] = {key: id(value) for key, value in vars(builtins).items() if key != "_"}
-    # New runs take their ids from here.
-    found["stepwire.server.runs.ids"].pop("_pool")
     found["environ"] = {key: hash(value) for key, value in os.environ.items() if not key.startswith("PYTEST")}
     return found
 

@@ -93,6 +93,7 @@ class Session:
             record = await self._actions.start(caller, begin.request)
             return Opening(record.key, 0, options, window)
         attach = first.attach
+        self._call.limits.check_held("stream", attach.ByteSize())
         options, window = self._options(attach.options), _window(attach.max_unacked)
         request = pb.StreamEventsRequest(run_id=attach.run_id, after_sequence=attach.after_sequence)
         await self._gate.admit_frame(self._call, STREAM, request)

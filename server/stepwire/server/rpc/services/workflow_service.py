@@ -24,15 +24,16 @@ class WorkflowService(grpc_code.WorkflowServiceServicer):
         if request.page_token:
             last = str(pages.page_place(request.page_token, "workflows", str)[0])
             names = [name for name in names if name > last]
-        size = pages.page_size(request.page_size)
-        response = pb.ListWorkflowsResponse()
-        for name in names[:size]:
+        page, response = pages.Page(pages.page_size(request.page_size)), pb.ListWorkflowsResponse()
+        for name in names:
             served = self._registry.get(name)
             assert served is not None
-            summary = served.doc.strip().split("\n", 1)[0]
-            response.workflows.add(name=name, version=served.version, description=summary)
-        if len(names) > size:
-            response.next_page_token = pages.page_token([names[size - 1]], "workflows")
+            description = served.doc.strip().split("\n", 1)[0]
+            summary = pb.WorkflowSummary(name=name, version=served.version, description=description)
+            if not page.takes(summary):
+                response.next_page_token = pages.page_token([response.workflows[-1].name], "workflows")
+                break
+            response.workflows.append(summary)
         return response
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Context) -> pb.GetWorkflowResponse:
