@@ -131,7 +131,7 @@ def _adapt(
     kept = {key: given[key] for key in declared if key in fields and key in given and given[key] is fields[key]}
     if kept:
         try:
-            schemas.held(cls).validate_python(kept)
+            schemas.held(cls).validate_python(kept, strict=True)
         except ValidationError as error:
             for each in error.errors(include_input=False, include_url=False, include_context=False):
                 kept.pop(str(each["loc"][0]), None)

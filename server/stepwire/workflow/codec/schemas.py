@@ -70,7 +70,8 @@ def serializer(cls: type[BaseModel], keys: _Keys) -> SchemaSerializer:
 def held(cls: type[BaseModel]) -> SchemaValidator:
     """Return a validator that accepts values of the types that the fields of `cls` hold.
 
-    It takes a dict of any of the fields. Constraints hold (`gt`, `max_length`); functions of validators do not run.
+    It takes a dict of any of the fields, and is to be called with `strict=True`. Constraints hold (`gt`,
+    `max_length`); functions of validators do not run.
     """
 
     def make() -> SchemaValidator:
@@ -80,8 +81,7 @@ def held(cls: type[BaseModel]) -> SchemaValidator:
             for key, field in parts.fields.items()
         }
         schema: Any = {"type": "typed-dict", "fields": fields, "extra_behavior": "ignore"}
-        config: Any = {**parts.config, "strict": True}
-        return SchemaValidator(_with(schema, [_held(each) for each in parts.definitions]), config)
+        return SchemaValidator(_with(schema, [_held(each) for each in parts.definitions]), parts.config)
 
     return _once(cls, "held", make)
 

@@ -76,7 +76,7 @@ class _Check:
         fields = {key: value for key, value in model.__dict__.items() if key in declared}
         wrong = declared.keys() - fields.keys()
         try:
-            schemas.held(cls).validate_python(fields)
+            schemas.held(cls).validate_python(fields, strict=True)
         except ValidationError as error:
             found = error.errors(include_input=False, include_url=False, include_context=False)
             wrong |= {str(each["loc"][0]) for each in found}
