@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from tests.integration.durability.flows import Flow, ask
 from tests.integration.durability.support import (
     advance,
@@ -293,3 +293,34 @@ async def test_new_code_old_runs_that_fit_go_on_under_it(tmp_path: Path) -> None
     advance(3601)
     async with life(tmp_path, registry_of(flow=Grown())) as rpc:
         assert result(await rpc.ended(run_id)) == "new code"
+
+
+def paying(*, grown: bool) -> Registry:
+    """Serve a workflow whose input is a price in euros, made cents by a validator; later it also has a currency."""
+
+    class Paid(StartEvent):
+        cents: int
+        if grown:
+            currency: str = "EUR"
+
+        @field_validator("cents")
+        @classmethod
+        def of_euros(cls, euros: int) -> int:
+            return euros * 100
+
+    class Paying(Workflow):
+        @step
+        async def pay(self, ctx: Context[Cart], ev: Paid) -> StopEvent:
+            await ctx.wait_for_event(Go, waiter_id="go", waiter_event=InputRequiredEvent(), timeout=None)
+            return StopEvent(result=[ev.cents, getattr(ev, "currency", "")])
+
+    return registry_of(flow=Paying)
+
+
+async def test_new_code_old_runs_get_new_fields_and_keep_the_old_values(tmp_path: Path) -> None:
+    async with life(tmp_path, paying(grown=False)) as rpc:
+        run_id = (await rpc.start("flow", {"cents": 3})).run_id
+        await parked(rpc, run_id)
+    async with life(tmp_path, paying(grown=True)) as rpc:
+        await rpc.send(run_id, event("Go"))
+        assert result(await rpc.ended(run_id)) == [300, "EUR"]
