@@ -5,13 +5,15 @@ from __future__ import annotations
 import linecache
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from tests.integration.durability.support import until
 from tests.integration.operations.support import operated, scrape
 
-from stepwire.server.telemetry.metrics import LoopMetrics
-from stepwire.server.telemetry.run_delay import delay_of_this_thread
+from stepwire.server.telemetry.metrics import SECONDS, Histogram, LoopMetrics
+from stepwire.server.telemetry.thread_clock import ThreadTimes, clock_of_this_thread
 from stepwire.server.telemetry.watchdog import Watchdog
 
 WATCHDOG = "stepwire.watchdog"
@@ -54,24 +56,39 @@ async def test_a_loop_that_got_no_processor_is_not_named(caplog: pytest.LogCaptu
     # As on a busy machine: the loop's thread waits for a processor, as it happens inside a step.
     metrics = LoopMetrics()
     with caplog.at_level(logging.WARNING, WATCHDOG):
-        watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), delay=time.monotonic)
-        watchdog.start()
-        time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
-        await until(lambda: metrics.lag.sum >= 0.2)
-        watchdog.stop()
-        waiting = Watchdog(0.1, metrics, lambda _: ("", ""), delay=lambda: 1.0)
+        clocks: list[Callable[[], ThreadTimes]] = [
+            lambda: ThreadTimes(1.0, time.monotonic(), False),  # it waited again and again
+            lambda: ThreadTimes(1.0, 5.0, True),  # it has waited all the time and still does
+        ]
+        for times in clocks:
+            lag = metrics.lag = Histogram(SECONDS)
+            watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), clock=times)
+            watchdog.start()
+            time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
+            await until(partial(_seen, lag))
+            watchdog.stop()
+            assert not metrics.blocks
+        waiting = Watchdog(0.1, metrics, lambda _: ("", ""), clock=lambda: ThreadTimes(1.0, 5.0, False))
         waiting.start()
-        assert not metrics.blocks
         time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
         await until(lambda: metrics.blocked["", ""] >= 0.2)
         waiting.stop()
     assert len([record for record in caplog.records if record.name == WATCHDOG]) == 1
 
 
-def test_the_wait_for_a_processor_only_grows() -> None:
-    delay = delay_of_this_thread()
-    first = delay()
-    assert 0.0 <= first <= delay() < 3600.0
+def _seen(lag: Histogram) -> bool:
+    return lag.sum >= 0.2
+
+
+def test_the_times_of_a_thread_only_grow() -> None:
+    clock = clock_of_this_thread()
+    first = clock()
+    end = time.thread_time() + 0.02
+    while time.thread_time() < end:
+        pass
+    second = clock()
+    assert first.waited <= second.waited < 3600.0
+    assert (second.ran, second.runnable) == (0.0, False) or first.ran < second.ran < 3600.0
 
 
 async def test_a_step_that_awaits_is_not_named(caplog: pytest.LogCaptureFixture) -> None:

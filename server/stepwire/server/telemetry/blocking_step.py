@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextvars import Context
+from inspect import CO_COROUTINE
 from itertools import islice
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 from stepwire.server.telemetry.code_origin import package_of_file
 from stepwire.workflow.hosting import Execution, execution_in, step_at
 
-__all__ = ["Blocker", "Locate", "Spot", "blocker_at"]
+__all__ = ["Blocker", "Locate", "Spot", "blocker_at", "code_outside_tasks"]
 
 _TEXT: Final = 120
 """Characters of a source line that are shown."""
@@ -86,6 +88,17 @@ def blocker_at(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate
         return Blocker(id(task), "", "", "", 0, places)
     workflow, run_id = locate(execution.broker)
     return Blocker(id(execution), workflow, execution.delivery.step, run_id, execution.delivery.attempt, places)
+
+
+def code_outside_tasks() -> CodeType | None:
+    """Return the code that the tasks of this thread's loop are called from; call it in a task."""
+    frame: FrameType | None = sys._getframe()
+    outermost = None
+    while frame is not None:
+        if frame.f_code.co_flags & CO_COROUTINE:
+            outermost = frame
+        frame = frame.f_back
+    return outermost.f_back.f_code if outermost is not None and outermost.f_back is not None else None
 
 
 def _places(frame: FrameType, body: FrameType) -> tuple[Spot, ...]:

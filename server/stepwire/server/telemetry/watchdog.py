@@ -1,14 +1,15 @@
 """The watchdog: it names what blocks the event loop.
 
 A thread asks the loop for an answer, several times in the span that is allowed. While none comes it looks at what the
-loop's thread does. The same code for the whole span is a block: the log names it, with the author's line. A thread that
-was ready to run and got no processor blocks nothing: the machine was busy.
+loop's thread does. The same code for the whole span is a block: the log names it, with the author's line. The time in
+which the thread was ready to run and got no processor does not count: then the machine was busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import selectors
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +17,9 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Final
 
-from stepwire.server.telemetry.blocking_step import Blocker, Locate, Spot, blocker_at
+from stepwire.server.telemetry.blocking_step import Blocker, Locate, Spot, blocker_at, code_outside_tasks
 from stepwire.server.telemetry.metrics import LoopMetrics
-from stepwire.server.telemetry.run_delay import delay_of_this_thread
+from stepwire.server.telemetry.thread_clock import ThreadTimes, clock_of_this_thread
 
 __all__ = ["Watchdog"]
 
@@ -30,8 +31,6 @@ _AGAIN_SECONDS: Final = 10.0
 """Seconds until a block at the same line is logged again; all are counted."""
 _LINES: Final = 1000
 """Lines that the watchdog remembers to have logged."""
-_BUSY: Final = 0.5
-"""Share of a block that the loop's thread may have waited for a processor; beyond it the machine was busy."""
 _LONG_SECONDS: Final = 1.0
 """A block of this length gets a second line when it ends."""
 
@@ -39,22 +38,33 @@ _LONG_SECONDS: Final = 1.0
 class _Block:
     """One blocker, for as long as it blocks."""
 
-    __slots__ = ("blocker", "counted", "delay", "looked", "since")
+    __slots__ = ("blocker", "counted", "looked", "ran", "since", "stood_since", "waited")
 
-    def __init__(self, blocker: Blocker, since: float, delay: float) -> None:
+    def __init__(self, blocker: Blocker, since: float, times: ThreadTimes) -> None:
         self.blocker = blocker
         self.since = since
-        self.delay = delay
-        """What the loop's thread had waited for a processor when it began."""
         self.looked = False
         self.counted = False
+        self.ran = times.ran
+        self.waited = times.waited
+        """What the loop's thread had waited for a processor when the block began."""
+        self.stood_since = since
+        """When the thread was last seen to have run."""
+
+    def seconds(self, now: float, times: ThreadTimes) -> float:
+        """Return how long it has blocked up to now, without the time in which the thread got no processor."""
+        if times.ran != self.ran:
+            self.ran = times.ran
+            self.stood_since = now
+        present = now - self.stood_since if times.runnable else 0.0
+        return now - self.since - (times.waited - self.waited) - present
 
 
 class Watchdog:
     """Watch the running event loop from another thread."""
 
     def __init__(
-        self, span: float, metrics: LoopMetrics, locate: Locate, *, delay: Callable[[], float] | None = None
+        self, span: float, metrics: LoopMetrics, locate: Locate, *, clock: Callable[[], ThreadTimes] | None = None
     ) -> None:
         """Make a watchdog, on the thread of the loop.
 
@@ -62,18 +72,19 @@ class Watchdog:
             span: Seconds that the loop may be blocked.
             metrics: Counts blocks.
             locate: Finds the run of a step.
-            delay: Returns how long the loop's thread has waited for a processor; by default the system is asked.
+            clock: Returns the times of the loop's thread; by default the system is asked.
         """
         self._span = span
         self._metrics = metrics
         self._locate = locate
-        self._delay = delay or delay_of_this_thread()
+        self._clock = clock or clock_of_this_thread()
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
+        self._outside = code_outside_tasks()
         self._stop = threading.Event()
         self._answered = threading.Event()
         self._asked = 0.0
-        self._asked_delay = 0.0
+        self._asked_times = self._clock()
         self._paused = False
         self._logged: dict[tuple[Spot, ...], float] = {}
         self._thread = threading.Thread(target=self._watch, name="stepwire-watchdog", daemon=True)
@@ -110,7 +121,7 @@ class Watchdog:
         tick = self._span / _LOOKS
         while not self._stop.is_set():
             self._answered.clear()
-            self._asked_delay = self._delay()
+            self._asked_times = self._clock()
             self._asked = perf_counter()
             try:
                 self._loop.call_soon_threadsafe(self._answer)
@@ -129,22 +140,24 @@ class Watchdog:
         block: _Block | None = None
         while not self._stop.is_set():
             frame = sys._current_frames().get(self._ident)
-            seen = blocker_at(frame, self._loop, self._locate) if frame is not None else None
+            # While only native code of the loop is at work there is nobody to name: it waits for the interpreter, too.
+            idle = frame is None or frame.f_code is self._outside or frame.f_code.co_filename == selectors.__file__
+            seen = None if frame is None or idle else blocker_at(frame, self._loop, self._locate)
             del frame
-            now = perf_counter()
+            now, times = perf_counter(), self._clock()
             if seen is None:
                 self._end(block, now)
                 block = None
             elif block is None:
                 # The first blocker has the time since the question, too: native code may have kept this thread from
                 # looking.
-                block = _Block(seen, self._asked, self._asked_delay)
+                block = _Block(seen, self._asked, self._asked_times)
             elif seen.identity != block.blocker.identity:
                 self._end(block, now)
-                block = _Block(seen, now, self._delay())
+                block = _Block(seen, now, times)
             else:
                 block.blocker = seen
-            if block is not None and not block.looked and now - block.since >= self._span - tick:
+            if block is not None and not block.looked and block.seconds(now, times) >= self._span - tick:
                 block.looked = True
                 block.counted = self._report(block, now - block.since)
             if self._answered.wait(tick):
@@ -155,8 +168,6 @@ class Watchdog:
         """Count a block and log it; return False when it is overlooked."""
         # The loop answers before it resumes: code that sees `_paused` reset also sees the answer.
         if self._paused or self._answered.is_set():
-            return False
-        if self._delay() - block.delay > _BUSY * seconds:
             return False
         blocker = block.blocker
         self._metrics.blocks[blocker.workflow, blocker.step] += 1
