@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property
@@ -409,6 +409,9 @@ def test_decode_tells_which_fields_do_not_validate_and_no_values() -> None:
         b'{"$what":1}',
         b'{"$tuple":1}',
         b'{"$set":[[]]}',
+        b'{"$deque":[1]}',
+        b'{"$deque":[[1],"x"]}',
+        b'{"$deque":[[1],-1]}',
         b'{"$dict":[[1]]}',
         b'{"$dict":[[[],1]]}',
         b'{"$bytes":"*"}',
@@ -448,6 +451,14 @@ def test_s22_a_payload_cannot_name_a_type_that_is_not_registered() -> None:
         with pytest.raises(UnknownTypeError) as caught:
             decode(json.dumps({"$model": [name, {}]}), NAMES)
         assert caught.value.type_name == name
+
+
+@pytest.mark.parametrize("value", [deque([1, (2,)]), deque(maxlen=3), {"a": deque([b"x"], maxlen=1)}])
+def test_a_deque_keeps_its_length_limit(value: Any) -> None:
+    back = decode(encode(value, NAMES), NAMES)
+    assert back == value
+    found, was = (back, value) if isinstance(value, deque) else (back["a"], value["a"])
+    assert found.maxlen == was.maxlen
 
 
 def test_uuid_and_date_are_what_they_were() -> None:

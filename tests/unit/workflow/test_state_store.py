@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from stepwire.workflow.errors import (
     ContextSerdeError,
@@ -569,3 +569,26 @@ def test_state_of_1x_is_read() -> None:
 def test_malformed_state_is_a_serde_error(data: dict[str, Any]) -> None:
     with pytest.raises(ContextSerdeError):
         InMemoryStateStore.from_dict(data, JsonSerializer())
+
+
+async def test_s19_what_lies_beside_something_that_cannot_be_copied_is_copied() -> None:
+    class Held(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        lock: Any
+        seen: list[int]
+        _kept: list[int] = PrivateAttr(default_factory=list)
+
+    lock = threading.Lock()
+    held = Held(lock=lock, seen=[1])
+    store = plain(held=held, pair=(lock, [1]), both=[{"lock": lock, "list": [1]}])
+    await store.set("again", store.values()["both"])
+    copied = await store.get_state()
+    for found in copied.held, held:
+        found.seen.append(2)
+    copied.held._kept.append(1)
+    copied.pair[1].append(2)
+    copied.both[0]["list"].append(2)
+    assert copied.held.lock is copied.pair[0] is copied.both[0]["lock"] is lock
+    assert copied.both is copied.again
+    live = store.values()
+    assert (held.seen, held._kept, live["pair"][1], live["both"][0]["list"]) == ([1, 2], [], [1], [1])

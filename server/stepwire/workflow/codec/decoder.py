@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -114,6 +115,10 @@ class _Decoder:
     def tuple_(self, item: Any) -> Any:
         return tuple(self._items(item))
 
+    def deque_(self, item: Any) -> Any:
+        items, most = _list(item, 2)
+        return deque(self._items(items), most)
+
     def set_(self, item: Any) -> Any:
         return set(self._items(item))
 
@@ -217,6 +222,7 @@ class _Decoder:
 
 _READERS: dict[str, Callable[[_Decoder, Any], Any]] = {
     "$tuple": _Decoder.tuple_,
+    "$deque": _Decoder.deque_,
     "$set": _Decoder.set_,
     "$frozenset": _Decoder.frozenset_,
     "$dict": _Decoder.dict_,

@@ -5,6 +5,7 @@ object with a single key that begins with ``$``; a dict that looks like one is w
 
 ======================================  =======================================================
 ``{"$tuple" | "$set" | "$frozenset"}``  list of items; sets in the order of their JSON text
+``{"$deque"}``                          ``[items, maxlen]``
 ``{"$bytes" | "$bytearray"}``           base64
 ``{"$datetime" | "$time"}``             ISO 8601, or ``[naive ISO, zone, fold]``
 ``{"$date"}``                           ISO 8601

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -280,6 +281,9 @@ class _Tagger:
     def _tuple(self, value: Any, depth: int) -> dict[str, Any]:
         return {"$tuple": self._list(value, depth)}
 
+    def _deque(self, value: Any, depth: int) -> dict[str, Any]:
+        return {"$deque": [self._list(value, depth), value.maxlen]}
+
     def _set(self, value: Any, depth: int) -> dict[str, Any]:
         return {"$set": self._items(value, depth)}
 
@@ -327,6 +331,7 @@ _HANDLERS: dict[type, Callable[[_Tagger, Any, int], Any]] = {
     dict: _Tagger._dict,
     list: _Tagger._list,
     tuple: _Tagger._tuple,
+    deque: _Tagger._deque,
     set: _Tagger._set,
     frozenset: _Tagger._frozenset,
     bytes: _Tagger._bytes,

@@ -52,7 +52,7 @@ def saved_values_of(state: BaseModel) -> dict[str, Any]:
 
 
 def copy_state(state: M, memo: Memo | None = None) -> M:
-    """Return a deep copy; a top-level value that cannot be copied is shared.
+    """Return a deep copy; an object inside it that cannot be copied is shared.
 
     `memo` is filled with the copy of each object inside the state by the object's id, as `copy.deepcopy` does.
     """
@@ -74,18 +74,38 @@ def _copy_values(values: dict[str, Any], memo: Memo) -> dict[str, Any]:
     try:
         copied = copy.deepcopy(values, whole)
     except Exception:  # noqa: BLE001 - __deepcopy__ is the author's code; see below
-        return {key: _copy_value(value, memo) for key, value in values.items()}
+        return {key: _copy_around(value, memo) for key, value in values.items()}
     memo.update(whole)
     return copied
 
 
-def _copy_value(value: Any, memo: Memo) -> Any:
-    # In process a state may hold a client, a lock or a file. None of those can be copied, and 1.x
-    # let them be. Each value has its own memo: that of a failed copy holds half-made objects.
-    single: Memo = {}
-    try:
-        copied = copy.deepcopy(value, single)
-    except Exception:  # noqa: BLE001 - as above
-        return value
-    memo.update(single)
-    return copied
+def _copy_around(value: Any, memo: Memo) -> Any:
+    """Return a deep copy that shares what cannot be copied, and nothing else.
+
+    In process a state may hold a client, a lock or a file; 1.x let them be. What lies beside them is copied.
+    """
+    if id(value) in memo:
+        return memo[id(value)]
+    cls = type(value)
+    made: Any
+    if cls is dict:
+        made = memo[id(value)] = {}
+        made.update((key, _copy_around(item, memo)) for key, item in value.items())
+    elif cls is list:
+        made = memo[id(value)] = []
+        made.extend(_copy_around(item, memo) for item in value)
+    elif cls is tuple:
+        made = memo[id(value)] = tuple(_copy_around(item, memo) for item in value)
+    elif isinstance(value, BaseModel) and cls.__deepcopy__ is BaseModel.__deepcopy__:
+        made = memo[id(value)] = rebuild(cls, {}, {}, {}, set(value.__pydantic_fields_set__))
+        for home in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
+            parts = getattr(value, home)
+            copied = None if parts is None else {key: _copy_around(item, memo) for key, item in parts.items()}
+            object.__setattr__(made, home, copied)
+    else:
+        # A memo of its own: that of a failed copy holds half-made objects.
+        try:
+            made = memo[id(value)] = copy.deepcopy(value, {})
+        except Exception:  # noqa: BLE001 - as above
+            return value
+    return made
