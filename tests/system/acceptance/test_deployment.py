@@ -130,6 +130,7 @@ def test_the_builder_gets_no_more_than_it_needs(stages: list[Stage], tmp_path: P
 
 def test_compose_confines_the_server(service: dict[str, Any], stages: list[Stage], settings: Settings):
     assert service["read_only"] is True
+    assert service["init"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["build"] == {"context": "..", "dockerfile": "deploy/Containerfile"}
