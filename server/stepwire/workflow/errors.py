@@ -13,8 +13,7 @@
     │   ├── StepReturnError               it returned something other than an event or None
     │   ├── UnknownStepError              an event was sent to a step that does not exist
     │   ├── StepDoesNotAcceptError        an event was sent to a step that does not take its type
-    │   ├── RunEndedError                 the run is over and takes nothing more
-    │   └── DeadAttemptError              an abandoned attempt used its context
+    │   └── RunEndedError                 the run is over and takes nothing more
     ├── WorkflowTimeoutError              the run took longer than its timeout
     ├── WorkflowCancelledByUser           the run was cancelled
     ├── WorkflowDone                      the run is over (1.x control flow, kept for its name)
@@ -27,6 +26,8 @@
             ├── SnapshotVersionError      its format version is unknown
             ├── SnapshotWorkflowError     it was taken of another workflow
             └── UnknownTypeError          it names a type that this workflow does not have
+
+    DeadAttemptError                      no Exception: unwinds an abandoned attempt that uses its context
 
 `ServiceNotFoundError` lives in `stepwire.workflow.service`. Every constructor takes the message
 first and its facts as keywords that have defaults, so that errors can be copied and pickled.
@@ -153,8 +154,12 @@ class RunEndedError(WorkflowRuntimeError):
     """Report an event sent to a run that is over."""
 
 
-class DeadAttemptError(WorkflowRuntimeError):
-    """Report a context call of an attempt that was abandoned: it changed nothing."""
+class DeadAttemptError(BaseException):
+    """Unwind the body of an attempt that was abandoned: its call of the context changed nothing.
+
+    Like CancelledError it is no Exception, so that no `except Exception` in a step takes it for a failure and acts on
+    it: the same work goes on in another attempt, or the run is over.
+    """
 
 
 class WorkflowTimeoutError(WorkflowError):

@@ -171,6 +171,7 @@ from stepwire.workflow.events import (
     event_to_json,
 )
 from stepwire.workflow.hosted_run import HostedRun
+from stepwire.workflow.runner.results import text_of
 from stepwire.workflow.runner.running import execution_in, step_at
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.serializers import RegistrySerializer
@@ -249,5 +250,6 @@ __all__ = [
     "steps_of",
     "steps_that_share",
     "take_changes",
+    "text_of",
     "wire_names",
 ]

@@ -21,6 +21,7 @@ from stepwire.workflow.hosting import (
     Receipt,
     TypeRegistry,
     plan_of,
+    text_of,
 )
 
 
@@ -48,6 +49,7 @@ class DurableRun:
         self.clock = clock or HandClock()
         self.parts: dict[str, bytes] = {}
         self.log: list[LogEntry] = []
+        self.reported: list[tuple[str | None, BaseException]] = []
         self.commits = 0
         self.saved_at = 0.0
         self._held = False
@@ -87,7 +89,8 @@ class DurableRun:
         self.changed()
 
     def report(self, step: str | None, error: BaseException) -> FailureReport:
-        return FailureReport(str(error), "", "reference")
+        self.reported.append((step, error))
+        return FailureReport(text_of(error), "", "reference")
 
     def executed(self, step: str, outcome: str, seconds: float) -> None:
         pass

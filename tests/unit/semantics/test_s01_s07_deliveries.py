@@ -356,7 +356,7 @@ async def test_s03_a_sync_step_whose_run_ended_is_not_left_waiting() -> None:
         def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             try:
                 ctx.blocking.wait_for_event(Work, waiter_event=Question(), timeout=None)
-            except Exception as error:
+            except BaseException as error:
                 woke.append(type(error).__name__)
                 woken.set()
                 raise

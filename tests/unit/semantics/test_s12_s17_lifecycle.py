@@ -34,7 +34,7 @@ from stepwire.workflow import (
 )
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
 from stepwire.workflow.context.context import run_of
-from stepwire.workflow.errors import RunEndedError
+from stepwire.workflow.errors import DeadAttemptError, RunEndedError
 
 
 class Work(Event):
@@ -527,7 +527,7 @@ async def test_s15_a_step_that_swallows_cancellation_cannot_hang_the_run() -> No
                     type(self).after = "swallowed"
             try:
                 ctx.send_event(Work())
-            except WorkflowRuntimeError as error:
+            except DeadAttemptError as error:
                 type(self).after = type(error).__name__
             return StopEvent(result="too late")
 
@@ -729,7 +729,7 @@ async def test_s15_what_still_waits_when_its_step_returned_is_told() -> None:
 
     handler = Leaving().run()
     assert await handler == 1
-    with pytest.raises(WorkflowRuntimeError):
+    with pytest.raises(DeadAttemptError):
         await left[0]
 
 

@@ -33,7 +33,7 @@ class TimedOut:
 
 TIMED_OUT: Final = TimedOut()
 
-Answer = Event | TimedOut | Exception
+Answer = Event | TimedOut | BaseException
 """What ends a wait: an event, its deadline, or (outside the steps) the end of the run."""
 Notify = Callable[[Answer], None]
 

@@ -248,7 +248,7 @@ class Context(Generic[StateT]):
                 timer.cancel()
         if answer is TIMED_OUT and execution is None:
             broker.waits.abandon(found, None, notify)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

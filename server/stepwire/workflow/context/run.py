@@ -12,7 +12,7 @@ from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.outcome import CANCELLED, Outcome
 from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
 from stepwire.workflow.definition.plan import Plan
-from stepwire.workflow.errors import WorkflowRuntimeError
+from stepwire.workflow.errors import DeadAttemptError, WorkflowRuntimeError
 from stepwire.workflow.events import WorkflowCancelledEvent
 from stepwire.workflow.runner.runner import Runner
 
@@ -121,5 +121,10 @@ class Run:
             running = None
         if running is runner.loop:
             raise WorkflowRuntimeError("blocking calls are for sync steps; await in async ones")
+        if runner.loop.is_closed():
+            raise DeadAttemptError("the event loop of the run is closed")
         future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(make(), runner.loop)
-        return future.result()
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:  # an Exception, unlike asyncio's
+            raise DeadAttemptError("the event loop of the run is being closed") from None

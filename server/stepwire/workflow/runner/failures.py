@@ -11,7 +11,7 @@ from stepwire.workflow.broker.journal import FailureReport, Host
 from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.errors import CrashLoopError
 from stepwire.workflow.events import StepFailedEvent, WorkflowFailedEvent
-from stepwire.workflow.runner.results import is_final
+from stepwire.workflow.runner.results import is_final, may_be_retried, text_of
 
 __all__ = ["fail", "give_up_lost"]
 
@@ -29,13 +29,13 @@ def fail(broker: Broker, host: Host | None, execution: Execution, error: BaseExc
     """
     delivery = execution.delivery
     policy = broker.routing.steps[delivery.step].retry_policy
-    if policy is not None and isinstance(error, Exception) and not is_final(error):
+    if policy is not None and may_be_retried(error):
         elapsed = max(0.0, broker.clock.now() - (delivery.first_started or 0.0))
         try:
-            delay = policy.next(elapsed, delivery.failures, error)
+            delay = policy.next(elapsed, delivery.failures, error)  # type: ignore[arg-type]
             if delay is not None and not math.isfinite(delay):
                 raise ValueError("the delay is not a finite number of seconds")
-        except Exception as failure:
+        except BaseException as failure:
             delay = None
             if host is None:
                 logger.exception("the retry policy of step '%s' failed", delivery.step)
@@ -84,6 +84,6 @@ def _give_up(broker: Broker, host: Host | None, delivery: Delivery, error: BaseE
 
 
 def _report(host: Host | None, step: str, error: BaseException) -> FailureReport:
-    report = FailureReport(str(error), "", "") if host is None else host.report(step, error)
+    report = FailureReport(text_of(error), "", "") if host is None else host.report(step, error)
     # An exception's text may hold what no log can: halves of surrogate pairs.
     return report._replace(message=report.message.encode(errors="replace").decode())

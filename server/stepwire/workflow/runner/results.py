@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from stepwire.workflow.errors import (
 )
 from stepwire.workflow.events import Event, StopEvent
 
-__all__ = ["call_sync", "is_final", "outputs_of", "result_error"]
+__all__ = ["call_sync", "is_final", "may_be_retried", "outputs_of", "result_error", "text_of"]
 
 
 def call_sync(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
@@ -54,15 +55,30 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, StepReturnError)
 
 
+def may_be_retried(error: BaseException) -> bool:
+    """Tell whether a retry policy is asked: not when the body returned a wrong type, was cancelled or wanted to end."""
+    return not isinstance(
+        error, StepReturnError | asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit
+    )
+
+
+def text_of(error: BaseException | None) -> str:
+    """Return the text of an error; its type when it cannot say it."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - __str__ is the author's code
+        return type(error).__name__
+
+
 def result_error(error: BaseException | None, event: StopEvent) -> WorkflowError:
     """Return what the awaiting of a failed run raises, with the step's own exception as its cause."""
     step = getattr(event, "step", None)
     if isinstance(error, StepReturnError) or (step is None and isinstance(error, WorkflowRuntimeError)):
         return error
     if step is None:
-        failed: WorkflowError = WorkflowRuntimeError(str(error))
+        failed: WorkflowError = WorkflowRuntimeError(text_of(error))
     else:
-        message = getattr(event, "message", "") if error is None else str(error) or type(error).__name__
+        message = getattr(event, "message", "") if error is None else text_of(error) or type(error).__name__
         # The engine's own say more; those of a nested run have come to their end, and a cause.
         own = isinstance(error, StepTimeoutError | CrashLoopError) and error.__cause__ is None
         kind = type(error) if own and isinstance(error, StepError) else StepError

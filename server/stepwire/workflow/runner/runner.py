@@ -24,7 +24,7 @@ from stepwire.workflow.broker.outcome import CANCELLED
 from stepwire.workflow.broker.timers import Alarm, Timer
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import (
-    SerializationError,
+    DeadAttemptError,
     StepTimeoutError,
 )
 from stepwire.workflow.events import (
@@ -168,6 +168,8 @@ class Runner:
             except BaseException as error:  # noqa: BLE001 - handed to the calling thread, whatever it is
                 done.set_exception(error)
 
+        if self.loop.is_closed():
+            raise DeadAttemptError("the event loop of the run is closed")
         self.loop.call_soon_threadsafe(call)
         return done.result()
 
@@ -308,10 +310,15 @@ class Runner:
                 self.pump()
                 raise
             self._failed(execution, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            # A step may raise anything; a step that calls sys.exit() must not take its host down.
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not self._runs_now(execution):
+                raise  # the loop is gone and the body is closed: it raised nothing
+            # A step may raise anything, also what is no Exception: none of it may take its host down.
             execution.cancel = None
             self._failed(execution, error)
+            if self._host is None and isinstance(error, KeyboardInterrupt):
+                self.pump()
+                raise  # in a program of its own somebody pressed Ctrl-C
         else:
             if not execution.dead:
                 self._finished(execution, outputs)
@@ -319,6 +326,13 @@ class Runner:
             if self._host is not None:
                 self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
         self.pump()
+
+    def _runs_now(self, execution: Execution) -> bool:
+        """Tell whether the task of an execution is running, rather than being closed from outside."""
+        try:
+            return asyncio.current_task() is getattr(execution.cancel, "__self__", None)
+        except RuntimeError:
+            return False
 
     def _finished(self, execution: Execution, outputs: list[Event]) -> None:
         step = execution.delivery.step
@@ -329,7 +343,9 @@ class Runner:
         execution.cancel = None
         try:
             self.broker.finish(execution, outputs if self.stepwise is None else [])
-        except SerializationError as error:
+        except BaseException as error:
+            if execution.finished:
+                raise
             self._failed(execution, error)
             return
         execution.outcome = "completed"

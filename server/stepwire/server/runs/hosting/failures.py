@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from stepwire.server.runs.hosting.redact import without_texts
 from stepwire.server.runs.hosting.scope import RunScope
-from stepwire.workflow.hosting import Broker, FailureReport, WorkflowError, running_execution
+from stepwire.workflow.hosting import Broker, FailureReport, WorkflowError, running_execution, text_of
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -36,7 +36,7 @@ class FailureReports:
         message = trace = ""
         public = error.public if isinstance(error, WorkflowError) else None
         if self._detail in ("message", "traceback"):
-            message = str(error)
+            message = text_of(error)
         elif public is not None:
             message = public
         if self._detail == "traceback":
