@@ -141,9 +141,7 @@ class Settings(BaseSettings):
 
     # Limits
     max_message_bytes: Size = Field(16 << 20, description="The largest request message.")
-    max_event_bytes: Size = Field(
-        1 << 20, description="The largest payload of an event or an input. Each value counts for 16 bytes at least."
-    )
+    max_event_bytes: Size = Field(1 << 20, description="The largest payload of an event or an input.")
     max_entry_bytes: Size = Field(
         3 << 20,
         description="The largest event that a step may send, write or end its run with. Beyond 3 MiB, clients must"

@@ -135,6 +135,7 @@ from stepwire.workflow.broker.received import Received, receive
 from stepwire.workflow.broker.restore import CountLost, one_more, restore
 from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.codec.limits import MAX_DEPTH
 from stepwire.workflow.context.context import Context, default_waiter_id, run_of
 from stepwire.workflow.context.dict_form import legacy_view
@@ -229,6 +230,7 @@ __all__ = [
     "WorkflowValidationError",
     "all_parts",
     "default_waiter_id",
+    "encode_keys",
     "event_from_json",
     "event_to_json",
     "execution_in",

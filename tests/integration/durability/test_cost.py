@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.durability.flows import Flow, Note, ask
 from tests.integration.durability.support import (
     asked,
@@ -20,8 +23,13 @@ from tests.integration.durability.support import (
     state_of,
     status,
 )
+from tests.integration.rpc_serving import payload
 
+from stepwire.server.runs import state
+from stepwire.v1 import state_service_pb2 as states
 from stepwire.workflow import Context, DictState
+from stepwire.workflow.broker import journal
+from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.errors import SerializationError
 
 
@@ -131,3 +139,30 @@ async def test_cost_deltas_are_folded_before_they_grow_without_end(tmp_path: Pat
         assert stored is not None
         assert sum(len(delta) for delta in stored.deltas) < 2 * max(64 * 1024, 4 * len(stored.full))
         assert (await state_of(rpc, run_id, "k")).startswith("39")
+
+
+async def test_cost_large_values_of_a_client_are_encoded_once_and_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[tuple[str, bool]] = []
+
+    def noting(values: Mapping[str, Any], *rest: Any) -> dict[str, bytes]:
+        encoded.extend((name, threading.current_thread() is threading.main_thread()) for name in values)
+        return encode_keys(values, *rest)
+
+    for module in (state, journal):
+        monkeypatch.setattr(module, "encode_keys", noting)
+    large = {"rows": [[n] for n in range(10_000)]}
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        await set_state(rpc, run_id, "small", 1)
+        await set_state(rpc, run_id, "large", large)
+        assert encoded == [("small", True), ("large", False)]
+        encoded.clear()
+        request = states.ReplaceStateRequest(run_id=run_id, value=payload({"a": large, "b": 2}))
+        await rpc.states.ReplaceState(request)
+        assert sorted(encoded) == [("a", False), ("b", False)]
+        await crash(rpc)
+    async with life(tmp_path, Flow(ask)) as rpc:
+        assert await state_of(rpc, run_id) == {"a": large, "b": 2}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
 from stepwire.server.principal import Principal
+from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
     EtagMismatchError,
     InvalidError,
@@ -31,9 +34,16 @@ from stepwire.workflow.hosting import (
     SerializationError,
     StateNotFoundError,
     StatePathError,
+    encode_keys,
 )
 
 __all__ = ["RunState", "StateChange", "Value"]
+
+
+_INLINE_BYTES = 64 * 1024
+"""What values count for that are encoded on the event loop: they take about 5 ms."""
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Value(NamedTuple):
@@ -108,7 +118,9 @@ class RunState:
             self._check_size(store, size)
             store.apply(values)
 
-        return await self._write(asked, change, ("set", [list(item) for item in values], asked.etag))
+        says = ("set", [list(item) for item in values], asked.etag)
+        whole = {path: value for path, value in values if "." not in path} if size > _INLINE_BYTES else {}
+        return await self._write(asked, change, says, whole)
 
     async def unset(self, asked: StateChange, paths: Sequence[str]) -> str:
         """Remove the values at paths, all or none, and return the new etag."""
@@ -119,14 +131,15 @@ class RunState:
 
         return await self._write(asked, change, ("unset", list(paths), asked.etag))
 
-    async def replace(self, asked: StateChange, value: Any) -> str:
-        """Replace the whole state, and return the new etag."""
+    async def replace(self, asked: StateChange, value: dict[str, Any], size: int = 0) -> str:
+        """Replace the whole state, and return the new etag. `size` is that of the value, as in `set`."""
 
         def change(store: InMemoryStateStore[Any]) -> None:
             dynamic = store.state_type is DictState
-            store.replace(state_from_json(store.state_type, value, dynamic=dynamic))
+            store.replace(state_from_json(store.state_type, value, dynamic=dynamic), owned=True)
 
-        return await self._write(asked, change, ("replace", value, asked.etag))
+        says = ("replace", value, asked.etag)
+        return await self._write(asked, change, says, value if size > _INLINE_BYTES else {})
 
     def _check_size(self, store: InMemoryStateStore[Any], size: int) -> None:
         """Refuse values that would make the state too big.
@@ -146,7 +159,11 @@ class RunState:
         self._sizes[store] = known + size
 
     async def _write(
-        self, asked: StateChange, change: Callable[[InMemoryStateStore[Any]], None], says: tuple[Any, ...]
+        self,
+        asked: StateChange,
+        change: Callable[[InMemoryStateStore[Any]], None],
+        says: tuple[Any, ...],
+        large: Mapping[str, Any] = _NONE,
     ) -> str:
         """Change a state, or return the first answer if the request is a repeat.
 
@@ -154,6 +171,7 @@ class RunState:
             asked: Who asks for the change, of which run, and when it may be made.
             change: Change the state, all or nothing.
             says: What makes two requests with one request_id the same request.
+            large: Top-level values that take long to encode, by name.
         """
         request_id = asked.request_id
         if request_id:
@@ -167,9 +185,18 @@ class RunState:
                 if (known := await self._repeats.of_ended_run(key, request_id)) is not None:
                     return str((await self._repeats.response(key, known, fingerprint))["etag"])
             raise
+        encoded: dict[str, bytes] = {}
+        if large and run.store.state_type is DictState:
+            encoded = await _encode(large, run.served)
+            run = await self._pool.live(asked.caller, asked.run_id)  # it may have left memory meanwhile
         async with run.store.lock:
             pass  # a step's edit_state() holds it; what follows is made without a pause
-        answer = await run.answer(lambda: self._change_once(run, asked, change, fingerprint))
+
+        def act() -> str | RequestRecord:
+            run.take_values(large, encoded)
+            return self._change_once(run, asked, change, fingerprint)
+
+        answer = await run.answer(act)
         if isinstance(answer, RequestRecord):
             return str((await self._repeats.response(run.key, answer, fingerprint))["etag"])
         return answer
@@ -189,6 +216,17 @@ class RunState:
             now = run.broker.clock.now()
             run.remember(RequestRecord(asked.request_id, fingerprint.text, {"etag": etag}, now))
         return etag
+
+
+async def _encode(values: Mapping[str, Any], served: Served) -> dict[str, bytes]:
+    """Encode values as a snapshot holds them, in a thread: that takes up to half a second.
+
+    Nothing if one of them cannot be saved: setting them says which.
+    """
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, encode_keys, values, served.names)
+    except SerializationError:
+        return {}
 
 
 def _change(run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], etag: str) -> str:

@@ -73,7 +73,18 @@ class Host(Protocol):
 class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""
 
-    __slots__ = ("_changed", "_largest", "_scheduled", "dirty", "effects", "entries", "lent", "names", "received")
+    __slots__ = (
+        "_changed",
+        "_encoded",
+        "_largest",
+        "_scheduled",
+        "dirty",
+        "effects",
+        "entries",
+        "lent",
+        "names",
+        "received",
+    )
 
     def __init__(self, names: Names, changed: Callable[[], None], largest: int = 0) -> None:
         """Make an empty journal.
@@ -87,6 +98,8 @@ class Journal:
         self._changed = changed
         self._largest = largest
         self._scheduled = False
+        self._encoded: dict[str, tuple[Any, bytes]] = {}
+        """Values of the state that were encoded since the last commit, with what was made of them."""
         self.dirty: dict[str, None] = {}
         self.effects: dict[int, int] = {}
         """Deliveries that got effects, with the first page of them that changed."""
@@ -129,6 +142,8 @@ class Journal:
         self.effects = {}
         self.received = None
         self._scheduled = False
+        if self._encoded:
+            self._encoded = {}
         if self.lent is not None:
             self.lent.returned.clear()
         return taken
@@ -149,6 +164,24 @@ class Journal:
         if prompt is not None:
             self.wire(prompt)
             self.encode(prompt)
+
+    def note_encoded(self, name: str, value: Any, data: bytes) -> None:
+        """Note that a value which is about to be set is encoded already."""
+        self._encoded[name] = value, data
+
+    def check_values(self, values: Mapping[str, Any], own: OwnJson) -> None:
+        """Encode values that are about to be set, for the next commit. Raises SerializationError, naming each."""
+        known = self._encoded
+        todo = {name: value for name, value in values.items() if name not in known or known[name][0] is not value}
+        by_class: set[str] = set()
+
+        def noted(names: Collection[str]) -> dict[str, Any]:
+            by_class.update(names)
+            return dict(own(names))
+
+        for name, data in encode_keys(todo, self.names, noted).items():
+            if name not in by_class:  # what a class writes may change with other fields
+                known[name] = todo[name], data
 
     def lend(self, name: str, store: StateValues) -> None:
         """Note that a step gets a mutable value of the state, so that changes in place are found."""
@@ -183,8 +216,18 @@ class Journal:
             return {}, [], False
         for name in lent:
             self.dirty[parts.state(name)] = None
-        names = [found for key in self.dirty if (found := parts.state_name(key)) is not None]
-        written, damaged = self._encode_values(names, values, own)
+        written: dict[str, bytes] = {}
+        names: list[str] = []
+        for key in self.dirty:
+            if (found := parts.state_name(key)) is None:
+                continue
+            known = self._encoded.get(found)
+            if known is not None and found not in lent and found in values and values[found] is known[0]:
+                written[found] = known[1]
+            else:
+                names.append(found)
+        others, damaged = self._encode_values(names, values, own) if names else ({}, [])
+        written |= others
         changed = self.lent is not None and bool(self.lent.changed(written))
         return {parts.state(name): data for name, data in written.items()}, damaged, changed
 

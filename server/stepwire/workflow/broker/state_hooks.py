@@ -7,7 +7,6 @@ from typing import Any
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.delivery import RunBroker, current_execution, running_execution
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError
 from stepwire.workflow.state.hooks import StateValues
 
@@ -52,7 +51,7 @@ class DurableHooks:
         IN_PROCESS.check(store, values)
         if self._broker.frozen:
             raise RunEndedError("the run is not in memory any more")
-        encode_keys(values, self._journal.names, lambda keys: store.own_json(keys, values))
+        self._journal.check_values(values, lambda keys: store.own_json(keys, values))
 
     def changed(self, keys: set[str]) -> None:
         """Have the keys written with the next commit."""

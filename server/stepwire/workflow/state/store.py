@@ -174,13 +174,17 @@ class InMemoryStateStore(Generic[S]):
             if is_mutable(value):
                 self._lend(top_key(self._state, parse(path)[0]))  # the caller still holds it
 
-    def replace(self, state: S) -> None:
-        """Make a copy of `state` the state; ValueError for another type, ValidationError."""
+    def replace(self, state: S, *, owned: bool = False) -> None:
+        """Make a copy of `state` the state; ValueError for another type, ValidationError.
+
+        With `owned` take `state` itself: it was just validated, and the caller keeps nothing of it.
+        """
         if type(state) is not self.state_type:
             raise ValueError(f"the state is a {self.state_type.__name__}, not a {type(state).__name__}")
-        fresh = copy_state(state)
-        check_new(fresh)
-        self._swap(fresh)
+        if not owned:
+            state = copy_state(state)
+            check_new(state)
+        self._swap(state)
 
     def reset(self) -> None:
         """Start anew at once; contract of `clear`."""

@@ -62,9 +62,8 @@ class Limits:
         which = payload.WhichOneof("encoding")
         if which == "json":
             data = payload.json
-            if weight(data) > largest:
-                message = f"This may have at most {largest} bytes, and each value counts for {VALUE_BYTES} at least"
-                raise LimitError(message, limit=limit)
+            if len(data) > largest:
+                raise LimitError(f"This may have at most {largest} bytes", limit=limit)
             if deeper_than(data, self.depth):
                 raise LimitError(f"Payloads may be nested at most {self.depth} levels", limit="depth")
         elif which == "value":
@@ -76,6 +75,13 @@ class Limits:
     def check_event(self, payload: pb.Payload) -> None:
         """Raise LimitError if an event's payload is too long or too deep."""
         self.check_payload(payload, self.event_bytes, "event_bytes")
+
+    def check_state(self, payload: pb.Payload) -> None:
+        """Raise LimitError if values of a state are too long, too many or too deep."""
+        self.check_payload(payload, self.state_bytes, "state_bytes")
+        if payload.WhichOneof("encoding") == "json" and weight(payload.json) > self.state_bytes:
+            message = f"A state may have at most {self.state_bytes} bytes, and each value counts for {VALUE_BYTES}"
+            raise LimitError(message, limit="state_bytes")
 
     def check_request(self, request: Any) -> None:
         """Raise LimitError if anything that a request carries is too long or too deep."""
@@ -116,11 +122,11 @@ def _wait(limits: Limits, request: Any) -> None:
 
 def _set(limits: Limits, request: Any) -> None:
     for item in request.values:
-        limits.check_payload(item.value, limits.state_bytes, "state_bytes")
+        limits.check_state(item.value)
 
 
 def _replace(limits: Limits, request: Any) -> None:
-    limits.check_payload(request.value, limits.state_bytes, "state_bytes")
+    limits.check_state(request.value)
 
 
 _CARRIED: Final[dict[type, Callable[[Limits, Any], None]]] = {

@@ -44,7 +44,7 @@ class StateService(grpc_code.StateServiceServicer):
         if data is None:
             raise InvalidError("INVALID_STATE", "The state is missing", [Violation("value", "is required")])
         value = parse_object(data, "INVALID_STATE", "The state")
-        etag = await self._state.replace(_change_of(request), value)
+        etag = await self._state.replace(_change_of(request), value, weight(data))
         return pb.ReplaceStateResponse(etag=etag)
 
 

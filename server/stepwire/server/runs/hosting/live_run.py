@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from stepwire.server import failpoints
@@ -200,6 +200,11 @@ class LiveRun:
         """Note the event that the broker is about to accept: if it is large, it is encoded already."""
         if received.saved is not None:
             self._hosted.journal.received = received
+
+    def take_values(self, values: Mapping[str, Any], encoded: Mapping[str, bytes]) -> None:
+        """Note what values that are about to be set in the state are encoded as: some of them, or none."""
+        for name, data in encoded.items():
+            self._hosted.journal.note_encoded(name, values[name], data)
 
     async def answer(self, act: Callable[[], T]) -> T:
         """Make a transition of the run, or look at its live state; return what came of it once that is durable.
