@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from tests.integration.rpc_flows import SECRET, Gate
 from tests.integration.rpc_serving import (
@@ -233,6 +234,26 @@ async def test_a_cancel_frame_cancels_the_run_after_the_sends_before_it(rpc: Rpc
     assert talk.outcome is not None
     assert (talk.outcome.status, talk.outcome.reason) == (types.RUN_STATUS_CANCELLED, "changed my mind")
     assert talk.types[-1] == "WorkflowCancelledEvent"
+
+
+@pytest.mark.parametrize("encoding", ["json", "value"])
+async def test_frames_do_not_overtake_a_large_send_before_them(rpc: Rpc, encoding: str) -> None:
+    run = await rpc.asking("tea")
+    talk = Talk(rpc)
+    await talk.attach(run.run_id, include_internal=True)
+    large = event("Note", n=1, rows=[0] * 20_000)
+    if encoding == "value":
+        data = large.payload.json
+        large.payload.value.SetInParent()
+        json_format.Parse(data, large.payload.value)
+    for number, sent in enumerate((event("Note", n=0), large, event("Note", n=2))):
+        await talk.send(str(number), sent)
+    await talk.cancel()
+    await talk.until("finished")
+    assert [result.request_id for result in talk.results] == ["0", "1", "2"]
+    assert not any(result.HasField("error") for result in talk.results)
+    notes = [plain(entry.payload)["n"] for entry in talk.entries if entry.type == "Note"]
+    assert notes == [0, 1, 2]
 
 
 async def test_a_send_after_the_end_gets_its_result(gate: Gate, rpc: Rpc) -> None:

@@ -131,7 +131,7 @@ from stepwire.workflow.broker.journal import (
     LogEntry,
 )
 from stepwire.workflow.broker.outcome import Outcome
-from stepwire.workflow.broker.received import Received, receive
+from stepwire.workflow.broker.received import INLINE_VALUES, Received, receive, values_in
 from stepwire.workflow.broker.restore import CountLost, one_more, restore
 from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.broker.timers import Alarm
@@ -182,6 +182,7 @@ from stepwire.workflow.workflow import Workflow
 
 __all__ = [
     "CLOCK",
+    "INLINE_VALUES",
     "MAX_DEPTH",
     "MAX_LOST_EXECUTIONS",
     "RECEIVED",
@@ -253,5 +254,6 @@ __all__ = [
     "steps_that_share",
     "take_changes",
     "text_of",
+    "values_in",
     "wire_names",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,13 +12,13 @@ from pydantic import Field
 from stepwire.server.rpc.entry_codec import CODEC
 from stepwire.server.runs import idempotency
 from stepwire.server.runs.errors import InvalidError, RequestIdReusedError
-from stepwire.server.runs.idempotency import Answers, Fingerprint, Repeats
+from stepwire.server.runs.idempotency import Answers, Fingerprint, MakeEvent, Repeats
 from stepwire.server.runs.log.chunks import chunks_of
 from stepwire.server.runs.payloads import digest
 from stepwire.server.runs.requests import StartRequest
 from stepwire.server.store import KEPT_REQUESTS, Commit, MemoryStore, RequestRecord, RunKey, RunRecord, Status
 from stepwire.workflow.events import Event, event_from_json, event_to_json
-from stepwire.workflow.hosting import RECEIVED, LogEntry
+from stepwire.workflow.hosting import RECEIVED, LogEntry, Received
 
 KEY = RunKey("default", "run")
 PAYLOAD = b'{"item":"tea","n":2}'
@@ -60,25 +59,36 @@ def first(fingerprint: Fingerprint, sequence: int = 1) -> RequestRecord:
     return RequestRecord("r", fingerprint.text, {"sequence": sequence, "delivered": 1}, 1.0)
 
 
-def made(payload: bytes) -> partial[Order]:
-    return partial(event_from_json, Order, payload)
+def order(payload: bytes) -> Order:
+    return event_from_json(Order, payload)
 
 
-def never() -> Event:
+def made(payload: bytes) -> MakeEvent:
+    async def make() -> Received:
+        return Received(order(payload))
+
+    return make
+
+
+async def never() -> Received:
+    raise AssertionError("the payload was parsed")
+
+
+def _never_parsed(payload: bytes) -> Any:
     raise AssertionError("the payload was parsed")
 
 
 async def test_a_repeat_of_the_same_bytes_is_never_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "_parsed", never)
-    found = await repeats(event_to_json(made(PAYLOAD)()))
+    monkeypatch.setattr(idempotency, "_parsed", _never_parsed)
+    found = await repeats(event_to_json(order(PAYLOAD)))
     response = await found.response(KEY, first(sending(PAYLOAD)), sending(PAYLOAD), never)
     assert response == {"sequence": 1, "delivered": 1}
 
 
 async def test_a_repeat_in_another_spelling_gets_the_first_answer() -> None:
-    logged = event_to_json(made(PAYLOAD)())
-    assert json.loads(logged)["number"] != made(RESPELLED)().number
-    found = await repeats(event_to_json(made(b'{"item":"x"}')()), logged)
+    logged = event_to_json(order(PAYLOAD))
+    assert json.loads(logged)["number"] != order(RESPELLED).number
+    found = await repeats(event_to_json(order(b'{"item":"x"}')), logged)
     response = await found.response(KEY, first(sending(PAYLOAD), 2), sending(RESPELLED), made(RESPELLED))
     assert response["sequence"] == 2
 
@@ -88,23 +98,23 @@ async def test_a_repeat_in_another_spelling_gets_the_first_answer() -> None:
     [(b'{"item":"tea","n":3}', ""), (b'{"item":"tea"}', ""), (b'{"item":"tea","n":2,"more":1}', ""), (PAYLOAD, "s")],
 )
 async def test_another_request_under_the_id_is_refused(payload: bytes, step: str) -> None:
-    found = await repeats(event_to_json(made(PAYLOAD)()))
+    found = await repeats(event_to_json(order(PAYLOAD)))
     with pytest.raises(RequestIdReusedError):
         await found.response(KEY, first(sending(PAYLOAD)), sending(payload, step), made(payload))
 
 
 async def test_another_spelling_is_refused_when_the_log_does_not_hold_the_event() -> None:
-    logged = event_to_json(made(PAYLOAD)())
+    logged = event_to_json(order(PAYLOAD))
     found = await repeats(logged, logged, trimmed=True)
     with pytest.raises(RequestIdReusedError):
         await found.response(KEY, first(sending(PAYLOAD)), sending(RESPELLED), made(RESPELLED))
 
 
 async def test_a_repeat_that_is_not_valid_is_refused_as_another_request() -> None:
-    def invalid() -> Event:
+    async def invalid() -> Received:
         raise InvalidError("INVALID_EVENT", "no")
 
-    found = await repeats(event_to_json(made(PAYLOAD)()))
+    found = await repeats(event_to_json(order(PAYLOAD)))
     with pytest.raises(RequestIdReusedError):
         await found.response(KEY, first(sending(PAYLOAD)), sending(b"{"), invalid)
 
@@ -119,7 +129,7 @@ async def test_what_earlier_versions_kept_is_still_compared_by_what_it_says() ->
 
 
 async def test_a_start_finds_its_run() -> None:
-    found = await repeats(event_to_json(made(PAYLOAD)()))
+    found = await repeats(event_to_json(order(PAYLOAD)))
     assert await found.of_start("default", "other", sending(PAYLOAD), never) is None
     for payload in (PAYLOAD, RESPELLED):
         run = await found.of_start("default", "start", sending(payload), made(payload))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,9 +10,12 @@ from google.protobuf import json_format, struct_pb2
 
 from stepwire.server.runs.errors import InvalidError
 from stepwire.v1 import types_pb2 as pb
+from stepwire.workflow.hosting import INLINE_VALUES, values_in
 
 _EXACT = 2**53
 """Beyond this a double does not hold every integer."""
+_INLINE_BYTES = 16 * 1024
+"""The size of a protobuf value, or of the JSON that becomes one, that is converted on the event loop: about 20 ms."""
 _MAX_VALUE_DEPTH = 30
 """Levels of a Value in an answer: protobuf's parsers refuse messages nested 100 deep, and each level takes three."""
 
@@ -35,6 +39,27 @@ def json_of(payload: pb.Payload, reason: str) -> bytes | None:
     except (json_format.SerializeToJsonError, ValueError) as error:
         raise InvalidError(reason, "A payload holds NaN or an infinity") from error
     return json.dumps(json.loads(text, parse_float=_number), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+async def read_payload(payload: pb.Payload, reason: str) -> bytes | None:
+    """Return a client's payload as `json_of` does; a large protobuf value is converted in a thread."""
+    if payload.WhichOneof("encoding") == "value" and payload.value.ByteSize() > _INLINE_BYTES:
+        return await asyncio.get_running_loop().run_in_executor(None, json_of, payload, reason)
+    return json_of(payload, reason)
+
+
+async def write_payload(data: bytes, encoding: int) -> pb.Payload:
+    """Return JSON bytes as `payload` does; a large protobuf value is made in a thread."""
+    if encoding != pb.PAYLOAD_ENCODING_JSON and len(data) > _INLINE_BYTES:
+        return await asyncio.get_running_loop().run_in_executor(None, payload, data, encoding)
+    return payload(data, encoding)
+
+
+def takes_a_thread(payload: pb.Payload) -> bool:
+    """Tell whether an event with this payload is converted or validated in a thread: others may overtake it."""
+    if payload.WhichOneof("encoding") == "value":
+        return payload.value.ByteSize() > _INLINE_BYTES
+    return values_in(payload.json) > INLINE_VALUES
 
 
 def _complete(value: struct_pb2.Value) -> bool:

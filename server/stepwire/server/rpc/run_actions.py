@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepwire.server.principal import Principal
 from stepwire.server.rpc.convert import runs as convert
 from stepwire.server.rpc.convert.snapshots import snapshot_data
-from stepwire.server.rpc.payloads import json_of
+from stepwire.server.rpc.payloads import read_payload
 from stepwire.server.rpc.signing import Signer
 from stepwire.server.runs import Runs
 from stepwire.server.store import RunRecord
@@ -31,7 +31,8 @@ class RunActions:
         if request.WhichOneof("source") == "snapshot":
             self._signer.verify(request.snapshot)
             snapshot = snapshot_data(request.snapshot)
-        return await self._lifecycle.start(caller, convert.start_request(request, snapshot))
+        data = await read_payload(request.input, "INVALID_INPUT")
+        return await self._lifecycle.start(caller, convert.start_request(request, snapshot, data))
 
     async def send(self, caller: Principal, request: pb.SendEventRequest) -> Receipt:
         """Send an event to a run's steps and waiters. RunsError, as SendEvent says."""
@@ -39,7 +40,7 @@ class RunActions:
             caller,
             request.run_id,
             request.event.type,
-            json_of(request.event.payload, "INVALID_EVENT") or b"",
+            await read_payload(request.event.payload, "INVALID_EVENT") or b"",
             request.step,
             request.request_id,
         )
@@ -50,7 +51,7 @@ class RunActions:
             caller,
             request.run_id,
             request.event.type,
-            json_of(request.event.payload, "INVALID_EVENT") or b"",
+            await read_payload(request.event.payload, "INVALID_EVENT") or b"",
             request.request_id,
         )
 

@@ -12,6 +12,7 @@ from stepwire.server.rpc.gate.access import CANCEL, CONVERSE, SEND
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.ending import interrupted
+from stepwire.server.rpc.payloads import takes_a_thread
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.v1 import run_service_pb2 as pb
@@ -93,7 +94,9 @@ class Inbox:
                 if kind == "send":
                     await self._sends.acquire()
                     self.under_way += 1
-                    self._act(self._send(frame.send))
+                    sending = self._act(self._send(frame.send))
+                    if takes_a_thread(frame.send.event.payload):
+                        await asyncio.wait([sending])  # the frames after it must not overtake it
                 elif kind == "ack":
                     self._acked(frame.ack.sequence)
                     self._signal()
@@ -128,10 +131,11 @@ class Inbox:
         except BaseException as error:  # noqa: BLE001 - it ends the stream with the status that CancelRun would answer
             self._fail(interrupted(error))
 
-    def _act(self, work: Coroutine[Any, Any, None]) -> None:
+    def _act(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="stepwire-converse-frame")
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
+        return task
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

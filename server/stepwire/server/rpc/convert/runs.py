@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp, wait_of
-from stepwire.server.rpc.payloads import json_of, payload
+from stepwire.server.rpc.payloads import payload
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.requests import SnapshotData, StartRequest
 from stepwire.server.store import RunRecord
@@ -48,8 +48,16 @@ def status_names(numbers: Any) -> list[str]:
     return names
 
 
-def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None) -> StartRequest:
-    """Return a StartRun as the runs take it. `snapshot` is the one in the request, verified."""
+def start_request(
+    request: run_service_pb2.StartRunRequest, snapshot: SnapshotData | None, data: bytes | None
+) -> StartRequest:
+    """Return a StartRun as the runs take it.
+
+    Args:
+        request: The request.
+        snapshot: The snapshot in the request, verified.
+        data: The input in the request as JSON.
+    """
     wait_of(request, "wait")  # a conversation ignores the wait, but refuses what StartRun refuses
     source = request.WhichOneof("source")
     policy = request.run_id_conflict_policy
@@ -62,7 +70,7 @@ def start_request(request: run_service_pb2.StartRunRequest, snapshot: SnapshotDa
     ref = getattr(request, "from") if source == "from" else None
     return StartRequest(
         workflow=request.workflow,
-        input=json_of(request.input, "INVALID_INPUT"),
+        input=data,
         run_id=request.run_id,
         use_existing=policy == run_service_pb2.RUN_ID_CONFLICT_POLICY_USE_EXISTING,
         request_id=request.request_id,

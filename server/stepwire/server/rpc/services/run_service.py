@@ -15,7 +15,7 @@ from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import caller_of_call, this_call
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.log_reader import LogReader
-from stepwire.server.rpc.payloads import json_of
+from stepwire.server.rpc.payloads import read_payload
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs import Runs
 from stepwire.server.runs.event_waits import EventQuery
@@ -124,8 +124,9 @@ class RunService(grpc_code.RunServiceServicer):
     async def WaitForEvent(self, request: pb.WaitForEventRequest, context: Context) -> pb.WaitForEventResponse:
         prompt = None
         if request.HasField("waiter_event"):
-            prompt = (request.waiter_event.type, json_of(request.waiter_event.payload, "INVALID_EVENT") or b"")
-        required = json_of(request.requirements, "INVALID_REQUEST") or b""
+            data = await read_payload(request.waiter_event.payload, "INVALID_EVENT")
+            prompt = (request.waiter_event.type, data or b"")
+        required = await read_payload(request.requirements, "INVALID_REQUEST") or b""
         query = EventQuery(
             type_name=request.event_type,
             requirements=parse_object(required, "INVALID_REQUEST", "requirements"),

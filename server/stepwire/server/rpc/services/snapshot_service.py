@@ -9,7 +9,7 @@ from stepwire.server.rpc.convert import snapshots as convert
 from stepwire.server.rpc.convert.times import timestamp
 from stepwire.server.rpc.gate.call import caller_of_call
 from stepwire.server.rpc.grpc_types import Context
-from stepwire.server.rpc.payloads import payload
+from stepwire.server.rpc.payloads import write_payload
 from stepwire.server.rpc.signing import Signer
 from stepwire.server.runs import Runs
 from stepwire.server.runs.errors import WorkflowNotFoundError
@@ -40,7 +40,7 @@ class SnapshotService(grpc_code.SnapshotServiceServicer):
             found = self._runs.snapshots.context_of(served, snapshot)
             view = legacy_view(run_of(found).broker, RegistrySerializer(served.names), stepwise=False)
             data = json.dumps(view, ensure_ascii=False).encode()
-            response.context_dict.CopyFrom(payload(data, request.encoding))
+            response.context_dict.CopyFrom(await write_payload(data, request.encoding))
         return response
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stepwire.server.rpc.gate.call import caller_of_call
 from stepwire.server.rpc.grpc_types import Context
-from stepwire.server.rpc.payloads import json_of, payload
+from stepwire.server.rpc.payloads import read_payload, write_payload
 from stepwire.server.runs import RunState
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.payloads import parse_json, parse_object, weight
@@ -21,12 +21,12 @@ class StateService(grpc_code.StateServiceServicer):
 
     async def GetState(self, request: pb.GetStateRequest, context: Context) -> pb.GetStateResponse:
         data, etag = await self._state.get(caller_of_call(), request.run_id, request.path)
-        return pb.GetStateResponse(value=payload(data, request.encoding), etag=etag)
+        return pb.GetStateResponse(value=await write_payload(data, request.encoding), etag=etag)
 
     async def SetState(self, request: pb.SetStateRequest, context: Context) -> pb.SetStateResponse:
         values, size = [], 0
         for number, item in enumerate(request.values):
-            data = json_of(item.value, "INVALID_STATE")
+            data = await read_payload(item.value, "INVALID_STATE")
             if data is None:
                 violation = Violation(f"values.{number}.value", "is required")
                 raise InvalidError("INVALID_STATE", "A value is missing", [violation])
@@ -40,7 +40,7 @@ class StateService(grpc_code.StateServiceServicer):
         return pb.UnsetStateResponse(etag=etag)
 
     async def ReplaceState(self, request: pb.ReplaceStateRequest, context: Context) -> pb.ReplaceStateResponse:
-        data = json_of(request.value, "INVALID_STATE")
+        data = await read_payload(request.value, "INVALID_STATE")
         if data is None:
             raise InvalidError("INVALID_STATE", "The state is missing", [Violation("value", "is required")])
         value = parse_object(data, "INVALID_STATE", "The state")
