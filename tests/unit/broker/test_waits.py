@@ -109,3 +109,21 @@ def test_sleeps_wait_for_nothing_outside() -> None:
     assert (bool(waits), waits.outside) == (True, False)
     open_wait(waits, execution, 2)
     assert waits.outside
+
+
+def test_a_question_that_was_withdrawn_is_not_asked_again_by_the_same_wait() -> None:
+    made, waits, execution = waiting()
+    waiter = open_wait(waits, execution, 1, prompt=Other(n=1))
+    waiter.notify = lambda answer: None
+    assert waits.abandon(waiter, execution, lambda answer: None)
+    assert not waits.asked(execution, "q", Other(n=1)), "its next wait asks"
+    made.lose(execution)
+    again = start(made)
+    assert waits.recorded(again, "q", Item, {}) is None
+    assert waits.asked(again, "q", Other(n=1))
+    assert not waits.asked(again, "q", Other(n=2)), "another question is new"
+    second = open_wait(waits, again, 2, prompt=Other(n=1))
+    waits.settle(second, Item(n=5))
+    assert waits.recorded(again, "q", Item, {}) is None
+    made.lose(again)
+    assert waits.recorded(start(made), "q", Item, {}) == Item(n=5)

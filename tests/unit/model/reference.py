@@ -48,6 +48,8 @@ class Work:
     due: float | None = None
     collects: dict[str, list[list[Item] | None]] = field(default_factory=dict)
     answers: dict[tuple[str, int], Any] = field(default_factory=dict)
+    withdrawn: dict[tuple[str, int], Any] = field(default_factory=dict)
+    """The prompts of waits that were given up: they are not written again."""
     effects: list[Call] = field(default_factory=list)
     script: list[tuple[Call, Any]] = field(default_factory=list)
     """The calls that executions have made, with what each got at first: what the next one makes again."""
@@ -312,7 +314,8 @@ class Model:
                         self.write(prompt, None, work.step)
                         wait.prompt = prompt
                     return self.park(work, wait, token)
-        if prompt is not None and not self.prompted(id, prompt):
+        asked = work is not None and prompt is not None and work.withdrawn.get((id, nth)) == prompt
+        if prompt is not None and not asked and not self.prompted(id, prompt):
             self.write(prompt, None, work.step if work else "")
         self.numbers += 1
         due = None if timeout is None else self.now + timeout
@@ -339,6 +342,7 @@ class Model:
             return
         work = self.works[wait.work]
         work.answers[wait.id, wait.index] = answer
+        work.withdrawn.pop((wait.id, wait.index), None)
         if not work.live:
             if work.status == "parked":
                 work.status = "ready"
@@ -357,6 +361,8 @@ class Model:
             return False
         work = self.works[wait.work]
         work.faithful = False
+        work.answers.pop((wait.id, wait.index), None)
+        work.withdrawn[wait.id, wait.index] = wait.prompt
         work.awaited -= 1
         if work.status == "parked" and not work.awaited:
             work.status = "ready"

@@ -472,7 +472,7 @@ class Broker:
                 return found
             if found is not None:
                 return found
-        if prompt is not None and not waits.prompted(waiter_id, prompt):
+        if prompt is not None and not waits.asked(execution, waiter_id, prompt):
             self.put(prompt, source=source)
         self.numbers += 1
         return waits.open(self.numbers, waiter_id, event_type, requirements, prompt, timeout, execution)

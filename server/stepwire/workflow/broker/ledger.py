@@ -19,6 +19,7 @@ __all__ = [
     "Ledger",
     "Notify",
     "TimedOut",
+    "Withdrawn",
     "digest_of",
     "effects_by_digest",
     "has_fields",
@@ -32,6 +33,16 @@ class TimedOut:
 
 
 TIMED_OUT: Final = TimedOut()
+
+
+class Withdrawn:
+    """The mark of a wait whose body gave it up: when the body runs again, its question is not asked again."""
+
+    __slots__ = ("prompt",)
+
+    def __init__(self, prompt: Event | None) -> None:
+        self.prompt = prompt
+
 
 Answer = Event | TimedOut | BaseException
 """What ends a wait: an event, its deadline, or (outside the steps) the end of the run."""
@@ -58,13 +69,13 @@ class Ledger:
     def __init__(self) -> None:
         self.collects: dict[str, list[list[Buffered] | None]] = {}
         """By buffer: what each call took, in order; None for a call that took nothing."""
-        self.waits: dict[str, dict[int, Answer]] = {}
-        """By waiter id: the answers of its waits, by their number."""
+        self.waits: dict[str, dict[int, Answer | Withdrawn]] = {}
+        """By waiter id: what its waits came to, by their number."""
         self.answers: list[tuple[str, int]] = []
-        """The waits that were answered, by id and number, in order: each is a part of the snapshot, written once."""
+        """The waits that are over, by id and number, in order: each is a part of the snapshot, written once."""
 
-    def answer(self, waiter_id: str, index: int, answer: Answer) -> int:
-        """Note what a wait got; return the number of the answer.
+    def answer(self, waiter_id: str, index: int, answer: Answer | Withdrawn) -> int:
+        """Note what a wait came to; return the number of the answer.
 
         A wait that differs from the one of an earlier execution takes the place of its answer.
         """
@@ -88,9 +99,16 @@ class Ledger:
             requirements: The fields that it asks for.
         """
         answer = self.waits.get(waiter_id, {}).get(index)
+        if isinstance(answer, Withdrawn):
+            return None
         if isinstance(answer, Event) and not (type(answer) is event_type and has_fields(answer, requirements)):
             return None
         return answer
+
+    def was_asked(self, waiter_id: str, index: int, prompt: Event) -> bool:
+        """Tell whether an earlier execution asked this question in this wait and then gave the wait up."""
+        answer = self.waits.get(waiter_id, {}).get(index)
+        return isinstance(answer, Withdrawn) and answer.prompt == prompt
 
     def collected(self) -> Iterator[Buffered]:
         """Give the events that the collects took: consumed when the delivery finishes."""

@@ -18,7 +18,7 @@ from stepwire.workflow.broker.delivery import (
     Delivery,
     Waiter,
 )
-from stepwire.workflow.broker.ledger import TIMED_OUT, Buffered
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Buffered, Withdrawn
 from stepwire.workflow.broker.outcome import Outcome
 from stepwire.workflow.broker.snapshot import FORMAT_VERSION
 from stepwire.workflow.codec.decoder import fields_from_tagged, from_tagged
@@ -134,6 +134,12 @@ class PartsReader:
                 raise SnapshotError("The snapshot's outcome is no StopEvent")
             broker.outcome = Outcome(str(head["outcome"]), event, None)
 
+    def answer(self, part: Any) -> Answer | Withdrawn:
+        """Return what a wait came to."""
+        if "w" in part:
+            return Withdrawn(None if part["w"] is None else self.event(part["w"]))
+        return TIMED_OUT if part["e"] is None else self.event(part["e"])
+
     def buffered(self, number: int, part: Any) -> None:
         """Read a collected event; a ledger may hold it."""
         self.loose[number] = Buffered(number, str(part["i"]), self.event(part["e"]), None)
@@ -172,8 +178,7 @@ class PartsReader:
             ]
         index = 0
         while (found := self.parts.get(keys.answer(number, index))) is not None:
-            answer = TIMED_OUT if found["e"] is None else self.event(found["e"])
-            delivery.ensure_ledger().answer(str(found["i"]), _int(found["n"]), answer)
+            delivery.ensure_ledger().answer(str(found["i"]), _int(found["n"]), self.answer(found))
             index += 1
         page = 0
         while (digests := self.parts.get(keys.effects(number, page))) is not None:

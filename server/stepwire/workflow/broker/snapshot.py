@@ -16,6 +16,7 @@ from stepwire.workflow.broker import parts as keys
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import Delivery, Waiter
 from stepwire.workflow.broker.journal import Changes
+from stepwire.workflow.broker.ledger import Withdrawn
 from stepwire.workflow.codec.encoder import encode
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
@@ -205,6 +206,9 @@ def _answer_part(delivery: Delivery, number: int, encode_value: EncodeValue) -> 
         return None
     waiter_id, index = ledger.answers[number]
     answer = ledger.waits[waiter_id][index]
+    if isinstance(answer, Withdrawn):
+        prompt = b"null" if answer.prompt is None else encode_value(answer.prompt)
+        return b'{"i":%b,"n":%d,"e":null,"w":%b}' % (to_json(waiter_id), index, prompt)
     event = encode_value(answer) if isinstance(answer, Event) else b"null"
     return b'{"i":%b,"n":%d,"e":%b}' % (to_json(waiter_id), index, event)
 

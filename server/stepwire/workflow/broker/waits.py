@@ -9,7 +9,7 @@ from typing import Any
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.clock import finite
 from stepwire.workflow.broker.delivery import PARKED, READY, RUNNING, Delivery, Execution, Waiter
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify, Withdrawn
 from stepwire.workflow.broker.work import Work
 from stepwire.workflow.events import Event
 
@@ -107,10 +107,7 @@ class Waits:
             if waiter.notify is not None:
                 work.resumed.append((waiter.notify, answer))
             return
-        number = delivery.ensure_ledger().answer(waiter.id, waiter.index, answer)
-        if work.journal is not None:
-            work.journal.touch(parts.answer(delivery.id, number))
-        work.touch(delivery)
+        self._note(delivery, waiter, answer)
         execution = delivery.execution
         if execution is None:
             if delivery.status == PARKED:
@@ -138,6 +135,7 @@ class Waits:
         delivery = execution.delivery
         if is_open:
             self.forget(waiter)
+            self._note(delivery, waiter, Withdrawn(waiter.prompt))
             execution.open_waits -= 1
             if delivery.status == PARKED and execution.open_waits == 0:
                 self._work.unpark(delivery)
@@ -145,6 +143,27 @@ class Waits:
             execution.settled.append((notify, TIMED_OUT))
             return True
         return False
+
+    def asked(self, execution: Execution | None, waiter_id: str, prompt: Event) -> bool:
+        """Tell whether a question needs not be asked: it is open, or its next wait was given up before.
+
+        Args:
+            execution: The attempt that waits; None outside the steps.
+            waiter_id: The id of the wait.
+            prompt: The question.
+        """
+        if self.prompted(waiter_id, prompt):
+            return True
+        if execution is None or execution.delivery.ledger is None:
+            return False
+        return execution.delivery.ledger.was_asked(waiter_id, execution.waits_made(waiter_id), prompt)
+
+    def _note(self, delivery: Delivery, waiter: Waiter, answer: Answer | Withdrawn) -> None:
+        """Write what a wait came to into the ledger."""
+        number = delivery.ensure_ledger().answer(waiter.id, waiter.index, answer)
+        if self._work.journal is not None:
+            self._work.journal.touch(parts.answer(delivery.id, number))
+        self._work.touch(delivery)
 
     # -- the open ones ------------------------------------------------------------------------------------------------
 
