@@ -358,10 +358,14 @@ async def test_a_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
         ("UPDATE commits SET sequence = 9 WHERE sequence = 3", "at 9 is damaged"),
         ("UPDATE log SET public = NULL WHERE first = 3", "at 3 is damaged"),
         ("UPDATE runs SET info = '{'", "damaged"),
+        ("UPDATE questions SET question = replace(question, 'yes', 'no')", "question of run r1 is damaged"),
+        ("UPDATE questions SET number = 7", "question of run r1 is damaged"),
     ],
 )
 async def test_missing_and_exchanged_rows_are_refused(store: SqliteStore, statement: str, message: str) -> None:
-    claim = await store.commit(first())
+    asked = first()
+    asked.pending = {1: {"prompt": "yes?"}}
+    claim = await store.commit(asked)
     for sequence in (1, 2, 3):
         await store.commit(later(claim, sequence))
     await write_on(store, statement)
@@ -600,6 +604,26 @@ async def test_a_backup_that_cannot_be_written_leaves_nothing(store: SqliteStore
     left = set(os.listdir(tmp_path))
     assert left <= {"directory", "lock", "reserve", "stepwire.db", "stepwire.db-wal", "stepwire.db-shm"}
     await store.commit(first())
+
+
+async def test_an_answer_writes_no_other_question(store: SqliteStore) -> None:
+    asked = first()
+    asked.pending = {number: {"prompt": "x" * 200} for number in range(4000)}
+    claim = await store.commit(asked)
+
+    async def written(pending: dict[int, dict[str, Any] | None]) -> int:
+        """Return the bytes that a commit writes to the log."""
+        with closing(sqlite3.connect(store.path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        commit = later(claim, 1)
+        commit.chunks, commit.pending = (), pending
+        await store.commit(commit)
+        return store.path.with_name("stepwire.db-wal").stat().st_size
+
+    assert await written({}) + 40_000 > await written({17: None})
+    found = await store.get(claim.key)
+    assert found is not None
+    assert len(found.pending) == 3999
 
 
 async def test_a_trim_that_is_cut_short_leaves_a_log_that_says_where_it_begins(

@@ -120,7 +120,7 @@ something falls due next. All of it belongs on the run's event loop. Call `act` 
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.broker import Broker, Receipt
 from stepwire.workflow.broker.clock import CLOCK, Clock
-from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Execution, running_execution
+from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Execution, Waiter, running_execution
 from stepwire.workflow.broker.journal import (
     RECEIVED,
     STREAM,
@@ -222,6 +222,7 @@ __all__ = [
     "StopEvent",
     "TypeRegistry",
     "UnknownStepError",
+    "Waiter",
     "Workflow",
     "WorkflowCancelledEvent",
     "WorkflowConfigurationError",

@@ -88,6 +88,19 @@ async def test_a_run_that_waits_takes_its_answer(client: Client) -> None:
     assert [event.type async for event in run.events(types=["Question"])] == ["Question", "StopEvent"]
 
 
+async def test_its_questions_are_kept_apart_from_the_next_commit_on(server: Server, client: Client) -> None:
+    assert server.runs is not None
+    store, key = server.runs.pool.store, ANONYMOUS.key("waiting-shop")
+    before = await store.get(key)
+    await client.run("waiting-shop").context.store.set("owner", "Ada")
+    after = await store.get(key)
+    assert before is not None
+    assert after is not None
+    assert "pending" not in after.info
+    assert list(after.pending.values()) == list(before.pending.values())
+    assert [question["waiter_id"] for question in after.pending.values()] == ["q"]
+
+
 async def test_a_collection_goes_on(client: Client) -> None:
     run = client.run("waiting-gather")
     assert await run.context.store.get("mine") == [1, 2]

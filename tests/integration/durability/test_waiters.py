@@ -58,7 +58,7 @@ async def test_waiters_are_durable_an_answer_is_taken_before_the_step_has_run_ag
             await hold.arrived(1)
             parts = parts_of(hold.commits[0])
             assert parts["a/1/0"]["e"] is not None
-            assert hold.commits[0].record.info["pending"] == []
+            assert hold.commits[0].record.pending == {}
             assert flow.attempts == 1
             await hold.pass_one()
             assert (await sending).delivered == 1

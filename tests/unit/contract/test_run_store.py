@@ -572,6 +572,88 @@ async def test_old_answered_requests_are_kept_only_among_the_last_1_000(store: R
     assert [kept[0].request_id, kept[-1].request_id, len(kept)] == ["q900", "q1899", 1000]
 
 
+# --- open questions ---------------------------------------------------------------------------
+
+
+def question(number: int, text: str = "?") -> dict[str, Any]:
+    return {"waiter_id": f"w{number}", "prompt": f'{text}\n"ö"', "requirements": {"n": number}}
+
+
+async def test_open_questions_are_kept_one_by_one(store: RunStore) -> None:
+    claim = await store.commit(first(record(), pending={1: question(1), 2: question(2), 3: question(3)}))
+    other = await store.commit(first(record("r2"), pending={1: question(9)}))
+    changes: list[dict[int, dict[str, Any] | None]] = [
+        {2: None},
+        {},
+        {10: question(10), 4: question(4)},
+        {1: question(1, "changed"), 3: None, 4: None, 11: question(11), 99: None},
+        {12: question(12)},
+    ]
+    expected: dict[int, dict[str, Any]] = {number: question(number) for number in (1, 2, 3)}
+    for sequence, change in enumerate(changes, start=1):
+        expected |= {number: asked for number, asked in change.items() if asked is not None}
+        expected = {number: asked for number, asked in expected.items() if change.get(number, asked) is not None}
+        await store.commit(later(record(), claim, sequence, b"d", pending=change))
+        listed = {found.key: found for found in await store.list(RunQuery(namespace="default"))}
+        for found in (await store.get(claim.key), listed[claim.key]):
+            assert found is not None
+            assert found.pending == expected
+            assert list(found.pending) == sorted(expected)
+    assert sorted(expected) == [1, 10, 11, 12]
+    kept = await store.get(other.key)
+    assert kept is not None
+    assert kept.pending == {1: question(9)}
+
+
+async def test_open_questions_of_many_commits_at_once(store: RunStore) -> None:
+    claims = [await store.commit(first(record(f"r{n}"), pending={n: question(n)})) for n in range(100)]
+    futures = []
+    for n, claim in enumerate(claims):
+        change = {n: None, 1000: question(1000), 1001: question(1001)} if n % 2 else {n + 1: question(n + 1)}
+        futures.append(store.commit(later(record(f"r{n}"), claim, 1, b"d", pending=change)))
+    await asyncio.gather(*futures)
+    for n, claim in enumerate(claims):
+        found = await store.get(claim.key)
+        assert found is not None
+        assert list(found.pending) == ([1000, 1001] if n % 2 else [n, n + 1])
+
+
+async def test_open_questions_of_a_stale_commit_change_nothing(store: RunStore) -> None:
+    old = await store.commit(first(record(), pending={1: question(1)}))
+    await store.claim(old.key)
+    with pytest.raises(StaleClaimError):
+        await store.commit(later(record(), old, 1, b"d", pending={1: None, 2: question(2), 3: question(3)}))
+    found = await store.get(old.key)
+    assert found is not None
+    assert found.pending == {1: question(1)}
+
+
+async def test_a_run_that_has_ended_has_no_open_questions(store: RunStore) -> None:
+    claim = await store.commit(first(record(), pending={1: question(1), 2: question(2)}))
+    ended = replace(record(), status=Status.CANCELLED, ended_at=5.0, wake_at=None)
+    await store.commit(Commit(ended, claim, b"d", full=False, pending={3: question(3), 1: None}))
+    found = await store.get(claim.key)
+    assert found is not None
+    assert found.pending == {}
+    assert await store.delete(claim.key)
+    await create(store)
+    found = await store.get(claim.key)
+    assert found is not None
+    assert found.pending == {}
+
+
+async def test_a_question_that_json_cannot_hold_is_refused(store: RunStore) -> None:
+    claim = await create(store)
+    other = await create(store, "r2")
+    futures = [
+        store.commit(later(record(), claim, 1, b"d", pending={1: {"bad": {1, 2}}})),
+        store.commit(later(record("r2"), other, 1, b"d", pending={1: question(1)})),
+    ]
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreError, Claim]
+    assert await store.load(claim.key) == StoredSnapshot(0, 100.0, b"full", [])
+
+
 # --- lists ------------------------------------------------------------------------------------
 
 

@@ -290,7 +290,8 @@ class RunLifecycle:
             ended_at=at,
             wake_at=None,
             last_sequence=sequence,
-            info={**record.info, "outcome": outcome, "pending": []},
+            info={name: value for name, value in record.info.items() if name != "pending"} | {"outcome": outcome},
+            pending={},
         )
         return Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self._pool.codec))
 

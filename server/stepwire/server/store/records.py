@@ -5,7 +5,7 @@ Times are seconds since the epoch, UTC, as floats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,7 +43,9 @@ class RunRecord:
             before input from outside.
         first_available: The first sequence that the log still has. A first commit sets it; after
             that only `RunStore.trim` changes it.
-        info: What only people and clients read (outcome, open questions, origin, …), JSON-able.
+        info: What only people and clients read (outcome, origin, …), JSON-able.
+        pending: The open questions by number, ascending, JSON-able. The store keeps each by itself and
+            does not take them from here, but from `Commit.pending`.
     """
 
     key: RunKey
@@ -59,6 +61,7 @@ class RunRecord:
     start_request_id: str = ""
     start_digest: str = ""
     info: dict[str, Any] = field(default_factory=dict)
+    pending: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class PrunedStart(NamedTuple):
@@ -123,6 +126,9 @@ class Commit:
         full: Whether a load may begin at this commit.
         chunks: The new entries of the log.
         requests: The requests that this commit answers.
+        pending: The questions that were asked or changed, by number, and None for those that were
+            answered or withdrawn. So a commit costs what changed, however many questions are open. A
+            record that has ended has none, whatever this says.
     """
 
     record: RunRecord
@@ -131,6 +137,7 @@ class Commit:
     full: bool
     chunks: Sequence[Chunk] = ()
     requests: Sequence[RequestRecord] = ()
+    pending: Mapping[int, dict[str, Any] | None] = field(default_factory=dict)
 
 
 class StoredSnapshot(NamedTuple):

@@ -116,7 +116,7 @@ def run(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.R
         message.forked_from.run_id = origin["run_id"]
         message.forked_from.sequence = origin["sequence"]
     room, bare = _BASIC_QUESTIONS if basic else _QUESTIONS, _BARE_QUESTIONS
-    for waiter in info.get("pending", ()):
+    for waiter in record.pending.values():
         question = pending_waiter(waiter, encoding)
         room -= question.ByteSize()
         if room < 0:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
 from stepwire.server.runs.hosting.delta import encode_delta
-from stepwire.server.runs.hosting.record import next_record
+from stepwire.server.runs.hosting.record import next_pending, next_record
 from stepwire.server.runs.log.chunks import EntryCodec, chunks_of
 from stepwire.server.store import Claim, Commit, RequestRecord, RunRecord
 from stepwire.workflow.hosting import Broker, Changes, all_parts, registry_encoder, take_changes
@@ -75,8 +75,12 @@ class CommitBuilder:
             self._full_size, self._deltas = len(delta), 0
         else:
             self._deltas += len(delta)
-        record = next_record(last, self._served, broker, changes, paused=paused, survived=survived, traceback=traceback)
-        commit = Commit(record, claim, delta, full, chunks_of(changes.entries, self._codec), requests)
+        pending, questions = next_pending(last, self._served, broker, changes)
+        record = next_record(
+            last, self._served, broker, changes, pending, paused=paused, survived=survived, traceback=traceback
+        )
+        chunks = chunks_of(changes.entries, self._codec)
+        commit = Commit(record, claim, delta, full, chunks, requests, questions)
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")
         return commit

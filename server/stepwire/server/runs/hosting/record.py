@@ -16,12 +16,14 @@ from stepwire.workflow.hosting import (
     LogEntry,
     Outcome,
     StopEvent,
+    Waiter,
     WorkflowFailedEvent,
     event_to_json,
     on_wire,
+    parts,
 )
 
-__all__ = ["BLOCKED_REASON", "LOAD_CRASHES", "SURVIVED", "next_record"]
+__all__ = ["BLOCKED_REASON", "LOAD_CRASHES", "SURVIVED", "next_pending", "next_record"]
 
 BLOCKED_REASON = "blocked_reason"
 """In the record of a run: why it is BLOCKED."""
@@ -38,11 +40,36 @@ _STATUS = {
 }
 
 
+def next_pending(
+    last: RunRecord, served: Served, broker: Broker, changes: Changes
+) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any] | None]]:
+    """Return the open questions after these changes, and those of them that changed; None for closed ones."""
+    if broker.outcome is not None:
+        return {}, {}
+    pending = last.pending
+    numbers = {*parts.numbers_of(changes.parts, parts.WAITER), *parts.numbers_of(changes.deleted, parts.WAITER)}
+    if "pending" in last.info:  # written by a version that kept all of them in the record
+        pending = {}
+        numbers |= {waiter.number for waiter in broker.waits}
+    if not numbers:
+        return pending, {}
+    pending = dict(pending)
+    changed: dict[int, dict[str, Any] | None] = {}
+    for number in sorted(numbers):
+        question = _question(served, broker.waits.get(number))
+        if question is not None:
+            pending[number] = changed[number] = question
+        elif pending.pop(number, None) is not None:
+            changed[number] = None
+    return pending, changed
+
+
 def next_record(
     last: RunRecord,
     served: Served,
     broker: Broker,
     changes: Changes,
+    pending: dict[int, dict[str, Any]],
     *,
     paused: bool,
     survived: bool = False,
@@ -55,6 +82,7 @@ def next_record(
         served: The run's workflow.
         broker: The run.
         changes: What the commit holds.
+        pending: The open questions.
         paused: Whether the run is queued: nothing of it starts.
         survived: Whether the run was suspect of a crash, and has survived its trial since.
         traceback: What may be told of the place of its failure.
@@ -64,16 +92,13 @@ def next_record(
     info = dict(last.info)
     info["version"] = served.version
     info["timeout_at"] = broker.limit.due
-    for passing in (BLOCKED_REASON, LOAD_CRASHES, SURVIVED):
+    for passing in (BLOCKED_REASON, LOAD_CRASHES, SURVIVED, "pending"):
         info.pop(passing, None)
     if survived:
         info[SURVIVED] = True
-    if changes.deleted or any(key[0] == "w" for key in changes.parts):
-        info["pending"] = _pending(served, broker)
     wake_at: float | None
     if outcome is not None:
         info["outcome"] = _told(outcome, served, changes.entries, traceback)
-        info["pending"] = []
         info["timeout_at"] = wake_at = None
         status = _STATUS[outcome.status]
     elif paused:
@@ -96,25 +121,24 @@ def next_record(
         start_request_id=last.start_request_id,
         start_digest=last.start_digest,
         info=info,
+        pending=pending,
     )
 
 
-def _pending(served: Served, broker: Broker) -> list[dict[str, Any]]:
-    """Describe the open questions."""
+def _question(served: Served, waiter: Waiter | None) -> dict[str, Any] | None:
+    """Describe an open question; None for a durable sleep, and for what is not open any more."""
+    if waiter is None or waiter.event_type is None or waiter.delivery is None:
+        return None
     names = served.names
-    return [
-        {
-            "waiter_id": waiter.id,
-            "event_type": names.name_of(waiter.event_type),
-            "requirements": from_json(value_to_json(on_wire(waiter.event_type, waiter.requirements))),
-            "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
-            "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
-            "deadline": waiter.due,
-            "step": waiter.delivery.step,
-        }
-        for waiter in broker.waits
-        if waiter.event_type is not None and waiter.delivery is not None
-    ]
+    return {
+        "waiter_id": waiter.id,
+        "event_type": names.name_of(waiter.event_type),
+        "requirements": from_json(value_to_json(on_wire(waiter.event_type, waiter.requirements))),
+        "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
+        "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
+        "deadline": waiter.due,
+        "step": waiter.delivery.step,
+    }
 
 
 def _told(outcome: Outcome, served: Served, entries: list[LogEntry], traceback: str) -> dict[str, Any]:

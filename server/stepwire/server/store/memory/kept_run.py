@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -44,11 +45,12 @@ class KeptRun:
     deltas: list[_Delta] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
+    pending: dict[int, str] = field(default_factory=dict)
 
     @property
     def record(self) -> RunRecord:
         """Return a copy of the record."""
-        return decode_record(self.row)
+        return decode_record(self.row, {number: json.loads(self.pending[number]) for number in sorted(self.pending)})
 
     @property
     def wake_at(self) -> float | None:
@@ -70,8 +72,28 @@ class KeptRun:
             first_available=self.row.first_available,
         )
 
-    def append(self, commit: Commit, commit_id: int, requests: Sequence[str]) -> None:
-        """Add a commit's delta, chunks and encoded answers."""
+    def append(
+        self,
+        commit: Commit,
+        commit_id: int,
+        requests: Sequence[str],
+        pending: Mapping[int, str | None],
+    ) -> None:
+        """Add a commit.
+
+        Args:
+            commit: The commit.
+            commit_id: Greater than those before.
+            requests: Its answered requests, encoded.
+            pending: Its changes of the open questions, encoded.
+        """
+        for number, question in pending.items():
+            if question is None:
+                self.pending.pop(number, None)
+            else:
+                self.pending[number] = question
+        if commit.record.ended_at is not None:
+            self.pending.clear()
         sequence = commit.record.last_sequence
         first = not self.deltas or self.deltas[-1].sequence != sequence
         self.deltas.append(_Delta(commit_id, sequence, commit.record.updated_at, commit.full, first, commit.delta))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stepwire.server.store.aging import Aging
 from stepwire.server.store.completion import notify, resolve
-from stepwire.server.store.encoding import encode_record, encode_request
+from stepwire.server.store.encoding import encode_questions, encode_record, encode_request
 from stepwire.server.store.errors import (
     RunExistsError,
     StaleClaimError,
@@ -251,6 +251,7 @@ class MemoryStore:
         try:
             row = encode_record(record)
             requests = [encode_request(request) for request in commit.requests]
+            pending = encode_questions(commit.pending)
         except (TypeError, ValueError) as error:
             raise StoreError(f"the commit of run {key.run_id} is not JSON-able") from error
         run = self._runs.get(key)
@@ -268,7 +269,7 @@ class MemoryStore:
             raise StaleClaimError(f"run {key.run_id} was claimed by another or deleted")
         else:
             run.replace_record(row)
-        run.append(commit, self._last_id, requests)
+        run.append(commit, self._last_id, requests, pending)
         return Claim(key, run.token, run.handle)
 
     def _find_start(self, start: tuple[str, str]) -> RunRecord | PrunedStart | None:

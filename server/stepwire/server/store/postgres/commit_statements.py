@@ -7,7 +7,7 @@ their pks, so that groups of two processes cannot deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stepwire.server.store.encoding import (
@@ -16,6 +16,7 @@ from stepwire.server.store.encoding import (
     chunk_checksum,
     delta_checksum,
     encode_request,
+    question_checksum,
     record_checksum,
     request_checksum,
 )
@@ -30,6 +31,7 @@ class Row(NamedTuple):
 
     commit: Commit
     row: RecordRow
+    pending: Mapping[int, str | None]
     version: int
     nonce: int
 
@@ -79,6 +81,8 @@ _LATER = (
 )
 _CHUNK = ("n int4", "first int8", "last int8", "checksum int8", "public bytea", "internal bytea")
 _REQUEST = ("n int4", "at float8", "checksum int8", "request text")
+_QUESTION = ("n int4", "number int8", "checksum int8", "question text")
+"""Questions that were asked or changed; a question is NULL when it was answered or withdrawn."""
 
 
 def _unnest(first: int, columns: Sequence[tuple[str, str]]) -> str:
@@ -86,14 +90,16 @@ def _unnest(first: int, columns: Sequence[tuple[str, str]]) -> str:
     return f"SELECT * FROM unnest({arrays}) AS t ({', '.join(name for name, _ in columns)})"
 
 
-def _parts(columns: tuple[_Column, ...]) -> tuple[str, str, str]:
+def _parts(columns: tuple[_Column, ...]) -> tuple[str, str, str, str]:
     rows = [(column.name, column.type) for column in columns]
     chunks = [(name, kind) for name, kind in (each.split() for each in _CHUNK)]
     requests = [(name, kind) for name, kind in (each.split() for each in _REQUEST)]
+    questions = [(name, kind) for name, kind in (each.split() for each in _QUESTION)]
     return (
         _unnest(1, rows),
         _unnest(1 + len(rows), chunks),
         _unnest(1 + len(rows) + len(chunks), requests),
+        _unnest(1 + len(rows) + len(chunks) + len(requests), questions),
     )
 
 
@@ -105,12 +111,19 @@ _CHILDREN = """
         SELECT w.pk, t.first, t.last, t.checksum, t.public, t.internal FROM ({chunks}) AS t JOIN w USING (n)),
     q AS (INSERT INTO requests (run, at, checksum, request)
         SELECT w.pk, t.at, t.checksum, t.request FROM ({requests}) AS t JOIN w USING (n)
-        ORDER BY t.place)
+        ORDER BY t.place),
+    asked AS MATERIALIZED (SELECT w.pk, t.number, t.checksum, t.question FROM ({questions}) AS t JOIN w USING (n)),
+    a AS (INSERT INTO questions (run, number, checksum, question)
+        SELECT pk, number, checksum, question FROM asked WHERE question IS NOT NULL
+        ON CONFLICT (run, number) DO UPDATE SET checksum = excluded.checksum, question = excluded.question),
+    d AS (DELETE FROM questions q USING asked WHERE asked.question IS NULL
+        AND q.run = asked.pk AND q.number = asked.number),
+    e AS (DELETE FROM questions q USING i JOIN w USING (n) WHERE i.ended_at IS NOT NULL AND q.run = w.pk)
 SELECT n, pk FROM w"""
 
 
 def _new_runs() -> str:
-    incoming, chunks, requests = _parts(_NEW)
+    incoming, chunks, requests, questions = _parts(_NEW)
     kept = (
         "nonce, version, namespace, run_id, workflow, status, created_at, updated_at, ended_at, wake_at, last_sequence,"
         " first_available, labels, start_request_id, start_digest, info, began, checksum"
@@ -120,11 +133,11 @@ def _new_runs() -> str:
         SELECT 1, labels::jsonb, {kept} FROM i WHERE start_request_id = '' OR NOT EXISTS
             (SELECT 1 FROM pruned_starts p WHERE p.namespace = i.namespace AND p.request_id = i.start_request_id)
         ORDER BY n ON CONFLICT DO NOTHING RETURNING pk, nonce),
-    w AS (SELECT i.n, r.pk FROM i JOIN r USING (nonce)),{_children("false", chunks, requests)}"""
+    w AS (SELECT i.n, r.pk FROM i JOIN r USING (nonce)),{_children("false", chunks, requests, questions)}"""
 
 
 def _later_commits() -> str:
-    incoming, chunks, requests = _parts(_LATER)
+    incoming, chunks, requests, questions = _parts(_LATER)
     changed = "version, status, updated_at, ended_at, wake_at, last_sequence, labels, info, checksum"
     sets = ", ".join(f"{name} = i.{name}" for name in changed.split(", "))
     return f"""WITH i AS ({incoming}),
@@ -134,13 +147,13 @@ def _later_commits() -> str:
             label_set = CASE WHEN i.labels = k.old_labels THEN r.label_set ELSE i.labels::jsonb END
         FROM i JOIN k USING (pk) WHERE r.pk = i.pk RETURNING r.pk),
     w AS (SELECT i.n, r.pk, k.before FROM i JOIN r USING (pk) JOIN k USING (pk)),{
-        _children("i.last_sequence = w.before", chunks, requests)
+        _children("i.last_sequence = w.before", chunks, requests, questions)
     }"""
 
 
-def _children(again: str, chunks: str, requests: str) -> str:
+def _children(again: str, chunks: str, requests: str, questions: str) -> str:
     numbered = requests.replace(") AS t (", ") WITH ORDINALITY AS t (").replace("request)", "request, place)")
-    return _CHILDREN.format(again=again, chunks=chunks, requests=numbered)
+    return _CHILDREN.format(again=again, chunks=chunks, requests=numbered, questions=questions)
 
 
 INSERT_RUNS: Final = _new_runs()
@@ -156,14 +169,18 @@ def values(group: Sequence[Row], *, new: bool) -> list[list[Any]]:
     arrays = [[column.value(n, item) for n, item in enumerate(group)] for column in columns]
     chunks: list[tuple[Any, ...]] = []
     requests: list[tuple[Any, ...]] = []
+    questions: list[tuple[Any, ...]] = []
     for n, item in enumerate(group):
         for chunk in item.commit.chunks:
             chunks.append((n, chunk.first, chunk.last, chunk_checksum(RUN, chunk), chunk.public, chunk.internal))
         for request in item.commit.requests:
             text = encode_request(request)
             requests.append((n, request.at, request_checksum(RUN, text), text))
+        for number, question in item.pending.items() if item.row.ended_at is None else ():
+            questions.append((n, number, 0 if question is None else question_checksum(RUN, number, question), question))
     arrays += _transposed(chunks, len(_CHUNK))
     arrays += _transposed(requests, len(_REQUEST))
+    arrays += _transposed(questions, len(_QUESTION))
     return arrays
 
 

@@ -51,7 +51,7 @@ async def sweep(fetch: Fetch) -> bool:
     run = found[0][0]
     if run is None:
         return False
-    for table, column in (("commits", "id"), ("log", "first"), ("requests", "id")):
+    for table, column in (("commits", "id"), ("log", "first"), ("requests", "id"), ("questions", "number")):
         rows = await fetch(
             f"""DELETE FROM {table} WHERE run = $1 AND {column} IN
             (SELECT {column} FROM {table} WHERE run = $1 ORDER BY {column} LIMIT {SWEEP_ROWS}) RETURNING 1""",

@@ -30,7 +30,9 @@ from stepwire.server.store.thinning import CommitPlace, kept_requests
 Fetch = Callable[..., Awaitable[Sequence[Any]]]
 """Execute a statement and return its rows."""
 
-COLUMNS: Final = f"{RECORD_COLUMNS}, {RUN} AS pk, began, checksum"
+COLUMNS: Final = f"""{RECORD_COLUMNS}, {RUN} AS pk, began, checksum,
+    (SELECT string_agg(number || ' ' || q.checksum || ' ' || question, chr(10) ORDER BY number)
+        FROM questions q WHERE q.run = runs.pk)"""
 """The columns that `read_record` decodes; checksums do not cover the pk here."""
 
 _RUN = "(SELECT pk FROM runs WHERE namespace = $1 AND run_id = $2)"

@@ -106,5 +106,15 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE TABLE probe (written bigint NOT NULL);
     INSERT INTO probe VALUES (0);
     """,
+    # 2. Open questions are rows, no longer a part of runs.info: a commit writes those that changed.
+    """
+    CREATE TABLE questions (
+        run bigint NOT NULL,
+        number bigint NOT NULL,
+        checksum bigint NOT NULL,
+        question text NOT NULL,
+        PRIMARY KEY (run, number)
+    );
+    """,
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

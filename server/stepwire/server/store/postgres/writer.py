@@ -18,7 +18,7 @@ from typing import Any, Final
 import asyncpg
 
 from stepwire.server.store.completion import notify, resolve
-from stepwire.server.store.encoding import encode_record
+from stepwire.server.store.encoding import encode_questions, encode_record
 from stepwire.server.store.errors import StaleClaimError, StoreError, StoreUnavailableError
 from stepwire.server.store.port import CommitListener
 from stepwire.server.store.postgres.commit_statements import INSERT_RUNS, UPDATE_RUNS, Row, values
@@ -101,6 +101,7 @@ class Writer:
             return future
         try:
             row = encode_record(commit.record)
+            pending = encode_questions(commit.pending) if commit.pending else {}
         except (TypeError, ValueError) as error:
             refusal = StoreError(f"the record of run {commit.record.key.run_id} is not JSON-able")
             refusal.__cause__ = error
@@ -114,7 +115,7 @@ class Writer:
                 return future
             version += 1
         size = len(commit.delta) + sum(chunk.size for chunk in commit.chunks)
-        self._queue.append(Item(Row(commit, row, version, random.getrandbits(62)), future, size))
+        self._queue.append(Item(Row(commit, row, pending, version, random.getrandbits(62)), future, size))
         self._metrics.queued += 1
         self._ready.set()
         return future

@@ -7,8 +7,9 @@ rows of one view, `incoming`, and triggers of the connection write them to the t
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from stepwire.server.store.encoding import (
     chunk_checksum,
     delta_checksum,
     encode_request,
+    question_checksum,
     record_checksum,
     request_checksum,
 )
@@ -37,13 +39,14 @@ Row = tuple[Any, ...]
 
 
 class PreparedCommit:
-    """A commit with the row of its record. `handle` is the run's pk: 0 until a new run gets one."""
+    """A commit, with its record and questions encoded. `handle` is the run's pk: 0 until a new run gets one."""
 
-    __slots__ = ("commit", "handle", "row", "token")
+    __slots__ = ("commit", "handle", "pending", "row", "token")
 
-    def __init__(self, commit: Commit, row: RecordRow) -> None:
+    def __init__(self, commit: Commit, row: RecordRow, pending: Mapping[int, str | None]) -> None:
         self.commit = commit
         self.row = row
+        self.pending = pending
         claim = commit.claim
         self.handle = 0 if claim is None else claim.handle
         self.token = 1 if claim is None else claim.token
@@ -62,14 +65,19 @@ _UPDATED = ("checksum", *(name for name in RecordRow._fields if name not in _KEP
 _COMMIT = ("run", "sequence", "at", "full", "checksum", "delta")
 _LOG = ("run", "first", "last", "checksum", "public", "internal")
 _REQUEST = ("run", "at", "checksum", "request")
+_QUESTION = ("run", "number", "checksum", "question")
 
 _INCOMING = (
     *_NEW_RUN,
     *("full", "delta_checksum", "delta"),
     *("first", "last", "chunk_checksum", "public", "internal"),
     *("request_at", "request_checksum", "request"),
+    *("number", "question_checksum", "question"),
 )
-"""The columns of `incoming`: the run's record, its delta, and the first chunk and answered request, if any."""
+"""The columns of `incoming`: the run's record, its delta, and its first chunk, answered request and question, if any.
+
+A question is None when it was answered or withdrawn.
+"""
 
 
 def _new(*names: str) -> str:
@@ -100,14 +108,28 @@ _TRIGGERS = (
         INSERT INTO requests ({", ".join(_REQUEST)})
             VALUES ({_new("pk", "request_at", "request_checksum", "request")});
     END""",
+    f"""CREATE TEMP TRIGGER incoming_question INSTEAD OF INSERT ON incoming WHEN NEW.question IS NOT NULL BEGIN
+        INSERT OR REPLACE INTO questions ({", ".join(_QUESTION)})
+            VALUES ({_new("pk", "number", "question_checksum", "question")});
+    END""",
+    """CREATE TEMP TRIGGER incoming_answer INSTEAD OF INSERT ON incoming
+        WHEN NEW.number IS NOT NULL AND NEW.question IS NULL BEGIN
+        DELETE FROM questions WHERE run = NEW.pk AND number = NEW.number;
+    END""",
+    """CREATE TEMP TRIGGER incoming_end INSTEAD OF INSERT ON incoming WHEN NEW.ended_at IS NOT NULL BEGIN
+        DELETE FROM questions WHERE run = NEW.pk;
+    END""",
 )
 
 _INSERT_INCOMING = f"INSERT INTO incoming ({', '.join(_INCOMING)}) VALUES "
 _INSERT_LOG = f"INSERT INTO log ({', '.join(_LOG)}) VALUES "
 _INSERT_REQUESTS = f"INSERT INTO requests ({', '.join(_REQUEST)}) VALUES "
+_INSERT_QUESTIONS = f"INSERT OR REPLACE INTO questions ({', '.join(_QUESTION)}) VALUES "
+_DELETE_QUESTIONS = "DELETE FROM questions WHERE run = ? AND number IN (SELECT value FROM json_each(?))"
 
 _NO_CHUNK = (None,) * 5
 _NO_REQUEST = (None,) * 3
+_NO_QUESTION: Row = (None,) * 3
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -131,12 +153,14 @@ def _inserts(head: str, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
 def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
     """Return the statements, with their values, that write a group of commits; each needs its `handle`.
 
-    There is one statement, unless there are more than ROWS commits, or one has several chunks or
-    requests. Pass each to `execute`.
+    There is one statement, unless there are more than ROWS commits, or one has several chunks, requests
+    or questions. Pass each to `execute`.
     """
     incoming: list[Row] = []
     chunks: list[Row] = []
     requests: list[Row] = []
+    questions: list[Row] = []
+    closed: list[tuple[str, list[Any]]] = []
     for item in group:
         run, commit, row = item.handle, item.commit, item.row
         began = began_checksum(run, row) if commit.claim is None else None
@@ -147,12 +171,16 @@ def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
         for each in commit.requests:
             text = encode_request(each)
             request.append((each.at, request_checksum(run, text), text))
+        question = _NO_QUESTION
+        if item.pending and row.ended_at is None:
+            question = _questions(item, questions, closed)
         incoming.append(
             (
                 *(run, item.token, *row, began, record_checksum(run, row)),
                 *(full, checksum, commit.delta),
                 *(chunk[0] if chunk else _NO_CHUNK),
                 *(request[0] if request else _NO_REQUEST),
+                *question,
             )
         )
         chunks += [(run, *more) for more in chunk[1:]]
@@ -161,7 +189,29 @@ def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
         *_inserts(_INSERT_INCOMING, incoming),
         *_inserts(_INSERT_LOG, chunks),
         *_inserts(_INSERT_REQUESTS, requests),
+        *_inserts(_INSERT_QUESTIONS, questions),
+        *closed,
     ]
+
+
+def _questions(item: PreparedCommit, asked: list[Row], closed: list[tuple[str, list[Any]]]) -> Row:
+    """Return the first question of a commit; add its others to `asked`, and a statement that deletes to `closed`."""
+    run = item.handle
+    rows: list[Row] = []
+    gone: list[int] = []
+    for number, text in item.pending.items():
+        if text is None:
+            gone.append(number)
+        else:
+            rows.append((run, number, question_checksum(run, number, text), text))
+    if not rows:
+        first: Row = (gone.pop(), None, None)
+    else:
+        first = rows[0][1:]
+        asked += rows[1:]
+    if gone:
+        closed.append((_DELETE_QUESTIONS, [run, json.dumps(gone)]))
+    return first
 
 
 def execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> None:

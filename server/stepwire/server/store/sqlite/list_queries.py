@@ -8,9 +8,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stepwire.server.store.encoding import STORED_COLUMNS, read_record
+from stepwire.server.store.encoding import CHECKED_COLUMNS, read_record
 from stepwire.server.store.errors import StoreCorruptError
 from stepwire.server.store.records import TERMINAL, PrunedStart, RunKey, RunQuery, RunRecord, Status
+from stepwire.server.store.sqlite.run_queries import STORED
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED, *sort
 def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
     """Return the run that was started with this request_id, or what is kept of it after it was pruned."""
     row = connection.execute(
-        f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
+        f"SELECT {STORED} FROM runs WHERE namespace = ? AND start_request_id = ? AND start_request_id != ''",
         (namespace, request_id),
     ).fetchone()
     if row:
@@ -57,14 +58,14 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord
 
 Label = tuple[str, str]
 
-_COLUMNS = ", ".join(f"runs.{name}" for name in STORED_COLUMNS.split(", "))
+_STORED = ", ".join(f"runs.{name}" for name in CHECKED_COLUMNS.split(", ")) + STORED.removeprefix(CHECKED_COLUMNS)
 
 
 def rows_by_status(connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]) -> Iterator[Any]:
     """Walk an index of runs for each status: in order, however few runs have it."""
     where, values = _conditions(query, "runs", labels)
     statement = (
-        f"SELECT {_COLUMNS} FROM runs WHERE runs.namespace = ? AND runs.status = ?{where}"
+        f"SELECT {_STORED} FROM runs WHERE runs.namespace = ? AND runs.status = ?{where}"
         " ORDER BY runs.created_at DESC, runs.run_id DESC LIMIT ?"
     )
     for status in dict.fromkeys(query.statuses or STATUSES):
@@ -78,7 +79,7 @@ def rows_by_label(connection: sqlite3.Connection, query: RunQuery, labels: Seque
         where += f" AND runs.status IN ({', '.join('?' * len(query.statuses))})"
         values += query.statuses
     statement = (
-        f"SELECT {_COLUMNS} FROM labels CROSS JOIN runs ON runs.pk = labels.run"
+        f"SELECT {_STORED} FROM labels CROSS JOIN runs ON runs.pk = labels.run"
         f" WHERE labels.namespace = ? AND labels.name = ? AND labels.value = ?{where}"
         " ORDER BY labels.created_at DESC, labels.run_id DESC LIMIT ?"
     )

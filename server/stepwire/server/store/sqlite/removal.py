@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from stepwire.server.store.encoding import STORED_COLUMNS, RecordRow, began_checksum
+from stepwire.server.store.encoding import CHECKED_COLUMNS, RecordRow, began_checksum
 from stepwire.server.store.errors import StoreCorruptError
 from stepwire.server.store.limits import KEPT_OLD_REQUESTS, KEPT_REQUESTS
 from stepwire.server.store.records import RunKey
@@ -57,7 +57,7 @@ def sweep(connection: sqlite3.Connection) -> bool:
     if row[0] is None:
         return False
     left = SWEEP_ROWS
-    for table in ("commits", "log", "requests"):
+    for table in ("commits", "log", "requests", "questions"):
         left -= connection.execute(
             f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE run = ? LIMIT ?)",
             (row[0], left),
@@ -81,7 +81,9 @@ def trim(connection: sqlite3.Connection, key: RunKey, first: int) -> tuple[int |
 
     A StoreCorruptError is returned, not raised: raising would fail the whole transaction.
     """
-    stored = connection.execute(f"SELECT {STORED_COLUMNS} FROM runs WHERE namespace = ? AND run_id = ?", key).fetchone()
+    stored = connection.execute(
+        f"SELECT {CHECKED_COLUMNS} FROM runs WHERE namespace = ? AND run_id = ?", key
+    ).fetchone()
     if stored is None:
         return None, False
     *fields, run, began, _ = stored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from stepwire.server.store.encoding import (
-    STORED_COLUMNS,
+    CHECKED_COLUMNS,
     chunk_checksum,
     decode_requests,
     delta_checksum,
@@ -25,6 +25,10 @@ from stepwire.server.store.records import (
 from stepwire.server.store.thinning import CommitPlace, kept_requests
 
 _RUN = "(SELECT pk FROM runs WHERE namespace = ? AND run_id = ?)"
+STORED = f"""{CHECKED_COLUMNS}, (SELECT group_concat(line, char(10)) FROM
+    (SELECT number || ' ' || checksum || ' ' || question AS line FROM questions WHERE run = pk ORDER BY number))"""
+"""The columns that `read_record` decodes, of a query on runs alone."""
+
 _UNTRIMMED = (
     "sequence >= (SELECT CASE first_available WHEN 1 THEN 0 ELSE first_available END FROM runs WHERE pk = commits.run)"
 )
@@ -33,7 +37,7 @@ _UNTRIMMED = (
 
 def get(connection: sqlite3.Connection, key: RunKey) -> RunRecord | None:
     """Return the record of a run."""
-    row = connection.execute(f"SELECT {STORED_COLUMNS} FROM runs WHERE pk = {_RUN}", key).fetchone()
+    row = connection.execute(f"SELECT {STORED} FROM runs WHERE pk = {_RUN}", key).fetchone()
     return read_record(row) if row else None
 
 

@@ -134,5 +134,16 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE gaps (began REAL NOT NULL, ended REAL NOT NULL);
     """,
+    # 4. Open questions are rows, no longer a part of runs.info: a commit writes those that changed.
+    """
+    CREATE TABLE questions (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        question TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX questions_run ON questions (run, number);
+    """,
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

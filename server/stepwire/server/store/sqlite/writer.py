@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from stepwire.server.store.completion import notify, resolve
-from stepwire.server.store.encoding import encode_record
+from stepwire.server.store.encoding import encode_questions, encode_record
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
 from stepwire.server.store.limits import MAX_COMMIT_BYTES
 from stepwire.server.store.port import CommitListener
@@ -84,15 +84,18 @@ class Writer:
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         try:
             row = encode_record(commit.record)
+            pending = encode_questions(commit.pending) if commit.pending else {}
         except (TypeError, ValueError) as error:
             refused = StoreError(f"the record of run {commit.record.key.run_id} is not JSON-able")
             refused.__cause__ = error
             future.set_exception(refused)
             return future
         size = len(commit.delta) + len(row.info)
+        for question in pending.values():
+            size += len(question or "")
         for chunk in commit.chunks:
             size += len(chunk.public or b"") + len(chunk.internal or b"")
-        item = WriteItem(PreparedCommit(commit, row), future, size)
+        item = WriteItem(PreparedCommit(commit, row, pending), future, size)
         if size > MAX_COMMIT_BYTES:
             future.set_exception(too_large(item, f"at most {MAX_COMMIT_BYTES} are taken"))
         else:
