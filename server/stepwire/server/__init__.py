@@ -1,1 +1,1 @@
-"""Host workflows behind gRPC: registry, runs, store, rpc, auth, telemetry, config, cli."""
+"""Host workflows behind gRPC and HTTP: `app.Server` composes the rooms, `process` runs it."""

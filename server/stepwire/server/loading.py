@@ -1,4 +1,4 @@
-"""Find workflows by `MODULE:NAME`. What is wrong is told in one message: what, where, and what to do."""
+"""Load workflows by `MODULE:NAME`. One message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ENGINE = str(Path(stepwire.workflow.__file__).parent.parent)
 
 
 class LoadError(Exception):
-    """Tell that a workflow cannot be loaded: what is wrong, where, and what to do about it."""
+    """A workflow cannot be loaded. The message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """`MODULE[:NAME][=SERVED_NAME]` in its parts; `module` is a dotted name or a path that ends in .py."""
+    """The parts of `MODULE[:NAME][=SERVED_NAME]`. `module` is a dotted name or a path that ends in `.py`."""
 
     module: str
     name: str = ""
@@ -41,12 +41,12 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Spec:
-        """Return the parts. Raises LoadError when it is none."""
+        """Return the parts of a spec. Raises LoadError when the text is not a spec."""
         rest, found, served = text.rpartition("=")
         if not found:
             rest, served = text, ""
         elif not _NAME.fullmatch(served):
-            raise LoadError(f"{text}: a served name is of letters, digits, '.', '_' and '-': MODULE:NAME=served-name")
+            raise LoadError(f"{text}: a served name has letters, digits, '.', '_' and '-' only: MODULE:NAME=name")
         module, name = rest, ""
         if not rest.endswith(".py"):
             head, colon, tail = rest.rpartition(":")
@@ -59,7 +59,7 @@ class Spec:
 
 
 def package_of(spec: str) -> str:
-    """Return the top-level package of what a spec names; of a file, its name, and of no spec whatever stands there."""
+    """Return the top-level package that a spec names, or the name of its file. The spec need not be valid."""
     module = spec.partition("=")[0].partition(":")[0]
     return Path(module).stem if module.endswith(".py") else module.partition(".")[0]
 
@@ -67,8 +67,11 @@ def package_of(spec: str) -> str:
 def load(spec: str) -> list[tuple[str, Loadable]]:
     """Return the workflows that a spec names, each with the name to serve it under.
 
-    `MODULE:NAME` is one; `MODULE` alone is every Workflow class and instance that the module defines, except names
-    with a leading underscore and classes without steps. The current directory is importable. Raises LoadError.
+    `MODULE:NAME` names one. `MODULE` alone names every Workflow class and instance that the module defines, except
+    names with a leading underscore and classes without steps. The current directory is importable.
+
+    Raises:
+        LoadError: The spec names nothing that can be served.
     """
     parts = Spec.parse(spec)
     if (cwd := str(Path.cwd())) not in sys.path:
@@ -80,7 +83,7 @@ def load(spec: str) -> list[tuple[str, Loadable]]:
     if not found:
         bare = [name for name, value in vars(module).items() if _is_own_class(module, value) and name[0] != "_"]
         if bare:
-            raise LoadError(f"{' and '.join(bare)} ({_file(module)}) without steps: mark methods with @step")
+            raise LoadError(f"{' and '.join(bare)} ({_file(module)}) has no steps: mark methods with @step")
         raise LoadError(f"{parts.module} ({_file(module)}) defines no workflow: name a module with a Workflow class")
     if parts.served and len(found) > 1:
         names = ", ".join(name for name, _ in found)
@@ -89,7 +92,7 @@ def load(spec: str) -> list[tuple[str, Loadable]]:
 
 
 def load_all(registry: Registry, specs: Iterable[str]) -> None:
-    """Load workflows and serve them in a registry. Raises LoadError for the first that cannot be."""
+    """Load workflows into a registry. Raises LoadError for the first that cannot be served."""
     for spec in specs:
         for name, item in load(spec):
             try:
@@ -100,7 +103,7 @@ def load_all(registry: Registry, specs: Iterable[str]) -> None:
                 raise LoadError(f"{name} ({where}) cannot be served: {error}{hint}") from error
             except Exception as error:  # the author's __init__ and schemas may raise anything
                 where = _line_of(error) or _where(item)
-                raise LoadError(f"{name} cannot be made: {_say(error)} ({where})") from error
+                raise LoadError(f"{name} cannot be constructed: {_say(error)} ({where})") from error
 
 
 def _import(name: str) -> ModuleType:
@@ -130,7 +133,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _make_importable(path: Path) -> str:
-    """Return the module name of a file, its packages included; their parent becomes importable."""
+    """Return the module name of a file, with its packages, and make their parent directory importable."""
     parts = [] if path.stem == "__init__" else [path.stem]
     folder = path.parent
     while (folder / "__init__.py").is_file():
@@ -181,13 +184,13 @@ def _is_own_class(module: ModuleType, value: Any) -> bool:
 
 
 def _say(error: BaseException) -> str:
-    # The text of a SyntaxError has its place already, in other words than ours.
+    # The text of a SyntaxError names its place in its own way.
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _line_of(error: BaseException) -> str:
-    """Return file and line of the author's code that an error came from."""
+    """Return the file and line of the author's code that raised an error."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_short(error.filename)}:{error.lineno}"
     frames = [
@@ -203,7 +206,7 @@ def _line_of(error: BaseException) -> str:
 
 
 def _where(item: Any, step: str = "") -> str:
-    """Return file and line of a class or function, or of one of its steps; "" when unknown."""
+    """Return the file and line of a class or function, or of one of its steps; "" when unknown."""
     target = item if inspect.isclass(item) or inspect.isroutine(item) else type(item)
     if step:
         target = inspect.unwrap(getattr(target, step, target))

@@ -1,4 +1,4 @@
-"""A real server for authors' tests: on a free port of this machine, in a thread of its own.
+"""A real server for authors' tests, on a free port of this machine and in its own thread.
 
 Use `serve` as a context manager, or the pytest fixture `stepwire_serve`, after
 ``pytest_plugins = ["stepwire.server.testing"]`` in a conftest::
@@ -58,10 +58,16 @@ class RunningServer:
 def serve(
     *workflows: Served, data: str | Path = ":memory:", settings: dict[str, Any] | None = None, **named: Served
 ) -> Iterator[RunningServer]:
-    """Serve workflows, under their class names or the keywords given, until the block ends.
+    """Serve workflows until the block ends.
 
-    `data` is a data directory, to test what survives a restart; by default nothing is kept. `settings` are further
-    fields of `Settings`. Raises WorkflowConfigurationError, StoreError and OSError as a server's start does.
+    Args:
+        *workflows: Served under their class names.
+        data: A data directory, to test what survives a restart; by default nothing is kept.
+        settings: Further fields of `Settings`.
+        **named: Workflows served under these names.
+
+    Raises:
+        WorkflowConfigurationError, StoreError, OSError: As `Server.start` says.
     """
     registry = Registry()
     for workflow in workflows:
@@ -89,7 +95,7 @@ def serve(
 
 @pytest.fixture
 def stepwire_serve() -> Iterator[Callable[..., RunningServer]]:
-    """Give a function that serves workflows until the test ends; parameters as `serve`."""
+    """Return a function that serves workflows until the test ends. Its parameters are those of `serve`."""
     with ExitStack() as running:
 
         def start(*workflows: Served, **options: Any) -> RunningServer:

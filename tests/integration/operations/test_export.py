@@ -118,7 +118,7 @@ def test_a_collector_that_does_not_answer_holds_no_stop(tmp_path: Path) -> None:
             assert server.stop() == 0
             # What is bounded: by 4 seconds, and 2 for the traces. The exporter itself would try for ten and longer.
             assert time.monotonic() - began < 8
-        assert "the traces of the last moments are lost" in server.log
+        assert "the last traces are lost" in server.log
     for connection in held:
         connection.close()
 

@@ -154,7 +154,7 @@ def test_not_a_workflow(write: Write) -> None:
 
 def test_workflows_that_are_not_finished(write: Write) -> None:
     write("flows_p.py", HEAD + "\nclass Bare(Workflow):\n    async def go(self, ev: StartEvent) -> StopEvent: ...\n")
-    assert refusal("flows_p") == "Bare (flows_p.py) without steps: mark methods with @step"
+    assert refusal("flows_p") == "Bare (flows_p.py) has no steps: mark methods with @step"
     write(
         "flows_q.py",
         HEAD

@@ -1,1 +1,1 @@
-"""What an operator sees of a server. Below everything else: the others count here, `observing` wires it up."""
+"""What a server shows of itself: metrics, logs, traces, readiness, the watchdog. It is below all rooms that count."""

@@ -1,4 +1,4 @@
-"""The admin port: metrics and health over HTTP, on threads of its own: it answers when the event loop cannot."""
+"""The admin port: metrics and health over HTTP, on its own threads, so that it answers while the loop is blocked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -14,14 +14,16 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 __all__ = ["AdminServer"]
 
 Unready = Callable[[], str]
-"""Says why the server takes no work now; empty when it does."""
+"""Returns why the server takes no work now; empty when it does."""
 
-_IDLE_SECONDS = 10.0
+_IDLE_SECONDS: Final = 10.0
 """How long a connection may take to send its request."""
+_POLL_SECONDS: Final = 0.1
+"""How often the listening thread looks whether it is to stop."""
 
 
 class AdminServer:
-    """Serve /metrics, /healthz and /readyz; there is no authentication, so keep it where only operators are."""
+    """Serve /metrics, /healthz and /readyz, without authentication: only operators should reach the port."""
 
     def __init__(self, registry: CollectorRegistry, unready: Unready) -> None:
         self._metrics = make_wsgi_app(registry)
@@ -30,7 +32,7 @@ class AdminServer:
         self.address = ""
 
     def start(self, address: str) -> None:
-        """Listen on HOST:PORT; port 0 is a free one. OSError."""
+        """Listen on HOST:PORT; port 0 picks a free one. Raises OSError when the address cannot be used."""
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
         kind = _Server6 if ":" in host else _Server
@@ -41,11 +43,13 @@ class AdminServer:
         server.set_app(self._answer)
         self._server = server
         self.address = f"{address.rpartition(':')[0]}:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="stepwire-admin", daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, args=(_POLL_SECONDS,), name="stepwire-admin", daemon=True
+        )
         thread.start()
 
     def stop(self) -> None:
-        """Listen no more; returns within a tenth of a second."""
+        """Stop listening; return within a tenth of a second."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -77,11 +81,11 @@ def _text(respond: Any, status: str, text: str) -> Iterable[bytes]:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
-    # A second server on this port is an error to be told, and it must not share it silently.
+    # A second server on this port is an error; it must not silently share the port.
     allow_reuse_port = False
 
     def server_bind(self) -> None:
-        """Bind, without the look-up of our own name that the base class makes: it can take seconds."""
+        """Bind without looking up the host name, as the base class does: that can take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -89,7 +93,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that leave in the middle."""
+        """Log nothing about clients that leave in the middle."""
 
 
 class _Server6(_Server):
@@ -100,4 +104,4 @@ class _Handler(WSGIRequestHandler):
     timeout = _IDLE_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log no request: scrapes come every few seconds."""
+        """Log no requests: scrapes come every few seconds."""

@@ -1,7 +1,7 @@
-"""Traces across client, server and steps: W3C Trace Context in the metadata of calls, and OpenTelemetry's set-up.
+"""Traces across client, server and steps: W3C Trace Context in the metadata of calls, set-up of OpenTelemetry.
 
-The context of a trace is a *carrier*: a dict with `traceparent` and perhaps `tracestate`. That of the call which
-started a run is kept with the run, so that it belongs to its caller's trace over restarts.
+The context of a trace is a *carrier*: a dict with `traceparent` and perhaps `tracestate`. A run keeps the carrier of
+the call that started it, so it belongs to its caller's trace over restarts.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _PARENT: Final = re.compile(
     r"(?P<more>-.*)?"
 )
 _FLAGS: Final = 0b11
-"""Sampled, and made at random: what W3C Trace Context knows; a version to come may have more."""
+"""The flags that W3C Trace Context defines: sampled, random. Later versions may define more."""
 _STATE: Final = re.compile(r"[\t -~]{1,512}")
 _MEMBERS: Final = 32
-"""The most members that a `tracestate` may have."""
+"""How many members a `tracestate` may have."""
 END_SECONDS: Final = 2.0
 """How long the last traces may take to be exported when the server stops."""
 _EXPORTERS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 CARRIER: ContextVar[Mapping[str, str]] = ContextVar("stepwire_carrier", default={})  # noqa: B039 - nobody changes it
-"""The context of the trace that the call belongs to which this task serves; empty for none."""
+"""The trace context of the call that this task serves; empty without one."""
 
 
 class TracingError(ValueError):
-    """Traces cannot be exported; the message says why."""
+    """Traces cannot be exported. The message says why."""
 
 
 def carrier_of(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """Return the context of a trace in a call's metadata; empty when there is none, or none that is valid.
+    """Return the trace context in a call's metadata; empty when there is none that is valid.
 
-    It is of version 00, whatever a version to come says beyond that. A `tracestate` that is not valid, or too long, is
-    left out.
+    It is always of version 00: what later versions add is left out, and so is a `tracestate` that is too long or not
+    valid.
     """
     text, states = "", []
     for key, value in metadata:
@@ -79,10 +79,18 @@ def enabled() -> bool:
 
 
 def setup(endpoint: str | None) -> Callable[[], None] | None:
-    """Export traces by OTLP over gRPC to `endpoint`, or to where OTEL_EXPORTER_OTLP_ENDPOINT says; None for neither.
+    """Export traces by OTLP over gRPC.
 
-    Returns what flushes and ends the export, within 2 seconds. Other OTEL_* variables hold as OpenTelemetry's SDK
-    documents them; a tracer provider that is set already stays. Raises TracingError when the packages are missing.
+    Other OTEL_* variables work as OpenTelemetry's SDK documents them. A tracer provider that is already set stays.
+
+    Args:
+        endpoint: The collector; None for the one of OTEL_EXPORTER_OTLP_ENDPOINT.
+
+    Returns:
+        A function that flushes and ends the export within 2 seconds; None when nothing is exported.
+
+    Raises:
+        TracingError: The packages are missing.
     """
     if endpoint is None and not any(os.environ.get(name) for name in _EXPORTERS):
         return None
@@ -102,11 +110,11 @@ def setup(endpoint: str | None) -> Callable[[], None] | None:
     _trace.set_tracer_provider(provider)
 
     def end() -> None:
-        # The exporter itself would try again and again to reach a collector that does not answer.
+        # The exporter retries for as long as the collector does not answer, so it is not waited for.
         ending = threading.Thread(target=provider.shutdown, name="stepwire-traces", daemon=True)
         ending.start()
         ending.join(END_SECONDS)
         if ending.is_alive():
-            logger.warning("the collector does not answer: the traces of the last moments are lost")
+            logger.warning("the collector does not answer: the last traces are lost")
 
     return end
