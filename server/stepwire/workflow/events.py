@@ -39,11 +39,10 @@ _UNSET: Any = object()
 
 
 class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, over other things
-    """Carry data between steps: declared fields, plus any further keyword argument.
+    """Carry data between steps: declared fields, and any further keyword argument as a dynamic field.
 
-    Declared fields and private attributes are taken by name; the rest are dynamic fields, kept in
-    `_data` and reachable as attributes and, dict-like, as items. A dynamic field with the name of
-    a method is reachable as an item only. `bool(event)` is always True.
+    A declared field that has an alias is given by the alias. Dynamic fields are kept in `_data`; they are attributes of
+    the event, and items as in a dict. A dynamic field that has the name of a method can be reached as an item only.
     """
 
     model_config = ConfigDict(
@@ -110,10 +109,10 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
                 extra[name] = value
 
     def model_dump(self, **kwargs: Any) -> dict[str, Any]:
-        """Return the declared fields, and the dynamic ones under `_data` when there are any.
+        """Return the declared fields, and the dynamic ones under `_data` if there are any.
 
-        Takes pydantic's arguments. Events inside the event are dumped with their dynamic fields
-        beside the declared ones; `Event(**dump)` and `model_validate(dump)` take both forms.
+        Takes pydantic's arguments. An event inside the event is dumped with its dynamic fields beside the declared
+        ones. `Event(**dump)` and `model_validate(dump)` accept both forms.
         """
         # A field declared as Event may hold any event: write it by its own type.
         kwargs.setdefault("polymorphic_serialization", True)
@@ -124,7 +123,7 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
         return dump
 
     def model_dump_json(self, **kwargs: Any) -> str:
-        """Return `model_dump` as JSON text; takes pydantic's arguments."""
+        """Return what `model_dump` returns, as JSON text; takes pydantic's arguments."""
         indent = kwargs.pop("indent", None)
         kwargs.setdefault("mode", "json")
         return to_json(self.model_dump(**kwargs), indent=indent).decode()
@@ -141,7 +140,7 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
 
 
 def _unfold(event: EventT, source: object) -> EventT:
-    """Spread a `_data` key that validation took for a dynamic field."""
+    """Make the items of a `_data` key dynamic fields: validation took it for one field."""
     if event is not source and isinstance(event._data.get("_data"), Mapping):
         event._data.update(event._data.pop("_data"))
     return event
@@ -152,9 +151,9 @@ class StartEvent(Event):
 
 
 class StopEvent(Event):
-    """End a run with `result`, which may be given without its name.
+    """End a run with `result`, which may be given as a positional argument.
 
-    A subclass may declare `result` with a type of its own, or override `_get_result` to compute it.
+    A subclass may declare `result` with another type, or override `_get_result` to compute it.
     """
 
     result: Any = None
@@ -180,11 +179,11 @@ class StopEvent(Event):
             type.__setattr__(cls, "__getattribute__", _computed_result)
 
     def _get_result(self) -> Any:
-        """Return what `result` reads as; made to be overridden."""
+        """Return the value of `result`; a subclass may override this."""
         return self.__dict__.get("result")
 
     def model_dump(self, **kwargs: Any) -> dict[str, Any]:
-        """Dump like every event; an inherited `result` that is None is left out."""
+        """Return the fields as `Event.model_dump` does, without an inherited `result` that is None."""
         dump = super().model_dump(**kwargs)
         if self.__hides_result__ and dump.get("result", self) is None:
             del dump["result"]
@@ -206,10 +205,14 @@ class HumanResponseEvent(Event):
 
 
 class WorkflowFailedEvent(StopEvent):
-    """Close the stream of a run that failed (S12).
+    """Close the stream of a run that failed (semantics.md#s12).
 
-    `step` is None when no step is to blame; `attempts` counts executions; `reference` finds the
-    failure in the service's log.
+    Attributes:
+        step: The step that failed; None if the failure is of no step.
+        error_type: The class of its error.
+        message: The text of its error.
+        attempts: How often the step was executed.
+        reference: An id that is logged with the failure.
     """
 
     step: str | None
@@ -220,22 +223,27 @@ class WorkflowFailedEvent(StopEvent):
 
 
 class WorkflowCancelledEvent(StopEvent):
-    """Close the stream of a run that was cancelled (S12)."""
+    """Close the stream of a run that was cancelled (semantics.md#s12)."""
 
     reason: str = ""
 
 
 class WorkflowTimedOutEvent(StopEvent):
-    """Close the stream of a run that exceeded its `timeout` in seconds (S12)."""
+    """Close the stream of a run that took longer than its `timeout`, in seconds (semantics.md#s12)."""
 
     timeout: float
     active_steps: list[str] = Field(default_factory=list)
 
 
 class StepFailedEvent(Event):
-    """Tell a `@catch_error` step that a step failed for good.
+    """Tell a `@catch_error` step that another step failed and is not retried.
 
-    `event` is what the step was given; `attempts` counts executions.
+    Attributes:
+        step: The step that failed.
+        error_type: The class of its error.
+        message: The text of its error.
+        attempts: How often it was executed.
+        event: The event that it was given.
     """
 
     step: str
@@ -248,7 +256,7 @@ class StepFailedEvent(Event):
 
     @property
     def exception(self) -> BaseException | None:
-        """Return the exception itself; None after a restore."""
+        """Return the exception; None if the run was restored since."""
         return self._exception
 
     @exception.setter
@@ -259,9 +267,11 @@ class StepFailedEvent(Event):
 def event_to_json(event: Event) -> bytes:
     """Return the event as the plain JSON object that goes over the wire.
 
-    Declared and dynamic fields stand side by side, nested events and models are written by their
-    own type, bytes are URL-safe base64. Raises SerializationError, naming the fields, for what
-    has no JSON form and for NaN and infinities.
+    Declared fields, by their alias, and dynamic fields stand side by side. Nested events and models are written by
+    their own type. Bytes are URL-safe base64.
+
+    Raises:
+        SerializationError: A value has no JSON form, or is NaN or infinite; the error names the fields.
     """
     exclude = {"result"} if event.__hides_result__ and event.__dict__.get("result") is None else None
     try:
@@ -285,10 +295,14 @@ def event_to_json(event: Event) -> bytes:
 
 
 def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) -> EventT:
-    """Validate plain JSON, text or parsed, as an event of class `cls`; inverse of `event_to_json`.
+    """Validate plain JSON, as text or parsed, as an event of class `cls`; the inverse of `event_to_json`.
 
-    Unknown keys become dynamic fields. Raises pydantic's ValidationError, also for malformed JSON
-    and for NaN and infinities; SerializationError for a mapping that is not JSON.
+    Fields go by their alias or by their name. Unknown keys become dynamic fields.
+
+    Raises:
+        pydantic.ValidationError: The fields do not fit, a key is a misspelled field, the text is not JSON, or a value
+            is NaN or infinite.
+        SerializationError: `data` is a mapping that holds something other than JSON values.
     """
     if isinstance(data, Mapping):
         # Through text, so that validation follows JSON's rules (bytes are base64, not text).
@@ -322,7 +336,7 @@ def _fields_of(model: BaseModel) -> dict[str, Any]:
 
 
 def _unserializable(event: Event) -> tuple[str, ...]:
-    """Return the names of the fields that fail by themselves."""
+    """Return the names of the fields that cannot be serialized."""
     keys = []
     for key in _fields_of(event):
         try:

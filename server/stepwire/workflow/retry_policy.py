@@ -1,4 +1,4 @@
-"""When and after how long a failed step runs again."""
+"""Retry policies: whether a failed step runs again, and after how long."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ class RetryPolicy(Protocol):
     def next(self, elapsed_time: float, attempts: int, error: Exception) -> float | None:
         """Return the seconds to wait before the next execution, or None to give up.
 
-        `elapsed_time` is in seconds since the first execution began, `attempts` is the number of
-        failures before this one (0 at the first), `error` what the step raised.
+        Args:
+            elapsed_time: Seconds since the first execution began.
+            attempts: The number of failures before this one; 0 at the first.
+            error: What the step raised.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ConstantDelayRetryPolicy:
-    """Retry after `delay` seconds, at most `maximum_attempts` times: the first execution does not count."""
+    """Retry after a constant delay.
+
+    Attributes:
+        maximum_attempts: How many retries there may be; the first execution does not count.
+        delay: Seconds before each retry.
+    """
 
     maximum_attempts: int = 3
     delay: float = 5
@@ -35,19 +42,24 @@ class ConstantDelayRetryPolicy:
         _check_seconds("delay", self.delay)
 
     def next(self, elapsed_time: float, attempts: int, error: Exception) -> float | None:
-        """Return the delay, or None when all retries are spent."""
+        """Return the delay, or None if no retry is left."""
         return self.delay if attempts < self.maximum_attempts else None
 
 
 @dataclass(frozen=True)
 class ExponentialBackoffRetryPolicy:
-    """Retry after delays of `initial * multiplier ** failures` seconds, up to `maximum_delay`.
+    """Retry after delays that grow exponentially: `initial * multiplier ** failures` seconds.
 
-    `maximum_attempts` bounds the retries (None: no bound). `maximum_elapsed` bounds the
-    seconds from the first execution to the start of the next. `jitter` (0 to 1) is the share of
-    each delay that is drawn at random: 0.25 gives between 75 % and 100 % of it. Only errors of
-    the types `retry_on` and not of `not_on` are retried. Pass `random` to make the jitter
-    reproducible.
+    Attributes:
+        initial: Seconds before the first retry.
+        multiplier: What each delay is multiplied by to get the next; at least 1.
+        maximum_delay: The longest delay, in seconds.
+        maximum_attempts: How many retries there may be; None for no limit.
+        maximum_elapsed: Seconds from the first execution within which a retry may start; None for no limit.
+        jitter: The share of each delay that is random, from 0 to 1: with 0.25 a delay is between 75 % and 100 %.
+        retry_on: The error types that are retried.
+        not_on: Error types among those that are not retried.
+        random: The source of the jitter; pass one with a seed to make delays reproducible.
     """
 
     initial: float = 1.0
@@ -73,7 +85,7 @@ class ExponentialBackoffRetryPolicy:
             raise ValueError("jitter must be between 0 and 1")
 
     def next(self, elapsed_time: float, attempts: int, error: Exception) -> float | None:
-        """Return the delay, or None when a bound or the error's type forbids a retry."""
+        """Return the delay, or None if a limit or the type of the error forbids a retry."""
         if not isinstance(error, self.retry_on) or isinstance(error, self.not_on):
             return None
         if self.maximum_attempts is not None and attempts >= self.maximum_attempts:

@@ -231,3 +231,31 @@ async def test_s19_set_state_validates_what_no_validator_has_seen() -> None:
     await context.store.set_state(converted)
     assert (await context.store.get_state()).low == 3
     assert repr(converted.low) == "'3'"  # the caller's own object stays as it is
+
+
+class Counted(BaseModel):
+    names: list[str] = Field(default_factory=list)
+    _index: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _count(self) -> Counted:
+        for name in self.names:
+            self._index[name] = len(name)
+        return self
+
+
+class Counts(Workflow):
+    @step
+    async def count(self, ctx: Context[Counted], ev: StartEvent) -> StopEvent:
+        await ctx.store.set("names", ["ada"])
+        await ctx.wait_for_event(Proceed, waiter_event=InputRequiredEvent())
+        return StopEvent(result=(await ctx.store.get_state())._index)
+
+
+async def test_s21_private_attributes_that_a_validator_keeps_come_back() -> None:
+    run = DurableRun(Counts()).start()
+    await run.until(lambda run: run.kept("w"))
+    assert json.loads(run.parts["s/_index"]) == {"ada": 3}
+    run.crash_and_recover()
+    run.send(Proceed())
+    assert (await run.ended()).event.result == {"ada": 3}

@@ -1,4 +1,4 @@
-"""Which steps take which event: a table, computed once for each workflow."""
+"""Find the steps that accept an event, by a table that is filled once for each workflow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from stepwire.workflow.events import Event, StepFailedEvent
 
 
 class Routing:
-    """Map event types to steps: by exact type, and by subclass for steps that ask for it (S5).
+    """Map event types to steps: by exact type, and by subclass for steps that opted in (S5).
 
-    Steps that catch errors are not routed by type: `catcher` finds the one for a failed step.
+    Steps that catch errors are not routed by type; `catcher` finds the one for a failed step.
+
+    Attributes:
+        steps: The configuration of each step, by name.
     """
 
     def __init__(self, steps: Mapping[str, Callable[..., Any]]) -> None:
@@ -24,7 +27,7 @@ class Routing:
         self._targets: dict[type[Event], tuple[str, ...]] = {}
 
     def targets(self, event_type: type[Event]) -> tuple[str, ...]:
-        """Return the names of the steps that take an event of this type, in order of definition."""
+        """Return the names of the steps that accept an event of this type, in order of definition."""
         targets = self._targets.get(event_type)
         if targets is None:
             targets = tuple(
@@ -34,7 +37,7 @@ class Routing:
         return targets
 
     def catcher(self, step: str) -> str | None:
-        """Return the step that catches the failure of `step`: one that names it before one that takes all."""
+        """Return the step that catches the failure of `step`; a step that names it wins over one that catches all."""
         if self.steps[step].catches is not None:
             return None
         found = None

@@ -123,11 +123,11 @@ class TypeRegistry:
         return len(self._types)
 
     def json_schema(self, name: str) -> dict[str, Any]:
-        """Return the JSON Schema of the type called `name`; parts without one are opaque."""
+        """Return the JSON Schema of the type called `name`; a part that has none may be anything."""
         return json_schema(self.lookup(name))
 
     def schema_digest(self) -> str:
-        """Return 64 hex digits that change when the shape of any type changes."""
+        """Return 64 hexadecimal digits that change if the JSON Schema of any type changes."""
         if self._digest is None:
             schemas = {name: json_schema(cls) for name, cls in self.items()}
             text = json.dumps(schemas, sort_keys=True, default=opaque)
@@ -148,7 +148,7 @@ class TypeRegistry:
         self._names[cls] = cls.__name__
 
     def _add_spare(self, classes: list[type]) -> None:
-        """Add types that the workflow does not name: by a qualified name if another one has the name of the class."""
+        """Add types that the workflow does not use; one whose name is taken goes by its qualified name."""
         times = Counter(cls.__name__ for cls in classes)
         for cls in classes:
             if (times[cls.__name__] == 1 and cls.__name__ not in self._types) or "<locals>" in cls.__qualname__:
@@ -196,7 +196,7 @@ def _is_authored(cls: type) -> bool:
 
 
 def _parts(found: Any) -> Iterable[Any]:
-    """Return what an annotation is made of, or the annotations of a class's fields."""
+    """Return the parts of an annotation, or the annotations of the fields of a class."""
     if isinstance(found, type) and typing.get_origin(found) is None:
         if issubclass(found, BaseModel):
             return [each.annotation for each in found.model_fields.values()]

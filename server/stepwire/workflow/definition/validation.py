@@ -1,4 +1,7 @@
-"""What the steps of a workflow must be together; pure functions over name → step."""
+"""Check that the steps of a workflow fit together.
+
+All functions take the steps by name; none of them sees the workflow.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,9 @@ _OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent)
 def steps_of(cls: type) -> dict[str, StepFunction]:
     """Return the steps of a workflow class by name: its methods, and functions added to it.
 
-    Bases come first, each in the order of its definition. What a class defines hides what its
-    bases define, also when it is no step. Functions come from the dict `_step_functions` of each
-    class.
+    Steps of base classes come first; within a class they are in the order of definition. An attribute of a class hides
+    a step of that name in its bases, even if the attribute is not a step. Functions come from the dict
+    `_step_functions` of each class.
     """
     steps: dict[str, StepFunction] = {}
     for base in reversed(cls.__mro__):
@@ -51,7 +54,8 @@ def steps_of(cls: type) -> dict[str, StepFunction]:
 def start_event_class(name: str, steps: Mapping[str, StepFunction]) -> type[StartEvent]:
     """Return the one StartEvent type that the steps of workflow `name` accept.
 
-    Raises WorkflowConfigurationError when there is none or more than one.
+    Raises:
+        WorkflowConfigurationError: They accept none, or more than one.
     """
     accepted = (event for _, config in _configs(steps) for event in config.accepted_events)
     return _exactly_one(name, accepted, StartEvent, "accept")
@@ -60,16 +64,18 @@ def start_event_class(name: str, steps: Mapping[str, StepFunction]) -> type[Star
 def stop_event_class(name: str, steps: Mapping[str, StepFunction]) -> type[StopEvent]:
     """Return the one StopEvent type that the steps of workflow `name` return.
 
-    Raises WorkflowConfigurationError when there is none or more than one.
+    Raises:
+        WorkflowConfigurationError: They return none, or more than one.
     """
     returned = (event for _, config in _configs(steps) for event in config.return_types)
     return _exactly_one(name, returned, StopEvent, "return")
 
 
 def context_state_type(name: str, steps: Mapping[str, StepFunction]) -> type | None:
-    """Return the state type that the steps of workflow `name` name; None when none does.
+    """Return the state type in the annotations of the steps of workflow `name`; None if no step names one.
 
-    Raises WorkflowConfigurationError when they name different ones (S20).
+    Raises:
+        WorkflowConfigurationError: The steps name different types (S20).
     """
     found: dict[type, str] = {}
     for step, config in _configs(steps):
@@ -88,12 +94,19 @@ def validate_graph(
     stop: type[StopEvent],
     services: Collection[str],
 ) -> bool:
-    """Check that the steps of workflow `name` fit together; tell whether a human is in the loop.
+    """Check that the steps of a workflow fit together; return whether a human is in the loop.
 
-    Raises WorkflowValidationError for the first of these: a step accepts a StopEvent, nothing
-    produces one, an event is consumed but never produced, produced but never consumed, a service
-    is neither in `services` nor has a default, a @catch_error step names a step that does not
-    exist.
+    Args:
+        name: The name of the workflow, for errors.
+        steps: The step functions by name.
+        start: The StartEvent type that the steps accept.
+        stop: The StopEvent type that the steps return.
+        services: The names of the services that were added.
+
+    Raises:
+        WorkflowValidationError: The first of these: a step accepts a StopEvent; no step returns one; an event is
+            consumed but never produced, or produced but never consumed; a service was not added and has no default;
+            a @catch_error step names a step that does not exist.
     """
     configs = dict(_configs(steps))
     consumed = [(step, event) for step, c in configs.items() for event in c.accepted_events]

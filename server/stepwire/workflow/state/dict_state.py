@@ -1,4 +1,4 @@
-"""DictState: state without a declared shape."""
+"""The state of a workflow that names no state type: any keys."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["DictState"]
 
 
 class DictState(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, over other things
-    """Hold any keys, reachable as items and as attributes.
+    """Hold any keys, as items and as attributes.
 
-    A key with the name of a method is reachable as an item only. `bool(state)` is always True.
+    A key that has the name of a method can be reached as an item only.
     """
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -55,5 +55,5 @@ class DictState(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate
         self._data.update(*args, **params)
 
 
-# Saved contexts name this module: the public one, where 1.x has it too.
+# Saved contexts name the public module, as 1.x does.
 DictState.__module__ = "stepwire.workflow.state.store"

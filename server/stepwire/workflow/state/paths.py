@@ -1,8 +1,8 @@
-"""Dotted paths into state: dict keys, list indexes, model fields; data only (S18).
+"""Dotted paths into state: dict keys, list indexes and fields of models (semantics.md#s18).
 
-Nothing here uses `getattr` or `[]` on what it walks: values are read from dicts, lists and the
-instance dict of a model, so attributes, methods, properties and item access of the author's own
-classes are out of a path's reach.
+Clients send paths, so a path must not reach anything but data. This module reads dicts, lists and the instance dicts of
+models directly. It never uses `getattr` or `[]`, so a path cannot call a method, a property or `__getitem__` of an
+author's class.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _GONE: Any = object()
 
 
 def parse(path: str) -> list[str]:
-    """Split `path` into its segments; StatePathError when any of them is refused."""
+    """Split `path` into its segments.
+
+    Raises:
+        StatePathError: A segment is empty or begins with `_`, or there are too many.
+    """
     if type(path) is not str:
         raise StatePathError(f"a state path is text, not {type(path).__name__}")
     segments = path.split(".", MAX_SEGMENTS)
@@ -42,7 +46,12 @@ def parse(path: str) -> list[str]:
 
 
 def get_in(root: Any, path: str) -> Any:
-    """Return the live value at `path`; StateNotFoundError when there is none."""
+    """Return the live value at `path`.
+
+    Raises:
+        StatePathError: The path is malformed.
+        StateNotFoundError: Nothing is there.
+    """
     node = root
     for segment in parse(path):
         node = _child(node, segment)
@@ -54,7 +63,9 @@ def get_in(root: Any, path: str) -> Any:
 def set_in(root: Any, path: str, value: Any) -> None:
     """Put `value` at `path` in place, creating missing dicts on the way.
 
-    StatePathError, or pydantic's ValidationError from a model on the way; then nothing changed.
+    Raises:
+        StatePathError: The path is malformed or leads nowhere; nothing changed.
+        pydantic.ValidationError: A model on the way refuses the value; nothing changed.
     """
     edit = Edit(root)
     edit.set(path, value)
@@ -62,10 +73,11 @@ def set_in(root: Any, path: str, value: Any) -> None:
 
 
 def unset_in(root: Any, path: str) -> None:
-    """Remove what is at `path` in place: a key, a list item, a dynamic field.
+    """Remove what is at `path` in place: a key, a list item, a dynamic field. A declared field gets its default.
 
-    A declared field goes back to its default, StatePathError when it has none.
-    StateNotFoundError when nothing is there; then nothing changed.
+    Raises:
+        StatePathError: The path is malformed, or a declared field has no default; nothing changed.
+        StateNotFoundError: Nothing is there; nothing changed.
     """
     edit = Edit(root)
     edit.unset(path)
@@ -78,12 +90,11 @@ def top_key(root: Any, segment: str) -> str:
 
 
 class Edit:
-    """Collect sets and unsets of one root, then apply all at once.
+    """Collect changes of one root, then apply all of them at once.
 
-    Until `commit` only copies of the containers on the paths are touched. Models are validated as
-    by pydantic's `validate_assignment`, from the innermost to the root. `commit` puts the contents
-    back into the original containers, so that references handed out before stay live. After an
-    error the edit is of no more use.
+    Until `commit`, only copies of the containers on the paths change. Models are validated as by pydantic's
+    `validate_assignment`, from the innermost to the root. `commit` puts the contents back into the original containers,
+    so references to those stay valid. Do not use an edit after it has raised.
     """
 
     def __init__(self, root: Any) -> None:
@@ -102,11 +113,13 @@ class Edit:
         self._apply(path, _GONE)
 
     def changed(self) -> dict[str, Any]:
-        """Return the new top-level values of the touched keys, removed ones left out."""
-        return {key: value for key in sorted(self._keys) if (value := _child(self._draft, key)) is not _GONE}
+        """Return the new values of the top-level keys that were touched, without those that were removed."""
+        private = (self._draft.__pydantic_private__ or {}) if isinstance(self._draft, BaseModel) else {}
+        found = {key: private[key] if key in private else _child(self._draft, key) for key in sorted(self._keys)}
+        return {key: value for key, value in found.items() if value is not _GONE}
 
     def keys(self) -> frozenset[str]:
-        """Return the touched top-level keys, removed ones included."""
+        """Return the top-level keys that were touched, with those that were removed."""
         return frozenset(self._keys)
 
     def commit(self) -> None:
@@ -126,6 +139,8 @@ class Edit:
         self._keys.add(top_key(self._root, segments[0]))
         if before is not None and after is not None:  # a model's validators may touch other fields
             self._keys.update(key for key in after if after[key] is not before.get(key, _GONE))
+        if isinstance(self._root, BaseModel) and self._root.__pydantic_private__ and _has_rules(type(self._root)):
+            self._keys.update(self._root.__pydantic_private__)  # which they may change in place
 
     def _put(self, node: Any, segments: list[str], at: int, value: Any, path: str) -> Any:
         """Return `node`, or its copy, with `value` at the rest of the path."""
@@ -253,8 +268,13 @@ def _child(node: Any, segment: str) -> Any:
 
 
 def _top(node: Any) -> dict[str, Any] | None:
-    """Return the declared fields of a model as they are now; None for anything else."""
-    return dict(node.__dict__) if isinstance(node, BaseModel) else None
+    """Return the declared fields and private attributes of a model as they are now; None for anything else."""
+    return {**node.__dict__, **(node.__pydantic_private__ or {})} if isinstance(node, BaseModel) else None
+
+
+def _has_rules(cls: type[BaseModel]) -> bool:
+    """Return whether a model has validators that see the whole of it."""
+    return bool(cls.__pydantic_decorators__.model_validators)
 
 
 def _copy_model(model: BaseModel) -> BaseModel:
@@ -269,10 +289,10 @@ def _copy_model(model: BaseModel) -> BaseModel:
 
 
 def _validates_extra(cls: type[BaseModel]) -> bool:
-    """Say whether a dynamic field of `cls` has anything to pass."""
+    """Return whether dynamic fields of `cls` are validated."""
     return bool(
         cls.model_config.get("frozen")
-        or cls.__pydantic_decorators__.model_validators
+        or _has_rules(cls)
         or any(
             "__pydantic_extra__" in vars(base).get("__annotations__", ())
             for base in cls.__mro__[: cls.__mro__.index(BaseModel)]
@@ -306,7 +326,7 @@ def _adopt_dict(
     keys: dict[str, None] | None,
     back: Callable[[Any], Any],
 ) -> None:
-    # Key by key, so that who iterates in a thread sees no moment of emptiness.
+    # Key by key, so that a thread that iterates never finds the dict empty.
     for key in [*original, *draft] if keys is None else keys:
         value = dict.get(draft, key, _GONE)
         if value is _GONE:

@@ -1,6 +1,6 @@
-"""Serializers of a context: values to text and back.
+"""Serializers of a context: they turn values into text and back.
 
-What they write carries its format; text without one is read as the JSON of 1.x (S21, S22).
+The text names its format. Text that names none is read as the JSON of 1.x (semantics.md#s21, #s22).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["BaseSerializer", "JsonPickleSerializer", "JsonSerializer", "PickleSe
 _JSON_FORMAT = "stepwire-json/1"
 _PICKLE_PREFIX = "stepwire-pickle/1:"
 
-# Where the classes that ours stand for live in 1.x.
+# The modules of 1.x with the classes that this package has too.
 _MODULES_OF_1X = frozenset(
     {
         "workflows.events",
@@ -44,28 +44,42 @@ class BaseSerializer(ABC):
 
     @abstractmethod
     def serialize(self, value: Any) -> str:
-        """Return `value` as text; SerializationError when it cannot be saved."""
+        """Return `value` as text.
+
+        Raises:
+            SerializationError: The value cannot be saved.
+        """
 
     @abstractmethod
     def deserialize(self, value: str) -> Any:
-        """Return the value that `serialize` was given; SnapshotError for other text."""
+        """Return the value that `serialize` was given.
+
+        Raises:
+            SnapshotError: The text is not what `serialize` returned.
+        """
 
 
 class _TaggedSerializer(BaseSerializer):
-    """Write tagged JSON in an envelope; read it, and the JSON of 1.x."""
+    """Write tagged JSON in an envelope that names the format; read that, and the JSON of 1.x."""
 
     _names: Names
     _components = False
 
     def serialize(self, value: Any) -> str:
-        """Return `value` as text; SerializationError naming the paths that cannot be saved."""
+        """Return `value` as text.
+
+        Raises:
+            SerializationError: A part of the value cannot be saved; the error names its path.
+        """
         data = encode(value, self._names).decode()
         return f'{{"format":"{_JSON_FORMAT}","data":{data}}}'
 
     def deserialize(self, value: str) -> Any:
-        """Read what `serialize` returned, or the JSON of 1.x.
+        """Return the value that `serialize` was given, or that 1.x wrote.
 
-        UnknownTypeError for a type that is not to be found, SnapshotError for other text.
+        Raises:
+            UnknownTypeError: The text names a type that cannot be found.
+            SnapshotError: The text is neither.
         """
         try:
             payload = json.loads(value)
@@ -104,9 +118,9 @@ class _TaggedSerializer(BaseSerializer):
 
 
 class JsonSerializer(_TaggedSerializer):
-    """Write JSON in which types go by `module.qualname`, and import them when reading.
+    """Write JSON that names types `module.qualname`.
 
-    For use in process: reading imports the modules that the text names. The service reads with
+    Reading imports the modules that the text names, so read only text that you trust. A service uses
     RegistrySerializer.
     """
 
@@ -117,7 +131,7 @@ class JsonSerializer(_TaggedSerializer):
 
 
 class RegistrySerializer(_TaggedSerializer):
-    """Write JSON in which types go by their names in a workflow's registry; never imports."""
+    """Write JSON that names types as a workflow's registry does; reading imports nothing."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -127,14 +141,18 @@ class RegistrySerializer(_TaggedSerializer):
 
 
 class PickleSerializer(JsonSerializer):
-    """Write JSON where that holds the value exactly, else tagged pickle.
+    """Write JSON if it holds the value exactly, else pickle with a tag.
 
-    For use in process with data of one's own: unpickling runs what the text says. Text without
-    the tag is never unpickled.
+    Unpickling runs code that the text chooses, so read only text that you trust. Text without the tag is never
+    unpickled.
     """
 
     def serialize(self, value: Any) -> str:
-        """Return `value` as text; SerializationError when neither JSON nor pickle can hold it."""
+        """Return `value` as text.
+
+        Raises:
+            SerializationError: Neither JSON nor pickle can hold the value.
+        """
         try:
             return super().serialize(value)
         except SerializationError as refused:
@@ -147,7 +165,11 @@ class PickleSerializer(JsonSerializer):
             return _PICKLE_PREFIX + base64.b64encode(pickled).decode()
 
     def deserialize(self, value: str) -> Any:
-        """Read what `serialize` returned, or the JSON of 1.x; SnapshotError for other text."""
+        """Return the value that `serialize` was given, or that 1.x wrote.
+
+        Raises:
+            SnapshotError: The text is neither, or cannot be unpickled.
+        """
         if not value.startswith(_PICKLE_PREFIX):
             return super().deserialize(value)
         try:
@@ -157,7 +179,7 @@ class PickleSerializer(JsonSerializer):
 
 
 JsonPickleSerializer = PickleSerializer
-"""Another name of 1.x for it."""
+"""The other name that 1.x has for it."""
 
 
 def _build_model(cls: type, value: Any) -> Any:

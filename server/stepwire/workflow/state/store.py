@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -13,14 +12,12 @@ from pydantic import BaseModel
 from stepwire.workflow.codec.model_json import own_json
 from stepwire.workflow.codec.models import load
 from stepwire.workflow.errors import (
-    ContextSerdeError,
-    SerializationError,
-    SnapshotError,
     StateNotFoundError,
     WorkflowRuntimeError,
 )
 from stepwire.workflow.state.checking import check_new
 from stepwire.workflow.state.copying import copy_state, is_mutable, saved_values_of, values_of
+from stepwire.workflow.state.dict_form import UnserializableKeyWarning, state_from_dict, state_to_dict
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.edits import Draft, EditState, in_edit_state
 from stepwire.workflow.state.hooks import StateHooks
@@ -36,18 +33,17 @@ _Keys = set[str]  # inside the class `set` is the method
 _UNSET: Any = object()
 
 
-class UnserializableKeyWarning(UserWarning):
-    """Tell that a key known not to be serializable was left out of `to_dict`."""
-
-
 class InMemoryStateStore(Generic[S]):
     """Hold the state of one run.
 
-    `get` hands out live values; `get_state` an isolated copy. Writes are atomic: they validate
-    first, and a write that fails changes nothing. Coroutines that write wait while an
-    `edit_state()` of another task is open.
+    `get` returns live values, `get_state` an isolated copy. Writes are atomic: they validate first, and a write that
+    fails changes nothing. Coroutines that write wait while an `edit_state()` of another task is open.
 
-    `hooks` is the say of the run whose state it is; None: there is none.
+    Attributes:
+        state_type: The class of the state.
+        version: How many changes were made, from 0.
+        locked: Whether an `edit_state()` is open.
+        hooks: Lets the run refuse changes, and tells it of them; None if the store belongs to no run.
     """
 
     known_unserializable_keys: tuple[str, ...] = ("memory",)
@@ -59,7 +55,7 @@ class InMemoryStateStore(Generic[S]):
 
     @classmethod
     def empty(cls) -> InMemoryStateStore[DictState]:
-        """Return a store of an empty DictState, which is made at the first need: short runs have none."""
+        """Return a store of an empty DictState. The state is made when it is first used: many runs never use it."""
         store: InMemoryStateStore[DictState] = InMemoryStateStore.__new__(InMemoryStateStore)
         store.state_type = DictState
         store._prepare()
@@ -67,12 +63,10 @@ class InMemoryStateStore(Generic[S]):
 
     def _prepare(self) -> None:
         self.version = 0
-        """Count of the changes made, from 0."""
         self.locked = False
-        """Whether an `edit_state()` is open."""
         self._lock: asyncio.Lock | None = None
         self.hooks: StateHooks | None = None
-        # The keys when the live root was last seen, while someone may hold it.
+        # The keys of the state when it was last looked at; None unless `get("")` has handed out the live state.
         self._root_keys: _Keys | None = None
 
     @cached_property
@@ -81,7 +75,7 @@ class InMemoryStateStore(Generic[S]):
 
     @property
     def lock(self) -> asyncio.Lock:
-        """Return what a writer holds: one at a time."""
+        """Return the lock that a writer holds."""
         if self._lock is None:
             self._lock = asyncio.Lock()
         return self._lock
@@ -93,35 +87,52 @@ class InMemoryStateStore(Generic[S]):
         return copy_state(self._state)
 
     async def set_state(self, state: S) -> None:
-        """Replace the state; ValueError for another type, pydantic's ValidationError."""
+        """Make a copy of `state` the state.
+
+        Raises:
+            ValueError: It is of another type than the state.
+            pydantic.ValidationError: A value does not fit its field.
+        """
         async with self._writing():
             self.replace(state)
 
     async def get(self, path: str, default: Any = _UNSET) -> Any:
-        """Return the live value at `path`, `""` being the whole state.
+        """Return the live value at `path`; the path `""` is the whole state.
 
-        Without a `default` StateNotFoundError when nothing is there.
+        Args:
+            path: A dotted path.
+            default: What to return if nothing is there.
+
+        Raises:
+            StatePathError: The path is malformed.
+            StateNotFoundError: Nothing is there, and no default was given.
         """
         return self.peek(path, default)
 
     async def set(self, path: str, value: Any) -> None:
         """Put `value` at `path`, creating missing dicts on the way.
 
-        StatePathError for a bad path, pydantic's ValidationError from a typed state.
+        Raises:
+            StatePathError: The path is malformed or leads nowhere.
+            pydantic.ValidationError: A typed state refuses the value.
         """
         async with self._writing():
             self.apply([(path, value)])
 
     async def clear(self) -> None:
-        """Start anew with the defaults; ValueError when the state has fields without one."""
+        """Set every field to its default, and remove dynamic fields.
+
+        Raises:
+            ValueError: A field of the state has no default.
+        """
         async with self._writing():
             self.reset()
 
     def edit_state(self) -> EditState[S]:
         """Open a transaction: `async with store.edit_state() as state`.
 
-        `state` is a deep copy. At exit it is validated and swapped in at once; an exception, from
-        the body or from validation, leaves the state as it was.
+        `state` is a deep copy. At exit, what changed in it is validated and swapped in at once. An exception, from the
+        body or from validation, leaves the state as it was.
         """
         return EditState(self)
 
@@ -154,10 +165,13 @@ class InMemoryStateStore(Generic[S]):
         return value
 
     def apply(self, sets: Sequence[tuple[str, Any]], unsets: Sequence[str] = ()) -> None:
-        """Set and unset paths in order, all or nothing.
+        """Set paths, then remove paths, in order: all or nothing.
 
-        StatePathError, StateNotFoundError for an `unsets` where nothing is, pydantic's
-        ValidationError, or what the hooks raise; then nothing changed.
+        Raises:
+            StatePathError: A path is malformed or leads nowhere.
+            StateNotFoundError: Nothing is at a path that is to be removed.
+            pydantic.ValidationError: A typed state refuses a value.
+            Exception: What the hooks raise to refuse the change.
         """
         edit = Edit(self._state)
         for path, value in sets:
@@ -175,9 +189,9 @@ class InMemoryStateStore(Generic[S]):
                 self._lend(top_key(self._state, parse(path)[0]))  # the caller still holds it
 
     def replace(self, state: S, *, owned: bool = False) -> None:
-        """Make a copy of `state` the state; ValueError for another type, ValidationError.
+        """Make a copy of `state` the state; contract of `set_state`.
 
-        With `owned` take `state` itself: it was just validated, and the caller keeps nothing of it.
+        With `owned`, take `state` itself: it was just validated, and the caller keeps no reference to it.
         """
         if type(state) is not self.state_type:
             raise ValueError(f"the state is a {self.state_type.__name__}, not a {type(state).__name__}")
@@ -187,7 +201,7 @@ class InMemoryStateStore(Generic[S]):
         self._swap(state)
 
     def reset(self) -> None:
-        """Start anew at once; contract of `clear`."""
+        """Set every field to its default; contract of `clear`."""
         required = [name for name, field in self.state_type.model_fields.items() if field.is_required()]
         if required:
             raise ValueError(f"{self.state_type.__name__} cannot be cleared: no default for {', '.join(required)}")
@@ -196,7 +210,7 @@ class InMemoryStateStore(Generic[S]):
     def values(self) -> dict[str, Any]:
         """Return the live top-level values: declared fields, then dynamic ones.
 
-        Tells the hooks of keys that a holder of the live root has added or removed.
+        Also tell the hooks of keys that were added or removed through the live state that `get("")` returned.
         """
         if "_state" not in self.__dict__:
             return {}
@@ -332,66 +346,18 @@ class InMemoryStateStore(Generic[S]):
     # --- serialization ------------------------------------------------------------------------
 
     def to_dict(self, serializer: BaseSerializer) -> dict[str, Any]:
-        """Return the state in the form of 1.x.
+        """Return the state in the form of 1.x; `known_unserializable_keys` may be left out, with a warning.
 
-        SerializationError naming every key that cannot be serialized; of those,
-        `known_unserializable_keys` are left out with UnserializableKeyWarning.
+        Raises:
+            SerializationError: Other values cannot be serialized; the error names every such key.
         """
-        state_data: Any
-        if self.state_type is DictState:
-            state_data = {"_data": self._serialize_keys(serializer)}
-        else:
-            state_data = serializer.serialize(self._state)
-        return {
-            "state_data": state_data,
-            "state_type": self.state_type.__name__,
-            "state_module": self.state_type.__module__,
-        }
-
-    def _serialize_keys(self, serializer: BaseSerializer) -> dict[str, str]:
-        data: dict[str, str] = {}
-        failed: list[tuple[str, str]] = []
-        for key, value in self.values().items():
-            try:
-                data[key] = serializer.serialize(value)
-            except Exception as error:  # noqa: BLE001 - a serializer may be the author's own
-                if key in self.known_unserializable_keys:
-                    warnings.warn(
-                        f"state key {key!r} is not serializable and was left out",
-                        UnserializableKeyWarning,
-                        stacklevel=4,
-                    )
-                    continue
-                told = str(error) if isinstance(error, SerializationError) else ""
-                failed.append((key, f"state key {key!r}: {told or type(error).__name__}"))
-        if failed:
-            raise SerializationError("; ".join(told for _, told in failed), keys=tuple(key for key, _ in failed))
-        return data
+        return state_to_dict(self._state, serializer, self.known_unserializable_keys)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], serializer: BaseSerializer) -> InMemoryStateStore[Any]:
-        """Build a store from what `to_dict` returned; ContextSerdeError when it is not that."""
-        if not data:
-            return InMemoryStateStore(DictState())
-        try:
-            state_data = data["state_data"]
-            state_type = data.get("state_type", "DictState")
-            if state_type == "DictState" and isinstance(state_data, dict):
-                values = {
-                    str(key): _deserialized(key, text, serializer) for key, text in state_data.get("_data", {}).items()
-                }
-                return InMemoryStateStore(DictState(_data=values))
-            state = serializer.deserialize(state_data)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ContextSerdeError(f"malformed state: {type(error).__name__}") from error
-        if not isinstance(state, BaseModel):
-            raise ContextSerdeError(f"the state is no model but a {type(state).__name__}")
-        return InMemoryStateStore(state)
+        """Build a store from what `to_dict` returned.
 
-
-def _deserialized(key: object, text: str, serializer: BaseSerializer) -> Any:
-    try:
-        return serializer.deserialize(text)
-    except SnapshotError as error:
-        error.args = (f"state key {key!r}: {error}",)
-        raise
+        Raises:
+            ContextSerdeError: The dict is not in that form, or a value cannot be read.
+        """
+        return InMemoryStateStore(state_from_dict(data, serializer))
