@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from stepwire.server.rpc.payloads import payload
+from stepwire.server.rpc.payloads import is_slow_to_write, payload
 from stepwire.server.store import StoreCorruptError
 from stepwire.v1 import types_pb2 as pb
 from stepwire.workflow.hosting import LogEntry
@@ -101,6 +102,12 @@ def _time_field(at: float) -> bytes:
 
 
 CODEC = WireCodec()
+
+
+async def shown_entry(entry: LogEntry, encoding: int) -> pb.LogEntry:
+    """Do what `entry_message` does; in a thread if it takes long."""
+    slow = is_slow_to_write(len(entry.data), encoding)
+    return await asyncio.to_thread(entry_message, entry, encoding) if slow else entry_message(entry, encoding)
 
 
 def entry_message(entry: LogEntry, encoding: int) -> pb.LogEntry:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from stepwire.server.rpc.entry_codec import CODEC, entry_message, varint
+from stepwire.server.rpc.payloads import is_slow_to_write
 from stepwire.server.runs.log.chunks import portions
 from stepwire.server.store import Chunk
 from stepwire.v1 import types_pb2 as pb
@@ -74,6 +75,10 @@ class Framer:
             if portion[0].first > self.position + 1:  # the window admitted only a part of the last one
                 return
             yield portion
+
+    def is_slow(self, chunks: list[Chunk]) -> bool:
+        """Tell whether framing chunks would hold the event loop for more than a few milliseconds."""
+        return is_slow_to_write(sum(chunk.size for chunk in chunks), self._encoding)
 
     def frames(self, chunks: list[Chunk]) -> Iterator[bytes]:
         """Yield the frames of chunks that follow `position`, as far as the window allows.

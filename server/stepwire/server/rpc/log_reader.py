@@ -108,7 +108,9 @@ class LogReader:
         for number, portion in enumerate(self.framer.portions(self._chunks)):
             if number:
                 await asyncio.sleep(0)  # decoding a long log must not starve other calls
-            for frame in self.framer.frames(portion):
+            slow = self.framer.is_slow(portion)
+            frames = self.framer.frames(portion)
+            while (frame := await asyncio.to_thread(next, frames, None) if slow else next(frames, None)) is not None:
                 yield frame
                 self._beat_at = self._loop.time() + self._silence()
                 self._call.sequence = self.framer.sent

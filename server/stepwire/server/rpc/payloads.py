@@ -48,9 +48,14 @@ async def read_payload(payload: pb.Payload, reason: str) -> bytes | None:
     return json_of(payload, reason)
 
 
+def is_slow_to_write(size: int, encoding: int) -> bool:
+    """Tell whether making an answer of so many bytes of JSON takes too long for the event loop."""
+    return encoding != pb.PAYLOAD_ENCODING_JSON and size > _INLINE_BYTES
+
+
 async def write_payload(data: bytes, encoding: int) -> pb.Payload:
     """Return JSON bytes as `payload` does; a large protobuf value is made in a thread."""
-    if encoding != pb.PAYLOAD_ENCODING_JSON and len(data) > _INLINE_BYTES:
+    if is_slow_to_write(len(data), encoding):
         return await asyncio.get_running_loop().run_in_executor(None, payload, data, encoding)
     return payload(data, encoding)
 

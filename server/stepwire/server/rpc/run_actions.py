@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from stepwire.server.principal import Principal
 from stepwire.server.rpc.convert import runs as convert
 from stepwire.server.rpc.convert.snapshots import snapshot_data
 from stepwire.server.rpc.payloads import read_payload
 from stepwire.server.rpc.signing import Signer
 from stepwire.server.runs import Runs
+from stepwire.server.runs.requests import SnapshotData
 from stepwire.server.store import RunRecord
 from stepwire.v1 import run_service_pb2 as pb
+from stepwire.v1 import types_pb2
 from stepwire.workflow.hosting import Receipt
 
 
@@ -29,10 +33,13 @@ class RunActions:
         """
         snapshot = None
         if request.WhichOneof("source") == "snapshot":
-            self._signer.verify(request.snapshot)
-            snapshot = snapshot_data(request.snapshot)
+            snapshot = await asyncio.to_thread(self._verified, request.snapshot)  # it may have megabytes
         data = await read_payload(request.input, "INVALID_INPUT")
         return await self._lifecycle.start(caller, convert.start_request(request, snapshot, data))
+
+    def _verified(self, snapshot: types_pb2.ContextSnapshot) -> SnapshotData:
+        self._signer.verify(snapshot)
+        return snapshot_data(snapshot)
 
     async def send(self, caller: Principal, request: pb.SendEventRequest) -> Receipt:
         """Send an event to a run's steps and waiters. RunsError, as SendEvent says."""

@@ -70,11 +70,11 @@ class Session:
         inbox = Inbox(self._call, self._gate, self._actions, framer.ack)
         try:
             check_cursor(reader.record, after)
-            yield _opened(reader.record, after, options.encoding)
+            yield await _opened(reader.record, after, options.encoding)
             inbox.open(frames)
             async for frame in self._output(reader, inbox):
                 yield frame
-            outcome = convert.outcome(reader.record, options.encoding)
+            outcome = await convert.shown_outcome(reader.record, options.encoding)
             yield pb.ConverseResponse(finished=pb.RunFinished(outcome=outcome))
         finally:
             feeds.close(key, feed)
@@ -141,10 +141,10 @@ def _heartbeat(sequence: int, interval: float) -> pb.ConverseResponse:
     return pb.ConverseResponse(heartbeat=convert.heartbeat(sequence, interval))
 
 
-def _opened(record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:
+async def _opened(record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:
     return pb.ConverseResponse(
         opened=pb.ConverseOpened(
-            run=convert.run(record, encoding),
+            run=await convert.shown(record, encoding),
             first_available=record.first_available,
             next_sequence=after + 1,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp, wait_of
-from stepwire.server.rpc.payloads import payload
+from stepwire.server.rpc.payloads import is_slow_to_write, payload
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.requests import SnapshotData, StartRequest
 from stepwire.server.store import RunRecord
@@ -87,6 +88,24 @@ def is_basic(view: int) -> bool:
     if view not in run_service_pb2.RunView.values():
         raise InvalidError("INVALID_REQUEST", "The request is not valid", [Violation("view", "is unknown")])
     return view != run_service_pb2.RUN_VIEW_FULL
+
+
+async def shown_outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome | None:
+    """Do what `outcome` does; in a thread if it takes long."""
+    if is_slow_to_write(_result_size(record), encoding):
+        return await asyncio.to_thread(outcome, record, encoding)
+    return outcome(record, encoding)
+
+
+async def shown(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:
+    """Do what `run` does; in a thread if it takes long."""
+    if is_slow_to_write(_result_size(record), encoding) and not basic:
+        return await asyncio.to_thread(run, record, encoding)
+    return run(record, encoding, basic=basic)
+
+
+def _result_size(record: RunRecord) -> int:
+    return len((record.info.get("outcome") or {}).get("result", ""))
 
 
 def run(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:

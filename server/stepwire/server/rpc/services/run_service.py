@@ -9,7 +9,7 @@ from stepwire.server.rpc.converse import Session
 from stepwire.server.rpc.convert import pages
 from stepwire.server.rpc.convert import runs as convert
 from stepwire.server.rpc.convert.times import just_before, time_of, wait_of
-from stepwire.server.rpc.entry_codec import entry_message
+from stepwire.server.rpc.entry_codec import shown_entry
 from stepwire.server.rpc.framer import Framer
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import caller_of_call, this_call
@@ -49,11 +49,11 @@ class RunService(grpc_code.RunServiceServicer):
         record = await self._actions.start(caller, request)
         if wait is not None:
             record, _ = await self._lifecycle.wait(caller, record.key.run_id, wait)
-        return pb.StartRunResponse(run=convert.run(record, request.encoding))
+        return pb.StartRunResponse(run=await convert.shown(record, request.encoding))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         record = await self._pool.get(caller_of_call(), request.run_id)
-        return pb.GetRunResponse(run=convert.run(record, request.encoding))
+        return pb.GetRunResponse(run=await convert.shown(record, request.encoding))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         caller = caller_of_call()
@@ -78,7 +78,7 @@ class RunService(grpc_code.RunServiceServicer):
         response, page = pb.ListRunsResponse(), pages.Page(size)
         place: list[Any] = []
         async for record in self._listed(query, size + 1):
-            run = convert.run(record, request.encoding, basic=basic)
+            run = await convert.shown(record, request.encoding, basic=basic)
             if not page.takes(run):
                 response.next_page_token = pages.page_token(place, bound)
                 break
@@ -103,11 +103,11 @@ class RunService(grpc_code.RunServiceServicer):
     async def WaitRun(self, request: pb.WaitRunRequest, context: Context) -> pb.WaitRunResponse:
         timeout = wait_of(request, "timeout")
         record, timed_out = await self._lifecycle.wait(caller_of_call(), request.run_id, timeout)
-        return pb.WaitRunResponse(run=convert.run(record, request.encoding), timed_out=timed_out)
+        return pb.WaitRunResponse(run=await convert.shown(record, request.encoding), timed_out=timed_out)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
         record = await self._actions.cancel(caller_of_call(), request)
-        return pb.CancelRunResponse(run=convert.run(record, request.encoding))
+        return pb.CancelRunResponse(run=await convert.shown(record, request.encoding))
 
     async def DeleteRun(self, request: pb.DeleteRunRequest, context: Context) -> pb.DeleteRunResponse:
         await self._lifecycle.delete(caller_of_call(), request.run_id)
@@ -140,7 +140,7 @@ class RunService(grpc_code.RunServiceServicer):
             timed_out=found.timed_out, run_ended=found.run_ended, sequence=found.sequence
         )
         if found.entry is not None:
-            response.entry.CopyFrom(entry_message(found.entry, request.encoding))
+            response.entry.CopyFrom(await shown_entry(found.entry, request.encoding))
         return response
 
     async def StreamEvents(
@@ -178,7 +178,7 @@ class RunService(grpc_code.RunServiceServicer):
                     await reader.wait(reader.changed())
             if (rest := framer.rest()) is not None:
                 yield rest
-            outcome = convert.outcome(reader.record, options.encoding)
+            outcome = await convert.shown_outcome(reader.record, options.encoding)
             if outcome is not None:
                 yield pb.StreamEventsResponse(finished=pb.RunFinished(outcome=outcome))
         finally:

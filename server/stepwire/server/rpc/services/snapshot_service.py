@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from stepwire.server.rpc.convert import pages
@@ -32,8 +33,10 @@ class SnapshotService(grpc_code.SnapshotServiceServicer):
         snapshot = await self._runs.snapshots.of(record, request.sequence)
         served = self._runs.pool.registry.get(record.workflow)
         state_type = served.state_type if served is not None else ""
-        message = convert.snapshot_message(snapshot, convert.snapshot_status(snapshot, record), state_type)
-        response = pb.GetSnapshotResponse(snapshot=self._signer.sign(message))
+        status = convert.snapshot_status(snapshot, record)
+        # In a thread: a snapshot may have megabytes.
+        message = await asyncio.to_thread(convert.snapshot_message, snapshot, status, state_type)
+        response = pb.GetSnapshotResponse(snapshot=await asyncio.to_thread(self._signer.sign, message))
         if request.include_context_dict:
             if served is None:
                 raise WorkflowNotFoundError("The run's workflow is not served here", workflow=record.workflow)
