@@ -100,6 +100,20 @@ class Handler(Workflow):
         return StopEvent(result=result)
 
 
+class Threads(Workflow):
+    """Start threads that Python waits for before it exits."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def start(self, ev: StartEvent) -> StopEvent:
+        """Start one by hand and one by asyncio."""
+        threading.Thread(target=time.sleep, args=(FOREVER,)).start()
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, FOREVER)
+        return StopEvent(result=threading.active_count())
+
+
 class Fork(Workflow):
     """Fork a child in a sync step; the child does nothing for an hour."""
 

@@ -61,6 +61,17 @@ def test_it_is_not_ready_while_the_loop_is_blocked_and_draining_as_soon_as_the_s
         assert "a third signal: leaving at once" in server.log
 
 
+def test_native_code_that_keeps_the_interpreter_is_ended_by_a_third_signal_too(tmp_path: Path) -> None:
+    with serving(tmp_path, "--grace", "3600") as server:
+        with SyncClient(server.address) as client:
+            client.start_run("Block", how="regex")
+            server.hear("blocking")
+        for _ in range(3):
+            server.signal(signal.SIGTERM)
+            server.hear("blocking")
+        assert server.wait() == 1
+
+
 def test_a_second_signal_cuts_the_grace(tmp_path: Path) -> None:
     with serving(tmp_path, "--grace", "3600") as server:
         with SyncClient(server.address) as client:
@@ -81,6 +92,13 @@ def test_sighup_reads_the_credentials_again_and_ends_nothing(tmp_path: Path) -> 
         assert client.start_run("Fine").result(20) == "fine"
         server.signal(signal.SIGHUP)
     assert server.log.count("stopping:") == 1
+
+
+def test_threads_that_do_not_end_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        with SyncClient(server.address) as client:
+            client.start_run("Threads").result(20)
+        assert server.stop() == 0
 
 
 def test_runs_that_block_the_loop_when_they_are_taken_up_do_not_hold_up_the_end(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Ending:
         self._stop = stop
         self._hasten = hasten
         self._asked = 0
+        self._armed = 0
         self._code = 1
         self._deadline: float | None = None
         self._finished = False
@@ -86,8 +87,11 @@ class Ending:
 
         It is called by the signal handler in the main thread, which native code like a regular expression lets run.
         """
-        grace = 0.0 if self._asked > 1 else self._grace
-        seconds = grace + self._after + _LAST_RESORT_SECONDS
+        self._armed += 1
+        grace, after = (
+            (self._grace, self._after) if self._armed == 1 else (0.0, self._after if self._armed == 2 else 0.0)
+        )
+        seconds = grace + after + _LAST_RESORT_SECONDS
         # To nowhere: a write to a full pipe would hold it up.
         faulthandler.dump_traceback_later(seconds, exit=True, file=self._nowhere)
 
