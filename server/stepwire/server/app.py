@@ -89,8 +89,11 @@ class Server:
 
     # -- start ----------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, take_up: bool = True) -> None:
         """Open the store, listen, and begin to take up unfinished runs.
+
+        Args:
+            take_up: False leaves the runs to a call of `take_up`.
 
         Raises:
             ConfigError: An access, key or TLS file is wrong.
@@ -109,13 +112,17 @@ class Server:
             if self._web is not None:
                 await self._web.start()
             await self._health.start()
-            if self.runs is not None:
-                # Only now: a run whose loading crashes the process must not keep the server from listening.
-                self.runs.keeper.start()
+            if take_up:
+                self.take_up()
         except BaseException:
             self.observing.close()
             await self._store.close()
             raise
+
+    def take_up(self) -> None:
+        """Begin to take up unfinished runs, in the background: one whose loading crashes must not stop all the rest."""
+        if self.runs is not None:
+            self.runs.keeper.start()
 
     def _warn_of_exposure(self, credentials: grpc.ServerCredentials | None) -> None:
         if not self.settings.exposed:

@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         " accept larger messages than gRPC's default of 4 MiB.",
     )
     max_state_bytes: Size = Field(
-        8 << 20, description="The largest state that clients may write. Each value counts for 16 bytes at least."
+        8 << 20, description="The largest state of a run. Each value of a write counts for 16 bytes at least."
     )
     max_snapshot_bytes: Size = Field(16 << 20, description="The largest snapshot that StartRun accepts.")
     max_depth: Depth = Field(100, description="How deep a payload may be nested. Checked before it is parsed.")
@@ -167,10 +167,10 @@ class Settings(BaseSettings):
         None, description="Events and starts of a principal per second. Unset: 5,000 with authentication; 0: no limit."
     )
     max_queued_events: Count = Field(
-        10_000, description="How many open deliveries a run may have and still accept an event."
+        200_000, description="How many open deliveries a run may have; a run whose steps make more fails."
     )
     max_log_entries: Count = Field(
-        1_000_000, description="How long a run's log may be and the run still accept an event."
+        1_000_000, description="How long a run's log may be; a run whose steps make it longer fails."
     )
     sync_threads: Count = Field(64, description="Threads for sync steps. A run holds a quarter of them at most.")
     max_sync_backlog: Count = Field(

@@ -218,6 +218,24 @@ class EventTooLargeError(SerializationError):
         self.largest = largest
 
 
+class StateTooLargeError(SerializationError):
+    """Report a state with more bytes than the host keeps. Nothing was changed."""
+
+    def __init__(self, keys: Iterable[str], size: int, largest: int) -> None:
+        found = sorted(keys)
+        super().__init__(
+            f"{', '.join(found)} would have {size} bytes as JSON, and a state may have at most {largest}: keep large"
+            " data elsewhere, and set a reference to it",
+            keys=found,
+        )
+        self.size = size
+        self.largest = largest
+
+
+class RunLimitError(WorkflowRuntimeError):
+    """Report a run whose steps made it reach a limit of its host; the run has failed."""
+
+
 class SnapshotError(ContextSerdeError):
     """Report data that is not a snapshot of this workflow in a known format."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
+from stepwire.workflow.broker.bounds import UNBOUNDED, Bounds
 from stepwire.workflow.broker.broker import Broker, Receipt
 from stepwire.workflow.broker.clock import CLOCK, Clock
 from stepwire.workflow.broker.journal import Changes, Host, Journal
@@ -39,7 +40,7 @@ class HostedRun:
         alarm: The timer that all runs of the host share; None for one of its own.
         variables: The context variables that steps see; None for a copy of the caller's.
         clock: What time it is, for the run.
-        largest_event: The bytes that one event may have as JSON; 0 for no limit.
+        bounds: What the run may hold.
 
     Attributes:
         broker: The run's data and transitions; all of them are synchronous and belong on the run's loop.
@@ -60,7 +61,7 @@ class HostedRun:
         alarm: Alarm | None = None,
         variables: contextvars.Context | None = None,
         clock: Clock = CLOCK,
-        largest_event: int = 0,
+        bounds: Bounds = UNBOUNDED,
     ) -> None:
         settings = settings_of(workflow)
         self.context: Context[Any] = Context(workflow)
@@ -68,7 +69,7 @@ class HostedRun:
         self._run = run_of(self.context)
         self.broker: Broker = self._run.broker
         self.broker.clock = clock
-        self.journal = Journal(names, host.changed, largest_event)
+        self.journal = Journal(names, host.changed, bounds)
         self._runner = Runner(
             plan_of(workflow),
             self.context,

@@ -118,6 +118,7 @@ something falls due next. All of it belongs on the run's event loop. Call `act` 
 """
 
 from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.bounds import Bounds
 from stepwire.workflow.broker.broker import Broker, Receipt
 from stepwire.workflow.broker.clock import CLOCK, Clock
 from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Execution, Waiter, running_execution
@@ -189,6 +190,7 @@ __all__ = [
     "STREAM",
     "TERMINAL",
     "Alarm",
+    "Bounds",
     "Broker",
     "Changes",
     "Clock",

@@ -194,6 +194,8 @@ class Model:
             work.replay[effect] -= 1
             return True
         work.effects.append(effect)
+        if not any(work.replay.values()):
+            work.lost = 0  # it got further than any execution before
         return False
 
     # -- executions ---------------------------------------------------------------------------------------------------
@@ -290,6 +292,8 @@ class Model:
                 self.consumed.update(item.number for item in taken)
         if ledger is not None:
             ledger.append(taken)
+            assert work is not None
+            work.lost = 0
         return None if taken is None else [item.event for item in taken]
 
     # -- waiting ------------------------------------------------------------------------------------------------------
@@ -343,6 +347,7 @@ class Model:
         work = self.works[wait.work]
         work.answers[wait.id, wait.index] = answer
         work.withdrawn.pop((wait.id, wait.index), None)
+        work.lost = 0
         if not work.live:
             if work.status == "parked":
                 work.status = "ready"

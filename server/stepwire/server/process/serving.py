@@ -105,6 +105,7 @@ async def _serve(server: Server, stopping: asyncio.Event, on_ready: OnReady | No
             gc.freeze()
         if on_ready is not None:
             on_ready(server)
+        server.take_up()
         await asked
     finally:
         committed = await server.stop()
@@ -113,7 +114,7 @@ async def _serve(server: Server, stopping: asyncio.Event, on_ready: OnReady | No
 
 async def _started(server: Server, asked: asyncio.Task[bool]) -> bool:
     """Start the server; return False when it was asked to stop before it had started."""
-    starting = asyncio.create_task(server.start(), name="stepwire-start")
+    starting = asyncio.create_task(server.start(take_up=False), name="stepwire-start")
     await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()

@@ -67,7 +67,7 @@ def check_count(field: str, count: int) -> list[Violation]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunLimits:
-    """What one run may hold before it refuses input.
+    """What one run may hold. At a limit it refuses input; a run whose own steps go beyond fails.
 
     Attributes:
         queued_events: Deliveries that are not finished.
@@ -76,7 +76,7 @@ class RunLimits:
         entry_bytes: Bytes of one event as JSON, in the log.
     """
 
-    queued_events: int = 10_000
+    queued_events: int = 200_000
     log_entries: int = 1_000_000
     state_bytes: int = 8 << 20
     entry_bytes: int = 3 << 20

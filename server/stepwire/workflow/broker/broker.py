@@ -11,6 +11,7 @@ a worker), `waits` (open waiters), `buffers` (collected events), `ledger` (what 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from stepwire.workflow.broker.delivery import (
 )
 from stepwire.workflow.broker.journal import RECEIVED, SENT, STREAM, TERMINAL, Journal
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Buffered, digest_of
-from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage
+from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage, limit_reached
 from stepwire.workflow.broker.stream import EventStream
 from stepwire.workflow.broker.waits import Waits
 from stepwire.workflow.broker.work import Work, dead
@@ -59,7 +60,9 @@ class Broker:
         stream: What was written to the stream, for readers in process.
         journal: Takes what changed and what goes to the log; None when nothing is made durable: public events then
             go to `stream`, and nothing is encoded.
+        last_entry: The sequence that the steps of the run may bring its log to.
         limit: The run's time limit.
+        most_deliveries: How many deliveries the steps of the run may bring it to.
         pausing: Whether the limit stands still while the run only waits for outside input (S14).
         sequence: The number of the newest log entry.
         numbers: The last number given to a waiter or a collected event.
@@ -80,7 +83,9 @@ class Broker:
         "executions",
         "frozen",
         "journal",
+        "last_entry",
         "limit",
+        "most_deliveries",
         "numbers",
         "outcome",
         "pausing",
@@ -107,6 +112,8 @@ class Broker:
         self.stream = EventStream()
         self.journal: Journal | None = None
         self.limit = TimeLimit()
+        self.last_entry = sys.maxsize
+        self.most_deliveries = sys.maxsize
         self.pausing = False
         self.sequence = 0
         self.numbers = 0
@@ -120,6 +127,8 @@ class Broker:
     def keep(self, journal: Journal) -> None:
         """Keep a journal from here on, and let the time limit stand still while the run waits for outside input."""
         self.journal = self.work.journal = journal
+        self.most_deliveries = journal.bounds.deliveries
+        self.bound_log(1)
         self.pausing = True
 
     # -- life of the run ----------------------------------------------------------------------------------------------
@@ -227,6 +236,22 @@ class Broker:
         for delivery in self.deliveries.values():
             delivery.timer = None
 
+    # -- bounds -------------------------------------------------------------------------------------------------------
+
+    def bound_log(self, first: int) -> None:
+        """Let the log, whose oldest kept entry is `first`, grow up to its bound."""
+        if self.journal is not None and self.journal.bounds.entries < sys.maxsize:
+            self.last_entry = first - 1 + self.journal.bounds.entries
+
+    def exceed(self, message: str, step: str = "") -> None:
+        """Fail the run because it has reached a bound."""
+        outcome = limit_reached(message, step)
+        self.end(outcome.status, outcome.event, outcome.error, step=step)
+
+    def _log_is_full(self, step: str) -> None:
+        assert self.journal is not None
+        self.exceed(f"the log of a run may have at most {self.journal.bounds.entries} entries", step)
+
     # -- the log ------------------------------------------------------------------------------------------------------
 
     def write(self, event: Event, execution: Execution | None = None, source: str = "") -> Receipt:
@@ -242,6 +267,9 @@ class Broker:
             source = execution.delivery.step
             if self.work.repeats(execution, digest_of("write", event, data)):
                 return False
+        if self.sequence >= self.last_entry and source:
+            self._log_is_full(source)
+            self.check(execution)
         self.sequence += 1
         if journal is None or data is None:
             self.stream.append(event)
@@ -310,6 +338,13 @@ class Broker:
         if isinstance(event, StopEvent):
             self.end(COMPLETED, event, step=source, encoded=encoded)
             return Receipt(self.sequence, 1)
+        if kind != RECEIVED:
+            if self.sequence >= self.last_entry:
+                self._log_is_full(source)
+                return Receipt(self.sequence, 0)
+            if len(self.deliveries) + len(targets) > self.most_deliveries:
+                self.exceed(f"a run may have at most {self.most_deliveries} events to work on", source)
+                return Receipt(self.sequence, 0)
         self.sequence += 1
         sequence = self.sequence
         if isinstance(event, InputRequiredEvent):
@@ -420,6 +455,7 @@ class Broker:
             self.journal.touch(parts.buffered(item.number))
         if known is not None and execution is not None:
             known.append(taken)
+            execution.delivery.lost = 0  # it has made progress since its last crash
             self.work.touch(execution.delivery)
         elif taken:
             self._consume(taken)

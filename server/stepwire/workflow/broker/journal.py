@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.bounds import UNBOUNDED, Bounds
 from stepwire.workflow.broker.lent_values import LentValues
 from stepwire.workflow.broker.received import Received
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.definition.roles import role_of
-from stepwire.workflow.errors import EventTooLargeError, SerializationError
+from stepwire.workflow.errors import EventTooLargeError, SerializationError, StateTooLargeError
 from stepwire.workflow.events import Event, event_to_json
 from stepwire.workflow.state.hooks import StateValues
 
@@ -76,8 +77,8 @@ class Journal:
     __slots__ = (
         "_changed",
         "_encoded",
-        "_largest",
         "_scheduled",
+        "bounds",
         "dirty",
         "effects",
         "entries",
@@ -86,17 +87,17 @@ class Journal:
         "received",
     )
 
-    def __init__(self, names: Names, changed: Callable[[], None], largest: int = 0) -> None:
+    def __init__(self, names: Names, changed: Callable[[], None], bounds: Bounds = UNBOUNDED) -> None:
         """Make an empty journal.
 
         Args:
             names: The names of the types that may be saved.
             changed: Called at the first change since the last `take`.
-            largest: The bytes that one event may have as JSON; 0 for no limit.
+            bounds: What the run may hold.
         """
         self.names = names
         self._changed = changed
-        self._largest = largest
+        self.bounds = bounds
         self._scheduled = False
         self._encoded: dict[str, tuple[Any, bytes]] = {}
         """Values of the state that were encoded since the last commit, with what was made of them."""
@@ -170,7 +171,12 @@ class Journal:
         self._encoded[name] = value, data
 
     def check_values(self, values: Mapping[str, Any], own: OwnJson) -> None:
-        """Encode values that are about to be set, for the next commit. Raises SerializationError, naming each."""
+        """Encode values that are about to be set, for the next commit.
+
+        Raises:
+            SerializationError: Values cannot be saved; names each.
+            StateTooLargeError: They are too large for a state.
+        """
         known = self._encoded
         todo = {name: value for name, value in values.items() if name not in known or known[name][0] is not value}
         by_class: set[str] = set()
@@ -179,7 +185,9 @@ class Journal:
             by_class.update(names)
             return dict(own(names))
 
-        for name, data in encode_keys(todo, self.names, noted).items():
+        written = encode_keys(todo, self.names, noted)
+        self.check_size(written)
+        for name, data in written.items():
             if name not in by_class:  # what a class writes may change with other fields
                 known[name] = todo[name], data
 
@@ -228,6 +236,7 @@ class Journal:
                 names.append(found)
         others, damaged = self._encode_values(names, values, own) if names else ({}, [])
         written |= others
+        damaged += self._too_large(written)
         changed = self.lent is not None and bool(self.lent.changed(written))
         return {parts.state(name): data for name, data in written.items()}, damaged, changed
 
@@ -257,6 +266,18 @@ class Journal:
                     damaged.append(name)
             return written, damaged
 
+    def check_size(self, written: Mapping[str, bytes]) -> None:
+        """Raise StateTooLargeError for encoded values that are too large for a state by themselves."""
+        if (size := sum(map(len, written.values()))) > self.bounds.state_bytes:
+            raise StateTooLargeError(written, size, self.bounds.state_bytes)
+
+    def _too_large(self, written: dict[str, bytes]) -> list[str]:
+        """Take values that grew too large in place out of what is written; return what to say of them."""
+        names = [name for name, data in written.items() if len(data) > self.bounds.state_bytes]
+        for name in names:
+            del written[name]
+        return [f"{name} (too large)" for name in names]
+
     def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
         """Append an entry to the log; `data` is from `wire`."""
         cls = type(event)
@@ -276,8 +297,8 @@ class Journal:
         received = self.received
         ready = received.wire if received is not None and received.event is event else None
         data = event_to_json(event) if ready is None else ready
-        if len(data) > self._largest > 0:
-            raise EventTooLargeError(type(event).__name__, len(data), self._largest)
+        if len(data) > self.bounds.event_bytes:
+            raise EventTooLargeError(type(event).__name__, len(data), self.bounds.event_bytes)
         return data
 
     def wire_ending(self, event: Event) -> bytes:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.errors import RunLimitError, SerializationError
 from stepwire.workflow.events import StopEvent, WorkflowFailedEvent
 
-__all__ = ["CANCELLED", "COMPLETED", "ENDED_TIMED_OUT", "FAILED", "Outcome", "damage", "result_of"]
+__all__ = [
+    "CANCELLED",
+    "COMPLETED",
+    "ENDED_TIMED_OUT",
+    "FAILED",
+    "Outcome",
+    "damage",
+    "limit_reached",
+    "result_of",
+]
 
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
@@ -42,4 +51,11 @@ def damage(keys: Iterable[str]) -> Outcome:
     found = sorted(keys)
     error = SerializationError(f"The state cannot be saved any more: {', '.join(found)}", keys=found)
     event = WorkflowFailedEvent(step=None, error_type="SerializationError", message=str(error), attempts=0)
+    return Outcome(FAILED, event, error)
+
+
+def limit_reached(message: str, step: str = "") -> Outcome:
+    """Return the end of a run that has reached a limit of its host."""
+    error = RunLimitError(message)
+    event = WorkflowFailedEvent(step=step or None, error_type="RunLimitError", message=message, attempts=0)
     return Outcome(FAILED, event, error)

@@ -46,7 +46,7 @@ class DurableHooks:
         Raises:
             DeadAttemptError: The calling step's attempt was abandoned.
             RunEndedError: The run has left memory.
-            SerializationError: A value cannot be saved; names every such key.
+            SerializationError: A value cannot be saved, or is too large; names every such key.
         """
         IN_PROCESS.check(store, values)
         if self._broker.frozen:

@@ -107,6 +107,7 @@ class Waits:
             if waiter.notify is not None:
                 work.resumed.append((waiter.notify, answer))
             return
+        delivery.lost = 0  # it has made progress since its last crash
         self._note(delivery, waiter, answer)
         execution = delivery.execution
         if execution is None:

@@ -129,6 +129,9 @@ class Work:
         if self.journal is not None:
             self.journal.touch_effects(delivery.id, len(effects))
         effects += digest
+        if delivery.lost and (replay is None or not any(replay.values())):
+            delivery.lost = 0  # it got further than before its last crash
+            self.touch(delivery)
         return False
 
     def touch(self, delivery: Delivery) -> None:

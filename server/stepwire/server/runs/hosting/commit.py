@@ -6,7 +6,7 @@ chunks, the run's record and the requests that were answered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
@@ -14,7 +14,7 @@ from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.record import next_pending, next_record
 from stepwire.server.runs.log.chunks import EntryCodec, chunks_of
 from stepwire.server.store import Claim, Commit, RequestRecord, RunRecord
-from stepwire.workflow.hosting import Broker, Changes, all_parts, registry_encoder, take_changes
+from stepwire.workflow.hosting import Bounds, Broker, Changes, all_parts, parts, registry_encoder, take_changes
 
 FULL_EVERY_BYTES = 64 * 1024
 """The next commit is full when the deltas since the last full one exceed this and four times that one's size."""
@@ -23,12 +23,13 @@ FULL_EVERY_BYTES = 64 * 1024
 class CommitBuilder:
     """Build the commits of one run, and decide which of them are full."""
 
-    __slots__ = ("_broker", "_codec", "_deltas", "_full_size", "_served")
+    __slots__ = ("_broker", "_codec", "_deltas", "_full_size", "_served", "_state_bytes")
 
-    def __init__(self, served: Served, broker: Broker, codec: EntryCodec) -> None:
+    def __init__(self, served: Served, broker: Broker, codec: EntryCodec, bounds: Bounds) -> None:
         self._served = served
         self._broker = broker
         self._codec = codec
+        self._state_bytes = bounds.state_bytes
         self._deltas = 0
         """Bytes of the deltas since the last full commit."""
         self._full_size = 0
@@ -46,8 +47,8 @@ class CommitBuilder:
     ) -> Commit:
         """Take what changed since the last call, and return it as a commit.
 
-        The first commit (`claim` is None) encodes everything, so it is full. The run may fail meanwhile, when a value
-        of its state was damaged in place; the commit holds that end too.
+        The first commit (`claim` is None) encodes everything, so it is full. The run may fail meanwhile, when its state
+        was damaged in place or has grown too large; the commit holds that end too.
 
         Args:
             last: The record that the last commit wrote.
@@ -67,10 +68,18 @@ class CommitBuilder:
         if damaged:
             changes = _joined(changes, take_changes(broker))
         delta = encode_delta(changes.parts, changes.deleted)
+        if not ended and not damaged and len(delta) > self._state_bytes and not self._state_fits(changes.parts):
+            damaged = True
+            kept = {key: part for key, part in changes.parts.items() if parts.state_name(key) is None}
+            changes = _joined(changes._replace(parts=kept), take_changes(broker))
+            delta = encode_delta(changes.parts, changes.deleted)
         # A damaged value cannot be encoded for a full commit: the value last committed stays.
         if not full and not damaged and self._deltas + len(delta) > max(FULL_EVERY_BYTES, 4 * self._full_size):
-            full = True
-            delta = encode_delta(all_parts(broker, registry_encoder(self._served.names)))
+            all_of_it = all_parts(broker, registry_encoder(self._served.names))
+            full = ended or self._state_fits(all_of_it)
+            if not full:
+                changes = _joined(changes, take_changes(broker))
+            delta = encode_delta(all_of_it) if full else encode_delta(changes.parts, changes.deleted)
         if full:
             self._full_size, self._deltas = len(delta), 0
         else:
@@ -84,6 +93,13 @@ class CommitBuilder:
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")
         return commit
+
+    def _state_fits(self, all_of_it: Mapping[str, bytes]) -> bool:
+        """Return whether the whole state is within its bound; fail the run if not. The hooks bound single values."""
+        size = sum(len(value) for key, value in all_of_it.items() if parts.state_name(key) is not None)
+        if size > self._state_bytes:
+            self._broker.exceed(f"the state of a run may have at most {self._state_bytes} bytes as JSON; it has {size}")
+        return size <= self._state_bytes
 
 
 def _joined(first: Changes, second: Changes) -> Changes:

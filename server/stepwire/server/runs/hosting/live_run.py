@@ -11,11 +11,21 @@ from stepwire.server import failpoints
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.hosting.commit import CommitBuilder
+from stepwire.server.runs.hosting.commit_waiters import CommitWaiters
 from stepwire.server.runs.hosting.failures import FailureReports
 from stepwire.server.runs.hosting.scope import RUN, RunScope
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.idempotency import Answers
-from stepwire.server.store import TERMINAL, Claim, Commit, RequestRecord, RunRecord, StoreError
+from stepwire.server.store import (
+    TERMINAL,
+    Claim,
+    Commit,
+    RequestRecord,
+    RunExistsError,
+    RunRecord,
+    StartRequestExistsError,
+    StoreError,
+)
 from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow.hosting import FailureReport, HostedRun, InMemoryStateStore, Received
 
@@ -33,10 +43,8 @@ class LiveRun:
     # Many runs wait in memory, so every attribute counts.
     __slots__ = (
         "__weakref__",
-        "_acks",
         "_around",
         "_builder",
-        "_callbacks",
         "_claim",
         "_gone",
         "_hosted",
@@ -45,6 +53,7 @@ class LiveRun:
         "_loop",
         "_reports",
         "_scheduled",
+        "_waiters",
         "answers",
         "broker",
         "idle_since",
@@ -98,13 +107,12 @@ class LiveRun:
             executor=around.threads.of(served.name, record.key.run_id),
             alarm=around.alarm,
             variables=variables,
-            largest_event=around.entry_bytes,
+            bounds=around.bounds,
         )
         self.broker = self._hosted.broker
         self._reports = FailureReports(self.broker, scope, around.failure_detail)
-        self._builder = CommitBuilder(served, self.broker, around.codec)
-        self._callbacks: list[Callable[[], None]] = []
-        self._acks: list[asyncio.Future[None]] = []
+        self._builder = CommitBuilder(served, self.broker, around.codec, around.bounds)
+        self._waiters = CommitWaiters()
         self._in_flight: asyncio.Future[Claim] | None = None
         self._scheduled = False
         self._gone: BaseException | None = None
@@ -120,7 +128,7 @@ class LiveRun:
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back once everything done up to now is durable."""
-        self._callbacks.append(callback)
+        self._waiters.callbacks.append(callback)
         self.changed()
 
     def report(self, step: str | None, error: BaseException) -> FailureReport:
@@ -151,9 +159,7 @@ class LiveRun:
     @property
     def clean(self) -> bool:
         """Whether everything is durable and nothing waits for a commit."""
-        return not (
-            self._in_flight is not None or self._scheduled or self._callbacks or self._acks or self._uncommitted
-        )
+        return not (self._in_flight is not None or self._scheduled or self._waiters or self._uncommitted)
 
     @property
     def busy(self) -> bool:
@@ -164,9 +170,15 @@ class LiveRun:
     def _uncommitted(self) -> bool:
         return self._hosted.journal.uncommitted or self.answers.uncommitted
 
+    def trimmed(self, first: int) -> None:
+        """Note that the log of the run now begins at sequence `first`."""
+        self.record.first_available = first
+        self.broker.bound_log(first)
+
     def make_durable(self) -> None:
         """Keep a journal from here on."""
         self._hosted.make_durable()
+        self.broker.bound_log(self.record.first_available)
 
     def go(self) -> None:
         """Let the runner drive the run from now on."""
@@ -186,6 +198,10 @@ class LiveRun:
             if delivery.lost > suspect:
                 delivery.lost = suspect
                 self.broker.work.touch(delivery)
+
+    def exceed(self, message: str) -> None:
+        """Fail the run because it has reached a limit."""
+        self.broker.exceed(message)
 
     def cancel(self, reason: str) -> None:
         """Cancel the run."""
@@ -232,7 +248,7 @@ class LiveRun:
         if not self._in_flight and not self._scheduled and not self._uncommitted:
             return
         future: asyncio.Future[None] = self._loop.create_future()
-        self._acks.append(future)
+        self._waiters.acks.append(future)
         self.changed()
         await future
 
@@ -273,15 +289,11 @@ class LiveRun:
         self._gone = error
         self._hosted.freeze()
         self._around.on_gone(self, error)
-        failure = as_runs_error(error) if error is not None else None
-        for ack in self._acks:
-            if not ack.done():
-                if failure is None:
-                    ack.set_result(None)
-                else:
-                    ack.set_exception(failure)
-        self._acks.clear()
-        self._callbacks.clear()
+        if error is None:
+            self._waiters.acknowledge()
+            self._waiters.callbacks.clear()
+        else:
+            self._waiters.refuse(as_runs_error(error))
 
     def _end(self) -> None:
         """Leave memory now that the end is durable."""
@@ -307,11 +319,10 @@ class LiveRun:
         if self._in_flight or self._is_gone:
             return
         if not self._uncommitted and self._claim is not None:
-            self._durable(self._take_callbacks(), self._take_acks())
+            self._durable(self._waiters.take())
             if self.record.status in TERMINAL and self.clean:
                 self._end()
             return
-        ended = self.broker.outcome is not None
         requests = self.answers.take()
         try:
             commit = self._builder.build(
@@ -327,41 +338,21 @@ class LiveRun:
             self._reports.log("a commit could not be made", error=error)
             self._leave(error)
             return
-        if self.broker.outcome is not None and not ended:
-            self._hosted.act()  # a damaged state value has just failed the run
-        callbacks, acks = self._take_callbacks(), self._take_acks()
+        if commit.record.status in TERMINAL:
+            self._hosted.act()  # a limit, or a damaged value of the state, may have ended the run just now
+        waiters = self._waiters.take()
         future = self._in_flight = self._around.store.commit(commit)
-        future.add_done_callback(lambda done: self._committed(done, commit, callbacks, acks))
+        future.add_done_callback(lambda done: self._committed(done, commit, waiters))
 
-    def _take_callbacks(self) -> list[Callable[[], None]]:
-        taken, self._callbacks = self._callbacks, []
-        return taken
-
-    def _take_acks(self) -> list[asyncio.Future[None]]:
-        taken, self._acks = self._acks, []
-        return taken
-
-    def _committed(
-        self,
-        future: asyncio.Future[Claim],
-        commit: Commit,
-        callbacks: list[Callable[[], None]],
-        acks: list[asyncio.Future[None]],
-    ) -> None:
-        """Go on after a commit, or drop the run when it failed.
-
-        Args:
-            future: The store's answer.
-            commit: What was committed.
-            callbacks: What to call once it is durable.
-            acks: The callers that wait for it.
-        """
+    def _committed(self, future: asyncio.Future[Claim], commit: Commit, waiters: CommitWaiters) -> None:
+        """Go on after a commit, or drop the run when it failed."""
         self._in_flight = None
         error = future.exception()
         if error is not None:
             # A failed commit is a crash of this run: drop it, the next call loads it again.
-            self._reports.log("a commit failed: %s", error)
-            self._acks = acks + self._acks
+            if not isinstance(error, RunExistsError | StartRequestExistsError):  # a start that came twice is no failure
+                self._reports.log("a commit failed: %s", error)
+            waiters.refuse(as_runs_error(error))
             self._leave(error)
             return
         before = self.record.status if self.created else None
@@ -371,26 +362,20 @@ class LiveRun:
         self._claim = future.result()
         commit.record.first_available = self.record.first_available  # the log may have been trimmed meanwhile
         self.record = commit.record
-        self._durable(callbacks, acks, commit)
+        self._durable(waiters, commit)
         if commit.record.status in TERMINAL and self.clean:
             self._end()
             return
-        if self._uncommitted or self._callbacks or self._acks:
+        if self._uncommitted or self._waiters:
             self._scheduled = True
             self._commit()
 
-    def _durable(
-        self, callbacks: list[Callable[[], None]], acks: list[asyncio.Future[None]], commit: Commit | None = None
-    ) -> None:
+    def _durable(self, waiters: CommitWaiters, commit: Commit | None = None) -> None:
         # Acknowledgements first: a send_result precedes the entries of its commit.
         if failpoints.ACTIVE:
             failpoints.hit("ack.before")
-        for ack in acks:
-            if not ack.done():
-                ack.set_result(None)
+        waiters.acknowledge()
         if commit is not None:
             self._around.on_commit(commit)
-        if self.broker.frozen:
-            return
-        for callback in callbacks:
-            callback()
+        if not self.broker.frozen:
+            waiters.call_back()

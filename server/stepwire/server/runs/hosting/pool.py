@@ -31,6 +31,7 @@ from stepwire.server.runs.log.feed import Feeds
 from stepwire.server.store import (
     TERMINAL,
     Claim,
+    CommitTooLargeError,
     RunExistsError,
     RunKey,
     RunRecord,
@@ -42,7 +43,7 @@ from stepwire.server.store import (
     StoreUnavailableError,
 )
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import Alarm, Broker, CountLost, one_more
+from stepwire.workflow.hosting import Alarm, Bounds, Broker, CountLost, one_more
 
 __all__ = ["RunPool"]
 
@@ -98,7 +99,12 @@ class RunPool:
             threads=self._threads,
             metrics=self.metrics,
             failure_detail=failure_detail,
-            entry_bytes=self.limits.entry_bytes,
+            bounds=Bounds(
+                event_bytes=self.limits.entry_bytes,
+                state_bytes=self.limits.state_bytes,
+                entries=self.limits.log_entries,
+                deliveries=self.limits.queued_events,
+            ),
             on_commit=self.feeds.committed,
             on_gone=self._gone,
         )
@@ -106,6 +112,8 @@ class RunPool:
         self._live: dict[RunKey, LiveRun] = {}
         self._loading: dict[RunKey, asyncio.Future[LiveRun | RunRecord]] = {}
         self._ended: OrderedDict[RunKey, RunRecord] = OrderedDict()
+        self._too_large: dict[RunKey, str] = {}
+        """Runs that this process dropped because a commit of theirs was too large: they fail when they are back."""
         self._deleting: set[RunKey] = set()
         """Ended runs that are about to be deleted: the store alone says whether they are there."""
         self._dropped: dict[RunKey, CountLost] = {}
@@ -252,6 +260,8 @@ class RunPool:
             self.slots.free(key, served.name)
             raise
         self.add(run)
+        if (reason := self._too_large.pop(key, None)) is not None:
+            run.exceed(f"a commit of the run is too large: {reason}")
         self.slots.admit(run)
         if record.status == Status.BLOCKED:
             await run.committed()  # until then its record says that it is blocked
@@ -285,6 +295,8 @@ class RunPool:
             # A first commit that was refused left nothing. After any other failure the run may be in the store.
             if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
                 self._dropped[run.key] = forget if isinstance(error, StoreError) else one_more
+                if isinstance(error, CommitTooLargeError):
+                    self._too_large[run.key] = str(error)
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:
             if record.key not in self._deleting:
@@ -313,7 +325,7 @@ class RunPool:
         if (ended := self._ended.get(key)) is not None:
             ended.first_available = first
         if (run := self._live.get(key)) is not None:
-            run.record.first_available = first
+            run.trimmed(first)
         elif (loading := self._loading.get(key)) is not None:
             loading.add_done_callback(lambda _: self.trimmed(key, first))  # its record may be the one before
         self.feeds.trimmed(key, first)

@@ -10,7 +10,7 @@ from stepwire.server.runs.hosting.step_threads import StepThreads
 from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.store import Commit, RunStore
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import Alarm
+from stepwire.workflow.hosting import Alarm, Bounds
 
 __all__ = ["Surroundings"]
 
@@ -25,7 +25,7 @@ class Surroundings:
         threads: The threads of their sync steps.
         metrics: Counts what they do.
         failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
-        entry_bytes: Bytes that one event may have as JSON; 0 for no limit.
+        bounds: What each of them may hold.
         alarm: One timer of the event loop for all of them; None before the pool is open.
         on_commit: Called with each durable commit.
         on_gone: Called once when a run leaves memory, with the LiveRun and the error of a failed commit; with None
@@ -37,7 +37,7 @@ class Surroundings:
     threads: StepThreads
     metrics: Metrics
     failure_detail: str = "message"
-    entry_bytes: int = 0
+    bounds: Bounds
     alarm: Alarm | None = None
     on_commit: Callable[[Commit], None]
     on_gone: Callable[[Any, BaseException | None], None]
