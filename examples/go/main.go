@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,9 +17,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 
 	pb "github.com/stepwire/stepwire/examples/go/stepwirev1"
 )
@@ -64,6 +63,8 @@ func approve(ctx context.Context, runs pb.RunServiceClient) error {
 	started, err := runs.StartRun(call, &pb.StartRunRequest{
 		Workflow: "approval",
 		Input:    payload(expense{Who: "ada", Amount: 120, Purpose: "a keyboard"}),
+		// Makes the start safe to repeat after a lost connection.
+		RequestId: rand.Text(),
 	})
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func approve(ctx context.Context, runs pb.RunServiceClient) error {
 			fmt.Printf("%s: %s\n", outcome.Status, outcome.Result.GetJson())
 			return nil
 		}
-		if status.Code(err) != codes.Unavailable && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if !lost(err) {
 			return err
 		}
 		log.Printf("connection lost, going on after sequence %d", cursor)
@@ -89,7 +90,9 @@ func approve(ctx context.Context, runs pb.RunServiceClient) error {
 
 // follow reads the run's events until it ends or the connection does.
 func follow(ctx context.Context, runs pb.RunServiceClient, runID string, cursor *int64) (*pb.Outcome, error) {
-	stream, err := runs.StreamEvents(ctx, &pb.StreamEventsRequest{
+	call, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := runs.StreamEvents(call, &pb.StreamEventsRequest{
 		RunId:         runID,
 		AfterSequence: *cursor,
 		Options:       &pb.StreamOptions{Encoding: pb.PayloadEncoding_PAYLOAD_ENCODING_JSON},
@@ -97,8 +100,11 @@ func follow(ctx context.Context, runs pb.RunServiceClient, runID string, cursor 
 	if err != nil {
 		return nil, err
 	}
+	silence := newSilence(cancel)
 	for {
+		silence.wait()
 		response, err := stream.Recv()
+		silence.heard(response)
 		if errors.Is(err, io.EOF) {
 			return nil, io.ErrUnexpectedEOF
 		}

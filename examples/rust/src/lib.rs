@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+pub mod reconnect;
+
 /// The contract, `protos/stepwire/v1`: messages and clients.
 pub mod v1 {
     #![allow(clippy::all, rustdoc::all)]

@@ -2,12 +2,12 @@
 //
 //   node build/approval.js [ADDRESS]
 
+import { randomUUID } from "node:crypto";
 import { stdin, stdout } from "node:process";
 import { createInterface } from "node:readline/promises";
 import { setTimeout } from "node:timers/promises";
 
 import { type MessageInitShape } from "@bufbuild/protobuf";
-import * as grpc from "@grpc/grpc-js";
 
 import { StepwireClient } from "./client.js";
 import { RunService } from "./gen/stepwire/v1/run_service_pb.js";
@@ -19,6 +19,7 @@ import {
   PayloadSchema,
   RunStatus,
 } from "./gen/stepwire/v1/types_pb.js";
+import { Silence, lost } from "./reconnect.js";
 
 // The events of the workflow; `stepwire describe approval` gives their JSON Schemas.
 type Expense = { who: string; amount: number; purpose?: string };
@@ -30,7 +31,8 @@ const client = new StepwireClient(process.argv[2] ?? "127.0.0.1:50051");
 
 try {
   const expense: Expense = { who: "ada", amount: 120, purpose: "a keyboard" };
-  const { run } = await client.call(startRun, { workflow: "approval", input: payload(expense) });
+  // The id makes the start safe to repeat after a lost connection.
+  const { run } = await client.call(startRun, { workflow: "approval", input: payload(expense), requestId: randomUUID() });
   console.log("started", run!.runId);
   const outcome = await follow(run!.runId);
   console.log(`${RunStatus[outcome.status]}:`, json(outcome.result));
@@ -42,9 +44,13 @@ try {
 async function follow(runId: string): Promise<Outcome> {
   let afterSequence = 0n;
   for (;;) {
+    const options = { encoding: PayloadEncoding.JSON };
+    const stream = client.stream(streamEvents, { runId, afterSequence, options });
+    const silence = new Silence(() => stream.cancel());
     try {
-      const options = { encoding: PayloadEncoding.JSON };
-      for await (const { frame } of client.stream(streamEvents, { runId, afterSequence, options })) {
+      silence.wait();
+      for await (const { frame } of stream) {
+        silence.stop();
         if (frame.case === "events") {
           for (const entry of frame.value.entries) {
             console.log(String(entry.sequence).padStart(4), entry.type, JSON.stringify(json(entry.payload)));
@@ -53,10 +59,15 @@ async function follow(runId: string): Promise<Outcome> {
           afterSequence = frame.value.toSequence;
         } else if (frame.case === "finished") {
           return frame.value.outcome!;
+        } else if (frame.case === "heartbeat") {
+          silence.take(frame.value);
         }
+        silence.wait();
       }
     } catch (error) {
-      if ((error as grpc.ServiceError).code !== grpc.status.UNAVAILABLE) throw error;
+      if (!lost(error)) throw error;
+    } finally {
+      silence.stop();
     }
     console.error(`connection lost, going on after sequence ${afterSequence}`);
     await setTimeout(1000);

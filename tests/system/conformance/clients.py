@@ -35,6 +35,7 @@ class Client:
     name: str
     folder: Path
     driver: list[str]
+    example: list[str] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
     build_commands: list[list[str]] = field(default_factory=list)
     versions: list[list[str]] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Client:
             name=found["name"],
             folder=manifest.parent,
             driver=found["driver"],
+            example=found.get("example", []),
             tools=found.get("tools", []),
             build_commands=found.get("build", []),
             versions=found.get("versions", []),

@@ -1,9 +1,12 @@
 package io.stepwire.example;
 
 import com.google.gson.JsonObject;
+import io.grpc.Context;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.StatusRuntimeException;
+import io.stepwire.example.Reconnect.Silence;
 import io.stepwire.v1.Event;
 import io.stepwire.v1.EventRole;
 import io.stepwire.v1.LogEntry;
@@ -14,9 +17,13 @@ import io.stepwire.v1.RunServiceGrpc.RunServiceBlockingStub;
 import io.stepwire.v1.SendEventRequest;
 import io.stepwire.v1.StartRunRequest;
 import io.stepwire.v1.StreamEventsRequest;
+import io.stepwire.v1.StreamEventsResponse;
 import io.stepwire.v1.StreamOptions;
+import java.util.Iterator;
+import java.util.Optional;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 
 /** Starts a run of the approval workflow, follows its events, answers its question, prints the result. */
 public final class Approval {
@@ -32,7 +39,7 @@ public final class Approval {
     }
   }
 
-  private static void follow(RunServiceBlockingStub runs) {
+  private static void follow(RunServiceBlockingStub runs) throws InterruptedException {
     JsonObject expense = new JsonObject();
     expense.addProperty("who", "ada");
     expense.addProperty("amount", 120.5);
@@ -50,24 +57,65 @@ public final class Approval {
             .getRunId();
     System.out.println("run " + runId);
 
-    StreamEventsRequest stream =
+    // The cursor makes the stream resumable: whatever happens to the connection, nothing is lost or seen twice.
+    AtomicLong cursor = new AtomicLong();
+    Optional<Outcome> outcome = Optional.empty();
+    while (outcome.isEmpty()) {
+      try {
+        outcome = read(runs, runId, cursor);
+      } catch (StatusRuntimeException error) {
+        if (!Reconnect.lost(error)) {
+          throw error;
+        }
+      }
+      if (outcome.isEmpty()) {
+        System.err.println("connection lost, going on after sequence " + cursor);
+        TimeUnit.SECONDS.sleep(1);
+      }
+    }
+    System.out.println(outcome.get().getStatus() + ": " + Payloads.read(outcome.get().getResult()));
+  }
+
+  /** Reads the run's events until it ends or the connection does; then there is no outcome. */
+  private static Optional<Outcome> read(RunServiceBlockingStub runs, String runId, AtomicLong cursor) {
+    StreamEventsRequest request =
         StreamEventsRequest.newBuilder()
             .setRunId(runId)
+            .setAfterSequence(cursor.get())
             .setOptions(StreamOptions.newBuilder().setEncoding(PayloadEncoding.PAYLOAD_ENCODING_JSON))
             .build();
-    runs.withDeadlineAfter(60, TimeUnit.SECONDS)
-        .streamEvents(stream)
-        .forEachRemaining(
-            frame -> {
-              switch (frame.getFrameCase()) {
-                case EVENTS -> frame.getEvents().getEntriesList().forEach(entry -> see(runs, runId, entry));
-                case FINISHED -> {
-                  Outcome outcome = frame.getFinished().getOutcome();
-                  System.out.println(outcome.getStatus() + ": " + Payloads.read(outcome.getResult()));
-                }
-                default -> {} // a heartbeat: the stream lives
-              }
-            });
+    Context.CancellableContext call = Context.current().withCancellation();
+    Context before = call.attach();
+    Iterator<StreamEventsResponse> stream;
+    try {
+      stream = runs.withWaitForReady().streamEvents(request);
+    } finally {
+      call.detach(before); // the answers below are calls of their own
+    }
+    try (Silence silence = new Silence(() -> call.cancel(null))) {
+      while (true) {
+        silence.await();
+        boolean more = stream.hasNext();
+        silence.heard();
+        if (!more) {
+          return Optional.empty();
+        }
+        StreamEventsResponse frame = stream.next();
+        switch (frame.getFrameCase()) {
+          case EVENTS -> {
+            frame.getEvents().getEntriesList().forEach(entry -> see(runs, runId, entry));
+            cursor.set(frame.getEvents().getToSequence());
+          }
+          case HEARTBEAT -> silence.take(frame.getHeartbeat());
+          case FINISHED -> {
+            return Optional.of(frame.getFinished().getOutcome());
+          }
+          default -> {} // a frame of a later version
+        }
+      }
+    } finally {
+      call.cancel(null);
+    }
   }
 
   private static void see(RunServiceBlockingStub runs, String runId, LogEntry entry) {
