@@ -6,6 +6,7 @@ has changed, what still fits is taken as it was; only the rest is validated.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -82,7 +83,7 @@ def load(
             fields = _read_own(cls, fields, own)
         if validate or not fits(cls, fields, extra):
             fields, extra, fields_set = _adapt(cls, fields, extra, fields_set)
-        private, fresh = _privates(cls, private)
+        private, fresh = _privates(cls, private, fields)
         model: Any = rebuild(cls, fields, extra, private, fields_set)
         if fresh:
             object.__setattr__(model, "__pydantic_private__", None)  # pydantic makes them only then
@@ -154,7 +155,9 @@ def _adapt(
     return fit, undeclared, fields_set & (fit.keys() | undeclared.keys())
 
 
-def _privates(cls: type[BaseModel], saved: dict[str, Any] | None) -> tuple[dict[str, Any] | None, bool]:
+def _privates(
+    cls: type[BaseModel], saved: dict[str, Any] | None, fields: dict[str, Any]
+) -> tuple[dict[str, Any] | None, bool]:
     """Return the private attributes to set, and whether the class has to make them as for a new instance."""
     attributes = cls.__private_attributes__
     if not attributes:
@@ -163,7 +166,12 @@ def _privates(cls: type[BaseModel], saved: dict[str, Any] | None) -> tuple[dict[
         return None, True
     kept = {key: value for key, value in saved.items() if key in attributes}
     for name, attribute in attributes.items():
-        # One without a default may have been unset; one with a default is new.
-        if name not in kept and (default := attribute.get_default()) is not PydanticUndefined:
-            kept[name] = default
+        if name in kept:
+            continue
+        # One with a default is new in the class; one without may have been unset.
+        factory: Any = attribute.default_factory
+        if factory is not None:
+            kept[name] = factory(fields) if getattr(attribute, "default_factory_takes_validated_data", 0) else factory()
+        elif attribute.default is not PydanticUndefined:
+            kept[name] = copy.deepcopy(attribute.default)
     return kept, False
