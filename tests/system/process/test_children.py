@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes of PO
 
 
 def serving(data: Path, *, command: Any = (str(COMMAND),)) -> ServerProcess:
-    return ServerProcess(data, [FLOWS], args=["--web-address", "off", "--grace", "0.1"], command=command)
+    return ServerProcess(data, [FLOWS], args=["--grace", "0.1"], command=command)
 
 
 @contextmanager

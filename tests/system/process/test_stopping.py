@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 
 def serving(data: Path, *args: str) -> ServerProcess:
-    return ServerProcess(data, [FLOWS], args=["--web-address", "off", *args])
+    return ServerProcess(data, [FLOWS], args=[*args])
 
 
 def readiness(server: ServerProcess) -> tuple[int, str]:
@@ -59,17 +59,6 @@ def test_it_is_not_ready_while_the_loop_is_blocked_and_draining_as_soon_as_the_s
         server.signal(signal.SIGTERM)
         assert server.wait() == 1
         assert "a third signal: leaving at once" in server.log
-
-
-def test_native_code_that_keeps_the_interpreter_is_ended_by_a_third_signal_too(tmp_path: Path) -> None:
-    with serving(tmp_path, "--grace", "3600") as server:
-        with SyncClient(server.address) as client:
-            client.start_run("Block", how="regex")
-            server.hear("blocking")
-        for _ in range(3):
-            server.signal(signal.SIGTERM)
-            server.hear("blocking")
-        assert server.wait() == 1
 
 
 def test_a_second_signal_cuts_the_grace(tmp_path: Path) -> None:

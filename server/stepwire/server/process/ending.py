@@ -88,10 +88,11 @@ class Ending:
         It is called by the signal handler in the main thread, which native code like a regular expression lets run.
         """
         self._armed += 1
-        grace, after = (
-            (self._grace, self._after) if self._armed == 1 else (0.0, self._after if self._armed == 2 else 0.0)
-        )
-        seconds = grace + after + _LAST_RESORT_SECONDS
+        seconds = _LAST_RESORT_SECONDS
+        if self._armed <= 2:
+            seconds += self._after
+        if self._armed == 1:
+            seconds += self._grace
         # To nowhere: a write to a full pipe would hold it up.
         faulthandler.dump_traceback_later(seconds, exit=True, file=self._nowhere)
 
