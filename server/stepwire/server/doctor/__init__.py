@@ -1,4 +1,4 @@
-"""Look at everything that a server needs, without starting one: what `stepwire doctor` tells."""
+"""Examine everything that a server needs, without starting one, for `stepwire doctor`."""
 
 from __future__ import annotations
 

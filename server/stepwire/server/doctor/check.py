@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ Status = Literal["ok", "warning", "problem"]
 
 
 class Check(NamedTuple):
-    """What was looked at, how it is, and what to do when it is not well."""
+    """The result of a check.
+
+    Attributes:
+        name: What was examined.
+        status: How it is.
+        message: What was found.
+        advice: What to do about it; empty when all is well.
+    """
 
     name: str
     status: Status
@@ -17,15 +24,15 @@ class Check(NamedTuple):
 
 
 def ok(name: str, message: str) -> Check:
-    """Return that all is well."""
+    """Return a result that is well."""
     return Check(name, "ok", message)
 
 
 def warning(name: str, message: str, advice: str) -> Check:
-    """Return that a server runs, but not as it should."""
+    """Return a result with which a server runs, but not as it should."""
     return Check(name, "warning", message, advice)
 
 
 def problem(name: str, message: str, advice: str) -> Check:
-    """Return that a server cannot start, or loses something."""
+    """Return a result with which a server cannot start, or loses something."""
     return Check(name, "problem", message, advice)

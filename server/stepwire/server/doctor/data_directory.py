@@ -1,4 +1,4 @@
-"""The data directory: who has it, what it holds, whether it can be written."""
+"""Check the data directory: which process holds it, what is in it, whether it can be written."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FREE_PROBLEM, _FREE_WARNING = 64 << 20, 1 << 30
 _RESTORE = "restore a backup: docs/operations.md, Backup"
 _AHEAD_SECONDS = 5.0
 _RELEASED = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
-"""No clock that is right shows less."""
+"""Seconds since the epoch; a clock that shows less is wrong."""
 
 
 def data(settings: Settings, registry: Registry) -> Generator[Check, None, float | None]:
-    """Check the data directory; return when a run in it last changed."""
+    """Check the data directory; return when a run in it last changed, None when that is not known."""
     if settings.data == ":memory:":
-        yield warning("data", "in memory: nothing is kept when the server ends", "give a directory with --data")
+        yield warning("data", "in memory: nothing is kept after the server stops", "give a directory with --data")
         return None
     if settings.data.startswith(("postgres://", "postgresql://")):
         yield ok("data", "in PostgreSQL: its own tools check and back up the database")
@@ -48,10 +48,10 @@ def data(settings: Settings, registry: Registry) -> Generator[Check, None, float
         yield problem("database", str(error), _RESTORE)
         return None
     except (StoreError, OSError) as error:
-        yield problem("database", str(error), "see that it is the right directory, and that this user may read it")
+        yield problem("database", str(error), "check that it is the right directory, and that this user may read it")
         return None
     if found is None:
-        yield ok("database", "none yet: the first start makes it")
+        yield ok("database", "none yet: the first start creates it")
         if (directory / KEY_FILE).exists():
             yield _key(directory)
         return None
@@ -63,12 +63,12 @@ def data(settings: Settings, registry: Registry) -> Generator[Check, None, float
 
 
 def clock(last_change: float | None) -> Check:
-    """Check that the clock shows a time that can be."""
+    """Check that the clock shows a plausible time."""
     now = time.time()
     shown = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    advice = "set the clock: deadlines, retention and credentials go by it"
+    advice = "set the clock: deadlines, retention and credentials depend on it"
     if now < _RELEASED:
-        return problem("clock", f"{shown} cannot be", advice)
+        return problem("clock", f"{shown} is in the past", advice)
     if last_change is not None and last_change > now + _AHEAD_SECONDS:
         return warning("clock", f"{shown}, but a run changed {last_change - now:.0f} s later than that", advice)
     return ok("clock", shown)
@@ -77,8 +77,8 @@ def clock(last_change: float | None) -> Check:
 def _absent(directory: Path) -> Check:
     parent = next((path for path in directory.absolute().parents if path.exists()), Path("/"))
     if not os.access(parent, os.W_OK | os.X_OK):
-        return problem("data", f"{directory} does not exist, and {parent} cannot be written", "make it, for this user")
-    return ok("data", f"{directory} does not exist yet: the first start makes it")
+        return problem("data", f"{directory} does not exist, and {parent} cannot be written", "create it for this user")
+    return ok("data", f"{directory} does not exist yet: the first start creates it")
 
 
 def _writable(directory: Path) -> Check:
@@ -88,7 +88,7 @@ def _writable(directory: Path) -> Check:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        advice = "let the user that serves write to it, and see to the space on the disk"
+        advice = "let the user of the server write to it, and check the space on the disk"
         return problem("data", f"{directory} cannot be written: {error.strerror}", advice)
     mode = directory.stat().st_mode
     if os.name == "posix" and mode & 0o007:
@@ -100,7 +100,7 @@ def _writable(directory: Path) -> Check:
 def _space(directory: Path) -> Check:
     free = shutil.disk_usage(directory).free
     message = f"{_bytes(free)} are free"
-    advice = "make space, or let ended runs go: --retention-age"
+    advice = "make space, or let retention delete ended runs: --retention-age"
     if free < _FREE_PROBLEM:
         return problem("space", message, advice)
     return warning("space", message, advice) if free < _FREE_WARNING else ok("space", message)
@@ -110,7 +110,7 @@ def _lock(directory: Path) -> Check:
     try:
         holder = holder_of(directory)
     except OSError as error:
-        advice = "see that the user that serves owns it"
+        advice = "make the user of the server its owner"
         return problem("lock", f"the lock file cannot be opened: {error.strerror}", advice)
     return ok("lock", f"a server has it: {holder}" if holder else "no server has it")
 
@@ -133,10 +133,10 @@ def _runs(found: Inspection, registry: Registry) -> Check:
         if status not in TERMINAL:
             unfinished[status.lower()] += count
             workflows[workflow] += count
-    message = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items())) or "none is unfinished"
+    message = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items())) or "no unfinished runs"
     unserved = [name for name in sorted(workflows) if registry.get(name) is None] if len(registry) else []
     if unserved:
-        message += f"; {sum(workflows[name] for name in unserved)} of {', '.join(unserved)}, not named here"
+        message += f"; {sum(workflows[name] for name in unserved)} of {', '.join(unserved)}, which are not named here"
         return warning("runs", message, "serve these workflows too: their runs sleep until then")
     if unfinished["blocked"]:
         advice = "serve code that fits them, or cancel them: stepwire runs --status blocked"
@@ -147,14 +147,18 @@ def _runs(found: Inspection, registry: Registry) -> Check:
 def _key(directory: Path) -> Check:
     path = directory / KEY_FILE
     if not path.exists():
-        advice = "put back the one of the old directory if snapshots that were given out shall stay valid"
-        return warning("key", f"there is no {KEY_FILE}: the next start makes one", advice)
+        advice = "copy the one of the old directory here if snapshots that clients hold must stay valid"
+        return warning("key", f"there is no {KEY_FILE}: the next start creates one", advice)
     if os.name == "posix" and path.stat().st_mode & 0o077:
         return problem("key", f"{path} is open to other users: they can sign snapshots", f"chmod 600 {path}")
     try:
         Signer.of_directory(directory)
     except (OSError, ValueError) as error:
-        return problem("key", str(error), "put back the one of a backup, or remove it: given out snapshots go void")
+        return problem(
+            "key",
+            str(error),
+            "restore it from a backup, or remove it: then snapshots that clients hold are no longer valid",
+        )
     return ok("key", f"{KEY_FILE} is there, for its owner only")
 
 

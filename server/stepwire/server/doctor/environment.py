@@ -1,4 +1,4 @@
-"""The interpreter, the packages, the workflows."""
+"""Check the interpreter, the packages, and the workflows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stepwire.server.registry import Registry
 
 _PYTHON = (3, 11)
 _SQLITE = (3, 35)
-"""The first one with RETURNING."""
+"""The first version with RETURNING."""
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(?:>=([0-9.]+))?")
 _TOLD = ("stepwire", "grpcio", "protobuf", "pydantic")
 
@@ -31,7 +31,7 @@ def python() -> Check:
 
 
 def packages() -> Check:
-    """Check that what the server needs is installed, in versions that it works with."""
+    """Check that the packages that the server needs are installed, in versions that it works with."""
     wrong = []
     try:
         needed = requires("stepwire") or []
@@ -61,7 +61,7 @@ def workflows(specs: Sequence[str], registry: Registry) -> Check:
     try:
         load_all(registry, specs)
     except LoadError as error:
-        return problem("workflows", str(error), "correct it, or name another: MODULE:NAME or path/to/file.py:NAME")
+        return problem("workflows", str(error), "correct it, or name another one: MODULE:NAME or path/to/file.py:NAME")
     return ok("workflows", ", ".join(registry.names()))
 
 

@@ -1,4 +1,4 @@
-"""The addresses, TLS, and who may call."""
+"""Check the addresses, TLS, the export of traces, and the files that say who may call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OTLP_PORT = 4317
 
 
 def addresses(settings: Settings) -> Iterator[Check]:
-    """Check that the addresses are free, or that a server of ours answers there."""
+    """Check that the addresses are free, or that a Stepwire server answers there."""
     yield _address(settings)
     if settings.admin_address is not None:
         yield _admin_address(settings.admin_address, settings.address)
@@ -36,8 +36,8 @@ def addresses(settings: Settings) -> Iterator[Check]:
             )
             if not there
         )
-        advice = "see that what is in front of the server does it"
-        yield warning("exposure", f"{settings.address} is for other machines, with no {missing}", advice)
+        advice = "check that the proxy in front of the server does it"
+        yield warning("exposure", f"{settings.address} can be reached from other machines, with no {missing}", advice)
 
 
 def _address(settings: Settings) -> Check:
@@ -50,13 +50,13 @@ def _address(settings: Settings) -> Check:
         return ok("address", f"{address} is free")
     advice = "stop what listens there, or give another --address"
     if settings.tls_cert is not None:
-        # Without the client's side of TLS there is no telling.
+        # Only a client with the right certificates could tell what it is.
         return warning("address", f"{address} is in use", f"see that it is the server: stepwire health; else {advice}")
     status = _health(address)
     if status is None:
         return problem("address", f"{address} is in use, and not by a server of Stepwire that answers", advice)
     if status != health_pb2.HealthCheckResponse.SERVING:
-        advice = "its log says why: it drains, or cannot write"
+        advice = "its log says why: it is draining, or cannot write"
         return problem("address", f"the server at {address} answers, but is not serving", advice)
     return ok("address", f"a server answers at {address}: serving")
 
@@ -87,7 +87,7 @@ def traces(settings: Settings) -> Iterator[Check]:
         with socket.create_connection((url.hostname or "", url.port or _OTLP_PORT), _ANSWER_SECONDS):
             yield ok("traces", f"something listens at {settings.otlp_endpoint}")
     except OSError as error:
-        advice = "see to the collector: calls go on without it, spans are lost"
+        advice = "check the collector: calls go on without it, but spans are lost"
         yield warning("traces", f"{settings.otlp_endpoint}: {error.strerror or error}", advice)
 
 
@@ -102,7 +102,7 @@ def _health(address: str) -> int | None:
 
 
 def tls(settings: Settings) -> Iterator[Check]:
-    """Check the certificate: that it fits its key, and how long it is valid."""
+    """Check that the certificate fits its key, and how long it is valid."""
     if settings.tls_cert is None or settings.tls_key is None:
         return
     try:
@@ -120,7 +120,7 @@ def tls(settings: Settings) -> Iterator[Check]:
 def _expiry(name: str, path: Path) -> Check:
     found = validity_of(path)
     if found.fault is not None:
-        advice = "renew it: the server reads it again by itself" if found.expired else "see to the clock, or wait"
+        advice = "renew it: the server reads it again by itself" if found.expired else "check the clock, or wait"
         return problem(name, f"{path} {found.fault}", advice)
     if found.ends_soon:
         return warning(name, f"{path} expires soon, on {found.until}", "renew it: the server reads it again by itself")
@@ -128,7 +128,7 @@ def _expiry(name: str, path: Path) -> Check:
 
 
 def access(settings: Settings, registry: Registry) -> Iterator[Check]:
-    """Check the files that say who may call, and that what they allow is served, where workflows are named."""
+    """Check the files that say who may call; if workflows are named, also that those in scopes are served."""
     if settings.api_keys is None and settings.jwks is None:
         return
     try:
@@ -136,7 +136,7 @@ def access(settings: Settings, registry: Registry) -> Iterator[Check]:
             access=settings.api_keys, jwks=settings.jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience
         ).open()
     except OSError as error:
-        yield problem("access", f"cannot read {error.filename}: {error.strerror}", "let the user that serves read it")
+        yield problem("access", f"cannot read {error.filename}: {error.strerror}", "let the user of the server read it")
         return
     except ValueError as error:
         yield problem("access", str(error), "correct the file: SECURITY.md, Access")
@@ -159,6 +159,6 @@ def _open_to_all(path: Path, *, writing: bool = False) -> bool:
 
 
 def _reachable(address: str) -> str:
-    """Return where to reach a server that listens everywhere."""
+    """Return an address to reach the server at, also if it listens on all addresses."""
     host, _, port = address.rpartition(":")
     return f"127.0.0.1:{port}" if host == "0.0.0.0" else f"[::1]:{port}" if host in ("[::]", "::") else address
