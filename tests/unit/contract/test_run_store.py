@@ -33,6 +33,7 @@ from stepwire.server.store import (
     StoreError,
     StoreUnavailableError,
 )
+from stepwire.server.store.limits import LIST_BYTES
 from stepwire.server.store.postgres import PostgresStore
 
 Adapter = Callable[[Path, Callable[[], float]], RunStore]
@@ -696,6 +697,26 @@ async def test_pages_of_runs_created_at_the_same_time(store: RunStore) -> None:
     assert seen == expected
     running = [run_id for n, run_id in enumerate(expected) if (9 - n) % 3 == 0]
     assert await ids(store, statuses=[Status.RUNNING], before=(1.0, "r9")) == running[1:]
+
+
+async def test_a_page_is_bounded_by_bytes_and_pages_leave_nothing_out(store: RunStore) -> None:
+    statuses = [Status.COMPLETED, Status.WAITING, Status.FAILED]
+    big = {"outcome": {"result": "x" * (LIST_BYTES // 4)}}
+    for n in range(24):
+        info = big if n % 4 else {}
+        await create(store, f"r{n:02}", created_at=float(n // 2), status=statuses[n % 3], info=info, labels={"a": "b"})
+    expected = [f"r{n:02}" for n in reversed(range(24))]
+    for fields in ({}, {"labels": {"a": "b"}}, {"statuses": statuses}):
+        seen: list[str] = []
+        before = None
+        pages = 0
+        while page := await store.list(RunQuery(namespace="default", before=before, limit=1000, **fields)):
+            assert sum(len(str(found.info)) for found in page) <= LIST_BYTES * 1.3
+            seen += [found.key.run_id for found in page]
+            before = (page[-1].created_at, page[-1].key.run_id)
+            pages += 1
+        assert seen == expected
+        assert 4 <= pages <= 18
 
 
 async def test_counts(store: RunStore) -> None:

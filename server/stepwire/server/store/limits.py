@@ -24,6 +24,9 @@ MAX_COMMIT_BYTES = 256 << 20
 LONG_LOG = 1000
 """Entries that a log has at least before `RunStore.long_logs` finds it: it has an index of its own."""
 
+LIST_BYTES = 8 << 20
+"""`RunStore.list` returns no further record once their `info` has so many characters: results can be megabytes."""
+
 ENTRIES_BYTES = 512 * 1024
 """`RunStore.entries` returns no further chunk once it has as many bytes: it bounds what a slow reader holds."""
 

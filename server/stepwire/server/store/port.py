@@ -245,4 +245,8 @@ class RunStore(Protocol):
 
     # Last, because it hides the builtin from the annotations that follow it.
     async def list(self, query: RunQuery) -> list[RunRecord]:
-        """Return the records that match, newest first."""
+        """Return the records that match, newest first.
+
+        Returns at least one if there is one, and no further ones once their `info` has LIST_BYTES
+        characters. So only an empty answer says that there are no more.
+        """

@@ -94,7 +94,7 @@ class RunService(grpc_code.RunServiceServicer):
             records = await self._lifecycle.list_runs(query)
             for record in records:
                 yield record
-            if len(records) < query.limit:
+            if not records:
                 return
             query.before = (records[-1].created_at, records[-1].key.run_id)
             limit -= len(records)

@@ -18,7 +18,7 @@ from stepwire.server.store.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from stepwire.server.store.limits import LONG_LOG, REQUEST_AGE
+from stepwire.server.store.limits import LIST_BYTES, LONG_LOG, REQUEST_AGE
 from stepwire.server.store.memory.kept_run import KeptRun
 from stepwire.server.store.port import CommitListener, DeletionListener
 from stepwire.server.store.records import (
@@ -241,7 +241,14 @@ class MemoryStore:
             if key.namespace == query.namespace and _matches(record := run.record, query)
         ]
         found.sort(key=lambda record: (record.created_at, record.key.run_id), reverse=True)
-        return found[: query.limit]
+        page: list[RunRecord] = []
+        size = 0
+        for record in found[: query.limit]:
+            page.append(record)
+            size += len(self._runs[record.key].row.info)
+            if size >= LIST_BYTES:
+                break
+        return page
 
     def _apply(self, commit: Commit) -> Claim:
         if not self._open:

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepwire.server.store.encoding import read_record
 from stepwire.server.store.errors import StoreCorruptError
+from stepwire.server.store.limits import LIST_BYTES
 from stepwire.server.store.postgres.run_queries import COLUMNS, Fetch
 from stepwire.server.store.postgres.schema import LONG, UNFINISHED
 from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, RunQuery, RunRecord
@@ -72,7 +73,7 @@ async def next_wake(fetch: Fetch, after: float, workflows: Sequence[str]) -> flo
 
 
 async def list_runs(fetch: Fetch, query: RunQuery) -> list[RunRecord]:
-    """Return a page of runs, newest first. A damaged record is left out and logged."""
+    """Return a page of runs, newest first; see `RunStore.list`. A damaged record is left out and logged."""
     values: list[Any] = [query.namespace]
 
     def given(value: Any) -> str:
@@ -96,8 +97,11 @@ async def list_runs(fetch: Fetch, query: RunQuery) -> list[RunRecord]:
         at, run_id = query.before
         where.append(f"(created_at, run_id) < ({given(float(at))}, {given(run_id)})")
     rows = await fetch(
-        f"SELECT {COLUMNS} FROM runs WHERE {' AND '.join(where)}"
-        f" ORDER BY created_at DESC, run_id DESC LIMIT {given(query.limit)}",
+        f"""SELECT {COLUMNS} FROM
+        (SELECT *, sum(length(info)) OVER (ORDER BY created_at DESC, run_id DESC) - length(info) AS bytes_before FROM
+            (SELECT * FROM runs WHERE {" AND ".join(where)}
+            ORDER BY created_at DESC, run_id DESC LIMIT {given(query.limit)}) AS page) AS runs
+        WHERE bytes_before < {LIST_BYTES} ORDER BY created_at DESC, run_id DESC""",
         *values,
     )
     records = []

@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stepwire.server.store.encoding import CHECKED_COLUMNS, read_record
+from stepwire.server.store.encoding import CHECKED_COLUMNS, RecordRow, read_record
 from stepwire.server.store.errors import StoreCorruptError
+from stepwire.server.store.limits import LIST_BYTES
 from stepwire.server.store.records import TERMINAL, PrunedStart, RunKey, RunQuery, RunRecord, Status
 from stepwire.server.store.sqlite.run_queries import STORED
 
@@ -37,31 +38,57 @@ def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) 
 
 
 def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
-    """Return a page of runs, newest first.
+    """Return a page of runs, newest first; see `RunStore.list`.
 
     A damaged record is left out and logged: it must not hide the other runs.
     """
     labels = _rarest_first(connection, query)
     if labels and _label_is_rarer(connection, query, labels[0]):
-        rows = rows_by_label(connection, query, labels)
+        cursors = rows_by_label(connection, query, labels)
     else:
-        rows = rows_by_status(connection, query, labels)
+        cursors = rows_by_status(connection, query, labels)
+    rows: list[Any] = []
+    end: tuple[float, str] | None = None  # the oldest run of the page: what is behind it was not read everywhere
+    for cursor in cursors:
+        size = 0
+        for row in cursor:
+            rows.append(row)
+            size += len(row[_INFO])
+            if size >= LIST_BYTES:
+                end = max(end or _place(row), _place(row))
+                cursor.close()
+                break
+    rows.sort(key=_place, reverse=True)
     records: list[RunRecord] = []
-    for row in rows:
+    size = 0
+    for row in rows[: query.limit]:
+        if size >= LIST_BYTES or (end is not None and _place(row) < end):
+            break
+        size += len(row[_INFO])
         try:
             records.append(read_record(row))
         except StoreCorruptError as error:
             log.error("a damaged run is left out of a list: %s", error)
-    records.sort(key=lambda record: (record.created_at, record.key.run_id), reverse=True)
-    return records[: query.limit]
+    return records
 
 
 Label = tuple[str, str]
 
+_INFO = RecordRow._fields.index("info")
+_CREATED_AT = RecordRow._fields.index("created_at")
+_RUN_ID = RecordRow._fields.index("run_id")
+
+
+def _place(row: Any) -> tuple[float, str]:
+    return row[_CREATED_AT], row[_RUN_ID]
+
+
 _STORED = ", ".join(f"runs.{name}" for name in CHECKED_COLUMNS.split(", ")) + STORED.removeprefix(CHECKED_COLUMNS)
 
 
-def rows_by_status(connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]) -> Iterator[Any]:
+def rows_by_status(
+    connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]
+) -> Iterator[sqlite3.Cursor]:
     """Walk an index of runs for each status: in order, however few runs have it."""
     where, values = _conditions(query, "runs", labels)
     statement = (
@@ -69,10 +96,10 @@ def rows_by_status(connection: sqlite3.Connection, query: RunQuery, labels: Sequ
         " ORDER BY runs.created_at DESC, runs.run_id DESC LIMIT ?"
     )
     for status in dict.fromkeys(query.statuses or STATUSES):
-        yield from connection.execute(statement, (query.namespace, status, *values, query.limit))
+        yield connection.execute(statement, (query.namespace, status, *values, query.limit))
 
 
-def rows_by_label(connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]) -> Iterator[Any]:
+def rows_by_label(connection: sqlite3.Connection, query: RunQuery, labels: Sequence[Label]) -> Iterator[sqlite3.Cursor]:
     """Walk the index of the first label."""
     where, values = _conditions(query, "labels", labels[1:])
     if query.statuses:
@@ -83,7 +110,7 @@ def rows_by_label(connection: sqlite3.Connection, query: RunQuery, labels: Seque
         f" WHERE labels.namespace = ? AND labels.name = ? AND labels.value = ?{where}"
         " ORDER BY labels.created_at DESC, labels.run_id DESC LIMIT ?"
     )
-    return connection.execute(statement, (query.namespace, *labels[0], *values, query.limit))
+    yield connection.execute(statement, (query.namespace, *labels[0], *values, query.limit))
 
 
 def _conditions(query: RunQuery, walked: str, labels: Sequence[Label]) -> tuple[str, list[Any]]:
