@@ -34,6 +34,10 @@ class Owner:
     """Stands for the broker that executions belong to."""
 
     frozen = False
+
+    def stir(self, execution: Execution) -> None:
+        """Do nothing."""
+
     store: StateValues = InMemoryStateStore.empty()
 
 

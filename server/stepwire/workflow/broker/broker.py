@@ -19,6 +19,7 @@ from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.buffers import Buffers, default_buffer_id
 from stepwire.workflow.broker.clock import Clock, TimeLimit
 from stepwire.workflow.broker.delivery import (
+    PARKED,
     QUEUED,
     RUNNING,
     Delivery,
@@ -220,11 +221,14 @@ class Broker:
     def freeze(self) -> None:
         """Stop for good without ending: executions die, what they worked on stays to be run again."""
         self.frozen = True
-        running = [each.delivery for each in self.executions.values() if each.delivery.status == RUNNING]
-        self.work.kill_all()
-        for delivery in running:
-            delivery.status = QUEUED
-            self.work.touch(delivery)
+        work = self.work
+        at_work = [each for each in work.executions.values() if each.delivery.status == RUNNING]
+        at_work += [each for each in work.unsure.values() if work.works is not None and work.works(each)]
+        work.kill_all()
+        for execution in at_work:
+            work.parked -= execution.delivery.status == PARKED
+            execution.delivery.status = QUEUED
+            work.touch(execution.delivery)
 
     def leave(self) -> None:
         """Cut what refers back, of a run that has left memory: it is freed without a collection of garbage."""
@@ -523,7 +527,17 @@ class Broker:
     @property
     def waiting_outside(self) -> bool:
         """Whether nothing is left to do before outside input arrives; a durable sleep waits for none."""
-        return self.active == 0 and (self.asked or self.waits.outside)
+        return self.active == 0 and (self.asked or self.waits.outside) and not self.work.working
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing goes on before an event or a due time comes, so that the run may leave memory."""
+        return self.active == 0 and not self.work.working
+
+    def stir(self, execution: Execution) -> None:
+        """Look again at a parked execution, a task of whose body is over."""
+        self.work.look_at(execution)
+        self.work.touch(execution.delivery)
 
     def tick(self) -> None:
         """Start or stop the run's clock as S14 says; called after each batch of transitions."""

@@ -102,6 +102,9 @@ class RunBroker(Protocol):
 
     frozen: bool
 
+    def stir(self, execution: Execution) -> None:
+        """Look at the run again: a task of this execution is over."""
+
     @property
     def store(self) -> StateValues:
         """Return the store of the run's state."""
@@ -114,12 +117,15 @@ class Execution:
     """
 
     __slots__ = (
+        "beside",
         "broker",
         "cancel",
+        "children",
         "collects",
         "dead",
         "delivery",
         "finished",
+        "is_async",
         "lent",
         "open_waits",
         "outcome",
@@ -128,6 +134,7 @@ class Execution:
         "returned",
         "settled",
         "timer",
+        "untold",
         "waits",
     )
 
@@ -139,6 +146,14 @@ class Execution:
         """Its step returned and the delivery is through; what it left running counts as outside the steps."""
         self.returned = False
         """Its step returned; the delivery is about to finish."""
+        self.beside = False
+        """Whether it was last saved as a body that works beside its waits."""
+        self.children: set[Any] | None = None
+        """The tasks that its body has started and that are not over, where a host wants to know."""
+        self.untold: list[Notify] | None = None
+        """Waits of a body that stays parked, whose answers are not durable yet and so not told."""
+        self.is_async = True
+        """Whether its body is a coroutine."""
         self.open_waits = 0
         self.outcome = "abandoned"
         """How its body ended: completed, failed or timed_out; abandoned, when the run went on or away without it."""

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from stepwire.workflow.broker import parts as keys
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Delivery, Waiter
+from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Waiter
 from stepwire.workflow.broker.journal import Changes
 from stepwire.workflow.broker.ledger import Withdrawn
 from stepwire.workflow.codec.encoder import encode
@@ -46,6 +46,7 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
     """
     journal = broker.journal
     assert journal is not None
+    broker.tick()  # bodies that were about to wait now do
     if everything:
         journal.dirty.update(dict.fromkeys(part_keys(broker)))
         journal.dirty.update((keys.state(name), None) for name in broker.store.saved())
@@ -147,7 +148,7 @@ def _part(
     if delivery is None:
         return None
     if kind == keys.DELIVERY:
-        return _delivery_part(delivery, encode_value)
+        return _delivery_part(delivery, _status(broker, delivery), encode_value)
     if kind == keys.ANSWER:
         return _answer_part(delivery, item, encode_value)
     if not delivery.effects:
@@ -177,11 +178,20 @@ def _head(broker: Broker, encode_value: EncodeValue) -> bytes:
     return b'%b,"outcome":%b,"event":%b}' % (data[:-1], to_json(broker.outcome.status), event)
 
 
-def _delivery_part(delivery: Delivery, encode_value: EncodeValue) -> bytes:
+def _status(broker: Broker, delivery: Delivery) -> str:
+    """Return the status that a delivery is saved with: one that works beside its waits runs, and is lost in a crash."""
+    execution, works = delivery.execution, broker.work.works
+    if works is None or execution is None or delivery.status != PARKED:
+        return delivery.status
+    execution.beside = works(execution)
+    return RUNNING if execution.beside else PARKED
+
+
+def _delivery_part(delivery: Delivery, status: str, encode_value: EncodeValue) -> bytes:
     meta: dict[str, Any] = {
         "s": delivery.step,
         "q": delivery.sequence,
-        "st": delivery.status,
+        "st": status,
         "a": delivery.attempt,
         "f": delivery.failures,
         "l": delivery.lost,

@@ -118,7 +118,10 @@ class Waits:
             return  # opened by an earlier execution; this one has not come to it
         execution.open_waits -= 1
         if delivery.status == RUNNING or (delivery.status == PARKED and execution.open_waits):
-            work.resumed.append((waiter.notify, answer))
+            if delivery.status == PARKED and work.works is not None:
+                work.resumed.append((_Handing(execution, waiter.notify), answer))
+            else:
+                work.resumed.append((waiter.notify, answer))
         else:
             execution.settled.append((waiter.notify, answer))
             if delivery.status == PARKED:
@@ -251,6 +254,27 @@ class Waits:
             if (place := _place(of_type, number)) is not None:
                 return of_type[place]
         return None
+
+
+class _Handing:
+    """Hand an answer to a body that stays parked, and look then whether it goes on beside its other waits."""
+
+    __slots__ = ("_execution", "_notify")
+
+    def __init__(self, execution: Execution, notify: Notify) -> None:
+        self._execution = execution
+        self._notify = notify
+        if execution.untold is None:
+            execution.untold = []
+        execution.untold.append(notify)
+
+    def __call__(self, answer: Answer) -> None:
+        execution = self._execution
+        if execution.untold is not None:
+            execution.untold.remove(self._notify)
+        self._notify(answer)
+        if execution.delivery.status == PARKED and not execution.dead:
+            execution.broker.stir(execution)
 
 
 def _place(waiters: list[Waiter], number: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.clock import CLOCK, Clock
@@ -43,6 +43,8 @@ class Work:
         timers: What falls due: back-offs, deadlines of waits, timeouts of steps.
         clock: What time it is.
         journal: Takes the parts that changed; None when nothing is made durable.
+        works: Tells whether the body of a parked delivery does something beside its waits; None: it never does.
+        unsure: Parked executions that worked when they were last looked at, or that were not looked at yet.
     """
 
     __slots__ = (
@@ -57,6 +59,8 @@ class Work:
         "queues",
         "resumed",
         "timers",
+        "unsure",
+        "works",
     )
 
     def __init__(self, steps: Mapping[str, StepConfig]) -> None:
@@ -71,11 +75,33 @@ class Work:
         self.timers: TimerQueue[Delivery | Waiter | Execution] = TimerQueue()
         self.clock: Clock = CLOCK
         self.journal: Journal | None = None
+        self.works: Callable[[Execution], bool] | None = None
+        self.unsure: dict[int, Execution] = {}
 
     @property
     def active(self) -> int:
         """How many deliveries are queued, running, ready or in back-off."""
         return len(self.deliveries) - self.parked
+
+    @property
+    def working(self) -> bool:
+        """Whether the body of a parked delivery works beside its waits."""
+        works = self.works
+        if works is None:
+            return False
+        for number, execution in list(self.unsure.items()):
+            if works(execution):
+                return True
+            del self.unsure[number]
+            if execution.beside:
+                execution.beside = False
+                self.touch(execution.delivery)
+        return False
+
+    def look_at(self, execution: Execution) -> None:
+        """Have `working` look at a parked execution: something in it went on."""
+        if self.works is not None:
+            self.unsure[execution.delivery.id] = execution
 
     # -- deliveries ---------------------------------------------------------------------------------------------------
 
@@ -219,6 +245,7 @@ class Work:
         """Make an execution dead: its calls raise from now on, its task is cancelled."""
         execution.dead = True
         delivery = execution.delivery
+        self.unsure.pop(delivery.id, None)
         delivery.execution = None
         if execution.timer is not None:
             self.timers.cancel(execution.timer)
@@ -254,10 +281,12 @@ class Work:
             delivery.status = PARKED
             self.parked += 1
             self.touch(delivery)
+        self.look_at(execution)
 
     def unpark(self, delivery: Delivery) -> None:
         """Queue a parked delivery for a worker, so that its body goes on."""
         self.parked -= 1
+        self.unsure.pop(delivery.id, None)
         delivery.status = READY
         self.queues.push(delivery)
         self.touch(delivery)

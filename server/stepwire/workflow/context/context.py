@@ -235,7 +235,7 @@ class Context(Generic[StateT]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
 
-        notify = found.notify = _Telling(future)
+        notify = found.notify = _Telling(future, asyncio.current_task())
         self._run.pump()
         timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
         try:
@@ -244,6 +244,7 @@ class Context(Generic[StateT]):
             await self._give_up_wait(found, execution)
             raise
         finally:
+            notify.task = None  # whose cancellation would refer to it in a circle
             if timer is not None:
                 timer.cancel()
         if answer is TIMED_OUT and execution is None:
@@ -401,12 +402,16 @@ def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> 
 
 
 class _Telling:
-    """Tell a future its answer, unless it has one; lighter than a partial function, and many wait."""
+    """Tell a future its answer, unless it has one; lighter than a partial function, and many wait.
 
-    __slots__ = ("_future",)
+    `task` is the one that awaits it.
+    """
 
-    def __init__(self, future: asyncio.Future[Answer]) -> None:
+    __slots__ = ("_future", "task")
+
+    def __init__(self, future: asyncio.Future[Answer], task: asyncio.Task[Any] | None = None) -> None:
         self._future = future
+        self.task = task
 
     def __call__(self, answer: Answer) -> None:
         if not self._future.done():

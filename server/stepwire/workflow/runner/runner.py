@@ -32,6 +32,7 @@ from stepwire.workflow.events import (
     WorkflowCancelledEvent,
 )
 from stepwire.workflow.resource import ResourceManager
+from stepwire.workflow.runner.beside import watch_tasks, works_beside
 from stepwire.workflow.runner.failures import fail, give_up_lost
 from stepwire.workflow.runner.results import call_sync, outputs_of
 from stepwire.workflow.runner.stepwise import Stepwise
@@ -114,6 +115,9 @@ class Runner:
         self._timer: Timer[Any] | None = None
         self._pumping = False
         self._ended = False
+        if host is not None:
+            broker.work.works = works_beside
+            watch_tasks(self.loop)
 
     # -- entry points ---------------------------------------------------------------------------------------------
 
@@ -292,6 +296,7 @@ class Runner:
                 result = await call.function(**kwargs)
             else:
                 bound = partial(contextvars.copy_context().run, call_sync, call.function, kwargs)
+                execution.is_async = False
                 result = await self.loop.run_in_executor(self._executor, bound)
             outputs = outputs_of(delivery.step, result, call.config.list_returns)
             if self._after_step is not None and not execution.dead:

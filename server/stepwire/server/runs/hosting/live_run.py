@@ -124,7 +124,8 @@ class LiveRun:
         """Commit soon."""
         if not self._scheduled and not self._in_flight and not self._is_gone:
             self._scheduled = True
-            self._loop.call_soon(self._commit)
+            # Whoever made the change is not kept for it, and what the commit starts is not the body's.
+            self._loop.call_soon(self._commit, context=self._around.variables)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back once everything done up to now is durable."""
@@ -262,7 +263,7 @@ class LiveRun:
     def release(self) -> bool:
         """Leave memory, if the run only waits and everything is durable; return whether it did."""
         broker = self.broker
-        if not self.clean or broker.active or self.paused or self.store.locked:
+        if not self.clean or not broker.idle or self.paused or self.store.locked:
             return False
         if any(waiter.delivery is None for waiter in broker.waits):
             return False

@@ -274,7 +274,7 @@ class RunPool:
         for run in runs:
             if run.gone:
                 continue
-            if run.broker.active or run.paused:
+            if run.paused or not run.broker.idle:
                 run.idle_since = 0.0
             elif not run.idle_since:
                 run.idle_since = now

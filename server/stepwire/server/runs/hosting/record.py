@@ -103,7 +103,7 @@ def next_record(
         status = _STATUS[outcome.status]
     elif paused:
         status, wake_at = Status.QUEUED, 0.0
-    elif broker.active:
+    elif not broker.idle:
         status, wake_at = Status.RUNNING, 0.0
     else:
         status, wake_at = Status.WAITING, broker.next_due()
