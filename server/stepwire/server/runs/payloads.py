@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pydantic_core
@@ -109,8 +107,11 @@ async def parse_event(served: Served, type_name: str, data: bytes) -> Received:
             workflow=served.name,
             type=type_name[:128],
         )
-    with _complaints("INVALID_EVENT", "The event's payload", f"The fields do not fit {type_name}", data):
+    try:
         return await receive(cls, data or b"{}", served.names)
+    except (ValidationError, SerializationError, RecursionError) as error:
+        message = f"The fields do not fit {type_name}"
+        raise _invalid(error, "INVALID_EVENT", "The event's payload", message, data) from error
 
 
 async def parse_input(served: Served, data: bytes) -> Received:
@@ -120,30 +121,33 @@ async def parse_input(served: Served, data: bytes) -> Received:
         InvalidError: INVALID_INPUT, with the fields that do not fit.
     """
     cls = served.workflow.start_event_class
-    with _complaints("INVALID_INPUT", "The input", f"The input does not fit {cls.__name__}", data):
+    try:
         return await receive(cls, data or b"{}", served.names)
+    except (ValidationError, SerializationError, RecursionError) as error:
+        message = f"The input does not fit {cls.__name__}"
+        raise _invalid(error, "INVALID_INPUT", "The input", message, data) from error
 
 
-@contextmanager
-def _complaints(reason: str, what: str, message: str, data: bytes) -> Iterator[None]:
-    """Translate what is wrong with an event.
+def _invalid(error: Exception, reason: str, what: str, message: str, data: bytes) -> InvalidError:
+    """Return what a client is told of an event that is not valid.
 
     Args:
+        error: Why it is not.
         reason: The reason of the error.
         what: The subject of messages about the JSON.
         message: The message about fields that do not fit.
         data: The JSON.
     """
-    try:
-        yield
-    except ValidationError as error:
-        parse_object(data, reason, what)  # raises, with a better message, for what is not a JSON object
-        raise InvalidError(reason, message, violations_of(error)) from error
-    except SerializationError as error:
+    if isinstance(error, ValidationError):
+        try:
+            parse_object(data, reason, what)
+        except InvalidError as malformed:  # what is not a JSON object gets a better message
+            return malformed
+        return InvalidError(reason, message, violations_of(error))
+    if isinstance(error, SerializationError):
         violations = [Violation(key, "cannot be saved") for key in error.keys]
-        raise InvalidError(reason, f"{what} cannot be saved", violations) from error
-    except RecursionError as error:
-        raise InvalidError(reason, f"{message}: nested too deeply") from error
+        return InvalidError(reason, f"{what} cannot be saved", violations)
+    return InvalidError(reason, f"{message}: nested too deeply")
 
 
 def violations_of(error: ValidationError) -> list[Violation]:
