@@ -17,6 +17,7 @@ from stepwire import client as api
 from stepwire.client import Client
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import snapshot_service_pb2 as snapshots
+from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2
 from stepwire.v1 import workflow_service_pb2 as workflows
 
@@ -142,6 +143,17 @@ async def test_repeats_end_with_the_timeout(server: FakeServer) -> None:
         assert time.monotonic() - begin < 5
     assert caught.value.retry_after == 30
     assert len(server.seen["GetRun"]) == 1
+
+
+async def test_an_answer_that_is_larger_than_a_given_channel_takes(server: FakeServer) -> None:
+    server.answers("GetState", states.GetStateResponse(value=types_pb2.Payload(json=b'"' + b"x" * 1000 + b'"')))
+    async with grpc.aio.insecure_channel(server.address, [("grpc.max_receive_message_length", 100)]) as channel:
+        store = Client(server.address, channel=channel).run("r").context.store
+        with pytest.raises(api.ResourceExhaustedError, match=r"grpc\.max_receive_message_length"):
+            await store.get("")
+    assert len(server.seen["GetState"]) == 1
+    async with Client(server.address) as client:
+        assert len(await client.run("r").context.store.get("")) == 1000
 
 
 async def test_no_server_is_unavailable() -> None:

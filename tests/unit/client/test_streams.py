@@ -268,3 +268,15 @@ async def test_wait_for_event_of_an_ended_run(client: Client, server: FakeServer
     with pytest.raises(api.FailedPreconditionError) as caught:
         await client.run("r1").context.wait_for_event("Tick")
     assert caught.value.reason == "RUN_ENDED"
+
+
+async def test_wait_for_event_goes_on_where_a_trimmed_log_begins(client: Client, server: FakeServer) -> None:
+    server.answers("StartRun", runs.StartRunResponse(run=types_pb2.Run(run_id="r")))
+    gone = Fault(grpc.StatusCode.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE", first_available="5", last_available="9")
+    server.answers("WaitForEvent", gone, found(7))
+    run = await client.start_run("flow")
+    assert (await run.context.wait_for_event("Tick")).sequence == 7
+    assert [request.after_sequence for request in server.seen["WaitForEvent"]] == [0, 4]
+    server.answers("WaitForEvent", Fault(grpc.StatusCode.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE"))
+    with pytest.raises(api.OutOfRangeError):
+        await run.context.wait_for_event("Tick")

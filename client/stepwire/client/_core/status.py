@@ -15,6 +15,12 @@ from stepwire.client import errors
 
 DOMAIN = "stepwire"
 
+_TOO_LARGE = "message larger than max"
+_ADVICE = (
+    ": the server takes no request of that size (--max-message-bytes), or the channel that this client was given"
+    " takes no answer of that size (grpc.max_receive_message_length)"
+)
+
 _CLASSES: Mapping[grpc.StatusCode, type[errors.StepwireError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
@@ -48,7 +54,10 @@ def from_rpc_error(error: grpc.RpcError) -> errors.StepwireError:
         rich = None  # the details contradict the status: ignore them
     if rich is not None:
         return from_status(rich)
-    return _build(call.code() or grpc.StatusCode.UNKNOWN, call.details() or "", ())
+    message = call.details() or ""
+    if _TOO_LARGE in message:
+        message += _ADVICE
+    return _build(call.code() or grpc.StatusCode.UNKNOWN, message, ())
 
 
 def from_status(status: status_pb2.Status) -> errors.StepwireError:
