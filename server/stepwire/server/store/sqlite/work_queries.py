@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from collections import Counter
 
 from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey
 from stepwire.server.store.sqlite.schema import LONG, UNFINISHED
@@ -57,10 +58,21 @@ def next_wake(connection: sqlite3.Connection, after: float, workflows: list[str]
 
 def namespaces(connection: sqlite3.Connection) -> list[str]:
     """Return the namespaces that have runs."""
-    return [row[0] for row in connection.execute("SELECT DISTINCT namespace FROM runs ORDER BY 1")]
+    # One step of an index for each namespace; DISTINCT would read all of it.
+    rows = connection.execute(
+        "WITH RECURSIVE found (namespace) AS (SELECT min(namespace) FROM runs UNION ALL"
+        " SELECT (SELECT min(namespace) FROM runs WHERE namespace > found.namespace) FROM found"
+        " WHERE namespace IS NOT NULL) SELECT namespace FROM found WHERE namespace IS NOT NULL"
+    )
+    return [row[0] for row in rows]
 
 
 def counts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
     """Count runs by workflow and status."""
-    rows = connection.execute("SELECT workflow, status, count(*) FROM runs GROUP BY 1, 2")
-    return {(workflow, status): count for workflow, status, count in rows}
+    found: Counter[tuple[str, str]] = Counter()
+    # Grouped by namespace, too: so it goes through an index in order, without sorting.
+    for workflow, status, count in connection.execute(
+        "SELECT workflow, status, count(*) FROM runs GROUP BY namespace, workflow, status"
+    ):
+        found[workflow, status] += count
+    return dict(found)
