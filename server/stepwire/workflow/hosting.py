@@ -129,12 +129,13 @@ from stepwire.workflow.broker.journal import (
     Changes,
     FailureReport,
     Host,
+    Journal,
     LogEntry,
 )
 from stepwire.workflow.broker.outcome import Outcome
 from stepwire.workflow.broker.received import INLINE_VALUES, Received, receive, values_in
 from stepwire.workflow.broker.restore import CountLost, one_more, restore
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
+from stepwire.workflow.broker.snapshot import all_parts, encode_ahead, registry_encoder, take_changes
 from stepwire.workflow.broker.timers import Alarm
 from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.codec.limits import MAX_DEPTH
@@ -150,6 +151,7 @@ from stepwire.workflow.errors import (
     ContextSerdeError,
     EventTooLargeError,
     RunEndedError,
+    RunLimitError,
     SerializationError,
     SnapshotError,
     StateNotFoundError,
@@ -207,12 +209,14 @@ __all__ = [
     "HumanResponseEvent",
     "InMemoryStateStore",
     "InputRequiredEvent",
+    "Journal",
     "LogEntry",
     "Outcome",
     "Receipt",
     "Received",
     "RegistrySerializer",
     "RunEndedError",
+    "RunLimitError",
     "SerializationError",
     "Settings",
     "SnapshotError",
@@ -234,6 +238,7 @@ __all__ = [
     "WorkflowValidationError",
     "all_parts",
     "default_waiter_id",
+    "encode_ahead",
     "encode_keys",
     "event_from_json",
     "event_to_json",

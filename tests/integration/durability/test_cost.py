@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.integration.durability.flows import Flow, Note, ask
@@ -22,12 +23,14 @@ from tests.integration.durability.support import (
     set_state,
     state_of,
     status,
+    until,
 )
-from tests.integration.rpc_serving import payload
+from tests.integration.rpc_serving import Rpc, payload
 
 from stepwire.server.runs import state
+from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.v1 import state_service_pb2 as states
-from stepwire.workflow import Context, DictState
+from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
 from stepwire.workflow.broker import journal
 from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.errors import SerializationError
@@ -166,3 +169,58 @@ async def test_cost_large_values_of_a_client_are_encoded_once_and_beside_the_eve
         await crash(rpc)
     async with life(tmp_path, Flow(ask)) as rpc:
         assert await state_of(rpc, run_id) == {"a": large, "b": 2}
+
+
+class Piece(Event):
+    n: int = 0
+
+
+class FanOut(Workflow):
+    """Return thousands of events at once, and take each of them."""
+
+    done: ClassVar[list[int]] = []
+    going_on: ClassVar[asyncio.Event]
+
+    @step
+    async def begin(self, ev: StartEvent) -> list[Piece]:
+        return [Piece(n=n) for n in range(ev.count)]
+
+    @step(num_workers=4)
+    async def take(self, ctx: Context[DictState], ev: Piece) -> StopEvent | None:
+        await FanOut.going_on.wait()
+        FanOut.done.append(ev.n)
+        return StopEvent(result=len(set(FanOut.done))) if len(set(FanOut.done)) == 5000 else None
+
+
+async def test_cost_of_a_large_commit_is_paid_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FanOut.done.clear()
+    FanOut.going_on = asyncio.Event()
+    turns = 0
+    prepare = CommitBuilder.prepare
+
+    def count(builder: CommitBuilder) -> bool:
+        nonlocal turns
+        more = prepare(builder)
+        turns += more
+        return more
+
+    monkeypatch.setattr(CommitBuilder, "prepare", count)
+    async with life(tmp_path, FanOut) as rpc:
+        run_id = (await rpc.start("flow", {"count": 5000})).run_id
+        beside = (await rpc.start("flow", {"count": 0})).run_id
+        await until(lambda: _sequence(rpc, run_id, 5001))
+        assert turns >= 5000 // 200
+        assert status(await rpc.get(beside)) in ("RUNNING", "WAITING")
+        await crash(rpc)
+    FanOut.going_on.set()
+    async with life(tmp_path, FanOut) as rpc:
+        assert result(await rpc.ended(run_id)) == 5000
+        log = await rpc.log(run_id)
+        assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
+        assert sorted(json.loads(entry.payload.json)["n"] for entry in log if entry.type == "Piece") == list(
+            range(5000)
+        )
+
+
+async def _sequence(rpc: Rpc, run_id: str, sequence: int) -> bool:
+    return (await rpc.get(run_id)).last_sequence >= sequence

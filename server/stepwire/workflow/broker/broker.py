@@ -47,6 +47,10 @@ class Receipt(NamedTuple):
     delivered: int
 
 
+EncodedOutput = tuple[Event, tuple[str, ...], bytes | None, bytes | None]
+"""An event that a step returned, the steps that take it, and its forms in the log and in a snapshot."""
+
+
 class Broker:
     """Hold what a run is, and change it by whole transitions only.
 
@@ -378,19 +382,32 @@ class Broker:
         """
         return self.work.start_next(self, again_only)
 
-    def finish(self, execution: Execution, outputs: Sequence[Event]) -> list[Receipt]:
-        """Finish a delivery and take what its step returned, in one transition."""
+    def encode_output(self, event: Event) -> EncodedOutput:
+        """Encode an event that a step returned, for `finish`. SerializationError when it cannot be saved."""
+        targets = self.routing.targets(type(event))
+        return event, targets, *self._encode(event, targets)
+
+    def finish(
+        self, execution: Execution, outputs: Sequence[Event], encoded: Sequence[EncodedOutput] | None = None
+    ) -> list[Receipt]:
+        """Finish a delivery and take what its step returned, in one transition.
+
+        Args:
+            execution: The attempt that returned.
+            outputs: What it returned.
+            encoded: The outputs, by `encode_output`, when there are so many that they were encoded before.
+        """
         self.check(execution)
-        encoded = []
-        for event in outputs:
-            targets = self.routing.targets(type(event))
-            encoded.append((event, targets, *self._encode(event, targets)))
+        if encoded is None:
+            encoded = [self.encode_output(event) for event in outputs]
         step = execution.delivery.step
         execution.finished = True
         self._retire(execution)
         receipts: list[Receipt] = []
         for event, targets, data, saved in encoded:
             if self.outcome is None:
+                if saved is None and self.journal is not None and self.waits.expects(type(event)):
+                    saved = self.journal.encode(event)
                 receipts.append(self._take(event, SENT, step, targets, data, saved))
         return receipts
 

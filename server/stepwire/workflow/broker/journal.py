@@ -78,6 +78,7 @@ class Journal:
         "_changed",
         "_encoded",
         "_scheduled",
+        "ahead",
         "bounds",
         "dirty",
         "effects",
@@ -105,6 +106,8 @@ class Journal:
         self.effects: dict[int, int] = {}
         """Deliveries that got effects, with the first page of them that changed."""
         self.entries: list[LogEntry] = []
+        self.ahead: dict[str, bytes] | None = None
+        """Parts of the next commit that `encode_ahead` has encoded; None as long as no commit is large."""
         self.received: Received | None = None
         """The event of a client that the broker is about to accept, encoded already if it is large."""
         self.lent: LentValues | None = None
@@ -118,6 +121,8 @@ class Journal:
     def touch(self, key: str) -> None:
         """Note that a part changed or went."""
         self.dirty[key] = None
+        if self.ahead:
+            self.ahead.pop(key, None)
         self.schedule()
 
     def touch_effects(self, delivery: int, size: int) -> None:
@@ -141,7 +146,7 @@ class Journal:
         taken = self.dirty, self.entries
         self.dirty, self.entries = {}, []
         self.effects = {}
-        self.received = None
+        self.received = self.ahead = None
         self._scheduled = False
         if self._encoded:
             self._encoded = {}

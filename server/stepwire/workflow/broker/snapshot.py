@@ -7,7 +7,7 @@ with history (S17), except that a step which never returns keeps what it was ans
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -58,6 +58,7 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
         if delivery is not None and delivery.effects:
             for page in keys.pages_of(len(delivery.effects))[first:]:
                 journal.dirty[keys.effects(number, page)] = None
+    ahead = journal.ahead or {}
     dirty, entries = journal.take()
     if dirty or entries:
         dirty[keys.HEAD] = None  # every transition moves a counter
@@ -71,7 +72,7 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
             if part is None and name in broker.store.saved():
                 continue
         else:
-            part = _part(broker, key, encode_value)
+            part = ahead.get(key) or _part(broker, key, encode_value)
         if part is None:
             deleted.append(key)
         else:
@@ -79,13 +80,42 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
     return Changes(parts, deleted, entries)
 
 
+def encode_ahead(broker: Broker, parts: Iterable[str]) -> None:
+    """Encode parts of the next commit that are unlikely to change before it: deliveries that wait for a worker.
+
+    A host calls this for a few parts at a time, so that a large commit does not starve the event loop.
+    """
+    journal = broker.journal
+    assert journal is not None
+    if journal.ahead is None:
+        journal.ahead = {}
+    encode_value = registry_encoder(journal.names)
+    for key in parts:
+        kind, _, number, _ = keys.parse(key)
+        if kind == keys.DELIVERY and (delivery := broker.deliveries.get(number)) is not None and not delivery.attempt:
+            journal.ahead[key] = _delivery_part(delivery, delivery.status, encode_value)
+
+
 def all_parts(
-    broker: Broker, encode_value: EncodeValue, *, with_state: bool = True, without: Delivery | None = None
+    broker: Broker,
+    encode_value: EncodeValue,
+    *,
+    with_state: bool = True,
+    without: Delivery | None = None,
+    known: Mapping[str, bytes] = {},
 ) -> dict[str, bytes]:
-    """Return every part of a broker; `encode_value` gives a value as JSON. `without` leaves a delivery out."""
+    """Return every part of a broker.
+
+    Args:
+        broker: The broker.
+        encode_value: Gives a value as JSON.
+        with_state: Whether the values of the state are among them.
+        without: A delivery to leave out.
+        known: Parts that are encoded already.
+    """
     parts: dict[str, bytes] = {}
     for key in part_keys(broker, without):
-        part = _part(broker, key, encode_value)
+        part = known.get(key) or _part(broker, key, encode_value)
         if part is not None:
             parts[key] = part
     if with_state:

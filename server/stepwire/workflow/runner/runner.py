@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from stepwire.workflow.broker.broker import Broker, Receipt
+from stepwire.workflow.broker.broker import Broker, EncodedOutput, Receipt
 from stepwire.workflow.broker.delivery import PARKED, Execution, enter_execution
 from stepwire.workflow.broker.journal import Host
 from stepwire.workflow.broker.ledger import Answer, Notify
@@ -40,6 +40,9 @@ from stepwire.workflow.runner.tracing import RunTrace
 from stepwire.workflow.service import ServiceManager
 
 logger = logging.getLogger("stepwire.workflow")
+
+_SLICE = 200
+"""Outputs that are encoded before other work gets its turn."""
 
 T = TypeVar("T")
 AfterStep = Callable[[str, Event, Event | None], Awaitable[None]]
@@ -299,6 +302,9 @@ class Runner:
                 execution.is_async = False
                 result = await self.loop.run_in_executor(self._executor, bound)
             outputs = outputs_of(delivery.step, result, call.config.list_returns)
+            encoded = None
+            if len(outputs) > _SLICE and self.broker.journal is not None:
+                encoded = await self._encode(outputs)
             if self._after_step is not None and not execution.dead:
                 # A checkpoint holds one event; of a step that returned more it is taken as not through.
                 execution.returned = len(outputs) <= 1
@@ -326,7 +332,7 @@ class Runner:
                 raise  # in a program of its own somebody pressed Ctrl-C
         else:
             if not execution.dead:
-                self._finished(execution, outputs)
+                self._finished(execution, outputs, encoded)
         finally:
             if self._host is not None:
                 self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
@@ -339,7 +345,15 @@ class Runner:
         except RuntimeError:
             return False
 
-    def _finished(self, execution: Execution, outputs: list[Event]) -> None:
+    async def _encode(self, outputs: list[Event]) -> list[EncodedOutput]:
+        """Encode many outputs in slices, so that they do not starve the event loop."""
+        encoded: list[EncodedOutput] = []
+        for start in range(0, len(outputs), _SLICE):
+            encoded += map(self.broker.encode_output, outputs[start : start + _SLICE])
+            await asyncio.sleep(0)
+        return encoded
+
+    def _finished(self, execution: Execution, outputs: list[Event], encoded: list[EncodedOutput] | None = None) -> None:
         step = execution.delivery.step
         if self._verbose:
             names = ", ".join(type(event).__name__ for event in outputs)
@@ -347,7 +361,7 @@ class Runner:
             print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
         execution.cancel = None
         try:
-            self.broker.finish(execution, outputs if self.stepwise is None else [])
+            self.broker.finish(execution, *(([], None) if self.stepwise is not None else (outputs, encoded)))
         except BaseException as error:
             if execution.finished:
                 raise

@@ -7,15 +7,31 @@ chunks, the run's record and the requests that were answered.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
 from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.record import next_pending, next_record
-from stepwire.server.runs.log.chunks import EntryCodec, chunks_of
-from stepwire.server.store import Claim, Commit, RequestRecord, RunRecord
-from stepwire.workflow.hosting import Bounds, Broker, Changes, all_parts, parts, registry_encoder, take_changes
+from stepwire.server.runs.log.chunks import MAX_ENTRIES, EntryCodec, chunks_of
+from stepwire.server.store import Chunk, Claim, Commit, RequestRecord, RunRecord
+from stepwire.workflow.hosting import (
+    Bounds,
+    Broker,
+    Changes,
+    Journal,
+    LogEntry,
+    all_parts,
+    encode_ahead,
+    parts,
+    registry_encoder,
+    take_changes,
+)
 
+LARGE = 2000
+"""Parts or log entries from which on a commit is encoded in slices."""
+_SLICE = 200
+"""Parts that are encoded before other work gets its turn."""
 FULL_EVERY_BYTES = 64 * 1024
 """The next commit is full when the deltas since the last full one exceed this and four times that one's size."""
 
@@ -23,7 +39,7 @@ FULL_EVERY_BYTES = 64 * 1024
 class CommitBuilder:
     """Build the commits of one run, and decide which of them are full."""
 
-    __slots__ = ("_broker", "_codec", "_deltas", "_full_size", "_served", "_state_bytes")
+    __slots__ = ("_ahead", "_broker", "_codec", "_deltas", "_full_size", "_served", "_state_bytes")
 
     def __init__(self, served: Served, broker: Broker, codec: EntryCodec, bounds: Bounds) -> None:
         self._served = served
@@ -34,6 +50,17 @@ class CommitBuilder:
         """Bytes of the deltas since the last full commit."""
         self._full_size = 0
         """Bytes of the last full commit."""
+        self._ahead: _Ahead | None = None
+
+    def prepare(self) -> bool:
+        """Encode some of a large commit; return whether to call again before `build`, with other work between."""
+        journal = self._broker.journal
+        assert journal is not None
+        if self._ahead is None:
+            if len(journal.dirty) < LARGE and len(journal.entries) < LARGE:
+                return False
+            self._ahead = _Ahead(self._broker, journal, self._codec)
+        return self._ahead.encode_some()
 
     def build(
         self,
@@ -67,19 +94,20 @@ class CommitBuilder:
         damaged = broker.outcome is not None and not ended
         if damaged:
             changes = _joined(changes, take_changes(broker))
-        delta = encode_delta(changes.parts, changes.deleted)
-        if not ended and not damaged and len(delta) > self._state_bytes and not self._state_fits(changes.parts):
+        size = _size(changes)
+        if not ended and not damaged and size > self._state_bytes and not self._state_fits(changes.parts):
             damaged = True
             kept = {key: part for key, part in changes.parts.items() if parts.state_name(key) is None}
             changes = _joined(changes._replace(parts=kept), take_changes(broker))
-            delta = encode_delta(changes.parts, changes.deleted)
         # A damaged value cannot be encoded for a full commit: the value last committed stays.
-        if not full and not damaged and self._deltas + len(delta) > max(FULL_EVERY_BYTES, 4 * self._full_size):
-            all_of_it = all_parts(broker, registry_encoder(self._served.names))
+        written = changes
+        if not full and not damaged and self._deltas + size > max(FULL_EVERY_BYTES, 4 * self._full_size):
+            all_of_it = all_parts(broker, registry_encoder(self._served.names), known=changes.parts)
             full = ended or self._state_fits(all_of_it)
             if not full:
                 changes = _joined(changes, take_changes(broker))
-            delta = encode_delta(all_of_it) if full else encode_delta(changes.parts, changes.deleted)
+            written = Changes(all_of_it, [], []) if full else changes
+        delta = encode_delta(written.parts, written.deleted)
         if full:
             self._full_size, self._deltas = len(delta), 0
         else:
@@ -88,11 +116,17 @@ class CommitBuilder:
         record = next_record(
             last, self._served, broker, changes, pending, paused=paused, survived=survived, traceback=traceback
         )
-        chunks = chunks_of(changes.entries, self._codec)
+        chunks = self._chunks(changes.entries)
         commit = Commit(record, claim, delta, full, chunks, requests, questions)
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")
         return commit
+
+    def _chunks(self, entries: list[LogEntry]) -> list[Chunk]:
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return chunks_of(entries, self._codec)
+        return ahead.chunks + chunks_of(entries[ahead.entries :], self._codec)
 
     def _state_fits(self, all_of_it: Mapping[str, bytes]) -> bool:
         """Return whether the whole state is within its bound; fail the run if not. The hooks bound single values."""
@@ -100,6 +134,40 @@ class CommitBuilder:
         if size > self._state_bytes:
             self._broker.exceed(f"the state of a run may have at most {self._state_bytes} bytes as JSON; it has {size}")
         return size <= self._state_bytes
+
+
+class _Ahead:
+    """Encode a large commit in slices before it is built.
+
+    What changes meanwhile is encoded again, and what comes is left to `build`, so the slices come to an end.
+    """
+
+    def __init__(self, broker: Broker, journal: Journal, codec: EntryCodec) -> None:
+        self.chunks: list[Chunk] = []
+        self.entries = 0
+        """Entries of the log that the chunks hold."""
+        self._broker = broker
+        self._journal = journal
+        self._codec = codec
+        self._parts = iter(list(journal.dirty))
+        self._last_entry = len(journal.entries) - MAX_ENTRIES
+
+    def encode_some(self) -> bool:
+        """Encode one slice; return whether more are left."""
+        some = list(islice(self._parts, _SLICE))
+        if some:
+            encode_ahead(self._broker, some)
+        more_entries = self.entries < self._last_entry
+        if more_entries:
+            end = self.entries + MAX_ENTRIES
+            self.chunks += chunks_of(self._journal.entries[self.entries : end], self._codec)
+            self.entries = end
+        return bool(some) or more_entries
+
+
+def _size(changes: Changes) -> int:
+    """Return about how many bytes changes have as a delta."""
+    return sum(map(len, changes.parts.values())) + 16 * (len(changes.parts) + len(changes.deleted))
 
 
 def _joined(first: Changes, second: Changes) -> Changes:

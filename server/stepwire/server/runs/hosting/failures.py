@@ -9,7 +9,15 @@ from uuid import uuid4
 
 from stepwire.server.runs.hosting.redact import without_texts
 from stepwire.server.runs.hosting.scope import RunScope
-from stepwire.workflow.hosting import Broker, FailureReport, WorkflowError, running_execution, text_of
+from stepwire.workflow.hosting import (
+    Broker,
+    FailureReport,
+    RunLimitError,
+    SerializationError,
+    WorkflowError,
+    running_execution,
+    text_of,
+)
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -43,6 +51,14 @@ class FailureReports:
             trace = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
         self.traceback = trace
         return FailureReport(message, trace, reference)
+
+    def log_limit(self) -> None:
+        """Log that the run was failed by a limit, or because its state cannot be saved: no step raised that."""
+        outcome = self._broker.outcome
+        if outcome is None or not isinstance(outcome.error, RunLimitError | SerializationError):
+            return
+        if not getattr(outcome.event, "reference", ""):
+            self.log("failed: %s", outcome.error)
 
     def log(self, message: str, *facts: object, error: BaseException | None = None, step: str | None = None) -> None:
         """Log an error of this run, with `error` as far as its text may be told."""

@@ -324,6 +324,10 @@ class LiveRun:
             if self.record.status in TERMINAL and self.clean:
                 self._end()
             return
+        if self._builder.prepare():
+            self._scheduled = True
+            self._loop.call_soon(self._commit)
+            return
         requests = self.answers.take()
         try:
             commit = self._builder.build(
@@ -341,6 +345,7 @@ class LiveRun:
             return
         if commit.record.status in TERMINAL:
             self._hosted.act()  # a limit, or a damaged value of the state, may have ended the run just now
+            self._reports.log_limit()
         waiters = self._waiters.take()
         future = self._in_flight = self._around.store.commit(commit)
         future.add_done_callback(lambda done: self._committed(done, commit, waiters))
