@@ -53,13 +53,14 @@ def deeper_than(data: bytes, levels: int) -> bool:
     return b"[]" in brackets or brackets.count(b"[") > levels
 
 
-def weight(data: bytes, exact_above: int = 1 << 20) -> int:
+def weight(data: bytes, limit: int = 0) -> int:
     """Return the bytes that JSON counts for: its length, or VALUE_BYTES for each of its values if that is more.
 
-    Up to `exact_above` the commas and brackets in texts count as values, too: leaving them out takes ten times as long.
+    Up to `limit` the result may be too high: commas and brackets in texts count as values, too. To leave them out takes
+    ten times as long.
     """
     marks = data.count(b",") + data.count(b"[") + data.count(b"{")
-    if marks * VALUE_BYTES > max(len(data), exact_above):
+    if marks * VALUE_BYTES > max(len(data), limit):
         bare = _STRING.sub(b"", data)
         marks = bare.count(b",") + bare.count(b"[") + bare.count(b"{")
     return max(len(data), marks * VALUE_BYTES)

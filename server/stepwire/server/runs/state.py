@@ -108,14 +108,14 @@ class RunState:
         Args:
             asked: Who asks for the change, of which run, and when it may be made.
             values: Paths with their values.
-            size: What the values as JSON count for, in bytes (`payloads.weight`).
+            size: What the values as JSON count for, in bytes, or more (`payloads.weight`).
         """
         refuse(check_count("values", len(values)))
         if any(not path for path, _ in values):
             raise InvalidError("INVALID_PATH", "Use ReplaceState for the whole state", [Violation("path", "is empty")])
 
         def change(store: InMemoryStateStore[Any]) -> None:
-            self._check_size(store, size)
+            self._check_size(store, size, values)
             store.apply(values)
 
         says = ("set", [list(item) for item in values], asked.etag)
@@ -141,11 +141,16 @@ class RunState:
         says = ("replace", value, asked.etag)
         return await self._write(asked, change, says, value if size > _INLINE_BYTES else {})
 
-    def _check_size(self, store: InMemoryStateStore[Any], size: int) -> None:
+    def _check_size(self, store: InMemoryStateStore[Any], size: int, values: Sequence[tuple[str, Any]]) -> None:
         """Refuse values that would make the state too big.
 
-        Measuring encodes the whole state. So the size is what was last measured plus what was written since, and the
-        state is measured again only when that is too much.
+        Measuring encodes the whole state. So the size is what was last measured plus what was written since, and both
+        are measured, and measured exactly, only when that is too much.
+
+        Args:
+            store: The state.
+            size: What the values count for, or more.
+            values: Paths with their values.
 
         Raises:
             LimitError: The state would be too big.
@@ -153,7 +158,9 @@ class RunState:
         limit = self._pool.limits.state_bytes
         known = self._sizes.get(store)
         if known is None or known + size > limit:
-            known = _size(store)
+            known = _size(store, limit)
+        if known + size > limit:
+            size = sum(weight(value_to_json(value)) for _, value in values)
         if known + size > limit:
             raise LimitError(f"The state of a run may have at most {limit} bytes", limit="state_bytes")
         self._sizes[store] = known + size
@@ -270,9 +277,9 @@ def _read(store: InMemoryStateStore[Any], path: str) -> Value:
         raise InvalidError("INVALID_STATE", "The value has no JSON form") from error
 
 
-def _size(store: InMemoryStateStore[Any]) -> int:
+def _size(store: InMemoryStateStore[Any], limit: int) -> int:
     try:
-        return weight(value_to_json(store.values() if store.state_type is DictState else store.peek("")))
+        return weight(value_to_json(store.values() if store.state_type is DictState else store.peek("")), limit // 2)
     except SerializationError:  # a value without a JSON form: only what clients write from now on is counted
         return 0
 

@@ -79,7 +79,7 @@ class Limits:
     def check_state(self, payload: pb.Payload) -> None:
         """Raise LimitError if values of a state are too long, too many or too deep."""
         self.check_payload(payload, self.state_bytes, "state_bytes")
-        if payload.WhichOneof("encoding") == "json" and weight(payload.json) > self.state_bytes:
+        if payload.WhichOneof("encoding") == "json" and weight(payload.json, self.state_bytes) > self.state_bytes:
             message = f"A state may have at most {self.state_bytes} bytes, and each value counts for {VALUE_BYTES}"
             raise LimitError(message, limit="state_bytes")
 
