@@ -16,6 +16,7 @@ class StandIn:
     """A server whose start and stop are up to the test."""
 
     address = "127.0.0.1:1"
+    web_address = None
 
     def __init__(self, error: Exception | None = None) -> None:
         self.observing = self

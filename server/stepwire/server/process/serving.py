@@ -97,7 +97,7 @@ async def _serve(server: Server, stopping: asyncio.Event, on_ready: OnReady | No
     asked = asyncio.create_task(stopping.wait(), name="stepwire-stopping")
     if not await _started(server, asked):
         return True
-    for address in filter(None, (server.address, server.observing.admin_address)):
+    for address in filter(None, (server.address, server.web_address, server.observing.admin_address)):
         forks.close_sockets_of(address)
     try:
         with server.observing.pausing():

@@ -35,7 +35,9 @@ class Family(NamedTuple):
 
 FAMILIES: Final[dict[str, Family]] = {
     "stepwire_build_info": Family("gauge", ("version", "python"), "Always 1; what is running, in the labels."),
-    "stepwire_ready": Family("gauge", (), "1 while the server takes calls and can commit, else 0."),
+    "stepwire_ready": Family(
+        "gauge", (), "1 while the server takes calls, can commit and its event loop answers, else 0."
+    ),
     "stepwire_rpc_total": Family("counter", ("method", "code"), "Calls that are over, by gRPC status code."),
     "stepwire_rpc_duration_seconds": Family(
         "histogram", ("method",), "How long calls took, streams and waits from their opening to their end."
