@@ -112,15 +112,15 @@ SIMPLE: list[Kind] = [
     (Colour, st.just(Colour.RED)),
     (str, st.just(Word.A)),
     (Inner, inners),
+    (Job, st.builds(_job, times | st.just(Word.A), st.booleans())),
+    (Typed, st.builds(Typed, times, st.just("n") | st.just(Word.A))),
+    (Pair, st.builds(Pair, st.just(1) | times, times)),
+    (deque[int], st.builds(deque, st.lists(st.integers(), max_size=2), st.sampled_from([None, 2, 5]))),
 ]
 ODD: list[Kind] = [
     (Path, paths),
     (AnyUrl, urls),
     (IPv4Address, st.just(IPv4Address("1.2.3.4"))),
-    (Job, st.builds(_job, times | st.just(Word.A), st.booleans())),
-    (Typed, st.builds(Typed, times, st.just("n") | st.just(Word.A))),
-    (Pair, st.builds(Pair, st.just(1) | times, times)),
-    (deque[int], st.builds(deque, st.lists(st.integers(), max_size=2), st.sampled_from([None, 2, 5]))),
     (defaultdict[str, list[int]], st.builds(defaultdict, st.sampled_from([list, zero, None]), st.just({"a": [1]}))),
     (OrderedDict[str, int], st.just(OrderedDict(b=1, a=2))),
     (Paths, st.lists(paths, max_size=2).map(Paths)),
@@ -214,7 +214,7 @@ def form(value: Any) -> Any:
 
 
 def names_of(model: BaseModel) -> TypeRegistry:
-    return TypeRegistry([type(model), Colour, Word, Inner, Paths, ByPath])
+    return TypeRegistry([type(model), Colour, Word, Inner, Paths, ByPath, Job, Typed, Pair])
 
 
 @settings(max_examples=150, deadline=None)
@@ -240,7 +240,11 @@ def test_what_has_tags_is_never_refused(model: BaseModel) -> None:
     assert form(decode(encode(model, names), names, validate=False)) == form(model)
 
 
-@pytest.mark.parametrize(("annotation", "values"), ODD[:3] + ODD[9:11], ids=lambda each: str(each)[:20])
+@pytest.mark.parametrize(
+    ("annotation", "values"),
+    [each for each in ODD if each[0] in (Path, AnyUrl, IPv4Address, Paths, ByPath)],
+    ids=lambda each: str(each)[:20],
+)
 @pytest.mark.parametrize("options", [{}, {"exclude": True}, {"alias": "A"}, {"strict": True}], ids=str)
 @pytest.mark.parametrize("config", [{}, {"strict": True}, {"frozen": True}, {"extra": "forbid"}], ids=str)
 @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value]], ids=["plain", "list"])

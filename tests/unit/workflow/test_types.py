@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import sys
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -199,6 +200,38 @@ def test_a_class_of_the_module_does_not_take_the_name_of_one_that_is_used(module
     registry = TypeRegistry.of(flow_class(module.__name__), steps_of(Invoicing))
     assert registry.lookup("Line") is Invoice.Line
     assert registry.lookup(f"{module.__name__}.Line") is Line
+
+
+@dataclasses.dataclass
+class Seat:
+    kinds: list[Kind]
+
+
+class Row(NamedTuple):
+    seats: list[Seat]
+
+
+class Booked(Event):
+    rows: dict[str, Row]
+
+
+@dataclasses.dataclass
+class Loose:
+    pass
+
+
+def test_dataclasses_and_named_tuples_have_names_that_no_client_sees(module: types.ModuleType) -> None:
+    other = type("Seat", (Seat,), {"__module__": module.__name__, "__qualname__": "Seat"})
+    vars(module).update(Loose=Loose, Seat=other)
+    registry = TypeRegistry.of(flow_class(module.__name__, types=[Booked]), {})
+    for cls in Seat, Row, Loose, other:
+        assert registry.lookup(registry.name_of(cls)) is cls
+    assert registry.name_of(Seat) == "@Seat"
+    assert registry.name_of(other) == f"@{module.__name__}.Seat"
+    assert not {"Seat", "Row", "Loose", "@Seat"} & set(registry)
+    assert "Kind" in registry
+    with pytest.raises(UnknownTypeError):
+        registry.lookup("Seat")
 
 
 def test_unknown_names_and_classes() -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from stepwire.workflow.codec.clocks import read_clock
 from stepwire.workflow.codec.models import fits, load, rebuild
 from stepwire.workflow.codec.names import Names
+from stepwire.workflow.codec.records import make_dataclass_record, make_named_tuple
 from stepwire.workflow.errors import SnapshotError
 
 __all__ = ["decode", "fields_from_tagged", "from_tagged"]
@@ -173,6 +174,16 @@ class _Decoder:
             raise SnapshotError("malformed $flag")
         return self._type(name, Flag)(number)
 
+    def dataclass_(self, item: Any) -> Any:
+        name, attributes = _list(item, 2)
+        if type(attributes) is not dict:
+            raise SnapshotError("malformed $dataclass")
+        return make_dataclass_record(self._names.lookup(_text(name)), self._dict(attributes))
+
+    def namedtuple_(self, item: Any) -> Any:
+        name, items = _list(item, 2)
+        return make_named_tuple(self._names.lookup(_text(name)), self._items(items))
+
     def component_(self, item: Any) -> Any:
         if not getattr(self._names, "components", False):
             raise SnapshotError("a component: only a JsonSerializer in process reads those")
@@ -236,6 +247,8 @@ _READERS: dict[str, Callable[[_Decoder, Any], Any]] = {
     "$uuid": _Decoder.uuid_,
     "$enum": _Decoder.enum_,
     "$flag": _Decoder.flag_,
+    "$dataclass": _Decoder.dataclass_,
+    "$namedtuple": _Decoder.namedtuple_,
     "$component": _Decoder.component_,
     "$model": _Decoder.model_,
 }

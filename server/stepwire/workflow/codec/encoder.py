@@ -15,6 +15,8 @@ object with a single key that begins with ``$``; a dict that looks like one is w
 ``{"$flag"}``                           ``[type name, int]``, for combined flags
 ``{"$dict"}``                           ``[[key, value], …]``
 ``{"$model"}``                          ``[type name, fields]`` or ``[type name, fields, rest]``
+``{"$dataclass"}``                      ``[type name, attributes]``
+``{"$namedtuple"}``                     ``[type name, items]``
 ``{"$component"}``                      ``[type name, its to_dict()]``, in process only
 ``{"$json"}``                           a model's field as its class writes and reads it
 ======================================  =======================================================

@@ -23,6 +23,7 @@ from stepwire.workflow.codec.clocks import UnsavedZoneError, write_clock
 from stepwire.workflow.codec.limits import MAX_DEPTH, MAX_INT_BITS, MAX_INT_DIGITS
 from stepwire.workflow.codec.model_json import own_json
 from stepwire.workflow.codec.names import Names
+from stepwire.workflow.codec.records import attributes_of, is_dataclass_record, is_named_tuple
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import StepFailedEvent
 
@@ -175,6 +176,10 @@ class _Tagger:
             return self._enum(value, cls)
         if getattr(self._names, "components", False) and _is_component(cls):
             return self._component(value, cls, depth)
+        if is_dataclass_record(cls):
+            return {"$dataclass": [self._name(cls), self._plain(attributes_of(value), depth + 1)]}
+        if is_named_tuple(cls):
+            return {"$namedtuple": [self._name(cls), self._list(value, depth)]}
         for base in cls.__mro__[1:]:
             if base in _HANDLERS:
                 raise Refused(f"{type_name(cls)} is a subclass of {type_name(base)}")

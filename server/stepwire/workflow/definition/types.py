@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from stepwire.workflow import events as engine_events
 from stepwire.workflow.codec.names import qualified
+from stepwire.workflow.codec.records import is_dataclass_record, is_named_tuple
 from stepwire.workflow.definition.schema import json_schema, opaque
 from stepwire.workflow.definition.step_config import step_config_of
 from stepwire.workflow.errors import (
@@ -27,6 +28,9 @@ from stepwire.workflow.events import Event
 from stepwire.workflow.state.dict_state import DictState
 
 __all__ = ["TypeRegistry"]
+
+_RECORD = "@"
+"""Begins the names of dataclasses and named tuples, so that they are not those of other types."""
 
 # Bases whose own instances carry nothing; classes of these modules are never the author's.
 _LIBRARIES = ("pydantic", "pydantic_core", "pydantic_settings", "enum")
@@ -41,9 +45,14 @@ class TypeRegistry:
     def __init__(self, types: Iterable[type]) -> None:
         self._types: dict[str, type] = {}
         self._names: dict[type, str] = {}
+        # Dataclasses and named tuples: they are parts of values, and clients do not see their names.
+        self._records: dict[str, type] = {}
         self._digest: str | None = None
         for cls in types:
-            self._add(cls)
+            if _is_record(cls):
+                self._add_record(cls)
+            else:
+                self._add(cls)
 
     @classmethod
     def of(cls, workflow_cls: type, steps: Mapping[str, Callable[..., Any]]) -> TypeRegistry:
@@ -78,6 +87,10 @@ class TypeRegistry:
             if not name.startswith("_") and _is_payload_type(found) and _is_authored(found):
                 spare.update(dict.fromkeys(_payload_types(found)))
         registry._add_spare([each for each in spare if each not in registry._names])
+        for found in [*registry._types.values(), *(vars(module).values() if module is not None else ())]:
+            for each in _types_in(found) if _is_record(found) or _is_payload_type(found) else ():
+                if _is_record(each):
+                    registry._add_record(each)
         return registry
 
     def name_of(self, cls: type) -> str:
@@ -101,7 +114,7 @@ class TypeRegistry:
             UnknownTypeError: The workflow has no type of this name.
         """
         try:
-            return self._types[name]
+            return self._types[name] if name[:1] != _RECORD else self._records[name]
         except KeyError:
             raise UnknownTypeError(f"the workflow has no type {name[:200]!r}", type_name=name) from None
 
@@ -147,6 +160,13 @@ class TypeRegistry:
             )
         self._names[cls] = cls.__name__
 
+    def _add_record(self, cls: type) -> None:
+        """Add a dataclass or a named tuple."""
+        for name in (cls.__name__, cls.__qualname__, qualified(cls)):
+            if self._records.setdefault(_RECORD + name, cls) is cls:
+                self._names.setdefault(cls, _RECORD + name)
+                return
+
     def _add_spare(self, classes: list[type]) -> None:
         """Add types that the workflow does not use; one whose name is taken goes by its qualified name."""
         times = Counter(cls.__name__ for cls in classes)
@@ -163,6 +183,13 @@ class TypeRegistry:
 
 def _payload_types(annotation: Any) -> Iterator[type]:
     """Yield every payload type in an annotation, and those of their fields."""
+    for found in _types_in(annotation):
+        if _is_payload_type(found) and found is not BaseModel and found is not Enum:
+            yield found
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """Yield everything that an annotation is made of, and what the fields of its types are made of."""
     pending = [annotation]
     seen: set[int] = set()
     while pending:
@@ -170,9 +197,12 @@ def _payload_types(annotation: Any) -> Iterator[type]:
         if id(found) in seen:
             continue
         seen.add(id(found))
-        if _is_payload_type(found) and found is not BaseModel and found is not Enum:
-            yield found
+        yield found
         pending.extend(_parts(found))
+
+
+def _is_record(found: object) -> bool:
+    return isinstance(found, type) and (is_dataclass_record(found) or is_named_tuple(found))
 
 
 def _engine_types() -> list[type]:
@@ -201,7 +231,7 @@ def _parts(found: Any) -> Iterable[Any]:
         if issubclass(found, BaseModel):
             return [each.annotation for each in found.model_fields.values()]
         # By its attribute: typing does not know the TypedDict of typing_extensions.
-        if dataclasses.is_dataclass(found) or hasattr(found, "__total__"):
+        if dataclasses.is_dataclass(found) or hasattr(found, "__total__") or is_named_tuple(found):
             try:
                 return typing.get_type_hints(found, include_extras=True).values()
             except (NameError, TypeError, SyntaxError, AttributeError):
