@@ -573,6 +573,22 @@ async def test_old_answered_requests_are_kept_only_among_the_last_1_000(store: R
     assert [kept[0].request_id, kept[-1].request_id, len(kept)] == ["q900", "q1899", 1000]
 
 
+async def test_a_wall_clock_set_far_forward_makes_nothing_old(
+    tmp_path: Path, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    store = adapter(tmp_path, lambda: now)  # the server's clock does not jump
+    await store.open()
+    claim = await store.commit(first(record(updated_at=now)))
+    await store.commit(later(record(), claim, 1, b"d", requests=[answered(n, now - 60.0) for n in range(1500)]))
+    monkeypatch.setattr(time, "time", lambda: now + 50 * 365 * 86_400.0)
+    more = [answered(n, now) for n in range(1500, 2600)]  # so many that those no longer kept are deleted
+    await store.commit(later(record(), claim, 2, b"d", requests=more))
+    assert len(await store.requests(claim.key)) == 2600
+    assert store.ago(60.0) == now - 60.0
+    await store.close()
+
+
 # --- open questions ---------------------------------------------------------------------------
 
 
