@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import typer
 from tests.serving import ServerProcess
@@ -40,8 +41,10 @@ def path_parameters() -> set[str]:
     found: set[str] = set()
 
     def look(command: Any, name: str) -> None:
-        for sub, inner in getattr(command, "commands", {}).items():
-            look(inner, f"{name} {sub}".strip())
+        if hasattr(command, "list_commands"):  # a group, which imports its commands when it is asked for them
+            context = click.Context(command)
+            for sub in command.list_commands(context):
+                look(command.get_command(context, sub), f"{name} {sub}".strip())
         for parameter in command.params:
             if parameter.metavar in {"FILE", "DIR"}:
                 option = next((text for text in parameter.opts if text.startswith("--")), None)
