@@ -29,7 +29,11 @@ class StandIn:
     def pausing(self) -> Any:
         return nullcontext()
 
-    async def start(self) -> None:
+    def take_up(self) -> None:
+        self.calls.append("take up")
+
+    async def start(self, *, take_up: bool) -> None:
+        assert not take_up  # not before it listens and said so
         self.calls.append("start")
         try:
             await self.started.wait()
@@ -78,7 +82,7 @@ async def test_it_serves_until_it_is_asked_to_stop() -> None:
     await server.ready.wait()
     stopping.set()
     assert not await task  # as `stop` says
-    assert server.calls == ["start", "ready", "stop"]
+    assert server.calls == ["start", "ready", "take up", "stop"]
 
 
 async def test_what_a_start_raises_comes_out() -> None:
