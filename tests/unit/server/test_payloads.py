@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from stepwire.server.config import Settings
+from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
+from stepwire.workflow.hosting import MAX_DEPTH
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(alphabet='[]{}",\\a')
 DOCUMENTS = st.recursive(
@@ -52,3 +56,9 @@ def test_weight_is_that_of_the_text_or_of_the_values(value: Any) -> None:
 def test_weight_of_text_is_its_length() -> None:
     data = json.dumps({"text": ",[{" * 50_000}).encode()
     assert weight(data) == len(data)
+
+
+def test_no_setting_admits_what_is_too_deep_to_be_saved() -> None:
+    assert Settings(max_depth=MAX_DEPTH).max_depth == Limits().depth == MAX_DEPTH
+    with pytest.raises(ValidationError):
+        Settings(max_depth=MAX_DEPTH + 1)

@@ -11,6 +11,7 @@ from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import state_service_pb2 as state
 from stepwire.v1 import types_pb2 as pb
+from stepwire.workflow.hosting import MAX_DEPTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Limits:
     event_bytes: int = 1 << 20
     state_bytes: int = 8 << 20
     snapshot_bytes: int = 16 << 20
-    depth: int = 100
+    depth: int = MAX_DEPTH
     calls: int = 1024
     streams: int = 0
     waiters: int = 0
