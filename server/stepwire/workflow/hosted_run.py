@@ -105,7 +105,8 @@ class HostedRun:
             saved_at: When they were committed, in seconds since the epoch.
             fork: Whether this is another run: its log begins at 1, its clocks have the time that was left, and
                 nothing counts as lost. Else what ran when it was saved counts as lost to a crash.
-            validate: Whether the state is validated; needless when the workflow is the one that saved it.
+            validate: The workflow's classes may have changed since: values that their fields no longer hold pass
+                today's validators. Needless if the workflow is the one that saved the parts.
 
         Raises:
             SnapshotError: The parts do not fit the workflow, or are malformed.

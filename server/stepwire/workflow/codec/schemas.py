@@ -204,7 +204,8 @@ def _held(schema: Any) -> Any:
     if kind in _INNER:
         return {**_held(schema[_INNER[kind]]), **ref}
     if kind == "chain":
-        return {**_held(schema["steps"][-1]), **ref}
+        first, last = schema["steps"][0], schema["steps"][-1]
+        return {**_held(first if first.get("type") == "is-instance" else last), **ref}  # a Sequence may be a tuple
     if kind in _ANY:
         return {"type": "any", **ref}
     return {key: _held(value) if key in _NESTED else value for key, value in schema.items() if key not in _DROPPED}
@@ -221,7 +222,7 @@ _INNER = {
 }
 """Kinds of schema that hold what another schema inside them holds, and the key of that one."""
 
-_ANY = frozenset({"function-plain", "json", "call", "generator"})
+_ANY = frozenset({"function-plain", "json", "call", "generator", "url", "multi-host-url"})
 """Kinds of schema of which nothing can be said about the values that they hold."""
 
 _NESTED = frozenset(
