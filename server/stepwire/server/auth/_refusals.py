@@ -9,7 +9,7 @@ from typing import Final
 logger = logging.getLogger("stepwire.auth")
 
 _BURST: Final = 20.0
-"""Lines at once. Beyond them one a second is written: whoever has no credential must not fill the log."""
+"""Lines at once. Beyond them one a second is written, so that calls without a credential cannot fill the log."""
 
 
 class RefusalLog:
