@@ -24,8 +24,7 @@ from stepwire.server.store import (
     StoredSnapshot,
     StoreUnavailableError,
 )
-from stepwire.server.store.limits import MAX_COMMIT_BYTES
-from stepwire.server.store.sqlite import full_disk, writer
+from stepwire.server.store.sqlite import full_disk
 
 MIB = 1 << 20
 
@@ -105,19 +104,6 @@ async def test_a_commit_larger_than_the_free_space_takes_no_other_with_it(disk: 
     assert await store.load(big.key) == StoredSnapshot(0, 1.0, b"full", [])
     assert (disk / "data" / "stepwire.db-wal").stat().st_size < 5 * MIB  # it was not even tried
     await store.close()
-
-
-async def test_a_commit_too_large_for_every_disk_is_refused(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert MAX_COMMIT_BYTES < 1_000_000_000  # what SQLite can hold
-    monkeypatch.setattr(writer, "MAX_COMMIT_BYTES", 1000)
-    claim = await store.commit(first("r"))
-    with pytest.raises(CommitTooLargeError):
-        await store.commit(later(claim, 1, bytes(1000)))
-    with pytest.raises(CommitTooLargeError):  # a result is in the record
-        await store.commit(first("r2", info={"outcome": {"result": "x" * 1000}}))
-    await store.commit(later(claim, 1, bytes(300)))
 
 
 async def test_dead_frames_of_the_log_keep_no_one_from_writing(

@@ -16,6 +16,7 @@ from stepwire.server.store import (
     Chunk,
     Claim,
     Commit,
+    CommitTooLargeError,
     MemoryStore,
     PrunedStart,
     RequestRecord,
@@ -33,7 +34,7 @@ from stepwire.server.store import (
     StoreError,
     StoreUnavailableError,
 )
-from stepwire.server.store.limits import LIST_BYTES
+from stepwire.server.store.limits import LIST_BYTES, MAX_COMMIT_BYTES
 from stepwire.server.store.postgres import PostgresStore
 
 Adapter = Callable[[Path, Callable[[], float]], RunStore]
@@ -249,6 +250,26 @@ async def test_a_claim_of_a_deleted_run_never_fits_another(store: RunStore) -> N
     await create(store)
     with pytest.raises(StaleClaimError):
         await store.commit(later(record(), old, 1, b"d"))
+
+
+async def test_a_commit_that_is_too_large_for_every_store_is_refused(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_COMMIT_BYTES < 1_000_000_000  # what SQLite and PostgreSQL can hold
+    monkeypatch.setattr("stepwire.server.store.encoding.MAX_COMMIT_BYTES", 1000)
+    claim = await create(store)
+    for fields in (
+        {"chunks": [Chunk(1, 1, bytes(600), bytes(600))]},
+        {"pending": {1: {"prompt": "x" * 1000}}},
+    ):
+        with pytest.raises(CommitTooLargeError, match=r"run r1 has 1\d+ bytes"):
+            await store.commit(later(record(), claim, 1, b"d", **fields))
+    with pytest.raises(CommitTooLargeError):
+        await store.commit(later(record(), claim, 1, bytes(1001)))
+    with pytest.raises(CommitTooLargeError):  # a result is in the record
+        await store.commit(first(record("r2", info={"outcome": {"result": "x" * 1000}})))
+    assert await store.get(RunKey("default", "r2")) is None
+    await store.commit(later(record(), claim, 1, bytes(300)))
 
 
 # --- commits together -------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from stepwire.server.store.errors import StoreCorruptError
-from stepwire.server.store.records import Chunk, RequestRecord, RunKey, RunRecord
+from stepwire.server.store.errors import CommitTooLargeError, StoreCorruptError, StoreError
+from stepwire.server.store.limits import MAX_COMMIT_BYTES
+from stepwire.server.store.records import Chunk, Commit, RequestRecord, RunKey, RunRecord
 
 
 class RecordRow(NamedTuple):
@@ -144,14 +145,45 @@ def record_checksum(run: int, row: RecordRow) -> int:
     return crc32(row.info.encode(), crc32(repr(head).encode()))
 
 
-def encode_questions(pending: Mapping[int, dict[str, Any] | None]) -> dict[int, str | None]:
-    """Encode changes of open questions; None stays None.
+class EncodedCommit(NamedTuple):
+    """What a store writes of a commit beside its delta, chunks and answers.
+
+    Attributes:
+        row: Its record.
+        pending: Its changes of the open questions; None for those that are closed.
+        size: About how many bytes the whole commit has.
+    """
+
+    row: RecordRow
+    pending: Mapping[int, str | None]
+    size: int
+
+
+def encode_commit(commit: Commit) -> EncodedCommit:
+    """Encode a commit, so that its record may change.
 
     Raises:
-        TypeError: JSON cannot hold a value's type.
-        ValueError: JSON cannot hold a value.
+        CommitTooLargeError: It has more than MAX_COMMIT_BYTES.
+        StoreError: JSON cannot hold its record or a question.
     """
-    return {number: None if question is None else _to_json(question) for number, question in pending.items()}
+    run_id = commit.record.key.run_id
+    pending: dict[int, str | None] = {}
+    try:
+        row = encode_record(commit.record)
+        for number, question in commit.pending.items():
+            pending[number] = None if question is None else _to_json(question)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the record of run {run_id} is not JSON-able") from error
+    size = len(commit.delta) + len(row.info)
+    for chunk in commit.chunks:
+        size += len(chunk.public or b"") + len(chunk.internal or b"")
+    for text in pending.values():
+        size += len(text or "")
+    if size > MAX_COMMIT_BYTES:
+        raise CommitTooLargeError(
+            f"the commit of run {run_id} has {size} bytes, but at most {MAX_COMMIT_BYTES} are taken"
+        )
+    return EncodedCommit(row, pending, size)
 
 
 def encode_request(request: RequestRecord) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stepwire.server.store.aging import Aging
 from stepwire.server.store.completion import notify, resolve
-from stepwire.server.store.encoding import encode_questions, encode_record, encode_request
+from stepwire.server.store.encoding import encode_commit, encode_request
 from stepwire.server.store.errors import (
     RunExistsError,
     StaleClaimError,
@@ -255,10 +255,9 @@ class MemoryStore:
             raise StoreUnavailableError("the store is not open")
         record, claim = commit.record, commit.claim
         key = record.key
+        row, pending, _ = encode_commit(commit)
         try:
-            row = encode_record(record)
             requests = [encode_request(request) for request in commit.requests]
-            pending = encode_questions(commit.pending)
         except (TypeError, ValueError) as error:
             raise StoreError(f"the commit of run {key.run_id} is not JSON-able") from error
         run = self._runs.get(key)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import asyncpg
 
 from stepwire.server.store.completion import notify, resolve
-from stepwire.server.store.encoding import encode_questions, encode_record
+from stepwire.server.store.encoding import encode_commit
 from stepwire.server.store.errors import StaleClaimError, StoreError, StoreUnavailableError
 from stepwire.server.store.port import CommitListener
 from stepwire.server.store.postgres.commit_statements import INSERT_RUNS, UPDATE_RUNS, Row, values
@@ -100,12 +100,9 @@ class Writer:
             future.set_exception(StoreUnavailableError("the store is not open"))
             return future
         try:
-            row = encode_record(commit.record)
-            pending = encode_questions(commit.pending) if commit.pending else {}
-        except (TypeError, ValueError) as error:
-            refusal = StoreError(f"the record of run {commit.record.key.run_id} is not JSON-able")
-            refusal.__cause__ = error
-            future.set_exception(refusal)
+            row, pending, size = encode_commit(commit)
+        except StoreError as refused:
+            future.set_exception(refused)
             return future
         version = 1
         if commit.claim is not None:
@@ -114,7 +111,6 @@ class Writer:
                 future.set_exception(_stale(commit))
                 return future
             version += 1
-        size = len(commit.delta) + sum(chunk.size for chunk in commit.chunks)
         self._queue.append(Item(Row(commit, row, pending, version, random.getrandbits(62)), future, size))
         self._metrics.queued += 1
         self._ready.set()

@@ -81,8 +81,11 @@ class FullDiskWriter:
         outcomes: list[Any] = []
         for place, item in enumerate(batch):
             if item.size > CHECKED_BYTES and not self._fits(item.size):
-                free = self._space.free()
-                outcomes.append(too_large(item, f"{free} bytes are free on the disk of the data directory"))
+                error = CommitTooLargeError(
+                    f"{item.what} has {item.size} bytes, but {self._space.free()} are free on the disk"
+                )
+                log.error("%s", error)
+                outcomes.append(error)
                 continue
             outcomes += self._batches.write([item])
             if self._is_full() and not self._heal():
@@ -141,10 +144,3 @@ class FullDiskWriter:
     def _is_full(self) -> bool:
         failure = self._batches.failure
         return isinstance(failure, StoreUnavailableError) and failure.full
-
-
-def too_large(item: WriteItem, limit: str) -> CommitTooLargeError:
-    """Return the error of an item that is larger than a limit."""
-    error = CommitTooLargeError(f"{item.what} has {item.size} bytes, but {limit}")
-    log.error("%s", error)
-    return error

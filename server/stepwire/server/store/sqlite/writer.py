@@ -11,14 +11,13 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from stepwire.server.store.completion import notify, resolve
-from stepwire.server.store.encoding import encode_questions, encode_record
+from stepwire.server.store.encoding import encode_commit
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
-from stepwire.server.store.limits import MAX_COMMIT_BYTES
 from stepwire.server.store.port import CommitListener
 from stepwire.server.store.records import Claim, Commit
 from stepwire.server.store.sqlite.batch_writer import WriteItem
 from stepwire.server.store.sqlite.commit_statements import PreparedCommit
-from stepwire.server.store.sqlite.full_disk import FullDiskWriter, too_large
+from stepwire.server.store.sqlite.full_disk import FullDiskWriter
 from stepwire.server.telemetry.metrics import StoreMetrics
 
 T = TypeVar("T")
@@ -83,23 +82,11 @@ class Writer:
         """Have a commit written. Its record is copied here, so the caller may change it at once."""
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         try:
-            row = encode_record(commit.record)
-            pending = encode_questions(commit.pending) if commit.pending else {}
-        except (TypeError, ValueError) as error:
-            refused = StoreError(f"the record of run {commit.record.key.run_id} is not JSON-able")
-            refused.__cause__ = error
+            row, pending, size = encode_commit(commit)
+        except StoreError as refused:
             future.set_exception(refused)
-            return future
-        size = len(commit.delta) + len(row.info)
-        for question in pending.values():
-            size += len(question or "")
-        for chunk in commit.chunks:
-            size += len(chunk.public or b"") + len(chunk.internal or b"")
-        item = WriteItem(PreparedCommit(commit, row, pending), future, size)
-        if size > MAX_COMMIT_BYTES:
-            future.set_exception(too_large(item, f"at most {MAX_COMMIT_BYTES} are taken"))
         else:
-            self._put(item)
+            self._put(WriteItem(PreparedCommit(commit, row, pending), future, size))
         return future
 
     def run(
