@@ -1,7 +1,8 @@
-"""Places to die at, for tests of crashes.
+"""Kill the process at named points, for tests of crashes.
 
-The environment variable STEPWIRE_FAILPOINTS names them, as in `commit.before=3,ack.after=1`: the process gets SIGKILL
-the third time it comes to `commit.before`, or the first time to `ack.after`. Without it they cost one look at `ACTIVE`.
+The environment variable STEPWIRE_FAILPOINTS names the points, as in `commit.before=3,ack.after=1`: the process gets
+SIGKILL the third time that it reaches `commit.before`, or the first time that it reaches `ack.after`. Without the
+variable a point costs one look at `ACTIVE`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ POINTS: Final = (
     "restore.before",
     "restore.after",
 )
-"""Around a transaction's COMMIT; before calls hear that their commit is durable, and after one's answer was sent;
-around the encoding of what a commit holds; around the filling of a context from it."""
+"""Before and after: the COMMIT of a transaction; the acknowledgement of a commit to its callers; the encoding of a
+commit; the restoring of a run from its snapshot."""
 
 
 def _parse(text: str) -> dict[str, int]:
@@ -41,11 +42,11 @@ _left = _parse(os.environ.get("STEPWIRE_FAILPOINTS", ""))
 _lock = threading.Lock()
 
 ACTIVE: Final = bool(_left)
-"""Whether any is set; look at it before `hit`."""
+"""Whether any point is set. Look at it before calling `hit`."""
 
 
 def hit(name: str) -> None:
-    """Count a visit, and die at the last one."""
+    """Count a visit to a point, and kill the process at the visit that was asked for."""
     with _lock:
         left = _left.get(name)
         if left is None:

@@ -18,6 +18,7 @@ from tests.integration.durability.support import (
     key_of,
     life,
     publish,
+    refused_reason,
     result,
     set_state,
     settle,
@@ -272,3 +273,14 @@ async def test_a_wait_for_an_event_keeps_its_timeout_while_nothing_can_be_commit
         # The prompt outlived its wait, and is not written again.
         await _wait(rpc, run_id, 0.0, waiter_event=event("Prompt", text="?"), waiter_id="w")
         assert [entry.type for entry in await rpc.log(run_id)].count("Prompt") == 2
+
+
+async def test_failed_commit_of_a_start_leaves_its_run_id_to_another_start(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        with failing(rpc.store, StoreUnavailableError("no space"), run_id="r", times=1, delay=0.2):
+            first = asyncio.ensure_future(refused_reason(rpc.start("flow", {}, run_id="r")))
+            await until(lambda: rpc.pool.in_memory(key_of("r")) is not None)
+            second = asyncio.ensure_future(rpc.start("flow", {}, run_id="r"))
+            assert await first == "STORE_UNAVAILABLE"
+        assert (await second).run_id == "r"
+        await asked(rpc, "r")

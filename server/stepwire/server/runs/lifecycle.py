@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from functools import partial
 from uuid import uuid4
@@ -80,7 +81,17 @@ class RunLifecycle:
         """Blocked runs that are being cancelled."""
 
     async def start(self, caller: Principal, request: StartRequest) -> RunRecord:
-        """Start a run; a repeat of a request_id gives the run that the first one started."""
+        """Start a run, and return its record once it is durable.
+
+        A repeat of a request_id returns the run that the first one started.
+
+        Raises:
+            WorkflowNotFoundError: The caller sees no such workflow.
+            RunIdTakenError: A run with this run_id exists.
+            RequestIdReusedError: The request_id came before with another request.
+            InvalidError: The input or the snapshot is not valid.
+            DrainingError: The server is stopping.
+        """
         request.check()
         served = self._pool.registry.get(request.workflow)
         if served is None or not caller.scopes.sees(request.workflow):
@@ -90,30 +101,30 @@ class RunLifecycle:
             return known
         if request.run_id and (existing := await self._existing(caller, request.run_id)) is not None:
             return await self._taken(caller, served, request, fingerprint, existing)
-        if self._pool.draining:
-            raise DrainingError("The server is stopping and starts no runs")
-        try:
-            with self._quota.starting(caller):
-                run = await self._new(caller, served, request, fingerprint)
-                await run.committed()
-        except RunsError as error:
-            if isinstance(error, RequestIdReusedError):
+        while True:
+            try:
+                with self._quota.starting(caller):
+                    run = await self._new(caller, served, request, fingerprint)
+                    await run.committed()
+                return run.record
+            except RequestIdReusedError:
                 known = await self._repeated(caller, served, request, fingerprint)
-                if known is not None:
-                    return known
-            if isinstance(error, RunIdTakenError):
+                if known is None:
+                    raise
+                return known
+            except RunIdTakenError:
                 existing = await self._existing(caller, request.run_id)
                 if existing is not None:
                     return await self._taken(caller, served, request, fingerprint, existing)
-            raise
-        return run.record
+                # The other start with this id failed before it was durable, so the id is free.
 
     async def _existing(self, caller: Principal, run_id: str) -> RunRecord | None:
-        """Return the run that has this id; RunIdTakenError when the caller may not see it."""
+        """Return the run that has this id. Raise RunIdTakenError if the caller may not see it."""
         key = caller.key(run_id)
         run = self._pool.in_memory(key)
         if run is not None and not run.created:
-            await run.committed()  # someone else starts it at this moment
+            with contextlib.suppress(RunsError):  # another start of it is under way, and may fail
+                await run.committed()
         existing = await self._pool.find(key)
         if existing is not None and not caller.scopes.sees(existing.workflow):
             raise RunIdTakenError("A run with this run_id exists", run_id=run_id)
@@ -127,7 +138,7 @@ class RunLifecycle:
         fingerprint: Fingerprint | None,
         existing: RunRecord,
     ) -> RunRecord:
-        """Return what a start gets whose run_id is taken. RunIdTakenError."""
+        """Answer a start whose run_id is taken: with the run if that is what was asked for, else RunIdTakenError."""
         # The same request may have started it just now, while this repeat was on its way.
         if (known := await self._repeated(caller, served, request, fingerprint)) is not None:
             return known
@@ -138,7 +149,10 @@ class RunLifecycle:
     async def _repeated(
         self, caller: Principal, served: Served, request: StartRequest, fingerprint: Fingerprint | None
     ) -> RunRecord | None:
-        """Return the run that the same request started before, if it did. RequestIdReusedError."""
+        """Return the run that the same request started before, if any.
+
+        Raise RequestIdReusedError if another request came with this request_id.
+        """
         if fingerprint is None:
             return None
         event = partial(parse_input, served, request.input or b"")
@@ -167,6 +181,8 @@ class RunLifecycle:
                 raise InvalidError("INVALID_REQUEST", message, [Violation("input", message)])
         if snapshot is None or request.input is not None:
             received = await parse_input(served, request.input or b"")
+        if self._pool.draining:
+            raise DrainingError("The server is stopping and starts no runs")
         at = CLOCK.now()
         key = caller.key(request.run_id or uuid4().hex)
         if self._pool.in_memory(key) is not None:
@@ -209,7 +225,7 @@ class RunLifecycle:
         return run
 
     async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
-        """Wait until a run has ended, or `timeout` seconds."""
+        """Wait until a run has ended, but at most `timeout` seconds; None waits for as long as it takes."""
         await self._pool.check_seen(caller, run_id)
         key = caller.key(run_id)
         time = asyncio.get_running_loop().time
@@ -227,7 +243,7 @@ class RunLifecycle:
             self._pool.feeds.close(key, feed)
 
     async def list_runs(self, query: RunQuery) -> list[RunRecord]:
-        """List runs, newest first. InvalidError for more labels than a run may have."""
+        """List runs, newest first. Raise InvalidError for more labels than a run may have."""
         refuse(check_label_count(query.labels))
         try:
             return await self._pool.store.list(query)
@@ -235,7 +251,7 @@ class RunLifecycle:
             raise as_runs_error(error) from error
 
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
-        """Cancel a run; one that has ended stays as it is."""
+        """Cancel a run, and return its record once that is durable. A run that has ended stays as it is."""
         refuse(check_length("reason", reason, MAX_REASON))
         try:
             run = await self._pool.reach(caller, run_id)
@@ -268,7 +284,7 @@ class RunLifecycle:
             commit = self._cancelling(record, claim, reason)
             try:
                 await self._pool.store.commit(commit)
-            except StaleClaimError:  # of a call that looked whether the run can be loaded
+            except StaleClaimError:  # another call has claimed the run, to see whether it can be loaded
                 continue
             self._pool.metrics.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
             self._pool.feeds.committed(commit)
@@ -296,7 +312,12 @@ class RunLifecycle:
         return Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self._pool.codec))
 
     async def delete(self, caller: Principal, run_id: str) -> None:
-        """Delete an ended run with its log and snapshots. RunNotFoundError, RunNotEndedError."""
+        """Delete an ended run with its log and snapshots.
+
+        Raises:
+            RunNotFoundError: The caller sees no such run.
+            RunNotEndedError: The run has not ended.
+        """
         record = await self._pool.get(caller, run_id)
         if record.status not in TERMINAL:
             raise RunNotEndedError("Only a run that has ended can be deleted: cancel it first", run_id=run_id)

@@ -1,4 +1,4 @@
-"""Deltas of a snapshot's parts, and the parts from a stored snapshot."""
+"""Encode the changes of a snapshot's parts as a delta, and fold the deltas of a stored snapshot into its parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Parts = dict[str, Any]
 
 
 def encode_delta(parts: Mapping[str, bytes], deleted: Iterable[str] = ()) -> bytes:
-    """Return changed and deleted parts as one JSON document; the values are JSON already."""
+    """Return changed and deleted parts as one JSON document. The values of `parts` are JSON already."""
     values = b",".join(to_json(key) + b":" + value for key, value in parts.items())
     gone = list(deleted)
     if gone:
@@ -24,7 +24,7 @@ def encode_delta(parts: Mapping[str, bytes], deleted: Iterable[str] = ()) -> byt
 
 
 def fold(stored: StoredSnapshot) -> Parts:
-    """Return the parts of a stored snapshot."""
+    """Return the parts of a stored snapshot: its full commit with the deltas applied. StoreCorruptError if damaged."""
     try:
         parts: Parts = dict(json.loads(stored.full)["set"])
         for delta in stored.deltas:

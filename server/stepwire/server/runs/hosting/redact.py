@@ -1,16 +1,17 @@
-"""Errors without their texts: an author's exception may quote a secret, its type and its place do not."""
+"""Show an error without its text: an exception of an author may quote a secret; its type and place do not."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 _DEEPEST = 20
+"""Causes that are shown; a chain may refer to itself."""
 
 
 def without_texts(
     error: BaseException, depth: int = 0
 ) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """Return what `logging` takes as exc_info: types, causes and frames of an error, and no text of any."""
+    """Return an error as `logging` takes it (exc_info): with types, causes and frames, and without any text."""
     kind = type(error)
     told = type(kind.__name__, (_Untold,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
     shown = told()

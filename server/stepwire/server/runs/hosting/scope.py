@@ -1,4 +1,4 @@
-"""Which run code is running for: what the log says beside a message."""
+"""The run that code is running for, so that log records can name it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ __all__ = ["RUN", "RunScope"]
 
 
 class RunScope(NamedTuple):
-    """A run, who started it, and the id of the trace that it belongs to; empty for nobody and none."""
+    """Name a run.
+
+    Attributes:
+        workflow: Its workflow.
+        run_id: Its id.
+        principal: Who started it.
+        trace_id: The trace that it belongs to; empty for none.
+    """
 
     workflow: str
     run_id: str
@@ -19,10 +26,10 @@ class RunScope(NamedTuple):
     trace_id: str
 
     def log_fields(self) -> dict[str, str | int]:
-        """Return what the log says of it."""
+        """Return the fields that name the run in a log record."""
         principal = "" if self.principal == ANONYMOUS.name else self.principal
         return {"run": self.run_id, "workflow": self.workflow, "principal": principal, "trace": self.trace_id}
 
 
 RUN: ContextVar[RunScope | None] = ContextVar("stepwire_run", default=None)
-"""The run whose step the caller is, or which the caller is at work for."""
+"""The run whose step is running, or whose commit or timer is."""
