@@ -8,13 +8,14 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import BaseModel
 from tests.integration.durability.flows import Answer, Flow, ask
 from tests.integration.durability.support import crash, held, life, settle, state_of, waiting
 from tests.integration.rpc_flows import Gate
 from tests.integration.rpc_serving import JSON, Rpc, event, payload, refusal_of
 
 from stepwire.v1 import state_service_pb2 as states
-from stepwire.workflow import Context, DictState
+from stepwire.workflow import Context, DictState, StartEvent, StopEvent, Workflow, step
 
 
 async def etag_of(rpc: Rpc, run_id: str) -> str:
@@ -22,14 +23,18 @@ async def etag_of(rpc: Rpc, run_id: str) -> str:
     return str((await rpc.states.GetState(states.GetStateRequest(run_id=run_id, encoding=JSON))).etag)
 
 
-async def set_if(rpc: Rpc, run_id: str, etag: str) -> str:
+async def set_if(rpc: Rpc, run_id: str, etag: str, path: str = "other") -> str:
     """Set a value if the state has an etag; return the new etag, or the reason of the refusal."""
-    value = states.PathValue(path="other", value=payload(1))
+    value = states.PathValue(path=path, value=payload(1))
     try:
         found = await rpc.states.SetState(states.SetStateRequest(run_id=run_id, values=[value], etag=etag))
     except grpc.aio.AioRpcError as error:
         return refusal_of(error).reason
     return str(found.etag)
+
+
+class Notes(BaseModel):
+    note: Any = None
 
 
 class Stages:
@@ -121,3 +126,39 @@ async def _answer_and_compare(rpc: Rpc, run_id: str, etag: str, *, changes: bool
     assert (await etag_of(rpc, run_id) != etag) == changes
     assert (await set_if(rpc, run_id, etag) == "ETAG_MISMATCH") == changes
     assert await state_of(rpc, run_id, "items") == ([[1]] if changes else [[]])
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["a dict", "a model"])
+async def test_the_etag_sees_what_a_step_does_to_the_whole_state(tmp_path: Path, typed: bool) -> None:
+    before, after = Gate(), Gate()
+
+    async def change(ctx: Context[Any]) -> None:
+        state = await ctx.store.get("")
+        await before.pass_through("")
+        state.note = "in place"
+        await after.pass_through("")  # nothing else of the run has changed
+
+    class Typed(Workflow):
+        @step
+        async def work(self, ctx: Context[Notes], ev: StartEvent) -> StopEvent:
+            await change(ctx)
+            return StopEvent()
+
+    class Untyped(Workflow):
+        @step
+        async def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
+            await change(ctx)
+            return StopEvent()
+
+    flow = (Typed if typed else Untyped)(timeout=None, disable_validation=True)
+    async with life(tmp_path, flow) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await before.arrived(1)
+        etag = await etag_of(rpc, run_id)
+        before.opened.set()
+        await after.arrived(1)
+        assert await set_if(rpc, run_id, etag, "note") == "ETAG_MISMATCH"
+        assert await state_of(rpc, run_id, "note") == "in place"
+        await crash(rpc)
+    async with life(tmp_path, flow) as rpc:
+        assert await state_of(rpc, run_id, "note") == "in place"

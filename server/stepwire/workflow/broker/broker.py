@@ -608,12 +608,12 @@ class Broker:
 
     def find_changes_in_place(self) -> None:
         """Count what steps have changed in place so far, and have it written: the state is told to the outside."""
-        lent = self._lent()
-        if self.journal is not None and lent:
-            changed = self.journal.find_changes(self.store.saved(), self.store.own_json, lent)
-            if changed:
-                self.store.version += 1
-                self.touch_head()
+        if self.journal is None:
+            return
+        values = self.store.saved()  # counts keys that the holder of the whole state has added or removed
+        if self.journal.find_changes(values, self.store.own_json, self._lent()):
+            self.store.version += 1
+            self.touch_head()
 
     def _lent(self) -> set[str]:
         """Return the names of the values that steps may have changed in place since the last commit."""
