@@ -110,6 +110,7 @@ class WebServer:
             self._app(self._upstream),
             lifespan="off",
             log_config=None,
+            log_level="warning",  # its lines of start and stop say nothing that ours do not
             access_log=False,
             proxy_headers=False,
             server_header=False,
