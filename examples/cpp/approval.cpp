@@ -98,8 +98,8 @@ struct Talk {
       sw::ConverseResponse frame;
       silence.wait();
       const bool read = stream->Read(&frame);
+      if (!read) return stream->Finish();  // silence goes on to count: a status that a proxy lost never comes
       silence.heard();
-      if (!read) return stream->Finish();
       take(frame, silence);
       if (outcome || !refusal.empty()) {
         context.TryCancel();
