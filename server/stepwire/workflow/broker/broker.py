@@ -35,6 +35,7 @@ from stepwire.workflow.broker.work import Work, dead
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.errors import RunEndedError, StepDoesNotAcceptError, UnknownStepError
 from stepwire.workflow.events import Event, InputRequiredEvent, StepFailedEvent, StopEvent, WorkflowTimedOutEvent
+from stepwire.workflow.state.own import is_sole, own
 from stepwire.workflow.state.store import InMemoryStateStore
 
 __all__ = ["Broker", "Receipt"]
@@ -280,7 +281,7 @@ class Broker:
             self.check(execution)
         self.sequence += 1
         if journal is None or data is None:
-            self.stream.append(event)
+            self.stream.append(own(event))
         else:
             journal.log(self.sequence, self.work.clock.now(), STREAM, event, data, source, 0)
         if isinstance(event, InputRequiredEvent):
@@ -341,8 +342,9 @@ class Broker:
         encoded: bytes | None,
         *,
         to_waiters: bool = True,
+        sole: bool = False,
     ) -> Receipt:
-        """Take an event that may be taken and can be saved."""
+        """Take an event that may be taken and can be saved; `sole` when nobody else holds it."""
         if isinstance(event, StopEvent):
             self.end(COMPLETED, event, step=source, encoded=encoded)
             return Receipt(self.sequence, 1)
@@ -359,10 +361,10 @@ class Broker:
             self.asked = True
             kind = STREAM
             if self.journal is None:
-                self.stream.append(event)
+                self.stream.append(own(event))
         matching = self.waits.matching(event) if to_waiters and self.waits else ()
         for name in targets:
-            self.work.enqueue(name, event, sequence, encoded)
+            self.work.enqueue(name, event if sole else own(event), sequence, encoded)
         delivered = len(targets) + len(matching)
         if not delivered and kind != STREAM:
             self.untaken = type(event).__name__
@@ -408,7 +410,9 @@ class Broker:
             if self.outcome is None:
                 if saved is None and self.journal is not None and self.waits.expects(type(event)):
                     saved = self.journal.encode(event)
-                receipts.append(self._take(event, SENT, step, targets, data, saved))
+                # Held by the step's result, the outputs, the list above and this loop.
+                sole = len(targets) == 1 and is_sole(event, 4)
+                receipts.append(self._take(event, SENT, step, targets, data, saved, sole=sole))
         return receipts
 
     def retry(self, execution: Execution, delay: float) -> None:
@@ -416,14 +420,27 @@ class Broker:
         self.check(execution)
         self.work.retry(execution, delay)
 
-    def fail(self, delivery: Delivery, event: StepFailedEvent, catcher: str) -> None:
-        """Give a delivery up and hand its failure to the step that catches it."""
+    def fail(
+        self, delivery: Delivery, event: StepFailedEvent, catcher: str, error: BaseException | None = None
+    ) -> None:
+        """Give a delivery up and hand its failure to the step that catches it.
+
+        Args:
+            delivery: The delivery.
+            event: What is logged of the failure.
+            catcher: The step that catches it.
+            error: What it failed with; the step gets it, the log does not.
+        """
         if delivery.execution is not None:
             self.check(delivery.execution)
             self._retire(delivery.execution)
         else:
             self._drop(delivery)
         self.accept(event, step=catcher, source=delivery.step)
+        if self.outcome is None:
+            caught = self.deliveries[self.work.delivery_ids].event
+            assert isinstance(caught, StepFailedEvent)
+            caught.exception = error
 
     def _retire(self, execution: Execution) -> None:
         """Take a delivery that is through out of the run."""
@@ -463,13 +480,13 @@ class Broker:
                 if taken is None:
                     return None
                 if [type(item.event) for item in taken] == list(expected):
-                    return [item.event for item in taken]
+                    return [own(item.event) for item in taken]
                 # A call that differs is new: what this and later calls took is there again.
                 self.buffers.put_back(item for items in known[nth:] for item in items or ())
                 del known[nth:]
         encoded = None if self.journal is None else self.journal.encode(event)
         self.numbers += 1
-        item = Buffered(self.numbers, key, event, encoded)
+        item = Buffered(self.numbers, key, own(event), encoded)
         self.buffers.add(item)
         taken = self.buffers.take(key, expected)
         if self.journal is not None:
@@ -480,7 +497,7 @@ class Broker:
             self.work.touch(execution.delivery)
         elif taken:
             self._consume(taken)
-        return None if taken is None else [item.event for item in taken]
+        return None if taken is None else [own(item.event) for item in taken]
 
     def _consume(self, items: Sequence[Buffered]) -> None:
         """Take collected events out of the run for good."""
@@ -518,6 +535,8 @@ class Broker:
             self.journal.check_wait(event_type, requirements, prompt)
         waits = self.waits
         source = ""
+        if prompt is not None:
+            prompt = own(prompt)
         if execution is not None:
             source = execution.delivery.step
             found = waits.recorded(execution, waiter_id, event_type, requirements)

@@ -8,6 +8,7 @@ from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.delivery import RunBroker, current_execution, running_execution
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError
+from stepwire.workflow.state.copying import is_mutable
 from stepwire.workflow.state.hooks import StateValues
 
 __all__ = ["GONE", "IN_PROCESS", "DurableHooks", "LocalHooks"]
@@ -60,6 +61,16 @@ class DurableHooks:
         if self._journal.lent is not None:
             self._journal.lent.replaced(keys)
         self._journal.touch(parts.HEAD)
+        for key in keys:
+            if self._is_held(key):
+                self.lent(key)
+
+    def _is_held(self, key: str) -> bool:
+        """Tell whether the step that has set a value may still change it in place."""
+        try:
+            return is_mutable(self._broker.store.value_of(key))
+        except KeyError:
+            return False
 
     def lent(self, key: str) -> None:
         """Have the key compared again when the calling execution ends: it may change the value in place."""

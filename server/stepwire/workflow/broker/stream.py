@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from stepwire.workflow.events import Event
+from stepwire.workflow.events import Event, StopEvent
+from stepwire.workflow.state.own import own
 
 
 class EventStream:
@@ -73,7 +74,7 @@ class StreamReader(AsyncIterator[Event]):
         self._position = position + 1
         if stream.ended and position + 1 == len(events):
             self._finished = True
-        return event
+        return event if isinstance(event, StopEvent) else own(event)
 
     async def aclose(self) -> None:
         """Stop reading."""

@@ -12,6 +12,7 @@ from stepwire.workflow.broker.delivery import PARKED, READY, RUNNING, Delivery, 
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify, Withdrawn
 from stepwire.workflow.broker.work import Work
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.own import own
 
 __all__ = ["Waits"]
 
@@ -53,7 +54,7 @@ class Waits:
             answer = delivery.ledger.answered(waiter_id, nth, event_type, requirements)
             if answer is not None:
                 execution.note_wait(waiter_id)
-                return answer
+                return own(answer) if isinstance(answer, Event) else answer
         waiter = delivery.untaken_waiter(waiter_id, nth)
         if waiter is None:
             return None
@@ -103,12 +104,16 @@ class Waits:
         """End a wait with its answer: into the ledger first, then to the body when it gets a worker."""
         self.forget(waiter)
         work, delivery = self._work, waiter.delivery
+        if isinstance(answer, Event):
+            answer = own(answer)
         if delivery is None:
             if waiter.notify is not None:
                 work.resumed.append((waiter.notify, answer))
             return
         delivery.lost = 0  # it has made progress since its last crash
         self._note(delivery, waiter, answer)
+        if isinstance(answer, Event):
+            answer = own(answer)  # the ledger keeps what came
         execution = delivery.execution
         if execution is None:
             if delivery.status == PARKED:

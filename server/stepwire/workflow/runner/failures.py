@@ -70,8 +70,7 @@ def _give_up(broker: Broker, host: Host | None, delivery: Delivery, error: BaseE
             attempts=attempts,
             event=delivery.event,
         )
-        broker.fail(delivery, caught, catcher)
-        caught.exception = error
+        broker.fail(delivery, caught, catcher, error)
         return
     event = WorkflowFailedEvent(
         step=step,

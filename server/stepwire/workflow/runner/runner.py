@@ -38,6 +38,7 @@ from stepwire.workflow.runner.results import call_sync, outputs_of
 from stepwire.workflow.runner.stepwise import Stepwise
 from stepwire.workflow.runner.tracing import RunTrace
 from stepwire.workflow.service import ServiceManager
+from stepwire.workflow.state.own import own
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -292,7 +293,9 @@ class Runner:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
             call = self.plan.calls[delivery.step]
-            kwargs = call.arguments(delivery.event, self.context)
+            # An attempt that may be repeated leaves the event as it came.
+            again = host is not None or call.config.retry_policy is not None
+            kwargs = call.arguments(own(delivery.event) if again else delivery.event, self.context)
             if call.injected:
                 await call.inject(self._services, self._resources, kwargs)
             if call.config.is_async:
