@@ -86,7 +86,7 @@ def blocker_at(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate
     places = _places(frame, body)
     if execution is None:
         return Blocker(id(task), "", "", "", 0, places)
-    workflow, run_id = locate(execution.broker)
+    workflow, run_id = locate(execution.owner)
     return Blocker(id(execution), workflow, execution.delivery.step, run_id, execution.delivery.attempt, places)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.buffers import Buffers, default_buffer_id
@@ -39,6 +39,9 @@ from stepwire.workflow.state.own import is_sole, own
 from stepwire.workflow.state.store import InMemoryStateStore
 
 __all__ = ["Broker", "Receipt"]
+
+
+_NO_EVENT: Final = Event()
 
 
 class Receipt(NamedTuple):
@@ -82,6 +85,7 @@ class Broker:
 
     # Many runs wait in memory, so every attribute counts.
     __slots__ = (
+        "__weakref__",
         "asked",
         "buffers",
         "cut_off",
@@ -451,8 +455,11 @@ class Broker:
         self.work.drop(delivery)
         if delivery.waiters:
             self.waits.forget_those_of(delivery)
-        if delivery.ledger is not None and delivery.ledger.collects:
-            self._consume(delivery.collected())
+        if delivery.ledger is not None:
+            if delivery.ledger.collects:
+                self._consume(delivery.collected())
+            delivery.ledger = None
+        delivery.event = _NO_EVENT  # what outlives the body keeps its execution, and that this delivery
 
     # -- collecting ---------------------------------------------------------------------------------------------------
 

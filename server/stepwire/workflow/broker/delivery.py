@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextvars import Context, ContextVar
@@ -117,6 +118,7 @@ class Execution:
     """
 
     __slots__ = (
+        "_left",
         "beside",
         "broker",
         "cancel",
@@ -139,7 +141,9 @@ class Execution:
     )
 
     def __init__(self, broker: RunBroker, delivery: Delivery) -> None:
-        self.broker = broker
+        self.broker: RunBroker | None = broker
+        """None once it is dead: what it left running, a timer or a task, keeps it in a context variable."""
+        self._left: weakref.ref[RunBroker] | None = None
         self.delivery = delivery
         self.dead = False
         self.finished = False
@@ -170,6 +174,19 @@ class Execution:
         self.lent: set[str] | None = None
         self.cancel: Callable[[], object] | None = None
         self.timer: Timer[Any] | None = None
+
+    @property
+    def owner(self) -> RunBroker | None:
+        """The broker that it is or was of; None when that is gone."""
+        if self.broker is not None:
+            return self.broker
+        return None if self._left is None else self._left()
+
+    def leave(self) -> None:
+        """Keep the run no longer, so that what outlives the body does not keep it either."""
+        if self.broker is not None and not self.finished:
+            self._left = weakref.ref(self.broker)  # its calls are refused as long as the run is there
+        self.broker = None
 
     def next_collect(self, buffer_id: str) -> int:
         """Count a collect of this buffer; return how many there were before."""
@@ -246,9 +263,11 @@ def current_execution(broker: RunBroker) -> Execution | None:
     A task that a step left running when it returned is outside, too.
     """
     execution = _current.get()
-    if execution is None or execution.broker is not broker or execution.finished:
+    if execution is None or execution.finished:
         return None
-    return execution
+    if execution.broker is broker or (execution.dead and execution.owner is broker):
+        return execution
+    return None
 
 
 def running_execution() -> Execution | None:

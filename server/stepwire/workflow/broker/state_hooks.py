@@ -22,7 +22,9 @@ class LocalHooks:
     def check(self, store: StateValues, values: dict[str, Any]) -> None:
         """Raise DeadAttemptError when the calling step's attempt was abandoned."""
         execution = running_execution()
-        if execution is not None and execution.dead and not execution.finished and execution.broker.store is store:
+        if execution is None or not execution.dead or execution.finished:
+            return
+        if (owner := execution.owner) is not None and owner.store is store:
             raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
 
     def changed(self, keys: set[str]) -> None:

@@ -278,7 +278,7 @@ class _Handing:
         if execution.untold is not None:
             execution.untold.remove(self._notify)
         self._notify(answer)
-        if execution.delivery.status == PARKED and not execution.dead:
+        if execution.broker is not None and execution.delivery.status == PARKED:
             execution.broker.stir(execution)
 
 

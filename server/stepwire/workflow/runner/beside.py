@@ -57,7 +57,7 @@ class _Ended:
         execution = self._execution
         if execution.children is not None:
             execution.children.discard(task)
-        if not execution.dead and execution.delivery.status == PARKED:
+        if execution.broker is not None and execution.delivery.status == PARKED:
             execution.broker.stir(execution)
 
 
