@@ -13,7 +13,8 @@
     │   ├── StepReturnError               it returned something other than an event or None
     │   ├── UnknownStepError              an event was sent to a step that does not exist
     │   ├── StepDoesNotAcceptError        an event was sent to a step that does not take its type
-    │   └── RunEndedError                 the run is over and takes nothing more
+    │   ├── RunEndedError                 the run is over and takes nothing more
+    │   └── RunLimitError                 its steps made it reach a limit of the host
     ├── WorkflowTimeoutError              the run took longer than its timeout
     ├── WorkflowCancelledByUser           the run was cancelled
     ├── WorkflowDone                      the run is over (1.x control flow, kept for its name)
@@ -22,6 +23,8 @@
     │   └── StateNotFoundError            nothing is at that path
     └── ContextSerdeError                 a context cannot be saved or restored
         ├── SerializationError            also ValueError: `keys` cannot be saved
+        │   ├── EventTooLargeError        an event has more bytes than the host takes
+        │   └── StateTooLargeError        the state has more bytes than the host keeps
         └── SnapshotError                 what was given is not a snapshot that fits
             ├── SnapshotVersionError      its format version is unknown
             ├── SnapshotWorkflowError     it was taken of another workflow
@@ -41,7 +44,9 @@ __all__ = [
     "ContextSerdeError",
     "CrashLoopError",
     "DeadAttemptError",
+    "EventTooLargeError",
     "RunEndedError",
+    "RunLimitError",
     "SerializationError",
     "SignatureError",
     "SnapshotError",
@@ -49,6 +54,7 @@ __all__ = [
     "SnapshotWorkflowError",
     "StateNotFoundError",
     "StatePathError",
+    "StateTooLargeError",
     "StepDoesNotAcceptError",
     "StepError",
     "StepReturnError",
@@ -206,28 +212,19 @@ class SerializationError(ContextSerdeError, ValueError):
 
 
 class EventTooLargeError(SerializationError):
-    """Report an event with more bytes than the host keeps in one log entry. Nothing was sent, written or ended."""
+    """Report an event of `size` bytes, of which a log entry of the host has at most `largest`. Nothing was done."""
 
-    def __init__(self, type_name: str, size: int, largest: int) -> None:
-        super().__init__(
-            f"{type_name} has {size} bytes as JSON, and an event may have at most {largest}: keep large data elsewhere,"
-            " and send a reference to it",
-            keys=[type_name],
-        )
+    def __init__(self, message: str = "", *, keys: Iterable[str] = (), size: int = 0, largest: int = 0) -> None:
+        super().__init__(message, keys=keys)
         self.size = size
         self.largest = largest
 
 
 class StateTooLargeError(SerializationError):
-    """Report a state with more bytes than the host keeps. Nothing was changed."""
+    """Report a state of `size` bytes, of which the host keeps at most `largest`. Nothing was changed."""
 
-    def __init__(self, keys: Iterable[str], size: int, largest: int) -> None:
-        found = sorted(keys)
-        super().__init__(
-            f"{', '.join(found)} would have {size} bytes as JSON, and a state may have at most {largest}: keep large"
-            " data elsewhere, and set a reference to it",
-            keys=found,
-        )
+    def __init__(self, message: str = "", *, keys: Iterable[str] = (), size: int = 0, largest: int = 0) -> None:
+        super().__init__(message, keys=keys)
         self.size = size
         self.largest = largest
 

@@ -274,7 +274,12 @@ class Journal:
     def check_size(self, written: Mapping[str, bytes]) -> None:
         """Raise StateTooLargeError for encoded values that are too large for a state by themselves."""
         if (size := sum(map(len, written.values()))) > self.bounds.state_bytes:
-            raise StateTooLargeError(written, size, self.bounds.state_bytes)
+            names, largest = sorted(written), self.bounds.state_bytes
+            message = (
+                f"{', '.join(names)} would have {size} bytes as JSON, and a state may have at most {largest}:"
+                " keep large data elsewhere, and set a reference to it"
+            )
+            raise StateTooLargeError(message, keys=names, size=size, largest=largest)
 
     def _too_large(self, written: dict[str, bytes]) -> list[str]:
         """Take values that grew too large in place out of what is written; return what to say of them."""
@@ -303,7 +308,12 @@ class Journal:
         ready = received.wire if received is not None and received.event is event else None
         data = event_to_json(event) if ready is None else ready
         if len(data) > self.bounds.event_bytes:
-            raise EventTooLargeError(type(event).__name__, len(data), self.bounds.event_bytes)
+            name, largest = type(event).__name__, self.bounds.event_bytes
+            message = (
+                f"{name} has {len(data)} bytes as JSON, and an event may have at most {largest}: keep large data"
+                " elsewhere, and send a reference to it"
+            )
+            raise EventTooLargeError(message, keys=[name], size=len(data), largest=largest)
         return data
 
     def wire_ending(self, event: Event) -> bytes:
