@@ -106,6 +106,20 @@ async def test_a_commit_larger_than_the_free_space_takes_no_other_with_it(disk: 
     await store.close()
 
 
+async def test_a_commit_that_would_fit_on_an_emptier_disk_is_refused_for_now(disk: Path, store: SqliteStore) -> None:
+    big, small = await store.commit(first("big")), await store.commit(first("small"))
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(16 * MIB))
+    futures = [store.commit(later(big, 1, bytes(2 * MIB))), store.commit(later(small, 1))]
+    refusal, written = await asyncio.gather(*futures, return_exceptions=True)
+    assert type(refusal) is StoreUnavailableError
+    assert refusal.full
+    assert written == small
+    assert not fails(store)
+    ballast.unlink()
+    assert await store.commit(later(big, 1, bytes(2 * MIB))) == big
+
+
 async def test_dead_frames_of_the_log_keep_no_one_from_writing(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,7 +213,8 @@ async def check_full(rpc: Rpc, run_id: str, other: str) -> list[int]:
     """Fill the disk; see that writes are refused and reads go on."""
     acknowledged, error = await fill(rpc, run_id)
     assert error.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-    for call in (publish(rpc, run_id, "x" * 20_000), rpc.start("flow", {"pad": "x" * 50_000})):
+    # Much more than was refused: a refusal cuts the write-ahead log, so that a little more may fit.
+    for call in (publish(rpc, run_id, "x" * 500_000), rpc.start("flow", {"pad": "x" * 500_000})):
         refusal = await refused(call)
         assert refusal.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
     assert status(await rpc.get(run_id)) == "WAITING"

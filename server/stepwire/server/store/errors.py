@@ -52,10 +52,9 @@ class StoreUnavailableError(StoreError):
 
 
 class CommitTooLargeError(StoreUnavailableError):
-    """A commit needs more space than there is, while others can be written.
+    """A commit has more than MAX_COMMIT_BYTES, or would not fit on the disk if that were empty.
 
-    It was refused before anything was written, so it harms no other commit. It cannot succeed before
-    there is more space, or it is smaller.
+    It was refused before anything was written, so it harms no other commit. Trying again is in vain.
     """
 
     def __init__(self, message: str) -> None:

@@ -85,9 +85,10 @@ class RunStore(Protocol):
             RunExistsError: From the future of a first commit.
             StartRequestExistsError: From the future of a first commit.
             StaleClaimError: From the future of a later commit.
-            CommitTooLargeError: From the future: the commit has more than MAX_COMMIT_BYTES, or needs
-                more space than there is. Nothing was written, and other commits go on.
-            StoreUnavailableError: From the future; nothing of the commit was kept.
+            CommitTooLargeError: From the future: the commit has more than MAX_COMMIT_BYTES, or would not
+                fit on the disk if that were empty.
+            StoreUnavailableError: From the future; nothing of the commit was kept. If it is `full`, the
+                commit needs more space than there is now; smaller ones may go on.
         """
 
     async def claim(self, key: RunKey) -> Claim | None:

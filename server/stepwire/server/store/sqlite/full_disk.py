@@ -81,11 +81,7 @@ class FullDiskWriter:
         outcomes: list[Any] = []
         for place, item in enumerate(batch):
             if item.size > CHECKED_BYTES and not self._fits(item.size):
-                error = CommitTooLargeError(
-                    f"{item.what} has {item.size} bytes, but {self._space.free()} are free on the disk"
-                )
-                log.error("%s", error)
-                outcomes.append(error)
+                outcomes.append(self._too_large(item))
                 continue
             outcomes += self._batches.write([item])
             if self._is_full() and not self._heal():
@@ -140,6 +136,14 @@ class FullDiskWriter:
             if self._space.free() >= size + max(0, size - self._sizes()[1]) + LEFT:
                 return True
         return False
+
+    def _too_large(self, item: WriteItem) -> StoreUnavailableError:
+        """Return the error of an item that does not fit: whether it ever can depends on the size of the disk."""
+        message = f"{item.what} has {item.size} bytes, but {self._space.free()} are free on the disk"
+        log.error("%s", message)
+        if 2 * item.size > self._space.total():
+            return CommitTooLargeError(message)
+        return StoreUnavailableError(message, full=True)
 
     def _is_full(self) -> bool:
         failure = self._batches.failure

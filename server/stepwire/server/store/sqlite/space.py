@@ -47,6 +47,10 @@ class ReservedSpace:
         """Return the bytes that are free on the disk, the reserve not counted."""
         return shutil.disk_usage(self._directory).free
 
+    def total(self) -> int:
+        """Return the bytes of the disk."""
+        return shutil.disk_usage(self._directory).total
+
     def open(self) -> None:
         """Find what an earlier process kept, and give it back for the opening of the database."""
         kept = self.release()
