@@ -13,8 +13,11 @@ from tests.integration.durability.flows import Flow, ask, stay
 from tests.integration.durability.support import asked, held, life, publish, set_state, settle, snapshot_of, state_of
 from tests.integration.rpc_serving import Rpc, refused
 
+from stepwire.server.principal import Principal, Scopes
 from stepwire.server.runs import ANONYMOUS
-from stepwire.server.store import StoreUnavailableError
+from stepwire.server.runs.errors import RunNotFoundError
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.store import RunRecord, StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import snapshot_service_pb2 as snapshots
 from stepwire.v1 import state_service_pb2 as states
@@ -169,3 +172,46 @@ async def test_a_deleted_run_is_not_found_whatever_is_asked(
             assert (await refused(call(rpc, run_id))).reason == "RUN_NOT_FOUND", name
             monkeypatch.undo()
             rpc.pool.feeds.close(ANONYMOUS.key(run_id), follower)
+
+
+FLOW, OTHER = (Principal("p", "default", Scopes([f"write:{name}"])) for name in ("flow", "other"))
+
+
+@pytest.mark.parametrize("caller", [ANONYMOUS, FLOW], ids=["unrestricted", "restricted"])
+@pytest.mark.parametrize("ended", [False, True], ids=["waiting", "ended"])
+async def test_reads_of_a_record_are_one_for_a_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: Principal, ended: bool
+) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        if ended:
+            await _cancel(rpc, run_id)
+    async with life(tmp_path, Flow(ask)) as rpc:
+        reads = 0
+        get = rpc.store.get
+
+        async def count(key: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await get(key)
+
+        monkeypatch.setattr(rpc.store, "get", count)
+        found = await rpc.pool.reach(caller, run_id)
+        assert isinstance(found, RunRecord) is ended
+        assert reads == 1
+
+
+async def test_reads_of_callers_that_see_different_workflows_meet_in_one_load(tmp_path: Path) -> None:
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        for callers in ([OTHER, FLOW, OTHER, ANONYMOUS], [FLOW, OTHER, ANONYMOUS], [OTHER, ANONYMOUS, FLOW]):
+            for run in rpc.pool:
+                await run.committed()
+                assert run.release()
+            found = await asyncio.gather(
+                *(rpc.pool.reach(caller, run_id) for caller in callers), return_exceptions=True
+            )
+            for caller, answer in zip(callers, found, strict=True):
+                assert isinstance(answer, RunNotFoundError if caller is OTHER else LiveRun), (caller, answer)

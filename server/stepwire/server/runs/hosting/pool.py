@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from stepwire.server.principal import Principal
@@ -51,6 +51,11 @@ logger = logging.getLogger("stepwire.runs")
 
 _ENDED_KEPT = 1024
 """Records of ended runs kept in memory: callers ask for a run as soon as it has ended."""
+
+
+def _everything(workflow: str) -> bool:
+    """See every workflow."""
+    return True
 
 
 class RunPool:
@@ -169,15 +174,18 @@ class RunPool:
         Raises RunNotFoundError, RunBlockedError, DrainingError for a run that takes no input because the server is
         stopping, and StoreDownError.
         """
-        key = caller.key(run_id)
-        await self.check_seen(caller, run_id)
+        key, sees = caller.key(run_id), caller.scopes.sees
         while True:
             run = self._live.get(key)
             if run is None or run.gone:
-                found = await self.load(key)
+                if caller.scopes.restricted and key in self._loading:
+                    await self.get(caller, run_id)  # another caller's load says nothing of what this one may see
+                found = await self.load(key, sees)
                 if isinstance(found, RunRecord):
                     return found
                 run = found
+            if not sees(run.served.name):
+                raise RunNotFoundError(run_id)
             if not run.created or run.broker.outcome is not None:
                 # What a caller is told of a run must be durable, its end too.
                 await run.committed()
@@ -210,18 +218,28 @@ class RunPool:
         """Hold a run from here on."""
         self._live[run.key] = run
 
-    async def load(self, key: RunKey) -> LiveRun | RunRecord:
+    async def load(self, key: RunKey, sees: Callable[[str], bool] = _everything) -> LiveRun | RunRecord:
         """Load a run, once however many callers ask; of a run that has ended, return the record.
 
-        Raises as `reach`.
+        Args:
+            key: The run.
+            sees: Tells whether the caller may see a workflow. A run of another workflow is not loaded.
+
+        Raises:
+            RunsError: As `reach`.
         """
         loading = self._loading.get(key)
+        joined = loading is not None
         if loading is None:
-            loading = asyncio.ensure_future(self._load(key))
+            loading = asyncio.ensure_future(self._load(key, sees))
             self._loading[key] = loading
             loading.add_done_callback(partial(self._loaded, key))
         try:
             return await asyncio.shield(loading)
+        except RunNotFoundError:
+            if not joined:
+                raise
+            return await self.load(key, sees)  # the caller that began the load may see less
         finally:
             # A failure's traceback holds this frame: with the future in it that would be a circle.
             del loading
@@ -236,13 +254,14 @@ class RunPool:
         if self._loading:
             await asyncio.wait(list(self._loading.values()), timeout=timeout)
 
-    async def _load(self, key: RunKey) -> LiveRun | RunRecord:
+    async def _load(self, key: RunKey, sees: Callable[[str], bool]) -> LiveRun | RunRecord:
         try:
             record = await self.store.get(key)
         except StoreError as error:
             raise as_runs_error(error) from error
         if record is None:
             self.slots.free(key)
+        if record is None or not sees(record.workflow):
             raise RunNotFoundError(key.run_id)
         # A commit that failed may have been durable all the same, the run's last one too.
         self.feeds.found(record)
