@@ -163,6 +163,10 @@ async def test_cost_large_values_of_a_client_are_encoded_once_and_beside_the_eve
         await set_state(rpc, run_id, "large", large)
         assert encoded == [("small", True), ("large", False)]
         encoded.clear()
+        await set_state(rpc, run_id, "large.rows.0", [7])
+        large["rows"][0] = [7]
+        assert encoded == [("large", True)]  # once, for the check and the commit
+        encoded.clear()
         request = states.ReplaceStateRequest(run_id=run_id, value=payload({"a": large, "b": 2}))
         await rpc.states.ReplaceState(request)
         assert sorted(encoded) == [("a", False), ("b", False)]

@@ -76,6 +76,7 @@ class Journal:
 
     __slots__ = (
         "_changed",
+        "_checked",
         "_encoded",
         "_scheduled",
         "ahead",
@@ -100,6 +101,8 @@ class Journal:
         self._changed = changed
         self.bounds = bounds
         self._scheduled = False
+        self._checked: set[str] = set()
+        """Names of the values that were encoded for the change that is being made."""
         self._encoded: dict[str, tuple[Any, bytes]] = {}
         """Values of the state that were encoded since the last commit, with what was made of them."""
         self.dirty: dict[str, None] = {}
@@ -182,6 +185,7 @@ class Journal:
             SerializationError: Values cannot be saved; names each.
             StateTooLargeError: They are too large for a state.
         """
+        self._checked = set()
         known = self._encoded
         todo = {name: value for name, value in values.items() if name not in known or known[name][0] is not value}
         by_class: set[str] = set()
@@ -195,6 +199,21 @@ class Journal:
         for name, data in written.items():
             if name not in by_class:  # what a class writes may change with other fields
                 known[name] = todo[name], data
+        self._checked = values.keys() & known.keys()
+
+    def note_changed(self, names: Collection[str], store: StateValues) -> None:
+        """Note that values of the state were set or removed, once the change is made.
+
+        A change inside a value is checked on a copy and then made in the value itself: what was encoded is its content.
+        """
+        for name in names:
+            self.touch(parts.state(name))
+            if name in self._checked:
+                self._encoded[name] = store.value_of(name), self._encoded[name][1]
+        self._checked = set()
+        if self.lent is not None:
+            self.lent.replaced(names)
+        self.touch(parts.HEAD)
 
     def lend(self, name: str, store: StateValues) -> None:
         """Note that a step gets a mutable value of the state, so that changes in place are found."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.delivery import RunBroker, current_execution, running_execution
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError
@@ -58,11 +57,7 @@ class DurableHooks:
 
     def changed(self, keys: set[str]) -> None:
         """Have the keys written with the next commit."""
-        for key in keys:
-            self._journal.touch(parts.state(key))
-        if self._journal.lent is not None:
-            self._journal.lent.replaced(keys)
-        self._journal.touch(parts.HEAD)
+        self._journal.note_changed(keys, self._broker.store)
         for key in keys:
             if self._is_held(key):
                 self.lent(key)
