@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
+from stepwire.workflow.broker.delivery import running_execution
 from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.checkpoint import Checkpoint, CheckpointCallback
 from stepwire.workflow.checks import check_settings, kind_of
 from stepwire.workflow.context.context import Context, run_of
+from stepwire.workflow.context.nested import Outer
 from stepwire.workflow.decorators import StepFunction, step_config_of
 from stepwire.workflow.definition.graph import WorkflowDescription, describe, draw
 from stepwire.workflow.definition.plan import Plan, Planned, plan_of, settings_of
@@ -87,7 +89,7 @@ class Workflow(Planned):
     def add_workflows(self, **workflows: Workflow) -> None:
         """Add nested workflows, for the steps that ask for them by parameter name.
 
-        Their runs are in process: a service does not make them durable.
+        Their runs are in process: a service does not make them durable. Their questions are asked at the outer run.
         """
         for name, workflow in workflows.items():
             if isinstance(workflow, type):
@@ -151,6 +153,9 @@ class Workflow(Planned):
             held.broker.prepare()
         handler = WorkflowHandler(context, os.urandom(16).hex(), held)
         context.run_id = handler.run_id
+        outer = running_execution()
+        if outer is not None and outer.context is not None:
+            held.outer = Outer(outer, outer.context, plan.name)
         event: StartEvent | None = None
         if not goes_on:
             try:

@@ -124,6 +124,7 @@ class Execution:
         "cancel",
         "children",
         "collects",
+        "context",
         "dead",
         "delivery",
         "finished",
@@ -150,6 +151,8 @@ class Execution:
         """Its step returned and the delivery is through; what it left running counts as outside the steps."""
         self.returned = False
         """Its step returned; the delivery is about to finish."""
+        self.context: Any = None
+        """The context that its body got, while it runs."""
         self.beside = False
         """Whether it was last saved as a body that works beside its waits."""
         self.children: set[Any] | None = None
@@ -186,7 +189,7 @@ class Execution:
         """Keep the run no longer, so that what outlives the body does not keep it either."""
         if self.broker is not None and not self.finished:
             self._left = weakref.ref(self.broker)  # its calls are refused as long as the run is there
-        self.broker = None
+        self.broker = self.context = None
 
     def next_collect(self, buffer_id: str) -> int:
         """Count a collect of this buffer; return how many there were before."""

@@ -20,7 +20,7 @@ from stepwire.workflow.broker.delivery import (
     current_execution,
 )
 from stepwire.workflow.broker.journal import RECEIVED, SENT
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
 from stepwire.workflow.broker.outcome import COMPLETED, result_of
 from stepwire.workflow.broker.restore import restore
 from stepwire.workflow.broker.snapshot import TypeMark, all_parts
@@ -237,6 +237,9 @@ class Context(Generic[StateT]):
 
         notify = found.notify = _Telling(future, asyncio.current_task())
         self._run.pump()
+        question = None
+        if self._run.outer is not None and execution is not None and event_type is not None:
+            question = self._run.outer.ask(waiter_id, event_type, requirements, prompt, partial(self._answered, notify))
         timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
         try:
             answer = await future
@@ -244,6 +247,8 @@ class Context(Generic[StateT]):
             await self._give_up_wait(found, execution)
             raise
         finally:
+            if question is not None:
+                question.cancel()
             notify.task = None  # whose cancellation would refer to it in a circle
             if timer is not None:
                 timer.cancel()
@@ -252,6 +257,13 @@ class Context(Generic[StateT]):
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def _answered(self, notify: Notify, answer: Answer) -> None:
+        """Take what the outer run has for a question of this nested one: an answer, or why it could not ask."""
+        if not isinstance(answer, Event):
+            notify(answer)
+        elif self.is_running:
+            self._run.do(lambda: self._broker.accept(answer, kind=RECEIVED))
 
     async def _give_up_wait(self, waiter: Waiter, execution: Execution | None) -> None:
         """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""

@@ -11,6 +11,7 @@ from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.outcome import CANCELLED, Outcome
 from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
+from stepwire.workflow.context.nested import Outer
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import DeadAttemptError, WorkflowRuntimeError
 from stepwire.workflow.events import WorkflowCancelledEvent
@@ -30,11 +31,12 @@ class Run:
         runner: Drives the broker; None before the run begins and after its end.
         in_use: Whether a run in this process has the context.
         fresh: Whether no run has had the context yet.
+        outer: The step of another run that has started it; None for a run of its own.
         on_end: Called once with the outcome.
         withdraw: Takes a run that waits for others to end out of their queue.
     """
 
-    __slots__ = ("broker", "fresh", "in_use", "on_end", "plan", "runner", "withdraw")
+    __slots__ = ("broker", "fresh", "in_use", "on_end", "outer", "plan", "runner", "withdraw")
 
     def __init__(self, plan: Plan) -> None:
         store = plan.new_store()
@@ -44,6 +46,7 @@ class Run:
         self.runner: Runner | None = None
         self.in_use = False
         self.fresh = True
+        self.outer: Outer | None = None
         self.on_end: Callable[[Outcome], None] | None = None
         self.withdraw: Callable[[], None] | None = None
 
@@ -70,7 +73,7 @@ class Run:
         outcome, callback = self.broker.outcome, self.on_end
         assert outcome is not None
         self.in_use = False
-        self.runner = self.on_end = self.withdraw = None
+        self.runner = self.on_end = self.withdraw = self.outer = None
         if callback is not None:
             callback(outcome)
 

@@ -286,6 +286,7 @@ class Runner:
     async def execute(self, execution: Execution) -> None:
         """Run a step's body once and bring its result or failure to the broker."""
         enter_execution(execution)
+        execution.context = self.context
         host = self._host
         began = 0.0 if host is None else time.perf_counter()
         delivery = execution.delivery
