@@ -19,8 +19,8 @@ __all__ = ["STOP_SECONDS", "Ending"]
 
 logger = logging.getLogger("stepwire.server")
 
-STOP_SECONDS: Final = 4.0
-"""Seconds beyond the grace after which the process ends whatever holds it up."""
+STOP_SECONDS: Final = 3.75
+"""Seconds beyond the grace after which the process is ended whatever holds it up: it is gone within the 4 promised."""
 _EXIT_SECONDS: Final = 1.0
 """How long the interpreter may take to exit once the server has stopped: threads of steps can hold it up for ever."""
 _LAST_RESORT_SECONDS: Final = 1.0
