@@ -436,7 +436,7 @@ async def test_retention_a_trim_while_a_commit_is_under_way_is_not_undone_by_it(
 
 
 async def test_retention_a_trimmed_log_has_room_again(tmp_path: Path) -> None:
-    async with life(tmp_path, Flow(write_much), retention_entries=1000, max_log_entries=1500) as rpc:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000, max_log_entries=2002) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)
         assert await refused_reason(publish(rpc, run_id, "too much")) == "LIMIT_EXCEEDED"
