@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import warnings
 from collections.abc import Awaitable, Generator, Sequence
 from functools import partial
@@ -12,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from pydantic import BaseModel
 
 from stepwire.workflow.broker.broker import Receipt
-from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.delivery import (
-    Delivery,
     Execution,
     Waiter,
     current_execution,
@@ -22,19 +19,13 @@ from stepwire.workflow.broker.delivery import (
 from stepwire.workflow.broker.journal import RECEIVED, SENT
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
 from stepwire.workflow.broker.outcome import COMPLETED, result_of
-from stepwire.workflow.broker.restore import restore
-from stepwire.workflow.broker.snapshot import TypeMark, all_parts
 from stepwire.workflow.checks import check_wait, kind_of
-from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.context.blocking import BlockingContext
-from stepwire.workflow.context.dict_form import StreamingQueue, legacy_view, restore_legacy
+from stepwire.workflow.context.dict_form import StreamingQueue, restore_form, saved_form
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.definition.plan import Planned, plan_of
 from stepwire.workflow.errors import (
-    ContextSerdeError,
     SnapshotError,
-    SnapshotVersionError,
-    SnapshotWorkflowError,
     WorkflowRuntimeError,
 )
 from stepwire.workflow.events import Event
@@ -55,7 +46,6 @@ else:
 EventT = TypeVar("EventT", bound=Event)
 
 _MISSING: Any = object()
-_DICT_FORMAT = 1
 
 
 def run_of(context: Context[Any]) -> Run:
@@ -317,25 +307,17 @@ class Context(Generic[StateT]):
         """
         execution = current_execution(self._broker)
         through = execution.delivery if execution is not None and execution.returned else None
+        save = partial(
+            saved_form,
+            self._broker,
+            self._run.plan.name,
+            serializer or JsonSerializer(),
+            stepwise=self.stepwise,
+            without=through,
+        )
         if self._run.runner is None:
-            return self._saved(serializer or JsonSerializer(), through)
-        return self._run.runner.on_loop(lambda: self._saved(serializer or JsonSerializer(), through))
-
-    def _saved(self, serializer: BaseSerializer, through: Delivery | None) -> dict[str, Any]:
-        def encode_value(value: Any) -> bytes:
-            if isinstance(value, TypeMark):
-                return json.dumps(QualifiedNames().name_of(value.type)).encode()
-            return json.dumps(serializer.serialize(value)).encode()
-
-        parts = all_parts(self._broker, encode_value, with_state=False, without=through)
-        data = legacy_view(self._broker, serializer, self.stepwise, without=through)
-        data["stepwire"] = {
-            "format": _DICT_FORMAT,
-            "workflow": self._run.plan.name,
-            "saved_at": CLOCK.now(),
-            "parts": {key: json.loads(part) for key, part in parts.items()},
-        }
-        return data
+            return save()
+        return self._run.runner.on_loop(save)
 
     @classmethod
     def from_dict(
@@ -353,31 +335,7 @@ class Context(Generic[StateT]):
         serializer = serializer or JsonSerializer()
         context = cls(workflow, stepwise=bool(data.get("stepwise", False)))
         context._run.fresh = False
-        try:
-            restore_legacy(context._broker, data, serializer, with_events="stepwire" not in data)
-        except KeyError as error:
-            raise ContextSerdeError(f"The saved context has no key {error}") from error
-        own = data.get("stepwire")
-        if own is not None:
-            if not isinstance(own, dict):
-                raise SnapshotError("The saved context is malformed")
-            if own.get("format") != _DICT_FORMAT:
-                raise SnapshotVersionError(f"The saved context has another format than {_DICT_FORMAT}")
-            name = type(workflow).__name__
-            if own.get("workflow") != name:
-                raise SnapshotWorkflowError(f"The saved context is of workflow {own.get('workflow')!r}, not {name!r}")
-            parts, saved_at = own.get("parts"), own.get("saved_at")
-            if not isinstance(parts, dict) or not isinstance(saved_at, int | float):
-                raise SnapshotError("The saved context is malformed")
-            restore(
-                context._broker,
-                parts,
-                QualifiedNames(),
-                saved_at=saved_at,
-                fork=True,
-                decode_value=serializer.deserialize,
-                with_state=False,
-            )
+        restore_form(context._broker, context._run.plan.name, data, serializer)
         return context
 
     # -- deprecated -----------------------------------------------------------------------------------------------

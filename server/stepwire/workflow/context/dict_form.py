@@ -7,13 +7,87 @@ import json
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.delivery import QUEUED, Delivery
 from stepwire.workflow.broker.ledger import Buffered
+from stepwire.workflow.broker.restore import restore
+from stepwire.workflow.broker.snapshot import TypeMark, all_parts
 from stepwire.workflow.broker.stream import EventStream
-from stepwire.workflow.errors import ContextSerdeError, SnapshotError
+from stepwire.workflow.codec.names import QualifiedNames
+from stepwire.workflow.errors import ContextSerdeError, SnapshotError, SnapshotVersionError, SnapshotWorkflowError
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.serializers import BaseSerializer
 from stepwire.workflow.state.store import InMemoryStateStore
+
+_FORMAT = 1
+
+
+def saved_form(
+    broker: Broker,
+    workflow: str,
+    serializer: BaseSerializer,
+    *,
+    stepwise: bool,
+    without: Delivery | None = None,
+) -> dict[str, Any]:
+    """Return a context as a JSON-able dict: the 1.x keys, and under `stepwire` what restores it.
+
+    Args:
+        broker: The broker of the context's run.
+        workflow: The name of the workflow.
+        serializer: Writes events and values.
+        stepwise: Whether the context is stepwise.
+        without: A delivery that counts as through.
+    """
+
+    def encode_value(value: Any) -> bytes:
+        if isinstance(value, TypeMark):
+            return json.dumps(QualifiedNames().name_of(value.type)).encode()
+        return json.dumps(serializer.serialize(value)).encode()
+
+    parts = all_parts(broker, encode_value, with_state=False, without=without)
+    data = legacy_view(broker, serializer, stepwise, without=without)
+    data["stepwire"] = {
+        "format": _FORMAT,
+        "workflow": workflow,
+        "saved_at": CLOCK.now(),
+        "parts": {key: json.loads(part) for key, part in parts.items()},
+    }
+    return data
+
+
+def restore_form(broker: Broker, workflow: str, data: dict[str, Any], serializer: BaseSerializer) -> None:
+    """Fill a new broker from what `saved_form` returned, or from a context that 1.x saved.
+
+    Raises:
+        ContextSerdeError: A key is missing.
+        SnapshotError: It is malformed; SnapshotVersionError and SnapshotWorkflowError for a mismatch.
+    """
+    try:
+        restore_legacy(broker, data, serializer, with_events="stepwire" not in data)
+    except KeyError as error:
+        raise ContextSerdeError(f"The saved context has no key {error}") from error
+    own = data.get("stepwire")
+    if own is None:
+        return
+    if not isinstance(own, dict):
+        raise SnapshotError("The saved context is malformed")
+    if own.get("format") != _FORMAT:
+        raise SnapshotVersionError(f"The saved context has another format than {_FORMAT}")
+    if own.get("workflow") != workflow:
+        raise SnapshotWorkflowError(f"The saved context is of workflow {own.get('workflow')!r}, not {workflow!r}")
+    parts, saved_at = own.get("parts"), own.get("saved_at")
+    if not isinstance(parts, dict) or not isinstance(saved_at, int | float):
+        raise SnapshotError("The saved context is malformed")
+    restore(
+        broker,
+        parts,
+        QualifiedNames(),
+        saved_at=saved_at,
+        fork=True,
+        decode_value=serializer.deserialize,
+        with_state=False,
+    )
 
 
 def legacy_view(
