@@ -155,7 +155,7 @@ class Workflow(Planned):
         context.run_id = handler.run_id
         outer = running_execution()
         if outer is not None and outer.context is not None:
-            held.outer = Outer(outer, outer.context, plan.name)
+            held.nest(Outer(outer, outer.context, plan.name))
         event: StartEvent | None = None
         if not goes_on:
             try:

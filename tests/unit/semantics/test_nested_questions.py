@@ -123,3 +123,26 @@ async def test_a_question_that_the_outer_run_cannot_keep_fails_it() -> None:
     outcome = await run.ended()
     assert outcome.status == "failed"
     assert "Local" in str(outcome.error)
+
+
+class Returns(Workflow):
+    """A step returns the question, and another one takes the answer."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> Question:
+        return Question(text="name")
+
+    @step
+    async def take(self, ev: Reply) -> StopEvent:
+        return StopEvent(result=ev.text)
+
+
+@pytest.mark.parametrize("how", ["stays", "crash"])
+async def test_a_question_that_a_step_returns_is_asked_too(how: str) -> None:
+    run = DurableRun(outer_of(Returns(timeout=None))).start()
+    await run.until(lambda run: len(run.kept("w")) == 1)
+    if how == "crash":
+        run.crash_and_recover()
+    run.send(Reply(text="Ada"))
+    assert (await run.ended()).event.result == "Ada"
+    assert len(run.logged(Question)) == 1

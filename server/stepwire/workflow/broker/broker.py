@@ -12,7 +12,7 @@ a worker), `waits` (open waiters), `buffers` (collected events), `ledger` (what 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from stepwire.workflow.broker import parts
@@ -79,6 +79,7 @@ class Broker:
         started: Whether the run has begun.
         frozen: Whether the run has left memory: nothing changes any more.
         cut_off: Whether the end of the run cut bodies of steps off: they may have a last word.
+        on_question: Called with each question of a step that no wait of it asks; None when nobody wants to know.
         asked: Whether an InputRequiredEvent went out since the last outside event.
         untaken: The type of the last event that nothing took: why a run that stalls may do so.
     """
@@ -97,6 +98,7 @@ class Broker:
         "limit",
         "most_deliveries",
         "numbers",
+        "on_question",
         "outcome",
         "pausing",
         "queues",
@@ -132,6 +134,7 @@ class Broker:
         self.frozen = False
         self.cut_off = False
         self.asked = False
+        self.on_question: Callable[[InputRequiredEvent], object] | None = None
         self.untaken = ""
 
     def keep(self, journal: Journal) -> None:
@@ -290,6 +293,8 @@ class Broker:
             journal.log(self.sequence, self.work.clock.now(), STREAM, event, data, source, 0)
         if isinstance(event, InputRequiredEvent):
             self.asked = True
+            if self.on_question is not None and execution is not None:
+                self.on_question(event)
         return True
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -364,6 +369,8 @@ class Broker:
         if isinstance(event, InputRequiredEvent):
             self.asked = True
             kind = STREAM
+            if self.on_question is not None:
+                self.on_question(event)
             if self.journal is None:
                 self.stream.append(own(event))
         matching = self.waits.matching(event) if to_waiters and self.waits else ()

@@ -250,10 +250,10 @@ class Context(Generic[StateT]):
 
     def _answered(self, notify: Notify, answer: Answer) -> None:
         """Take what the outer run has for a question of this nested one: an answer, or why it could not ask."""
-        if not isinstance(answer, Event):
+        if isinstance(answer, Event):
+            self._run.take_answer(answer)
+        else:
             notify(answer)
-        elif self.is_running:
-            self._run.do(lambda: self._broker.accept(answer, kind=RECEIVED))
 
     async def _give_up_wait(self, waiter: Waiter, execution: Execution | None) -> None:
         """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""

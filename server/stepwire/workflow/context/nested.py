@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.ledger import Answer
-from stepwire.workflow.errors import WorkflowError
+from stepwire.workflow.errors import DeadAttemptError, WorkflowError
 from stepwire.workflow.events import Event, HumanResponseEvent, InputRequiredEvent
 
 __all__ = ["Outer"]
@@ -36,13 +36,14 @@ class Outer:
         name: The name of the nested workflow: its waits are named after it.
     """
 
-    __slots__ = ("_context", "_execution", "_name", "_variables")
+    __slots__ = ("_asking", "_context", "_execution", "_name", "_variables")
 
     def __init__(self, execution: Execution, context: OuterContext, name: str) -> None:
         self._execution = execution
         self._context = context
         self._name = name
         self._variables = contextvars.copy_context()
+        self._asking: set[asyncio.Task[None]] = set()
 
     def ask(
         self,
@@ -66,7 +67,37 @@ class Outer:
         if not (isinstance(prompt, InputRequiredEvent) or issubclass(event_type, HumanResponseEvent)):
             return None
         asking = self._ask(f"{self._name}/{waiter_id}", event_type, requirements, prompt, answer)
-        return asyncio.get_running_loop().create_task(asking, context=self._variables.copy())
+        task = asyncio.get_running_loop().create_task(asking, context=self._variables.copy())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return task
+
+    def ask_for_any(
+        self, types: Sequence[type[Event]], answer: Callable[[Answer], object], question: InputRequiredEvent
+    ) -> None:
+        """Ask a question that steps of the nested run take the answer to, by any of these types.
+
+        Args:
+            types: What the steps take.
+            answer: Called once, as by `ask`.
+            question: The question.
+        """
+        tasks: list[asyncio.Task[None] | None] = []
+
+        def answered(found: Answer) -> None:
+            for task in tasks:
+                if task is not None and task is not asyncio.current_task():
+                    task.cancel()
+            answer(found)
+
+        name = type(question).__name__
+        for number, cls in enumerate(types):
+            tasks.append(self.ask(name, cls, {}, None if number else question, answered))
+
+    def leave(self) -> None:
+        """Take back what is still asked: the nested run is over."""
+        for task in list(self._asking):
+            task.cancel()
 
     async def _ask(
         self,
@@ -78,6 +109,8 @@ class Outer:
     ) -> None:
         try:
             found = await self._context.wait_for_event(event_type, prompt, waiter_id, requirements, timeout=None)
+        except DeadAttemptError:
+            return  # the outer attempt is over, and the nested run with it
         except WorkflowError as error:
             answer(error)
         else:

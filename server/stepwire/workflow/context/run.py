@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.outcome import CANCELLED, Outcome
+from stepwire.workflow.broker.journal import RECEIVED, Journal
+from stepwire.workflow.broker.ledger import Answer
+from stepwire.workflow.broker.outcome import CANCELLED, FAILED, Outcome
 from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
 from stepwire.workflow.context.nested import Outer
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import DeadAttemptError, WorkflowRuntimeError
-from stepwire.workflow.events import WorkflowCancelledEvent
+from stepwire.workflow.events import Event, HumanResponseEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.runner.runner import Runner
 
 __all__ = ["Run"]
@@ -73,9 +75,32 @@ class Run:
         outcome, callback = self.broker.outcome, self.on_end
         assert outcome is not None
         self.in_use = False
+        if self.outer is not None:
+            self.outer.leave()
+            self.broker.on_question = None
         self.runner = self.on_end = self.withdraw = self.outer = None
         if callback is not None:
             callback(outcome)
+
+    def nest(self, outer: Outer) -> None:
+        """Ask the questions of this run at the step that has started it."""
+        self.outer = outer
+        accepted = (cls for config in self.plan.routing.steps.values() for cls in config.accepted_events)
+        types = [cls for cls in accepted if issubclass(cls, HumanResponseEvent)]
+        if types:
+            self.broker.on_question = partial(outer.ask_for_any, types, self.take_answer)
+
+    def take_answer(self, answer: Answer) -> None:
+        """Take what the outer run has for a question: an answer, or the error of one that it could not ask."""
+        broker = self.broker
+        if broker.outcome is not None or not broker.started:
+            return
+        if isinstance(answer, Event):
+            self.do(lambda: broker.accept(answer, kind=RECEIVED))
+        elif isinstance(answer, BaseException):
+            text = str(answer)
+            failed = WorkflowFailedEvent(step=None, error_type=type(answer).__name__, message=text, attempts=0)
+            self.do(lambda: broker.end(FAILED, failed, answer))
 
     def leave(self) -> None:
         """Cut what refers back, of a durable run that has left memory: its state takes no change any more.
