@@ -94,9 +94,12 @@ class LogReader:
         async for beat in self.beats_during(reading):
             yield beat
         found = reading.result()
-        if isinstance(found, BaseException):
-            raise found
-        self._chunks = found
+        try:
+            if isinstance(found, BaseException):
+                raise found
+            self._chunks = found
+        finally:
+            del found  # an error's traceback holds this frame
 
     @property
     def progress(self) -> bool:

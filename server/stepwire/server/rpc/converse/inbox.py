@@ -56,7 +56,9 @@ class Inbox:
     def close(self) -> None:
         """Read no more frames. What they asked for is still done."""
         if self._reading is not None:
-            self._reading.cancel()
+            # A cancelled task keeps its traceback, whose frames hold this inbox: let go of it to close no circle.
+            reading, self._reading = self._reading, None
+            reading.cancel()
 
     def watch(self, news: asyncio.Future[None]) -> asyncio.Future[None]:
         """Have a future resolve with the next result or acknowledgement, and return it."""
@@ -66,7 +68,11 @@ class Inbox:
     def check(self) -> None:
         """Raise the error of a frame that ends the conversation."""
         if self._error is not None:
-            raise self._error
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # the traceback holds this frame
 
     @property
     def has_news(self) -> bool:
@@ -106,8 +112,11 @@ class Inbox:
                 else:
                     message = "Only send, ack and cancel may follow the first frame"
                     raise InvalidError("INVALID_FRAME", message, [Violation("frame", "is of another kind")])
-        except BaseException as error:  # noqa: BLE001 - it ends the stream with a status
-            self._fail(interrupted(error))
+        except BaseException as error:
+            if (ending := interrupted(error)) is None:
+                raise
+            self._fail(ending)  # it ends the stream with a status
+            del ending
 
     async def _send(self, send: pb.ConverseSend) -> None:
         result = pb.ConverseSendResult(request_id=send.request_id)
@@ -117,8 +126,11 @@ class Inbox:
             )
             await self._gate.admit_frame(self._call, SEND, request)
             result.sequence, result.delivered = await self._actions.send(self._call.caller, request)
-        except BaseException as error:  # noqa: BLE001 - the frame gets the status that SendEvent would answer
-            result.error.CopyFrom(status_of(interrupted(error), CONVERSE, self._gate.metrics))
+        except BaseException as error:
+            if (ending := interrupted(error)) is None:
+                raise
+            result.error.CopyFrom(status_of(ending, CONVERSE, self._gate.metrics))  # as SendEvent would answer
+            del ending
         self.under_way -= 1
         self._results.append(pb.ConverseResponse(send_result=result))
         self._signal()
@@ -128,8 +140,11 @@ class Inbox:
             request = pb.CancelRunRequest(run_id=self._call.run_id, reason=cancel.reason)
             await self._gate.admit_frame(self._call, CANCEL, request)
             await self._actions.cancel(self._call.caller, request)
-        except BaseException as error:  # noqa: BLE001 - it ends the stream with the status that CancelRun would answer
-            self._fail(interrupted(error))
+        except BaseException as error:
+            if (ending := interrupted(error)) is None:
+                raise
+            self._fail(ending)  # it ends the stream with the status that CancelRun would answer
+            del ending
 
     def _act(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="stepwire-converse-frame")

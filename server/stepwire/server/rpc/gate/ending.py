@@ -98,18 +98,19 @@ class Ending:
         return status_of(DrainingError("The call was interrupted"), self._method, self._calls.metrics)
 
 
-def interrupted(error: BaseException) -> BaseException:
-    """Return the error for a frame or a call that was ended by an error. Raise it again if this task is cancelled.
+def interrupted(error: BaseException) -> BaseException | None:
+    """Return the error for a frame or a call that was ended by an error. None if this task must end with it itself.
 
-    A CancelledError without a cancellation comes from engine code, which dropped the run: the client must retry.
+    A CancelledError without a cancellation comes from engine code, which dropped the run: the client must retry. The
+    caller raises, not this function: a frame in the traceback that holds its own error is garbage for the collector.
     """
     if isinstance(error, GeneratorExit) and not _in_task():
-        raise error
+        return None
     if not isinstance(error, asyncio.CancelledError):
         return error
     task = asyncio.current_task()
     if task is None or task.cancelling():
-        raise error
+        return None
     return DrainingError("The call was interrupted")
 
 
