@@ -38,7 +38,8 @@ def rows() -> Iterator[Row]:
         elif any(get_origin(kind) is dict for kind in kinds):
             flag = ""
         metavar = _metavar(kinds)
-        default = "" if field.is_required() or field.default is None else _shown(field.get_default(), metavar)
+        value = None if field.is_required() else field.get_default(call_default_factory=True)
+        default = "" if value is None else _shown(value, metavar)
         yield Row(name, flag, metavar, switch, default, field.description or "")
 
 

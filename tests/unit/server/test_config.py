@@ -190,6 +190,7 @@ def test_placeholders_and_defaults_follow_from_the_fields():
     assert shown["failure_detail"] == ("type|message|traceback", False, "")
     assert shown["reflection"][1:] == (True, "")
     assert shown["insecure"][1:] == (True, "false")
+    assert shown["retention_workflows"][1:] == (False, "")
 
 
 def test_what_is_written_from_the_settings_is_current():
