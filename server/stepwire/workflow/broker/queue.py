@@ -44,6 +44,11 @@ class StepQueue:
         self._last = delivery
         self._fresh += 1
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a delivery and a worker are there."""
+        return self.running < self.num_workers and (self._first is not None or bool(self.again))
+
     def pop(self, again_only: bool = False) -> Delivery | None:
         """Take the delivery with the lowest id when a worker is free; `again_only`: of those started before."""
         if self.running >= self.num_workers:
@@ -123,6 +128,8 @@ class Queues:
             delivery = queue.pop(again_only)
             if delivery is not None:
                 queue.running += 1
+                if not queue.is_ready:
+                    del hot[name]
                 return delivery
             del hot[name]
         return None
