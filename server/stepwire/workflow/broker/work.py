@@ -244,7 +244,10 @@ class Work:
     def _kill(self, execution: Execution) -> None:
         """Make an execution dead: its calls raise from now on, its task is cancelled."""
         execution.dead = True
-        execution.leave()
+        if execution.finished:
+            execution.broker = execution.context = None
+        else:
+            execution.leave()
         delivery = execution.delivery
         self.unsure.pop(delivery.id, None)
         delivery.execution = None

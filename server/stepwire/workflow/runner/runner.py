@@ -365,7 +365,10 @@ class Runner:
             print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
         execution.cancel = None
         try:
-            self.broker.finish(execution, *(([], None) if self.stepwise is not None else (outputs, encoded)))
+            if self.stepwise is None:
+                self.broker.finish(execution, outputs, encoded)
+            else:
+                self.broker.finish(execution, [])
         except BaseException as error:
             if execution.finished:
                 raise
