@@ -23,11 +23,11 @@ demo: $(STAMP) ## run the demo
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS go to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: lint protos-check test test-slow ## everything that must hold before a merge
 
-test-slow: $(STAMP) ## the tests that install packages
+test-slow: $(STAMP) ## the tests that take long or install packages
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-web: $(STAMP) ## the console in a real browser (Debian: chromium, chromium-driver)

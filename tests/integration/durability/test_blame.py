@@ -58,7 +58,15 @@ async def until_all_ended(process: ServerProcess) -> tuple[int, list[types.Run]]
     raise AssertionError(f"still not ended after {STARTS} starts")
 
 
-@pytest.mark.parametrize(("how", "after"), [("exit", 0.0), ("segv", 0.0), ("kill", 0.0), ("exit", 1.5)])
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [
+        ("segv", 0.0),
+        pytest.param("exit", 0.0, marks=pytest.mark.slow),
+        pytest.param("kill", 0.0, marks=pytest.mark.slow),
+        pytest.param("exit", 1.5, marks=pytest.mark.slow),
+    ],
+)
 async def test_the_run_that_crashes_the_process_fails_and_the_runs_beside_it_complete(
     tmp_path: Path, how: str, after: float
 ) -> None:
@@ -78,7 +86,7 @@ async def test_the_run_that_crashes_the_process_fails_and_the_runs_beside_it_com
     assert starts <= 9
 
 
-@pytest.mark.parametrize("how", ["works", "answered"])
+@pytest.mark.parametrize("how", ["works", pytest.param("answered", marks=pytest.mark.slow)])
 async def test_a_run_whose_loading_crashes_the_process_is_blocked_until_other_code_is_served(
     tmp_path: Path, how: str
 ) -> None:

@@ -143,7 +143,7 @@ def test_upgrade_killed_at_each_statement_leaves_the_old_or_the_new_schema_with_
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["pwrite64", "fdatasync", "unlink"])
+@pytest.mark.parametrize("call", [pytest.param("pwrite64", marks=pytest.mark.slow), "fdatasync", "unlink"])
 def test_upgrade_killed_at_each_write_leaves_the_old_or_the_new_schema_with_all_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
