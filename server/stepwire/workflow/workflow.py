@@ -30,6 +30,7 @@ from stepwire.workflow.handler import WorkflowHandler
 from stepwire.workflow.local_runs import Runs
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
+from stepwire.workflow.state.own import is_sole, own
 from stepwire.workflow.state.serializers import BaseSerializer
 
 logger = logging.getLogger("stepwire.workflow")
@@ -160,6 +161,8 @@ class Workflow(Planned):
         if not goes_on:
             try:
                 event = start_event or self.start_event_class(**kwargs)
+                if not is_sole(event, 1):  # the caller may hold it, or values that were given to it
+                    event = own(event)
             except Exception as error:  # noqa: BLE001 - whatever the author's validators raise is an invalid input
                 invalid = _invalid(self.start_event_class, error)
                 failed = WorkflowFailedEvent(

@@ -68,7 +68,7 @@ def test_parking_gives_the_worker_back_and_stops_the_attempts_clock() -> None:
     made.unpark(delivery)
     assert (delivery.status, made.parked) == (READY, 0)
     told: list[object] = []
-    execution.settled.append((told.append, DeadAttemptError("answer")))
+    execution.settle(told.append, DeadAttemptError("answer"))
     assert made.start_next(Owner()) is None, "the body goes on; it does not begin again"
     assert (delivery.status, delivery.attempt, made.timers.next_due()) == (RUNNING, 1, 206.0)
     assert len(made.take_resumed()) == 1
@@ -94,7 +94,7 @@ def test_a_killed_execution_tells_what_waits_in_it_and_is_cancelled() -> None:
     execution = start(made)
     cancelled: list[bool] = []
     execution.cancel = lambda: cancelled.append(True)
-    execution.settled.append((lambda answer: None, DeadAttemptError("x")))
+    execution.settle(lambda answer: None, DeadAttemptError("x"))
     made.kill_all()
     assert (execution.dead, cancelled, made.executions) == (True, [True], {})
     ((_, answer),) = made.take_resumed()

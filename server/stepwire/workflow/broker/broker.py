@@ -65,7 +65,6 @@ class Broker:
     Attributes:
         work: Its deliveries and the attempts at them; `deliveries`, `executions` and `queues` are its own.
         waits: The open waiters.
-        buffers: The collected events.
         stream: What was written to the stream, for readers in process.
         journal: Takes what changed and what goes to the log; None when nothing is made durable: public events then
             go to `stream`, and nothing is encoded.
@@ -87,8 +86,8 @@ class Broker:
     # Many runs wait in memory, so every attribute counts.
     __slots__ = (
         "__weakref__",
+        "_buffers",
         "asked",
-        "buffers",
         "cut_off",
         "deliveries",
         "executions",
@@ -120,7 +119,7 @@ class Broker:
         self.executions = self.work.executions
         self.queues = self.work.queues
         self.waits = Waits(self.work)
-        self.buffers = Buffers()
+        self._buffers: Buffers | None = None
         self.stream = EventStream()
         self.journal: Journal | None = None
         self.limit = TimeLimit()
@@ -156,13 +155,17 @@ class Broker:
             raise RunEndedError("the run is not in memory any more")
 
     def begin(self, event: Event | None, timeout: float | None) -> Receipt | None:
-        """Start the run, or start anew after an earlier one has ended; the state and buffers stay (S16)."""
+        """Start the run, or start anew after an earlier one has ended; the state and buffers stay (S16).
+
+        Nobody else may hold the event, or what can change in it.
+        """
         if self.outcome is not None:
             self.prepare()
         self.started = True
         self.limit.set(timeout)
-        self.touch_head()
-        return None if event is None else self.accept(event, kind=RECEIVED)
+        if self.journal is not None:
+            self.touch_head()
+        return None if event is None else self.accept(event, kind=RECEIVED, sole=True)
 
     def prepare(self) -> None:
         """Make ready for a new run after one has ended: a new stream, the old state and buffers (S16)."""
@@ -208,7 +211,8 @@ class Broker:
             self.journal.log(self.sequence, self.work.clock.now(), TERMINAL, outcome.event, data, step, 0)
         self.outcome = outcome
         self._clear()
-        self.touch_head()
+        if self.journal is not None:
+            self.touch_head()
 
     def _clear(self) -> None:
         work = self.work
@@ -221,7 +225,7 @@ class Broker:
             work.queues.clear()
             work.parked = 0
         work.queues.hot.clear()
-        if self.waits:
+        if self.waits.by_type:
             for waiter in list(self.waits):
                 self.waits.forget(waiter)
                 if waiter.notify is not None and waiter.delivery is None:
@@ -235,7 +239,8 @@ class Broker:
         self.frozen = True
         work = self.work
         at_work = [each for each in work.executions.values() if each.delivery.status == RUNNING]
-        at_work += [each for each in work.unsure.values() if work.works is not None and work.works(each)]
+        if work.unsure and work.works is not None:
+            at_work += filter(work.works, work.unsure.values())
         work.kill_all()
         for execution in at_work:
             work.parked -= execution.delivery.status == PARKED
@@ -306,8 +311,10 @@ class Broker:
         execution: Execution | None = None,
         kind: int = SENT,
         source: str = "",
+        *,
+        sole: bool = False,
     ) -> Receipt:
-        """Take an event for the steps and waiters that want it, or for one step.
+        """Take an event for the steps and waiters that want it, or for one step; `sole` when nobody else holds it.
 
         Raises UnknownStepError, StepDoesNotAcceptError, RunEndedError, DeadAttemptError, or SerializationError when
         a journal is kept and the event cannot be saved; then nothing has changed.
@@ -323,14 +330,15 @@ class Broker:
             if not config.accepts(cls):
                 raise StepDoesNotAcceptError(f"Step {step} does not accept event of type {cls.__name__}", step=step)
             targets = (step,)
-        data, encoded = self._encode(event, targets)
+        data, encoded = (None, None) if self.journal is None else self._encode(event, targets)
         if execution is not None:
             source = execution.delivery.step
             if self.work.repeats(execution, digest_of(f"send {step or ''}", event, data)):
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False
-        return self._take(event, kind, source, targets, data, encoded, to_waiters=step is None)
+        sole = sole and len(targets) == 1
+        return self._take(event, kind, source, targets, data, encoded, to_waiters=step is None, sole=sole)
 
     def _encode(self, event: Event, targets: Sequence[str]) -> tuple[bytes | None, bytes | None]:
         """Return the event for the log and, when something will keep it, for the snapshot."""
@@ -357,7 +365,7 @@ class Broker:
         if isinstance(event, StopEvent):
             self.end(COMPLETED, event, step=source, encoded=encoded)
             return Receipt(self.sequence, 1)
-        if kind != RECEIVED:
+        if self.journal is not None and kind != RECEIVED:  # without a host nothing is bounded
             if self.sequence >= self.last_entry:
                 self._log_is_full(source)
                 return Receipt(self.sequence, 0)
@@ -373,7 +381,7 @@ class Broker:
                 self.on_question(event)
             if self.journal is None:
                 self.stream.append(own(event))
-        matching = self.waits.matching(event) if to_waiters and self.waits else ()
+        matching = self.waits.matching(event) if to_waiters and self.waits.by_type else ()
         for name in targets:
             self.work.enqueue(name, event if sole else own(event), sequence, encoded)
         delivered = len(targets) + len(matching)
@@ -411,19 +419,25 @@ class Broker:
             encoded: The outputs, by `encode_output`, when there are so many that they were encoded before.
         """
         self.check(execution)
-        if self.journal is None:
-            targets_of = self.routing.targets
-            encoded = [(event, targets_of(type(event)), None, None) for event in outputs]
-        elif encoded is None:
+        journal = self.journal
+        if journal is not None and encoded is None:
             encoded = [self.encode_output(event) for event in outputs]
         step = execution.delivery.step
         execution.finished = True
         self._retire(execution)
         receipts: list[Receipt] = []
+        if journal is None or encoded is None:
+            for event in outputs:
+                if self.outcome is None:
+                    targets = self.routing.targets(type(event))
+                    # Held by the step's result, the outputs and this loop.
+                    sole = len(targets) == 1 and is_sole(event, 3)
+                    receipts.append(self._take(event, SENT, step, targets, None, None, sole=sole))
+            return receipts
         for event, targets, data, saved in encoded:
             if self.outcome is None:
-                if saved is None and self.journal is not None and self.waits.expects(type(event)):
-                    saved = self.journal.encode(event)
+                if saved is None and self.waits.expects(type(event)):
+                    saved = journal.encode(event)
                 # Held by the step's result, the outputs, the list above and this loop.
                 sole = len(targets) == 1 and is_sole(event, 4)
                 receipts.append(self._take(event, SENT, step, targets, data, saved, sole=sole))
@@ -472,6 +486,13 @@ class Broker:
         delivery.event = _NO_EVENT  # what outlives the body keeps its execution, and that this delivery
 
     # -- collecting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def buffers(self) -> Buffers:
+        """Return the collected events, made at the first need: most runs collect nothing."""
+        if self._buffers is None:
+            self._buffers = Buffers()
+        return self._buffers
 
     def collect(
         self,
@@ -594,9 +615,13 @@ class Broker:
 
     def tick(self) -> None:
         """Start or stop the run's clock as S14 says; called after each batch of transitions."""
-        if self.limit.seconds is None or self.outcome is not None or not self.started:
+        limit = self.limit
+        if limit.seconds is None or self.outcome is not None or not self.started:
             return
-        if self.limit.tick(self.work.clock.now(), stopped=self.pausing and self.waiting_outside):
+        stopped = self.pausing and self.waiting_outside
+        if stopped == (limit.due is None):
+            return  # nothing to change, as most often: do not ask what time it is
+        if limit.tick(self.work.clock.now(), stopped=stopped) and self.journal is not None:
             self.touch_head()
 
     def next_due(self) -> float | None:

@@ -173,7 +173,7 @@ class Execution:
         self.replay: Counter[bytes] | None = None
         if delivery.effects:
             self.replay = effects_by_digest(delivery.effects)
-        self.settled: list[tuple[Notify, Answer]] = []
+        self.settled: list[tuple[Notify, Answer]] | None = None
         self.lent: set[str] | None = None
         self.cancel: Callable[[], object] | None = None
         self.timer: Timer[Any] | None = None
@@ -184,6 +184,12 @@ class Execution:
         if self.broker is not None:
             return self.broker
         return None if self._left is None else self._left()
+
+    def settle(self, notify: Notify, answer: Answer) -> None:
+        """Keep an answer until the body has a worker to go on with it."""
+        if self.settled is None:
+            self.settled = []
+        self.settled.append((notify, answer))
 
     def leave(self) -> None:
         """Keep the run no longer, so that what outlives the body does not keep it either."""

@@ -14,13 +14,13 @@ __all__ = ["Queues", "StepQueue"]
 class StepQueue:
     """The deliveries of one step that wait for one of its workers."""
 
-    __slots__ = ("_first", "_fresh", "_last", "again", "num_workers", "running")
+    __slots__ = ("_fresh", "_last", "again", "first", "num_workers", "running")
 
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
         self.running = 0
         # The deliveries are their own list: a deque for each step of each run would take 600 bytes.
-        self._first: Delivery | None = None
+        self.first: Delivery | None = None
         self._last: Delivery | None = None
         self._fresh = 0
         self.again: list[Delivery] | None = None
@@ -38,28 +38,23 @@ class StepQueue:
     def append(self, delivery: Delivery) -> None:
         """Queue a delivery at the end."""
         if self._last is None:
-            self._first = delivery
+            self.first = delivery
         else:
             self._last.next = delivery
         self._last = delivery
         self._fresh += 1
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether a delivery and a worker are there."""
-        return self.running < self.num_workers and (self._first is not None or bool(self.again))
-
     def pop(self, again_only: bool = False) -> Delivery | None:
         """Take the delivery with the lowest id when a worker is free; `again_only`: of those started before."""
         if self.running >= self.num_workers:
             return None
-        first, again = self._first, self.again
+        first, again = self.first, self.again
         if again and (again_only or first is None or again[0].id < first.id):
             return heapq.heappop(again)
         if first is None or again_only:
             return None
-        self._first, first.next = first.next, None
-        if self._first is None:
+        self.first, first.next = first.next, None
+        if self.first is None:
             self._last = None
         self._fresh -= 1
         return first
@@ -72,12 +67,12 @@ class StepQueue:
 
     def clear(self) -> None:
         """Take out all; no worker is busy."""
-        self._first = self._last = self.again = None
+        self.first = self._last = self.again = None
         self._fresh = self.running = 0
 
     def __iter__(self) -> Iterator[Delivery]:
         """Give those that never started, then those that did; no order among these."""
-        delivery = self._first
+        delivery = self.first
         while delivery is not None:
             yield delivery
             delivery = delivery.next
@@ -128,7 +123,7 @@ class Queues:
             delivery = queue.pop(again_only)
             if delivery is not None:
                 queue.running += 1
-                if not queue.is_ready:
+                if (queue.first is None and not queue.again) or queue.running >= queue.num_workers:
                     del hot[name]
                 return delivery
             del hot[name]

@@ -22,12 +22,15 @@ class Waits:
 
     Args:
         work: The deliveries that wait: parked while a wait is open, queued again when it is answered.
+
+    Attributes:
+        by_type: The open waiters; looked at for each event, which asking `bool(waits)` makes slow.
     """
 
-    __slots__ = ("_by_type", "_work")
+    __slots__ = ("_work", "by_type")
 
     def __init__(self, work: Work) -> None:
-        self._by_type: dict[type[Event] | None, list[Waiter]] = {}
+        self.by_type: dict[type[Event] | None, list[Waiter]] = {}
         self._work = work
 
     # -- waiting ------------------------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ class Waits:
             else:
                 work.resumed.append((waiter.notify, answer))
         else:
-            execution.settled.append((waiter.notify, answer))
+            execution.settle(waiter.notify, answer)
             if delivery.status == PARKED:
                 work.unpark(delivery)
 
@@ -149,7 +152,7 @@ class Waits:
             if delivery.status == PARKED and execution.open_waits == 0:
                 self._work.unpark(delivery)
         if delivery.status == READY:
-            execution.settled.append((notify, TIMED_OUT))
+            execution.settle(notify, TIMED_OUT)
             return True
         return False
 
@@ -178,7 +181,7 @@ class Waits:
 
     def add(self, waiter: Waiter) -> None:
         """Add an open waiter; to its delivery too."""
-        self._by_type.setdefault(waiter.event_type, []).append(waiter)
+        self.by_type.setdefault(waiter.event_type, []).append(waiter)
         delivery = waiter.delivery
         if delivery is not None:
             if delivery.waiters is None:
@@ -187,12 +190,12 @@ class Waits:
 
     def remove(self, waiter: Waiter) -> None:
         """Forget a waiter that was resolved, timed out or cancelled."""
-        of_type = self._by_type.get(waiter.event_type)
+        of_type = self.by_type.get(waiter.event_type)
         if of_type is None or (place := _place(of_type, waiter.number)) is None:
             return
         del of_type[place]
         if not of_type:
-            del self._by_type[waiter.event_type]
+            del self.by_type[waiter.event_type]
         if waiter.delivery is not None and waiter.delivery.waiters is not None:
             waiter.delivery.waiters.remove(waiter)
 
@@ -216,7 +219,7 @@ class Waits:
 
     def matching(self, event: Event) -> list[Waiter]:
         """Return the waiters that an event resolves: for each waiter id the oldest that matches (S10)."""
-        of_type = self._by_type.get(type(event))
+        of_type = self.by_type.get(type(event))
         if not of_type:
             return []
         found: dict[str, Waiter] = {}
@@ -227,35 +230,35 @@ class Waits:
 
     def expects(self, event_type: type[Event]) -> bool:
         """Tell whether a waiter is open for events of this type."""
-        return event_type in self._by_type
+        return event_type in self.by_type
 
     @property
     def outside(self) -> bool:
         """Whether a waiter is open that an event can answer: one that is no durable sleep."""
-        return len(self._by_type) > (None in self._by_type)
+        return len(self.by_type) > (None in self.by_type)
 
     def prompted(self, waiter_id: str, prompt: Event) -> bool:
         """Tell whether an open waiter of this id has an equal prompt."""
         return any(
             waiter.id == waiter_id and waiter.prompt == prompt
-            for of_type in self._by_type.values()
+            for of_type in self.by_type.values()
             for waiter in of_type
         )
 
     def __iter__(self) -> Iterator[Waiter]:
         """Give the waiters in the order of opening."""
-        found = [waiter for of_type in self._by_type.values() for waiter in of_type]
-        return iter(sorted(found, key=_number) if len(self._by_type) > 1 else found)
+        found = [waiter for of_type in self.by_type.values() for waiter in of_type]
+        return iter(sorted(found, key=_number) if len(self.by_type) > 1 else found)
 
     def __bool__(self) -> bool:
-        return bool(self._by_type)
+        return bool(self.by_type)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_type.values()))
+        return sum(map(len, self.by_type.values()))
 
     def get(self, number: int) -> Waiter | None:
         """Return the open waiter of this number."""
-        for of_type in self._by_type.values():
+        for of_type in self.by_type.values():
             if (place := _place(of_type, number)) is not None:
                 return of_type[place]
         return None

@@ -44,7 +44,8 @@ class Work:
         clock: What time it is.
         journal: Takes the parts that changed; None when nothing is made durable.
         works: Tells whether the body of a parked delivery does something beside its waits; None: it never does.
-        unsure: Parked executions that worked when they were last looked at, or that were not looked at yet.
+        unsure: Parked executions that worked when they were last looked at, or that were not looked at yet;
+            None before the first.
     """
 
     __slots__ = (
@@ -76,7 +77,7 @@ class Work:
         self.clock: Clock = CLOCK
         self.journal: Journal | None = None
         self.works: Callable[[Execution], bool] | None = None
-        self.unsure: dict[int, Execution] = {}
+        self.unsure: dict[int, Execution] | None = None
 
     @property
     def active(self) -> int:
@@ -86,13 +87,13 @@ class Work:
     @property
     def working(self) -> bool:
         """Whether the body of a parked delivery works beside its waits."""
-        works = self.works
-        if works is None:
+        works, unsure = self.works, self.unsure
+        if works is None or not unsure:
             return False
-        for number, execution in list(self.unsure.items()):
+        for number, execution in list(unsure.items()):
             if works(execution):
                 return True
-            del self.unsure[number]
+            del unsure[number]
             if execution.beside:
                 execution.beside = False
                 self.touch(execution.delivery)
@@ -101,6 +102,8 @@ class Work:
     def look_at(self, execution: Execution) -> None:
         """Have `working` look at a parked execution: something in it went on."""
         if self.works is not None:
+            if self.unsure is None:
+                self.unsure = {}
             self.unsure[execution.delivery.id] = execution
 
     # -- deliveries ---------------------------------------------------------------------------------------------------
@@ -192,8 +195,9 @@ class Work:
                     self._start_clock(execution)
                 return execution
             self._start_clock(execution)
-            self.resumed += execution.settled
-            execution.settled = []
+            if execution.settled:
+                self.resumed += execution.settled
+                execution.settled = None
         return None
 
     def retry(self, execution: Execution, delay: float) -> None:
@@ -249,7 +253,8 @@ class Work:
         else:
             execution.leave()
         delivery = execution.delivery
-        self.unsure.pop(delivery.id, None)
+        if self.unsure:
+            self.unsure.pop(delivery.id, None)
         delivery.execution = None
         if execution.timer is not None:
             self.timers.cancel(execution.timer)
@@ -263,7 +268,7 @@ class Work:
                 waiter.notify = None
         if execution.settled:
             self.resumed += [(notify, dead(execution)) for notify, _ in execution.settled]
-            execution.settled = []
+            execution.settled = None
         if execution.cancel is not None:
             execution.cancel()
             execution.cancel = None
@@ -290,7 +295,8 @@ class Work:
     def unpark(self, delivery: Delivery) -> None:
         """Queue a parked delivery for a worker, so that its body goes on."""
         self.parked -= 1
-        self.unsure.pop(delivery.id, None)
+        if self.unsure:
+            self.unsure.pop(delivery.id, None)
         delivery.status = READY
         self.queues.push(delivery)
         self.touch(delivery)

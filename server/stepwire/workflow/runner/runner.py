@@ -200,7 +200,7 @@ class Runner:
                 while work.queues.hot and (execution := work.start_next(broker)) is not None:
                     started.append(execution)
             if started or work.resumed:
-                resumed = work.take_resumed()
+                resumed = work.take_resumed() if work.resumed else []
                 if self._host is None:
                     self._launch(started, resumed)
                 else:
@@ -307,7 +307,7 @@ class Runner:
                 result = await self.loop.run_in_executor(self._executor, bound)
             outputs = outputs_of(delivery.step, result, call.config.list_returns)
             encoded = None
-            if len(outputs) > _SLICE and self.broker.journal is not None:
+            if host is not None and len(outputs) > _SLICE and self.broker.journal is not None:
                 encoded = await self._encode(outputs)
             if self._after_step is not None and not execution.dead:
                 # A checkpoint holds one event; of a step that returned more it is taken as not through.
