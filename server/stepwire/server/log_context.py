@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepwire.server.rpc import CALL
-from stepwire.server.runs.hosting.scope import RUN
+from stepwire.server.runs.hosting.run_scope import RUN
 from stepwire.server.telemetry import tracing
 from stepwire.workflow.hosting import running_execution
 

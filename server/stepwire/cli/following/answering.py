@@ -51,6 +51,8 @@ class Answering:
         # The keys of questions that were printed, and of those that are left to be answered elsewhere.
         self._told: set[tuple[str, str]] = set()
         self._left: set[tuple[str, str]] = set()
+        self._sending = False
+        """Whether an answer of this person is on its way: that the question closes is its doing then."""
 
     def forget_closed(self) -> None:
         """Forget the questions that are no longer open: their keys may come again."""
@@ -109,7 +111,11 @@ class Answering:
                 refreshed = asyncio.create_task(self._view.refreshed.wait())
                 await asyncio.wait([asking, refreshed], return_when=asyncio.FIRST_COMPLETED)
                 refreshed.cancel()
-                if not asking.done() and all(other.key != question.key for other in self._view.questions()):
+                if (
+                    not asking.done()
+                    and not self._sending
+                    and all(other.key != question.key for other in self._view.questions())
+                ):
                     asker.say("\n  answered elsewhere", "dim")
                     return
             asking.result()
@@ -128,8 +134,12 @@ class Answering:
                 asker.say(f"\n  left open; answer: {self._send_command(question)}", "dim")
                 self._left.add(question.key)
                 return
-            if await self._send(question, event_type, fields):
-                return
+            self._sending = True
+            try:
+                if await self._send(question, event_type, fields):
+                    return
+            finally:
+                self._sending = False
 
     async def _send(self, question: Question, event_type: str, fields: Mapping[str, Any]) -> bool:
         """Send an answer; return whether it was taken. When it was not, the person may correct it."""

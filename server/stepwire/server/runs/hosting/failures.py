@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from stepwire.server.runs.hosting.redact import without_texts
-from stepwire.server.runs.hosting.scope import RunScope
+from stepwire.server.runs.hosting.run_scope import RunScope
 from stepwire.workflow.hosting import (
     Broker,
     FailureReport,

@@ -13,7 +13,7 @@ from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.server.runs.hosting.commit_waiters import CommitWaiters
 from stepwire.server.runs.hosting.failures import FailureReports
-from stepwire.server.runs.hosting.scope import RUN, RunScope
+from stepwire.server.runs.hosting.run_scope import RUN, RunScope
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.idempotency import Answers
 from stepwire.server.store import (
