@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -163,6 +165,34 @@ def test_a_directory_is_no_file_to_write(write: Any, tmp_path: Path) -> None:
     assert "directory" in output
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_what_is_no_regular_file_is_never_replaced(
+    data: Path, run_id: str, tmp_path: Path, force: tuple[str, ...]
+) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link):
+        result = CliRunner().invoke(app, command("backup FILE", target, data, run_id, *force))
+        assert result.exit_code == 1
+        assert "name a file" in result.output
+    assert pipe.is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_socket_is_never_replaced(write: Any, tmp_path: Path, force: tuple[str, ...]) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        with contextlib.chdir(tmp_path):  # the address of a socket may have about 100 characters
+            listener.bind("socket")
+        code, output = write(tmp_path / "socket", *force)
+    assert code == 1
+    assert "name a file" in output
+    assert (tmp_path / "socket").is_socket()
+
+
 def test_a_backup_takes_no_file_for_the_log_of_its_copy(data: Path, run_id: str, tmp_path: Path) -> None:
     (tmp_path / "copy-wal").write_text("precious")
     result = CliRunner().invoke(app, command("backup FILE", tmp_path / "copy", data, run_id))
@@ -194,3 +224,25 @@ def test_keys_new_refuses_what_is_no_access_file(tmp_path: Path, content: bytes)
     assert result.exit_code == 1
     assert target.read_bytes() == content
     assert os.listdir(tmp_path) == ["other"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_keys_new_never_replaces_what_is_no_regular_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path):
+        result = CliRunner().invoke(app, ["keys", "new", "orders", "--file", str(target)])
+        assert result.exit_code == 1
+        assert "no regular file" in result.output
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_keys_new_adds_to_the_file_that_a_link_names(tmp_path: Path) -> None:
+    access, link = tmp_path / "access.toml", tmp_path / "link"
+    link.symlink_to(access)
+    for name in ("orders", "bills"):
+        assert CliRunner().invoke(app, ["keys", "new", name, "--file", str(link)]).exit_code == 0
+    assert link.is_symlink()
+    assert access.read_text().count("[[keys]]") == 2

@@ -29,7 +29,7 @@ def check_target(target: Path, *, force: bool) -> Path:
     Args:
         target: What the user named.
         force: Whether the user allows to replace an existing file. It never allows to replace a file in
-            a data directory, or one that is in use.
+            a data directory, one that is in use, or what is no regular file, such as /dev/null.
 
     Raises:
         TargetError: The file must not be written.
@@ -45,6 +45,8 @@ def check_target(target: Path, *, force: bool) -> Path:
         return path
     if path.is_dir():
         raise TargetError(f"{target} is a directory: name a file")
+    if not path.is_file():
+        raise TargetError(f"{target} is a pipe, socket or device: name a file")
     if not force:
         raise TargetError(f"{target} exists: name another file, or replace it with --force")
     if _open_in_sqlite(path):

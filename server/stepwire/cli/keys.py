@@ -82,6 +82,9 @@ def _append(file: Path, entry: str) -> None:
 
     output = Output()
     try:
+        file = file.resolve()  # a link stays, and the file that it names is changed
+        if file.exists() and not file.is_file():
+            raise AccessFileError(f"{file} is no regular file")
         before = file.read_text(encoding="utf-8") if file.exists() else ""
         text = f"{before.rstrip()}\n\n{entry}" if before.strip() else entry
         AccessFile.parse(text.encode())
