@@ -149,9 +149,10 @@ class Workflow(Planned):
         # Of a context that was made for it; one that was saved or has run before is stepwise when it is asked for.
         context.stepwise = stepwise or (context.stepwise and held.fresh)
         held.fresh = False
-        goes_on = context.is_running
-        if held.broker.outcome is not None:
-            held.broker.prepare()
+        broker = held.broker
+        goes_on = broker.started and broker.outcome is None
+        if broker.outcome is not None:
+            broker.prepare()
         handler = WorkflowHandler(context, os.urandom(16).hex(), held)
         context.run_id = handler.run_id
         outer = running_execution()

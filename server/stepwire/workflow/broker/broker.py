@@ -64,7 +64,6 @@ class Broker:
 
     Attributes:
         work: Its deliveries and the attempts at them; `deliveries`, `executions` and `queues` are its own.
-        waits: The open waiters.
         stream: What was written to the stream, for readers in process.
         journal: Takes what changed and what goes to the log; None when nothing is made durable: public events then
             go to `stream`, and nothing is encoded.
@@ -87,6 +86,7 @@ class Broker:
     __slots__ = (
         "__weakref__",
         "_buffers",
+        "_waits",
         "asked",
         "cut_off",
         "deliveries",
@@ -107,7 +107,6 @@ class Broker:
         "store",
         "stream",
         "untaken",
-        "waits",
         "work",
     )
 
@@ -118,7 +117,7 @@ class Broker:
         self.deliveries = self.work.deliveries
         self.executions = self.work.executions
         self.queues = self.work.queues
-        self.waits = Waits(self.work)
+        self._waits: Waits | None = None
         self._buffers: Buffers | None = None
         self.stream = EventStream()
         self.journal: Journal | None = None
@@ -225,12 +224,12 @@ class Broker:
             work.queues.clear()
             work.parked = 0
         work.queues.hot.clear()
-        if self.waits.by_type:
+        if self._waits is not None:
             for waiter in list(self.waits):
                 self.waits.forget(waiter)
                 if waiter.notify is not None and waiter.delivery is None:
                     work.resumed.append((waiter.notify, RunEndedError("the run has ended")))
-        work.timers.clear()
+        work.clear_timers()
         if self.limit.seconds is not None:
             self.limit.clear()
 
@@ -381,7 +380,8 @@ class Broker:
                 self.on_question(event)
             if self.journal is None:
                 self.stream.append(own(event))
-        matching = self.waits.matching(event) if to_waiters and self.waits.by_type else ()
+        waits = self._waits
+        matching = waits.matching(event) if to_waiters and waits is not None and waits.by_type else ()
         for name in targets:
             self.work.enqueue(name, event if sole else own(event), sequence, encoded)
         delivered = len(targets) + len(matching)
@@ -424,7 +424,8 @@ class Broker:
             encoded = [self.encode_output(event) for event in outputs]
         step = execution.delivery.step
         execution.finished = True
-        self._retire(execution)
+        self.work.retire(execution)
+        self._drop(execution.delivery)
         receipts: list[Receipt] = []
         if journal is None or encoded is None:
             for event in outputs:
@@ -461,21 +462,16 @@ class Broker:
         """
         if delivery.execution is not None:
             self.check(delivery.execution)
-            self._retire(delivery.execution)
-        else:
-            self._drop(delivery)
+            self.work.retire(delivery.execution)
+        self._drop(delivery)
         self.accept(event, step=catcher, source=delivery.step)
         if self.outcome is None:
             caught = self.deliveries[self.work.delivery_ids].event
             assert isinstance(caught, StepFailedEvent)
             caught.exception = error
 
-    def _retire(self, execution: Execution) -> None:
-        """Take a delivery that is through out of the run."""
-        self.work.retire(execution)
-        self._drop(execution.delivery)
-
     def _drop(self, delivery: Delivery) -> None:
+        """Take a delivery that is through out of the run."""
         self.work.drop(delivery)
         if delivery.waiters:
             self.waits.forget_those_of(delivery)
@@ -545,6 +541,13 @@ class Broker:
                 self.journal.touch(parts.buffered(item.number))
 
     # -- waiting ------------------------------------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> Waits:
+        """Return the open waiters, made at the first need."""
+        if self._waits is None:
+            self._waits = Waits(self.work)
+        return self._waits
 
     def wait(
         self,
@@ -626,7 +629,7 @@ class Broker:
 
     def next_due(self) -> float | None:
         """Return when something falls due next."""
-        due, run_due = self.work.timers.next_due(), self.limit.due
+        due, run_due = self.work.next_due(), self.limit.due
         return run_due if due is None or (run_due is not None and run_due < due) else due
 
     def expire(self) -> list[Execution]:

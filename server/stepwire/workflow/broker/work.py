@@ -40,7 +40,6 @@ class Work:
         parked: How many deliveries are parked.
         poisoned: Deliveries that were lost to crashes too often; the runner fails them.
         resumed: Waits whose bodies may go on; the runner tells them once it is durable.
-        timers: What falls due: back-offs, deadlines of waits, timeouts of steps.
         clock: What time it is.
         journal: Takes the parts that changed; None when nothing is made durable.
         works: Tells whether the body of a parked delivery does something beside its waits; None: it never does.
@@ -50,6 +49,7 @@ class Work:
 
     __slots__ = (
         "_steps",
+        "_timers",
         "clock",
         "deliveries",
         "delivery_ids",
@@ -59,7 +59,6 @@ class Work:
         "poisoned",
         "queues",
         "resumed",
-        "timers",
         "unsure",
         "works",
     )
@@ -73,11 +72,27 @@ class Work:
         self.parked = 0
         self.poisoned: list[Delivery] = []
         self.resumed: list[tuple[Notify, Answer]] = []
-        self.timers: TimerQueue[Delivery | Waiter | Execution] = TimerQueue()
+        self._timers: TimerQueue[Delivery | Waiter | Execution] | None = None
         self.clock: Clock = CLOCK
         self.journal: Journal | None = None
         self.works: Callable[[Execution], bool] | None = None
         self.unsure: dict[int, Execution] | None = None
+
+    @property
+    def timers(self) -> TimerQueue[Delivery | Waiter | Execution]:
+        """Return what falls due: back-offs, deadlines of waits, timeouts of steps; made at the first need."""
+        if self._timers is None:
+            self._timers = TimerQueue()
+        return self._timers
+
+    def next_due(self) -> float | None:
+        """Return when the next of them falls due."""
+        return None if self._timers is None else self._timers.next_due()
+
+    def clear_timers(self) -> None:
+        """Forget what falls due."""
+        if self._timers is not None:
+            self._timers.clear()
 
     @property
     def active(self) -> int:

@@ -211,7 +211,8 @@ class Runner:
             elif not self._ended:
                 self._ended = True
                 self._stop_timer()
-                self._end_trace(broker.outcome.status, broker.outcome.error)
+                if self._trace is not None:
+                    self._end_trace(broker.outcome.status, broker.outcome.error)
                 if self._on_end is not None:
                     self._on_end()
         finally:
