@@ -215,3 +215,18 @@ async def test_reads_of_callers_that_see_different_workflows_meet_in_one_load(tm
             )
             for caller, answer in zip(callers, found, strict=True):
                 assert isinstance(answer, RunNotFoundError if caller is OTHER else LiveRun), (caller, answer)
+
+
+async def test_reads_of_a_run_whose_load_has_just_failed_begin_another_load(tmp_path: Path) -> None:
+    """Between the failure of a load and the next turn of the loop the pool still knows the load."""
+    async with life(tmp_path, Flow(ask)) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await asked(rpc, run_id)
+        for run in rpc.pool:
+            await run.committed()
+            assert run.release()
+        failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        failed.set_exception(RunNotFoundError(run_id))
+        failed.exception()
+        rpc.pool._loading[ANONYMOUS.key(run_id)] = failed
+        assert isinstance(await rpc.pool.reach(ANONYMOUS, run_id), LiveRun)

@@ -229,6 +229,9 @@ class RunPool:
             RunsError: As `reach`.
         """
         loading = self._loading.get(key)
+        if loading is not None and _failed(loading):
+            # It is forgotten on the next turn of the loop. Until then it would fail again and again, without a turn.
+            loading = None
         joined = loading is not None
         if loading is None:
             loading = asyncio.ensure_future(self._load(key, sees))
@@ -245,7 +248,8 @@ class RunPool:
             del loading
 
     def _loaded(self, key: RunKey, loading: asyncio.Future[LiveRun | RunRecord]) -> None:
-        self._loading.pop(key, None)
+        if self._loading.get(key) is loading:
+            del self._loading[key]
         if not loading.cancelled():
             loading.exception()  # whoever waited for it may have left
 
@@ -378,3 +382,7 @@ class RunPool:
             if run.broker is broker:
                 return run.served.name, run.key.run_id
         return "", ""
+
+
+def _failed(loading: asyncio.Future[LiveRun | RunRecord]) -> bool:
+    return loading.done() and (loading.cancelled() or loading.exception() is not None)
