@@ -17,6 +17,9 @@ __all__ = ["fail", "give_up_lost"]
 
 logger = logging.getLogger("stepwire.workflow")
 
+_MESSAGE_CHARACTERS = 16_384
+"""An event of a failure holds the start of a longer message: clients must be able to read the run."""
+
 
 def fail(broker: Broker, host: Host | None, execution: Execution, error: BaseException) -> None:
     """Retry a failed attempt as its step's policy says, else give the delivery up (S2).
@@ -84,5 +87,8 @@ def _give_up(broker: Broker, host: Host | None, delivery: Delivery, error: BaseE
 
 def _report(host: Host | None, step: str, error: BaseException) -> FailureReport:
     report = FailureReport(text_of(error), "", "") if host is None else host.report(step, error)
+    message = report.message
+    if len(message) > _MESSAGE_CHARACTERS:
+        message = f"{message[:_MESSAGE_CHARACTERS]}… ({len(message)} characters)"
     # An exception's text may hold what no log can: halves of surrogate pairs.
-    return report._replace(message=report.message.encode(errors="replace").decode())
+    return report._replace(message=message.encode(errors="replace").decode())
