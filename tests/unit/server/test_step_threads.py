@@ -91,6 +91,15 @@ def test_a_workflow_alone_gets_all_threads(hanging: Hanging) -> None:
         assert hanging.entered.acquire(timeout=WAIT)
 
 
+def test_a_workflow_that_comes_when_another_one_hangs_in_all_threads_gets_its_share(hanging: Hanging) -> None:
+    threads = StepThreads(8)
+    for number in range(4):
+        hanging.many(threads.of("hangs", f"r{number}"), 2, at_work=2)
+    assert quick(threads.of("other", "o")) == "quick"
+    hanging.many(threads.of("other", "o2"), 2, at_work=2)
+    assert quick(threads.of("third", "t")) == "quick"
+
+
 def test_a_thread_that_was_given_up_is_replaced_within_bounds(hanging: Hanging) -> None:
     threads = StepThreads(4)
     for number in range(16):

@@ -1,7 +1,8 @@
 """Threads for sync steps: shared fairly, and never waited for when the process ends.
 
 A sync step that does not return holds its thread for ever, since a thread cannot be ended. So no run may hold more than
-a quarter of the threads, and no workflow more than three quarters when several have sync steps. A thread whose attempt
+a quarter of the threads, and no workflow more than three quarters when several have sync steps. A workflow alone may
+hold all of them; another one that comes then still gets a quarter, in threads beyond the limit. A thread whose attempt
 was given up (a timeout, a cancel, a release) is replaced by another one; it still counts for its run.
 """
 
@@ -47,7 +48,7 @@ class ThreadLoad(NamedTuple):
 
 
 class StepThreads:
-    """Run sync steps in at most `limit` threads at a time.
+    """Run sync steps in about `limit` threads at a time.
 
     Python's own pool joins its threads when the interpreter exits: a step that does not return would hang a drain.
     """
@@ -56,6 +57,8 @@ class StepThreads:
         self._limit = limit
         self._run_limit = max(1, limit // 4)
         self._workflow_limit = max(1, limit - limit // 4)
+        self._share = max(1, limit - self._workflow_limit)
+        """Threads that every workflow gets, also when others hold all within the limit."""
         self._lock = threading.Lock()
         self._ready: dict[str, deque[_Call]] = {}
         """Calls that wait for a thread, by workflow. Whose turn it is comes first."""
@@ -163,10 +166,13 @@ class StepThreads:
         while turn:
             turn = False
             for workflow, calls in list(self._ready.items()):
-                if len(self._running) >= self._limit or len(self._running) + self._given_up >= _MOST * self._limit:
+                if len(self._running) + self._given_up >= _MOST * self._limit:
                     return
-                if not calls or self._by_workflow[workflow] >= limit:
+                held = self._by_workflow[workflow]
+                if not calls or held >= limit:
                     continue
+                if len(self._running) >= self._limit and held >= self._share:
+                    continue  # within its share it gets a thread all the same: others may hang in all of theirs
                 turn = True
                 call = calls.popleft()
                 del self._ready[workflow]
