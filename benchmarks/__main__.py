@@ -7,39 +7,48 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks import engine, foreign, latency, memory, page, peers, readme, report, store, streams, unary
-from benchmarks.measure import Bench, Row
+from benchmarks import (
+    cluster,
+    engine,
+    foreign,
+    memory,
+    peers,
+    readme,
+    report,
+    search,
+    served,
+    store,
+    web,
+)
+from benchmarks.harness import Bench, Row
 from rich.console import Console
 
-Figure = Callable[[Bench], Awaitable[list[Row]]]
-
-FIGURES: dict[str, Figure] = {
-    "get_state": unary.get_state,
-    "send_event": unary.send_event,
-    "trivial": unary.trivial,
-    "h2load": unary.h2load,
-    "latency": latency.start_to_result,
-    "commit_latency": latency.commit,
-    "live": streams.live,
-    "replay": streams.replay,
-    "subscribers": streams.subscribers,
-    "first_event": streams.first_event,
-    "converse": streams.converse,
+FIGURES: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
+    **{each.key: each for each in served.SERVED},
+    "commit_latency": served.commit_latency,
+    "web": web.web,
     "idle_streams": memory.idle_streams,
     "waiting_runs": memory.waiting_runs,
     "released_runs": memory.released_runs,
     "recovery": memory.recovery,
     "growing_run": memory.growing_run,
     "store": store.store,
+    "search": search.search,
+    "cluster": cluster.cluster,
+    "execution_log": served.execution_log,
     "foreign": foreign.foreign,
     "engine": engine.engine,
     "peer_server": peers.peer_server,
+    "agents": peers.agents,
 }
 
 
@@ -55,40 +64,37 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and its plot")
     parser.add_argument("--write-baseline", action="store_true", help="commit to these ratios: baseline.json")
     options = parser.parse_args()
-    wanted = options.figures.split(",") if options.figures else list(FIGURES)
-    unknown = [name for name in wanted if name not in FIGURES]
-    if unknown:
+    options.keep = (lambda text: None) if options.resume is None else options.resume.write_text
+    kept = options.resume is not None and options.resume.is_file()
+    options.resume = json.loads(options.resume.read_text("utf-8")) if kept else {}
+    options.figures = options.figures.split(",") if options.figures else list(FIGURES)
+    if unknown := [name for name in options.figures if name not in FIGURES]:
         parser.error(f"no such figure: {', '.join(unknown)}; there are {', '.join(FIGURES)}")
-    options.figures = wanted
     return options
 
 
 async def measure(bench: Bench, options: argparse.Namespace, console: Console) -> list[Row]:
-    """Measure the figures one after the other."""
-    rows: list[Row] = []
-    done = report.load(options.resume)
+    """Measure the figures one after the other; note what was skipped, and what failed."""
+    done: dict[str, Any] = options.resume
     with console.status("starting") as status:
         for number, name in enumerate(options.figures, 1):
-            place = f"[{number}/{len(options.figures)}]"
 
-            def say(text: str, place: str = place) -> None:
+            def say(text: str, place: str = f"[{number}/{len(options.figures)}]") -> None:
                 status.update(f"{place} {text}")
                 if not console.is_terminal:
                     print(f"{place} {text}", file=sys.stderr, flush=True)
 
-            bench.say = say
             if name not in done:
-                bench.notes = []
-                # Any failure of one figure must not lose the others.
+                bench.say, bench.notes = say, []
                 try:
-                    done[name] = report.Measured(await FIGURES[name](bench), bench.notes)
-                except Exception as error:  # noqa: BLE001
+                    done[name] = {"rows": [asdict(row) for row in await FIGURES[name](bench)], "notes": bench.notes}
+                except Exception as error:  # noqa: BLE001 - a figure that fails must not lose the others
                     bench.failures.append(f"{name}: no figure: {type(error).__name__}: {error}")
                     continue
-                report.save(options.resume, done)
-            rows += done[name].rows
-    bench.notes = [note for name in options.figures if name in done for note in done[name].notes] + bench.failures
-    return rows
+                options.keep(json.dumps(done))
+    found = [done[name] for name in options.figures if name in done]
+    bench.notes = [note for each in found for note in each["notes"]] + bench.failures
+    return [Row(**row) for each in found for row in each["rows"]]
 
 
 def main() -> int:
@@ -96,25 +102,20 @@ def main() -> int:
     options = parse()
     console = Console(width=None if sys.stdout.isatty() else 200)
     before = os.getloadavg()[0]
+    repeats, seconds, mode = (3, 1.0, "quick") if options.quick else (5, 2.0, "full")
     with tempfile.TemporaryDirectory(prefix="stepwire-bench-", dir=options.dir) as directory:
-        bench = Bench(
-            Path(directory),
-            repeats=options.repeats or (3 if options.quick else 5),
-            seconds=options.seconds or (1.0 if options.quick else 2.0),
-            quick=options.quick,
-        )
+        bench = Bench(Path(directory), options.repeats or repeats, options.seconds or seconds, options.quick)
         rows = asyncio.run(measure(bench, options, console))
     report.show(console, rows, bench.notes)
     if options.write_docs:
-        drawn = page.write_plot(rows)
+        drawn = report.write_plot(rows)
         if not drawn:
             console.print("The plot was not drawn: matplotlib is not installed (the extra `bench` has it)")
-        page.write_page(bench, rows, (before, os.getloadavg()[0]), drawn)
+        report.write_page(bench, rows, (before, os.getloadavg()[0]), drawn)
         try:
             readme.write()
         except LookupError as missing:
             console.print(f"The README's figures are as they were: not measured: {missing}")
-    mode = "quick" if options.quick else "full"
     worse = report.regressions(rows, mode)
     if options.write_baseline:
         report.write_baseline(rows, mode)

@@ -4,157 +4,204 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any
 
 import grpc.aio
-from benchmarks.workflows import TEXT
+from benchmarks.peer.flows import TEXT
 from google.protobuf.duration_pb2 import Duration
 
-from stepwire.v1 import (
-    run_service_pb2 as runs,
-)
-from stepwire.v1 import (
-    run_service_pb2_grpc,
-    state_service_pb2_grpc,
-    types_pb2,
-)
-from stepwire.v1 import (
-    state_service_pb2 as state,
-)
+from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
+from stepwire.v1 import state_service_pb2 as state
 
-__all__ = ["Caller", "one_at_a_time", "saturate"]
+__all__ = [
+    "IN_FLIGHT", "JSON", "OPTIONS", "Call", "Caller", "Read", "event", "live", "one_at_a_time", "replay", "saturate",
+    "shared", "start_request",
+]  # fmt: skip
 
 JSON = types_pb2.PAYLOAD_ENCODING_JSON
-WAIT = Duration(seconds=30)
+OPTIONS = runs.StreamOptions(encoding=JSON)
+IN_FLIGHT = 64
 
 Call = Callable[[int], Awaitable[object]]
+"""Makes the n-th call."""
+Read = Callable[[str, int], Awaitable[int]]
+"""Reads the events of a run to its end; returns how many came. RuntimeError if there are fewer than it was told."""
+
+
+def start_request(workflow: str, payload: bytes = b"{}", *, wait: int = 0) -> Any:
+    """Return the request that starts a run, and waits up to `wait` seconds for its end."""
+    request = runs.StartRunRequest(workflow=workflow, input=types_pb2.Payload(json=payload), encoding=JSON)
+    if wait:
+        request.wait.FromSeconds(wait)
+    return request
+
+
+def event(name: str, payload: bytes = b'{"text":"%s"}' % TEXT.encode()) -> Any:
+    """Return an event, of 200 bytes unless told otherwise."""
+    return types_pb2.Event(type=name, payload=types_pb2.Payload(json=payload))
 
 
 class Caller:
-    """The stubs of one channel and the requests that figures make; use `Caller.open`."""
+    """The stubs of one channel and the requests that figures make; use `Caller.open`. `raw`: of the bare server."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, raw: bool = False) -> None:
+        self.raw = raw
         self.runs: Any = run_service_pb2_grpc.RunServiceStub(channel)
         self.state: Any = state_service_pb2_grpc.StateServiceStub(channel)
 
     @staticmethod
     @asynccontextmanager
-    async def open(address: str) -> Any:
+    async def open(address: str, raw: bool = False) -> AsyncIterator[Caller]:
         """Open a channel of its own (gRPC would share connections between channels)."""
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
         async with grpc.aio.insecure_channel(address, options) as channel:
-            yield Caller(channel)
+            yield Caller(channel, raw)
 
     async def start(self, workflow: str, payload: bytes = b"{}") -> str:
         """Start a run; return its id."""
-        request = runs.StartRunRequest(workflow=workflow, input=types_pb2.Payload(json=payload), encoding=JSON)
-        answer = await self.runs.StartRun(request)
-        return str(answer.run.run_id)
+        return str((await self.runs.StartRun(start_request(workflow, payload))).run.run_id)
 
-    async def start_many(self, workflow: str, count: int, in_flight: int = 64, payload: bytes = b"{}") -> list[str]:
-        """Start runs; return their ids."""
+    async def start_many(self, workflow: str, count: int) -> list[str]:
+        """Start runs, 64 at a time; return their ids."""
         ids: list[str] = []
 
-        async def worker(share: int) -> None:
-            for _ in range(share):
-                ids.append(await self.start(workflow, payload))
+        async def call(number: int) -> None:
+            ids.append(await self.start(workflow))
 
-        shares = [count // in_flight + (number < count % in_flight) for number in range(in_flight)]
-        await asyncio.gather(*(worker(share) for share in shares))
+        await shared(call, count)
         return ids
 
-    async def ended(self, run_id: str, seconds: int = 600) -> Any:
+    async def parked(self, count: int = IN_FLIGHT, workflow: str = "Park") -> list[str]:
+        """Return runs that wait; those of `Park` take pings."""
+        return ["0" * 32] if self.raw else await self.start_many(workflow, count)
+
+    async def held(self, count: int) -> str:
+        """Return a run that writes `count` events once it is told to."""
+        return f"raw-{count}" if self.raw else await self.start("Talk", b'{"count":0}')
+
+    async def go(self, run_id: str, count: int) -> None:
+        """Tell it to."""
+        if not self.raw:
+            await self.send(run_id, event("Go", b'{"count":%d}' % count))
+
+    async def written(self, count: int) -> str:
+        """Return a run that has written so many events, and ended."""
+        await self.go(run_id := await self.held(count), count)
+        if not self.raw:
+            await self.ended(run_id)
+        return run_id
+
+    async def ended(self, run_id: str) -> Any:
         """Wait for the end of a run; RuntimeError when it did not complete."""
-        answer = await self.runs.WaitRun(
-            runs.WaitRunRequest(run_id=run_id, timeout=Duration(seconds=seconds), encoding=JSON)
-        )
-        if answer.run.status != types_pb2.RUN_STATUS_COMPLETED:
-            raise RuntimeError(f"a run ended as {types_pb2.RunStatus.Name(answer.run.status)}")
-        return answer.run
+        request = runs.WaitRunRequest(run_id=run_id, timeout=Duration(seconds=600), encoding=JSON)
+        return _completed((await self.runs.WaitRun(request)).run)
 
-    def get_state(self, ids: Sequence[str]) -> Call:
-        """Return the call that reads a value of 190 bytes, of each run in turn."""
-        requests = [state.GetStateRequest(run_id=run_id, path="text", encoding=JSON) for run_id in ids]
-        return lambda number: self.state.GetState(requests[number % len(requests)])
+    async def send(self, run_id: str, message: Any) -> None:
+        """Send an event to a run."""
+        await self.runs.SendEvent(runs.SendEventRequest(run_id=run_id, event=message))
 
-    def send_event(self, ids: Sequence[str]) -> Call:
-        """Return the call that sends an event of 200 bytes, to each run in turn."""
-        requests = [runs.SendEventRequest(run_id=run_id, event=ping()) for run_id in ids]
-        return lambda number: self.runs.SendEvent(requests[number % len(requests)])
-
-    def publish(self, ids: Sequence[str]) -> Call:
-        """Return the call that writes an event of 200 bytes to the stream of each run in turn: one commit each."""
-        requests = [runs.PublishEventRequest(run_id=run_id, event=ping()) for run_id in ids]
-        return lambda number: self.runs.PublishEvent(requests[number % len(requests)])
+    def each(self, method: str, ids: Sequence[str]) -> Call:
+        """Return the call of a method for each run in turn, with a value or an event of 200 bytes."""
+        if method == "GetState":
+            reads = [state.GetStateRequest(run_id=run_id, path="text", encoding=JSON) for run_id in ids]
+            return lambda number: self.state.GetState(reads[number % len(ids)])
+        kind = {"SendEvent": runs.SendEventRequest, "PublishEvent": runs.PublishEventRequest}[method]
+        sends = [kind(run_id=run_id, event=event("Ping")) for run_id in ids]
+        call = getattr(self.runs, method)
+        return lambda number: call(sends[number % len(ids)])
 
     def run_trivial(self) -> Call:
         """Return the call that starts a trivial run and gets its result."""
-        request = trivial_request()
+        return self.run_to_end("Trivial")
+
+    def run_to_end(self, workflow: str, payload: bytes = b"{}") -> Call:
+        """Return the call that starts a run and gets its result."""
+        request = start_request(workflow, payload, wait=30)
 
         async def call(number: int) -> None:
-            answer = await self.runs.StartRun(request)
-            if answer.run.status != types_pb2.RUN_STATUS_COMPLETED:
-                raise RuntimeError("a trivial run did not complete")
+            _completed((await self.runs.StartRun(request)).run)
 
         return call
 
-    async def read(self, run_id: str) -> int:
-        """Read a run's stream from its beginning to its end; return how many events came."""
-        request = runs.StreamEventsRequest(run_id=run_id, options=runs.StreamOptions(encoding=JSON))
+    def stream(self, run_id: str) -> Any:
+        """Open the stream of a run, from its beginning."""
+        return self.runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=OPTIONS))
+
+    async def read(self, run_id: str, count: int = 0) -> int:
+        """Read a run's stream to its end; return how many events came. RuntimeError below `count`."""
         events = 0
-        async for answer in self.runs.StreamEvents(request):
-            events += len(answer.events.entries)
+        async for frame in self.stream(run_id):
+            events += len(frame.events.entries)
+        if events < count:
+            raise RuntimeError(f"a stream of {count} events gave {events}")
         return events
 
 
-def trivial_request() -> Any:
-    """Return the request that starts a trivial run and waits for its end."""
-    return runs.StartRunRequest(
-        workflow="Trivial", input=types_pb2.Payload(json=b"{}"), encoding=JSON, wait=WAIT, labels={}
-    )
+def _completed(run: Any) -> Any:
+    if run.status != types_pb2.RUN_STATUS_COMPLETED:
+        raise RuntimeError(f"a run ended as {types_pb2.RunStatus.Name(run.status)}")
+    return run
 
 
-def ping() -> Any:
-    """Return an event that a step of `Park` takes."""
-    return types_pb2.Event(type="Ping", payload=types_pb2.Payload(json=b'{"text":"%s"}' % TEXT.encode()))
+async def shared(call: Call, count: int, in_flight: int = IN_FLIGHT) -> tuple[float, int]:
+    """Make so many calls, `in_flight` at a time; return calls per second, and calls."""
+    left = iter(range(count))
+    began = time.perf_counter()
+
+    async def worker() -> None:
+        for number in left:
+            await call(number)
+
+    await asyncio.gather(*(worker() for _ in range(min(in_flight, count))))
+    return count / (time.perf_counter() - began), count
 
 
-def answer(number: int = 0) -> Any:
-    """Return an answer to a question."""
-    return types_pb2.Event(type="Answer", payload=types_pb2.Payload(json=b'{"number":%d}' % number))
-
-
-def go(run_id: str, count: int) -> Any:
-    """Return the request that lets a held run write events."""
-    event = types_pb2.Event(type="Go", payload=types_pb2.Payload(json=b'{"count":%d}' % count))
-    return runs.SendEventRequest(run_id=run_id, event=event)
-
-
-async def saturate(call: Call, in_flight: int, seconds: float) -> tuple[float, int]:
-    """Keep calls in flight for some seconds; return calls per second, and calls."""
+async def saturate(call: Call, seconds: float) -> tuple[float, int]:
+    """Keep 64 calls in flight for some seconds; return calls per second, and calls."""
     done = 0
     began = time.perf_counter()
-    end = began + seconds
 
     async def worker(number: int) -> None:
         nonlocal done
-        while time.perf_counter() < end:
+        while time.perf_counter() < began + seconds:
             await call(number)
             done += 1
 
-    await asyncio.gather(*(worker(number) for number in range(in_flight)))
+    await asyncio.gather(*(worker(number) for number in range(IN_FLIGHT)))
     return done / (time.perf_counter() - began), done
 
 
 async def one_at_a_time(call: Call, seconds: float) -> tuple[float, int]:
-    """Call one after the other; return the median seconds of a call, and calls."""
+    """Call one after the other; return the median seconds of a call, and calls.
+
+    A call that returns a number has measured itself: that is its seconds.
+    """
     times: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
-        await call(len(times))
-        times.append(time.perf_counter() - began)
-    times.sort()
-    return times[len(times) // 2], len(times)
+        found = await call(len(times))
+        times.append(found if isinstance(found, float) else time.perf_counter() - began)
+    return median(times), len(times)
+
+
+async def live(caller: Caller, count: int, reads: Sequence[Read]) -> tuple[float, int]:
+    """Read a run while it writes `count` events, in several ways at once; return events per second, and events."""
+    run_id = await caller.held(count)
+    began = time.perf_counter()
+    reading = asyncio.gather(*(read(run_id, count) for read in reads))
+    await asyncio.sleep(0)  # the streams are asked for before the run goes on
+    await caller.go(run_id, count)
+    events = sum(await reading)
+    return events / (time.perf_counter() - began), events
+
+
+async def replay(run_id: str, count: int, read: Read) -> tuple[float, int]:
+    """Read a run that has written `count` events; return events per second, and events."""
+    began = time.perf_counter()
+    events = await read(run_id, count)
+    return events / (time.perf_counter() - began), events

@@ -1,4 +1,4 @@
-"""Figures of memory and growth: idle streams, waiting and released runs, a run with a very long log."""
+"""Figures of memory and growth: idle streams, waiting and released runs, recovery, a run with a very long log."""
 
 from __future__ import annotations
 
@@ -9,61 +9,52 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc.aio
-from benchmarks.load import JSON, Caller
-from benchmarks.measure import AT_MOST, Bench, Row, median
-from benchmarks.servers import RAW, SQLITE, Process, servers, stepwire_server
+from benchmarks.harness import Bench, Row, Sample, row
+from benchmarks.load import OPTIONS, Caller, event, shared
+from benchmarks.processes import RAW, SQLITE, Server, start, stepwire_server
 
 from stepwire.v1 import run_service_pb2 as runs
 
-__all__ = ["growing_run", "idle_streams", "recovery", "released_runs", "settled", "waiting_runs"]
+__all__ = ["growing_run", "idle_streams", "recovery", "released_runs", "waiting_runs"]
 
 STREAMS_PER_CHANNEL = 100
 """What gRPC lets one connection carry by default."""
-RUNS = 100
 IDLE = 2.0
-QUIET = 0.5
+WAVES = 4
+KIB = 1024
+RELEASED = 64.0
+"""Bytes of a run that count as none: a resident size shows no less."""
+NONE = f"{RELEASED:g} B for 0"
+FLAT = 1.2
+"""What counts as flat: an operation costs at most this much more."""
+RECOVERY_SECONDS = 10.0
 
 
 async def idle_streams(bench: Bench) -> list[Row]:
     """Open Converse streams that say nothing: the server's memory of each."""
     count = bench.scaled(10_000, 2_000)
-    async with AsyncExitStack() as stack:
-        processes = await servers(bench, stack)
-        sizes: dict[str, float] = {}
-        for kind in (RAW, SQLITE):
-            process = processes[kind]
-            caller = await stack.enter_async_context(Caller.open(process.address))
-            ids = ["0" * 32] if kind == RAW else await caller.start_many("Wait", RUNS)
-            await _open_streams(bench, process, ids, RUNS)  # what the first streams of all cost
+    sizes: dict[str, float] = {}
+    for kind in (RAW, SQLITE):
+        with start(kind, bench) as process:
+            async with Caller.open(process.address, kind == RAW) as caller:
+                ids = await caller.parked(STREAMS_PER_CHANNEL, "Wait")
+            await _open_streams(bench, process, ids, STREAMS_PER_CHANNEL)  # what the first streams of all cost
             sizes[kind] = await _open_streams(bench, process, ids, count)
-    ours, raw = sizes[SQLITE], sizes[RAW]
-    return [
-        Row(
-            "idle_streams",
-            f"server memory of an idle Converse stream ({count:,})",
-            "B",
-            ours,
-            30 * 1024,
-            "30 KiB",
-            ours / (30 * 1024),
-            AT_MOST,
-            1.0,
-            note=f"raw grpc.aio {raw / 1024:.1f} KiB",
-        )
-    ]
+    title, note = f"server memory of an idle Converse stream ({count:,})", f"raw grpc.aio {sizes[RAW] / KIB:.1f} KiB"
+    return [row("idle_streams", title, "B", "30 KiB", sizes[SQLITE], 30 * KIB, target=1, note=note)]
 
 
-async def _open_streams(bench: Bench, process: Process, ids: list[str], count: int) -> float:
+async def _open_streams(bench: Bench, process: Server, ids: list[str], count: int) -> float:
     """Return the bytes of each of so many open streams."""
-    before = await settled(process)
+    before = await process.settled()
+    calls: list[Any] = []
     async with AsyncExitStack() as stack:
-        calls: list[Any] = []
         for first in range(0, count, STREAMS_PER_CHANNEL):
-            bench.say(f"idle streams, {process.name}: {first:,} of {count:,}")
+            bench.say(f"idle streams: {first:,} of {count:,}")
             caller = await stack.enter_async_context(Caller.open(process.address))
-            opened = [_attach(caller, ids[number % len(ids)]) for number in range(min(STREAMS_PER_CHANNEL, count))]
-            calls += await asyncio.gather(*opened)
-        size = (await settled(process) - before) / len(calls)
+            attached = (ids * STREAMS_PER_CHANNEL)[:STREAMS_PER_CHANNEL]
+            calls += await asyncio.gather(*(_attach(caller, run_id) for run_id in attached))
+        size = (await process.settled() - before) / len(calls)
         for call in calls:
             call.cancel()
     return size
@@ -71,201 +62,97 @@ async def _open_streams(bench: Bench, process: Process, ids: list[str], count: i
 
 async def _attach(caller: Caller, run_id: str) -> Any:
     call = caller.runs.Converse()
-    attach = runs.ConverseAttach(run_id=run_id, options=runs.StreamOptions(encoding=JSON))
-    await call.write(runs.ConverseRequest(attach=attach))
+    await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id, options=OPTIONS)))
     if await call.read() is grpc.aio.EOF:
         raise RuntimeError("a conversation ended early")
     return call
 
 
-TRIVIAL = 2_000
-FLAT = 1.2
-"""What counts as flat: an operation costs at most this much more."""
-
-
 async def waiting_runs(bench: Bench) -> list[Row]:
     """Start runs that wait for an answer: the server's memory of each, and what a run costs once they are there."""
-    count = bench.scaled(100_000, 5_000)
-    sample = bench.scaled(TRIVIAL, 500)
-    data = bench.data()
+    count, sample, data = bench.scaled(100_000, 5_000), bench.scaled(2_000, 500), bench.data()
     with stepwire_server(bench.data()) as process:
-        empty = await settled(process)
-    with stepwire_server(data) as process:
-        async with Caller.open(process.address) as caller:
-            await _trivial_runs(process, caller, 500)  # connections, caches
-            few = await _trivial_runs(process, caller, sample)
-            before = await settled(process)
-            bench.say(f"waiting runs: starting {count:,}")
-            began = time.perf_counter()
-            await caller.start_many("Wait", count)
-            seconds = time.perf_counter() - began
-            size = (await settled(process) - before) / count
-            many = await _trivial_runs(process, caller, sample)
+        empty = await process.settled()
+    async with stepwire_server(data).called() as (process, caller):
+        await _cpu_of_trivial(process, caller, 500)  # connections, caches
+        few = await _cpu_of_trivial(process, caller, sample)
+        before = await process.settled()
+        bench.say(f"waiting runs: starting {count:,}")
+        rate, _ = await shared(lambda _: caller.start("Wait"), count)
+        size = (await process.settled() - before) / count
+        many = await _cpu_of_trivial(process, caller, sample)
+        one = await caller.start("Wait")
     bench.say("waiting runs: starting again beside them")
-    with stepwire_server(data) as process:
-        beside = max(0.0, (await settled(process) - empty) / count)
+    async with stepwire_server(data).called() as (process, caller):
+        beside = max(0.0, (await process.settled() - empty) / count)
+        began = time.perf_counter()
+        await caller.send(one, event("Answer", b"{}"))
+        await caller.ended(one)
+        answered = f"started in {process.seconds:.1f} s; an answer to its end {time.perf_counter() - began:.3f} s"
+    waiting, note = f"server memory of a waiting run ({count:,})", f"started in {count / rate:.0f} s"
+    restarted = f"server memory of a waiting run after a restart ({count:,})"
+    growth = f"server CPU of a trivial run, with {count:,} waiting runs"
     return [
-        Row(
-            "waiting_runs",
-            f"server memory of a waiting run ({count:,})",
-            "B",
-            size,
-            10 * 1024,
-            "10 KiB",
-            size / (10 * 1024),
-            AT_MOST,
-            1.0,
-            note=f"started in {seconds:.0f} s",
-        ),
-        Row(
-            "released_restarted",
-            f"server memory of a waiting run after a restart ({count:,})",
-            "B",
-            beside,
-            RELEASED,
-            f"{RELEASED:g} B for 0",
-            beside / RELEASED,
-            AT_MOST,
-            1.0,
-            guarded=False,
-        ),
-        Row(
-            "growth_runs",
-            f"server CPU of a trivial run, with {count:,} waiting runs",
-            "s",
-            many,
-            few,
-            "with none",
-            many / few,
-            AT_MOST,
-            FLAT,
-        ),
+        row("waiting_runs", waiting, "B", "10 KiB", size, 10 * KIB, target=1, note=note),
+        row("released_restarted", restarted, "B", NONE, beside, RELEASED, target=1, note=answered, guarded=False),
+        row("growth_runs", growth, "s", "with none", many, few, target=FLAT),
     ]
 
 
-async def _trivial_runs(process: Process, caller: Caller, count: int) -> float:
+async def _cpu_of_trivial(process: Server, caller: Caller, count: int) -> float:
     """Return the seconds of server CPU of a trivial run."""
-    call = caller.run_trivial()
-
-    async def worker() -> None:
-        for number in range(count // 50):
-            await call(number)
-
     before = process.cpu()
-    await asyncio.gather(*(worker() for _ in range(50)))
+    await shared(caller.run_to_end("Trivial"), count, 50)
     return (process.cpu() - before) / count
-
-
-WAVES = 4
-RELEASED = 64.0
-"""Bytes of a run that count as none: a resident size shows no less."""
 
 
 async def released_runs(bench: Bench) -> list[Row]:
     """Start waves of runs that wait, let each be released: what the server's memory grows by after the first."""
     wave = bench.scaled(8_000, 2_000)
-    with stepwire_server(bench.data(), idle_after=f"{IDLE:g}s") as process:
-        async with Caller.open(process.address) as caller:
-            levels = []
-            for number in range(1, WAVES + 1):
-                bench.say(f"released runs: wave {number} of {WAVES}, {wave:,} each")
-                await caller.start_many("Wait", wave)
-                await asyncio.sleep(2 * IDLE)  # what is measured is the state after this time
-                levels.append(await settled(process))
+    levels: list[int] = []
+    async with stepwire_server(bench.data(), idle_after=f"{IDLE:g}s").called() as (process, caller):
+        for number in range(1, WAVES + 1):
+            bench.say(f"released runs: wave {number} of {WAVES}, {wave:,} each")
+            await caller.start_many("Wait", wave)
+            await asyncio.sleep(2 * IDLE)  # what is measured is the state after this time
+            levels.append(await process.settled())
     # The first wave shows what the allocator keeps anyway.
-    released = (levels[-1] - levels[0]) / (wave * (WAVES - 1))
-    return [
-        Row(
-            "released_runs",
-            f"server memory that a released run leaves ({WAVES} waves of {wave:,})",
-            "B",
-            max(0.0, released),
-            RELEASED,
-            f"{RELEASED:g} B for 0",
-            max(0.0, released) / RELEASED,
-            AT_MOST,
-            1.0,
-            note="resident size, in which SQLite's page caches grow too",
-            guarded=False,
-        )
-    ]
+    left = max(0.0, (levels[-1] - levels[0]) / (wave * (WAVES - 1)))
+    title = f"server memory that a released run leaves ({WAVES} waves of {wave:,})"
+    note = "resident size, in which SQLite's page caches grow too"
+    return [row("released_runs", title, "B", NONE, left, RELEASED, target=1, note=note, guarded=False)]
 
 
 async def growing_run(bench: Bench) -> list[Row]:
     """One run writes very many events while a client reads: server CPU of an event, late beside early."""
     count = bench.scaled(1_000_000, 50_000)
     window = max(10_000, count // 20)
-    ratios: list[float] = []
-    early: list[float] = []
-    late: list[float] = []
+    marks = json.dumps({"marks": [1_000, 1_000 + window, count - window, count]}).encode()
+    early: list[Sample] = []
+    late: list[Sample] = []
     for number in range(bench.scaled(3, 2)):
-        with stepwire_server(bench.data()) as process:
-            async with Caller.open(process.address) as caller:
-                bench.say(f"one run of {count:,} events: {number + 1}")
-                marks = [1_000, 1_000 + window, count - window, count]
-                run_id = await caller.start("Clocked", json.dumps({"marks": marks}).encode())
-                await caller.read(run_id)
-                # A client reads more slowly than the server writes: the server's CPU is noted by the step itself.
-                first, second, third, last = json.loads((await caller.ended(run_id)).outcome.result.json)
-        early.append((second - first) / window)
-        late.append((last - third) / window)
-        ratios.append(late[-1] / early[-1])
-    return [
-        Row(
-            "growth_events",
-            f"server CPU of an event, the last {window:,} of {count:,}",
-            "s",
-            median(late),
-            median(early),
-            f"after the first 1,000: {window:,}",
-            median(ratios),
-            AT_MOST,
-            FLAT,
-            low=min(ratios),
-            high=max(ratios),
-        )
-    ]
-
-
-RECOVERY_SECONDS = 10.0
+        bench.say(f"one run of {count:,} events: {number + 1}")
+        async with stepwire_server(bench.data()).called() as (_, caller):
+            run_id = await caller.start("Clocked", marks)
+            await caller.read(run_id)
+            # A client reads more slowly than the server writes: the server's CPU is noted by the step itself.
+            first, second, third, last = json.loads((await caller.ended(run_id)).outcome.result.json)
+        early.append(Sample((second - first) / window))
+        late.append(Sample((last - third) / window))
+    title = f"server CPU of an event, the last {window:,} of {count:,}"
+    return [row("growth_events", title, "s", f"after the first 1,000: {window:,}", late, early, target=FLAT)]
 
 
 async def recovery(bench: Bench) -> list[Row]:
     """Kill a server whose runs are all at work: how long the next one takes until it has them at work again."""
-    count = bench.scaled(10_000, 1_000)
-    data = bench.data()
-    workflows = ["benchmarks/busy.py"]
+    count, data = bench.scaled(10_000, 1_000), bench.data()
     bench.say(f"recovery: starting {count:,} runs")
-    with stepwire_server(data, workflows=workflows) as process:
-        async with Caller.open(process.address) as caller:
-            await caller.start_many("Busy", count)
+    async with stepwire_server(data).called() as (process, caller):
+        await caller.start_many("Busy", count)
         process.kill()
     bench.say("recovery: starting again")
-    began = time.perf_counter()
     # A server listens once it has taken up everything that has work.
-    with stepwire_server(data, workflows=workflows):
-        seconds = time.perf_counter() - began
-    return [
-        Row(
-            "recovery",
-            f"start that takes up {count:,} unfinished runs",
-            "s",
-            seconds,
-            RECOVERY_SECONDS,
-            f"{RECOVERY_SECONDS:g} s",
-            seconds / RECOVERY_SECONDS,
-            AT_MOST,
-            1.0,
-            guarded=False,
-        )
-    ]
-
-
-async def settled(process: Process) -> int:
-    """Return the resident bytes once they and the CPU have come to rest."""
-    for _ in range(60):
-        cpu, memory = process.cpu(), process.memory()
-        await asyncio.sleep(QUIET)
-        if process.cpu() - cpu < 0.05 * QUIET and abs(process.memory() - memory) < 64 * 1024:
-            break
-    return process.memory()
+    with stepwire_server(data) as process:
+        seconds = process.seconds
+    title, limit = f"start that takes up {count:,} unfinished runs", f"{RECOVERY_SECONDS:g} s"
+    return [row("recovery", title, "s", limit, seconds, RECOVERY_SECONDS, target=1, guarded=False)]

@@ -1,153 +1,152 @@
-"""Figures beside the peer: llama-agents-server with its own client, in an environment of its own."""
+"""The peer in an environment of its own inside .venv, and figures of its server beside ours, each by its own client."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks.measure import AT_LEAST, AT_MOST, Bench, Measure, Row, Sample, alternate, cost, make_row, values
-from benchmarks.servers import MEMORY, SQLITE, Process, stepwire_server
-from benchmarks.unary import IN_FLIGHT
-from benchmarks.venvs import Peer, peer, run_json
+from benchmarks.harness import PEER, Bench, Row, Sample, alternate, cost, row
+from benchmarks.processes import MEMORY, ROOT, SQLITE, Server, run_json, start
 
-from stepwire.client import Client
+__all__ = ["HERE", "Peer", "agents", "peer", "peer_server"]
 
-__all__ = ["peer_server"]
-
-HERE = Path(__file__).resolve().parent
-PEER_SECONDS = 120.0
-
-Work = Callable[[Client, int], Awaitable[tuple[float, int]]]
+HERE = Path(__file__).resolve().parent / "peer"
+INSTALL_SECONDS = 300.0
+LOAD_SECONDS = 240.0
+FIRST_SECONDS = 60.0
+"""How long the first run of an agent may take on the peer's server."""
 
 
-async def _runs(client: Client, size: int) -> tuple[float, int]:
-    left = size
+class Peer(NamedTuple):
+    """An installed peer: its interpreter, and its main package with the version."""
 
-    async def worker() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            run = await client.start_run("Trivial")
-            await run.result()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return size / (time.perf_counter() - began), size
+    python: Path
+    name: str
 
 
-async def _stream(client: Client, size: int) -> tuple[float, int]:
-    began = time.perf_counter()
-    run = await client.start_run("Talk", count=size)
-    seen = 0
-    async for _ in run.events():
-        seen += 1
-    return seen / (time.perf_counter() - began), seen
+class Figure(NamedTuple):
+    """What both servers do: a load of `peer/loads.py`, and its sizes in full and quick runs."""
 
-
-async def _human(client: Client, size: int) -> tuple[float, int]:
-    run = await client.start_run("PingPong", count=size + 1)
-    times: list[float] = []
-    began = 0.0
-    async with aclosing(run.events()) as events:
-        async for event in events:
-            if began:
-                times.append(time.perf_counter() - began)
-            if len(times) == size:
-                break
-            began = time.perf_counter()
-            await run.context.send_event(("Answer", {"number": event.number}))
-    times.sort()
-    return times[len(times) // 2], len(times)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """What is measured of both."""
-
-    what: str
+    load: str
     title: str
     unit: str
-    sense: str
-    work: Work
+    sizes: tuple[int, int]
 
 
 FIGURES = (
-    Figure("runs", "start → result, 64 in flight", "1/s", AT_LEAST, _runs),
-    Figure("stream", "one run's stream", "events/s", AT_LEAST, _stream),
-    Figure("human", "answer → next question, p50", "s", AT_MOST, _human),
+    Figure("runs", "start → result, 64 in flight", "1/s", (400, 100)),
+    Figure("stream", "one run's stream", "events/s", (5_000, 1_000)),
+    Figure("human", "answer → next question, p50", "s", (50, 15)),
+)
+AGENTS = (
+    Figure("team_runs", "agent: message → answer, 64 in flight", "1/s", (100, 16)),
+    Figure("team_token", "agent: start → first streamed token, p50", "s", (30, 5)),
+    Figure("team_human", "agent: approval → answer, p50", "s", (20, 3)),
+    Figure("team_memory", "agent: memory of one that waits for a person", "B", (100, 20)),
 )
 
 
+class Side(NamedTuple):
+    """A server, and the interpreter and the name of the client that loads it."""
+
+    server: Server
+    python: Path
+    client: str
+
+    async def load(self, load: str, size: int, seconds: float = LOAD_SECONDS) -> tuple[float, int]:
+        """Load the server; return the value and the operations."""
+        command = [str(self.python), str(HERE / "loads.py"), self.client, self.server.address, load, str(size)]
+        found = await run_json(command, seconds)
+        return found["value"], found["operations"]
+
+    async def measure(self, figure: Figure, size: int) -> Sample:
+        """Measure a figure once."""
+        work = partial(self.load, figure.load, size)
+        if figure.unit != "B":
+            return await cost(self.server, work)
+        before = await self.server.settled()
+        await work()
+        return Sample(max(0.0, (await self.server.settled() - before) / size))
+
+
+async def peer(bench: Bench, folder: str, requirements: Sequence[str]) -> Peer | None:
+    """Return the environment with these packages; None, with a note, when they cannot be installed."""
+    home = ROOT / ".venv" / "peers" / folder
+    python, stamp, wanted = home / "bin" / "python", home / ".installed", " ".join(requirements)
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
+        bench.say(f"installing {wanted} into an environment of its own")
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+        try:
+            await run_json([sys.executable, "-m", "venv", "--clear", str(home)], INSTALL_SECONDS)
+            await run_json(pip, INSTALL_SECONDS)
+        except RuntimeError as error:
+            bench.notes.append(f"{wanted} could not be installed, its figures were skipped: {error}")
+            return None
+        stamp.write_text(wanted, encoding="utf-8")
+    package = requirements[0].partition("==")[0]
+    code = f"import importlib.metadata as m, json; print(json.dumps(m.version('{package}')))"
+    return Peer(python, f"{package} {await run_json([str(python), '-c', code], 60)}")
+
+
 async def peer_server(bench: Bench) -> list[Row]:
-    """Measure runs, streamed events and answers by both Python clients, in turn."""
+    """Measure runs, streamed events and answers, in memory and on SQLite."""
     found = await peer(bench, "server", ["llama-agents-server", "llama-agents-client"])
     if found is None:
         return []
     rows: list[Row] = []
-    sizes = {"runs": bench.scaled(400, 100), "stream": bench.scaled(5_000, 1_000), "human": bench.scaled(50, 15)}
     for kind in (MEMORY, SQLITE):
         async with AsyncExitStack() as stack:
-            bench.say(f"starting servers, {kind}")
-            data = bench.data()
-            ours = stack.enter_context(stepwire_server(":memory:" if kind == MEMORY else data))
-            command = [str(found.python), str(HERE / "peer" / "serve.py")]
-            command += [] if kind == MEMORY else [str(data / "peer.db")]
-            theirs = stack.enter_context(Process(command, found.name))
-            client = await stack.enter_async_context(Client(ours.address))
-            await run_json(_load(found, theirs, "runs", 64), PEER_SECONDS)
-            await _runs(client, 64)
-            for figure in FIGURES:
-                sample = _Pair(found, ours, theirs, client, figure, sizes[figure.what])
-                try:
-                    rows.append(await sample.row(bench, kind))
-                except RuntimeError as error:
-                    bench.notes.append(f"{found.name}, {kind}: {figure.title}: no figure, its load failed: {error}")
+            ours = stack.enter_context(start(kind, bench))
+            theirs = stack.enter_context(_server(bench, found, kind))
+            rows += await _beside(bench, found, ours, theirs, FIGURES, kind)
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """A figure of both servers."""
-
-    found: Peer
-    ours: Process
-    theirs: Process
-    client: Client
-    figure: Figure
-    size: int
-
-    async def row(self, bench: Bench, kind: str) -> Row:
-        """Measure them in turn."""
-        figure = self.figure
-        measures: dict[str, Measure] = {"Stepwire": self.mine, "peer": self.other}
-        samples = await alternate(bench, f"{figure.title}, {kind}", measures)
-        return make_row(
-            f"peer_{figure.what}_{kind.lower()}",
-            f"{figure.title} ({kind})",
-            figure.unit,
-            samples["Stepwire"],
-            values(samples["peer"]),
-            limit_name=self.found.name,
-            raw=samples["peer"],
-            sense=figure.sense,
-            group="beside the peer, each by its own Python client",
-            guarded=False,
-        )
-
-    async def mine(self) -> Sample:
-        """Measure Stepwire."""
-        return await cost(self.ours, lambda: self.figure.work(self.client, self.size))
-
-    async def other(self) -> Sample:
-        """Measure the peer."""
-        before = self.theirs.cpu()
-        seen = await run_json(_load(self.found, self.theirs, self.figure.what, self.size), PEER_SECONDS)
-        return Sample(seen["value"], (self.theirs.cpu() - before) / seen["operations"])
+async def agents(bench: Bench) -> list[Row]:
+    """Measure runs, first tokens, approvals and the memory of agents that wait, on SQLite."""
+    here = await peer(bench, "stepwire-agents", ["llama-index-core", "-e", f"{ROOT}[llamaindex]"])
+    found = await peer(bench, "agents", ["llama-agents-server", "llama-agents-client", "llama-index-core"])
+    if here is None or found is None:
+        return []
+    specs = [f"{HERE / 'approver.py'}:{name}" for name in ("team", "approver")]
+    args, command = ["--log-level", "warning", "--idle-after", "1s"], [str(here.python.with_name("stepwire"))]
+    async with AsyncExitStack() as stack:
+        ours = stack.enter_context(Server(bench.data(), specs, args=args, command=command, timeout=200))
+        theirs = stack.enter_context(_server(bench, found, SQLITE, {"BENCH_AGENTS": "1"}))
+        try:
+            await Side(theirs, found.python, "peer").load("team_runs", 1, FIRST_SECONDS)
+        except RuntimeError as error:
+            bench.notes.append(f"{found.name} has ended no run of the agents, their figures were skipped: {error}")
+            return []
+        return await _beside(bench, found, ours, theirs, AGENTS)
 
 
-def _load(found: Peer, process: Process, what: str, size: int) -> list[str]:
-    return [str(found.python), str(HERE / "peer" / "load.py"), process.address, what, str(size)]
+def _server(bench: Bench, found: Peer, kind: str, env: dict[str, str] | None = None) -> Server:
+    data = ":memory:" if kind == MEMORY else bench.data() / "peer.db"
+    return Server(data, [], command=[str(found.python), str(HERE / "server.py")], env=env, timeout=200)
+
+
+async def _beside(
+    bench: Bench, found: Peer, ours: Server, theirs: Server, figures: Sequence[Figure], kind: str = ""
+) -> list[Row]:
+    """Measure the figures on both servers in turn; note those whose load failed."""
+    sides = {"Stepwire": Side(ours, Path(sys.executable), "stepwire"), "peer": Side(theirs, found.python, "peer")}
+    for side in sides.values():
+        await side.load(figures[0].load, 8)  # caches
+    rows: list[Row] = []
+    for figure in figures:
+        size, title = bench.scaled(*figure.sizes), f"{figure.title} ({kind})" if kind else figure.title
+        measures = {name: partial(side.measure, figure, size) for name, side in sides.items()}
+        try:
+            both = await alternate(bench, title, measures, 1 if figure.unit == "B" else bench.repeats)
+        except RuntimeError as error:
+            bench.notes.append(f"{found.name}: {title}: no figure, its load failed: {error}")
+            continue
+        key = "_".join(filter(None, ("peer", figure.load, kind.lower())))
+        samples = both["Stepwire"], both["peer"], both["peer"]
+        rows.append(row(key, title, figure.unit, found.name, *samples, group=PEER, guarded=False))
+    return rows

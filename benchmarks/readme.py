@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+
+from benchmarks.report import PAGE
+from tests.serving import ROOT
 
 __all__ = ["rendered", "shown", "write"]
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 OURS = "The engine in process"
@@ -30,7 +30,9 @@ SERVED = {
 
 def rendered(page: str) -> str:
     """Return the README's figures as `page` has them. LookupError when it lacks one."""
-    tables = {heading.strip(): _rows(body) for heading, body in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", page)}
+    tables = {
+        heading.strip(): body.splitlines() for heading, body in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", page)
+    }
     others = [heading for heading in tables if heading.startswith(OTHER)]
     if not others:
         raise LookupError(OTHER)
@@ -45,6 +47,17 @@ def rendered(page: str) -> str:
     return "\n".join(lines).replace(" 1/s", " a second").replace(" events/s", " a second") + "\n"
 
 
+def _find(lines: list[str], start: str) -> list[str]:
+    for line in lines:
+        if line.startswith(f"| {start}"):
+            return [cell.strip() for cell in line.strip("|").split("|")]
+    raise LookupError(start)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def shown(readme: str) -> str:
     """Return the figures that a README has."""
     return readme.partition(BEGIN)[2].partition(END)[0]
@@ -53,24 +66,7 @@ def shown(readme: str) -> str:
 def write() -> None:
     """Put the figures of the page into the README. LookupError when the page lacks one."""
     text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    README.write_text(before + BEGIN + rendered(PAGE.read_text(encoding="utf-8")) + END + after, encoding="utf-8")
-
-
-def _rows(body: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines() if line.startswith("|")]
-
-
-def _find(rows: list[list[str]], start: str) -> list[str]:
-    for row in rows:
-        if row[0].startswith(start):
-            return row
-    raise LookupError(start)
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    README.write_text(text.replace(shown(text), rendered(PAGE.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 if __name__ == "__main__":

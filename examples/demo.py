@@ -312,7 +312,8 @@ async def ask_person(page: str) -> str:
         threading.Thread(target=_read_line, args=(loop, line), daemon=True).start()
         typed = (await line).strip().lower()
         if typed == "open":
-            await asyncio.to_thread(webbrowser.open, page)
+            if not await asyncio.to_thread(webbrowser.open, page):
+                print(f"   no browser was found here: open {page} yourself", flush=True)
             continue
         chosen = [item for item in ANSWERS if typed and item.startswith(typed)]
         if len(chosen) == 1:

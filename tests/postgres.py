@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 _FOLDERS = "/usr/lib/postgresql"
 
@@ -24,10 +24,17 @@ def programs() -> Path | None:
 MISSING = "PostgreSQL is not installed (Debian: postgresql)"
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class PostgresServer:
     """Start and stop, kill and start again. Root runs it as the user `postgres`, which Debian's package makes."""
 
-    def __init__(self, settings: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Sequence[str] = (), port: int = 0) -> None:
         bin_ = programs()
         if bin_ is None:
             raise LookupError(MISSING)
@@ -36,14 +43,19 @@ class PostgresServer:
         self._home = Path(tempfile.mkdtemp(prefix="stepwire-postgres-"))
         self._folder = self._home / "cluster"
         self._settings = list(settings)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self._as: dict[str, Any] = {}
+        self.port = port or free_port()
+        self._as: list[str] = []
         if os.getuid() == 0:
-            self._as = {"user": "postgres", "group": "postgres"}
-            shutil.chown(self._home, **self._as)
+            # Not subprocess's `user`: then it forks, and a fork beside gRPC's threads may crash.
+            self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            shutil.chown(self._home, "postgres", "postgres")
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the process that the server's other ones are children of."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def dsn(self) -> str:
@@ -54,7 +66,7 @@ class PostgresServer:
         """Make the cluster and the database, and start."""
         self._folder.mkdir()
         if self._as:
-            shutil.chown(self._folder, **self._as)
+            shutil.chown(self._folder, "postgres", "postgres")
         self._run(
             "initdb", "--pgdata", str(self._folder), "--username", "stepwire", "--auth", "trust", "--encoding", "UTF8"
         )
@@ -62,16 +74,43 @@ class PostgresServer:
         self.sql("CREATE DATABASE stepwire", database="postgres")
         return self
 
+    def follow(self, primary: PostgresServer) -> Self:
+        """Become a standby of another server: copy its cluster, and start."""
+        self._run(
+            "pg_basebackup",
+            *("--host", "127.0.0.1", "--port", str(primary.port), "--username", "stepwire"),
+            *("--pgdata", str(self._folder), "--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast"),
+        )
+        self.start()
+        return self
+
+    def promote(self) -> None:
+        """Have this standby be the primary from now on."""
+        self.sql("SELECT pg_promote()", database="postgres")
+
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [str(self._bin / "postgres"), "-D", str(self._folder), "-p", str(self.port)]
+        command = [*self._as, str(self._bin / "postgres"), "-D", str(self._folder), "-p", str(self.port)]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
         for setting in self._settings:
             command += ["-c", setting]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, **self._as
-        )
-        self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1", tries=200)
+        ready = ("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1")
+        for _ in range(100):
+            # After a kill the last children may still hold the shared memory: then it ends at once.
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen(
+                    command,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            try:
+                self._run(*ready, tries=3)
+                return
+            except RuntimeError:
+                continue
+        raise RuntimeError("PostgreSQL does not start")
 
     def sql(self, statement: str, database: str = "stepwire") -> str:
         """Execute a statement."""
@@ -84,6 +123,12 @@ class PostgresServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def restart(self, settings: Sequence[str]) -> None:
+        """Stop it, and start it with other settings."""
+        self.stop()
+        self._settings = list(settings)
+        self.start()
+
     def stop(self) -> None:
         """Stop it at once, without waiting for clients."""
         if self._process is not None:
@@ -94,7 +139,7 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str, tries: int = 1) -> str:
         for attempt in range(tries):
             done = subprocess.run(
-                [str(self._bin / program), *arguments], capture_output=True, text=True, timeout=60, cwd="/", **self._as
+                [*self._as, str(self._bin / program), *arguments], capture_output=True, text=True, timeout=60, cwd="/"
             )
             if done.returncode == 0:
                 return str(done.stdout).strip()

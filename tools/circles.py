@@ -16,7 +16,7 @@ LEFT_OUT: set[tuple[str, str]] = set()
 
 
 def main() -> int:
-    """Print a circle of imports and return 1; 0 when there is none."""
+    """Print a circle of imports and return 1; return 0 if there is no circle."""
     graph = grimp.build_graph("stepwire", exclude_type_checking_imports=False)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     for importer, imported in sorted(LEFT_OUT):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stepwire.server.config import PREFIX
+from stepwire.server.config_errors import PREFIX
 from stepwire.server.config_table import rows
 
 ROOT = Path(__file__).resolve().parent.parent

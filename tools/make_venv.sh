@@ -28,9 +28,18 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))'
     "$found" -m venv --clear .venv
 fi
 
-pip=(.venv/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt)
-echo "Installing the pinned development environment into .venv"
+# On a terminal pip shows its bars; elsewhere each package has a line, without the noise between.
+pip=(.venv/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt)
+shown='^(Collecting|Building wheel|Installing|Successfully)'
+install() {
+    if [ -t 1 ]; then
+        "${pip[@]}" "$@"
+    else
+        "${pip[@]}" "$@" | { grep --line-buffered -E "$shown" || true; }
+    fi
+}
+echo "Installing the pinned development environment into .venv: 1 to 4 minutes the first time"
 # The build backend comes from the constraints too, hence no isolated build.
-"${pip[@]}" hatchling editables
-"${pip[@]}" --no-build-isolation --editable '.[dev]'
+install --quiet hatchling editables
+install --no-build-isolation --editable '.[dev]'
 touch .venv/.stamp

@@ -2,174 +2,61 @@
 
 Runs under any interpreter that has the engine; it needs nothing else of this project.
 
-    python benchmarks/peer/engine.py PACKAGE CASE [SIZE]      PACKAGE: stepwire.workflow or workflows
+    python benchmarks/peer/engine.py PACKAGE CASE SIZE      PACKAGE: stepwire.workflow or workflows
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import json
 import logging
+import os
 import statistics
 import sys
 import time
 import tracemalloc
-from typing import Any, Optional, Union
+from typing import Any
 
 from pydantic import BaseModel
 
-PACKAGE = sys.argv[1]
-engine = importlib.import_module(PACKAGE)
-events = importlib.import_module(f"{PACKAGE}.events")
-Context, Workflow, step = engine.Context, engine.Workflow, engine.step
-Event, StartEvent, StopEvent = events.Event, events.StartEvent, events.StopEvent
-HumanResponseEvent = events.HumanResponseEvent
+os.environ["BENCH_ENGINE"], CASE, SIZE = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+from flows import FRAME, Chain, Done, FanOut, Talk, Token, Trivial  # noqa: E402 - for that engine
 
 ROUNDS = 7
 ENOUGH = 20.0
 """Seconds after which no further round begins."""
-TEXT = "x" * 189
-FRAME = 64
-
-
-class Hop(Event):
-    number: int
-
-
-class Work(Event):
-    number: int
-
-
-class Done(Event):
-    number: int
-
-
-class Token(Event):
-    text: str = TEXT
-
-
-class Parked(Event):
-    number: int
 
 
 class Bare(BaseModel):
     number: int
 
 
-class Chain(Workflow):
-    """`size` steps, one after the other."""
-
-    size = 0
-
-    @step
-    async def begin(self, ev: StartEvent) -> Hop:
-        return Hop(number=0)
-
-    @step
-    async def hop(self, ev: Hop) -> Union[Hop, StopEvent]:
-        if ev.number >= self.size:
-            return StopEvent(result=ev.number)
-        return Hop(number=ev.number + 1)
-
-
-class FanOut(Workflow):
-    """`size` events over 8 workers, collected."""
-
-    size = 0
-    expected: tuple = ()
-
-    @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Optional[Work]:
-        for number in range(self.size):
-            ctx.send_event(Work(number=number))
-        return None
-
-    @step(num_workers=8)
-    async def work(self, ev: Work) -> Done:
-        return Done(number=ev.number)
-
-    @step
-    async def collect(self, ctx: Context, ev: Done) -> Optional[StopEvent]:
-        found = ctx.collect_events(ev, self.expected)
-        return None if found is None else StopEvent(result=len(found))
-
-
-class Trivial(Workflow):
-    """One step."""
-
-    @step
-    async def only(self, ev: StartEvent) -> StopEvent:
-        return StopEvent(result="done")
-
-
-class Talk(Workflow):
-    """`size` events to the stream."""
-
-    size = 0
-
-    @step
-    async def talk(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        for number in range(1, self.size + 1):
-            ctx.write_event_to_stream(Token())
-            if number % FRAME == 0:
-                await asyncio.sleep(0)
-        return StopEvent(result="done")
-
-
-class Park(Workflow):
-    """Wait for an answer, after `size` events."""
-
-    size = 0
-
-    @step
-    async def begin(self, ev: StartEvent) -> Hop:
-        return Hop(number=0)
-
-    @step
-    async def hop(self, ev: Hop) -> Union[Hop, Parked]:
-        if ev.number >= self.size:
-            return Parked(number=0)
-        return Hop(number=ev.number + 1)
-
-    @step
-    async def wait(self, ctx: Context, ev: Parked) -> StopEvent:
-        await ctx.wait_for_event(HumanResponseEvent, timeout=3600)
-        return StopEvent(result="done")
-
-
-def made(kind: type, size: int = 0) -> Any:
+def made(kind: type, size: int = 0, **fields: Any) -> Any:
     flow = kind(timeout=3600)
-    flow.size = size
+    for name, value in {"size": size, **fields}.items():
+        setattr(flow, name, value)
     return flow
 
 
-async def timed(work: Any) -> float:
-    """Return the CPU seconds of this process: nothing here waits, and others use the machine too."""
-    gc.collect()
-    began = time.process_time()
-    await work
-    return time.process_time() - began
+async def compared(size: int, ours: Any, bare: Any) -> dict[str, float]:
+    """Return the medians of both, for one operation, and of the rounds' ratios.
 
-
-async def pairs(ours: Any, bare: Any) -> tuple[float, float, float]:
-    """Return the medians of both and of the rounds' ratios."""
-    mine, theirs = [], []
+    Times are CPU seconds of this process: nothing here waits, and others use the machine too.
+    """
+    times: dict[Any, list[float]] = {ours: [], bare: []}
     began = time.perf_counter()
     for number in range(ROUNDS):
         if number and time.perf_counter() - began > ENOUGH:
             break
-        order = [(mine, ours), (theirs, bare)]
-        for times, make in order if number % 2 else reversed(order):
-            times.append(await timed(make()))
-    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-    return statistics.median(mine), statistics.median(theirs), statistics.median(ratios)
-
-
-def told(size: int, found: tuple[float, float, float]) -> dict[str, float]:
-    ours, bare, ratio = found
-    return {"size": size, "ours": ours / size, "bare": bare / size, "ratio": ratio}
+        for work in (ours, bare) if number % 2 else (bare, ours):
+            gc.collect()
+            start = time.process_time()
+            await work()
+            times[work].append((time.process_time() - start) / size)
+    ratio = statistics.median(a / b for a, b in zip(times[ours], times[bare], strict=True))
+    return {"ours": statistics.median(times[ours]), "bare": statistics.median(times[bare]), "ratio": ratio}
 
 
 async def chain(size: int) -> dict[str, float]:
@@ -184,7 +71,7 @@ async def chain(size: int) -> dict[str, float]:
     async def ours() -> None:
         assert await made(Chain, size).run() == size
 
-    return told(size, await pairs(ours, bare))
+    return await compared(size, ours, bare)
 
 
 async def fan_out(size: int) -> dict[str, float]:
@@ -202,11 +89,9 @@ async def fan_out(size: int) -> dict[str, float]:
                 await asyncio.create_task(bare_collect(await task, found))
 
     async def ours() -> None:
-        flow = made(FanOut, size)
-        flow.expected = (Done,) * size
-        assert await flow.run() == size
+        assert await made(FanOut, size, expected=(Done,) * size).run() == size
 
-    return told(size, await pairs(ours, bare))
+    return await compared(size, ours, bare)
 
 
 async def trivial(size: int) -> dict[str, float]:
@@ -223,7 +108,7 @@ async def trivial(size: int) -> dict[str, float]:
         for _ in range(size):
             await flow.run()
 
-    return told(size, await pairs(ours, bare))
+    return await compared(size, ours, bare)
 
 
 async def stream(size: int) -> dict[str, float]:
@@ -243,96 +128,78 @@ async def stream(size: int) -> dict[str, float]:
         await task
 
     async def ours() -> None:
-        handler = made(Talk, size).run()
+        handler = made(Talk).run(count=size)
         seen = 0
         async for _ in handler.stream_events():
             seen += 1
         await handler
         assert seen >= size
 
-    return told(size, await pairs(ours, bare))
+    return await compared(size, ours, bare)
 
 
-async def until_parked(handlers: list[Any]) -> None:
-    """Wait until nothing moves any more: a run parks within a few turns of the loop once it is idle."""
+async def parked_runs(flow: Any, count: int) -> list[Any]:
+    """Start runs and wait until nothing moves any more: a run parks within a few turns of the loop once it is idle."""
+    handlers = [flow.run() for _ in range(count)]
     for handler in handlers:
         # No engine tells when a run has nothing more to do.
         while "wait" not in await handler.ctx.running_steps():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
+    return handlers
 
 
 async def snapshot(size: int) -> dict[str, float]:
-    handler = made(Park, size).run()
-    await until_parked([handler])
+    (handler,) = await parked_runs(made(Chain, size, parks=True), 1)
     times = []
     for _ in range(20):
         began = time.process_time()
         data = handler.ctx.to_dict()
         times.append(time.process_time() - began)
-    found = {"size": size, "seconds": statistics.median(times), "bytes": len(json.dumps(data, default=str))}
     await handler.cancel_run()
-    return found
+    return {"seconds": statistics.median(times), "bytes": len(json.dumps(data, default=str))}
+
+
+async def grown(flow: Any, count: int) -> tuple[int, list[Any]]:
+    """Return the bytes that so many more runs take once they are parked, and the runs."""
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    handlers = await parked_runs(flow, count)
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] - before, handlers
 
 
 async def parked(size: int) -> dict[str, float]:
-    flow = made(Park)
-
-    async def park(count: int) -> list[Any]:
-        handlers = [flow.run() for _ in range(count)]
-        await until_parked(handlers)
-        return handlers
-
-    first = await park(50)
-    gc.collect()
+    flow = made(Chain, parks=True)
+    first = await parked_runs(flow, 50)
     tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    handlers = await park(size)
-    gc.collect()
-    found = (tracemalloc.get_traced_memory()[0] - before) / size
+    taken, handlers = await grown(flow, size)
     tracemalloc.stop()
     for handler in first + handlers:
         await handler.cancel_run()
-    return {"size": size, "bytes": found}
+    return {"bytes": taken / size}
 
 
 async def passed(size: int) -> dict[str, float]:
     """Memory that one event leaves behind, while its run goes on waiting."""
     tracemalloc.start()
-    levels = []
-    handlers = []
-    for hops in (size // 10, size):
-        handler = made(Park, hops).run()
-        before = tracemalloc.get_traced_memory()[0]
-        await until_parked([handler])
-        gc.collect()
-        levels.append(tracemalloc.get_traced_memory()[0] - before)
-        handlers.append(handler)
+    few, first = await grown(made(Chain, size // 10, parks=True), 1)
+    many, second = await grown(made(Chain, size, parks=True), 1)
     tracemalloc.stop()
-    for handler in handlers:
+    for handler in first + second:
         await handler.cancel_run()
-    return {"size": size, "bytes": (levels[1] - levels[0]) / (size - size // 10)}
+    return {"bytes": (many - few) / (size - size // 10)}
 
 
-CASES = {
-    "chain": chain,
-    "fan_out": fan_out,
-    "trivial": trivial,
-    "stream": stream,
-    "snapshot": snapshot,
-    "parked": parked,
-    "passed": passed,
-}
-
-
-async def swallow(work: Any) -> Any:
-    found = await work
+async def main() -> None:
+    cases = (chain, fan_out, trivial, stream, snapshot, parked, passed)
+    found = await {case.__name__: case for case in cases}[CASE](SIZE)
     # Runs that were cancelled end now, and what they raise is nobody's.
     await asyncio.sleep(0.1)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    return found
+    print(json.dumps({"size": SIZE, **found}))
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    print(json.dumps(asyncio.run(swallow(CASES[sys.argv[2]](int(sys.argv[3]))))))
+    asyncio.run(main())

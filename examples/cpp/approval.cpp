@@ -1,12 +1,15 @@
-// Starts a run of the approval workflow, follows its events, answers its question, prints the result.
+// Starts a run of the approval workflow, follows its events, answers its question, prints the result. With several
+// addresses, separated by commas, it goes on with the next one when one fails.
 
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <grpcpp/grpcpp.h>
 #include <nlohmann/json.hpp>
@@ -113,12 +116,15 @@ struct Talk {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string address = argc > 1 ? argv[1] : "127.0.0.1:50051";
-  const auto runs = sw::RunService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  std::istringstream addresses(argc > 1 ? argv[1] : "127.0.0.1:50051");
+  std::vector<std::unique_ptr<sw::RunService::Stub>> replicas;
+  for (std::string address; std::getline(addresses, address, ',');) {
+    replicas.push_back(sw::RunService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())));
+  }
   Talk talk;
   talk.request_id = "start-" + std::to_string(std::chrono::system_clock::now().time_since_epoch().count());
-  for (;;) {
-    const grpc::Status status = talk.connect(*runs);
+  for (std::size_t attempt = 0;; ++attempt) {
+    const grpc::Status status = talk.connect(*replicas[attempt % replicas.size()]);
     if (talk.outcome) break;
     if (!talk.refusal.empty()) {
       std::fprintf(stderr, "the answer was refused: %s\n", talk.refusal.c_str());

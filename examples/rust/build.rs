@@ -4,8 +4,9 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 use prost::Message;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "stepwire/v1/run_service.proto",
+    "stepwire/v1/schedule_service.proto",
     "stepwire/v1/snapshot_service.proto",
     "stepwire/v1/state_service.proto",
     "stepwire/v1/types.proto",

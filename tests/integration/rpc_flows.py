@@ -51,6 +51,10 @@ class Note(HumanResponseEvent):
     blob: bytes = b""
 
 
+class Ledger(Event, internal=True):
+    x: str = ""
+
+
 class Ping(Event):
     n: int = 0
 

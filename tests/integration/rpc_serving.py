@@ -26,7 +26,12 @@ from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import RunStore
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc as runs_grpc
-from stepwire.v1 import snapshot_service_pb2_grpc, state_service_pb2_grpc, workflow_service_pb2_grpc
+from stepwire.v1 import (
+    schedule_service_pb2_grpc,
+    snapshot_service_pb2_grpc,
+    state_service_pb2_grpc,
+    workflow_service_pb2_grpc,
+)
 from stepwire.v1 import types_pb2 as types
 
 JSON = types.PAYLOAD_ENCODING_JSON
@@ -97,7 +102,7 @@ class Refusal:
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
-    """Read the status of a failed call: it has exactly one ErrorInfo of ours, and says nothing that it must not."""
+    """Read the status of a failed call: it has exactly one ErrorInfo of Stepwire, and leaks nothing."""
     trailing = dict(error.trailing_metadata() or ())
     assert "grpc-status-details-bin" in trailing, f"no details: {error.code()} {error.details()}"
     data = trailing["grpc-status-details-bin"]
@@ -154,6 +159,7 @@ class Rpc:
         self.runs: Any = runs_grpc.RunServiceStub(self.channel)
         self.states: Any = state_service_pb2_grpc.StateServiceStub(self.channel)
         self.snapshots: Any = snapshot_service_pb2_grpc.SnapshotServiceStub(self.channel)
+        self.schedules: Any = schedule_service_pb2_grpc.ScheduleServiceStub(self.channel)
         self.health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     @property
@@ -234,6 +240,14 @@ class Rpc:
         """Answer the question of a run of `ask`, and return it ended."""
         await self.send(run_id, event("Answer", order="7", yes=yes))
         return await self.ended(run_id)
+
+    async def logged(self, run_id: str, **fields: Any) -> list[types.LogEntry]:
+        """Return the events in the log as far as it is, internal ones too, without the entries of executions."""
+        return [entry for entry in await self.log(run_id, **fields) if entry.kind != types.ENTRY_KIND_EXECUTION]
+
+    async def executions(self, run_id: str) -> list[types.LogEntry]:
+        """Return the entries of executions in the log as far as it is."""
+        return [each for each in await self.log(run_id) if each.kind == types.ENTRY_KIND_EXECUTION]
 
     async def log(self, run_id: str, **fields: Any) -> list[types.LogEntry]:
         """Return the log as far as it is, internal entries too."""

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.rpc_serving import Rpc, event, refusal_of_status, refused
 
 from stepwire.server.rpc.run_actions import RunActions
-from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.hosting.committed_records import CommittedRecords
 from stepwire.server.runs.log.feed import Feeds
 from stepwire.v1 import run_service_pb2 as runs
 
@@ -45,7 +45,7 @@ def error(request: pytest.FixtureRequest) -> BaseException:
 async def test_in_a_unary_handler(rpc: Rpc, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     run = await rpc.start("ask", {"item": "tea"})
     with monkeypatch.context() as patched:
-        patched.setattr(RunPool, "find", _raising(error))
+        patched.setattr(CommittedRecords, "get", _raising(error))
         refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=10))
     assert refusal.reason == "INTERNAL"
     assert refusal.facts["reference_id"]
@@ -112,7 +112,7 @@ async def test_a_cancellation_by_the_servers_own_code(rpc: Rpc, monkeypatch: pyt
     run = await rpc.start("ask", {"item": "tea"})
     call = await _attached(rpc, run.run_id)
     with monkeypatch.context() as patched:
-        patched.setattr(RunPool, "find", _raising(asyncio.CancelledError()))
+        patched.setattr(CommittedRecords, "get", _raising(asyncio.CancelledError()))
         patched.setattr(RunActions, "send", _raising(asyncio.CancelledError()))
         refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=10))
         assert refusal.reason == "DRAINING"

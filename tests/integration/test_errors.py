@@ -14,6 +14,7 @@ import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from tests.integration.refusals import messages, requests
 from tests.integration.refusals import runs as _runs
+from tests.integration.refusals import schedules as _schedules
 from tests.integration.refusals import snapshots as _snapshots
 from tests.integration.refusals.table import CASES, World, publish, set_state
 from tests.integration.rpc_flows import SECRET, AskAgain
@@ -32,7 +33,7 @@ from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2 as types
 
-assert all((messages, requests, _runs, _snapshots))  # each fills the table
+assert all((messages, requests, _runs, _schedules, _snapshots))  # each fills the table
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -61,6 +62,7 @@ async def world(shared: Rpc) -> AsyncIterator[World]:
 ELSEWHERE = {
     "RUN_BLOCKED": "test_a_blocked_run_takes_nothing_and_says_so",
     "DRAINING": "test_a_draining_server_starts_nothing",
+    "RUN_ELSEWHERE": "cluster/test_routing.py",
     "UNAUTHENTICATED": "security/test_access.py",
     "PERMISSION_DENIED": "security/test_access.py",
 }

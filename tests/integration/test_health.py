@@ -56,11 +56,14 @@ async def test_health_gives_up_on_a_server_that_does_not_answer():
 
 
 async def test_health_waits_for_a_server_that_is_starting():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    probing = asyncio.create_task(probe("--server", address, "--timeout", "20", code=0))
-    await asyncio.sleep(0.3)
+    with socket.socket() as early:
+        early.bind(("127.0.0.1", 0))
+        early.listen()
+        early.setblocking(False)
+        address = f"127.0.0.1:{early.getsockname()[1]}"
+        probing = asyncio.create_task(probe("--server", address, "--timeout", "20", code=0))
+        tried, _ = await asyncio.get_running_loop().sock_accept(early)  # it has tried before the server is there
+        tried.close()
     server = Server(Registry(), Settings.load(None, address=address, data=":memory:", grace=0.0))
     await server.start()
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from tests.postgres import MISSING, PostgresServer, programs
 from tests.serving import ServerProcess
 
 from stepwire.client import Client, RunStatus
+from stepwire.server.store.postgres import PostgresStore
 
 FLOWS = ["tests.integration.rpc_flows:Ask=ask", "tests.integration.rpc_flows:Count=count"]
 
@@ -72,3 +76,34 @@ def test_a_newer_schema_is_refused_and_left_alone(database: PostgresServer, tmp_
     with pytest.raises(RuntimeError, match="schema version 999"):
         ServerProcess(database.dsn, FLOWS).start()
     assert database.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "1"
+
+
+def told_at_the_start(dsn: str, caplog: pytest.LogCaptureFixture) -> str:
+    async def start() -> None:
+        store = PostgresStore(dsn)
+        await store.open()
+        await store.close()
+
+    caplog.clear()
+    asyncio.run(start())
+    return caplog.text
+
+
+def test_what_can_lose_acknowledged_work_is_told_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if programs() is None:
+        pytest.skip(MISSING)
+    with PostgresServer(["synchronous_commit=off"]) as careless:
+        assert "synchronous_commit is off" in told_at_the_start(careless.dsn, caplog)
+    with PostgresServer(["wal_level=replica"]) as server:
+        assert told_at_the_start(server.dsn, caplog) == ""
+        command = [str((programs() or Path()) / "pg_receivewal"), "-D", str(tmp_path), "-h", "127.0.0.1"]
+        command += ["-p", str(server.port), "-U", "stepwire"]  # to PostgreSQL it is an asynchronous standby
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as standby:
+            try:
+                end = time.monotonic() + 20
+                while server.sql("SELECT count(*) FROM pg_stat_replication") == "0":
+                    assert time.monotonic() < end
+                    time.sleep(0.05)  # between two looks
+                assert "its standbys are asynchronous" in told_at_the_start(server.dsn, caplog)
+            finally:
+                standby.terminate()

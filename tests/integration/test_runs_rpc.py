@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import grpc
@@ -25,6 +26,8 @@ from tests.integration.rpc_serving import (
 
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
+from stepwire.workflow import StartEvent, StopEvent, Workflow, step
+from stepwire.workflow.broker.clock import CLOCK
 
 SECOND = Duration(seconds=1)
 LONG = Duration(seconds=20)
@@ -115,9 +118,11 @@ async def test_one_of_many_starts_at_once_wins(rpc: Rpc) -> None:
 
 
 async def test_a_timeout_of_the_run_ends_it(rpc: Rpc, gate: Gate) -> None:
+    before = CLOCK.now()
     run = await rpc.start("hold", {"name": "a"}, timeout=Duration(nanos=50_000_000))
+    after = CLOCK.now()
     assert run.HasField("timeout_at")
-    assert abs(run.timeout_at.ToNanoseconds() - run.created_at.ToNanoseconds() - 50_000_000) < 1_000_000
+    assert before - 1e-6 <= run.timeout_at.ToNanoseconds() / 1e9 - 0.05 <= after + 1e-6  # floats round
     run = await rpc.ended(run.run_id)
     assert run.status == types.RUN_STATUS_TIMED_OUT
     assert run.outcome.status == types.RUN_STATUS_TIMED_OUT
@@ -434,3 +439,19 @@ async def test_a_run_that_waits_holds_its_place(gate: Gate) -> None:
         await rpc.asked(second.run_id)
         found = await rpc.answer(second.run_id)
         assert plain(found.outcome.result) == {"yes": True, "note": 4}
+
+
+class Ends(Workflow):
+    """End with the result that the input has, and with the further fields that it has."""
+
+    @step
+    async def end(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=ev.get("value"), **ev.get("more", {}))
+
+
+@pytest.mark.parametrize("more", [{}, {"more": 1}, {"first": {"result": 0}}])
+@pytest.mark.parametrize("value", [None, 0, 0.1, 10**30, "}", 'é"}', [], {"result": [1, {"result": None}]}])
+async def test_the_result_of_a_run_is_that_of_its_stop_event_alone(value: object, more: dict[str, Any]) -> None:
+    async with serving(registry_of(ends=Ends())) as rpc:
+        run_id = (await rpc.start("ends", {"value": value, "more": more})).run_id
+        assert json.loads((await rpc.ended(run_id)).outcome.result.json) == value

@@ -150,9 +150,10 @@ async def test_a_fork_asks_the_same_question_and_shares_nothing(rpc: Rpc) -> Non
         assert sent.delivered == 1
         found = await rpc.answer(forked.run_id)
         assert plain(found.outcome.result) == {"yes": True, "note": 4}
-        log = await rpc.log(forked.run_id)
+        log = await rpc.logged(forked.run_id)
         assert [entry.type for entry in log] == ["Question", "Note", "Pong", "Answer", "StopEvent"]
-        assert [entry.sequence for entry in log] == [1, 2, 3, 4, 5]
+        whole = await rpc.log(forked.run_id)
+        assert [entry.sequence for entry in whole] == list(range(1, len(whole) + 1))
     assert await rpc.get(run.run_id) == before
     found = await rpc.answer(run.run_id)
     assert plain(found.outcome.result) == {"yes": True, "note": 3}
@@ -189,8 +190,9 @@ async def test_an_ended_run_starts_anew_with_its_state(rpc: Rpc) -> None:
         forked = await fork(rpc, source, input=payload({"item": "coffee"}))
         assert forked.forked_from.run_id == run.run_id
         await rpc.asked(forked.run_id)
-        log = await rpc.log(forked.run_id)
-        assert [(entry.sequence, entry.type) for entry in log] == [(1, "Order"), (2, "Question")]
+        log = await rpc.logged(forked.run_id)
+        assert [entry.type for entry in log] == ["Order", "Question"]
+        assert log[0].sequence == 1
         found = await rpc.answer(forked.run_id)
         assert plain(found.outcome.result) == {"yes": True, "note": 3}
 

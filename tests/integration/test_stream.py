@@ -15,7 +15,7 @@ from stepwire.server.rpc.gate.call import Call
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
 
-INTERNAL = {types.ENTRY_KIND_RECEIVED, types.ENTRY_KIND_SENT}
+INTERNAL = {types.ENTRY_KIND_RECEIVED, types.ENTRY_KIND_SENT, types.ENTRY_KIND_EXECUTION}
 
 
 async def counted(rpc: Rpc, n: int) -> types.Run:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from stepwire.server.testing import RunningServer, serve, stepwire_serve
-from stepwire.workflow import Context, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent, Workflow, step
+import pytest
 
-__all__ = ["stepwire_serve"]
+from stepwire.client import FailedPreconditionError, NotFoundError, RunFailedError
+from stepwire.server.testing import RunningServer, serve, stepwire_restore, stepwire_serve
+from stepwire.workflow import (
+    ConstantDelayRetryPolicy,
+    Context,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StartEvent,
+    StopEvent,
+    Workflow,
+    step,
+)
+
+__all__ = ["stepwire_restore", "stepwire_serve"]
+
+pytest_plugins = ["pytester"]
 
 
 class Asked(InputRequiredEvent):
@@ -54,3 +71,296 @@ def test_a_data_directory_outlives_the_server(tmp_path: Path) -> None:
         assert [waiter.event_type for waiter in run.info().pending_waiters] == ["Answered"]
         run.context.send_event(("Answered", {"text": "later"}))
         assert run.result() == "later"
+
+
+# -- virtual time ---------------------------------------------------------------------------------------------------
+
+DAY = 24 * 3600.0
+SEEN: list[Any] = []
+
+
+class Sleeps(Workflow):
+    """Sleep, then wait for an answer that does not come."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.sleep(3 * DAY)
+        SEEN.append("slept")
+        try:
+            await ctx.wait_for_event(Answered, Asked(text="?"), timeout=4 * DAY)
+        except TimeoutError:
+            return StopEvent(result="nobody answered")
+        return StopEvent(result="answered")
+
+
+class Retries(Workflow):
+    """Fail four times, a day apart."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=5, delay=DAY))
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        attempt = ctx.step_info().attempt
+        SEEN.append(attempt)
+        if attempt < 5:
+            raise ValueError("the bank is closed")
+        return StopEvent(result=attempt)
+
+
+class Hangs(Workflow):
+    """Hang for good, in a step that has an hour."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step(timeout=3600)
+    async def work(self, ev: StartEvent) -> StopEvent:
+        await asyncio.Event().wait()
+        return StopEvent()
+
+
+class Nests(Workflow):
+    """Wait inside a nested run."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=await Sleeps(timeout=None).run())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> None:
+    SEEN.clear()
+
+
+def test_a_week_passes_at_once(stepwire_serve: Callable[..., RunningServer]) -> None:
+    server = stepwire_serve(Sleeps)
+    with server.client() as client:
+        run = client.start_run("Sleeps", timeout=10 * DAY)
+        before = server.now
+        server.skip(days=3)
+        assert SEEN == ["slept"]
+        assert [waiter.event_type for waiter in run.info().pending_waiters] == ["Answered"]
+        server.skip(hours=4 * 24 - 1)
+        assert str(run.info().status) == "waiting"
+        server.skip(hours=2)
+        assert run.result() == "nobody answered"
+        assert timedelta(days=7, hours=1) <= server.now - before < timedelta(days=7, hours=2)
+        times = [entry.time for entry in server.history(run.run_id)]
+        assert times[-1] - times[0] >= timedelta(days=7)
+
+
+def test_what_falls_due_on_the_way_happens_in_order_and_at_its_time(
+    stepwire_serve: Callable[..., RunningServer],
+) -> None:
+    server = stepwire_serve(Retries)
+    with server.client() as client:
+        run = client.start_run("Retries")
+        server.skip(days=2.5)
+        assert SEEN == [1, 2, 3]
+        server.skip(days=30)
+        assert run.result() == 5
+        attempts = [entry for entry in server.history(run.run_id) if entry.kind == "step" and entry.type == "failed"]
+        assert [entry.fields["attempt"] for entry in attempts] == [1, 2, 3, 4]
+        assert attempts[0].fields["error"] == "ValueError: the bank is closed"
+        assert attempts[1].time - attempts[0].time >= timedelta(days=1)
+        info = run.info()
+        assert info.ended_at is not None
+        assert info.created_at is not None
+        # It ended after four days, not after thirty.
+        assert timedelta(days=4) <= info.ended_at - info.created_at < timedelta(days=4, hours=1)
+
+
+def test_timeouts_of_runs_and_steps_go_by_it(stepwire_serve: Callable[..., RunningServer]) -> None:
+    server = stepwire_serve(Hangs)
+    with server.client() as client:
+        step_timed_out = client.start_run("Hangs")
+        run_timed_out = client.start_run("Hangs", timeout=60.0)
+        server.skip(minutes=2)
+        assert str(run_timed_out.info().status) == "timed_out"
+        assert str(step_timed_out.info().status) == "running"
+        server.skip(hours=1)
+        with pytest.raises(RunFailedError, match="took longer than 3600"):
+            step_timed_out.result()
+
+
+def test_runs_that_left_memory_or_the_process_wake_up_in_time(
+    stepwire_serve: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    server = stepwire_serve(Sleeps(timeout=None), data=tmp_path, settings={"idle_after": 0.05})
+    with server.client() as client:
+        run = client.start_run("Sleeps")
+        server.skip(days=1)
+        server.restart()
+        server.skip(days=1)
+        server.restart(kill=True)
+        assert SEEN == []
+        server.skip(days=1, seconds=1)
+        assert SEEN == ["slept"]
+        server.skip(days=4)
+        assert run.result() == "nobody answered"
+
+
+def test_nested_runs_and_retention_go_by_it(stepwire_serve: Callable[..., RunningServer]) -> None:
+    settings = {"retention_age": 30 * DAY}
+    server = stepwire_serve(Nests(timeout=None), settings=settings)
+    with server.client() as client:
+        run = client.start_run("Nests")
+        server.skip(days=8)
+        assert run.result() == "nobody answered"
+        server.skip(days=28)
+        assert run.info().outcome is not None
+        server.skip(days=2)
+        with pytest.raises(NotFoundError):
+            run.info()
+
+
+def test_retention_counts_what_was_skipped_over_restarts_too(
+    stepwire_serve: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    server = stepwire_serve(Sleeps(timeout=None), data=tmp_path, settings={"retention_age": 30 * DAY})
+    with server.client() as client:
+        run = client.start_run("Sleeps")
+        server.skip(days=8)
+        server.skip(days=14)
+        server.restart()
+        server.skip(days=14)
+        assert run.result() == "nobody answered"
+        server.restart(kill=True)
+        server.skip(days=2)
+        with pytest.raises(NotFoundError):
+            run.info()
+
+
+def test_time_does_not_go_back_and_stands_while_the_server_is_off(
+    stepwire_serve: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    server = stepwire_serve(Echo, data=tmp_path)
+    with pytest.raises(ValueError, match="does not go back"):
+        server.skip(days=-1)
+    server.stop()
+    with pytest.raises(RuntimeError, match="does not run"):
+        server.skip(days=1)
+    server.stop()
+    server.start()
+    with pytest.raises(RuntimeError, match="the server runs"):
+        server.start()
+    with pytest.raises(RuntimeError, match="data=tmp_path"):
+        stepwire_serve(Echo).restart()
+
+
+# -- restarts, history, failures ------------------------------------------------------------------------------------
+
+
+class Twice(Workflow):
+    """Hang at the first attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        info = ctx.step_info()
+        SEEN.append(info.key)
+        if info.attempt == 1:
+            await asyncio.Event().wait()
+        await ctx.store.set("done", True)
+        return StopEvent(result=info.attempt)
+
+
+def test_a_killed_server_repeats_the_step_under_the_same_key(
+    stepwire_serve: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    server = stepwire_serve(Twice, data=tmp_path)
+    address = server.address
+    with server.client() as client:
+        run = client.start_run("Twice")
+        server.skip()
+        server.restart(kill=True)
+        assert server.address == address
+        assert run.result() == 2
+    assert [f"{run.run_id}/1"] * 2 == SEEN
+
+
+def test_other_code_can_be_started_and_a_saved_run_tried_against_it(
+    stepwire_serve: Callable[..., RunningServer], stepwire_restore: Callable[..., Context], tmp_path: Path
+) -> None:
+    class Renamed(Workflow):
+        @step
+        async def other(self, ev: StartEvent) -> StopEvent:
+            return StopEvent()
+
+    server = stepwire_serve(Echo, data=tmp_path)
+    with server.client() as client:
+        run = client.start_run("Echo", text="?")
+        server.skip()
+        saved = tmp_path / "run.snapshot"
+        saved.write_bytes(bytes(run.snapshot()))
+        assert isinstance(stepwire_restore(Echo, saved), Context)
+        with pytest.raises(
+            AssertionError, match="would be blocked: The snapshot names a step that does not exist: ask"
+        ):
+            stepwire_restore(Renamed, saved)
+        server.restart(Echo=Renamed)
+        with pytest.raises(FailedPreconditionError, match="ask"):
+            run.reload()
+        assert "BLOCKED: The snapshot names a step" in server.report()
+
+
+def test_the_history_is_that_of_the_log(stepwire_serve: Callable[..., RunningServer]) -> None:
+    server = stepwire_serve(Echo)
+    with server.client() as client:
+        run = client.start_run("Echo", text="?")
+        assert next(iter(run.events())).type == "Asked"
+        run.context.send_event(("Answered", {"text": "yes"}))
+        run.result()
+        public = [entry for entry in server.history(run.run_id) if entry.kind in ("received", "stream", "end")]
+        assert [(entry.kind, entry.type) for entry in public] == [
+            ("received", "StartEvent"),
+            ("stream", "Asked"),
+            ("received", "Answered"),
+            ("end", "StopEvent"),
+        ]
+        assert public[2].fields == {"text": "yes"}
+        assert "received Answered(text='yes')" in str(public[2])
+        assert server.history("nothing") == []
+
+
+def test_a_test_that_fails_says_what_became_of_the_runs(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where these are set, pytest's summary says each message once more.
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
+    pytester.makeconftest('pytest_plugins = ["stepwire.server.testing"]')
+    pytester.makepyfile(
+        """
+        from stepwire.server.testing import serve
+        from stepwire.workflow import StartEvent, StopEvent, Workflow, step
+
+        class Breaks(Workflow):
+            @step
+            async def pay(self, ev: StartEvent) -> StopEvent:
+                raise ValueError("the bank is closed")
+
+        def test_by_the_fixture(stepwire_serve):
+            with stepwire_serve(Breaks).client() as client:
+                assert client.start_run("Breaks", amount=7).result() == "paid"
+
+        def test_by_the_block():
+            with serve(Breaks) as server, server.client() as client:
+                run = client.start_run("Breaks", amount=7)
+                run.wait()
+                assert run.info().outcome.result == "paid"
+        """
+    )
+    answer = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist")
+    answer.assert_outcomes(failed=2)
+    text = answer.stdout.str()
+    assert text.count("What became of the runs:") == 2
+    for line in (
+        "of Breaks: FAILED in step pay after 1 attempt(s): ValueError: the bank is closed",
+        'raise ValueError("the bank is closed")',
+        "received StartEvent(amount=7)",
+    ):
+        assert text.count(line) >= 2, line

@@ -160,8 +160,9 @@ async def test_the_end_of_the_run_ends_the_wait(rpc: Rpc) -> None:
 
 async def test_a_timeout_says_how_far_it_looked(rpc: Rpc) -> None:
     run = await rpc.asking("tea")
-    sent = await rpc.send(run.run_id, event("Note", n=1))
-    found = await wait(rpc, run.run_id, "Pong", after_sequence=sent.sequence + 1, timeout=Duration(nanos=30_000_000))
+    await rpc.send(run.run_id, event("Note", n=1))
+    pong = await wait(rpc, run.run_id, "Pong", after_sequence=0, timeout=Duration(seconds=20))
+    found = await wait(rpc, run.run_id, "Pong", after_sequence=pong.sequence, timeout=Duration(nanos=30_000_000))
     assert found.timed_out
     assert found.sequence == (await rpc.get(run.run_id)).last_sequence
 

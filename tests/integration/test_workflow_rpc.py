@@ -112,7 +112,7 @@ async def test_health_tells_of_each_service(rpc: Rpc) -> None:
     for service in ("", *SERVICES):
         answer = await rpc.health.Check(health_pb2.HealthCheckRequest(service=service))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    assert len(SERVICES) == 4
+    assert len(SERVICES) == 6
 
 
 async def test_reflection_names_the_services_and_can_be_switched_off() -> None:

@@ -27,13 +27,18 @@ FLOWS = str(Path(__file__).with_name("cli_flows.py"))
 WRITTEN = {"backup FILE", "snapshot --out"}
 """Parameters that name a new file to write; each command has --force."""
 
-ADDED_TO = {"keys new --file"}
-"""Parameters that name a file which must be valid before it is added to."""
+CHANGED = {"keys new --file", "keys revoke --file"}
+"""Parameters that name a file which must be valid before it is changed."""
+
+MARKED = {"move DIR"}
+"""Parameters that name a data directory, which must be one: a mark goes into its database."""
 
 READ = {
+    *("check --config", "keys list --file", "serve --reload-dir"),
     *("backup --data", "run --from-snapshot", "health --ca", "health --cert", "health --key"),
     *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("config", "data", "tls-cert", "tls-key")),
     *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("client-ca", "api-keys", "jwks")),
+    *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("cluster-key", "snapshot-key", "peer-ca")),
 }
 """Parameters that name a file to read, or a data directory."""
 
@@ -57,7 +62,7 @@ def path_parameters() -> set[str]:
 
 
 def test_every_parameter_that_names_a_file_is_known_to_be_read_or_protected() -> None:
-    assert path_parameters() == READ | WRITTEN | ADDED_TO
+    assert path_parameters() == READ | WRITTEN | MARKED | CHANGED
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,26 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
+from stepwire.client._core.failure import Failure
+from stepwire.client._core.run_status import RunStatus
 from stepwire.client._core.side_table import SideTable
 
-__all__ = ["EntryKind", "EventLike", "EventMeta", "EventRole", "GenericEvent", "event_meta"]
+__all__ = [
+    "ChildEvent",
+    "EntryKind",
+    "EventLike",
+    "EventMeta",
+    "EventRole",
+    "Execution",
+    "ExecutionStatus",
+    "GenericEvent",
+    "event_meta",
+]
 
 
 class EntryKind(enum.StrEnum):
@@ -23,6 +35,8 @@ class EntryKind(enum.StrEnum):
     RECEIVED = "received"
     SENT = "sent"
     TERMINAL = "terminal"
+    EXECUTION = "execution"
+    CHILD = "child"
 
 
 class EventRole(enum.StrEnum):
@@ -33,6 +47,56 @@ class EventRole(enum.StrEnum):
     STOP = "stop"
     INPUT_REQUIRED = "input_required"
     HUMAN_RESPONSE = "human_response"
+
+
+class ExecutionStatus(enum.StrEnum):
+    """How far an attempt at a step got."""
+
+    UNSPECIFIED = "unspecified"
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One attempt at a delivery: an event that a step processes.
+
+    Attributes:
+        delivery_id: The delivery, the same in all attempts.
+        status: How far the attempt got.
+        attempt: Its number, from 1.
+        caused_by: The sequence of the event that the step processes.
+        duration: How long the attempt took, with all its waits; None for STARTED and LOST.
+        error: What it failed with; None when it did not.
+        next_attempt_at: When the step is tried again; None when it is not.
+    """
+
+    delivery_id: int
+    status: ExecutionStatus
+    attempt: int
+    caused_by: int
+    duration: timedelta | None
+    error: Failure | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEvent:
+    """The start or the end of a child: a run that a step has started.
+
+    Attributes:
+        run_id: The child.
+        workflow: Its workflow.
+        status: RUNNING for its start, else how it ended.
+    """
+
+    run_id: str
+    workflow: str
+    status: RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +111,9 @@ class EventMeta:
         role: What the event is for.
         step: The step that sent or wrote it; "" when it came from a client.
         delivered: The number of deliveries that it became plus the number of waiters that it resolved.
+        delivery_id: The delivery whose step made it; 0 when it came from a client.
+        execution: What became of an attempt at a step. Set for kind EXECUTION alone, which has no event: `type` is "".
+        child: What became of a child. Set for kind CHILD alone, which has no event either.
     """
 
     type: str
@@ -56,9 +123,12 @@ class EventMeta:
     role: EventRole
     step: str
     delivered: int
+    delivery_id: int = 0
+    execution: Execution | None = None
+    child: ChildEvent | None = None
 
 
-_META_NAMES = frozenset(field.name for field in fields(EventMeta)) - {"type"}
+_META_NAMES = frozenset(field.name for field in fields(EventMeta)) - {"type", "delivery_id", "execution", "child"}
 
 
 class GenericEvent(Mapping[str, Any]):

@@ -5,21 +5,43 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
 
+from stepwire.client._core.failure import Failure
 from stepwire.client._core.payload import from_payload
+from stepwire.client._core.run_status import RunStatus, status_of
 from stepwire.client._core.times import to_datetime
-from stepwire.client.events import EventRole
+from stepwire.client._workflow_models import (
+    Identity,
+    Pause,
+    ServerInfo,
+    WorkflowEdge,
+    WorkflowInfo,
+    WorkflowStep,
+    WorkflowSummary,
+    WorkflowType,
+)
 from stepwire.v1 import types_pb2
 
 __all__ = [
+    "ActiveDelivery",
+    "ApplyProgress",
+    "ChildSummary",
+    "DeliveryStatus",
     "Failure",
+    "Identity",
     "Outcome",
+    "Pause",
     "PendingWaiter",
+    "RunAction",
     "RunInfo",
+    "RunParent",
+    "RunRefusal",
     "RunStatus",
+    "ScheduleOrigin",
     "SendResult",
+    "ServerInfo",
     "Snapshot",
     "SnapshotInfo",
     "WorkflowEdge",
@@ -28,55 +50,6 @@ __all__ = [
     "WorkflowSummary",
     "WorkflowType",
 ]
-
-
-class RunStatus(enum.StrEnum):
-    """The state of a run."""
-
-    UNSPECIFIED = "unspecified"
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    BLOCKED = "blocked"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed_out"
-
-    @property
-    def ended(self) -> bool:
-        """Say whether the status is terminal."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.TIMED_OUT})
-_STATUSES = dict(enumerate(RunStatus))
-
-
-def status_of(number: int) -> RunStatus:
-    """Return the status that the contract numbers so; a number that this client does not know is UNSPECIFIED."""
-    return _STATUSES.get(number, RunStatus.UNSPECIFIED)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a run failed. What the server does not disclose is "".
-
-    Attributes:
-        step: The step that failed; "" when the failure was not in a step.
-        error_type: The class of the exception.
-        message: The text of the exception.
-        attempts: How often the delivery was attempted.
-        reference_id: An id that finds the failure in the server's log.
-        traceback: The traceback as text.
-    """
-
-    step: str
-    error_type: str
-    message: str
-    attempts: int
-    reference_id: str
-    traceback: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +87,7 @@ class PendingWaiter:
         prompt: The event that asks the question; None when the step wrote none.
         deadline: When the wait times out; None for never.
         step: The step that waits.
+        run_id: The run that asks, if it is a child of the one that is told of, or a child of a child; else "".
     """
 
     waiter_id: str
@@ -122,6 +96,104 @@ class PendingWaiter:
     prompt: Any
     deadline: datetime | None
     step: str
+    run_id: str = ""
+
+
+class DeliveryStatus(enum.StrEnum):
+    """What a delivery does or waits for."""
+
+    UNSPECIFIED = "unspecified"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PARKED = "parked"
+    BACKING_OFF = "backing_off"
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveDelivery:
+    """One event that one step of a run processes, or is to process.
+
+    Attributes:
+        delivery_id: Its id in the run, the same in all attempts.
+        step: The step.
+        status: QUEUED for a worker of the step, RUNNING, PARKED while the step waits for an event or a deadline, or
+            BACKING_OFF after a failed attempt.
+        attempt: How many attempts were started.
+        since: Since when it has its status; None when that is not known.
+        last_error: What its last failed attempt failed with; None when none failed.
+        next_attempt_at: When the next attempt begins, while it is BACKING_OFF.
+        event_type: The type of the event.
+        caused_by: The sequence of the event.
+        run_id: The run that works on it, if it is a child of the one that is told of, or a child of a child; else "".
+    """
+
+    delivery_id: int
+    step: str
+    status: DeliveryStatus
+    attempt: int
+    since: datetime | None
+    last_error: Failure | None
+    next_attempt_at: datetime | None
+    event_type: str
+    caused_by: int
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunParent:
+    """The run whose step has started a run.
+
+    Attributes:
+        run_id: The parent.
+        step: The step that has started the run.
+        delivery_id: The delivery of that step.
+        depth: How many runs are above this one.
+        abandoned: Whether the run goes on when its parent ends, rather than being cancelled.
+    """
+
+    run_id: str
+    step: str
+    delivery_id: int
+    depth: int
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSummary:
+    """How many runs the steps of a run have started.
+
+    Attributes:
+        total: All of them.
+        unfinished: Those that have not ended, the queued ones included.
+        queued: Those that are to be started when others have ended.
+        completed: Those that completed.
+        failed: Those that failed, or could not be started.
+        cancelled: Those that were cancelled.
+        timed_out: Those that timed out.
+    """
+
+    total: int
+    unfinished: int
+    queued: int
+    completed: int
+    failed: int
+    cancelled: int
+    timed_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleOrigin:
+    """The schedule that started a run.
+
+    Attributes:
+        schedule_id: The schedule.
+        due_time: When the run was due, without jitter.
+        manual: Whether a trigger or a backfill asked for the run.
+    """
+
+    schedule_id: str
+    due_time: datetime | None
+    manual: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +216,17 @@ class RunInfo:
         forked_from: The run and the sequence that it was started from; None when it was not.
         blocked_reason: Why it is BLOCKED; "" when it is not.
         timeout_at: When its own timeout ends it; None when it has none, or while its clock stands still.
-        partial: Whether the server left out what is large: the result and the traceback in a list, and the contents of
-            many open questions. `get_run` returns results and tracebacks.
+        partial: Whether the server left out what is large: the result and the traceback in a list, the contents of
+            many open questions, and active deliveries beyond a thousand. `get_run` returns results and tracebacks.
+        started_by: The caller that started it; "" when that is not known.
+        retried_from: The run that it retries and the sequence that it went on from; None when it is no retry.
+        retried_as: The ids of the runs that retry it.
+        active_deliveries: What it works on and waits for now. `get_run` says it, a full list, and a conversation that
+            attaches; other answers leave it out.
+        pause: Its pause, or that of its workflow; None if neither is paused.
+        parent: The run whose step has started it; None if a call did.
+        children: How many runs its steps have started; None if they have started none.
+        schedule: The schedule that started it; None if none did.
     """
 
     run_id: str
@@ -164,11 +245,63 @@ class RunInfo:
     blocked_reason: str
     timeout_at: datetime | None
     partial: bool = False
+    started_by: str = ""
+    retried_from: tuple[str, int] | None = None
+    retried_as: tuple[str, ...] = ()
+    active_deliveries: tuple[ActiveDelivery, ...] = ()
+    pause: Pause | None = None
+    parent: RunParent | None = None
+    children: ChildSummary | None = None
+    schedule: ScheduleOrigin | None = None
 
     @property
     def ended(self) -> bool:
         """Say whether the run has ended."""
         return self.outcome is not None or self.status.ended
+
+
+RunAction: TypeAlias = Literal["cancel", "retry", "delete", "pause", "resume"]
+"""What `Client.apply_to_runs` does with each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRefusal:
+    """Why an action on many runs was refused for one of them.
+
+    Attributes:
+        run_id: The run.
+        reason: The server's reason, as in `StepwireError.reason`.
+        message: The reason for people.
+    """
+
+    run_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyProgress:
+    """How far an action on many runs is.
+
+    Attributes:
+        matched: The runs that were found so far.
+        done: The runs that it was applied to; of a dry run, those that it would be applied to.
+        unchanged: The runs that were as it would leave them, or gone.
+        refused: The runs for which it was refused.
+        refusals: What was refused since the last answer, at most 100.
+        resume_token: The place to resume from.
+        finished: Whether this is the last answer.
+        more: Whether more runs than `max_runs` meet the filter; only in the last answer.
+    """
+
+    matched: int
+    done: int
+    unchanged: int
+    refused: int
+    refusals: tuple[RunRefusal, ...]
+    resume_token: str
+    finished: bool
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,60 +372,3 @@ class SnapshotInfo:
     sequence: int
     created_at: datetime | None
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowSummary:
-    """A workflow in a list."""
-
-    name: str
-    version: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowStep:
-    """A step of a workflow."""
-
-    name: str
-    accepts: tuple[str, ...]
-    returns: tuple[str, ...]
-    num_workers: int
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowType:
-    """A type of a workflow's registry with its JSON Schema. `sendable`: clients may send events of this type."""
-
-    name: str
-    role: EventRole
-    is_event: bool
-    sendable: bool
-    json_schema: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowEdge:
-    """An edge of a workflow's graph. `source` or `target` is "" for the world outside."""
-
-    source: str
-    event_type: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkflowInfo:
-    """A workflow as the server serves it. `timeout` is None when its runs have none."""
-
-    name: str
-    version: str
-    description: str
-    start_event: str
-    stop_event: str
-    state_type: str
-    steps: tuple[WorkflowStep, ...]
-    types: tuple[WorkflowType, ...]
-    edges: tuple[WorkflowEdge, ...]
-    mermaid: str
-    timeout: timedelta | None

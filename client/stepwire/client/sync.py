@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,8 @@ from stepwire.client._core.call import Settings
 from stepwire.client._core.channel import Endpoint, TlsConfig, Token
 from stepwire.client._core.event_types import EventTypes
 from stepwire.client._core.run_calls import RunCalls
+from stepwire.client._core.run_filters import run_filters
+from stepwire.client._core.schedule_calls import ScheduleCalls
 from stepwire.client._core.server_calls import (
     ClientCalls,
     FromRun,
@@ -26,10 +28,11 @@ from stepwire.client._core.server_calls import (
 from stepwire.client._sync.context import SyncContext, SyncStore
 from stepwire.client._sync.converse import SyncConversation
 from stepwire.client._sync.run import SyncRun
+from stepwire.client._sync.schedules import SyncSchedules
 from stepwire.client._sync.transport import SyncTransport
 from stepwire.client.events import GenericEvent
 
-__all__ = ["SyncClient", "SyncContext", "SyncConversation", "SyncRun", "SyncStore"]
+__all__ = ["SyncClient", "SyncContext", "SyncConversation", "SyncRun", "SyncSchedules", "SyncStore"]
 
 
 class SyncClient:
@@ -37,7 +40,7 @@ class SyncClient:
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         *,
         token: Token | None = None,
         tls: TlsConfig | bool | None = None,
@@ -49,8 +52,9 @@ class SyncClient:
     ) -> None:
         endpoint = Endpoint.of(address, token=token, tls=tls, keepalive=keepalive)
         self._transport = SyncTransport(endpoint, channel)
-        self._settings = Settings(timeout, reconnect_timeout, EventTypes(events))
+        self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), len(endpoint.addresses))
         self._calls = ClientCalls(self._settings)
+        self.schedules = SyncSchedules(self._transport, ScheduleCalls(self._settings))
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +87,7 @@ class SyncClient:
         timeout: Seconds | None = None,
         snapshot: SnapshotLike | None = None,
         from_run: FromRun | None = None,
+        fresh_budgets: bool = False,
         request_id: str | None = None,
         events: Iterable[type[BaseModel]] = (),
         **input: Any,
@@ -99,6 +104,7 @@ class SyncClient:
             timeout=timeout,
             snapshot=snapshot,
             from_run=from_run,
+            fresh_budgets=fresh_budgets,
             request_id=request_id,
             types=types,
         )
@@ -123,20 +129,45 @@ class SyncClient:
         labels: Mapping[str, str] | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        error_type: str | None = None,
+        step: str | None = None,
+        waiting_for: str | None = None,
+        parent: str | None = None,
+        started_by: str | None = None,
+        run_id_prefix: str | None = None,
+        ended_after: datetime | None = None,
+        ended_before: datetime | None = None,
+        schedule: str | None = None,
         page_size: int = 100,
         results: bool = False,
     ) -> Iterator[models.RunInfo]:
         """Iterate over the runs that match all filters, newest first, as `Client.list_runs` does."""
-        pages = self._calls.list_runs(
+        filters = run_filters(
             workflow=workflow,
             statuses=statuses,
             labels=labels,
             created_after=created_after,
             created_before=created_before,
-            page_size=page_size,
-            results=results,
+            error_type=error_type,
+            step=step,
+            waiting_for=waiting_for,
+            parent=parent,
+            started_by=started_by,
+            run_id_prefix=run_id_prefix,
+            ended_after=ended_after,
+            ended_before=ended_before,
+            schedule=schedule,
         )
+        pages = self._calls.list_runs(filters, page_size=page_size, results=results)
         return self._transport.pages(pages)
+
+    def server(self) -> models.ServerInfo:
+        """Describe the server: version, settings that matter, state. Needs the scope read."""
+        return self._transport.unary(self._calls.server())
+
+    def who_am_i(self) -> models.Identity:
+        """Tell what this client's credential is worth. Any scope will do."""
+        return self._transport.unary(self._calls.who_am_i())
 
     def workflows(self) -> Iterator[models.WorkflowSummary]:
         """Iterate over the served workflows by name."""
@@ -145,3 +176,65 @@ class SyncClient:
     def workflow(self, name: str) -> models.WorkflowInfo:
         """Describe a workflow. Raises NotFoundError."""
         return self._transport.unary(self._calls.workflow(name))
+
+    def pause_workflow(self, name: str, reason: str = "") -> models.Pause:
+        """Pause a workflow: nothing new starts in its runs, what runs finishes, starts and input are kept.
+
+        Raises:
+            NotFoundError: There is no such workflow.
+        """
+        return self._transport.unary(self._calls.pause_workflow(name, reason))
+
+    def resume_workflow(self, name: str) -> None:
+        """End the pause of a workflow. Raises NotFoundError."""
+        self._transport.unary(self._calls.resume_workflow(name))
+
+    def apply_to_runs(
+        self,
+        action: models.RunAction,
+        *,
+        workflow: str | None = None,
+        statuses: Iterable[models.RunStatus | str] = (),
+        labels: Mapping[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        error_type: str | None = None,
+        step: str | None = None,
+        waiting_for: str | None = None,
+        parent: str | None = None,
+        started_by: str | None = None,
+        run_id_prefix: str | None = None,
+        ended_after: datetime | None = None,
+        ended_before: datetime | None = None,
+        schedule: str | None = None,
+        reason: str = "",
+        dry_run: bool = False,
+        max_runs: int = 10_000,
+        resume_token: str = "",
+    ) -> Generator[models.ApplyProgress, None, None]:
+        """Apply an action to many runs, and say how far it is, as `Client.apply_to_runs` does."""
+        filters = run_filters(
+            workflow=workflow,
+            statuses=statuses,
+            labels=labels,
+            created_after=created_after,
+            created_before=created_before,
+            error_type=error_type,
+            step=step,
+            waiting_for=waiting_for,
+            parent=parent,
+            started_by=started_by,
+            run_id_prefix=run_id_prefix,
+            ended_after=ended_after,
+            ended_before=ended_before,
+            schedule=schedule,
+        )
+        stream = self._calls.apply_to_runs(
+            action,
+            filters,
+            reason=reason,
+            dry_run=dry_run,
+            max_runs=max_runs,
+            resume_token=resume_token,
+        )
+        return self._transport.follow(stream)

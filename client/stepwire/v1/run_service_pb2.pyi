@@ -32,7 +32,7 @@ RUN_VIEW_BASIC: RunView
 RUN_VIEW_FULL: RunView
 
 class StartRunRequest(_message.Message):
-    __slots__ = ("workflow", "input", "run_id", "run_id_conflict_policy", "request_id", "labels", "snapshot", "timeout", "encoding", "wait")
+    __slots__ = ("workflow", "input", "run_id", "run_id_conflict_policy", "request_id", "labels", "snapshot", "timeout", "encoding", "wait", "fresh_budgets")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class StartRunRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
+    FRESH_BUDGETS_FIELD_NUMBER: _ClassVar[int]
     workflow: str
     input: _types_pb2.Payload
     run_id: str
@@ -61,7 +62,8 @@ class StartRunRequest(_message.Message):
     timeout: _duration_pb2.Duration
     encoding: _types_pb2.PayloadEncoding
     wait: _duration_pb2.Duration
-    def __init__(self, workflow: _Optional[str] = ..., input: _Optional[_Union[_types_pb2.Payload, _Mapping]] = ..., run_id: _Optional[str] = ..., run_id_conflict_policy: _Optional[_Union[RunIdConflictPolicy, str]] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., snapshot: _Optional[_Union[_types_pb2.ContextSnapshot, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., **kwargs) -> None: ...
+    fresh_budgets: bool
+    def __init__(self, workflow: _Optional[str] = ..., input: _Optional[_Union[_types_pb2.Payload, _Mapping]] = ..., run_id: _Optional[str] = ..., run_id_conflict_policy: _Optional[_Union[RunIdConflictPolicy, str]] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., snapshot: _Optional[_Union[_types_pb2.ContextSnapshot, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fresh_budgets: bool = ..., **kwargs) -> None: ...
 
 class StartRunResponse(_message.Message):
     __slots__ = ("run",)
@@ -84,7 +86,7 @@ class GetRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "workflow", "statuses", "labels", "created_after", "created_before", "encoding", "view")
+    __slots__ = ("page_size", "page_token", "workflow", "statuses", "labels", "created_after", "created_before", "encoding", "view", "error_type", "step", "waiting_for", "parent_run_id", "started_by", "run_id_prefix", "ended_after", "ended_before", "schedule_id")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +103,15 @@ class ListRunsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    PARENT_RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_BY_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ENDED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_ID_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     workflow: str
@@ -110,7 +121,16 @@ class ListRunsRequest(_message.Message):
     created_before: _timestamp_pb2.Timestamp
     encoding: _types_pb2.PayloadEncoding
     view: RunView
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., workflow: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_types_pb2.RunStatus, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., view: _Optional[_Union[RunView, str]] = ...) -> None: ...
+    error_type: str
+    step: str
+    waiting_for: str
+    parent_run_id: str
+    started_by: str
+    run_id_prefix: str
+    ended_after: _timestamp_pb2.Timestamp
+    ended_before: _timestamp_pb2.Timestamp
+    schedule_id: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., workflow: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_types_pb2.RunStatus, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ..., view: _Optional[_Union[RunView, str]] = ..., error_type: _Optional[str] = ..., step: _Optional[str] = ..., waiting_for: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., started_by: _Optional[str] = ..., run_id_prefix: _Optional[str] = ..., ended_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_id: _Optional[str] = ...) -> None: ...
 
 class ListRunsResponse(_message.Message):
     __slots__ = ("runs", "next_page_token")
@@ -154,6 +174,20 @@ class CancelRunResponse(_message.Message):
     run: _types_pb2.Run
     def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
 
+class ReloadRunRequest(_message.Message):
+    __slots__ = ("run_id", "encoding")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    encoding: _types_pb2.PayloadEncoding
+    def __init__(self, run_id: _Optional[str] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ...) -> None: ...
+
+class ReloadRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: _types_pb2.Run
+    def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
+
 class DeleteRunRequest(_message.Message):
     __slots__ = ("run_id",)
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +197,176 @@ class DeleteRunRequest(_message.Message):
 class DeleteRunResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RetryRunRequest(_message.Message):
+    __slots__ = ("run_id", "at_sequence", "request_id", "labels", "encoding")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    at_sequence: int
+    request_id: str
+    labels: _containers.ScalarMap[str, str]
+    encoding: _types_pb2.PayloadEncoding
+    def __init__(self, run_id: _Optional[str] = ..., at_sequence: _Optional[int] = ..., request_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ...) -> None: ...
+
+class RetryRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: _types_pb2.Run
+    def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
+
+class PauseRunRequest(_message.Message):
+    __slots__ = ("run_id", "reason", "encoding")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    reason: str
+    encoding: _types_pb2.PayloadEncoding
+    def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ...) -> None: ...
+
+class PauseRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: _types_pb2.Run
+    def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
+
+class ResumeRunRequest(_message.Message):
+    __slots__ = ("run_id", "encoding")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    encoding: _types_pb2.PayloadEncoding
+    def __init__(self, run_id: _Optional[str] = ..., encoding: _Optional[_Union[_types_pb2.PayloadEncoding, str]] = ...) -> None: ...
+
+class ResumeRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: _types_pb2.Run
+    def __init__(self, run: _Optional[_Union[_types_pb2.Run, _Mapping]] = ...) -> None: ...
+
+class RunFilter(_message.Message):
+    __slots__ = ("workflow", "statuses", "labels", "created_after", "created_before", "error_type", "step", "waiting_for", "parent_run_id", "started_by", "run_id_prefix", "ended_after", "ended_before", "schedule_id")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    PARENT_RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_BY_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ENDED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_ID_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    statuses: _containers.RepeatedScalarFieldContainer[_types_pb2.RunStatus]
+    labels: _containers.ScalarMap[str, str]
+    created_after: _timestamp_pb2.Timestamp
+    created_before: _timestamp_pb2.Timestamp
+    error_type: str
+    step: str
+    waiting_for: str
+    parent_run_id: str
+    started_by: str
+    run_id_prefix: str
+    ended_after: _timestamp_pb2.Timestamp
+    ended_before: _timestamp_pb2.Timestamp
+    schedule_id: str
+    def __init__(self, workflow: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[_types_pb2.RunStatus, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_type: _Optional[str] = ..., step: _Optional[str] = ..., waiting_for: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., started_by: _Optional[str] = ..., run_id_prefix: _Optional[str] = ..., ended_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schedule_id: _Optional[str] = ...) -> None: ...
+
+class ApplyToRunsRequest(_message.Message):
+    __slots__ = ("filter", "cancel", "retry", "delete", "pause", "resume", "dry_run", "max_runs", "resume_token")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    filter: RunFilter
+    cancel: CancelRuns
+    retry: RetryRuns
+    delete: DeleteRuns
+    pause: PauseRuns
+    resume: ResumeRuns
+    dry_run: bool
+    max_runs: int
+    resume_token: str
+    def __init__(self, filter: _Optional[_Union[RunFilter, _Mapping]] = ..., cancel: _Optional[_Union[CancelRuns, _Mapping]] = ..., retry: _Optional[_Union[RetryRuns, _Mapping]] = ..., delete: _Optional[_Union[DeleteRuns, _Mapping]] = ..., pause: _Optional[_Union[PauseRuns, _Mapping]] = ..., resume: _Optional[_Union[ResumeRuns, _Mapping]] = ..., dry_run: bool = ..., max_runs: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class CancelRuns(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class RetryRuns(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DeleteRuns(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PauseRuns(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class ResumeRuns(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ApplyToRunsResponse(_message.Message):
+    __slots__ = ("matched", "done", "unchanged", "refused", "refusals", "resume_token", "finished", "more")
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    matched: int
+    done: int
+    unchanged: int
+    refused: int
+    refusals: _containers.RepeatedCompositeFieldContainer[RunRefusal]
+    resume_token: str
+    finished: bool
+    more: bool
+    def __init__(self, matched: _Optional[int] = ..., done: _Optional[int] = ..., unchanged: _Optional[int] = ..., refused: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[RunRefusal, _Mapping]]] = ..., resume_token: _Optional[str] = ..., finished: bool = ..., more: bool = ...) -> None: ...
+
+class RunRefusal(_message.Message):
+    __slots__ = ("run_id", "error")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    error: _status_pb2.Status
+    def __init__(self, run_id: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class SendEventRequest(_message.Message):
     __slots__ = ("run_id", "event", "step", "request_id")

@@ -61,10 +61,35 @@ class RunServiceStub(object):
                 request_serializer=stepwire_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=stepwire_dot_v1_dot_run__service__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.ReloadRun = channel.unary_unary(
+                '/stepwire.v1.RunService/ReloadRun',
+                request_serializer=stepwire_dot_v1_dot_run__service__pb2.ReloadRunRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__service__pb2.ReloadRunResponse.FromString,
+                _registered_method=True)
         self.DeleteRun = channel.unary_unary(
                 '/stepwire.v1.RunService/DeleteRun',
                 request_serializer=stepwire_dot_v1_dot_run__service__pb2.DeleteRunRequest.SerializeToString,
                 response_deserializer=stepwire_dot_v1_dot_run__service__pb2.DeleteRunResponse.FromString,
+                _registered_method=True)
+        self.RetryRun = channel.unary_unary(
+                '/stepwire.v1.RunService/RetryRun',
+                request_serializer=stepwire_dot_v1_dot_run__service__pb2.RetryRunRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__service__pb2.RetryRunResponse.FromString,
+                _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/stepwire.v1.RunService/PauseRun',
+                request_serializer=stepwire_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__service__pb2.PauseRunResponse.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/stepwire.v1.RunService/ResumeRun',
+                request_serializer=stepwire_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__service__pb2.ResumeRunResponse.FromString,
+                _registered_method=True)
+        self.ApplyToRuns = channel.unary_stream(
+                '/stepwire.v1.RunService/ApplyToRuns',
+                request_serializer=stepwire_dot_v1_dot_run__service__pb2.ApplyToRunsRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_run__service__pb2.ApplyToRunsResponse.FromString,
                 _registered_method=True)
         self.SendEvent = channel.unary_unary(
                 '/stepwire.v1.RunService/SendEvent',
@@ -138,18 +163,70 @@ class RunServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadRun(self, request, context):
+        """ReloadRun takes a run that waits, or is BLOCKED, to the code that is served now: its snapshot is read by that code,
+        migrated if the workflow says so, and written again. A run of this code stays as it is. A run that does not fit is
+        BLOCKED, and the error says why. Errors: NOT_FOUND (RUN_NOT_FOUND), FAILED_PRECONDITION (RUN_ENDED, RUN_BLOCKED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteRun(self, request, context):
-        """DeleteRun deletes an ended run with its log and snapshots. Errors: NOT_FOUND (RUN_NOT_FOUND),
-        FAILED_PRECONDITION (RUN_NOT_ENDED).
+        """DeleteRun deletes an ended run with its log and snapshots. What its end entails is done first: the run whose step
+        started it is told, and its own children are cancelled. Errors: NOT_FOUND (RUN_NOT_FOUND), FAILED_PRECONDITION
+        (RUN_NOT_ENDED; RUN_BLOCKED if the parent has not heard of its end and is blocked: cancel the parent first),
+        UNAVAILABLE (STORE_UNAVAILABLE if the parent or the children cannot be reached now).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryRun(self, request, context):
+        """RetryRun goes on from what failed: it starts a new run with what a FAILED, TIMED_OUT or CANCELLED run had in
+        progress, with whole retry budgets and a whole timeout. Deliveries that go on keep their keys (step_info().key), so
+        a guarded effect happens once. Repeating the call returns the run that the first one started, whatever its
+        request_id. Errors: NOT_FOUND (RUN_NOT_FOUND, WORKFLOW_NOT_FOUND, SNAPSHOT_NOT_FOUND), FAILED_PRECONDITION
+        (RUN_NOT_RETRYABLE), INVALID_ARGUMENT (INVALID_SNAPSHOT), ALREADY_EXISTS (REQUEST_ID_REUSED), OUT_OF_RANGE
+        (SEQUENCE_OUT_OF_RANGE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRun(self, request, context):
+        """PauseRun pauses a run: nothing new starts until ResumeRun, also after a restart. A run that is paused stays as it is.
+        Errors: NOT_FOUND (RUN_NOT_FOUND), FAILED_PRECONDITION (RUN_ENDED, RUN_BLOCKED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """ResumeRun ends the pause of a run. A run that is not paused stays as it is. If its workflow is paused too, the run
+        goes on when that is resumed. Errors: NOT_FOUND (RUN_NOT_FOUND), FAILED_PRECONDITION (RUN_ENDED, RUN_BLOCKED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyToRuns(self, request, context):
+        """ApplyToRuns cancels, retries, deletes, pauses or resumes the runs that meet a filter, newest first, and says how far
+        it is. Only runs that were there when the call began, and to which the action can be applied, count. Each run is
+        authorized, limited and recorded as by the method for one run. A call that was cut is resumed with the last
+        resume_token; runs that were done stay as they are. Errors: INVALID_ARGUMENT (INVALID_REQUEST, INVALID_PAGE_TOKEN),
+        PERMISSION_DENIED (PERMISSION_DENIED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendEvent(self, request, context):
-        """SendEvent sends an event to the run's steps and waiters, or to one step. Errors: NOT_FOUND (RUN_NOT_FOUND,
-        STEP_NOT_FOUND), INVALID_ARGUMENT (UNKNOWN_EVENT_TYPE, INVALID_EVENT, STEP_DOES_NOT_ACCEPT),
-        FAILED_PRECONDITION (RUN_ENDED, RUN_BLOCKED), ALREADY_EXISTS (REQUEST_ID_REUSED).
+        """SendEvent sends an event to the run's steps and waiters, or to one step. A caller with the scope answer may send an
+        event that an open question takes: Run.pending_waiters, or a HumanResponseEvent for an InputRequiredEvent that is
+        not answered yet. An event that neither the run's steps nor its waiters take, and that answers an open question of a
+        living child (or of its children), goes there. Errors: NOT_FOUND (RUN_NOT_FOUND, STEP_NOT_FOUND), INVALID_ARGUMENT (UNKNOWN_EVENT_TYPE,
+        INTERNAL_EVENT, INVALID_EVENT, STEP_DOES_NOT_ACCEPT), PERMISSION_DENIED (PERMISSION_DENIED), FAILED_PRECONDITION (RUN_ENDED, RUN_BLOCKED), ALREADY_EXISTS (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,10 +295,35 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=stepwire_dot_v1_dot_run__service__pb2.CancelRunRequest.FromString,
                     response_serializer=stepwire_dot_v1_dot_run__service__pb2.CancelRunResponse.SerializeToString,
             ),
+            'ReloadRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadRun,
+                    request_deserializer=stepwire_dot_v1_dot_run__service__pb2.ReloadRunRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__service__pb2.ReloadRunResponse.SerializeToString,
+            ),
             'DeleteRun': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteRun,
                     request_deserializer=stepwire_dot_v1_dot_run__service__pb2.DeleteRunRequest.FromString,
                     response_serializer=stepwire_dot_v1_dot_run__service__pb2.DeleteRunResponse.SerializeToString,
+            ),
+            'RetryRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryRun,
+                    request_deserializer=stepwire_dot_v1_dot_run__service__pb2.RetryRunRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__service__pb2.RetryRunResponse.SerializeToString,
+            ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=stepwire_dot_v1_dot_run__service__pb2.PauseRunRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__service__pb2.PauseRunResponse.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=stepwire_dot_v1_dot_run__service__pb2.ResumeRunRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__service__pb2.ResumeRunResponse.SerializeToString,
+            ),
+            'ApplyToRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.ApplyToRuns,
+                    request_deserializer=stepwire_dot_v1_dot_run__service__pb2.ApplyToRunsRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_run__service__pb2.ApplyToRunsResponse.SerializeToString,
             ),
             'SendEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.SendEvent,
@@ -397,6 +499,33 @@ class RunService(object):
             _registered_method=True)
 
     @staticmethod
+    def ReloadRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.RunService/ReloadRun',
+            stepwire_dot_v1_dot_run__service__pb2.ReloadRunRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__service__pb2.ReloadRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteRun(request,
             target,
             options=(),
@@ -413,6 +542,114 @@ class RunService(object):
             '/stepwire.v1.RunService/DeleteRun',
             stepwire_dot_v1_dot_run__service__pb2.DeleteRunRequest.SerializeToString,
             stepwire_dot_v1_dot_run__service__pb2.DeleteRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.RunService/RetryRun',
+            stepwire_dot_v1_dot_run__service__pb2.RetryRunRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__service__pb2.RetryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.RunService/PauseRun',
+            stepwire_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__service__pb2.PauseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.RunService/ResumeRun',
+            stepwire_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__service__pb2.ResumeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyToRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stepwire.v1.RunService/ApplyToRuns',
+            stepwire_dot_v1_dot_run__service__pb2.ApplyToRunsRequest.SerializeToString,
+            stepwire_dot_v1_dot_run__service__pb2.ApplyToRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

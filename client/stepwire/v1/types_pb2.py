@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwire/v1/types.proto\x12\x0bstepwire.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x07Payload\x12\'\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x0e\n\x04json\x18\x02 \x01(\x0cH\x00\x42\n\n\x08\x65ncoding\"<\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12%\n\x07payload\x18\x02 \x01(\x0b\x32\x14.stepwire.v1.Payload\"\xe8\x01\n\x08LogEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.stepwire.v1.EntryKind\x12\x0c\n\x04type\x18\x04 \x01(\t\x12%\n\x07payload\x18\x05 \x01(\x0b\x32\x14.stepwire.v1.Payload\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x11\n\tdelivered\x18\x07 \x01(\x05\x12$\n\x04role\x18\x08 \x01(\x0e\x32\x16.stepwire.v1.EventRole\"`\n\nEventBatch\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\x12\x13\n\x0bto_sequence\x18\x02 \x01(\x03\x12&\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x15.stepwire.v1.LogEntry\"w\n\x07\x46\x61ilure\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x12\n\nerror_type\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x14\n\x0creference_id\x18\x05 \x01(\t\x12\x11\n\ttraceback\x18\x06 \x01(\t\"\xa2\x01\n\x07Outcome\x12&\n\x06status\x18\x01 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12$\n\x06result\x18\x03 \x01(\x0b\x32\x14.stepwire.v1.Payload\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xc2\x01\n\rPendingWaiter\x12\x11\n\twaiter_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12*\n\x0crequirements\x18\x03 \x01(\x0b\x32\x14.stepwire.v1.Payload\x12\"\n\x06prompt\x18\x04 \x01(\x0b\x32\x12.stepwire.v1.Event\x12,\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04step\x18\x06 \x01(\t\"/\n\x0bSnapshotRef\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"\xe8\x04\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x18\n\x10workflow_version\x18\x03 \x01(\t\x12&\n\x06status\x18\x04 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\x12,\n\x06labels\x18\x05 \x03(\x0b\x32\x1c.stepwire.v1.Run.LabelsEntry\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\t \x01(\x03\x12\x17\n\x0f\x66irst_available\x18\n \x01(\x03\x12\x33\n\x0fpending_waiters\x18\x0b \x03(\x0b\x32\x1a.stepwire.v1.PendingWaiter\x12%\n\x07outcome\x18\x0c \x01(\x0b\x32\x14.stepwire.v1.Outcome\x12-\n\x0b\x66orked_from\x18\r \x01(\x0b\x32\x18.stepwire.v1.SnapshotRef\x12\x16\n\x0e\x62locked_reason\x18\x0e \x01(\t\x12.\n\ntimeout_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07partial\x18\x10 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcb\x04\n\x0f\x43ontextSnapshot\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x18\n\x10workflow_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06status\x18\x07 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\x12\x12\n\nstate_type\x18\x08 \x01(\t\x12?\n\nstate_json\x18\t \x03(\x0b\x32+.stepwire.v1.ContextSnapshot.StateJsonEntry\x12-\n\x06queued\x18\n \x03(\x0b\x32\x1d.stepwire.v1.DeliverySnapshot\x12\x32\n\x0bin_progress\x18\x0b \x03(\x0b\x32\x1d.stepwire.v1.DeliverySnapshot\x12,\n\x07\x62uffers\x18\x0c \x03(\x0b\x32\x1b.stepwire.v1.BufferSnapshot\x12,\n\x07waiters\x18\r \x03(\x0b\x32\x1b.stepwire.v1.WaiterSnapshot\x12\x11\n\thead_json\x18\x0e \x01(\x0c\x12\x11\n\tsignature\x18\x0f \x01(\x0c\x12\x0e\n\x06key_id\x18\x10 \x01(\t\x1a\x30\n\x0eStateJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x93\x01\n\x10\x44\x65liverySnapshot\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\x0c\x12\x13\n\x0bledger_json\x18\x05 \x01(\x0c\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\"8\n\x0e\x42ufferSnapshot\x12\x11\n\tbuffer_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65vents_json\x18\x02 \x01(\x0c\"3\n\x0eWaiterSnapshot\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x11\n\tdata_json\x18\x02 \x01(\x0c*j\n\x0fPayloadEncoding\x12 \n\x1cPAYLOAD_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYLOAD_ENCODING_VALUE\x10\x01\x12\x19\n\x15PAYLOAD_ENCODING_JSON\x10\x02*\x90\x01\n\tEventRole\x12\x1a\n\x16\x45VENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_ROLE_START\x10\x01\x12\x13\n\x0f\x45VENT_ROLE_STOP\x10\x02\x12\x1d\n\x19\x45VENT_ROLE_INPUT_REQUIRED\x10\x03\x12\x1d\n\x19\x45VENT_ROLE_HUMAN_RESPONSE\x10\x04*\x85\x01\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45NTRY_KIND_STREAM\x10\x01\x12\x17\n\x13\x45NTRY_KIND_RECEIVED\x10\x02\x12\x13\n\x0f\x45NTRY_KIND_SENT\x10\x03\x12\x17\n\x13\x45NTRY_KIND_TERMINAL\x10\x04*\xeb\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x16\n\x12RUN_STATUS_WAITING\x10\x03\x12\x16\n\x12RUN_STATUS_BLOCKED\x10\x04\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x05\x12\x15\n\x11RUN_STATUS_FAILED\x10\x06\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x07\x12\x18\n\x14RUN_STATUS_TIMED_OUT\x10\x08\x42\\\n\x0eio.stepwire.v1P\x01Z:github.com/stepwire/stepwire/gen/go/stepwire/v1;stepwirev1\xaa\x02\x0bStepwire.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwire/v1/types.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x07Payload\x12\'\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x0e\n\x04json\x18\x02 \x01(\x0cH\x00\x42\n\n\x08\x65ncoding\"<\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12%\n\x07payload\x18\x02 \x01(\x0b\x32\x14.stepwire.v1.Payload\"\xf9\x01\n\tExecution\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.stepwire.v1.ExecutionStatus\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x11\n\tcaused_by\x18\x04 \x01(\x03\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12#\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x33\n\x0fnext_attempt_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\nChildEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\"\xd0\x02\n\x08LogEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.stepwire.v1.EntryKind\x12\x0c\n\x04type\x18\x04 \x01(\t\x12%\n\x07payload\x18\x05 \x01(\x0b\x32\x14.stepwire.v1.Payload\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x11\n\tdelivered\x18\x07 \x01(\x05\x12$\n\x04role\x18\x08 \x01(\x0e\x32\x16.stepwire.v1.EventRole\x12)\n\texecution\x18\t \x01(\x0b\x32\x16.stepwire.v1.Execution\x12\x13\n\x0b\x64\x65livery_id\x18\n \x01(\x03\x12&\n\x05\x63hild\x18\x0b \x01(\x0b\x32\x17.stepwire.v1.ChildEvent\"`\n\nEventBatch\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\x12\x13\n\x0bto_sequence\x18\x02 \x01(\x03\x12&\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x15.stepwire.v1.LogEntry\"w\n\x07\x46\x61ilure\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x12\n\nerror_type\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x14\n\x0creference_id\x18\x05 \x01(\t\x12\x11\n\ttraceback\x18\x06 \x01(\t\"\xa2\x01\n\x07Outcome\x12&\n\x06status\x18\x01 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12$\n\x06result\x18\x03 \x01(\x0b\x32\x14.stepwire.v1.Payload\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xd2\x01\n\rPendingWaiter\x12\x11\n\twaiter_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12*\n\x0crequirements\x18\x03 \x01(\x0b\x32\x14.stepwire.v1.Payload\x12\"\n\x06prompt\x18\x04 \x01(\x0b\x32\x12.stepwire.v1.Event\x12,\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\t\"\xb2\x02\n\x0e\x41\x63tiveDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\t\x12+\n\x06status\x18\x03 \x01(\x0e\x32\x1b.stepwire.v1.DeliveryStatus\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\nlast_error\x18\x06 \x01(\x0b\x32\x14.stepwire.v1.Failure\x12\x33\n\x0fnext_attempt_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nevent_type\x18\x08 \x01(\t\x12\x11\n\tcaused_by\x18\t \x01(\x03\x12\x0e\n\x06run_id\x18\n \x01(\t\"/\n\x0bSnapshotRef\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"_\n\x05Pause\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08workflow\x18\x04 \x01(\x08\"`\n\tRunParent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x03 \x01(\x03\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\x05\x12\x11\n\tabandoned\x18\x05 \x01(\x08\"\x8a\x01\n\x0c\x43hildSummary\x12\r\n\x05total\x18\x01 \x01(\x05\x12\x12\n\nunfinished\x18\x02 \x01(\x05\x12\x0e\n\x06queued\x18\x03 \x01(\x05\x12\x11\n\tcompleted\x18\x04 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x05\x12\x11\n\tcancelled\x18\x06 \x01(\x05\x12\x11\n\ttimed_out\x18\x07 \x01(\x05\"\x9f\x07\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x18\n\x10workflow_version\x18\x03 \x01(\t\x12&\n\x06status\x18\x04 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\x12,\n\x06labels\x18\x05 \x03(\x0b\x32\x1c.stepwire.v1.Run.LabelsEntry\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\t \x01(\x03\x12\x17\n\x0f\x66irst_available\x18\n \x01(\x03\x12\x33\n\x0fpending_waiters\x18\x0b \x03(\x0b\x32\x1a.stepwire.v1.PendingWaiter\x12%\n\x07outcome\x18\x0c \x01(\x0b\x32\x14.stepwire.v1.Outcome\x12-\n\x0b\x66orked_from\x18\r \x01(\x0b\x32\x18.stepwire.v1.SnapshotRef\x12\x16\n\x0e\x62locked_reason\x18\x0e \x01(\t\x12.\n\ntimeout_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07partial\x18\x10 \x01(\x08\x12\x12\n\nstarted_by\x18\x12 \x01(\t\x12.\n\x0cretried_from\x18\x13 \x01(\x0b\x32\x18.stepwire.v1.SnapshotRef\x12\x12\n\nretried_as\x18\x14 \x03(\t\x12\x36\n\x11\x61\x63tive_deliveries\x18\x11 \x03(\x0b\x32\x1b.stepwire.v1.ActiveDelivery\x12!\n\x05pause\x18\x15 \x01(\x0b\x32\x12.stepwire.v1.Pause\x12&\n\x06parent\x18\x16 \x01(\x0b\x32\x16.stepwire.v1.RunParent\x12+\n\x08\x63hildren\x18\x17 \x01(\x0b\x32\x19.stepwire.v1.ChildSummary\x12-\n\x08schedule\x18\x19 \x01(\x0b\x32\x1b.stepwire.v1.ScheduleOrigin\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"c\n\x0eScheduleOrigin\x12\x13\n\x0bschedule_id\x18\x01 \x01(\t\x12,\n\x08\x64ue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06manual\x18\x03 \x01(\x08\"\xf9\x04\n\x0f\x43ontextSnapshot\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x18\n\x10workflow_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06status\x18\x07 \x01(\x0e\x32\x16.stepwire.v1.RunStatus\x12\x12\n\nstate_type\x18\x08 \x01(\t\x12?\n\nstate_json\x18\t \x03(\x0b\x32+.stepwire.v1.ContextSnapshot.StateJsonEntry\x12-\n\x06queued\x18\n \x03(\x0b\x32\x1d.stepwire.v1.DeliverySnapshot\x12\x32\n\x0bin_progress\x18\x0b \x03(\x0b\x32\x1d.stepwire.v1.DeliverySnapshot\x12,\n\x07\x62uffers\x18\x0c \x03(\x0b\x32\x1b.stepwire.v1.BufferSnapshot\x12,\n\x07waiters\x18\r \x03(\x0b\x32\x1b.stepwire.v1.WaiterSnapshot\x12\x11\n\thead_json\x18\x0e \x01(\x0c\x12\x11\n\tsignature\x18\x0f \x01(\x0c\x12\x0e\n\x06key_id\x18\x10 \x01(\t\x12,\n\x08\x63hildren\x18\x11 \x03(\x0b\x32\x1a.stepwire.v1.ChildSnapshot\x1a\x30\n\x0eStateJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"2\n\rChildSnapshot\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\"\x93\x01\n\x10\x44\x65liverySnapshot\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\x0c\x12\x13\n\x0bledger_json\x18\x05 \x01(\x0c\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\"8\n\x0e\x42ufferSnapshot\x12\x11\n\tbuffer_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65vents_json\x18\x02 \x01(\x0c\"3\n\x0eWaiterSnapshot\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x11\n\tdata_json\x18\x02 \x01(\x0c*j\n\x0fPayloadEncoding\x12 \n\x1cPAYLOAD_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYLOAD_ENCODING_VALUE\x10\x01\x12\x19\n\x15PAYLOAD_ENCODING_JSON\x10\x02*\x90\x01\n\tEventRole\x12\x1a\n\x16\x45VENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_ROLE_START\x10\x01\x12\x13\n\x0f\x45VENT_ROLE_STOP\x10\x02\x12\x1d\n\x19\x45VENT_ROLE_INPUT_REQUIRED\x10\x03\x12\x1d\n\x19\x45VENT_ROLE_HUMAN_RESPONSE\x10\x04*\xb5\x01\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45NTRY_KIND_STREAM\x10\x01\x12\x17\n\x13\x45NTRY_KIND_RECEIVED\x10\x02\x12\x13\n\x0f\x45NTRY_KIND_SENT\x10\x03\x12\x17\n\x13\x45NTRY_KIND_TERMINAL\x10\x04\x12\x18\n\x14\x45NTRY_KIND_EXECUTION\x10\x05\x12\x14\n\x10\x45NTRY_KIND_CHILD\x10\x06*\xe8\x01\n\x0f\x45xecutionStatus\x12 \n\x1c\x45XECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XECUTION_STATUS_STARTED\x10\x01\x12\x1d\n\x19\x45XECUTION_STATUS_FINISHED\x10\x02\x12\x1b\n\x17\x45XECUTION_STATUS_FAILED\x10\x03\x12\x1e\n\x1a\x45XECUTION_STATUS_TIMED_OUT\x10\x04\x12\x1e\n\x1a\x45XECUTION_STATUS_CANCELLED\x10\x05\x12\x19\n\x15\x45XECUTION_STATUS_LOST\x10\x06*\x82\x02\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x16\n\x12RUN_STATUS_WAITING\x10\x03\x12\x16\n\x12RUN_STATUS_BLOCKED\x10\x04\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x05\x12\x15\n\x11RUN_STATUS_FAILED\x10\x06\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x07\x12\x18\n\x14RUN_STATUS_TIMED_OUT\x10\x08\x12\x15\n\x11RUN_STATUS_PAUSED\x10\t*\xa7\x01\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATUS_QUEUED\x10\x01\x12\x1b\n\x17\x44\x45LIVERY_STATUS_RUNNING\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_STATUS_PARKED\x10\x03\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_BACKING_OFF\x10\x04\x42\\\n\x0eio.stepwire.v1P\x01Z:github.com/stepwire/stepwire/gen/go/stepwire/v1;stepwirev1\xaa\x02\x0bStepwire.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,42 +39,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUN_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CONTEXTSNAPSHOT_STATEJSONENTRY']._loaded_options = None
   _globals['_CONTEXTSNAPSHOT_STATEJSONENTRY']._serialized_options = b'8\001'
-  _globals['_PAYLOADENCODING']._serialized_start=2580
-  _globals['_PAYLOADENCODING']._serialized_end=2686
-  _globals['_EVENTROLE']._serialized_start=2689
-  _globals['_EVENTROLE']._serialized_end=2833
-  _globals['_ENTRYKIND']._serialized_start=2836
-  _globals['_ENTRYKIND']._serialized_end=2969
-  _globals['_RUNSTATUS']._serialized_start=2972
-  _globals['_RUNSTATUS']._serialized_end=3207
-  _globals['_PAYLOAD']._serialized_start=103
-  _globals['_PAYLOAD']._serialized_end=181
-  _globals['_EVENT']._serialized_start=183
-  _globals['_EVENT']._serialized_end=243
-  _globals['_LOGENTRY']._serialized_start=246
-  _globals['_LOGENTRY']._serialized_end=478
-  _globals['_EVENTBATCH']._serialized_start=480
-  _globals['_EVENTBATCH']._serialized_end=576
-  _globals['_FAILURE']._serialized_start=578
-  _globals['_FAILURE']._serialized_end=697
-  _globals['_OUTCOME']._serialized_start=700
-  _globals['_OUTCOME']._serialized_end=862
-  _globals['_PENDINGWAITER']._serialized_start=865
-  _globals['_PENDINGWAITER']._serialized_end=1059
-  _globals['_SNAPSHOTREF']._serialized_start=1061
-  _globals['_SNAPSHOTREF']._serialized_end=1108
-  _globals['_RUN']._serialized_start=1111
-  _globals['_RUN']._serialized_end=1727
-  _globals['_RUN_LABELSENTRY']._serialized_start=1682
-  _globals['_RUN_LABELSENTRY']._serialized_end=1727
-  _globals['_CONTEXTSNAPSHOT']._serialized_start=1730
-  _globals['_CONTEXTSNAPSHOT']._serialized_end=2317
-  _globals['_CONTEXTSNAPSHOT_STATEJSONENTRY']._serialized_start=2269
-  _globals['_CONTEXTSNAPSHOT_STATEJSONENTRY']._serialized_end=2317
-  _globals['_DELIVERYSNAPSHOT']._serialized_start=2320
-  _globals['_DELIVERYSNAPSHOT']._serialized_end=2467
-  _globals['_BUFFERSNAPSHOT']._serialized_start=2469
-  _globals['_BUFFERSNAPSHOT']._serialized_end=2525
-  _globals['_WAITERSNAPSHOT']._serialized_start=2527
-  _globals['_WAITERSNAPSHOT']._serialized_end=2578
+  _globals['_PAYLOADENCODING']._serialized_start=4227
+  _globals['_PAYLOADENCODING']._serialized_end=4333
+  _globals['_EVENTROLE']._serialized_start=4336
+  _globals['_EVENTROLE']._serialized_end=4480
+  _globals['_ENTRYKIND']._serialized_start=4483
+  _globals['_ENTRYKIND']._serialized_end=4664
+  _globals['_EXECUTIONSTATUS']._serialized_start=4667
+  _globals['_EXECUTIONSTATUS']._serialized_end=4899
+  _globals['_RUNSTATUS']._serialized_start=4902
+  _globals['_RUNSTATUS']._serialized_end=5160
+  _globals['_DELIVERYSTATUS']._serialized_start=5163
+  _globals['_DELIVERYSTATUS']._serialized_end=5330
+  _globals['_PAYLOAD']._serialized_start=135
+  _globals['_PAYLOAD']._serialized_end=213
+  _globals['_EVENT']._serialized_start=215
+  _globals['_EVENT']._serialized_end=275
+  _globals['_EXECUTION']._serialized_start=278
+  _globals['_EXECUTION']._serialized_end=527
+  _globals['_CHILDEVENT']._serialized_start=529
+  _globals['_CHILDEVENT']._serialized_end=615
+  _globals['_LOGENTRY']._serialized_start=618
+  _globals['_LOGENTRY']._serialized_end=954
+  _globals['_EVENTBATCH']._serialized_start=956
+  _globals['_EVENTBATCH']._serialized_end=1052
+  _globals['_FAILURE']._serialized_start=1054
+  _globals['_FAILURE']._serialized_end=1173
+  _globals['_OUTCOME']._serialized_start=1176
+  _globals['_OUTCOME']._serialized_end=1338
+  _globals['_PENDINGWAITER']._serialized_start=1341
+  _globals['_PENDINGWAITER']._serialized_end=1551
+  _globals['_ACTIVEDELIVERY']._serialized_start=1554
+  _globals['_ACTIVEDELIVERY']._serialized_end=1860
+  _globals['_SNAPSHOTREF']._serialized_start=1862
+  _globals['_SNAPSHOTREF']._serialized_end=1909
+  _globals['_PAUSE']._serialized_start=1911
+  _globals['_PAUSE']._serialized_end=2006
+  _globals['_RUNPARENT']._serialized_start=2008
+  _globals['_RUNPARENT']._serialized_end=2104
+  _globals['_CHILDSUMMARY']._serialized_start=2107
+  _globals['_CHILDSUMMARY']._serialized_end=2245
+  _globals['_RUN']._serialized_start=2248
+  _globals['_RUN']._serialized_end=3175
+  _globals['_RUN_LABELSENTRY']._serialized_start=3130
+  _globals['_RUN_LABELSENTRY']._serialized_end=3175
+  _globals['_SCHEDULEORIGIN']._serialized_start=3177
+  _globals['_SCHEDULEORIGIN']._serialized_end=3276
+  _globals['_CONTEXTSNAPSHOT']._serialized_start=3279
+  _globals['_CONTEXTSNAPSHOT']._serialized_end=3912
+  _globals['_CONTEXTSNAPSHOT_STATEJSONENTRY']._serialized_start=3864
+  _globals['_CONTEXTSNAPSHOT_STATEJSONENTRY']._serialized_end=3912
+  _globals['_CHILDSNAPSHOT']._serialized_start=3914
+  _globals['_CHILDSNAPSHOT']._serialized_end=3964
+  _globals['_DELIVERYSNAPSHOT']._serialized_start=3967
+  _globals['_DELIVERYSNAPSHOT']._serialized_end=4114
+  _globals['_BUFFERSNAPSHOT']._serialized_start=4116
+  _globals['_BUFFERSNAPSHOT']._serialized_end=4172
+  _globals['_WAITERSNAPSHOT']._serialized_start=4174
+  _globals['_WAITERSNAPSHOT']._serialized_end=4225
 # @@protoc_insertion_point(module_scope)

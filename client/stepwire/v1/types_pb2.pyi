@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -32,6 +33,18 @@ class EntryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_KIND_RECEIVED: _ClassVar[EntryKind]
     ENTRY_KIND_SENT: _ClassVar[EntryKind]
     ENTRY_KIND_TERMINAL: _ClassVar[EntryKind]
+    ENTRY_KIND_EXECUTION: _ClassVar[EntryKind]
+    ENTRY_KIND_CHILD: _ClassVar[EntryKind]
+
+class ExecutionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXECUTION_STATUS_UNSPECIFIED: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_STARTED: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_FINISHED: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_FAILED: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_TIMED_OUT: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_CANCELLED: _ClassVar[ExecutionStatus]
+    EXECUTION_STATUS_LOST: _ClassVar[ExecutionStatus]
 
 class RunStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,6 +57,15 @@ class RunStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUN_STATUS_FAILED: _ClassVar[RunStatus]
     RUN_STATUS_CANCELLED: _ClassVar[RunStatus]
     RUN_STATUS_TIMED_OUT: _ClassVar[RunStatus]
+    RUN_STATUS_PAUSED: _ClassVar[RunStatus]
+
+class DeliveryStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DELIVERY_STATUS_UNSPECIFIED: _ClassVar[DeliveryStatus]
+    DELIVERY_STATUS_QUEUED: _ClassVar[DeliveryStatus]
+    DELIVERY_STATUS_RUNNING: _ClassVar[DeliveryStatus]
+    DELIVERY_STATUS_PARKED: _ClassVar[DeliveryStatus]
+    DELIVERY_STATUS_BACKING_OFF: _ClassVar[DeliveryStatus]
 PAYLOAD_ENCODING_UNSPECIFIED: PayloadEncoding
 PAYLOAD_ENCODING_VALUE: PayloadEncoding
 PAYLOAD_ENCODING_JSON: PayloadEncoding
@@ -57,6 +79,15 @@ ENTRY_KIND_STREAM: EntryKind
 ENTRY_KIND_RECEIVED: EntryKind
 ENTRY_KIND_SENT: EntryKind
 ENTRY_KIND_TERMINAL: EntryKind
+ENTRY_KIND_EXECUTION: EntryKind
+ENTRY_KIND_CHILD: EntryKind
+EXECUTION_STATUS_UNSPECIFIED: ExecutionStatus
+EXECUTION_STATUS_STARTED: ExecutionStatus
+EXECUTION_STATUS_FINISHED: ExecutionStatus
+EXECUTION_STATUS_FAILED: ExecutionStatus
+EXECUTION_STATUS_TIMED_OUT: ExecutionStatus
+EXECUTION_STATUS_CANCELLED: ExecutionStatus
+EXECUTION_STATUS_LOST: ExecutionStatus
 RUN_STATUS_UNSPECIFIED: RunStatus
 RUN_STATUS_QUEUED: RunStatus
 RUN_STATUS_RUNNING: RunStatus
@@ -66,6 +97,12 @@ RUN_STATUS_COMPLETED: RunStatus
 RUN_STATUS_FAILED: RunStatus
 RUN_STATUS_CANCELLED: RunStatus
 RUN_STATUS_TIMED_OUT: RunStatus
+RUN_STATUS_PAUSED: RunStatus
+DELIVERY_STATUS_UNSPECIFIED: DeliveryStatus
+DELIVERY_STATUS_QUEUED: DeliveryStatus
+DELIVERY_STATUS_RUNNING: DeliveryStatus
+DELIVERY_STATUS_PARKED: DeliveryStatus
+DELIVERY_STATUS_BACKING_OFF: DeliveryStatus
 
 class Payload(_message.Message):
     __slots__ = ("value", "json")
@@ -83,8 +120,36 @@ class Event(_message.Message):
     payload: Payload
     def __init__(self, type: _Optional[str] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
+class Execution(_message.Message):
+    __slots__ = ("delivery_id", "status", "attempt", "caused_by", "duration", "error", "next_attempt_at")
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: _ClassVar[int]
+    delivery_id: int
+    status: ExecutionStatus
+    attempt: int
+    caused_by: int
+    duration: _duration_pb2.Duration
+    error: Failure
+    next_attempt_at: _timestamp_pb2.Timestamp
+    def __init__(self, delivery_id: _Optional[int] = ..., status: _Optional[_Union[ExecutionStatus, str]] = ..., attempt: _Optional[int] = ..., caused_by: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., next_attempt_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ChildEvent(_message.Message):
+    __slots__ = ("run_id", "workflow", "status")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    workflow: str
+    status: RunStatus
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ...) -> None: ...
+
 class LogEntry(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "type", "payload", "step", "delivered", "role")
+    __slots__ = ("sequence", "time", "kind", "type", "payload", "step", "delivered", "role", "execution", "delivery_id", "child")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +158,9 @@ class LogEntry(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    CHILD_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     kind: EntryKind
@@ -101,7 +169,10 @@ class LogEntry(_message.Message):
     step: str
     delivered: int
     role: EventRole
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., type: _Optional[str] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., step: _Optional[str] = ..., delivered: _Optional[int] = ..., role: _Optional[_Union[EventRole, str]] = ...) -> None: ...
+    execution: Execution
+    delivery_id: int
+    child: ChildEvent
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., type: _Optional[str] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., step: _Optional[str] = ..., delivered: _Optional[int] = ..., role: _Optional[_Union[EventRole, str]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ..., delivery_id: _Optional[int] = ..., child: _Optional[_Union[ChildEvent, _Mapping]] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("from_sequence", "to_sequence", "entries")
@@ -144,20 +215,46 @@ class Outcome(_message.Message):
     def __init__(self, status: _Optional[_Union[RunStatus, str]] = ..., event_type: _Optional[str] = ..., result: _Optional[_Union[Payload, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PendingWaiter(_message.Message):
-    __slots__ = ("waiter_id", "event_type", "requirements", "prompt", "deadline", "step")
+    __slots__ = ("waiter_id", "event_type", "requirements", "prompt", "deadline", "step", "run_id")
     WAITER_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
     waiter_id: str
     event_type: str
     requirements: Payload
     prompt: Event
     deadline: _timestamp_pb2.Timestamp
     step: str
-    def __init__(self, waiter_id: _Optional[str] = ..., event_type: _Optional[str] = ..., requirements: _Optional[_Union[Payload, _Mapping]] = ..., prompt: _Optional[_Union[Event, _Mapping]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., step: _Optional[str] = ...) -> None: ...
+    run_id: str
+    def __init__(self, waiter_id: _Optional[str] = ..., event_type: _Optional[str] = ..., requirements: _Optional[_Union[Payload, _Mapping]] = ..., prompt: _Optional[_Union[Event, _Mapping]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., step: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class ActiveDelivery(_message.Message):
+    __slots__ = ("delivery_id", "step", "status", "attempt", "since", "last_error", "next_attempt_at", "event_type", "caused_by", "run_id")
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    delivery_id: int
+    step: str
+    status: DeliveryStatus
+    attempt: int
+    since: _timestamp_pb2.Timestamp
+    last_error: Failure
+    next_attempt_at: _timestamp_pb2.Timestamp
+    event_type: str
+    caused_by: int
+    run_id: str
+    def __init__(self, delivery_id: _Optional[int] = ..., step: _Optional[str] = ..., status: _Optional[_Union[DeliveryStatus, str]] = ..., attempt: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[_Union[Failure, _Mapping]] = ..., next_attempt_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_type: _Optional[str] = ..., caused_by: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class SnapshotRef(_message.Message):
     __slots__ = ("run_id", "sequence")
@@ -167,8 +264,52 @@ class SnapshotRef(_message.Message):
     sequence: int
     def __init__(self, run_id: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
 
+class Pause(_message.Message):
+    __slots__ = ("time", "by", "reason", "workflow")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    by: str
+    reason: str
+    workflow: bool
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ..., workflow: bool = ...) -> None: ...
+
+class RunParent(_message.Message):
+    __slots__ = ("run_id", "step", "delivery_id", "depth", "abandoned")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    ABANDONED_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    step: str
+    delivery_id: int
+    depth: int
+    abandoned: bool
+    def __init__(self, run_id: _Optional[str] = ..., step: _Optional[str] = ..., delivery_id: _Optional[int] = ..., depth: _Optional[int] = ..., abandoned: bool = ...) -> None: ...
+
+class ChildSummary(_message.Message):
+    __slots__ = ("total", "unfinished", "queued", "completed", "failed", "cancelled", "timed_out")
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    UNFINISHED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    TIMED_OUT_FIELD_NUMBER: _ClassVar[int]
+    total: int
+    unfinished: int
+    queued: int
+    completed: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    def __init__(self, total: _Optional[int] = ..., unfinished: _Optional[int] = ..., queued: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., timed_out: _Optional[int] = ...) -> None: ...
+
 class Run(_message.Message):
-    __slots__ = ("run_id", "workflow", "workflow_version", "status", "labels", "created_at", "updated_at", "ended_at", "last_sequence", "first_available", "pending_waiters", "outcome", "forked_from", "blocked_reason", "timeout_at", "partial")
+    __slots__ = ("run_id", "workflow", "workflow_version", "status", "labels", "created_at", "updated_at", "ended_at", "last_sequence", "first_available", "pending_waiters", "outcome", "forked_from", "blocked_reason", "timeout_at", "partial", "started_by", "retried_from", "retried_as", "active_deliveries", "pause", "parent", "children", "schedule")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +333,14 @@ class Run(_message.Message):
     BLOCKED_REASON_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_AT_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    STARTED_BY_FIELD_NUMBER: _ClassVar[int]
+    RETRIED_FROM_FIELD_NUMBER: _ClassVar[int]
+    RETRIED_AS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     workflow: str
     workflow_version: str
@@ -208,10 +357,28 @@ class Run(_message.Message):
     blocked_reason: str
     timeout_at: _timestamp_pb2.Timestamp
     partial: bool
-    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., first_available: _Optional[int] = ..., pending_waiters: _Optional[_Iterable[_Union[PendingWaiter, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., forked_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., blocked_reason: _Optional[str] = ..., timeout_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partial: bool = ...) -> None: ...
+    started_by: str
+    retried_from: SnapshotRef
+    retried_as: _containers.RepeatedScalarFieldContainer[str]
+    active_deliveries: _containers.RepeatedCompositeFieldContainer[ActiveDelivery]
+    pause: Pause
+    parent: RunParent
+    children: ChildSummary
+    schedule: ScheduleOrigin
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., first_available: _Optional[int] = ..., pending_waiters: _Optional[_Iterable[_Union[PendingWaiter, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., forked_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., blocked_reason: _Optional[str] = ..., timeout_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partial: bool = ..., started_by: _Optional[str] = ..., retried_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., retried_as: _Optional[_Iterable[str]] = ..., active_deliveries: _Optional[_Iterable[_Union[ActiveDelivery, _Mapping]]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., parent: _Optional[_Union[RunParent, _Mapping]] = ..., children: _Optional[_Union[ChildSummary, _Mapping]] = ..., schedule: _Optional[_Union[ScheduleOrigin, _Mapping]] = ...) -> None: ...
+
+class ScheduleOrigin(_message.Message):
+    __slots__ = ("schedule_id", "due_time", "manual")
+    SCHEDULE_ID_FIELD_NUMBER: _ClassVar[int]
+    DUE_TIME_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_FIELD_NUMBER: _ClassVar[int]
+    schedule_id: str
+    due_time: _timestamp_pb2.Timestamp
+    manual: bool
+    def __init__(self, schedule_id: _Optional[str] = ..., due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., manual: bool = ...) -> None: ...
 
 class ContextSnapshot(_message.Message):
-    __slots__ = ("format_version", "workflow", "workflow_version", "run_id", "sequence", "created_at", "status", "state_type", "state_json", "queued", "in_progress", "buffers", "waiters", "head_json", "signature", "key_id")
+    __slots__ = ("format_version", "workflow", "workflow_version", "run_id", "sequence", "created_at", "status", "state_type", "state_json", "queued", "in_progress", "buffers", "waiters", "head_json", "signature", "key_id", "children")
     class StateJsonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +402,7 @@ class ContextSnapshot(_message.Message):
     HEAD_JSON_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     workflow: str
     workflow_version: str
@@ -251,7 +419,16 @@ class ContextSnapshot(_message.Message):
     head_json: bytes
     signature: bytes
     key_id: str
-    def __init__(self, format_version: _Optional[int] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., run_id: _Optional[str] = ..., sequence: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[RunStatus, str]] = ..., state_type: _Optional[str] = ..., state_json: _Optional[_Mapping[str, bytes]] = ..., queued: _Optional[_Iterable[_Union[DeliverySnapshot, _Mapping]]] = ..., in_progress: _Optional[_Iterable[_Union[DeliverySnapshot, _Mapping]]] = ..., buffers: _Optional[_Iterable[_Union[BufferSnapshot, _Mapping]]] = ..., waiters: _Optional[_Iterable[_Union[WaiterSnapshot, _Mapping]]] = ..., head_json: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[str] = ...) -> None: ...
+    children: _containers.RepeatedCompositeFieldContainer[ChildSnapshot]
+    def __init__(self, format_version: _Optional[int] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., run_id: _Optional[str] = ..., sequence: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[RunStatus, str]] = ..., state_type: _Optional[str] = ..., state_json: _Optional[_Mapping[str, bytes]] = ..., queued: _Optional[_Iterable[_Union[DeliverySnapshot, _Mapping]]] = ..., in_progress: _Optional[_Iterable[_Union[DeliverySnapshot, _Mapping]]] = ..., buffers: _Optional[_Iterable[_Union[BufferSnapshot, _Mapping]]] = ..., waiters: _Optional[_Iterable[_Union[WaiterSnapshot, _Mapping]]] = ..., head_json: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[str] = ..., children: _Optional[_Iterable[_Union[ChildSnapshot, _Mapping]]] = ...) -> None: ...
+
+class ChildSnapshot(_message.Message):
+    __slots__ = ("number", "data_json")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    data_json: bytes
+    def __init__(self, number: _Optional[int] = ..., data_json: _Optional[bytes] = ...) -> None: ...
 
 class DeliverySnapshot(_message.Message):
     __slots__ = ("delivery_id", "step", "event_type", "data_json", "ledger_json", "effects", "attempt")

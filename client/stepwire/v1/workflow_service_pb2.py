@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from stepwire.v1 import types_pb2 as stepwire_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepwire/v1/workflow_service.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17stepwire/v1/types.proto\"=\n\x14ListWorkflowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x15ListWorkflowsResponse\x12/\n\tworkflows\x18\x01 \x03(\x0b\x32\x1c.stepwire.v1.WorkflowSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x0fWorkflowSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\"\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.stepwire.v1.Workflow\"\xb6\x02\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x13\n\x0bstart_event\x18\x04 \x01(\t\x12\x12\n\nstop_event\x18\x05 \x01(\t\x12\x12\n\nstate_type\x18\x06 \x01(\t\x12(\n\x05steps\x18\x07 \x03(\x0b\x32\x19.stepwire.v1.WorkflowStep\x12(\n\x05types\x18\x08 \x03(\x0b\x32\x19.stepwire.v1.WorkflowType\x12(\n\x05\x65\x64ges\x18\t \x03(\x0b\x32\x19.stepwire.v1.WorkflowEdge\x12\x0f\n\x07mermaid\x18\n \x01(\t\x12*\n\x07timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"h\n\x0cWorkflowStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63\x65pts\x18\x02 \x03(\t\x12\x0f\n\x07returns\x18\x03 \x03(\t\x12\x13\n\x0bnum_workers\x18\x04 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"{\n\x0cWorkflowType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.stepwire.v1.EventRole\x12\x10\n\x08is_event\x18\x03 \x01(\x08\x12\x10\n\x08sendable\x18\x04 \x01(\x08\x12\x13\n\x0bjson_schema\x18\x05 \x01(\t\"B\n\x0cWorkflowEdge\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t2\xbb\x01\n\x0fWorkflowService\x12V\n\rListWorkflows\x12!.stepwire.v1.ListWorkflowsRequest\x1a\".stepwire.v1.ListWorkflowsResponse\x12P\n\x0bGetWorkflow\x12\x1f.stepwire.v1.GetWorkflowRequest\x1a .stepwire.v1.GetWorkflowResponseB\\\n\x0eio.stepwire.v1P\x01Z:github.com/stepwire/stepwire/gen/go/stepwire/v1;stepwirev1\xaa\x02\x0bStepwire.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepwire/v1/workflow_service.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17stepwire/v1/types.proto\"=\n\x14ListWorkflowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x15ListWorkflowsResponse\x12/\n\tworkflows\x18\x01 \x03(\x0b\x32\x1c.stepwire.v1.WorkflowSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x0fWorkflowSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12!\n\x05pause\x18\x04 \x01(\x0b\x32\x12.stepwire.v1.Pause\"\"\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.stepwire.v1.Workflow\"4\n\x14PauseWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x15PauseWorkflowResponse\x12!\n\x05pause\x18\x01 \x01(\x0b\x32\x12.stepwire.v1.Pause\"%\n\x15ResumeWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16ResumeWorkflowResponse\"\xd9\x02\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x13\n\x0bstart_event\x18\x04 \x01(\t\x12\x12\n\nstop_event\x18\x05 \x01(\t\x12\x12\n\nstate_type\x18\x06 \x01(\t\x12(\n\x05steps\x18\x07 \x03(\x0b\x32\x19.stepwire.v1.WorkflowStep\x12(\n\x05types\x18\x08 \x03(\x0b\x32\x19.stepwire.v1.WorkflowType\x12(\n\x05\x65\x64ges\x18\t \x03(\x0b\x32\x19.stepwire.v1.WorkflowEdge\x12\x0f\n\x07mermaid\x18\n \x01(\t\x12*\n\x07timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x05pause\x18\x0c \x01(\x0b\x32\x12.stepwire.v1.Pause\"y\n\x0cWorkflowStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63\x65pts\x18\x02 \x03(\t\x12\x0f\n\x07returns\x18\x03 \x03(\t\x12\x13\n\x0bnum_workers\x18\x04 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\"\x9e\x01\n\x0cWorkflowType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.stepwire.v1.EventRole\x12\x10\n\x08is_event\x18\x03 \x01(\x08\x12\x10\n\x08sendable\x18\x04 \x01(\x08\x12\x13\n\x0bjson_schema\x18\x05 \x01(\t\x12\x10\n\x08internal\x18\x06 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\"B\n\x0cWorkflowEdge\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t2\xee\x02\n\x0fWorkflowService\x12V\n\rListWorkflows\x12!.stepwire.v1.ListWorkflowsRequest\x1a\".stepwire.v1.ListWorkflowsResponse\x12P\n\x0bGetWorkflow\x12\x1f.stepwire.v1.GetWorkflowRequest\x1a .stepwire.v1.GetWorkflowResponse\x12V\n\rPauseWorkflow\x12!.stepwire.v1.PauseWorkflowRequest\x1a\".stepwire.v1.PauseWorkflowResponse\x12Y\n\x0eResumeWorkflow\x12\".stepwire.v1.ResumeWorkflowRequest\x1a#.stepwire.v1.ResumeWorkflowResponseB\\\n\x0eio.stepwire.v1P\x01Z:github.com/stepwire/stepwire/gen/go/stepwire/v1;stepwirev1\xaa\x02\x0bStepwire.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +39,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=171
   _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=268
   _globals['_WORKFLOWSUMMARY']._serialized_start=270
-  _globals['_WORKFLOWSUMMARY']._serialized_end=339
-  _globals['_GETWORKFLOWREQUEST']._serialized_start=341
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=375
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=377
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=439
-  _globals['_WORKFLOW']._serialized_start=442
-  _globals['_WORKFLOW']._serialized_end=752
-  _globals['_WORKFLOWSTEP']._serialized_start=754
-  _globals['_WORKFLOWSTEP']._serialized_end=858
-  _globals['_WORKFLOWTYPE']._serialized_start=860
-  _globals['_WORKFLOWTYPE']._serialized_end=983
-  _globals['_WORKFLOWEDGE']._serialized_start=985
-  _globals['_WORKFLOWEDGE']._serialized_end=1051
-  _globals['_WORKFLOWSERVICE']._serialized_start=1054
-  _globals['_WORKFLOWSERVICE']._serialized_end=1241
+  _globals['_WORKFLOWSUMMARY']._serialized_end=374
+  _globals['_GETWORKFLOWREQUEST']._serialized_start=376
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=410
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=412
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=474
+  _globals['_PAUSEWORKFLOWREQUEST']._serialized_start=476
+  _globals['_PAUSEWORKFLOWREQUEST']._serialized_end=528
+  _globals['_PAUSEWORKFLOWRESPONSE']._serialized_start=530
+  _globals['_PAUSEWORKFLOWRESPONSE']._serialized_end=588
+  _globals['_RESUMEWORKFLOWREQUEST']._serialized_start=590
+  _globals['_RESUMEWORKFLOWREQUEST']._serialized_end=627
+  _globals['_RESUMEWORKFLOWRESPONSE']._serialized_start=629
+  _globals['_RESUMEWORKFLOWRESPONSE']._serialized_end=653
+  _globals['_WORKFLOW']._serialized_start=656
+  _globals['_WORKFLOW']._serialized_end=1001
+  _globals['_WORKFLOWSTEP']._serialized_start=1003
+  _globals['_WORKFLOWSTEP']._serialized_end=1124
+  _globals['_WORKFLOWTYPE']._serialized_start=1127
+  _globals['_WORKFLOWTYPE']._serialized_end=1285
+  _globals['_WORKFLOWEDGE']._serialized_start=1287
+  _globals['_WORKFLOWEDGE']._serialized_end=1353
+  _globals['_WORKFLOWSERVICE']._serialized_start=1356
+  _globals['_WORKFLOWSERVICE']._serialized_end=1722
 # @@protoc_insertion_point(module_scope)

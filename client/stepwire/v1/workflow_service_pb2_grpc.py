@@ -45,6 +45,16 @@ class WorkflowServiceStub(object):
                 request_serializer=stepwire_dot_v1_dot_workflow__service__pb2.GetWorkflowRequest.SerializeToString,
                 response_deserializer=stepwire_dot_v1_dot_workflow__service__pb2.GetWorkflowResponse.FromString,
                 _registered_method=True)
+        self.PauseWorkflow = channel.unary_unary(
+                '/stepwire.v1.WorkflowService/PauseWorkflow',
+                request_serializer=stepwire_dot_v1_dot_workflow__service__pb2.PauseWorkflowRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_workflow__service__pb2.PauseWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ResumeWorkflow = channel.unary_unary(
+                '/stepwire.v1.WorkflowService/ResumeWorkflow',
+                request_serializer=stepwire_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.SerializeToString,
+                response_deserializer=stepwire_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.FromString,
+                _registered_method=True)
 
 
 class WorkflowServiceServicer(object):
@@ -66,6 +76,23 @@ class WorkflowServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseWorkflow(self, request, context):
+        """PauseWorkflow pauses all runs of a workflow in the caller's namespace, those that are started later too: nothing new
+        starts until ResumeWorkflow, also after a restart. Runs can be started, and take input; both is kept. A workflow
+        that is paused stays as it is. Errors: NOT_FOUND (WORKFLOW_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorkflow(self, request, context):
+        """ResumeWorkflow ends the pause of a workflow. Runs that were paused by themselves stay so. A workflow that is not
+        paused stays as it is. Errors: NOT_FOUND (WORKFLOW_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkflowServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +105,16 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.GetWorkflow,
                     request_deserializer=stepwire_dot_v1_dot_workflow__service__pb2.GetWorkflowRequest.FromString,
                     response_serializer=stepwire_dot_v1_dot_workflow__service__pb2.GetWorkflowResponse.SerializeToString,
+            ),
+            'PauseWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseWorkflow,
+                    request_deserializer=stepwire_dot_v1_dot_workflow__service__pb2.PauseWorkflowRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_workflow__service__pb2.PauseWorkflowResponse.SerializeToString,
+            ),
+            'ResumeWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorkflow,
+                    request_deserializer=stepwire_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.FromString,
+                    response_serializer=stepwire_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +172,60 @@ class WorkflowService(object):
             '/stepwire.v1.WorkflowService/GetWorkflow',
             stepwire_dot_v1_dot_workflow__service__pb2.GetWorkflowRequest.SerializeToString,
             stepwire_dot_v1_dot_workflow__service__pb2.GetWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.WorkflowService/PauseWorkflow',
+            stepwire_dot_v1_dot_workflow__service__pb2.PauseWorkflowRequest.SerializeToString,
+            stepwire_dot_v1_dot_workflow__service__pb2.PauseWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwire.v1.WorkflowService/ResumeWorkflow',
+            stepwire_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.SerializeToString,
+            stepwire_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@
 #include <grpcpp/generic/generic_stub.h>
 
 #include "stepwire/v1/run_service.grpc.pb.h"
+#include "stepwire/v1/schedule_service.grpc.pb.h"
 #include "stepwire/v1/snapshot_service.grpc.pb.h"
 #include "stepwire/v1/state_service.grpc.pb.h"
 #include "stepwire/v1/workflow_service.grpc.pb.h"
@@ -44,12 +45,19 @@ const std::map<std::string, Method>& methods() {
       METHOD(RunService, StartRun),         METHOD(RunService, GetRun),
       METHOD(RunService, ListRuns),         METHOD(RunService, WaitRun),
       METHOD(RunService, CancelRun),        METHOD(RunService, DeleteRun),
+      METHOD(RunService, RetryRun),         METHOD(RunService, PauseRun),
+      METHOD(RunService, ResumeRun),
       METHOD(RunService, SendEvent),        METHOD(RunService, PublishEvent),
       METHOD(RunService, WaitForEvent),     METHOD(StateService, GetState),
       METHOD(StateService, SetState),       METHOD(StateService, UnsetState),
       METHOD(StateService, ReplaceState),   METHOD(SnapshotService, GetSnapshot),
       METHOD(SnapshotService, ListSnapshots), METHOD(WorkflowService, ListWorkflows),
       METHOD(WorkflowService, GetWorkflow),
+      METHOD(ScheduleService, CreateSchedule), METHOD(ScheduleService, GetSchedule),
+      METHOD(ScheduleService, ListSchedules), METHOD(ScheduleService, UpdateSchedule),
+      METHOD(ScheduleService, PauseSchedule), METHOD(ScheduleService, ResumeSchedule),
+      METHOD(ScheduleService, TriggerSchedule), METHOD(ScheduleService, DeleteSchedule),
+      METHOD(ScheduleService, BackfillSchedule),
   };
   return found;
 }

@@ -1,4 +1,5 @@
-//! Starts a run of the approval workflow, follows its events, answers its question, prints the result.
+//! Starts a run of the approval workflow, follows its events, answers its question, prints the result. With several
+//! addresses, separated by commas, it goes on with the next one when one fails.
 
 use std::{
     env,
@@ -122,13 +123,17 @@ impl Talk {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into());
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(Duration::from_secs(5));
-    let mut runs = RunServiceClient::new(endpoint.connect().await?);
+    let addresses = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into());
+    let mut replicas = Vec::new();
+    for address in addresses.split(',') {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(Duration::from_secs(5));
+        replicas.push(RunServiceClient::new(endpoint.connect_lazy()));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
     let mut talk = Talk { request_id: format!("start-{}-{now}", process::id()), ..Default::default() };
-    loop {
-        match talk.connect(&mut runs).await {
+    for attempt in 0.. {
+        let replica = attempt % replicas.len();
+        match talk.connect(&mut replicas[replica]).await {
             Ok(Some(outcome)) => {
                 println!("{}: {}", outcome.status().as_str_name(), document(&outcome.result));
                 return Ok(());
@@ -139,4 +144,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("connection lost, going on after sequence {}", talk.cursor);
         time::sleep(Duration::from_secs(1)).await;
     }
+    Ok(())
 }

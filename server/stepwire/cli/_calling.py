@@ -15,7 +15,7 @@ from stepwire.cli._credentials import credentials
 from stepwire.cli._exit_codes import ERROR, INTERRUPTED, RUN_ENDED_BADLY, TERMINATED, USAGE
 from stepwire.cli._hints import hint
 from stepwire.cli.render.terminal import Output
-from stepwire.cli.render.text import clean
+from stepwire.cli.render.text import clean, indented
 from stepwire.client import (
     Client,
     RunCancelledError,
@@ -90,7 +90,7 @@ def _leave_on_sigterm() -> None:
 
 def _tell_outcome(error: RunOutcomeError, output: Output) -> None:
     reason = _OUTCOME_REASONS.get(type(error), "RUN_ENDED")
-    output.note(f"error: {reason}: {clean(error.message, keep='')}", style="red")
+    output.note(indented(f"error: {reason}: {error.message}"), style="red")
     failure = error.outcome.failure
     if failure is not None and failure.reference_id:
         output.note(f"  reference: {failure.reference_id}", style="red")

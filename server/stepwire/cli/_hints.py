@@ -10,6 +10,9 @@ _REASONS = {
     "WORKFLOW_NOT_FOUND": "stepwire workflows lists the served workflows",
     "RUN_NOT_FOUND": "stepwire runs lists the runs",
     "UNKNOWN_EVENT_TYPE": "stepwire workflows NAME shows the event types of a workflow",
+    "INTERNAL_EVENT": "stepwire workflows NAME shows which events can be sent",
+    "RUN_BLOCKED": "a blocked run goes on when code is served that can read it: aliases, defaults, migrate()"
+    " (docs/workflows.md, Change code under waiting runs); then stepwire reload RUN",
     "STEP_NOT_FOUND": "stepwire workflows NAME shows the steps of a workflow",
     "STEP_DOES_NOT_ACCEPT": "stepwire workflows NAME shows what each step takes",
 }
@@ -28,7 +31,9 @@ def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | 
         return f"what answers at {server} is not a Stepwire server, or a proxy that does not know one"
     if isinstance(error, UnavailableError) and not error.reason:
         return _unreachable(error.message, server, tls=tls)
-    if isinstance(error, UnauthenticatedError) and not token:
+    if isinstance(error, UnauthenticatedError):
+        if token:
+            return "the token in STEPWIRE_TOKEN was refused: set it to an API key or a token that this server knows"
         return "set STEPWIRE_TOKEN to an API key or a token"
     return _REASONS.get(error.reason)
 

@@ -36,7 +36,11 @@ def document(info: WorkflowInfo) -> dict[str, Any]:
             "stop_event": info.stop_event,
             "state_type": info.state_type,
             "events": {
-                item.name: {"role": str(item.role), "sendable": item.sendable} for item in info.types if item.is_event
+                item.name: {"role": str(item.role), "sendable": item.sendable}
+                | ({"internal": True} if item.internal else {})
+                | ({"aliases": list(item.aliases)} if item.aliases else {})
+                for item in info.types
+                if item.is_event
             },
         },
         "$defs": dict(sorted(definitions.items())),

@@ -50,7 +50,8 @@ def doctor(
     output = Output(json=as_json)
     try:
         # Imported here: the help of the command must not wait for the engine.
-        from stepwire.server.config import ConfigError, Settings
+        from stepwire.server.config import Settings
+        from stepwire.server.config_errors import ConfigError
         from stepwire.server.doctor import Check, examine, examine_environment
         from stepwire.server.registry import Registry
     except ModuleNotFoundError as error:

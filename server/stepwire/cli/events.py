@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._arguments import DEFAULT_SERVER, Fields, FieldsDocument, Json, JsonLines, RunId, Server
 from stepwire.cli._calling import call
 from stepwire.cli._help import examples
 from stepwire.cli._log import log_beginning
 from stepwire.cli._parsing import fields
 from stepwire.cli._resuming import resume_command
+from stepwire.cli._run_ids import whole_id
 from stepwire.cli.following.answers import Answers
 from stepwire.cli.following.follower import Follower
 from stepwire.cli.render.progress import event_line
@@ -25,10 +26,10 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    lines = ("stepwire events 01J9Z --follow", "stepwire events 01J9Z --after 40 --type Progress --json")
+    lines = ("stepwire events 3f2a9c --follow", "stepwire events 3f2a9c --after 40 --type Progress --json")
     app.command(epilog=examples(*lines))(events)
     app.command(
-        epilog=examples("stepwire send 01J9Z Approval approved=true", "stepwire send 01J9Z Order --input @o.json")
+        epilog=examples("stepwire send 3f2a9c Approval approved=true", "stepwire send 3f2a9c Order --input @o.json")
     )(send)
 
 
@@ -47,7 +48,7 @@ def events(
     ] = None,
     ask: Annotated[bool, typer.Option("--ask", help="With --follow: answer questions at this terminal.")] = False,
     server: Server = DEFAULT_SERVER,
-    as_json: Json = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Write the events of a run's log, a line each."""
     output = Output(json=as_json)
@@ -84,7 +85,7 @@ def events(
 
     async def body(client: Client) -> None:
         nonlocal place
-        run = client.run(run_id)
+        run = client.run(await whole_id(client, run_id))
         try:
             if after is None:
                 place = await log_beginning(run, output)
@@ -99,19 +100,8 @@ def events(
 def send(
     run_id: RunId,
     event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event type.", show_default=False)],
-    values: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Fields of the event. A value that is JSON is taken as JSON, any other as text. Text that looks"
-            " like JSON needs its own quotes: zip='\"0123\"'.",
-            show_default=False,
-        ),
-    ] = None,
-    document: Annotated[
-        str | None,
-        typer.Option("--input", metavar="JSON|@FILE", help="The fields as a JSON object; @- is standard input."),
-    ] = None,
+    values: Fields = None,
+    document: FieldsDocument = None,
     step: Annotated[
         str | None, typer.Option(help="The step to send it to. Default: all steps and waiters that take it.")
     ] = None,
@@ -123,12 +113,16 @@ def send(
     given = fields(values or (), document) or {}
 
     async def body(client: Client) -> None:
-        sent = await client.run(run_id).context.send_event((event_type, given), step)
+        sent = await client.run(await whole_id(client, run_id)).context.send_event((event_type, given), step)
         if as_json:
             output.document({"sequence": sent.sequence, "delivered": sent.delivered})
         elif sent.delivered:
-            output.note(f"sent as {sent.sequence}, taken by {sent.delivered}")
+            output.note(f"sent as {sent.sequence}; {_takers(sent.delivered)} it")
         else:
             output.note(f"sent as {sent.sequence}, but nothing took it", style="yellow")
 
     call(server, output, body)
+
+
+def _takers(count: int) -> str:
+    return f"{count} steps or questions took" if count > 1 else "1 step or question took"

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 from google.protobuf.message import DecodeError
 
-from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._arguments import DEFAULT_SERVER, Fields, FieldsDocument, Json, JsonLines, RunId, Server
 from stepwire.cli._calling import call
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import fields, labels, run_and_sequence, seconds
 from stepwire.cli._resuming import resume_command
+from stepwire.cli._run_ids import whole_id
 from stepwire.cli.following.answers import Answers
 from stepwire.cli.following.follower import Follower
 from stepwire.cli.render.records import run_record
@@ -27,31 +28,20 @@ EPILOG = examples(
     "stepwire run greet name=Ada",
     "stepwire run orders --input @order.json --label team=blue --timeout 10m",
     "stepwire run orders id=7 --json --answer Approval:approved=true",
-    "stepwire run orders --from-run 01J9Z@12",
+    "stepwire run orders --from-run 3f2a9c@12",
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog=EPILOG)(run)
-    app.command(epilog=examples("stepwire result 01J9Z", "stepwire result 01J9Z --timeout 30"))(result)
+    app.command(epilog=examples("stepwire result 3f2a9c", "stepwire result 3f2a9c --timeout 30"))(result)
 
 
 def run(
     workflow: Annotated[str, typer.Argument(metavar="NAME", help="The workflow.", show_default=False)],
-    values: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Fields of the start event. A value that is JSON is taken as JSON, any other as text. Text that looks"
-            " like JSON needs its own quotes: zip='\"0123\"'.",
-            show_default=False,
-        ),
-    ] = None,
-    document: Annotated[
-        str | None,
-        typer.Option("--input", metavar="JSON|@FILE", help="The fields as a JSON object; @- is standard input."),
-    ] = None,
+    values: Fields = None,
+    document: FieldsDocument = None,
     run_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The id of the run. Default: the server chooses.")
     ] = None,
@@ -74,7 +64,7 @@ def run(
         str | None, typer.Option(metavar="RUN[@SEQUENCE]", help="Start from a snapshot of a run of this server.")
     ] = None,
     server: Server = DEFAULT_SERVER,
-    as_json: Json = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Start a run, follow it, write its result.
 
@@ -145,7 +135,7 @@ def result(
     wait = seconds(timeout) if timeout is not None else None
 
     async def body(client: Client) -> None:
-        output.result(await client.run(run_id).result(wait))
+        output.result(await client.run(await whole_id(client, run_id)).result(wait))
 
     call(server, output, body)
 

@@ -1,80 +1,65 @@
-"""`stepwire runs`, `cancel` and `delete`."""
+"""`stepwire runs`."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
 
-from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
+from stepwire.cli._arguments import DEFAULT_SERVER, Json, Server
 from stepwire.cli._calling import call
+from stepwire.cli._filters import Filters, takes_options
 from stepwire.cli._help import examples
-from stepwire.cli._parsing import labels, moment
-from stepwire.cli.render.pages import run_page
+from stepwire.cli._run_ids import whole_id
+from stepwire.cli._showing import show_run, workflow_of
+from stepwire.cli.following.watching import watch as watch_run
+from stepwire.cli.render.family import family_tree
 from stepwire.cli.render.records import run_record
 from stepwire.cli.render.tables import runs_table
 from stepwire.cli.render.terminal import Output
-from stepwire.client import Client, RunInfo, RunStatus
+from stepwire.client import Client, RunInfo
 
 __all__ = ["register"]
 
-STATUSES = tuple(str(status) for status in RunStatus if status is not RunStatus.UNSPECIFIED)
+NO_FILTERS = Filters()
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     lines = (
         "stepwire runs --status waiting --workflow orders",
-        "stepwire runs --since 2h --json",
-        "stepwire runs 01J9Z",
+        "stepwire runs --since 2h --error ConnectionError",
+        "stepwire runs 3f2a9c --watch",
+        "stepwire runs 3f2a9c --tree",
     )
     app.command(epilog=examples(*lines))(runs)
-    app.command(epilog=examples('stepwire cancel 01J9Z --reason "wrong order"'))(cancel)
-    app.command(epilog=examples("stepwire delete 01J9Z"))(delete)
 
 
+@takes_options
 def runs(
     run_id: Annotated[
         str | None, typer.Argument(metavar="RUN", help="One run, to show all of it.", show_default=False)
     ] = None,
-    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")] = None,
-    status: Annotated[
-        list[str] | None, typer.Option(metavar="STATUS", help=f"Only runs with this status: {', '.join(STATUSES)}.")
-    ] = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs with this label.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only runs created after this: 2h (ago), or an ISO time.")
-    ] = None,
-    before: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs created before this.")] = None,
+    filters: Filters = NO_FILTERS,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, help="How many to list at most. The newest come first.")
     ] = 50,
     results: Annotated[
         bool, typer.Option("--results", help="List results and tracebacks too, which --json shows.")
     ] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Show the runs that the run has started, and theirs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the run as it changes, until it ends.")] = False,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """List runs, or show one: status, open questions, outcome."""
+    """List runs, or show one: steps, errors, questions, outcome."""
     output = Output(json=as_json)
-    for item in status or ():
-        if item not in STATUSES:
-            raise typer.BadParameter(f"{item!r} is not one of {', '.join(STATUSES)}", param_hint="--status")
-    wanted = labels(label or ())
-    created_after = moment(since) if since is not None else None
-    created_before = moment(before) if before is not None else None
+    chosen = filters.chosen()
 
     async def show_all(client: Client) -> None:
         found: list[RunInfo] = []
-        pages = client.list_runs(
-            workflow=workflow,
-            statuses=status or (),
-            labels=wanted,
-            created_after=created_after,
-            created_before=created_before,
-            page_size=min(limit + 1, 1000),
-            results=results,
-        )
+        pages = client.list_runs(**chosen, page_size=min(limit + 1, 1000), results=results or not as_json)
         async for info in pages:
             found.append(info)
             if len(found) > limit:
@@ -86,47 +71,49 @@ def runs(
         if len(found) > limit:
             output.note(f"there are more: --limit {limit * 2}, or a filter", style="dim")
 
-    async def show_one(client: Client) -> None:
-        _show(output, await client.get_run(run_id or ""))
-
-    call(server, output, show_all if run_id is None else show_one)
-
-
-def cancel(
-    run_id: RunId,
-    reason: Annotated[str, typer.Option(help="The reason, for people. It is kept with the run.")] = "",
-    server: Server = DEFAULT_SERVER,
-    as_json: Json = False,
-) -> None:
-    """Cancel a run. A run that has ended stays as it is."""
-    output = Output(json=as_json)
-
-    async def body(client: Client) -> None:
-        _show(output, await client.run(run_id).cancel(reason))
-
-    call(server, output, body)
-
-
-def delete(
-    run_id: RunId,
-    server: Server = DEFAULT_SERVER,
-    as_json: Json = False,
-) -> None:
-    """Delete an ended run with its log and snapshots."""
-    output = Output(json=as_json)
-
-    async def body(client: Client) -> None:
-        await client.run(run_id).delete()
+    async def show_tree(client: Client) -> None:
+        root = await client.get_run(await whole_id(client, run_id or ""))
+        found = await descendants(client, root, limit)
         if as_json:
-            output.document({"run_id": run_id, "deleted": True})
-        else:
-            output.note(f"deleted run {run_id}")
+            output.document([run_record(info) for info in (root, *(info for many in found.values() for info in many))])
+            return
+        for line in family_tree(root, found):
+            output.show(line)
 
-    call(server, output, body)
+    async def show_one(client: Client) -> None:
+        info = await client.get_run(await whole_id(client, run_id or ""))
+        workflow = await workflow_of(client, info)
+        if watch and not info.ended:
+            try:
+                info = await watch_run(client, info, workflow, output)
+            except asyncio.CancelledError:
+                output.note(f"left; run {info.run_id} goes on")
+                raise
+            if not output.live:
+                return
+        await show_run(client, output, info, workflow)
+
+    if watch and run_id is None:
+        raise typer.BadParameter("name the run to watch", param_hint="RUN")
+    if tree and run_id is None:
+        raise typer.BadParameter("name the run to show the tree of", param_hint="RUN")
+    call(server, output, show_all if run_id is None else show_tree if tree else show_one)
 
 
-def _show(output: Output, info: RunInfo) -> None:
-    if output.json:
-        output.document(run_record(info))
-    else:
-        output.show(run_page(info))
+async def descendants(client: Client, root: RunInfo, limit: int) -> dict[str, list[RunInfo]]:
+    """Return the children of a run, and of its descendants, by the id of their parent; at most `limit` of each run."""
+    found: dict[str, list[RunInfo]] = {}
+    todo = [root]
+    while todo:
+        parent = todo.pop(0)
+        if parent.children is None:
+            continue
+        children: list[RunInfo] = []
+        async for info in client.list_runs(parent=parent.run_id, page_size=min(limit, 1000)):
+            children.append(info)
+            if len(children) == limit:
+                break
+        children.reverse()
+        found[parent.run_id] = children
+        todo += children
+    return found

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from stepwire.cli._exit_codes import ERROR, USAGE
+from stepwire.cli._handover import serve_when_told
 from stepwire.cli._help import examples
+from stepwire.cli._reloading import Reloader, command, with_port
 from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
 from stepwire.server.process.init import supervise_as_init
 
@@ -21,6 +25,7 @@ __all__ = ["register"]
 EPILOG = examples(
     "stepwire serve orders:OrderFlow",
     "stepwire serve flows/orders.py:OrderFlow=orders --config /etc/stepwire/stepwire.toml",
+    "stepwire serve flows/orders.py:OrderFlow --reload",
 )
 
 
@@ -42,13 +47,34 @@ def serve(
     ],
     config: ConfigFile = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of what cannot be loaded.")] = False,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="Serve new code whenever a file that it imports changes; for the author's desk."),
+    ] = False,
+    reload_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder whose Python files to watch, all below it. Default: the imported files in the current folder"
+            " and in those of the files given.",
+            show_default=False,
+        ),
+    ] = None,
+    handover: Annotated[int | None, typer.Option("--handover", hidden=True)] = None,
     **settings: Any,
 ) -> None:
-    """Serve workflows until SIGTERM or Ctrl-C."""
+    """Serve workflows until SIGTERM or Ctrl-C.
+
+    TIME is a number of seconds, or has a unit: 500ms, 30s, 5m, 2h, 1d. SIZE is a number of bytes, or has a unit:
+    512KiB, 16MiB, 1GiB.
+    """
     supervise_as_init()
+    if reload:
+        _serve_reloading(workflows, config, reload_dir or (), debug, settings)
     try:
         # Imported here: the help of the command must not wait for the engine and gRPC.
-        from stepwire.server.config import ConfigError, Settings
+        from stepwire.server.config import Settings
+        from stepwire.server.config_errors import ConfigError
         from stepwire.server.loading import LoadError, load_all, package_of
         from stepwire.server.log_context import log_fields
         from stepwire.server.process.serving import serve as run_server
@@ -72,6 +98,8 @@ def serve(
         own = [package_of(spec) for spec in workflows]
         logs.configure(chosen.log_level, style=chosen.log_format, fields=log_fields, own=own)
         load_all(registry, workflows)
+        if handover is not None:
+            serve_when_told(handover)
         code = run_server(registry, chosen, ready)
     except (ConfigError, LoadError) as error:
         _fail(error, USAGE, debug)
@@ -80,6 +108,48 @@ def serve(
     except KeyboardInterrupt:  # before the server took over the signals
         raise typer.Exit(ERROR) from None
     raise typer.Exit(code)
+
+
+def _serve_reloading(
+    workflows: Sequence[str], config: Path | None, folders: Sequence[Path], debug: bool, settings: Mapping[str, Any]
+) -> NoReturn:
+    """Serve in a child, and again whenever files change."""
+    from stepwire.cli.render.terminal import Output
+
+    try:
+        import watchfiles  # noqa: F401 - said before anything is started
+
+        from stepwire.server.config import Settings
+        from stepwire.server.config_errors import ConfigError
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed: pip install 'stepwire[reload]'", ERROR)
+    try:
+        chosen = Settings.load(config, **settings)
+    except ConfigError as error:
+        _fail(error, USAGE, debug)
+    output = Output()
+    if chosen.data == ":memory:":
+        output.note("warning: runs in memory are lost at each reload: give a data directory", style="yellow")
+    fixed = {**settings, "address": with_port(chosen.address)}
+    if chosen.web_address:
+        fixed["web_address"] = with_port(chosen.web_address)
+    arguments = [*workflows, *(() if config is None else ("--config", str(config))), *(("--debug",) if debug else ())]
+    for name, value in fixed.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments.append(flag if value else f"--no-{flag[2:]}")
+        elif value is not None:
+            arguments += [flag, str(value)]
+    found = [Path(spec.partition("=")[0].partition(":")[0]) for spec in workflows]
+    watched = [*folders] or [Path.cwd(), *(file.resolve().parent for file in found if file.suffix == ".py")]
+    reloader = Reloader(
+        command(["serve", *arguments]),
+        [folder.resolve() for folder in watched],
+        [] if config is None else [config.resolve()],
+        bool(folders),
+        lambda text: output.note(f"reload: {text}", style="cyan"),
+    )
+    raise typer.Exit(reloader.run())
 
 
 def _fail(error: Exception | str, code: int, debug: bool = False) -> NoReturn:

@@ -12,6 +12,7 @@ from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
 from stepwire.cli._calling import call
 from stepwire.cli._exit_codes import ERROR
 from stepwire.cli._help import examples
+from stepwire.cli._run_ids import whole_id
 from stepwire.cli._targets import TargetError, writing
 from stepwire.cli.render.records import snapshot_record
 from stepwire.cli.render.tables import snapshots_table
@@ -24,9 +25,9 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
     lines = (
-        "stepwire snapshot 01J9Z --out order.snapshot",
+        "stepwire snapshot 3f2a9c --out order.snapshot",
         "stepwire run orders --from-snapshot order.snapshot",
-        "stepwire snapshot 01J9Z --sequence 12 --json",
+        "stepwire snapshot 3f2a9c --sequence 12 --json",
     )
     app.command(epilog=examples(*lines))(snapshot)
 
@@ -57,7 +58,7 @@ def snapshot(
     output = Output(json=as_json)
 
     async def show(client: Client) -> None:
-        found = await client.run(run_id).snapshot(sequence, context_dict=out is None)
+        found = await client.run(await whole_id(client, run_id)).snapshot(sequence, context_dict=out is None)
         if out is None:
             output.document(found.context_dict)
             return
@@ -83,7 +84,7 @@ def snapshot(
             output.note(f"wrote {out}: {found.workflow}, run {found.run_id} at {found.sequence}, {len(data)} bytes")
 
     async def list_them(client: Client) -> None:
-        found = [info async for info in client.run(run_id).snapshots()]
+        found = [info async for info in client.run(await whole_id(client, run_id)).snapshots()]
         if as_json:
             output.document([snapshot_record(info) for info in found])
         else:

@@ -10,6 +10,7 @@ from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
 from stepwire.cli._calling import call
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import pairs
+from stepwire.cli._run_ids import whole_id
 from stepwire.cli.render.terminal import Output
 from stepwire.client import Client
 
@@ -21,12 +22,12 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Read and write the state of a run.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
     )
-    group.command("get", epilog=examples("stepwire state get 01J9Z", "stepwire state get 01J9Z order.lines.0.price"))(
+    group.command("get", epilog=examples("stepwire state get 3f2a9c", "stepwire state get 3f2a9c order.lines.0.price"))(
         get
     )
-    group.command("set", epilog=examples('stepwire state set 01J9Z order.paid=true note="by hand"'))(set_)
-    group.command("unset", epilog=examples("stepwire state unset 01J9Z order.note"))(unset)
-    app.add_typer(group, name="state", epilog=examples("stepwire state get 01J9Z"))
+    group.command("set", epilog=examples('stepwire state set 3f2a9c order.paid=true note="by hand"'))(set_)
+    group.command("unset", epilog=examples("stepwire state unset 3f2a9c order.note"))(unset)
+    app.add_typer(group, name="state", epilog=examples("stepwire state get 3f2a9c"))
 
 
 def get(
@@ -39,7 +40,7 @@ def get(
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
-        output.document(await client.run(run_id).context.store.get(path))
+        output.document(await client.run(await whole_id(client, run_id)).context.store.get(path))
 
     call(server, output, body)
 
@@ -63,7 +64,7 @@ def set_(
     given = pairs(values, "path=value")
 
     async def body(client: Client) -> None:
-        _written(output, await client.run(run_id).context.store.set_many(given, etag=etag))
+        _written(output, await client.run(await whole_id(client, run_id)).context.store.set_many(given, etag=etag))
 
     call(server, output, body)
 
@@ -79,7 +80,7 @@ def unset(
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
-        _written(output, await client.run(run_id).context.store.unset(*paths, etag=etag))
+        _written(output, await client.run(await whole_id(client, run_id)).context.store.unset(*paths, etag=etag))
 
     call(server, output, body)
 

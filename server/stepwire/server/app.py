@@ -5,31 +5,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import grpc
 
-from stepwire.server.config import ConfigError, Settings, is_loopback
+from stepwire.server.addresses import is_loopback
+from stepwire.server.config import Settings
+from stepwire.server.config_errors import ConfigError
 from stepwire.server.gauges import Gauges
 from stepwire.server.health import HealthKeeper
 from stepwire.server.listener import Listener
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import Calls
+from stepwire.server.rpc import Calls, Peers, ServerFacts, open_audit
 from stepwire.server.runs import Runs
 from stepwire.server.runs.hosting.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.overview import locate
+from stepwire.server.runs.scheduling.declared import apply_declared, declared_specs
+from stepwire.server.runs.scheduling.spec import ScheduleSpec
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.observing import Observing
 from stepwire.server.telemetry.readiness import DRAINING
 from stepwire.server.wiring import (
+    advertised,
     authenticator_of,
     directory_of,
+    in_postgres,
     limits_of,
     open_access,
+    peers_of,
     runs_of,
     signer_of,
     store_of,
     web_of,
 )
+from stepwire.workflow.hosting import CLOCK, Clock, WorkflowConfigurationError
 
 if TYPE_CHECKING:
     from stepwire.server.web import WebServer
@@ -45,16 +57,23 @@ _STOP_SECONDS: Final = 3.5
 """Seconds beyond the grace after which a stop no longer waits for the store."""
 
 
+def _nothing() -> None:
+    """Close nothing."""
+
+
 class Server:
     """A server: `start` it, `stop` it."""
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
+    def __init__(self, registry: Registry, settings: Settings, clock: Clock = CLOCK) -> None:
         """Make a server that is not started.
 
         Args:
             registry: The workflows to serve.
             settings: How to serve them.
+            clock: What time it is for the runs, and for what is kept of them.
         """
+        self._clock = clock
+        self._started_at = 0.0
         self.registry = registry
         self.settings = settings
         self.metrics = Metrics()
@@ -63,14 +82,17 @@ class Server:
         """What outlives a crash of the process."""
         self.runs: Runs | None = None
         """The runs, once the server has started."""
-        self._store = store_of(settings, self.metrics)
+        self._store = store_of(settings, self.metrics, clock)
         self._listener = Listener(settings)
         self._health = HealthKeeper(self._store, self._listener.set_serving)
         unready = self._health.readiness.why_not
         self._gauges = Gauges(self.calls, directory_of(settings), unready)
-        self.observing = Observing(self.metrics, self._gauges.read, unready)
+        self.observing = Observing(self.metrics, self._gauges.read, unready, self._gauges.details)
         self._hastened = asyncio.Event()
         self._web: WebServer | None = None
+        self._peers: Peers | None = None
+        self._declared: dict[str, ScheduleSpec] = {}
+        self._close_audit: Callable[[], None] = _nothing
 
     @property
     def address(self) -> str:
@@ -101,7 +123,9 @@ class Server:
             OSError: An address cannot be used.
         """
         sys.setswitchinterval(_SWITCH_SECONDS)
+        self._started_at = time.time()
         credentials = open_access(self.settings, self.calls.authenticator)
+        self._open_audit()
         self._warn_of_exposure(credentials)
         await self._store.open()
         try:
@@ -110,12 +134,13 @@ class Server:
             await self._listener.start()
             self.calls.start()
             if self._web is not None:
-                await self._web.start()
+                await self._web.start(self._listener.local)
             await self._health.start()
             if take_up:
                 self.take_up()
-        except BaseException:
+        except BaseException:  # also a cancelled start: files and the lock are given back
             self.observing.close()
+            self._close_audit()
             await self._store.close()
             raise
 
@@ -123,6 +148,8 @@ class Server:
         """Begin to take up unfinished runs, in the background: one whose loading crashes must not stop all the rest."""
         if self.runs is not None:
             self.runs.keeper.start()
+            schedules, namespace = self.runs.schedules, self.settings.schedule_namespace
+            schedules.start(apply_declared(schedules, self._declared, namespace))
 
     def _warn_of_exposure(self, credentials: grpc.ServerCredentials | None) -> None:
         if not self.settings.exposed:
@@ -131,6 +158,13 @@ class Server:
             logger.warning("INSECURE: %s listens beyond loopback without TLS", self.settings.address)
         if self.calls.authenticator is None:
             logger.warning("INSECURE: %s listens beyond loopback without authentication", self.settings.address)
+
+    def _open_audit(self) -> None:
+        if self.settings.audit_log is not None:
+            try:
+                self._close_audit = open_audit(self.settings.audit_log)
+            except OSError as error:
+                raise ConfigError(f"audit_log: cannot write {error.filename}: {error.strerror}") from None
 
     def _open_admin(self) -> None:
         address = self.settings.admin_address
@@ -144,18 +178,50 @@ class Server:
     def _bind_web(self) -> None:
         web = web_of(self.settings)
         if web is not None and web.bind():
-            self._listener.also_at(web.target)
             self._web = web
 
     async def _open_runs(self, credentials: grpc.ServerCredentials | None) -> None:
         """Bind the address, get the runs ready, and watch the loop that they work on."""
-        self.runs = runs = runs_of(self.settings, self.registry, self._store, self.metrics, self.notes)
-        self._listener.bind(runs, self.calls, await signer_of(self.settings, self._store), credentials)
+        self.runs = runs = runs_of(self.settings, self.registry, self._store, self.metrics, self.notes, self._clock)
+        self._peers = peers = await peers_of(self.settings, self._store, runs)
+        signer = await signer_of(self.settings, self._store)
+        self._listener.bind(runs, self.calls, signer, self._facts, credentials, peers)
         self._bind_web()
+        await self._store.cluster.join(advertised(self.settings, self.address), runs.pool.versions)
         await runs.open()
+        self._declared = await self._declared_schedules()
+        if peers is not None:
+            peers.open()
         self._gauges.pool = runs.pool
         if self.settings.watchdog:
-            self.observing.watch_loop(self.settings.watchdog, runs.pool.locate)
+            self.observing.watch_loop(self.settings.watchdog, partial(locate, runs.pool))
+
+    async def _declared_schedules(self) -> dict[str, ScheduleSpec]:
+        try:
+            return await declared_specs(self.registry)
+        except WorkflowConfigurationError as error:
+            raise ConfigError(str(error)) from error
+
+    def _facts(self) -> ServerFacts:
+        """Return what callers may be told about the server."""
+        from stepwire.server.config_table import told  # only those who ask need it
+
+        store = (
+            "postgresql"
+            if in_postgres(self.settings)
+            else "memory"
+            if directory_of(self.settings) is None
+            else "sqlite"
+        )
+        return ServerFacts(
+            version=self.observing.version,
+            started_at=self._started_at,
+            store=store,
+            replicas=max(1, self._store.cluster.size),
+            unready=self._health.readiness.why_not(),
+            authenticates=self.calls.authenticator is not None,
+            settings=told(self.settings),
+        )
 
     def reload(self) -> None:
         """Read the access and JWKS files again if they changed; TLS files are looked at by each new connection."""
@@ -178,9 +244,30 @@ class Server:
         if self._web is not None:
             await self._web.stop()
         await self._listener.stop()
+        if self._peers is not None:
+            await self._peers.close()
         closed = await self._close_store(end)
+        self._close_audit()
         self.observing.close()
         return committed and closed
+
+    async def kill(self) -> None:
+        """Stop as a killed process does: what is not handed to the store by now is lost, and no step goes on."""
+        await self._health.leave()
+        if self.runs is not None:
+            self.runs.schedules.stop()
+            self.runs.keeper.stop()
+            self.runs.pool.vanish()
+        self.calls.stop()
+        if self._web is not None:
+            await self._web.stop()
+        await self._listener.stop()
+        if self._peers is not None:
+            await self._peers.close()
+        await self._store.close()
+        self.notes.leave()
+        self._close_audit()
+        self.observing.close()
 
     def refuse_work(self) -> None:
         """Answer from now on that the server takes no work: a stop is near. From any thread."""
@@ -194,8 +281,9 @@ class Server:
     async def _drain_runs(self) -> bool:
         if self.runs is None:
             return True
+        self.runs.schedules.stop()
         committed = await self.runs.keeper.drain(self.settings.grace, self._hastened)
-        self.runs.pool.feeds.end_all()
+        self.runs.pool.end_readers()
         return committed
 
     async def _close_store(self, end: float) -> bool:

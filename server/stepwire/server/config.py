@@ -6,11 +6,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -32,25 +29,19 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from stepwire.server.addresses import UNIX, check_address, is_loopback
+from stepwire.server.config_errors import PREFIX, ConfigError, check_names, told
 from stepwire.server.config_types import Address, Count, Depth, Directory, Entries, File, Quota, Seconds, Size
 
-__all__ = ["PREFIX", "ConfigError", "RetentionRule", "Settings", "is_loopback"]
+__all__ = ["RetentionRule", "Settings"]
 
-PREFIX: Final = "STEPWIRE_"
-"""What the environment variable of a setting begins with."""
 WEB_OFF: Final = "off"
 """The value of `web_address` that serves no web."""
 DEFAULT_WEB_PORT: Final = 50080
 
 _ENDPOINT: Final = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?")
-_QUOTAS: Final = {"max_runs": 100_000, "max_streams": 1000, "max_waiters": 10_000, "max_events_per_second": 5000}
+QUOTAS: Final = {"max_runs": 100_000, "max_streams": 1000, "max_waiters": 10_000, "max_events_per_second": 5000}
 """Limits of each principal when authentication is on and the setting is not given."""
-_LIKENESS: Final = 0.85
-"""How similar (difflib's ratio) a variable must be to a setting to be taken for a misspelling of it."""
-
-
-class ConfigError(ValueError):
-    """A setting is wrong. The message names it, its source if known, and what is allowed."""
 
 
 class RetentionRule(BaseModel):
@@ -85,6 +76,29 @@ class Settings(BaseSettings):
         "stepwire-data",
         description="The data directory, `postgres://USER@HOST/DATABASE`, or `:memory:` to keep nothing.",
     )
+    advertise: Address | None = Field(
+        None,
+        description="Where other replicas on the same PostgreSQL reach this one, HOST:PORT. Unset: where it listens.",
+    )
+    cluster_key: File | None = Field(
+        None,
+        description="The key with which replicas sign what they pass on to each other; at least 32 bytes."
+        " Unset: one that the database keeps.",
+    )
+    snapshot_key: File | None = Field(
+        None,
+        description="The key that signs snapshots, at least 32 bytes. Unset: one in the data directory or database.",
+    )
+    peer_ca: File | None = Field(
+        None,
+        description="The roots (PEM) that signed the other replicas' certificates. Unset: `client_ca`, else the usual.",
+    )
+    lease: Annotated[Seconds, Field(ge=1, le=60)] = Field(
+        3.0, description="How long a replica may give no sign of life before the others take its runs over."
+    )
+    schedule_namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        "default", description="The namespace of the schedules that the code of workflows declares, and of their runs."
+    )
     idle_after: Seconds = Field(60.0, description="How long a run may only wait before it is released from memory.")
     grace: Seconds = Field(5.0, description="How long running steps may continue when the server stops.")
     failure_detail: Literal["type", "message", "traceback"] | None = Field(
@@ -109,6 +123,16 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="Lines for people (`text`) or one JSON object a line (`json`)."
+    )
+    audit_log: str | None = Field(
+        None,
+        description="Where to record who changed what: a file of JSON lines, or `log` for the process's log. Unset:"
+        " nowhere.",
+    )
+    execution_log: Literal["off", "failures", "all"] = Field(
+        "all",
+        description="Which attempts at steps the logs of runs record as internal entries: `all`, those that failed,"
+        " timed out or were lost (`failures`), or none (`off`).",
     )
     otlp_endpoint: str | None = Field(
         None,
@@ -166,6 +190,13 @@ class Settings(BaseSettings):
     max_events_per_second: Quota | None = Field(
         None, description="Events and starts of a principal per second. Unset: 5,000 with authentication; 0: no limit."
     )
+    max_children: Count = Field(
+        100, description="How many runs that steps of a run have started are under way at a time; more wait, in order."
+    )
+    max_children_total: Count = Field(100_000, description="How many runs the steps of a run may start in all.")
+    max_child_depth: Annotated[Count, Field(le=64)] = Field(
+        16, description="How deep runs may be nested: 1 for children that start none themselves."
+    )
     max_queued_events: Count = Field(
         200_000, description="How many open deliveries a run may have; a run whose steps make more fails."
     )
@@ -221,7 +252,7 @@ class Settings(BaseSettings):
             ConfigError: A setting is wrong, or the file or the environment cannot be read.
         """
         given = {name: value for name, value in flags.items() if value is not None}
-        _check_names(os.environ)
+        check_names(os.environ, cls.model_fields)
         source = cls
         if config is not None:
             if not config.is_file():
@@ -230,7 +261,7 @@ class Settings(BaseSettings):
         try:
             return source(**given)
         except ValidationError as error:
-            raise ConfigError(_told(error, config)) from None
+            raise ConfigError(told(error, config)) from None
         except SettingsError as error:
             field = re.search(r'field "(\w+)"', str(error))
             variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"
@@ -238,18 +269,16 @@ class Settings(BaseSettings):
         except (ValueError, OSError) as error:  # the TOML file cannot be read
             raise ConfigError(f"{config or 'the environment'}: {error}") from None
 
-    @field_validator("address", "admin_address", "web_address")
+    @field_validator("address", "admin_address", "web_address", "advertise")
     @classmethod
     def _address(cls, value: str | None, info: ValidationInfo) -> str | None:
         if (
             value is None
             or (info.field_name == "web_address" and value == WEB_OFF)
-            or (info.field_name == "address" and value.startswith(("unix:", "unix-abstract:")))
+            or (info.field_name in ("address", "advertise") and value.startswith(UNIX))
         ):
             return value
-        host, colon, port = value.rpartition(":")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("must be HOST:PORT, as 127.0.0.1:50051 or [::1]:50051")
+        check_address(value)
         return value
 
     @field_validator("web_origins")
@@ -267,7 +296,7 @@ class Settings(BaseSettings):
             raise ValueError("must be http://HOST:PORT, or https")
         return value
 
-    @field_validator("tls_cert", "tls_key", "client_ca", "api_keys", "jwks")
+    @field_validator("tls_cert", "tls_key", "client_ca", "api_keys", "jwks", "cluster_key", "snapshot_key", "peer_ca")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
@@ -345,38 +374,4 @@ class Settings(BaseSettings):
     def quota(self, name: str) -> int:
         """Return a limit of each principal; 0: no limit."""
         value: int | None = getattr(self, name)
-        return value if value is not None else (_QUOTAS[name] if self.authenticates else 0)
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether only this machine can reach an address."""
-    if address.startswith(("unix:", "unix-abstract:")):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _check_names(environment: Iterable[str]) -> None:
-    """Raise ConfigError for a variable that looks like a misspelt setting, which would have no effect."""
-    known = [name.upper() for name in Settings.model_fields]
-    for variable in environment:
-        name = variable.upper().removeprefix(PREFIX)
-        if name != variable.upper() and name not in known and (meant := get_close_matches(name, known, 1, _LIKENESS)):
-            raise ConfigError(f"{variable}: there is no such setting; {PREFIX}{meant[0]} is one")
-
-
-def _told(error: ValidationError, config: Path | None) -> str:
-    """Describe each problem: the setting, and what is wrong with it."""
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        name = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"there is no such setting{f' (in {config})' if config else ''}"
-        lines.append(f"{name}: {message}" if name else message)
-    return "; ".join(lines)
+        return value if value is not None else (QUOTAS[name] if self.authenticates else 0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
-from stepwire.server.config import Settings
+from stepwire.server.config import QUOTAS, Settings
 from stepwire.server.config_types import Metavar
 
-__all__ = ["Row", "rows"]
+__all__ = ["Row", "rows", "told"]
+
+_UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
+"""Of a time, the longest first."""
 
 
 class Row(NamedTuple):
@@ -43,6 +46,27 @@ def rows() -> Iterator[Row]:
         yield Row(name, flag, metavar, switch, default, field.description or "")
 
 
+_TOLD: Final = frozenset(
+    {
+        "idle_after", "grace", "reflection", "log_level", "execution_log", "watchdog", "heartbeat", "stalled_after",
+        "sync_threads", "insecure", "lease",
+    }
+)  # fmt: skip
+"""Settings that callers may be told, besides limits and retention: no names of files, hosts, issuers or keys."""
+
+
+def told(settings: Settings) -> dict[str, str]:
+    """Return the settings that callers may be told, as text; one that is not set is empty."""
+    found = {}
+    for row in rows():
+        if row.name in _TOLD or row.name.startswith(("max_", "retention_")):
+            value = getattr(settings, row.name)
+            if row.name in QUOTAS:
+                value = settings.quota(row.name) or None
+            found[row.name] = "" if value is None or value == {} else _shown(value, row.metavar)
+    return {**found, "failure_detail": settings.shown_failure_detail}
+
+
 def _flattened(annotations: list[Any]) -> Iterator[Any]:
     """Yield the members of unions and what is written beside a type in `Annotated`."""
     for annotation in annotations:
@@ -68,7 +92,12 @@ def _shown(default: Any, metavar: str) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if metavar == "SIZE":
-        return f"{default >> 20}MiB"
+        units = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+        return next(
+            (f"{default // unit}{name}" for unit, name in units if default and default % unit == 0), str(default)
+        )
+    if metavar == "TIME":
+        return next(f"{default / unit:g}{name}" for name, unit in _UNITS if default >= unit) if default else "0"
     if isinstance(default, dict):
         return ""
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import Final
 
-__all__ = ["ACTIVE", "POINTS", "hit"]
+__all__ = ["ACTIVE", "MOVE_POINTS", "POINTS", "REPLICA_POINTS", "hit"]
 
 POINTS: Final = (
     "commit.before",
@@ -25,15 +25,31 @@ POINTS: Final = (
     "restore.after",
 )
 """Before and after: the COMMIT of a transaction; the acknowledgement of a commit to its callers; the encoding of a
-commit; the restoring of a run from its snapshot."""
+commit; the restoring of a run from its snapshot. Every server passes them."""
+
+MOVE_POINTS: Final = ("move.marked", "move.written", "move.committed")
+"""Of `stepwire move`: after the mark, before the COMMIT, and after it."""
+
+REPLICA_POINTS: Final = (
+    "claim.before",
+    "claim.after",
+    "release.before",
+    "hand_over.before",
+    "resend.before",
+    "forward.before",
+)
+"""Points that only replicas reach: the claim of a run; its release; its hand-over when a replica stops; commits that
+are sent again after a lost connection; a call that is passed on."""
+_NAMES: Final = POINTS + REPLICA_POINTS + MOVE_POINTS
 
 
 def _parse(text: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for item in filter(None, text.split(",")):
         name, _, count = item.partition("=")
-        if name not in POINTS or not count.isdecimal():
-            raise ValueError(f"STEPWIRE_FAILPOINTS: expected NAME=COUNT with a NAME of {', '.join(POINTS)}")
+        if name not in _NAMES or not count.isdecimal():
+            names = ", ".join(_NAMES)
+            raise ValueError(f"STEPWIRE_FAILPOINTS: expected NAME=COUNT with a NAME of {names}")
         counts[name] = int(count)
     return counts
 

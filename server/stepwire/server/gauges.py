@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stepwire.server.rpc import Calls
+from stepwire.server.runs.hosting.new_code import blocked_lines
+from stepwire.server.runs.hosting.overview import depths
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import DATABASE
 from stepwire.server.telemetry import logs
@@ -33,6 +35,11 @@ class Gauges:
         self._directory = directory
         self._unready = unready
 
+    def details(self) -> Iterator[str]:
+        """Yield lines about what does not keep the server from working, but should be looked at. From any thread."""
+        if self.pool is not None:
+            yield from blocked_lines(self.pool)
+
     def read(self) -> Iterator[Reading]:
         """Yield the present readings. From any thread."""
         yield Reading("stepwire_ready", (), float(not self._unready()))
@@ -46,14 +53,23 @@ class Gauges:
 
     def _of_runs(self, pool: RunPool) -> Iterator[Reading]:
         yield Reading("stepwire_runs_in_memory", (), len(pool))
+        if pool.cluster.shared:
+            yield from self._of_cluster(pool)
         load = pool.thread_load
         yield Reading("stepwire_sync_steps_queued", (), load.waiting)
         yield Reading("stepwire_sync_steps_running", (), load.running)
         yield Reading("stepwire_sync_steps_given_up", (), load.given_up)
         yield Reading("stepwire_sync_step_longest_wait_seconds", (), load.longest_wait)
-        for workflow, (queued, waiters) in pool.depths().items():
+        for workflow, (queued, waiters) in depths(pool).items():
             yield Reading("stepwire_deliveries_queued", (workflow,), queued)
             yield Reading("stepwire_waiters", (workflow,), waiters)
+
+    def _of_cluster(self, pool: RunPool) -> Iterator[Reading]:
+        cluster = pool.cluster
+        yield Reading("stepwire_replicas", (), len(cluster.peers) + bool(cluster.me))
+        yield Reading("stepwire_runs_owned", (), len(pool))
+        yield Reading("stepwire_beat_age_seconds", (), cluster.beat_age)
+        yield Reading("stepwire_takeovers_total", (), cluster.takeovers)
 
     def _of_disk(self, directory: Path) -> Iterator[Reading]:
         size = 0

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from stepwire.server.config import Settings
-from stepwire.server.rpc import SERVICES, Calls, Gate, GateInterceptor, Signer, add_services, is_free
+from stepwire.server.rpc import (
+    SERVICES,
+    Calls,
+    Gate,
+    Gatekeeper,
+    Handlers,
+    LocalCalls,
+    Peers,
+    ServerFacts,
+    Signer,
+    add_services,
+    is_free,
+)
 from stepwire.server.runs import Runs
 
 __all__ = ["Listener"]
@@ -22,6 +35,8 @@ _LARGEST: Final = (1 << 31) - 1
 """The largest limit that gRPC can hold."""
 _PING_MILLISECONDS: Final = 10_000
 """How often clients may ping a connection, also one without a call."""
+_PEER_MILLISECONDS: Final = 500
+"""How often other replicas may: they find out within seconds that a machine is gone."""
 _END_SECONDS: Final = 1.0
 """How long calls may take to end once the server stops: their sessions have been ended before."""
 
@@ -35,6 +50,7 @@ class Listener:
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
+        self._local: LocalCalls | None = None
 
     @property
     def address(self) -> str:
@@ -42,34 +58,54 @@ class Listener:
         address = self._settings.address
         return address if address.startswith("unix") else f"{address.rpartition(':')[0]}:{self.port}"
 
-    def bind(self, runs: Runs, calls: Calls, signer: Signer, credentials: grpc.ServerCredentials | None) -> None:
+    def bind(
+        self,
+        runs: Runs,
+        calls: Calls,
+        signer: Signer,
+        facts: Callable[[], ServerFacts],
+        credentials: grpc.ServerCredentials | None,
+        peers: Peers | None = None,
+    ) -> None:
         """Make the gRPC server and take its address; `start` begins to serve.
 
         Args:
             runs: What the services work on.
             calls: Admits calls.
             signer: Signs snapshots.
+            facts: Tells about the server.
             credentials: TLS credentials; None listens without TLS.
+            peers: The other replicas; None if there can be none.
 
         Raises:
             OSError: The address cannot be used.
         """
-        gate = Gate(runs.pool)
-        server = grpc.aio.server(interceptors=(GateInterceptor(calls, gate),), options=self._options())
-        add_services(server, runs.pool.registry, runs, gate, signer, heartbeat=self._settings.heartbeat)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        gate = Gate(runs.pool, audited=self._settings.audit_log is not None)
+        if gate.audit is not None:
+            runs.family.on_start(gate.audit.started)
+        handlers = Handlers()
+        gatekeeper = Gatekeeper(handlers, calls, gate, peers)
+        server = grpc.aio.server(handlers=(gatekeeper,), options=self._options(shared=peers is not None))
+        self._local = LocalCalls(gatekeeper)
+        heartbeat = self._settings.heartbeat
+        add_services(handlers, runs.pool.registry, runs, gate, signer, facts, heartbeat=heartbeat, peers=peers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)  # type: ignore[arg-type]  # all that it needs
         if self._settings.shows_reflection:
             # Imported here: most servers have no need of it.
-            from grpc_reflection.v1alpha import reflection
+            from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            # Not `enable_server_reflection`, which would take the handlers for a server of threads.
+            servicer = reflection.aio.ReflectionServicer(names)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, handlers)  # type: ignore[no-untyped-call]
         self._server = server
         self.port = self._take_address(server, credentials)
 
-    def also_at(self, target: str) -> None:
-        """Listen there too, without TLS: for the web server of this process. Call it between `bind` and `start`."""
-        assert self._server is not None
-        self._server.add_insecure_port(target)
+    @property
+    def local(self) -> LocalCalls:
+        """Return the services for callers of this process, such as its web; after `bind`."""
+        assert self._local is not None
+        return self._local
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -87,14 +123,14 @@ class Listener:
         for service in ("", *SERVICES):
             await self._health.set(service, kinds.SERVING if serving else kinds.NOT_SERVING)
 
-    def _options(self) -> tuple[tuple[str, int], ...]:
+    def _options(self, *, shared: bool) -> tuple[tuple[str, int], ...]:
         most = _WALL * self._settings.max_message_bytes + _SLACK
         return (
             # Two servers on one port would silently share its connections.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", min(_LARGEST, most)),
             ("grpc.max_send_message_length", -1),
-            ("grpc.http2.min_ping_interval_without_data_ms", _PING_MILLISECONDS),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PEER_MILLISECONDS if shared else _PING_MILLISECONDS),
             ("grpc.keepalive_permit_without_calls", 1),
         )
 

@@ -17,7 +17,14 @@ from typing import Any
 
 import stepwire.workflow
 from stepwire.server.registry import Registry
-from stepwire.workflow.hosting import Workflow, WorkflowConfigurationError, WorkflowValidationError, steps_of
+from stepwire.workflow.hosting import (
+    Workflow,
+    WorkflowConfigurationError,
+    WorkflowValidationError,
+    adopt,
+    is_adoptable,
+    steps_of,
+)
 
 __all__ = ["LoadError", "Loadable", "load", "load_all", "package_of"]
 
@@ -88,7 +95,9 @@ def load(spec: str) -> list[tuple[str, Loadable]]:
     if parts.served and len(found) > 1:
         names = ", ".join(name for name, _ in found)
         raise LoadError(f"{spec}: {parts.module} defines several workflows ({names}): say which, as MODULE:NAME=name")
-    return [(parts.served or name, item) for name, item in found]
+    return [
+        (parts.served or name, _adopted(item, module, name) if is_adoptable(item) else item) for name, item in found
+    ]
 
 
 def load_all(registry: Registry, specs: Iterable[str]) -> None:
@@ -158,6 +167,8 @@ def _find(module: ModuleType, name: str) -> Loadable:
             hint = f"did you mean {' or '.join(close)}?" if close else ""
             listed = f"it defines {', '.join(known)}" if known else "it defines no workflow"
             raise LoadError(f"{module.__name__} ({_file(module)}) has no {name}: {hint or listed}") from None
+    if is_adoptable(found):
+        return _adopted(found, module, name)
     if isinstance(found, Workflow) or (isinstance(found, type) and issubclass(found, Workflow)):
         if found is Workflow:
             raise LoadError(f"{name} is the class Workflow itself: name a subclass of it")
@@ -169,14 +180,28 @@ def _find(module: ModuleType, name: str) -> Loadable:
     )
 
 
+def _adopted(found: Any, module: ModuleType, name: str) -> Workflow:
+    """Return the Workflow for a workflow or an agent of LlamaIndex."""
+    try:
+        return adopt(found, module=module.__name__)
+    except (WorkflowConfigurationError, WorkflowValidationError) as error:
+        raise LoadError(f"{name} ({_where(found) or _file(module)}) cannot be served: {error}") from error
+    except Exception as error:  # the author's __init__ may raise anything
+        raise LoadError(f"{name} cannot be constructed: {_say(error)} ({_line_of(error) or _where(found)})") from error
+
+
 def _defined(module: ModuleType) -> list[tuple[str, Loadable]]:
     found: list[tuple[str, Loadable]] = []
     for name, value in vars(module).items():
         if name.startswith("_"):
             continue
-        if (_is_own_class(module, value) and name == value.__name__ and steps_of(value)) or isinstance(value, Workflow):
+        own = _is_own_class(module, value) and name == value.__name__ and steps_of(value)
+        theirs = is_adoptable(value) and (not isinstance(value, type) or value.__module__ == module.__name__)
+        if own or theirs or isinstance(value, Workflow):
             found.append((name, value))
-    return found
+    made = {type(value) for _, value in found}
+    # Of a class of LlamaIndex an object is served, if the module makes one: only it has its tools and settings.
+    return [(name, value) for name, value in found if not (is_adoptable(value) and value in made)]
 
 
 def _is_own_class(module: ModuleType, value: Any) -> bool:

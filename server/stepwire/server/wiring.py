@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from stepwire.server.addresses import is_loopback
 from stepwire.server.auth import Authenticator
-from stepwire.server.config import ConfigError, Settings, is_loopback
+from stepwire.server.config import Settings
+from stepwire.server.config_errors import ConfigError
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import CODEC, Certificates, Limits, Signer, TlsError
+from stepwire.server.rpc import CODEC, Certificates, Limits, LinkSecurity, Peers, Signer, TlsError, key_of_file
 from stepwire.server.runs import Runs
+from stepwire.server.runs.family.run_children import ChildLimits
 from stepwire.server.runs.hosting.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.retention import Keep, Retention
 from stepwire.server.runs.limits import RunLimits, RunQuota
-from stepwire.server.store import MemoryStore, RunStore, SqliteStore
+from stepwire.server.store import MemoryStore, RunStore, SqliteReading, SqliteStore
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import CLOCK
+from stepwire.workflow.hosting import CLOCK, Clock
 
 if TYPE_CHECKING:
+    from stepwire.server.store.postgres.reading import PostgresReading
     from stepwire.server.web import WebServer
 
 __all__ = [
+    "advertised",
     "authenticator_of",
     "credentials_of",
     "directory_of",
+    "in_postgres",
     "limits_of",
     "open_access",
+    "peers_of",
+    "reading_of",
     "retention_of",
     "runs_of",
     "signer_of",
@@ -41,6 +50,8 @@ POSTGRES: Final = ("postgres://", "postgresql://")
 """How an address of PostgreSQL begins."""
 _WEB_SLACK: Final = 4
 """Factor between the limits of a message and of a web request's body: JSON writes bytes as base64 and escapes texts."""
+_STALL_SECONDS: Final = 1.0
+"""How much later than the gate the web cuts a reader: the gate counts it and says why, the web frees its connection."""
 
 
 def directory_of(settings: Settings) -> Path | None:
@@ -53,20 +64,36 @@ def in_postgres(settings: Settings) -> bool:
     return settings.data.startswith(POSTGRES)
 
 
-def store_of(settings: Settings, metrics: Metrics) -> RunStore:
+def store_of(settings: Settings, metrics: Metrics, clock: Clock = CLOCK) -> RunStore:
     """Return the store, not opened. ConfigError when its driver is not installed."""
     if in_postgres(settings):
         try:
             from stepwire.server.store.postgres import PostgresStore  # its driver is an extra
         except ModuleNotFoundError as error:
             raise ConfigError(f"data: {error.name} is not installed: pip install 'stepwire[postgres]'") from None
-        return PostgresStore(settings.data, metrics.store, CLOCK.now)
+        return PostgresStore(settings.data, metrics.store, clock.now, lease=settings.lease, on_clock=clock.follow)
     directory = directory_of(settings)
-    return MemoryStore(CLOCK.now) if directory is None else SqliteStore(directory, metrics.store, CLOCK.now)
+    return MemoryStore(clock.now) if directory is None else SqliteStore(directory, metrics.store, clock.now)
+
+
+def reading_of(settings: Settings) -> SqliteReading | PostgresReading:
+    """Return what reads the runs beside a server, not opened. ConfigError when none are kept, or without a driver."""
+    if in_postgres(settings):
+        try:
+            from stepwire.server.store.postgres.reading import PostgresReading  # its driver is an extra
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"data: {error.name} is not installed: pip install 'stepwire[postgres]'") from None
+        return PostgresReading(settings.data)
+    directory = directory_of(settings)
+    if directory is None:
+        raise ConfigError("data: runs in memory are gone with their server: give a directory or a database")
+    return SqliteReading(directory)
 
 
 async def signer_of(settings: Settings, store: RunStore) -> Signer:
-    """Return what signs snapshots. Its key lies in the data directory or the database, which must be open."""
+    """Return what signs snapshots. Its key lies in a file, the data directory or the database, which must be open."""
+    if settings.snapshot_key is not None:
+        return Signer(_key_of("snapshot_key", settings.snapshot_key))
     if in_postgres(settings):
         from stepwire.server.store.postgres import PostgresStore
 
@@ -76,8 +103,44 @@ async def signer_of(settings: Settings, store: RunStore) -> Signer:
     return Signer.ephemeral() if directory is None else Signer.of_directory(directory)
 
 
+def _key_of(name: str, path: Path) -> bytes:
+    """Return the key in the file of a setting. ConfigError if there is none."""
+    try:
+        return key_of_file(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+async def peers_of(settings: Settings, store: RunStore, runs: Runs) -> Peers | None:
+    """Return what the server needs of the other replicas; None where there can be none. The store must be open."""
+    if not store.cluster.shared:
+        return None
+    if settings.cluster_key is not None:
+        key = _key_of("cluster_key", settings.cluster_key)
+    else:
+        from stepwire.server.store.postgres import PostgresStore
+
+        assert isinstance(store, PostgresStore)
+        key = await store.secret("cluster key", os.urandom(32))
+    security = LinkSecurity(settings.peer_ca or settings.client_ca, settings.tls_cert, settings.tls_key)
+    return Peers(runs.pool, runs.family, key, security)
+
+
+def advertised(settings: Settings, address: str) -> str:
+    """Return where other replicas reach this one, which listens on an address."""
+    if settings.advertise is not None:
+        return settings.advertise
+    host, _, port = address.rpartition(":")
+    return f"{socket.getfqdn()}:{port}" if host in ("0.0.0.0", "[::]", "::") else address
+
+
 def runs_of(
-    settings: Settings, registry: Registry, store: RunStore, metrics: Metrics, notes: CrashNotes | None = None
+    settings: Settings,
+    registry: Registry,
+    store: RunStore,
+    metrics: Metrics,
+    notes: CrashNotes | None = None,
+    clock: Clock = CLOCK,
 ) -> Runs:
     """Return the runs, not opened.
 
@@ -87,12 +150,14 @@ def runs_of(
         store: Where runs are kept.
         metrics: Counts what the runs do.
         notes: What outlives a crash of the process; None keeps nothing.
+        clock: What time it is for the runs; that of the store.
     """
     pool = RunPool(
         registry,
         store,
         CODEC,
         failure_detail=settings.shown_failure_detail,
+        execution_log=settings.execution_log,
         sync_threads=settings.sync_threads,
         limits=RunLimits(
             queued_events=settings.max_queued_events,
@@ -102,12 +167,19 @@ def runs_of(
         ),
         metrics=metrics,
         notes=notes,
+        clock=clock,
     )
     return Runs.of(
         pool,
         idle_after=settings.idle_after,
         retention=retention_of(settings),
         quota=RunQuota(settings.quota("max_runs")),
+        children=ChildLimits(
+            at_once=settings.max_children,
+            in_all=settings.max_children_total,
+            depth=settings.max_child_depth,
+            input_bytes=settings.max_entry_bytes,
+        ),
     )
 
 
@@ -194,6 +266,7 @@ def web_of(settings: Settings) -> WebServer | None:
             tls_cert=settings.tls_cert,
             tls_key=settings.tls_key,
             max_body=_WEB_SLACK * settings.max_message_bytes,
+            stalled_after=settings.stalled_after and settings.stalled_after + _STALL_SECONDS,
             optional=settings.web_is_default,
         )
     )

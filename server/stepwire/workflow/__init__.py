@@ -12,6 +12,7 @@ A workflow is a class of steps that exchange typed events around a shared contex
 The public names and behaviour follow LlamaIndex Workflows 1.x; `docs/semantics.md` has the differences.
 """
 
+from stepwire.workflow.adoption import adopt
 from stepwire.workflow.checkpointer import Checkpoint, CheckpointCallback, WorkflowCheckpointer
 from stepwire.workflow.context import (
     Context,
@@ -44,22 +45,27 @@ from stepwire.workflow.events import (
     WorkflowTimedOutEvent,
 )
 from stepwire.workflow.handler import WorkflowHandler
+from stepwire.workflow.migration import Snapshot
 from stepwire.workflow.resource import Resource
 from stepwire.workflow.retry_policy import (
     ConstantDelayRetryPolicy,
     ExponentialBackoffRetryPolicy,
     RetryPolicy,
 )
+from stepwire.workflow.schedule import At, Cron, Every
 from stepwire.workflow.workflow import Workflow
 
 __all__ = [
+    "At",
     "Checkpoint",
     "CheckpointCallback",
     "ConstantDelayRetryPolicy",
     "Context",
     "ContextSerdeError",
+    "Cron",
     "DictState",
     "Event",
+    "Every",
     "ExponentialBackoffRetryPolicy",
     "HumanResponseEvent",
     "InMemoryStateStore",
@@ -69,6 +75,7 @@ __all__ = [
     "PickleSerializer",
     "Resource",
     "RetryPolicy",
+    "Snapshot",
     "StartEvent",
     "StepConfig",
     "StepFailedEvent",
@@ -86,6 +93,7 @@ __all__ = [
     "WorkflowTimedOutEvent",
     "WorkflowTimeoutError",
     "WorkflowValidationError",
+    "adopt",
     "catch_error",
     "step",
 ]

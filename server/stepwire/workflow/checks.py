@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
 from stepwire.workflow.events import Event
 
-__all__ = ["check_expected", "check_settings", "check_wait", "is_seconds", "kind_of"]
+__all__ = ["check_expected", "check_settings", "check_start", "check_wait", "is_seconds", "kind_of"]
 
 
 _NUMBERS = (int, float, Real)  # the usual ones first: Real is slow to ask
@@ -47,6 +47,20 @@ def check_wait(event_type: object, waiter_event: object, requirements: object, t
         )
     if timeout is not None and not is_seconds(timeout):
         raise WorkflowRuntimeError(f"wait_for_event: timeout must be seconds or None, not {kind_of(timeout)}")
+
+
+def check_start(run_id: object, labels: object, timeout: object) -> None:
+    """Raise WorkflowRuntimeError for arguments of `start_run` that are of a wrong type."""
+    if not isinstance(run_id, str):
+        raise WorkflowRuntimeError(f"start_run: run_id must be a str, not {kind_of(run_id)}")
+    if labels is not None:
+        if not isinstance(labels, Mapping):
+            raise WorkflowRuntimeError(f"start_run: labels must be a dict of str to str, not {kind_of(labels)}")
+        for each in (*labels, *labels.values()):
+            if not isinstance(each, str):
+                raise WorkflowRuntimeError(f"start_run: labels must be a dict of str to str, one holds {kind_of(each)}")
+    if timeout is not None and not is_seconds(timeout):
+        raise WorkflowRuntimeError(f"start_run: timeout must be a number of seconds or None, not {kind_of(timeout)}")
 
 
 def check_expected(expected: object) -> None:

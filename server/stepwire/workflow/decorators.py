@@ -20,10 +20,14 @@ from stepwire.workflow.definition.step_config import (
 from stepwire.workflow.errors import WorkflowValidationError
 from stepwire.workflow.events import StepFailedEvent
 from stepwire.workflow.retry_policy import RetryPolicy
+from stepwire.workflow.wire_names import are_names
 
 __all__ = ["StepConfig", "StepFunction", "catch_error", "step", "step_config_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_WAITS = frozenset({"wait_for_event", "sleep"})
+"""What a step calls to wait."""
 
 
 @overload
@@ -36,6 +40,7 @@ def step(
     retry_policy: RetryPolicy | None = None,
     accept_subclasses: bool = False,
     timeout: float | None = None,
+    aliases: Sequence[str] = (),
 ) -> Callable[[F], F]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -46,6 +51,7 @@ def step(
     retry_policy: RetryPolicy | None = None,
     accept_subclasses: bool = False,
     timeout: float | None = None,
+    aliases: Sequence[str] = (),
 ) -> Any:
     """Make a step of a method, or of a free function that is added to the class `workflow`.
 
@@ -54,7 +60,8 @@ def step(
     events to send on one by one. `Context` parameters, resources and services are passed by
     annotation. At most `num_workers` executions run at a time in a run; `timeout` bounds one
     attempt, in seconds; `accept_subclasses` also takes events of subclasses of the annotated
-    types. Raises WorkflowValidationError, naming the step, when a rule is broken.
+    types. `aliases` are names that the step had before: runs that were saved under them go on
+    with it. Raises WorkflowValidationError, naming the step, when a rule is broken.
     """
 
     def decorate(target: F) -> F:
@@ -65,6 +72,7 @@ def step(
             retry_policy=retry_policy,
             accept_subclasses=accept_subclasses,
             timeout=timeout,
+            aliases=aliases,
         )
 
     return decorate if func is None else decorate(func)
@@ -73,18 +81,24 @@ def step(
 @overload
 def catch_error(func: F, /) -> F: ...
 @overload
-def catch_error(*, steps: Sequence[str] | None = None) -> Callable[[F], F]: ...
-def catch_error(func: Callable[..., Any] | None = None, /, *, steps: Sequence[str] | None = None) -> Any:
+def catch_error(*, steps: Sequence[str] | None = None, aliases: Sequence[str] = ()) -> Callable[[F], F]: ...
+def catch_error(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    steps: Sequence[str] | None = None,
+    aliases: Sequence[str] = (),
+) -> Any:
     """Make a step that is given a StepFailedEvent when another step fails for good.
 
-    With `steps` it takes the failures of those only. Raises WorkflowValidationError when a rule
-    is broken.
+    With `steps` it takes the failures of those only. `aliases` are names that it had before. Raises
+    WorkflowValidationError when a rule is broken.
     """
     if isinstance(steps, str) or (steps is not None and not steps):
         raise WorkflowValidationError("@catch_error: steps must be a non-empty list of step names")
 
     def decorate(target: F) -> F:
-        return _make_step(target, None, catches=tuple(steps or ()))
+        return _make_step(target, None, catches=tuple(steps or ()), aliases=aliases)
 
     return decorate if func is None else decorate(func)
 
@@ -98,6 +112,7 @@ def _make_step(
     accept_subclasses: bool = False,
     timeout: float | None = None,
     catches: tuple[str, ...] | None = None,
+    aliases: Sequence[str] = (),
 ) -> F:
     func = getattr(target, "__func__", target)  # a staticmethod or classmethod object
     if not inspect.isroutine(func):
@@ -106,6 +121,8 @@ def _make_step(
     if workflow is None and _is_free(func.__qualname__):
         raise WorkflowValidationError(f"Step {name!r} is a free function: name its class with @step(workflow=…)")
     _check_options(name, num_workers, retry_policy, timeout)
+    if not are_names(aliases):
+        raise WorkflowValidationError(f"Step {name!r}: aliases must be a list of the names that it had before")
     signature = inspect_signature(func, _caller())
     if catches is not None and signature.accepted_events != [StepFailedEvent]:
         raise WorkflowValidationError(f"Step {name!r}: a @catch_error step accepts StepFailedEvent and nothing else")
@@ -124,6 +141,8 @@ def _make_step(
         is_async=inspect.iscoroutinefunction(func),
         catches=catches,
         list_returns=signature.list_returns,
+        aliases=tuple(aliases),
+        waits=not _WAITS.isdisjoint(getattr(getattr(inspect.unwrap(func), "__code__", None), "co_names", ())),
     )
     set_step_config(func, config)
     if workflow is not None:

@@ -2,38 +2,39 @@
 
 ::
 
-    WorkflowError                         `public` is text that clients may see
-    ├── WorkflowValidationError           the class, a step's signature or the graph is wrong
-    │   └── SignatureError                one step's signature is wrong
-    ├── WorkflowConfigurationError        no workflow can be built from these steps
-    ├── WorkflowRuntimeError              a run went wrong
+    WorkflowError                         the root; clients may see its `public` text
+    ├── WorkflowValidationError           a class, a step's signature or the graph is wrong
+    │   └── SignatureError                a step's signature is wrong
+    ├── WorkflowConfigurationError        the steps cannot form a workflow
+    ├── WorkflowRuntimeError              a run failed, or was used wrongly
     │   ├── StepError                     a step failed for good
-    │   │   ├── StepTimeoutError          its attempt took longer than the step's timeout
-    │   │   └── CrashLoopError            its executions were lost to crashes too often
-    │   ├── StepReturnError               it returned something other than an event or None
+    │   │   ├── StepTimeoutError          an attempt took longer than the step's timeout
+    │   │   └── CrashLoopError            crashes ended too many attempts at a step
+    │   ├── StepReturnError               a step returned neither an event nor None
     │   ├── UnknownStepError              an event was sent to a step that does not exist
-    │   ├── StepDoesNotAcceptError        an event was sent to a step that does not take its type
-    │   ├── RunEndedError                 the run is over and takes nothing more
-    │   └── RunLimitError                 its steps made it reach a limit of the host
+    │   ├── StepDoesNotAcceptError        an event was sent to a step that does not accept its type
+    │   ├── RunEndedError                 a call came after the end of the run
+    │   ├── ChildRunError                 a step cannot start a run, or its run is gone
+    │   └── RunLimitError                 the run reached a limit of its host
     ├── WorkflowTimeoutError              the run took longer than its timeout
     ├── WorkflowCancelledByUser           the run was cancelled
-    ├── WorkflowDone                      the run is over (1.x control flow, kept for its name)
-    ├── WorkflowStepDoesNotExistError     a step named to the checkpointer does not exist
-    ├── StatePathError                    also ValueError and AttributeError: a state path is bad
-    │   └── StateNotFoundError            nothing is at that path
+    ├── WorkflowDone                      the run has ended (a name of 1.x)
+    ├── WorkflowStepDoesNotExistError     the checkpointer was given a step that does not exist
+    ├── StatePathError                    a state path is invalid (also ValueError and AttributeError)
+    │   └── StateNotFoundError            the state has no value at a path
     └── ContextSerdeError                 a context cannot be saved or restored
-        ├── SerializationError            also ValueError: `keys` cannot be saved
-        │   ├── EventTooLargeError        an event has more bytes than the host takes
-        │   └── StateTooLargeError        the state has more bytes than the host keeps
-        └── SnapshotError                 what was given is not a snapshot that fits
-            ├── SnapshotVersionError      its format version is unknown
-            ├── SnapshotWorkflowError     it was taken of another workflow
-            └── UnknownTypeError          it names a type that this workflow does not have
+        ├── SerializationError            values cannot be saved; `keys` names them (also ValueError)
+        │   ├── EventTooLargeError        an event is larger than the host accepts
+        │   └── StateTooLargeError        the state is larger than the host accepts
+        └── SnapshotError                 the data is not a snapshot of this workflow
+            ├── SnapshotVersionError      the snapshot has an unknown format version
+            ├── SnapshotWorkflowError     the snapshot belongs to another workflow
+            └── UnknownTypeError          the snapshot names a type that the workflow does not have
 
-    DeadAttemptError                      no Exception: unwinds an abandoned attempt that uses its context
+    DeadAttemptError                      a BaseException that unwinds an abandoned attempt
 
-`ServiceNotFoundError` lives in `stepwire.workflow.service`. Every constructor takes the message
-first and its facts as keywords that have defaults, so that errors can be copied and pickled.
+`stepwire.workflow.service` has `ServiceNotFoundError`. Every constructor takes the message first. All other arguments
+are keywords with defaults, so that errors can be copied and pickled.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "ChildRunError",
     "ContextSerdeError",
     "CrashLoopError",
     "DeadAttemptError",
@@ -73,9 +75,11 @@ __all__ = [
 
 
 class WorkflowError(Exception):
-    """Root of the tree; raise it in a step with `public` to tell clients why the run failed.
+    """Report any error of the engine. A step may raise it to tell clients why its run failed.
 
-    `public` is shown to clients whatever the service's failure detail is; the message is not.
+    Args:
+        message: For the log. Clients see it only if the server's failure detail allows that.
+        public: Clients always see this text.
     """
 
     def __init__(self, message: str = "", *, public: str | None = None) -> None:
@@ -96,17 +100,21 @@ class SignatureError(WorkflowValidationError):
 
 
 class WorkflowConfigurationError(WorkflowError):
-    """Report steps that no workflow can be built from: start, stop or state types conflict."""
+    """Report steps that cannot form a workflow because their start, stop or state types conflict."""
 
 
 class WorkflowRuntimeError(WorkflowError):
-    """Report that a run went wrong, or that it was used wrongly."""
+    """Report that a run failed, or that a call used it wrongly."""
 
 
 class StepError(WorkflowRuntimeError):
-    """Report a step that failed for good; the step's own exception is the cause.
+    """Report a step that failed for good. `__cause__` is the exception that the step raised.
 
-    `attempts` counts the executions that were made, this one included.
+    Args:
+        message: What happened.
+        step: The name of the step.
+        attempts: How often the step was executed, the failed attempt included.
+        public: Clients always see this text.
     """
 
     def __init__(
@@ -127,11 +135,11 @@ class StepTimeoutError(StepError):
 
 
 class CrashLoopError(StepError):
-    """Report a delivery whose executions were lost to crashes too often."""
+    """Report a delivery that failed because crashes of the process ended too many attempts at it."""
 
 
 class StepReturnError(WorkflowRuntimeError):
-    """Report a step that returned something other than an event or None (S6)."""
+    """Report a step that returned neither an event nor None (S6)."""
 
     def __init__(self, message: str = "", *, step: str = "", type_name: str = "") -> None:
         super().__init__(message)
@@ -148,7 +156,7 @@ class UnknownStepError(WorkflowRuntimeError):
 
 
 class StepDoesNotAcceptError(WorkflowRuntimeError):
-    """Report an event sent to a step that does not take its type."""
+    """Report an event sent to a step that does not accept its type."""
 
     def __init__(self, message: str = "", *, step: str = "", type_name: str = "") -> None:
         super().__init__(message)
@@ -157,14 +165,22 @@ class StepDoesNotAcceptError(WorkflowRuntimeError):
 
 
 class RunEndedError(WorkflowRuntimeError):
-    """Report an event sent to a run that is over."""
+    """Report a call that came after the end of the run."""
+
+
+class ChildRunError(WorkflowRuntimeError):
+    """Report a run that a step cannot start.
+
+    Its workflow is not served, runs are nested too deep, or a limit is reached. Awaiting a
+    child raises it too if the server refused the start, or if the run of the child was deleted.
+    """
 
 
 class DeadAttemptError(BaseException):
-    """Unwind the body of an attempt that was abandoned: its call of the context changed nothing.
+    """Unwind an attempt that was abandoned by a timeout, a cancellation or an eviction. Its call changed nothing.
 
-    Like CancelledError it is no Exception, so that no `except Exception` in a step takes it for a failure and acts on
-    it: the same work goes on in another attempt, or the run is over.
+    Another attempt does the same work, or the run has ended. Like CancelledError this is a BaseException, so that a
+    step's `except Exception` does not treat it as a failure.
     """
 
 
@@ -177,18 +193,15 @@ class WorkflowCancelledByUser(WorkflowError):
 
 
 class WorkflowDone(WorkflowError):
-    """Report that a run is over."""
+    """Report that a run has ended."""
 
 
 class WorkflowStepDoesNotExistError(WorkflowError):
-    """Report a step name that the workflow does not have, given to the checkpointer."""
+    """Report that the checkpointer was given the name of a step that the workflow does not have."""
 
 
 class StatePathError(WorkflowError, ValueError, AttributeError):
-    """Report a state path that is malformed, refused or leads nowhere (S19).
-
-    `path` is the whole path as it was given.
-    """
+    """Report a state path that is malformed, not allowed, or has no value (S19). `path` is the whole path."""
 
     def __init__(self, message: str = "", *, path: str = "") -> None:
         super().__init__(message)
@@ -196,7 +209,7 @@ class StatePathError(WorkflowError, ValueError, AttributeError):
 
 
 class StateNotFoundError(StatePathError):
-    """Report a well-formed state path that nothing is at."""
+    """Report a valid state path at which the state has no value."""
 
 
 class ContextSerdeError(WorkflowError):
@@ -204,7 +217,7 @@ class ContextSerdeError(WorkflowError):
 
 
 class SerializationError(ContextSerdeError, ValueError):
-    """Report what cannot be saved; `keys` names every part of it, never the values."""
+    """Report values that cannot be saved. `keys` names each of them; the message never shows a value."""
 
     def __init__(self, message: str = "", *, keys: Iterable[str] = ()) -> None:
         super().__init__(message)
@@ -212,7 +225,7 @@ class SerializationError(ContextSerdeError, ValueError):
 
 
 class EventTooLargeError(SerializationError):
-    """Report an event of `size` bytes, of which a log entry of the host has at most `largest`. Nothing was done."""
+    """Report an event of `size` bytes of JSON that exceeds the host's limit `largest`. Nothing was changed."""
 
     def __init__(self, message: str = "", *, keys: Iterable[str] = (), size: int = 0, largest: int = 0) -> None:
         super().__init__(message, keys=keys)
@@ -221,7 +234,7 @@ class EventTooLargeError(SerializationError):
 
 
 class StateTooLargeError(SerializationError):
-    """Report a state of `size` bytes, of which the host keeps at most `largest`. Nothing was changed."""
+    """Report a state of `size` bytes of JSON that exceeds the host's limit `largest`. Nothing was changed."""
 
     def __init__(self, message: str = "", *, keys: Iterable[str] = (), size: int = 0, largest: int = 0) -> None:
         super().__init__(message, keys=keys)
@@ -230,19 +243,19 @@ class StateTooLargeError(SerializationError):
 
 
 class RunLimitError(WorkflowRuntimeError):
-    """Report a run whose steps made it reach a limit of its host; the run has failed."""
+    """Report a run that failed because its steps reached a limit of the host."""
 
 
 class SnapshotError(ContextSerdeError):
-    """Report data that is not a snapshot of this workflow in a known format."""
+    """Report data that is not a snapshot of this workflow, or not in a known format."""
 
 
 class SnapshotVersionError(SnapshotError):
-    """Report a snapshot whose format version is unknown (S23)."""
+    """Report a snapshot with an unknown format version (S23)."""
 
 
 class SnapshotWorkflowError(SnapshotError):
-    """Report a snapshot that was taken of another workflow (S23)."""
+    """Report a snapshot of another workflow (S23)."""
 
 
 class UnknownTypeError(SnapshotError):

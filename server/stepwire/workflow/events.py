@@ -7,17 +7,20 @@ stay in pydantic's compiled core; `_data` is the view of them that the 1.x model
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, ValidationError
-from pydantic_core import InitErrorDetails, PydanticSerializationError, SchemaSerializer, to_json
+from pydantic_core import InitErrorDetails, PydanticSerializationError, SchemaSerializer, SchemaValidator, to_json
 
+from stepwire.workflow.adopted_events import AdoptingMeta, EventForm, Subclasses
 from stepwire.workflow.dynamic_fields import DynamicFields
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.finite import may_hold_non_finite, non_finite
-from stepwire.workflow.wire_names import extra_forbidden, misspelled, wire_names, wire_serializer
+from stepwire.workflow.wire_names import are_names, extra_forbidden, wire_names
+from stepwire.workflow.wire_schemas import wire_serializer, wire_validator
 
 __all__ = [
     "Event",
@@ -38,7 +41,7 @@ EventT = TypeVar("EventT", bound="Event")
 _UNSET: Any = object()
 
 
-class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, over other things
+class Event(DynamicFields, BaseModel, metaclass=AdoptingMeta):  # type: ignore[misc]  # both iterate, over other things
     """Carry data between steps: declared fields, and any further keyword argument as a dynamic field.
 
     A declared field that has an alias is given by the alias. Dynamic fields are kept in `_data`; they are attributes of
@@ -62,9 +65,36 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
     __own_names__: ClassVar[frozenset[str]] = frozenset({"_data"})
     # True in StopEvents whose `result` is as inherited: they do not show it while it is None.
     __hides_result__: ClassVar[bool] = False
+    # Whether no client may send events of this class, nor of its subclasses unless they say otherwise.
+    __internal__: ClassVar[bool] = False
+    # Names that this class had before, its bases' own not among them.
+    __aliases__: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, *, internal: bool | None = None, aliases: Sequence[str] = (), **kwargs: Any) -> None:
+        """Declare an event.
+
+        Args:
+            internal: Whether only steps may send it. By default as its base; an Event may come from clients.
+            aliases: Names that the class had before: what was saved or is sent under them is read as this class.
+            **kwargs: The settings of pydantic.
+
+        Raises:
+            TypeError: `aliases` is no list of names.
+        """
+        super().__init_subclass__(**kwargs)
+        if not are_names(aliases):
+            raise TypeError(f"{cls.__name__}: aliases must be a list of the names that the class had before")
+        if internal is not None:
+            cls.__internal__ = internal
+        cls.__aliases__ = tuple(aliases)
+
+    # How an adopted event of another library is written and read; None for the engine's own.
+    __stepwire_form__: ClassVar[EventForm | None] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        kwargs.pop("internal", None)
+        kwargs.pop("aliases", None)
         super().__pydantic_init_subclass__(**kwargs)
         properties = {
             name
@@ -86,7 +116,7 @@ class Event(DynamicFields, BaseModel):  # type: ignore[misc]  # both iterate, ov
         private = {name: params.pop(name) for name in (self.__private_names__ - misnamed) & params.keys()}
         self.__pydantic_validator__.validate_python(params, self_instance=self)
         if misnamed and self.__pydantic_extra__ is not None:
-            raise extra_forbidden(type(self), sorted(misnamed))
+            raise extra_forbidden(type(self).__name__, sorted(misnamed))
         for name, value in private.items():
             setattr(self, name, value)
 
@@ -273,6 +303,8 @@ def event_to_json(event: Event) -> bytes:
     Raises:
         SerializationError: A value has no JSON form, or is NaN or infinite; the error names the fields.
     """
+    if (form := type(event).__stepwire_form__) is not None:
+        return form.to_json(event)
     exclude = {"result"} if event.__hides_result__ and event.__dict__.get("result") is None else None
     try:
         serializer = type(event).__dict__.get("__wire_serializer__") or _wire_serializer(type(event))
@@ -304,15 +336,22 @@ def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) ->
             is NaN or infinite.
         SerializationError: `data` is a mapping that holds something other than JSON values.
     """
-    if isinstance(data, Mapping):
+    if (form := cls.__stepwire_form__) is not None:
+        read: EventT = form.from_json(cls, data)
+        return read
+    if not isinstance(data, bytes | str) and isinstance(data, Mapping):
         # Through text, so that validation follows JSON's rules (bytes are base64, not text).
         try:
             data = to_json(data)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise SerializationError(f"Input for {cls.__name__} is not JSON") from error
-    event = cls.__pydantic_validator__.validate_json(data, by_alias=True, by_name=True)
-    if event.__pydantic_extra__ and (wrong := misspelled(cls, event.__pydantic_extra__)):
-        raise extra_forbidden(cls, wrong)
+    validator = cls.__dict__.get("__wire_validator__") or _wire_validator(cls)
+    event: EventT = validator.validate_json(data, by_alias=True, by_name=True)
+    for value in (*event.__dict__.values(), *(event.__pydantic_extra__ or {}).values()):
+        if type(value) not in _FINITE:
+            break
+    else:
+        return event
     floats = (value for value in event.__dict__.values() if type(value) is float)  # also those of defaults
     keys = non_finite(event) if may_hold_non_finite(data) or not all(map(math.isfinite, floats)) else ()
     if keys:
@@ -321,14 +360,28 @@ def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) ->
             [InitErrorDetails(type="finite_number", loc=(key,), input=None) for key in keys],
             hide_input=True,
         )
-    checked: EventT = event
-    return checked
+    return event
+
+
+_FINITE: Final = frozenset({str, int, bool, bytes, NoneType})
+"""Types of values that are finite by themselves: those of most fields."""
+
+EVENTS: Final = Subclasses(Event)
+"""Tells by `EVENTS[cls]` whether a class is one of events; so do the next two."""
+STOPPING: Final = Subclasses(StopEvent)
+ASKING: Final = Subclasses(InputRequiredEvent)
 
 
 def _wire_serializer(cls: type[Event]) -> SchemaSerializer:
     serializer = wire_serializer(cls)
     type.__setattr__(cls, "__wire_serializer__", serializer)
     return serializer
+
+
+def _wire_validator(cls: type[Event]) -> SchemaValidator:
+    validator = wire_validator(cls)
+    type.__setattr__(cls, "__wire_validator__", validator)
+    return validator
 
 
 def _fields_of(model: BaseModel) -> dict[str, Any]:

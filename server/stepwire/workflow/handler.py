@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
-from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, result_of
-from stepwire.workflow.broker.stream import StreamReader
+from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, default_hint, result_of
+from stepwire.workflow.broker.stream import StreamReader, progress_of
 from stepwire.workflow.context.context import Context
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.errors import (
     WorkflowCancelledByUser,
+    WorkflowRuntimeError,
     WorkflowTimeoutError,
 )
 from stepwire.workflow.events import Event, StopEvent
@@ -22,10 +23,11 @@ _PENDING: Any = object()
 
 def _timed_out(event: StopEvent, untaken: str) -> WorkflowTimeoutError:
     """Say how long it was; and of a run that had nothing more to do, why not."""
-    message = f"Operation timed out after {getattr(event, 'timeout', None)} seconds"
+    seconds = getattr(event, "timeout", None)
+    message = f"Operation timed out after {seconds} seconds"
     if not getattr(event, "active_steps", ()):
         message += f": no step was at work, and none took {untaken}" if untaken else ": no step was at work"
-    return WorkflowTimeoutError(message)
+    return WorkflowTimeoutError(message + default_hint(seconds))
 
 
 class WorkflowHandler:
@@ -35,32 +37,45 @@ class WorkflowHandler:
     """
 
     def __init__(self, ctx: Context[Any], run_id: str, run: Run) -> None:
-        self.run_id = run_id
-        self.ctx = ctx
         try:
-            self._loop = asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("a run needs a running event loop: call Workflow.run inside async code") from None
-        self._result: Any = _PENDING
-        """The result, or the error of a run that did not complete."""
-        self._completed = False
-        self._awaiting: list[asyncio.Future[None]] | None = None
-        self._future: asyncio.Future[Any] | None = None
-        self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
+        self._prepare(run_id, loop, ctx)
         self._next = 0
         self._run = run
         run.on_end = self._ended
         self._stream = run.broker.stream
 
+    def _prepare(self, run_id: str, loop: asyncio.AbstractEventLoop, ctx: Context[Any] | None = None) -> None:
+        """Begin with a run that has not ended."""
+        self.run_id = run_id
+        self._loop = loop
+        self._ctx = ctx
+        self._result: Any = _PENDING
+        """The result, or the error of a run that did not complete."""
+        self._completed = False
+        self._outcome: Outcome | None = None
+        self._awaiting: list[asyncio.Future[None]] | None = None
+        self._future: asyncio.Future[Any] | None = None
+        self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
+
+    @property
+    def ctx(self) -> Context[Any]:
+        """Return the context of the run. WorkflowRuntimeError for a child, which may run elsewhere."""
+        if self._ctx is None:
+            raise WorkflowRuntimeError(f"run {self.run_id} has a context of its own, and may run elsewhere")
+        return self._ctx
+
     def __await__(self) -> Generator[Any, None, Any]:
         if self._result is _PENDING:
-            future: asyncio.Future[None] = self._loop.create_future()
+            future = progress_of(self._stream)
             if self._awaiting is None:
                 self._awaiting = []
             self._awaiting.append(future)
             try:
                 yield from future
-            except BaseException:
+            except BaseException:  # also a cancelled wait
                 if self._awaiting is not None:
                     self._awaiting.remove(future)
                 raise
@@ -70,6 +85,11 @@ class WorkflowHandler:
         if self._completed:
             return str(self._result)  # as in 1.x
         return f"WorkflowHandler(run_id={self.run_id!r}, done={self.done()})"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Return how the run ended; None before its end."""
+        return self._outcome
 
     # -- like a future --------------------------------------------------------------------------------------------
 
@@ -168,8 +188,13 @@ class WorkflowHandler:
 
     # -- for the workflow -----------------------------------------------------------------------------------------
 
+    def _untaken(self) -> str:
+        """Return the type of the last event that nothing took."""
+        return self._run.broker.untaken
+
     def _ended(self, outcome: Outcome) -> None:
         """Hand the outcome to whoever awaits."""
+        self._outcome = outcome
         status, event, error = outcome.status, outcome.event, outcome.error
         if status == COMPLETED:
             self._completed = True
@@ -177,7 +202,7 @@ class WorkflowHandler:
             self._fill()
         else:
             if status == ENDED_TIMED_OUT:
-                self._result = _timed_out(event, self._run.broker.untaken)
+                self._result = _timed_out(event, self._untaken())
             elif status == CANCELLED:
                 self._result = WorkflowCancelledByUser("the run was cancelled")
             else:

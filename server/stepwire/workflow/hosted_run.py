@@ -8,12 +8,18 @@ from concurrent.futures import Executor
 from typing import Any
 
 from stepwire.workflow.broker.bounds import UNBOUNDED, Bounds
-from stepwire.workflow.broker.broker import Broker, Receipt
+from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.child import ChildHost, ChildOutcome
 from stepwire.workflow.broker.clock import CLOCK, Clock
-from stepwire.workflow.broker.journal import Changes, Host, Journal
+from stepwire.workflow.broker.entries import Changes
+from stepwire.workflow.broker.executions import LOG_NONE
+from stepwire.workflow.broker.host import Host
+from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.broker.restore import restore
 from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.child_runs import ChildRuns
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.definition.plan import plan_of, settings_of
@@ -41,6 +47,8 @@ class HostedRun:
         variables: The context variables that steps see; None for a copy of the caller's.
         clock: What time it is, for the run.
         bounds: What the run may hold.
+        executions: Which attempts at deliveries get entries in the log: LOG_NONE, LOG_FAILURES or LOG_ALL.
+        children: Starts runs of their own for the steps; None for a host that starts none: workflows run nested then.
 
     Attributes:
         broker: The run's data and transitions; all of them are synchronous and belong on the run's loop.
@@ -62,14 +70,19 @@ class HostedRun:
         variables: contextvars.Context | None = None,
         clock: Clock = CLOCK,
         bounds: Bounds = UNBOUNDED,
+        executions: int = LOG_NONE,
+        children: ChildHost | None = None,
     ) -> None:
         settings = settings_of(workflow)
-        self.context: Context[Any] = Context(workflow)
+        self.context: Context[Any] = workflow.context_type(workflow)
         self.context.run_id = run_id
         self._run = run_of(self.context)
+        if children is not None:
+            self._run.broker.child_host = children
+            self._run.children = ChildRuns(self._run, children, run_id)
         self.broker: Broker = self._run.broker
-        self.broker.clock = clock
-        self.journal = Journal(names, host.changed, bounds)
+        self.broker.work.clock = clock
+        self.journal = Journal(names, host.changed, bounds, executions)
         self._runner = Runner(
             plan_of(workflow),
             self.context,
@@ -97,6 +110,8 @@ class HostedRun:
         saved_at: float,
         fork: bool = False,
         validate: bool = True,
+        fresh: bool = False,
+        retry_of: str = "",
     ) -> None:
         """Fill the new run from the parts of a snapshot (parsed JSON).
 
@@ -107,11 +122,23 @@ class HostedRun:
                 nothing counts as lost. Else what ran when it was saved counts as lost to a crash.
             validate: The workflow's classes may have changed since: values that their fields no longer hold pass
                 today's validators. Needless if the workflow is the one that saved the parts.
+            fresh: Whether a fork has its whole retry budgets and its whole time limit again.
+            retry_of: The run that a fork retries: it goes on with what that run left in progress when it ended, under
+                the keys of that run, and with fresh budgets.
 
         Raises:
             SnapshotError: The parts do not fit the workflow, or are malformed.
         """
-        restore(self.broker, parts, self.journal.names, saved_at=saved_at, fork=fork, validate=validate)
+        restore(
+            self.broker,
+            parts,
+            self.journal.names,
+            saved_at=saved_at,
+            fork=fork,
+            validate=validate,
+            fresh=fresh,
+            retry_of=retry_of,
+        )
 
     def make_durable(self) -> None:
         """Keep a journal from here on: what cannot be saved is refused at the call."""
@@ -143,6 +170,32 @@ class HostedRun:
     def act(self) -> None:
         """Do what the host's last transition made possible: start steps, resume waits, set timers."""
         self._runner.pump()
+
+    def hold(self, held: bool) -> None:
+        """Start nothing from now on, nor resume a body whose wait was answered; or start again what may.
+
+        What runs goes on, input is kept, and the run's time limit stands still. The hold is not part of the snapshot:
+        hold a restored run before `go`.
+        """
+        self.broker.hold(held)
+        if self._run.runner is not None:
+            self._runner.pump()
+
+    def child_started(self, run_id: str) -> None:
+        """Note that the host has started a child; call `act` then."""
+        children = self.broker.made_children
+        if children is not None and (child := children.named(run_id)) is not None and self._changes:
+            children.started(child)
+
+    def child_ended(self, run_id: str, outcome: ChildOutcome) -> None:
+        """Note that a child has ended; call `act` then. Harmless for one that this run does not wait for any more."""
+        children = self.broker.made_children
+        if children is not None and (child := children.named(run_id)) is not None and self._changes:
+            children.end(self.broker, child, outcome)
+
+    @property
+    def _changes(self) -> bool:
+        return self.broker.outcome is None and not self.broker.frozen
 
     def cancel(self, reason: str = "") -> None:
         """End the run as cancelled; harmless when it has ended or is frozen."""

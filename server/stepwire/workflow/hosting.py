@@ -10,11 +10,14 @@ have; reading by it never imports), and a `Host`, which the host implements:
 - `changed()` is called once after something changed. Plan a commit: on it call `HostedRun.take_changes`.
 - `after_commit(callback)`: call back when everything that was done up to now is durable. The bodies of steps start in
   such callbacks, so the id of a delivery is durable before any effect of its step.
-- `report(step, error)`: log a failure; return what the run's record may tell of it.
+- `report(step, error, attempt=…, next_at=…)`: log a failure; return what the run's record may tell of it. `attempt` is
+  the number of the attempt that failed, `next_at` when the step is tried again.
 - `executed(step, outcome, seconds)`: count an attempt that is over.
 
 **Commits.** `take_changes` returns `Changes`: the parts of the snapshot that changed or went, and new log entries.
 Write them as one transaction, one at a time for each run, and fence them, so that two processes never write one run.
+What a step returned is taken in slices if it is very much; meanwhile `broker.partial` is set. Leave the commit to the
+`changed()` that follows then: `take_changes` completes the transition at once, and holds up other runs.
 After a commit that failed, treat the run as crashed: `freeze` and `leave` it, and load it again from what was
 committed. Something is uncommitted while `journal.dirty or journal.entries`.
 
@@ -25,6 +28,13 @@ lost to a crash; what waited goes on when its answer or its deadline comes. With
 **Transitions.** `broker` holds the run: `accept` an event from outside (`kind=RECEIVED`), `write` one to the stream,
 `outcome` tells how the run ended, `waits` has the open questions, `active` how much there is to do, `next_due` when
 something falls due next. All of it belongs on the run's event loop. Call `act` after each transition.
+
+**Children.** A host may start runs for the steps of a run: `Workflow.run` of a workflow that it serves, and
+`Context.start_run`. It gives `HostedRun` a `ChildHost` as `children` then. `ChildHost.carry_out` is called once it is
+durable that children are to be started or cancelled, and again for those that have not ended when the run was
+restored. Repeat what was not done: a start with the id of a child that there is already is done. Then call
+`HostedRun.child_started`; and `HostedRun.child_ended` when a child has ended, at any time and as often as need be.
+A host without this runs such workflows nested, in process.
 
 **Leaving memory.** A run that only waits (`broker.active == 0`) and has nothing uncommitted may leave: `freeze`, then
 `leave`. Load it again when an event arrives for it, or at `broker.next_due()`.
@@ -75,7 +85,7 @@ something falls due next. All of it belongs on the run's event loop. Call `act` 
             self.callbacks.append(callback)
             self.changed()
 
-        def report(self, step, error):
+        def report(self, step, error, *, attempt=0, next_at=None):
             return FailureReport(message=str(error), traceback="", reference="")
 
         def executed(self, step, outcome, seconds):
@@ -117,37 +127,51 @@ something falls due next. All of it belongs on the run's event loop. Call `act` 
         return second.run.broker.outcome.event.result, [entry.type for entry in store["log"]]
 """
 
-from stepwire.workflow.broker import parts
+from stepwire.workflow.adoption import adopt, is_adoptable
+from stepwire.workflow.broker import executions, parts
 from stepwire.workflow.broker.bounds import Bounds
-from stepwire.workflow.broker.broker import Broker, Receipt
-from stepwire.workflow.broker.clock import CLOCK, Clock
-from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Execution, Waiter, running_execution
-from stepwire.workflow.broker.journal import (
+from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.child import ABANDON, CANCEL, Child, ChildCall, ChildHost, ChildOutcome, child_id
+from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock
+from stepwire.workflow.broker.current import running_execution
+from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Delivery, Execution, Waiter
+from stepwire.workflow.broker.entries import (
+    CHILD,
+    EXECUTION,
     RECEIVED,
     STREAM,
     TERMINAL,
     Changes,
-    FailureReport,
-    Host,
-    Journal,
+    ChildNews,
     LogEntry,
 )
-from stepwire.workflow.broker.outcome import Outcome
+from stepwire.workflow.broker.executions import Attempted, AttemptFailure
+from stepwire.workflow.broker.host import FailureReport, Host
+from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.outcome import Outcome, is_plain_stop, why_timed_out
+from stepwire.workflow.broker.parts_reader import CountLost, can_retry, one_more
+from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.broker.received import INLINE_VALUES, Received, receive, values_in
-from stepwire.workflow.broker.restore import CountLost, one_more, restore
+from stepwire.workflow.broker.restore import restore, restore_in_slices
 from stepwire.workflow.broker.snapshot import all_parts, encode_ahead, registry_encoder, take_changes
 from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.codec.decoder import from_tagged
 from stepwire.workflow.codec.encoder import encode_keys
+from stepwire.workflow.codec.libraries import any_library
+from stepwire.workflow.codec.library_json import library_json
 from stepwire.workflow.codec.limits import MAX_DEPTH
-from stepwire.workflow.context.context import Context, default_waiter_id, run_of
+from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.context.dict_form import legacy_view
+from stepwire.workflow.context.waiting import default_waiter_id
+from stepwire.workflow.decorators import step
 from stepwire.workflow.definition.graph import WorkflowDescription
 from stepwire.workflow.definition.plan import Settings, plan_of, settings_of
 from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.definition.shared import steps_that_share
-from stepwire.workflow.definition.types import TypeRegistry
+from stepwire.workflow.definition.types import TypeRegistry, code_digest
 from stepwire.workflow.definition.validation import steps_of
 from stepwire.workflow.errors import (
+    ChildRunError,
     ContextSerdeError,
     EventTooLargeError,
     RunEndedError,
@@ -160,6 +184,7 @@ from stepwire.workflow.errors import (
     UnknownStepError,
     WorkflowConfigurationError,
     WorkflowError,
+    WorkflowRuntimeError,
     WorkflowValidationError,
 )
 from stepwire.workflow.events import (
@@ -175,16 +200,25 @@ from stepwire.workflow.events import (
     event_to_json,
 )
 from stepwire.workflow.hosted_run import HostedRun
+from stepwire.workflow.migration import Snapshot
+from stepwire.workflow.retry_policy import ExponentialBackoffRetryPolicy
 from stepwire.workflow.runner.results import text_of
 from stepwire.workflow.runner.running import execution_in, step_at
+from stepwire.workflow.runner.tasks import in_step, own_tasks, watch_tasks
+from stepwire.workflow.schedule import At, Cron, Every, Schedule, declared_schedules
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.serializers import RegistrySerializer
 from stepwire.workflow.state.store import InMemoryStateStore
-from stepwire.workflow.wire_names import extra_forbidden, misspelled, on_wire, wire_names
+from stepwire.workflow.wire_names import on_wire, wire_names
+from stepwire.workflow.wire_schemas import wire_validator
 from stepwire.workflow.workflow import Workflow
 
 __all__ = [
+    "ABANDON",
+    "CANCEL",
+    "CHILD",
     "CLOCK",
+    "EXECUTION",
     "INLINE_VALUES",
     "MAX_DEPTH",
     "MAX_LOST_EXECUTIONS",
@@ -192,17 +226,30 @@ __all__ = [
     "STREAM",
     "TERMINAL",
     "Alarm",
+    "At",
+    "AttemptFailure",
+    "Attempted",
     "Bounds",
     "Broker",
     "Changes",
+    "Child",
+    "ChildCall",
+    "ChildHost",
+    "ChildNews",
+    "ChildOutcome",
+    "ChildRunError",
     "Clock",
     "Context",
     "ContextSerdeError",
     "CountLost",
+    "Cron",
+    "Delivery",
     "DictState",
     "Event",
     "EventTooLargeError",
+    "Every",
     "Execution",
+    "ExponentialBackoffRetryPolicy",
     "FailureReport",
     "Host",
     "HostedRun",
@@ -217,8 +264,11 @@ __all__ = [
     "RegistrySerializer",
     "RunEndedError",
     "RunLimitError",
+    "Schedule",
     "SerializationError",
     "Settings",
+    "SkippingClock",
+    "Snapshot",
     "SnapshotError",
     "StartEvent",
     "StateNotFoundError",
@@ -235,33 +285,50 @@ __all__ = [
     "WorkflowDescription",
     "WorkflowError",
     "WorkflowFailedEvent",
+    "WorkflowRuntimeError",
     "WorkflowValidationError",
+    "adopt",
     "all_parts",
+    "any_library",
+    "can_retry",
+    "child_id",
+    "code_digest",
+    "declared_schedules",
     "default_waiter_id",
     "encode_ahead",
     "encode_keys",
     "event_from_json",
     "event_to_json",
     "execution_in",
-    "extra_forbidden",
+    "executions",
+    "from_tagged",
+    "in_step",
+    "is_adoptable",
+    "is_plain_stop",
     "legacy_view",
-    "misspelled",
+    "library_json",
     "on_wire",
     "one_more",
+    "own_tasks",
     "parts",
     "plan_of",
     "receive",
     "registry_encoder",
     "restore",
+    "restore_in_slices",
     "role_of",
     "run_of",
     "running_execution",
     "settings_of",
+    "step",
     "step_at",
     "steps_of",
     "steps_that_share",
     "take_changes",
     "text_of",
     "values_in",
+    "watch_tasks",
+    "why_timed_out",
     "wire_names",
+    "wire_validator",
 ]

@@ -73,8 +73,9 @@ class Runs:
     ) -> None:
         self._running += 1
         context = handler.ctx
-        if self._alarm is None or self._alarm.loop is not handler.get_loop():
-            self._alarm = Alarm(handler.get_loop())
+        alarm, clock = self._alarm, run.broker.clock
+        if alarm is None or alarm.loop is not handler.get_loop() or alarm.clock is not clock:
+            self._alarm = Alarm(handler.get_loop(), clock)
         runner = Runner(
             self._plan,
             context,

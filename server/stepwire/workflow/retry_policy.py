@@ -54,7 +54,8 @@ class ExponentialBackoffRetryPolicy:
         initial: Seconds before the first retry.
         multiplier: What each delay is multiplied by to get the next; at least 1.
         maximum_delay: The longest delay, in seconds.
-        maximum_attempts: How many retries there may be; None for no limit.
+        maximum_attempts: How many retries there may be; None for no limit. With neither this nor `maximum_elapsed` the
+            step is retried for ever: only the `timeout` of its run ends it, or who cancels the run.
         maximum_elapsed: Seconds from the first execution within which a retry may start; None for no limit.
         jitter: The share of each delay that is random, from 0 to 1: with 0.25 a delay is between 75 % and 100 %.
         retry_on: The error types that are retried.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from stepwire.workflow.broker.delivery import running_execution
-from stepwire.workflow.broker.outcome import FAILED
+from stepwire.workflow.broker.current import running_execution
+from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.outcome import DEFAULT_TIMEOUT, FAILED
 from stepwire.workflow.checkpoint import Checkpoint, CheckpointCallback
 from stepwire.workflow.checks import check_settings, kind_of
 from stepwire.workflow.context.context import Context, run_of
-from stepwire.workflow.context.nested import Outer
 from stepwire.workflow.decorators import StepFunction, step_config_of
 from stepwire.workflow.definition.graph import WorkflowDescription, describe, draw
 from stepwire.workflow.definition.plan import Plan, Planned, plan_of, settings_of
@@ -25,10 +26,11 @@ from stepwire.workflow.errors import (
     WorkflowRuntimeError,
     WorkflowValidationError,
 )
-from stepwire.workflow.events import Event, StartEvent, StopEvent, WorkflowFailedEvent
+from stepwire.workflow.events import Event, StartEvent, StopEvent, WorkflowFailedEvent, event_to_json
 from stepwire.workflow.handler import WorkflowHandler
 from stepwire.workflow.local_runs import Runs
 from stepwire.workflow.resource import ResourceManager
+from stepwire.workflow.schedule import Declared
 from stepwire.workflow.service import ServiceManager
 from stepwire.workflow.state.own import is_sole, own
 from stepwire.workflow.state.serializers import BaseSerializer
@@ -40,12 +42,21 @@ class Workflow(Planned):
     """Subclass it and mark methods with `@step`; an instance can run any number of times.
 
     `timeout` bounds a run, in seconds; None does not. `num_concurrent_runs` bounds how many runs of this instance
-    are at work; further ones queue. `types` names further types that events and state hold, for the service.
+    are at work; further ones queue. `types` names further types that events and state hold, for the service;
+    `type_aliases` maps names that types had before to these types; `internal_events` are events that only steps may
+    send, as if each were declared with `internal=True`. `max_children` bounds how many runs that a run has started are
+    under way at a time, on a server; further ones wait, in order. `schedule` says when a server starts runs by itself.
     Raises WorkflowConfigurationError unless exactly one StartEvent type is accepted and exactly one StopEvent type
     is returned.
     """
 
     types: ClassVar[Sequence[type[Any]]] = ()
+    type_aliases: ClassVar[Mapping[str, type[Any]]] = {}
+    internal_events: ClassVar[Sequence[type[Event]]] = ()
+    max_children: ClassVar[int | None] = None
+    schedule: ClassVar[Declared] = None
+    context_type: ClassVar[type[Context[Any]]] = Context
+    __shares_input__: ClassVar[bool] = False
     _step_functions: ClassVar[dict[str, StepFunction]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -54,7 +65,7 @@ class Workflow(Planned):
 
     def __init__(
         self,
-        timeout: float | None = 45.0,
+        timeout: float | None = DEFAULT_TIMEOUT,
         disable_validation: bool = False,
         verbose: bool = False,
         service_manager: ServiceManager | None = None,
@@ -90,7 +101,8 @@ class Workflow(Planned):
     def add_workflows(self, **workflows: Workflow) -> None:
         """Add nested workflows, for the steps that ask for them by parameter name.
 
-        Their runs are in process: a service does not make them durable. Their questions are asked at the outer run.
+        On a server that serves such a workflow too, its runs are children: runs of their own, as durable as the outer
+        one. Otherwise they are in process: nothing makes them durable, and their questions are asked at the outer run.
         """
         for name, workflow in workflows.items():
             if isinstance(workflow, type):
@@ -140,7 +152,12 @@ class Workflow(Planned):
                 logger.info("start_event is given: the keyword arguments are ignored")
         if ctx is not None and not isinstance(ctx, Context):
             raise WorkflowRuntimeError(f"ctx must be a Context, not {kind_of(ctx)}; input is given by keyword")
-        context: Context[Any] = Context(self, stepwise=stepwise) if ctx is None else ctx
+        outer = running_execution()
+        if outer is not None and ctx is None and not stepwise and checkpoint_callback is None:
+            child = _start_child(self, outer, start_event, kwargs)
+            if child is not None:
+                return child
+        context: Context[Any] = self.context_type(self, stepwise=stepwise) if ctx is None else ctx
         held = run_of(context)
         if held.plan.workflow_type is not type(self):
             raise WorkflowRuntimeError(f"the context is of workflow {held.plan.name!r}, not {type(self).__name__!r}")
@@ -155,14 +172,13 @@ class Workflow(Planned):
             broker.prepare()
         handler = WorkflowHandler(context, os.urandom(16).hex(), held)
         context.run_id = handler.run_id
-        outer = running_execution()
         if outer is not None and outer.context is not None:
-            held.nest(Outer(outer, outer.context, plan.name))
+            held.nest(outer, outer.context, plan.name)
         event: StartEvent | None = None
         if not goes_on:
             try:
                 event = start_event or self.start_event_class(**kwargs)
-                if not is_sole(event, 1):  # the caller may hold it, or values that were given to it
+                if not self.__shares_input__ and not is_sole(event, 1):  # the caller may hold it, or values of it
                     event = own(event)
             except Exception as error:  # noqa: BLE001 - whatever the author's validators raise is an invalid input
                 invalid = _invalid(self.start_event_class, error)
@@ -210,6 +226,23 @@ class Workflow(Planned):
     def is_done(self) -> bool:
         """Tell whether no run is in progress."""
         return not self._stepwire_runs.handlers
+
+
+def _start_child(
+    workflow: Workflow, outer: Execution, start_event: StartEvent | None, kwargs: dict[str, Any]
+) -> WorkflowHandler | None:
+    """Start a run of its own for a step of a hosted run, if the workflow is served there; else return None."""
+    starts = None if outer.finished or outer.context is None else run_of(outer.context).children
+    if starts is None or not (name := starts.served_as(workflow)):
+        return None
+    try:
+        event = start_event or workflow.start_event_class(**kwargs)
+    except Exception:  # noqa: BLE001 - whatever the author's validators raise is told by the nested run
+        return None
+    timeout = settings_of(workflow).timeout
+    handler = starts.start(name, event_to_json(event), timeout=math.inf if timeout is None else timeout)
+    assert isinstance(handler, WorkflowHandler)
+    return handler
 
 
 def _invalid(kind: type[StartEvent], error: Exception) -> WorkflowRuntimeError:

@@ -15,7 +15,7 @@ from tests.integration.corpus import make
 from tests.integration.corpus.flows import EXACT, Gather, Item, Line
 from tests.integration.corpus.make import registry
 
-from stepwire.client import AlreadyExistsError, Client, RunStatus
+from stepwire.client import AlreadyExistsError, Client, EntryKind, RunStatus
 from stepwire.client import Snapshot as ClientSnapshot
 from stepwire.server.app import Server, Settings
 from stepwire.server.runs import ANONYMOUS
@@ -115,8 +115,9 @@ async def test_a_sleep_ends_and_a_retry_keeps_its_count(client: Client) -> None:
         # Its second attempt is on its way to sleep for its hour: it passes through RUNNING.
         while (await retrying.info()).status != RunStatus.WAITING:  # noqa: ASYNC110 - seen only from here
             await asyncio.sleep(0.01)
-    (waiter,) = [event async for event in retrying.events(internal=True, follow=False)]
-    assert waiter.type == "StartEvent"
+    found = [event.meta async for event in retrying.events(internal=True, follow=False) if event.meta is not None]
+    assert [entry.type for entry in found if entry.kind != EntryKind.EXECUTION] == ["StartEvent"]
+    assert [entry.execution.attempt for entry in found if entry.execution is not None] == [2]
 
 
 async def test_snapshots_are_listed_and_forked(client: Client) -> None:

@@ -37,7 +37,7 @@ async def crash(rpc: Rpc) -> None:
     pool, server = rpc.pool, rpc.server
     rpc.keeper.stop()
     for run in pool:
-        run._is_gone = True
+        run.gone = True
         run._hosted.freeze()
     pool._live.clear()
     await rpc.channel.close()

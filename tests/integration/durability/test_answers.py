@@ -31,7 +31,7 @@ from stepwire.workflow import Context, DictState
 
 Call = Callable[[Rpc, str], Awaitable[Any]]
 
-LAST = 2
+LAST = 3
 """The last sequence that is committed of a run of `ask`: its start event and its question."""
 
 NOW = Duration(seconds=0)
@@ -170,6 +170,19 @@ def _frame(type_name: str, request_id: str = "", step: str = "", **fields: Any) 
     )
 
 
+async def _counted(rpc: Rpc, run_id: str) -> list[Any]:
+    """Count what an action on the run, and on the one that is started beside it, would be applied to."""
+    chosen = runs.RunFilter(labels={"of": run_id})
+    request = runs.ApplyToRunsRequest(filter=chosen, cancel=runs.CancelRuns(), dry_run=True)
+    return [answer async for answer in rpc.runs.ApplyToRuns(request)]
+
+
+def _unknown(method: Any) -> Any:
+    """Pause or resume a workflow that is not there: it tells of no run, and one that is there would stop the others."""
+    kind = workflows.PauseWorkflowRequest if "Pause" in str(method._method) else workflows.ResumeWorkflowRequest
+    return method(kind(name="none"))
+
+
 class Probe(NamedTuple):
     """A call of an rpc; `writes` says that its success tells of a commit of its own."""
 
@@ -185,6 +198,15 @@ PROBES: dict[str, Probe] = {
         "WaitRun", lambda rpc, run_id: rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run_id, timeout=NOW, encoding=JSON))
     ),
     "CancelRun": Probe("CancelRun", cancel, writes=True),
+    "ReloadRun": Probe("ReloadRun", lambda rpc, run_id: rpc.runs.ReloadRun(runs.ReloadRunRequest(run_id=run_id))),
+    "ApplyToRuns": Probe("ApplyToRuns", lambda rpc, run_id: _counted(rpc, run_id)),
+    "PauseRun": Probe(
+        "PauseRun", lambda rpc, run_id: rpc.runs.PauseRun(runs.PauseRunRequest(run_id=run_id)), writes=True
+    ),
+    "ResumeRun": Probe("ResumeRun", lambda rpc, run_id: rpc.runs.ResumeRun(runs.ResumeRunRequest(run_id=run_id))),
+    "PauseWorkflow": Probe("PauseWorkflow", lambda rpc, run_id: _unknown(rpc.workflows.PauseWorkflow)),
+    "ResumeWorkflow": Probe("ResumeWorkflow", lambda rpc, run_id: _unknown(rpc.workflows.ResumeWorkflow)),
+    "RetryRun": Probe("RetryRun", lambda rpc, run_id: rpc.runs.RetryRun(runs.RetryRunRequest(run_id=run_id))),
     "DeleteRun": Probe("DeleteRun", lambda rpc, run_id: rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=run_id))),
     "SendEvent": Probe("SendEvent", send(), writes=True),
     "SendEvent to a step that does not take it": Probe("SendEvent", send(step="work"), writes=True),
@@ -347,8 +369,8 @@ def _refusal(refusal: Refusal) -> str:
 
 
 _UNEQUAL = {
-    "runId", "createdAt", "updatedAt", "endedAt", "time", "of", "signature", "keyId", "sizeBytes",
-    "headJson", "dataJson",
+    "runId", "resumeToken", "createdAt", "updatedAt", "endedAt", "time", "of", "signature", "keyId", "sizeBytes",
+    "headJson", "dataJson", "since",
 }  # fmt: skip
 """Fields that differ between two runs: ids and times."""
 

@@ -1,4 +1,4 @@
-"""Cancel: an acknowledged cancel is durable, whoever else cancels, and whatever the server is doing."""
+"""Cancel: an acknowledged cancel is durable, also when others cancel too, and whatever the server does."""
 
 from __future__ import annotations
 

@@ -160,5 +160,35 @@ async def test_the_etag_sees_what_a_step_does_to_the_whole_state(tmp_path: Path,
         assert await set_if(rpc, run_id, etag, "note") == "ETAG_MISMATCH"
         assert await state_of(rpc, run_id, "note") == "in place"
         await crash(rpc)
+    # A step that begins again begins with what was there before its change.
+    async with life(tmp_path, flow, take_up=False) as rpc:
+        assert await state_of(rpc, run_id, "note") == "in place"
+
+
+async def test_a_key_that_was_added_to_the_whole_state_is_in_the_next_commit(tmp_path: Path) -> None:
+    before, after = Gate(), Gate()
+
+    class Adds(Workflow):
+        @step
+        async def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
+            state = await ctx.store.get("")  # nothing is in it, so nothing is lent
+            await before.pass_through("")
+            state.note = "in place"
+            await after.pass_through("")
+            return StopEvent()
+
+        @step
+        async def take(self, ev: Answer) -> None:
+            pass
+
+    flow = Adds(timeout=None)
     async with life(tmp_path, flow) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await before.arrived(1)
+        before.opened.set()
+        await after.arrived(1)
+        await rpc.send(run_id, event("Answer", n=1))  # a commit that has nothing to do with the state
+        await crash(rpc)
+    # A step that begins again begins with what was there before its change.
+    async with life(tmp_path, flow, take_up=False) as rpc:
         assert await state_of(rpc, run_id, "note") == "in place"

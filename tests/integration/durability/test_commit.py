@@ -107,7 +107,7 @@ async def test_commit_one_is_in_flight_per_run(tmp_path: Path) -> None:
             assert len(hold.commits) == 3
             await hold.pass_all()
             await asyncio.gather(*calls)
-        assert [entry.sequence for entry in await rpc.log(one)][-8:] == list(range(3, 11))
+        assert [entry.sequence for entry in await rpc.log(one)][-8:] == list(range(4, 12))
 
 
 async def test_commit_runs_are_committed_in_groups(tmp_path: Path) -> None:

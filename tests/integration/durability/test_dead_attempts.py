@@ -72,7 +72,7 @@ async def test_dead_attempts_of_a_timeout_change_nothing(tmp_path: Path) -> None
         run_id = (await rpc.start("flow", {})).run_id
         assert result(await rpc.ended(run_id)) == "alive"
         assert flow.alive == []
-        assert [entry.type for entry in await rpc.log(run_id)] == ["StartEvent", "StopEvent"]
+        assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent", "StopEvent"]
 
 
 async def test_dead_attempts_of_a_release_change_nothing(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_dead_attempts_of_a_release_change_nothing(tmp_path: Path) -> None
         await until(lambda: len(rpc.pool) == 0)
         await until(lambda: alive)
         assert alive == [[]]
-        assert [entry.type for entry in await rpc.log(run_id)] == ["StartEvent", "Prompt"]
+        assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent", "Prompt"]
         await rpc.send(run_id, event("Answer", n=3))
         assert result(await rpc.ended(run_id)) == 3
 
@@ -128,6 +128,6 @@ async def test_dead_attempts_of_a_cancelled_run_change_nothing(tmp_path: Path) -
         flow.go_on.set()
         await asyncio.to_thread(flow.done.wait, 30)
         assert flow.errors == [DeadAttemptError] * 2
-        assert [entry.type for entry in await rpc.log(run_id)] == ["StartEvent", "WorkflowCancelledEvent"]
+        assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent", "WorkflowCancelledEvent"]
         assert status(await rpc.get(run_id)) == "CANCELLED"
         assert await state_of(rpc, run_id) == {}

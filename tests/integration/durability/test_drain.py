@@ -18,7 +18,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from tests.integration.durability.flows import Flow, ask, stay
-from tests.integration.durability.support import asked, life, publish, reaching, result, status
+from tests.integration.durability.support import asked, life, publish, reaching, result, status, until
 from tests.integration.rpc_serving import Rpc, event, refusal_of, refused, registry_of
 from tests.serving import ServerProcess
 
@@ -48,7 +48,8 @@ async def stopping(rpc: Rpc) -> AsyncIterator[None]:
 
 async def test_drain_health_says_so_first_and_no_run_starts(tmp_path: Path) -> None:
     flow = Flow(stay)
-    async with life(tmp_path, registry_of(flow=flow, ask=Flow(ask)), grace=20.0) as rpc:
+    registry = registry_of(flow=flow, ask=Flow(ask))
+    async with life(tmp_path, registry, grace=20.0) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         waiting = (await rpc.start("ask", {})).run_id
         await asked(rpc, waiting)
@@ -60,7 +61,8 @@ async def test_drain_health_says_so_first_and_no_run_starts(tmp_path: Path) -> N
             assert status(await rpc.get(run_id)) == "RUNNING"
             assert await publish(rpc, waiting, "still here") > 0
             flow.gate.opened.set()
-            assert result(await rpc.ended(run_id)) == "stayed"
+    async with life(tmp_path, registry) as rpc:
+        assert result(await rpc.ended(run_id)) == "stayed"
         assert flow.attempts == 1
 
 
@@ -99,6 +101,7 @@ async def test_drain_sessions_end_with_unavailable_and_where_to_resume(tmp_path:
             while frame.WhichOneof("frame") != "events" or frame.events.to_sequence < last:
                 frame = await call.read()
             seen.append(call)
+        await until(lambda: rpc.server.calls.waiters == len(waits))  # a busy machine takes them in late
         async with stopping(rpc):
             pass
         for call in seen:

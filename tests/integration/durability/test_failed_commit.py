@@ -101,7 +101,7 @@ async def test_failed_commit_is_a_crash_of_that_run_and_a_store_that_stays_down_
             assert asyncio.get_running_loop().time() - began >= 0.4  # two tries take their time
             # Reads go on.
             assert status(await rpc.get(run_id)) == "RUNNING"
-            assert [entry.type for entry in await rpc.log(run_id)] == ["StartEvent"]
+            assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent"]
         await flow.gate.arrived(2)
         flow.gate.opened.set()
         assert result(await rpc.ended(run_id)) == "stayed"
@@ -113,7 +113,7 @@ async def test_failed_commit_is_a_crash_of_that_run_and_a_store_that_gives_no_cl
     flow = Flow(stay)
     tries: list[float] = []
 
-    async def refuse(key: RunKey) -> Claim | None:
+    async def refuse(key: RunKey, **options: Any) -> Claim | None:
         tries.append(asyncio.get_running_loop().time())
         raise FULL
 
@@ -177,7 +177,7 @@ async def test_failed_commit_is_a_crash_of_that_run_not_of_one_whose_id_is_taken
         assert result(await rpc.ended("r")) == 7
 
 
-async def test_failed_commit_is_a_crash_of_that_run_so_state_that_was_not_kept_is_gone(tmp_path: Path) -> None:
+async def test_failed_commit_is_a_crash_of_that_run_so_state_that_was_not_keptgone(tmp_path: Path) -> None:
     async with life(tmp_path, Flow(ask)) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)

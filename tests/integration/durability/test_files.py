@@ -282,7 +282,7 @@ async def test_full_disk_at_the_start_reads_go_on(tmpfs: Path) -> None:
     fill_up(tmpfs)
     async with life(tmpfs / "data", Flow(ask)) as rpc:
         assert result(await rpc.get(other)) == 0
-        assert len(await rpc.log(run_id)) == 2
+        assert len(await rpc.logged(run_id)) == 2
         refusal = await refused(rpc.start("flow", {}))
         assert refusal.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
         (tmpfs / "ballast").unlink()
@@ -372,7 +372,7 @@ async def marked_runs(data: Path) -> tuple[str, str]:
 
 async def check_good(rpc: Rpc, run_id: str) -> None:
     """See that the run beside the damaged one is well."""
-    assert len(await rpc.log(run_id)) == 2
+    assert len(await rpc.logged(run_id)) == 2
     assert run_id in [run.run_id for run in (await rpc.runs.ListRuns(runs.ListRunsRequest())).runs]
     await rpc.send(run_id, event("Answer", n=3))
     assert result(await rpc.ended(run_id)) == 3

@@ -135,7 +135,7 @@ async def test_ledger_is_in_the_commit_of_the_call_it_records(tmp_path: Path) ->
             await starting
             await hold.arrived(2)
             commit = hold.commits[1]
-            assert commit.record.last_sequence == 2
+            assert commit.record.last_sequence == 3  # the start event, the attempt, the write
             assert {"x/1/0", "w/1"} <= set(parts_of(commit))  # the write's digest and the waiter, beside the entry
             await hold.pass_all()
         run_id = commit.record.key.run_id
@@ -143,7 +143,7 @@ async def test_ledger_is_in_the_commit_of_the_call_it_records(tmp_path: Path) ->
             sending = asyncio.ensure_future(rpc.send(run_id, event("Answer", n=7)))
             await hold.arrived(1)
             commit = hold.commits[0]
-            assert commit.record.last_sequence == 3
+            assert commit.record.last_sequence == 4
             assert parts_of(commit)["a/1/0"]["i"] == "q"
             await hold.pass_one()
             await sending

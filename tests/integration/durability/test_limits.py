@@ -104,7 +104,7 @@ FLOWS = {
 async def test_a_run_that_goes_beyond_a_limit_fails_and_says_which(tmp_path: Path, name: str) -> None:
     flow, kind, told = FLOWS[name]
     limits = {"max_log_entries": ENTRIES, "max_queued_events": EVENTS, "max_state_bytes": STATE}
-    if name in ("send", "many keys"):
+    if name in ("send", "breed", "many keys"):
         limits["max_log_entries"] = 100_000
     async with life(tmp_path, registry_of(flow=flow, fine=Flow(ask)), **limits) as rpc:
         run = await limited(rpc, "flow")

@@ -35,7 +35,7 @@ async def test_membrane_a_body_starts_after_the_commit_of_its_delivery(tmp_path:
 
 
 async def test_membrane_a_delivery_in_progress_runs_again_with_its_key_and_the_next_attempt(tmp_path: Path) -> None:
-    seen: list[tuple[tuple[str, str, int], int]] = []
+    seen: list[tuple[str, int]] = []
 
     async def body(flow: Flow, ctx: Context[DictState]) -> int:
         info = ctx.step_info()
@@ -53,7 +53,7 @@ async def test_membrane_a_delivery_in_progress_runs_again_with_its_key_and_the_n
         flow.gate.opened.set()
         assert result(await rpc.ended(run_id)) == 2
     (first, one), (second, two) = seen
-    assert first == second == (run_id, "work", 1)
+    assert first == second == f"{run_id}/1"
     assert (one, two) == (1, 2)
 
 
@@ -64,7 +64,7 @@ class Sync(Workflow):
         super().__init__(timeout=None)
         self.at_work = threading.Event()
         self.go_on = threading.Event()
-        self.seen: list[tuple[tuple[str, str, int], int]] = []
+        self.seen: list[tuple[str, int]] = []
 
     @step
     def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
@@ -87,7 +87,7 @@ async def test_membrane_a_sync_step_runs_again_too(tmp_path: Path) -> None:
             assert result(await rpc.ended(run_id)) == 2
     finally:
         flow.go_on.set()
-    assert flow.seen == [((run_id, "work", 1), 1), ((run_id, "work", 1), 2)]
+    assert flow.seen == [(f"{run_id}/1", 1), (f"{run_id}/1", 2)]
 
 
 async def test_membrane_what_was_queued_at_a_crash_runs_once(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_upgrade_killed_at_each_statement_leaves_the_old_or_the_new_schema_with_
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("call", [pytest.param("pwrite64", marks=pytest.mark.slow), "fdatasync", "unlink"])
+@pytest.mark.timeout(300)  # a kill at each write of each migration
 def test_upgrade_killed_at_each_write_leaves_the_old_or_the_new_schema_with_all_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

@@ -159,14 +159,14 @@ async def test_a_deleted_run_is_not_found_whatever_is_asked(
                 assert await rpc.store.prune(keep_last=0) == 1
             elif name in ("GetState", "GetSnapshot", "GetSnapshot at 1", "ListSnapshots"):
                 # The run goes after its record was read.
-                find = rpc.pool.find
+                look_up = rpc.pool.records.look_up
 
-                async def read_and_delete(key: Any, find: Any = find) -> Any:
-                    record = await find(key)
+                async def read_and_delete(key: Any, look_up: Any = look_up) -> Any:
+                    record = await look_up(key)
                     await rpc.store.delete(key)
                     return record
 
-                monkeypatch.setattr(rpc.pool, "find", read_and_delete)
+                monkeypatch.setattr(rpc.pool.records, "look_up", read_and_delete)
             else:
                 continue
             assert (await refused(call(rpc, run_id))).reason == "RUN_NOT_FOUND", name
@@ -228,5 +228,5 @@ async def test_reads_of_a_run_whose_load_has_just_failed_begin_another_load(tmp_
         failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         failed.set_exception(RunNotFoundError(run_id))
         failed.exception()
-        rpc.pool._loading[ANONYMOUS.key(run_id)] = failed
+        rpc.pool.loads._loading[ANONYMOUS.key(run_id)] = failed
         assert isinstance(await rpc.pool.reach(ANONYMOUS, run_id), LiveRun)

@@ -185,10 +185,10 @@ async def test_release_loads_are_single_flight(tmp_path: Path, monkeypatch: Any)
         loads = 0
         claim = rpc.store.claim
 
-        async def count(*args: Any) -> Any:
+        async def count(*args: Any, **options: Any) -> Any:
             nonlocal loads
             loads += 1
-            return await claim(*args)
+            return await claim(*args, **options)
 
         monkeypatch.setattr(rpc.store, "claim", count)
         await asyncio.gather(

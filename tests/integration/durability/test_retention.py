@@ -255,10 +255,10 @@ async def test_retention_a_new_run_under_the_id_of_a_deleted_one_has_its_own_log
         run = await asked(rpc, "r")
         log = await rpc.log("r")
         assert [entry.sequence for entry in log] == list(range(1, run.last_sequence + 1))
-        assert [entry.type for entry in log] == ["StartEvent", "Prompt"]
+        assert [entry.type for entry in log if entry.type] == ["StartEvent", "Prompt"]
         await rpc.send("r", event("Answer", n=5))
         assert result(await rpc.ended("r")) == 5
-        log = await rpc.log("r", after_sequence=2)
+        log = await rpc.logged("r", after_sequence=run.last_sequence)
         assert [entry.type for entry in log] == ["Answer", "StopEvent"]
         with pytest.raises(RunNotFoundError):
             rpc.pool.feeds.record(key_of("r"), feed)
@@ -323,7 +323,7 @@ def wait_for_note(rpc: Rpc, run_id: str, after: int) -> Any:
 
 
 async def check_trimmed(rpc: Rpc, run_id: str, first: int, last: int) -> None:
-    """Whoever asks for what is gone is told what there is; all else is as it was."""
+    """A request for trimmed entries is told what the log still has; everything else stays as it was."""
     run = await rpc.get(run_id)
     assert (run.first_available, run.last_sequence) == (first, last)
     for after in (0, 1, first - 2):
@@ -386,7 +386,7 @@ async def test_retention_trims_the_logs_of_runs_that_are_not_in_memory(tmp_path:
         for run_id in (ended, waits):
             await check_trimmed(rpc, run_id, *await trimmed(rpc, run_id))
         assert (await rpc.get(other)).first_available == 1
-        assert len(await rpc.log(other)) == 2002
+        assert len(await rpc.logged(other)) == 2002
 
 
 async def test_retention_goes_on_trimming_in_the_background(tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ async def test_retention_a_trim_while_a_commit_is_under_way_is_not_undone_by_it(
 
 
 async def test_retention_a_trimmed_log_has_room_again(tmp_path: Path) -> None:
-    async with life(tmp_path, Flow(write_much), retention_entries=1000, max_log_entries=2002) as rpc:
+    async with life(tmp_path, Flow(write_much), retention_entries=1000, max_log_entries=2003) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)
         assert await refused_reason(publish(rpc, run_id, "too much")) == "LIMIT_EXCEEDED"
@@ -480,6 +480,7 @@ async def test_retention_a_client_goes_on_where_a_trimmed_log_begins(tmp_path: P
                 await run.snapshot(first - 1)
 
 
+@pytest.mark.slow
 async def test_retention_trimming_that_is_killed_leaves_a_whole_log_and_loses_nothing_above_it(tmp_path: Path) -> None:
     rng = random.Random(4)
     flows = ["tests.integration.durability.trim_flows:FLOOD=flood"]
@@ -487,7 +488,7 @@ async def test_retention_trimming_that_is_killed_leaves_a_whole_log_and_loses_no
     resting = ServerProcess(tmp_path, flows)
     acknowledged: dict[int, str] = {}
     run_id, first = "", 1
-    for _ in range(3):
+    for _ in range(2):
         with trimming:
             async with reaching(trimming) as rpc:
                 run_id = run_id or (await rpc.start("flood", {})).run_id
@@ -495,7 +496,7 @@ async def test_retention_trimming_that_is_killed_leaves_a_whole_log_and_loses_no
                     token = f"{len(acknowledged)}"
                     sent = await rpc.send(run_id, event("More", token=token), request_id=token)
                     acknowledged[sent.sequence] = token
-                await asyncio.sleep(rng.uniform(0.0, 0.05))
+                await asyncio.sleep(rng.uniform(0.0, 0.05))  # killed at whatever moment of trimming
                 trimming.kill()
         with resting:
             async with reaching(resting) as rpc:

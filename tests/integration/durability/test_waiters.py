@@ -1,4 +1,4 @@
-"""Waiters are durable: answers and deadlines reach a parked delivery, whoever served when it parked."""
+"""Waiters are durable: answers and deadlines reach a parked delivery, whichever process parked it."""
 
 from __future__ import annotations
 

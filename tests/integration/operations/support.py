@@ -49,7 +49,7 @@ def parse(text: str) -> Samples:
 
 
 async def scrape(rpc: Rpc) -> Callable[..., float]:
-    """Return what gives the value of a sample by its name and labels, 0 when there is none."""
+    """Return a function from the name and labels of a sample to its value; 0 if there is no such sample."""
     status, text = await page(rpc, "/metrics")
     assert status == 200
     samples = parse(text)

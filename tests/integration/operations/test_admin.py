@@ -15,7 +15,7 @@ from tests.integration.operations.support import fetch, operated, page, parse
 from tests.integration.rpc_serving import Rpc, refused
 
 from stepwire.server.app import Server, Settings
-from stepwire.server.config import ConfigError
+from stepwire.server.config_errors import ConfigError
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import SERVICES
 from stepwire.server.store import StoreUnavailableError
@@ -41,6 +41,11 @@ async def test_a_server_that_works_is_alive_and_ready() -> None:
         assert "/metrics" in text
 
 
+async def is_draining(rpc: Rpc) -> bool:
+    """Tell whether admin port and health service say that the server drains; from a thread, as the loop must answer."""
+    return await page(rpc, "/readyz") == (503, "draining\n") and await health(rpc) == NOT_SERVING
+
+
 async def test_a_draining_server_is_alive_but_not_ready() -> None:
     async with operated(grace=20.0) as rpc:
         run = await rpc.start("work", {"do": "leave"})
@@ -53,12 +58,13 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
 
         rpc.keeper.drain = slowly  # type: ignore[method-assign]
         stopping = asyncio.create_task(rpc.server.stop())
-        await until(lambda: fetch(rpc, "/readyz")[0] == 503)
-        assert await page(rpc, "/readyz") == (503, "draining\n")
-        assert await page(rpc, "/healthz") == (200, "ok\n")
-        assert {await health(rpc, service) for service in ("", *SERVICES)} == {NOT_SERVING}
-        assert (await rpc.get(run.run_id)).run_id == run.run_id
-        gate.set()
+        try:
+            await until(lambda: is_draining(rpc))
+            assert await page(rpc, "/healthz") == (200, "ok\n")
+            assert {await health(rpc, service) for service in ("", *SERVICES)} == {NOT_SERVING}
+            assert (await rpc.get(run.run_id)).run_id == run.run_id
+        finally:
+            gate.set()  # the server stops in any case
         await stopping
         with pytest.raises(OSError, match="refused"):
             fetch(rpc, "/healthz")

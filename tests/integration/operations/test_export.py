@@ -61,7 +61,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[mis
 
 @contextmanager
 def receiving() -> Iterator[tuple[str, Receiver]]:
-    """Receive spans in this process; give the endpoint and who keeps them."""
+    """Receive spans in this process; give the endpoint and the receiver that keeps them."""
     receiver = Receiver()
     server = grpc.server(futures.ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)

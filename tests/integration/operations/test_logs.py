@@ -64,7 +64,7 @@ def test_no_text_forges_a_line(tmp_path: Path) -> None:
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ |    |stepwire: |$", line), line
         assert not line.endswith("forged")
     (failed,) = (line for line in server.log.splitlines() if " step fail failed" in line)
-    assert f" [run={run_id} workflow=fail step=fail attempt=1] " in failed
+    assert f" [run={run_id} workflow=fail step=fail attempt=1 error=ValueError reference=" in failed
 
 
 def test_a_step_that_timed_out_is_told_with_its_run_whoever_notices(tmp_path: Path) -> None:
@@ -75,11 +75,13 @@ def test_a_step_that_timed_out_is_told_with_its_run_whoever_notices(tmp_path: Pa
         run = client.start_run("tooslow")
         with pytest.raises(RunFailedError) as caught:
             run.result(20)
-    *announced, line = [json.loads(line) for line in server.log.splitlines()]
+    *announced, line, ended = [json.loads(line) for line in server.log.splitlines()]
     assert announced[-1]["message"] == f"listening on {server.address}"  # whatever the level
     assert (line["run"], line["workflow"], line["step"]) == (run.run_id, "tooslow", "dawdle")
     assert "method" not in line
     assert caught.value.reference_id in line["message"]
+    assert ended["run"] == run.run_id
+    assert ended["message"].startswith(f"run {run.run_id} failed: step dawdle: StepTimeoutError: ")
 
 
 async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +96,7 @@ async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monk
     try:
         async with serving() as server, channel_to(server) as channel:
             assert server.runs is not None
-            monkeypatch.setattr(server.runs.pool, "get", broken)
+            monkeypatch.setattr(server.runs.pool.records, "get", broken)
             stub = run_service_pb2_grpc.RunServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError, match="Internal error"):
                 await stub.GetRun(run_service_pb2.GetRunRequest(run_id=f"r] run=x {FORGED}" * 20), timeout=20)

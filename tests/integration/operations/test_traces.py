@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -82,42 +84,22 @@ def test_a_trace_goes_from_the_client_to_the_steps_and_over_a_restart(tmp_path: 
     assert named["own"]["parent"] == named["step work"]["span"]
 
 
-def test_a_failed_step_is_an_error_and_tells_no_text(tmp_path: Path) -> None:
+def test_a_trace_goes_on_from_a_call_over_http(tmp_path: Path) -> None:
     spans = tmp_path / "spans"
-    with (
-        ServerProcess(tmp_path / "data", FLOWS, env={"SPANS": str(spans)}) as server,
-        SyncClient(server.address) as client,
-        pytest.raises(RunFailedError),
-    ):
-        client.start_run("fail", secret="c4n4ry").result(20)
-    named = {span["name"]: span for span in spans_in(spans)}
-    for name in ("step fail", "run fail"):
-        assert named[name]["status"] == "ERROR"
-        assert named[name]["attributes"]["error.type"] == "ValueError"
-    assert "c4n4ry" not in spans.read_text("utf-8")
-
-
-def test_an_attempt_that_took_too_long_is_an_error_and_one_that_waits_is_parked(tmp_path: Path) -> None:
-    spans = tmp_path / "spans"
-    with (
-        ServerProcess(tmp_path / "data", FLOWS, args=["--grace", "0"], env={"SPANS": str(spans)}) as server,
-        SyncClient(server.address) as client,
-    ):
-        assert client.start_run("slow").result(20) == "done"
-        until_asked(client, client.start_run("ask").run_id)
-    found = spans_in(spans)
-    attempts = sorted(
-        (span["attributes"]["stepwire.attempt"], span["status"], span["attributes"]["stepwire.outcome"])
-        for span in found
-        if span["name"] == "step dawdle"
-    )
-    assert attempts == [(1, "ERROR", "failed"), (2, "UNSET", "finished")]
-    (late,) = (span for span in found if span["status"] == "ERROR" and span["name"] == "step dawdle")
-    assert late["attributes"]["error.type"] == "StepTimeoutError"
-    (asked,) = (span for span in found if span["name"] == "step ask")
-    assert (asked["status"], asked["attributes"]["stepwire.outcome"]) == ("UNSET", "parked")
-    (run,) = (span for span in found if span["name"] == "run ask")
-    assert (run["attributes"]["stepwire.status"], asked["parent"]) == ("released", run["span"])
+    args = ["--web", "127.0.0.1:0"]
+    with ServerProcess(tmp_path / "data", FLOWS, args=args, env={"SPANS": str(spans)}) as server:
+        (page,) = re.findall(r"console at (http://\S+)", server.log)
+        headers = {"content-type": "application/json", "traceparent": PARENT}
+        url = f"{page}/stepwire.v1.RunService/StartRun"
+        with urllib.request.urlopen(urllib.request.Request(url, b'{"workflow": "ask"}', headers), timeout=20) as answer:
+            run_id = json.load(answer)["run"]["runId"]
+        with SyncClient(server.address) as client:
+            until_asked(client, run_id)
+    named = {span["name"]: span for span in spans_in(spans) if span["trace"] == TRACE}
+    call = named["stepwire.v1.RunService/StartRun"]
+    assert (call["parent"], call["kind"]) == (PARENT.split("-")[2], "SERVER")
+    assert named["run ask"]["attributes"]["stepwire.run_id"] == run_id
+    assert named["run ask"]["parent"] == call["span"]
 
 
 STATE = ("tracestate", "vendor=1")
@@ -155,23 +137,71 @@ CALLERS: dict[str, tuple[list[tuple[str, str]], str | None]] = {
 }
 
 
-def test_a_good_trace_is_taken_and_nonsense_is_not_and_neither_is_an_error(tmp_path: Path) -> None:
-    spans = tmp_path / "spans"
-    run_ids = {}
-    with ServerProcess(tmp_path / "data", FLOWS, args=["--grace", "0"], env={"SPANS": str(spans)}) as server:
-        for name, (metadata, _) in CALLERS.items():
-            run_ids[start(server.address, "ask", *metadata)] = name
-        with SyncClient(server.address) as client:
-            for run_id in run_ids:
-                until_asked(client, run_id)
-    found = spans_in(spans)
-    by_id = {span["span"]: span for span in found}
-    steps = {run_ids[span["attributes"]["stepwire.run_id"]]: span for span in found if span["name"] == "step ask"}
+class Told(NamedTuple):
+    """What one server told of its runs: the spans, by which caller's trace each run was started, and two runs."""
+
+    spans: list[dict[str, Any]]
+    callers: dict[str, str]
+    failed: str
+    asked: str
+
+    def of(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the spans of a run and of its steps."""
+        return [span for span in self.spans if span["attributes"].get("stepwire.run_id") == run_id]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    path = tmp_path_factory.mktemp("traces")
+    spans = path / "spans"
+    with (
+        ServerProcess(path / "data", FLOWS, args=["--grace", "0"], env={"SPANS": str(spans)}) as server,
+        SyncClient(server.address) as client,
+    ):
+        callers = {start(server.address, "ask", *metadata): name for name, (metadata, _) in CALLERS.items()}
+        failing = client.start_run("fail", secret="c4n4ry")
+        with pytest.raises(RunFailedError):
+            failing.result(20)
+        assert client.start_run("slow").result(20) == "done"
+        asked = client.start_run("ask").run_id
+        for run_id in (*callers, asked):
+            until_asked(client, run_id)
+    return Told(spans_in(spans), callers, failing.run_id, asked)
+
+
+def test_a_failed_step_is_an_error_and_tells_no_text(told: Told) -> None:
+    named = {span["name"]: span for span in told.of(told.failed)}
+    for name in ("step fail", "run fail"):
+        assert named[name]["status"] == "ERROR"
+        assert named[name]["attributes"]["error.type"] == "ValueError"
+    assert "c4n4ry" not in json.dumps(told.spans)
+
+
+def test_an_attempt_that_took_too_long_is_an_error_and_one_that_waits_is_parked(told: Told) -> None:
+    dawdled = [span for span in told.spans if span["name"] == "step dawdle"]
+    attempts = sorted(
+        (span["attributes"]["stepwire.attempt"], span["status"], span["attributes"]["stepwire.outcome"])
+        for span in dawdled
+    )
+    assert attempts == [(1, "ERROR", "failed"), (2, "UNSET", "finished")]
+    (late,) = (span for span in dawdled if span["status"] == "ERROR")
+    assert late["attributes"]["error.type"] == "StepTimeoutError"
+    (asked,) = (span for span in told.of(told.asked) if span["name"] == "step ask")
+    assert (asked["status"], asked["attributes"]["stepwire.outcome"]) == ("UNSET", "parked")
+    (run,) = (span for span in told.of(told.asked) if span["name"] == "run ask")
+    assert (run["attributes"]["stepwire.status"], asked["parent"]) == ("released", run["span"])
+
+
+def test_a_good_trace_is_taken_and_nonsense_is_not_and_neither_is_an_error(told: Told) -> None:
+    by_id = {span["span"]: span for span in told.spans}
+    steps = {
+        name: span for run_id, name in told.callers.items() for span in told.of(run_id) if span["name"] == "step ask"
+    }
     assert steps.keys() == CALLERS.keys()
     for name, (_, state) in CALLERS.items():
         run = by_id[steps[name]["parent"]]
         call = by_id[run["parent"]]
-        # One trace, whoever began it.
+        # One trace, whichever side began it.
         assert (run["name"], call["name"]) == ("run ask", "stepwire.v1.RunService/StartRun"), name
         assert {run["trace"], call["trace"]} == {steps[name]["trace"]}, name
         if state is None:

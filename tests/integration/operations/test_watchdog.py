@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import logging
+import subprocess
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +15,9 @@ import pytest
 from tests.integration.durability.support import until
 from tests.integration.operations.support import operated, scrape
 
+from stepwire.server.telemetry import watchdog as watchdog_module
 from stepwire.server.telemetry.metrics import SECONDS, Histogram, LoopMetrics
-from stepwire.server.telemetry.thread_clock import ThreadTimes, clock_of_this_thread
+from stepwire.server.telemetry.thread_clock import ThreadTimes, clock_of_this_thread, most_waited, waits_of_threads
 from stepwire.server.telemetry.watchdog import Watchdog
 
 WATCHDOG = "stepwire.watchdog"
@@ -74,6 +78,50 @@ async def test_a_loop_that_got_no_processor_is_not_named(caplog: pytest.LogCaptu
         await until(lambda: metrics.blocked["", ""] >= 0.2)
         waiting.stop()
     assert len([record for record in caplog.records if record.name == WATCHDOG]) == 1
+
+
+def test_code_of_libraries_alone_is_never_named(caplog: pytest.LogCaptureFixture) -> None:
+    # As a callback of asyncio that a busy machine does not let go on: no line of an author is in it.
+    metrics = LoopMetrics()
+    lag = metrics.lag = Histogram(SECONDS)
+
+    async def watched() -> None:
+        watchdog = Watchdog(0.1, metrics, lambda _: ("", ""))
+        watchdog.start()
+        asyncio.get_running_loop().call_soon(partial(subprocess.run, ["sleep", "0.4"], check=True))
+        await until(partial(_seen, lag))
+        watchdog.stop()
+
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        asyncio.run(watched())
+    assert not metrics.blocks
+    assert not [record for record in caplog.records if record.name == WATCHDOG]
+
+
+async def test_a_thread_that_holds_the_interpreter_and_gets_no_processor_excuses_the_loop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.monotonic()
+    monkeypatch.setattr(watchdog_module, "waits_of_threads", lambda: {1: 0.0, 2: time.monotonic() - began})
+    metrics = LoopMetrics()
+    lag = metrics.lag = Histogram(SECONDS)
+    with caplog.at_level(logging.WARNING, WATCHDOG):
+        watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), clock=lambda: ThreadTimes(1.0, 5.0, False))
+        watchdog.start()
+        time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
+        await until(partial(_seen, lag))
+        watchdog.stop()
+    assert not metrics.blocks
+
+
+def test_the_waits_of_threads_are_told_by_thread() -> None:
+    first = waits_of_threads()
+    second = waits_of_threads()
+    if first:  # the system tells
+        assert threading.get_native_id() in first
+        assert 0.0 <= most_waited(first, second) < 3600.0
+    assert most_waited({1: 1.0, 2: 1.0}, {1: 1.5, 2: 3.0, 3: 9.0}) == 2.0
+    assert most_waited({}, {}) == 0.0
 
 
 def _seen(lag: Histogram) -> bool:

@@ -112,11 +112,16 @@ def _unary(service: str, method: str) -> None:
 
 
 for _service, _methods in {
-    "WorkflowService": ("ListWorkflows", "GetWorkflow"),
+    "WorkflowService": ("ListWorkflows", "GetWorkflow", "PauseWorkflow", "ResumeWorkflow"),
     "RunService": (
-        "StartRun", "GetRun", "ListRuns", "WaitRun", "CancelRun", "DeleteRun", "SendEvent", "PublishEvent",
-        "WaitForEvent",
+        "StartRun", "GetRun", "ListRuns", "WaitRun", "CancelRun", "ReloadRun", "RetryRun", "PauseRun", "ResumeRun",
+        "DeleteRun", "SendEvent", "PublishEvent", "WaitForEvent",
     ),
+    "ScheduleService": (
+        "CreateSchedule", "GetSchedule", "ListSchedules", "UpdateSchedule", "PauseSchedule", "ResumeSchedule",
+        "TriggerSchedule", "DeleteSchedule", "BackfillSchedule",
+    ),
+    "ServerService": ("GetServer", "WhoAmI"),
     "StateService": ("GetState", "SetState", "UnsetState", "ReplaceState"),
     "SnapshotService": ("GetSnapshot", "ListSnapshots"),
 }.items():  # fmt: skip

@@ -41,6 +41,21 @@ async def start_of_an_unknown_workflow(w: World) -> Refusal:
 
 
 @case("WORKFLOW_NOT_FOUND")
+async def pause_of_an_unknown_workflow(w: World) -> Refusal:
+    return await refused(w.rpc.workflows.PauseWorkflow(workflows.PauseWorkflowRequest(name="nothing")))
+
+
+@case("WORKFLOW_NOT_FOUND")
+async def resume_of_an_unknown_workflow(w: World) -> Refusal:
+    return await refused(w.rpc.workflows.ResumeWorkflow(workflows.ResumeWorkflowRequest(name="nothing")))
+
+
+@case("INVALID_REQUEST", "reason")
+async def pause_with_too_long_a_reason(w: World) -> Refusal:
+    return await refused(w.rpc.runs.PauseRun(runs.PauseRunRequest(run_id=w.open, reason="x" * 1001)))
+
+
+@case("WORKFLOW_NOT_FOUND")
 async def description_of_an_unknown_workflow(w: World) -> Refusal:
     return await refused(w.rpc.workflows.GetWorkflow(workflows.GetWorkflowRequest(name="nothing")))
 
@@ -58,6 +73,10 @@ def _by_run_id(call: Callable[[World, str], Awaitable[Any]], name: str) -> None:
 _by_run_id(lambda w, id: w.rpc.runs.GetRun(runs.GetRunRequest(run_id=id)), "get")
 _by_run_id(lambda w, id: w.rpc.runs.WaitRun(runs.WaitRunRequest(run_id=id)), "wait")
 _by_run_id(lambda w, id: w.rpc.runs.CancelRun(runs.CancelRunRequest(run_id=id)), "cancel")
+_by_run_id(lambda w, id: w.rpc.runs.ReloadRun(runs.ReloadRunRequest(run_id=id)), "reload")
+_by_run_id(lambda w, id: w.rpc.runs.RetryRun(runs.RetryRunRequest(run_id=id)), "retry")
+_by_run_id(lambda w, id: w.rpc.runs.PauseRun(runs.PauseRunRequest(run_id=id)), "pause")
+_by_run_id(lambda w, id: w.rpc.runs.ResumeRun(runs.ResumeRunRequest(run_id=id)), "resume")
 _by_run_id(lambda w, id: w.rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=id)), "delete")
 _by_run_id(lambda w, id: w.rpc.send(id, event("Note", n=1)), "send")
 _by_run_id(
@@ -302,6 +321,13 @@ async def event_of_an_unknown_type(w: World) -> Refusal:
 @case("UNKNOWN_EVENT_TYPE")
 async def event_that_no_client_may_send(w: World) -> Refusal:
     return await refused(w.rpc.send(w.open, event("StopEvent", result=SECRET)))
+
+
+@case("INTERNAL_EVENT")
+async def event_that_only_steps_send(w: World) -> Refusal:
+    refusal = await refused(w.rpc.send(w.open, event("Ledger", x=SECRET)))
+    assert refusal.facts == {"workflow": "ask", "type": "Ledger"}
+    return refusal
 
 
 @case("UNKNOWN_EVENT_TYPE")

@@ -51,6 +51,11 @@ _on_ended("unset", lambda w: w.rpc.states.UnsetState(states.UnsetStateRequest(ru
 _on_ended("replace", lambda w: w.rpc.states.ReplaceState(states.ReplaceStateRequest(run_id=w.ended, value=payload({}))))
 
 
+@case("RUN_NOT_RETRYABLE")
+async def retry_of_a_living_run(w: World) -> Refusal:
+    return await refused(w.rpc.runs.RetryRun(runs.RetryRunRequest(run_id=w.open)))
+
+
 @case("RUN_NOT_ENDED")
 async def delete_of_a_living_run(w: World) -> Refusal:
     return await refused(w.rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=w.open)))
@@ -168,16 +173,16 @@ async def reused_request_id_in_a_conversation(w: World) -> Refusal:
 @case("INTERNAL")
 async def unexpected_error(w: World) -> Refusal:
     pool = w.rpc.pool
-    find = pool.find
+    get = pool.records.get
 
-    async def broken(key: object) -> None:
+    async def broken(caller: object, run_id: str) -> Any:
         raise RuntimeError(SECRET)
 
-    pool.find = broken  # type: ignore[method-assign]
+    pool.records.get = broken  # type: ignore[method-assign]
     try:
         refusal = await refused(w.rpc.get(w.open))
     finally:
-        pool.find = find  # type: ignore[method-assign]
+        pool.records.get = get  # type: ignore[method-assign]
     assert refusal.message == "Internal error"
     assert len(refusal.facts["reference_id"]) == 16
     return refusal

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.integration.rpc_flows import Ask, Count, Echo, Fail, Shop
@@ -14,6 +16,21 @@ from tests.integration.rpc_flows import Ask, Count, Echo, Fail, Shop
 from stepwire.server.testing import RunningServer, serve
 
 FLOWS: dict[str, Any] = {"ask": Ask, "count": Count, "echo": Echo, "fail": Fail, "shop": Shop}
+
+
+def frame(body: bytes, flags: int = 0) -> bytes:
+    """Return an envelope of the Connect protocol and of gRPC-Web."""
+    return struct.pack(">BI", flags, len(body)) + body
+
+
+def frames(body: bytes) -> list[tuple[int, bytes]]:
+    """Return the envelopes of a body: flags and content."""
+    found = []
+    while body:
+        flags, length = struct.unpack(">BI", body[:5])
+        found.append((flags, body[5 : 5 + length]))
+        body = body[5 + length :]
+    return found
 
 
 @dataclass
@@ -107,7 +124,7 @@ def read_events(response: Any) -> Iterator[Sent]:
 
 
 @contextmanager
-def web(**settings: Any) -> Iterator[Web]:
+def web(data: str | Path = ":memory:", **settings: Any) -> Iterator[Web]:
     """Serve the tests' workflows, with the web on a free port."""
-    with serve(settings={"web_address": "127.0.0.1:0", **settings}, **FLOWS) as server:
+    with serve(data=data, settings={"web_address": "127.0.0.1:0", **settings}, **FLOWS) as server:
         yield Web(server)

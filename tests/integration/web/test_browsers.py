@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from tests.integration.web.support import Web, web
+from tests.integration.web.support import Web, frame, web
 from tests.system.security.support import Keys
 
 PATHS = ["/", "/app.js", "/v1/runs/none/events", "/stepwire.v1.RunService/GetRun"]
@@ -62,6 +63,26 @@ def test_every_response_confines_the_page(site: Web) -> None:
         assert headers["x-frame-options"] == "DENY"
         assert "set-cookie" not in headers
         assert "server" not in headers
+
+
+def test_answers_are_kept_by_no_cache(site: Web) -> None:
+    run_id = site.start("echo", value="private")
+    json_ = {"content-type": "application/json"}
+    stream = {"content-type": "application/connect+json"}
+    asked = {"runId": run_id}
+    for answer in (
+        site.call("RunService/GetRun", asked),
+        site.call("RunService/GetRun", {"runId": "none"}),
+        site.request("POST", "/stepwire.v1.RunService/GetRun", b"{", json_),
+        site.request("POST", "/stepwire.v1.RunService/StreamEvents", frame(json.dumps(asked).encode()), stream),
+        site.request("GET", f"/v1/runs/{run_id}/events"),
+        site.request("GET", "/v1/runs/none/events"),
+        site.request("GET", "/", headers={"host": "evil.example"}),
+    ):
+        assert answer.headers["cache-control"] == "no-store", answer
+    # The console's files hold no data: a browser keeps them, and asks whether they are as they were.
+    for path in ("/", "/app.js", "/runs/some-id"):
+        assert site.request("GET", path).headers["cache-control"] == "no-cache"
 
 
 def test_credentials_scopes_and_namespaces_hold_as_over_grpc(tmp_path: Path) -> None:

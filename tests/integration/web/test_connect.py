@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import struct
 from typing import Any
 
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from tests.integration.web.support import Answer, Web, web
+from tests.integration.web.support import Answer, Web, frame, frames, web
 
 from stepwire.server.rpc import RULES
 from stepwire.server.web.server import contract_services
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
-
-
-def frame(body: bytes, flags: int = 0) -> bytes:
-    return struct.pack(">BI", flags, len(body)) + body
-
-
-def frames(body: bytes) -> list[tuple[int, bytes]]:
-    found = []
-    while body:
-        flags, length = struct.unpack(">BI", body[:5])
-        found.append((flags, body[5 : 5 + length]))
-        body = body[5 + length :]
-    return found
 
 
 def reason(answer: Answer) -> str:
@@ -122,6 +108,20 @@ def test_errors_carry_the_code_the_reason_and_the_fields(site: Web) -> None:
     (bad,) = [detail for detail in answer.json["details"] if detail["type"] == "google.rpc.BadRequest"]
     violations = error_details_pb2.BadRequest.FromString(base64.b64decode(bad["value"] + "==")).field_violations
     assert {violation.field.rpartition(".")[2] for violation in violations} == {"item", "count"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("json", b'{"runId": '), ("json", b'{"run": "x"}'), ("json", b"[]"), ("proto", b"\n\x7fshort")]
+)
+def test_a_message_that_cannot_be_read_says_so(site: Web, kind: str, body: bytes) -> None:
+    answer = site.request("POST", "/stepwire.v1.RunService/GetRun", body, {"content-type": f"application/{kind}"})
+    assert (answer.status, answer.json["code"], reason(answer)) == (400, "invalid_argument", "MALFORMED_MESSAGE")
+
+
+def test_a_method_that_does_not_exist_is_unimplemented(site: Web) -> None:
+    answer = site.call("RunService/NoSuchMethod", {})
+    assert (answer.status, answer.json["code"]) == (404, "unimplemented")
+    assert "NoSuchMethod" in answer.json["message"]
 
 
 def test_a_deadline_ends_a_wait(site: Web) -> None:

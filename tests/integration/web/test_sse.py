@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import struct
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
-from tests.integration.web.support import Web, web
+from tests.integration.web.support import Web, frame, frames, web
 
 
 def test_events_have_sequence_type_and_json(site: Web) -> None:
@@ -45,6 +48,10 @@ def test_types_and_internal_entries_are_chosen(site: Web) -> None:
         found = [event for event in sent if event.id]
     assert [int(event.id) for event in found] == list(range(1, len(found) + 1))
     assert "Ping" in {event.event for event in found}
+    assert all(isinstance(event.json, dict) for event in found)
+    attempts = [event.json for event in found if event.event == "execution"]
+    assert {attempt["status"] for attempt in attempts} >= {"EXECUTION_STATUS_STARTED", "EXECUTION_STATUS_FINISHED"}
+    assert all(attempt["step"] for attempt in attempts)
 
 
 def test_a_question_arrives_while_the_run_waits_and_its_end_too(site: Web) -> None:
@@ -98,12 +105,39 @@ def test_an_unknown_run_is_not_found(site: Web) -> None:
     assert (answer.status, answer.json["code"]) == (404, "not_found")
 
 
-def test_a_stream_of_a_server_that_stops_ends_with_its_reason() -> None:
+def test_a_stream_of_a_server_that_stops_ends_with_its_reason_and_resumes_at_the_next_one(tmp_path: Path) -> None:
+    with ExitStack() as serving:
+        stopping = serving.enter_context(web(tmp_path))
+        run_id = stopping.start("ask", item="pen")
+        with stopping.events(run_id) as sent:
+            question = next(event for event in sent if event.id)
+            assert question.event == "Question"
+            serving.close()
+            told = [event for event in sent if not event.comment]
+            assert [(event.event, event.json["code"], event.id) for event in told] == [("error", "unavailable", "")]
+    # The reason has no id, so what the browser sends is the id of the last entry.
+    with web(tmp_path) as next_, next_.events(run_id, headers={"last-event-id": question.id}) as sent:
+        answer = {"type": "Answer", "payload": {"value": {"order": "7", "yes": True}}}
+        assert next_.call("RunService/SendEvent", {"runId": run_id, "event": answer}).status == 200
+        found = [event for event in sent if not event.comment]
+    assert found[-1].event == "end"
+    assert all(int(event.id) > int(question.id) for event in found[:-1])
+
+
+def test_a_stream_by_connect_of_a_server_that_stops_says_so_at_its_end() -> None:
     with ExitStack() as serving:
         stopping = serving.enter_context(web())
         run_id = stopping.start("ask", item="pen")
-        with stopping.events(run_id) as sent:
-            assert next(event for event in sent if event.id).event == "Question"
-            serving.close()
-            last = [event for event in sent if not event.comment][-1]
-            assert (last.event, last.json["code"]) == ("error", "unavailable")
+        connection = http.client.HTTPConnection(stopping.host, timeout=20)
+        headers = {"content-type": "application/connect+json"}
+        body = frame(json.dumps({"runId": run_id}).encode())
+        connection.request("POST", "/stepwire.v1.RunService/StreamEvents", body, headers)
+        response = connection.getresponse()
+        flags, length = struct.unpack(">BI", response.read(5))
+        batch = json.loads(response.read(length))["events"]
+        assert (flags, batch["toSequence"] >= batch["fromSequence"]) == (0, True)
+        serving.close()
+        *_, (flags, end) = frames(response.read())
+        connection.close()
+    assert flags == 2
+    assert json.loads(end)["error"]["code"] == "unavailable"

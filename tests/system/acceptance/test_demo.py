@@ -11,9 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from select import select
 
 import pytest
+from tests.postgres import MISSING, programs
 from tests.serving import ROOT
 
 COMMAND = [sys.executable, "examples/demo.py"]
@@ -23,6 +26,7 @@ CHECKS = 26
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.mark.slow
 def test_alone_it_answers_itself_and_every_claim_holds() -> None:
     done = subprocess.run(COMMAND, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,7 +38,19 @@ def test_alone_it_answers_itself_and_every_claim_holds() -> None:
     assert "'decision': 'ticket'" in done.stdout
 
 
-def test_at_a_terminal_the_person_answers() -> None:
+@pytest.mark.slow
+@pytest.mark.skipif(programs() is None, reason=MISSING)
+def test_with_replicas_every_claim_holds() -> None:
+    command = [sys.executable, "-m", "examples.demo_cluster", "--package", "json"]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✗" not in done.stdout
+    assert done.stdout.count("✓") > 5
+
+
+@contextmanager
+def at_terminal() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run the demo at a terminal; give the process and the terminal's end."""
     terminal, inner = pty.openpty()
     # A session of its own, so that the server that it starts can be ended with it.
     process = subprocess.Popen(
@@ -42,17 +58,22 @@ def test_at_a_terminal_the_person_answers() -> None:
     )
     os.close(inner)
     try:
+        yield process, terminal
+    finally:
+        os.close(terminal)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_at_a_terminal_the_person_answers() -> None:
+    with at_terminal() as (process, terminal):
         output = read_until(terminal, "Your decision")
         os.write(terminal, b"nonsense\n")
         output += read_until(terminal, "Your decision")
         os.write(terminal, b"block\n")
         output += read_until(terminal, None)
         assert process.wait(60) == 0, output
-    finally:
-        os.close(terminal)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     assert "✗" not in output
     assert output.count("✓") == CHECKS
     assert "answered: block" in output
@@ -60,12 +81,7 @@ def test_at_a_terminal_the_person_answers() -> None:
 
 
 def test_the_answer_may_be_given_in_the_console() -> None:
-    terminal, inner = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "--package", "json"], cwd=ROOT, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
-    )
-    os.close(inner)
-    try:
+    with at_terminal() as (process, terminal):
         output = read_until(terminal, "Your decision")
         console, run_id = re.findall(r"(http://[\d.:]+)/runs/(\w+)", output)[-1]
         event = {"type": "ReviewDecision", "payload": {"value": {"decision": "ignore"}}}
@@ -78,11 +94,6 @@ def test_the_answer_may_be_given_in_the_console() -> None:
             assert json.load(sent)["delivered"] == 1
         output += read_until(terminal, None)
         assert process.wait(60) == 0, output
-    finally:
-        os.close(terminal)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     assert "✗" not in output
     assert "answered in the console: ignore" in output
 

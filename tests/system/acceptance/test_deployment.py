@@ -118,7 +118,7 @@ def test_the_health_checks_are_commands_that_exist(stages: list[Stage], service:
 def test_the_builder_gets_no_more_than_it_needs(stages: list[Stage], tmp_path: Path):
     context = build_context(tmp_path)
     names = {path.name for path in context.iterdir()}
-    assert names == {"client", "server", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"}
+    assert names == {"client", "server", "protos", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"}
     assert not [path for path in context.rglob("*") if path.suffix == ".pyc"]
     for text in stages[0].all("COPY"):
         *sources, _ = text.split()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,20 +24,35 @@ from examples.code_review import (
     findings_in,
 )
 from examples.hello import Hello
+from examples.schedules import Poll, Report
+from examples.trip import Trip
 
 from stepwire.client import Client, InvalidArgumentError, RunStatus, event_meta
+from stepwire.server.testing import serve
 from stepwire.workflow import WorkflowRuntimeError
 
 SPECS = {
     "hello": "examples/hello.py",
     "approval": "examples/approval.py",
+    "trip": "examples/trip.py",
+    "schedules": "examples/schedules.py",
     "code_review": "examples/code_review.py",
 }
 
 
-def test_every_example_is_tested_here() -> None:
+ELSEWHERE = {
+    "agents": "tests/llamaindex/test_example.py",
+    "demo": "tests/system/acceptance/test_demo.py",
+    "demo_cluster": "tests/system/acceptance/test_demo.py",
+}
+"""Examples that need more, and what tests each of them."""
+
+
+def test_every_example_is_tested() -> None:
     root = Path(__file__).resolve().parents[3] / "examples"
-    assert {path.stem for path in root.glob("*.py")} - {"demo"} == set(SPECS)
+    assert {path.stem for path in root.glob("*.py")} == SPECS.keys() | ELSEWHERE.keys()
+    for name, path in ELSEWHERE.items():
+        assert name in (root.parent / path).read_text()
 
 
 # -- hello ------------------------------------------------------------------------------------------------------------
@@ -53,6 +69,17 @@ async def test_hello_on_a_server(address: str) -> None:
         assert await run.result(timeout=20) == "Hello, Ada!"
         entries = [event async for event in run.events(internal=True)]
         assert [event_meta(entry).sequence for entry in entries] == list(range(1, len(entries) + 1))
+
+
+# -- schedules --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_schedules_start_a_week_of_reports() -> None:
+    with serve(Report, Poll) as server, server.client() as client:
+        server.skip(days=7)
+        reports = list(client.list_runs(workflow="Report", results=True))
+        assert [report.outcome and report.outcome.result for report in reports] == ["the daily report"] * 5
 
 
 # -- approval ---------------------------------------------------------------------------------------------------------
@@ -87,6 +114,33 @@ async def test_approval_on_a_server(address: str) -> None:
             assert sent.delivered == 1
         assert await run.result(timeout=20) == "approved by Grace"
         assert await run.context.store.get("approved") is True
+
+
+# -- trip -------------------------------------------------------------------------------------------------------------
+
+
+async def test_trip_in_process() -> None:
+    trip = Trip()
+    trip.add_workflows(approval=Approval())
+    assert await trip.run(who="Ada", expenses={"tea": 2.5, "tram": 4.0}) == {
+        "tea": "approved by policy",
+        "tram": "approved by policy",
+    }
+
+
+def test_trip_on_a_server() -> None:
+    with serve(trip=Trip, approval=Approval) as server, server.client() as client:
+        run = client.start_run("trip", who="Ada", expenses={"tea": 2.5, "flight": 420.0})
+        end = time.monotonic() + 20
+        while not (waiters := run.info().pending_waiters):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        (waiter,) = waiters
+        assert waiter.run_id != run.run_id
+        answer = {**waiter.requirements, "verdict": "approve", "by": "Grace"}
+        run.context.send_event(("ApprovalAnswer", answer))
+        assert run.result(timeout=20) == {"tea": "approved by policy", "flight": "approved by Grace"}
+        assert len(list(client.list_runs(parent=run.run_id))) == 2
 
 
 # -- code review ------------------------------------------------------------------------------------------------------

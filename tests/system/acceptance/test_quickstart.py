@@ -44,6 +44,7 @@ def test_the_workflow_runs_without_a_server(folder: Path) -> None:
     assert output(folder, sys.executable, "try_it.py").strip() == "paid"
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_killed_server(folder: Path, server: ServerProcess) -> None:
     def stepwire(*words: str) -> str:
         return output(folder, str(COMMAND), *words, "--server", server.address)

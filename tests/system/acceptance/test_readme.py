@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve what the README serves; its own file comes from the README."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "trip.py").write_text(snippet("trip.py"))
-    (serve,) = commands("stepwire serve")
+    (serve,) = commands("stepwire serve trip.py")
     specs = [spec.replace("trip.py", str(folder / "trip.py"), 1) for spec in serve[2:]]
     with ServerProcess(folder / "data", specs) as server:
         yield server.address
@@ -73,12 +72,6 @@ def test_buf_curl_starts_a_run(address: str) -> None:
     command[0] = str(COMMAND.with_name("buf"))
     command[-1] = command[-1].replace(DEFAULT_ADDRESS, address)
     assert '"workflow": "hello"' in run(command)
-
-
-def test_the_go_lines_are_those_of_the_example() -> None:
-    (shown,) = blocks("go")
-    source = (ROOT / "examples" / "go" / "main.go").read_text(encoding="utf-8")
-    assert textwrap.indent(shown, "\t") in source
 
 
 def test_the_figures_are_those_of_the_performance_page() -> None:
@@ -118,3 +111,21 @@ def test_the_architecture_page_has_every_row_of_the_error_table() -> None:
         reason: code for code, reasons in rows.items() for reason in re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", reasons)
     }
     assert shown == {reason: code.name for reason, code in CODES.items()}
+
+
+def test_every_page_of_the_documentation_is_listed() -> None:
+    table = README.partition("## Documentation")[2]
+    linked = {page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name})" in table}
+    # Generated, and linked from the page about semantics.
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - linked == {"semantics-tests.md"}
+
+
+def test_installs_work_from_a_checkout() -> None:
+    assert "pip install 'stepwire[" not in README
+    assert "pip install 'stepwire[" not in (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+
+
+def test_the_list_of_make_targets_has_two_columns() -> None:
+    lines = run(["make", "--no-print-directory", "help"]).splitlines()
+    assert len(lines) > 10
+    assert {re.match(r"[a-z-]+ +", line).end() for line in lines} == {18}  # type: ignore[union-attr]

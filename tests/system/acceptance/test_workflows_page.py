@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.serving import ROOT
 
+from stepwire.server.testing import serve
 from stepwire.workflow.errors import StepError
 
 
@@ -53,6 +54,19 @@ async def test_a_question(page: Any) -> None:
             handler.ctx.send_event(page.Approval(order="another", approved=False))
             handler.ctx.send_event(page.Approval(order="o1", approved=True))
     assert await handler == "shipped"
+
+
+async def test_children_in_process(page: Any) -> None:
+    sweep = page.Sweep()
+    sweep.add_workflows(longest=page.Longest())
+    assert await sweep.run(texts=["a longer one", "or another"]) == ["longer", "another"]
+
+
+def test_children_on_a_server(page: Any) -> None:
+    with serve(page.Sweep, longest=page.Longest) as server, server.client() as client:
+        run = client.start_run("Sweep", texts=["a longer one", "or another"])
+        assert run.result() == ["longer", "another"]
+        assert len(list(client.list_runs(parent=run.run_id))) == 2
 
 
 async def test_failures(page: Any) -> None:

@@ -9,12 +9,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.system.chaos import scenarios
 from tests.system.chaos.checker import check
+from tests.system.chaos.families import families
 from tests.system.chaos.history import read
 from tests.system.chaos.scenarios import Report, Unsupported
 
@@ -36,25 +37,30 @@ SCENARIOS = {
     "stream_cuts": Scenario(scenarios.stream_cuts, "cuts", 500, 5000),
     "disk_full": Scenario(scenarios.disk_full, "rounds", 5, 50),
     "sigterm": Scenario(scenarios.sigterm, "restarts", 10, 100),
+    "families": Scenario(families, "kills", 50, 1000),
     "mid_step": Scenario(scenarios.mid_step, "kills", 20, 2000),
 }
 
 
 def say(text: str) -> None:
-    """Tell whoever watches."""
+    """Print progress."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def main() -> int:
+def main(
+    chosen: Mapping[str, Scenario] = SCENARIOS,
+    program: str = "python -m tests.system.chaos",
+    about: str = "Crashes, cuts and full disks against a real server.",
+) -> int:
     """Run scenarios; 1 when a promise was broken."""
     listing = "\n".join(
         f"  {name:14}{item.short} {item.parameter}, in full {item.full}: {(item.run.__doc__ or '').splitlines()[0]}"
-        for name, item in SCENARIOS.items()
+        for name, item in chosen.items()
     )
     parser = argparse.ArgumentParser(
-        prog="python -m tests.system.chaos",
-        description="Crashes, cuts and full disks against a real server.",
+        prog=program,
+        description=about,
         epilog=f"scenarios:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -69,17 +75,16 @@ def main() -> int:
         report = Report("check", {"files": len(options.check)}, check(read(*options.check)))
         say("\n".join(report.lines()))
         return int(bool(report.violations))
-    if unknown := set(options.scenario) - set(SCENARIOS):
+    if unknown := set(options.scenario) - set(chosen):
         parser.error(f"no scenario {', '.join(sorted(unknown))}")
     failed = False
-    for name in options.scenario or SCENARIOS:
-        failed |= not run(name, options)
+    for name in options.scenario or chosen:
+        failed |= not run(name, chosen[name], options)
     return int(failed)
 
 
-def run(name: str, options: argparse.Namespace) -> bool:
+def run(name: str, scenario: Scenario, options: argparse.Namespace) -> bool:
     """Run one scenario; tell whether every promise held."""
-    scenario = SCENARIOS[name]
     count = options.count or (scenario.full if options.full else scenario.short)
     work = (options.keep or Path(tempfile.mkdtemp(prefix="stepwire-chaos-"))) / name
     shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Calls that are written to the history: with a request_id of ours, repeated until the outcome is known."""
+"""Calls that the history records: each has a request_id and is repeated until its outcome is known."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ import grpc
 import grpc.aio
 from tests.system.chaos.server import CHANNEL_OPTIONS
 
-_STREAMS = ("/stepwire.v1.RunService/StreamEvents",)
+_STREAMS = ("/stepwire.v1.RunService/StreamEvents", "/stepwire.internal.Replicas/Follow")
+_OWN = ("user-agent", "grpc-", ":")
+"""What the names of metadata begin with that a connection makes by itself."""
 
 
 class LosingProxy:
@@ -50,7 +52,7 @@ class LosingProxy:
 
             async def forward_stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
                 async with _statuses(context):
-                    async for message in stream(request):
+                    async for message in stream(request, metadata=_metadata(context)):
                         yield message
 
             return grpc.unary_stream_rpc_method_handler(forward_stream)
@@ -59,7 +61,9 @@ class LosingProxy:
         async def forward(request: bytes, context: Any) -> bytes:
             answer = b""
             async with _statuses(context):
-                answer = await call(request, timeout=context.time_remaining(), wait_for_ready=True)
+                answer = await call(
+                    request, metadata=_metadata(context), timeout=context.time_remaining(), wait_for_ready=True
+                )
             self.calls += 1
             if self._random.random() < self._share:
                 self.lost += 1
@@ -67,6 +71,11 @@ class LosingProxy:
             return answer
 
         return grpc.unary_unary_rpc_method_handler(forward)
+
+
+def _metadata(context: Any) -> tuple[tuple[str, Any], ...]:
+    """Return what the caller sent along."""
+    return tuple((name, value) for name, value in context.invocation_metadata() or () if not name.startswith(_OWN))
 
 
 @contextlib.asynccontextmanager

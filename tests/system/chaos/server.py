@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -20,7 +22,7 @@ from stepwire.v1 import workflow_service_pb2, workflow_service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[3]
 
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Come back at once: what is measured is the server, not gRPC's patience.
     ("grpc.initial_reconnect_backoff_ms", 20),
     ("grpc.min_reconnect_backoff_ms", 20),
@@ -28,6 +30,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A connection of its own for each channel.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", -1),
+    # Of several addresses each gets its share of the calls.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
 
 
@@ -39,12 +43,24 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """Serve the workload on data in `directory`, always on the same port; start and kill it at will."""
+    """Serve the workload on data in `directory`, always on the same port; start and kill it at will.
 
-    def __init__(self, directory: Path, *, data: Path | None = None, prefix: Sequence[str] = ()) -> None:
+    `settings` are further ones of the server, `effects` is the file of effects if several servers share one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        data: Path | str | None = None,
+        prefix: Sequence[str] = (),
+        effects: Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.directory = directory
         self.data = data or directory / "data"
-        self.effects = directory / "effects.jsonl"
+        self.effects = effects or directory / "effects.jsonl"
+        self.settings = dict(settings or {})
         self.log = directory / "server.log"
         self.address = f"127.0.0.1:{free_port()}"
         self.spawned_at = 0.0
@@ -65,6 +81,8 @@ class ServerProcess:
     def spawn(self, env: Mapping[str, str] | None = None) -> None:
         """Start the process; `ready` waits until it serves."""
         command = [*self._prefix, sys.executable, "-m", "tests.system.chaos.serve", str(self.data), self.address]
+        if self.settings:
+            command.append(json.dumps(self.settings))
         # Bytecode lies ready, as it does for an installed package: no start compiles what the one before it did.
         own = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode"), EFFECTS: str(self.effects)}
         own.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -101,6 +119,11 @@ class ServerProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def terminate(self) -> None:
         """SIGTERM, without waiting."""

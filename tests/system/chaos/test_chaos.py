@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.system.chaos import scenarios
+from tests.system.chaos.families import families
 from tests.system.chaos.scenarios import Report, Unsupported
 
 SEED = 20
@@ -24,6 +25,7 @@ async def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> No
     assert_kept(await scenarios.sigkill(tmp_path, kills=4, seed=SEED))
 
 
+@pytest.mark.slow
 async def test_death_at_any_failpoint_loses_nothing(tmp_path: Path) -> None:
     points = ("commit.after", "ack.before", "restore.after")
     assert_kept(await scenarios.crash_at(tmp_path, hits=1, points=points, seed=SEED))
@@ -33,6 +35,7 @@ async def test_lost_replies_are_repeated_to_one_effect(tmp_path: Path) -> None:
     assert_kept(await scenarios.lost_replies(tmp_path, calls=400, seed=SEED))
 
 
+@pytest.mark.slow
 async def test_cut_streams_resume_without_gap_or_repeat(tmp_path: Path) -> None:
     assert_kept(await scenarios.stream_cuts(tmp_path, cuts=100, seed=SEED))
 
@@ -44,10 +47,17 @@ async def test_a_full_disk_heals(tmp_path: Path) -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 async def test_restarts_fail_no_call(tmp_path: Path) -> None:
     assert_kept(await scenarios.sigterm(tmp_path, restarts=2, seed=SEED))
 
 
+@pytest.mark.slow
+async def test_killed_families_have_every_child_once(tmp_path: Path) -> None:
+    assert_kept(await families(tmp_path, kills=4, seed=SEED))
+
+
+@pytest.mark.slow
 async def test_killed_steps_run_again_under_their_key(tmp_path: Path) -> None:
     assert_kept(await scenarios.mid_step(tmp_path, kills=2, seed=SEED))
 

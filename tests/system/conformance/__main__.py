@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.raw_stream import LOWEST_RATIO, Figures, measure
+from benchmarks.foreign import LOWEST_RATIO, Figures, measure
 from rich.console import Console
 from rich.table import Table
 from tests.serving import ROOT
 from tests.system.conformance import servers, table
-from tests.system.conformance.clients import PYTHON, Client, ClientError, ToolchainMissingError, clients
+from tests.system.conformance.clients import Client, ClientError, ToolchainMissingError, clients
 from tests.system.conformance.docs import write_matrix
 
 
@@ -39,12 +40,18 @@ def main() -> None:
     parser.add_argument("--scenario", default="", metavar="TEXT", help="only scenarios whose name holds this")
     parser.add_argument("--bench", action="store_true", help="also compare the streams with raw gRPC ones")
     parser.add_argument("--write-docs", action="store_true", help="put the matrix into docs/clients.md")
+    parser.add_argument("--build", metavar="FOLDER", help="only build the clients in this folder, clients or examples")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
     chosen = [client for client in clients() if options.only is None or client.name in ("Python", *options.only)]
     subprocess.run([sys.executable, "tools/protos.py", "deps"], cwd=ROOT, check=True)
+    if options.build:
+        chosen = [client for client in chosen if client.folder.parent == ROOT / options.build]
     columns = [_prepared(client, console) for client in chosen]
+    if options.build:
+        _explain([column for column in columns if column.problem], [], console)
+        sys.exit(any(column.problem for column in columns))
     scenarios = [scenario for scenario in table.scenarios() if options.scenario in scenario["name"]]
     with tempfile.TemporaryDirectory(prefix="stepwire-conformance-") as directory:
         ready = [column for column in columns if not column.skipped and not column.problem]
@@ -80,9 +87,10 @@ def _prepared(client: Client, console: Console) -> Column:
 
 def _run(column: Column, serving: servers.Serving, scenarios: list[dict[str, Any]], directory: Path) -> None:
     # It begins run ids, so "c++" will not do.
-    prefix = "python" if column.client is PYTHON else column.client.folder.name
-    document = table.document(serving.addresses, serving.variables, prefix)
-    document["scenarios"] = scenarios
+    prefix = re.sub(r"\W+", "-", column.client.name.lower().replace("+", "p"))
+    fitting = (table.over_http(scenario, column.client.over) for scenario in scenarios)
+    scenarios = [scenario for scenario in fitting if scenario is not None]
+    document = {**table.document(serving, prefix), "scenarios": scenarios}
     path = directory / f"{prefix}.json"
     path.write_text(json.dumps(document, ensure_ascii=False), "utf-8")
     try:
@@ -125,7 +133,7 @@ def _cell(column: Column, name: str) -> str:
     if column.skipped:
         return "[yellow]skipped"
     if name not in column.lines:
-        return "[red]no run"
+        return "[red]no run" if column.problem else "-"
     return "[green]ok" if column.lines[name]["ok"] else "[red]FAILED"
 
 
@@ -139,7 +147,7 @@ def _explain(columns: list[Column], scenarios: list[dict[str, Any]], console: Co
             console.print(column.problem, markup=False)
         else:
             good = sum(line["ok"] for line in column.lines.values())
-            console.print(f"{name}: {good} of {len(scenarios)} ({column.version})")
+            console.print(f"{name}: {good} of {len(column.lines)} ({column.version})")
             for line in column.lines.values():
                 if not line["ok"]:
                     console.print(f"  {line['scenario']}: {line['detail']}", markup=False)

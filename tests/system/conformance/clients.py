@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tests.serving import ROOT
 
-EXAMPLES: Final = ROOT / "examples"
+FOLDERS: Final = (ROOT / "clients", ROOT / "examples")
 _BUILD_SECONDS: Final = 3600.0
 _DRIVER_SECONDS: Final = 300.0
 _MISSING: Final = 77
@@ -40,6 +40,9 @@ class Client:
     build_commands: list[list[str]] = field(default_factory=list)
     versions: list[list[str]] = field(default_factory=list)
     bench: list[str] = field(default_factory=list)
+    walk: list[str] = field(default_factory=list)
+    over: str = ""
+    """What it calls the web by, "connect" or "sse"; empty for gRPC. It runs the scenarios that this allows."""
 
     @classmethod
     def of(cls, manifest: Path) -> Client:
@@ -54,6 +57,8 @@ class Client:
             build_commands=found.get("build", []),
             versions=found.get("versions", []),
             bench=found.get("bench", []),
+            walk=found.get("walk", []),
+            over=found.get("over", ""),
         )
 
     def missing(self) -> list[str]:
@@ -114,10 +119,20 @@ PYTHON: Final = Client(
 )
 
 
+CURL: Final = Client(
+    name="curl/SSE",
+    folder=ROOT,
+    driver=[sys.executable, "-m", "tests.system.conformance.curl"],
+    tools=["curl"],
+    versions=[[sys.executable, "-m", "tests.system.conformance.curl", "--version"]],
+    over="sse",
+)
+
+
 def clients() -> list[Client]:
-    """Return Python and the clients of other languages, by name."""
-    found = [Client.of(path) for path in EXAMPLES.glob("*/conformance.json")]
-    return [PYTHON, *sorted(found, key=lambda client: client.name)]
+    """Return Python, the clients of other languages by name, and curl."""
+    found = [Client.of(path) for folder in FOLDERS for path in folder.glob("*/conformance*.json")]
+    return [PYTHON, *sorted(found, key=lambda client: client.name), CURL]
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tests.serving import ROOT
 
 if TYPE_CHECKING:
-    from benchmarks.raw_stream import Figures
+    from benchmarks.foreign import Figures
 
 CLIENTS: Final = ROOT / "docs" / "clients.md"
 _BEGIN: Final = "<!-- conformance: begin (written by make conformance ARGS=--write-docs) -->"
@@ -63,11 +63,13 @@ def _summary(column: Any) -> str:
 
 
 def _rows(columns: Sequence[Any], names: list[str]) -> list[list[str]]:
-    return [[f"`{name}`", *("ok" if _good(column, name) else "**failed**" for column in columns)] for name in names]
+    return [[f"`{name}`", *(_cell(column, name) for column in columns)] for name in names]
 
 
-def _good(column: Any, name: str) -> bool:
-    return bool(column.lines.get(name, {}).get("ok"))
+def _cell(column: Any, name: str) -> str:
+    if name not in column.lines:
+        return "**failed**" if column.problem else "-"
+    return "ok" if column.lines[name]["ok"] else "**failed**"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -10,9 +10,10 @@ import contextlib
 import json
 import queue
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version as found
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 from google.protobuf import json_format
@@ -23,36 +24,87 @@ from tests.system.conformance.matching import Mismatch, at_path, check, substitu
 
 from stepwire.v1 import (
     run_service_pb2,
+    schedule_service_pb2,
     snapshot_service_pb2,
     state_service_pb2,
     workflow_service_pb2,
 )
 
-_FILES: Final = (run_service_pb2, snapshot_service_pb2, state_service_pb2, workflow_service_pb2)
-_CALL_SECONDS: Final = 15.0
-_STREAM_SECONDS: Final = 30.0
+_FILES: Final = (
+    run_service_pb2,
+    schedule_service_pb2,
+    snapshot_service_pb2,
+    state_service_pb2,
+    workflow_service_pb2,
+)
+CALL_SECONDS: Final = 15.0
+STREAM_SECONDS: Final = 30.0
 
 
-def main(path: str) -> None:
-    """Run every scenario of a table; print one line for each."""
+class Wire(Protocol):
+    """How a driver reaches one server."""
+
+    def call(self, step: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+        """Make a unary call; return the response, or None and the error object."""
+
+    def open(self, step: dict[str, Any]) -> Items:
+        """Open a stream."""
+
+
+class Items(Protocol):
+    """A stream as items."""
+
+    @property
+    def carried(self) -> Sequence[str] | None:
+        """Return the fields of entries that the stream carries; None for all. Patterns are compared in these."""
+
+    def take(self) -> Any:
+        """Return the next item. Ended at the stream's end."""
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """Send a frame."""
+
+    def half_close(self) -> None:
+        """Send no more frames."""
+
+    def cut(self) -> None:
+        """Cancel the call."""
+
+
+class Ended(Exception):
+    """A stream came to its end; `error` is its error object, None for OK."""
+
+    def __init__(self, error: dict[str, Any] | None) -> None:
+        super().__init__("the stream ended" if error is None else f"the stream failed: {error}")
+        self.error = error
+
+
+def run_table(path: str, addresses: str, connect: Callable[[str], AbstractContextManager[Wire]]) -> None:
+    """Run every scenario of a table; print one line for each.
+
+    Args:
+        path: The table.
+        addresses: Which of its addresses: "servers" or "web".
+        connect: Opens the way to an address.
+    """
     with open(path, encoding="utf-8") as file:
         table = json.load(file)
     with contextlib.ExitStack() as stack:
-        channels = {name: stack.enter_context(_channel(address)) for name, address in table["servers"].items()}
+        wires = {name: stack.enter_context(connect(address)) for name, address in table[addresses].items()}
         for scenario in table["scenarios"]:
-            result = run_scenario(scenario, channels[scenario.get("server", "main")], table["vars"])
+            result = run_scenario(scenario, wires[scenario.get("server", "main")], table["vars"])
             print(json.dumps(result, ensure_ascii=False), flush=True)  # noqa: T201 - what a driver is for
 
 
-def run_scenario(scenario: dict[str, Any], channel: grpc.Channel, variables: dict[str, Any]) -> dict[str, Any]:
+def run_scenario(scenario: dict[str, Any], wire: Wire, variables: dict[str, Any]) -> dict[str, Any]:
     """Run one scenario; return its line."""
-    run = Run(channel, dict(variables))
+    run = Run(wire, dict(variables))
     detail = ""
     try:
         for number, step in enumerate(scenario["steps"]):
             try:
                 run.step(step)
-            except (Mismatch, grpc.RpcError, json_format.ParseError) as error:
+            except (Mismatch, Ended, grpc.RpcError, json_format.ParseError) as error:
                 detail = f"step {number}: {_told(error)}"
                 break
     finally:
@@ -69,10 +121,10 @@ def run_scenario(scenario: dict[str, Any], channel: grpc.Channel, variables: dic
 class Run:
     """A scenario under way: its variables and its streams."""
 
-    def __init__(self, channel: grpc.Channel, variables: dict[str, Any]) -> None:
-        self._channel = channel
+    def __init__(self, wire: Wire, variables: dict[str, Any]) -> None:
+        self._wire = wire
         self._variables = variables
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[str, Items] = {}
         self.last_error: dict[str, Any] = {}
         self._verbs: dict[str, Callable[[dict[str, Any]], Any]] = {
             "call": self._call,
@@ -101,8 +153,83 @@ class Run:
             stream.cut()
 
     def _call(self, step: dict[str, Any]) -> Any:
+        document, error = self._wire.call(step)
+        if error is not None:
+            self.last_error = error
+            if "error" not in step:
+                raise Mismatch(f"the call failed: {error}")
+            check(step["error"], error, "the error")
+            return error
+        if "error" in step:
+            raise Mismatch("the call succeeded")
+        check(step.get("expect", {}), document, "the response")
+        return document
+
+    def _open(self, step: dict[str, Any]) -> None:
+        self._streams[step.get("stream", "main")] = self._wire.open(step)
+
+    def _receive(self, step: dict[str, Any]) -> Any:
+        stream, item = self._stream(step), None
+        for pattern in step["receive"]:
+            item = self._take(stream)
+            check(_carried(pattern, stream.carried), item, "the item")
+        return item
+
+    def _until(self, step: dict[str, Any]) -> Any:
+        stream = self._stream(step)
+        pattern = _carried(step["until"], stream.carried)
+        while True:
+            item = self._take(stream)
+            with contextlib.suppress(Mismatch):
+                check(pattern, item)
+                return item
+
+    def _end(self, step: dict[str, Any]) -> None:
+        try:
+            item = self._take(self._stream(step))
+        except Ended as ended:
+            if ended.error is None and "error" in step:
+                raise Mismatch("the stream ended without an error") from None
+            if ended.error is not None and "error" not in step:
+                raise
+            if ended.error is not None:
+                check(step["error"], ended.error, "the error")
+        else:
+            raise Mismatch(f"the stream goes on with {str(item)[:200]}")
+
+    def _take(self, stream: Items) -> Any:
+        try:
+            item = stream.take()
+        except Ended as ended:
+            self.last_error = ended.error or self.last_error
+            raise
+        self.last_error = item.get("sendResult", {}).get("error", self.last_error)
+        return item
+
+    def _stream(self, step: dict[str, Any]) -> Items:
+        name = step.get("stream", "main")
+        if name not in self._streams:
+            raise Mismatch(f"no stream {name} is open")
+        return self._streams[name]
+
+
+def _carried(pattern: Any, fields: Sequence[str] | None) -> Any:
+    """Return a pattern of an item without the fields of entries that the stream does not carry."""
+    if fields is None or "entry" not in pattern:
+        return pattern
+    return {"entry": {name: item for name, item in pattern["entry"].items() if name in fields}}
+
+
+class GrpcWire:
+    """Calls and streams of one server over a channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def call(self, step: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+        """Make a unary call; return the response, or None and the error object."""
         path, method = _method(step["call"])
-        timeout = step.get("deadline_ms", _CALL_SECONDS * 1000) / 1000
+        timeout = step.get("deadline_ms", CALL_SECONDS * 1000) / 1000
         if "raw" in step:
             data = base64.b64decode(step["raw"])
         else:
@@ -111,62 +238,21 @@ class Run:
         try:
             answer = call(data, timeout=timeout, metadata=_headers(step))
         except grpc.RpcError as error:
-            found = self._met(error_of(error))
-            if "error" not in step:
-                raise Mismatch(f"the call failed: {found}") from error
-            check(step["error"], found, "the error")
-            return found
-        document = _document(GetMessageClass(method.output_type).FromString(answer))
-        if "error" in step:
-            raise Mismatch("the call succeeded")
-        check(step.get("expect", {}), document, "the response")
-        return document
+            return None, error_of(error)
+        return _document(GetMessageClass(method.output_type).FromString(answer)), None
 
-    def _open(self, step: dict[str, Any]) -> None:
+    def open(self, step: dict[str, Any]) -> Stream:
+        """Open a stream."""
         path, method = _method(step["open"])
         request = _message(method.input_type, step.get("request", {}))
-        timeout = step.get("deadline_ms", _STREAM_SECONDS * 1000) / 1000
-        stream = Stream(self._channel, path, method, request, timeout, _headers(step), self._met)
-        self._streams[step.get("stream", "main")] = stream
-
-    def _receive(self, step: dict[str, Any]) -> Any:
-        stream, item = self._stream(step), None
-        for pattern in step["receive"]:
-            item = stream.take()
-            check(pattern, item, "the item")
-        return item
-
-    def _until(self, step: dict[str, Any]) -> Any:
-        stream = self._stream(step)
-        while True:
-            item = stream.take()
-            with contextlib.suppress(Mismatch):
-                check(step["until"], item)
-                return item
-
-    def _end(self, step: dict[str, Any]) -> None:
-        found = self._stream(step).end()
-        if found is None:
-            if "error" in step:
-                raise Mismatch("the stream ended without an error")
-        elif "error" not in step:
-            raise Mismatch(f"the stream failed: {found}")
-        else:
-            check(step["error"], found, "the error")
-
-    def _stream(self, step: dict[str, Any]) -> Stream:
-        name = step.get("stream", "main")
-        if name not in self._streams:
-            raise Mismatch(f"no stream {name} is open")
-        return self._streams[name]
-
-    def _met(self, error: dict[str, Any]) -> dict[str, Any]:
-        self.last_error = error
-        return error
+        timeout = step.get("deadline_ms", STREAM_SECONDS * 1000) / 1000
+        return Stream(self._channel, path, method, request, timeout, _headers(step))
 
 
 class Stream:
     """A stream as items."""
+
+    carried = None
 
     def __init__(
         self,
@@ -176,9 +262,7 @@ class Stream:
         request: Message,
         timeout: float,
         headers: list[tuple[str, str]],
-        met: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
-        self._met = met
         self._frames: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._request_type = method.input_type
         self._items: list[Any] = []
@@ -212,26 +296,15 @@ class Stream:
         self._frames.put(None)
 
     def take(self) -> Any:
-        """Return the next item. Mismatch at the stream's end."""
+        """Return the next item. Ended at the stream's end."""
         try:
             while not self._items:
                 self._items += self._items_of(next(self._call))
         except StopIteration:
-            raise Mismatch("the stream ended") from None
+            raise Ended(None) from None
         except grpc.RpcError as error:
-            raise Mismatch(f"the stream failed: {self._met(error_of(error))}") from error
+            raise Ended(error_of(error)) from error
         return self._items.pop(0)
-
-    def end(self) -> dict[str, Any] | None:
-        """Wait for the stream's end; return its error. Mismatch when an item comes first."""
-        try:
-            while not self._items:
-                self._items += self._items_of(next(self._call))
-        except StopIteration:
-            return None
-        except grpc.RpcError as error:
-            return self._met(error_of(error))
-        raise Mismatch(f"the stream goes on with {str(self._items[0])[:200]}")
 
     def _items_of(self, frame: Any) -> list[Any]:
         kind = frame.WhichOneof("frame")
@@ -249,7 +322,7 @@ class Stream:
             self._cursor = batch.to_sequence
             return [{"entry": _document(entry)} for entry in batch.entries]
         if kind == "send_result" and frame.send_result.HasField("error"):
-            error = self._met(error_object(frame.send_result.error))
+            error = error_object(frame.send_result.error)
             result = type(frame.send_result)()
             result.CopyFrom(frame.send_result)
             result.ClearField("error")
@@ -280,8 +353,10 @@ def error_object(status: status_pb2.Status) -> dict[str, Any]:
     return found
 
 
-def _channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(address)
+@contextlib.contextmanager
+def _connect(address: str) -> Iterator[GrpcWire]:
+    with grpc.insecure_channel(address) as channel:
+        yield GrpcWire(channel)
 
 
 def _headers(step: dict[str, Any]) -> list[tuple[str, str]]:
@@ -321,4 +396,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--version"]:
         print(version())  # noqa: T201 - what the option is for
     else:
-        main(sys.argv[1])
+        run_table(sys.argv[1], "servers", _connect)

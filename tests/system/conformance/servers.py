@@ -27,6 +27,7 @@ from stepwire.server.store import (
     Claim,
     Commit,
     MemoryStore,
+    OwnedElsewhereError,
     RunKey,
     RunRecord,
     StoreCorruptError,
@@ -36,15 +37,17 @@ from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
 
 FLOWS = "tests/system/conformance/workflows.py"
-SERVED = ("Fields=fields", "Dialog=dialog", "Counter=counter", "Failing=failing", "Sleeper=sleeper")
+SERVED = ("Fields=fields", "Dialog=dialog", "Counter=counter", "Failing=failing", "Sleeper=sleeper", "Family=family")
+WEB = ("--web", "127.0.0.1:0")
 SPECS = [f"{FLOWS}:{name}" for name in SERVED]
 
 
 class Serving:
-    """The addresses of the servers, and the variables that they give to the scenarios."""
+    """The addresses of the servers and of their web, and the variables that they give to the scenarios."""
 
-    def __init__(self, addresses: dict[str, str], variables: dict[str, str]) -> None:
+    def __init__(self, addresses: dict[str, str], web: dict[str, str], variables: dict[str, str]) -> None:
         self.addresses = addresses
+        self.web = web
         self.variables = variables
 
 
@@ -53,19 +56,29 @@ def serving(directory: Path) -> Iterator[Serving]:
     """Serve the scenarios, with data in a directory."""
     with contextlib.ExitStack() as stack:
         blocked = _blocked_run(directory / "main")
-        main = stack.enter_context(ServerProcess(directory / "main", SPECS))
+        main = stack.enter_context(ServerProcess(directory / "main", SPECS, args=WEB))
         draining = stack.enter_context(_draining(directory / "draining"))
         broken = stack.enter_context(_broken(directory / "broken.log"))
         key = new_key()
         access = directory / "access.toml"
         access.write_text(f'[[keys]]\nid = "{key.id}"\nhash = "{key.hash}"\nname = "reader"\nscopes = ["read"]\n')
         guarded = stack.enter_context(
-            ServerProcess(directory / "guarded", SPECS, args=("--api-keys", str(access), "--insecure"))
+            ServerProcess(directory / "guarded", SPECS, args=("--api-keys", str(access), "--insecure", *WEB))
         )
         yield Serving(
-            {"main": main.address, "guarded": guarded.address, "draining": draining, "broken": broken},
+            {"main": main.address, "guarded": guarded.address, "draining": draining.address, "broken": broken[0]},
+            {
+                "main": _web_of(main),
+                "guarded": _web_of(guarded),
+                "draining": _web_of(draining),
+                "broken": f"http://{broken[1]}",
+            },
             {"blocked_run": blocked, "reader_key": key.key},
         )
+
+
+def _web_of(server: ServerProcess) -> str:
+    return server.hear(r"console at (http://\S+)")
 
 
 def _blocked_run(data: Path) -> str:
@@ -80,9 +93,9 @@ def _blocked_run(data: Path) -> str:
 
 
 @contextlib.contextmanager
-def _draining(data: Path) -> Iterator[str]:
+def _draining(data: Path) -> Iterator[ServerProcess]:
     """Give a server that was told to stop and waits for a step that sleeps."""
-    server = ServerProcess(data, SPECS, args=("--grace", "3600")).start()
+    server = ServerProcess(data, SPECS, args=("--grace", "3600", *WEB)).start()
     try:
         with grpc.insecure_channel(server.address) as channel:
             stub = run_service_pb2_grpc.RunServiceStub(channel)
@@ -97,7 +110,7 @@ def _draining(data: Path) -> Iterator[str]:
                     raise
             else:
                 raise RuntimeError("the server does not drain")
-        yield server.address
+        yield server
     finally:
         server.kill()
 
@@ -111,7 +124,7 @@ def _start(stub: Any, workflow: str, fields: dict[str, Any], request_id: str = "
 
 
 @contextlib.contextmanager
-def _broken(log: Path) -> Iterator[str]:
+def _broken(log: Path) -> Iterator[tuple[str, str]]:
     command = [sys.executable, "-m", "tests.system.conformance.servers"]
     with (
         log.open("w") as errors,
@@ -119,10 +132,10 @@ def _broken(log: Path) -> Iterator[str]:
     ):
         assert process.stdout is not None
         try:
-            address = process.stdout.readline().strip()
-            if not address:
+            addresses = process.stdout.readline().split()
+            if not addresses:
                 raise RuntimeError(f"the server did not start:\n{log.read_text()}")
-            yield address
+            yield addresses[0], addresses[1]
         finally:
             process.kill()
 
@@ -130,7 +143,8 @@ def _broken(log: Path) -> Iterator[str]:
 class FailingStore(MemoryStore):
     """Fail by the id of the run.
 
-    full-… the disk is full, down-… it cannot be reached, torn-… its data is damaged, bug-… a defect.
+    full-… the disk is full, down-… it cannot be reached, torn-… its data is damaged, bug-… a defect,
+    away-… another replica has it.
     """
 
     def commit(self, commit: Commit) -> asyncio.Future[Claim]:
@@ -146,6 +160,8 @@ class FailingStore(MemoryStore):
         """Read a run."""
         if key.run_id.startswith("bug-"):
             raise RuntimeError("secret-of-the-server")
+        if key.run_id.startswith("away-"):
+            raise OwnedElsewhereError("127.0.0.1:1")
         if key.run_id.startswith("torn-"):
             raise StoreCorruptError("the record of the run cannot be read")
         return await super().get(key)
@@ -154,10 +170,10 @@ class FailingStore(MemoryStore):
 async def _serve() -> None:
     registry = Registry()
     registry.add("counter", Counter)
-    server = Server(registry, Settings(address="127.0.0.1:0", data=":memory:"))
+    server = Server(registry, Settings(address="127.0.0.1:0", data=":memory:", web_address="127.0.0.1:0"))
     server._store = FailingStore()
     await server.start()
-    print(server.address, flush=True)  # noqa: T201 - the parent reads it
+    print(server.address, server.web_address, flush=True)  # noqa: T201 - the parent reads it
     await asyncio.Event().wait()
 
 

@@ -21,16 +21,17 @@ MODIFIERS = {"request", "raw", "deadline_ms", "headers", "expect", "error", "sav
 
 @dataclass
 class Served:
-    channels: dict[str, grpc.Channel]
+    wires: dict[str, driver.GrpcWire]
     variables: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with servers.serving(tmp_path_factory.mktemp("conformance")) as serving:
-        document = table.document(serving.addresses, serving.variables, "test")
+        document = table.document(serving, "test")
         channels = {name: grpc.insecure_channel(address) for name, address in serving.addresses.items()}
-        yield Served(channels, document["vars"])
+        wires = {name: driver.GrpcWire(channel) for name, channel in channels.items()}
+        yield Served(wires, document["vars"])
         for channel in channels.values():
             channel.close()
 
@@ -38,8 +39,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario["name"] for scenario in SCENARIOS])
 def test_scenario(served: Served, scenario: dict[str, Any]) -> None:
-    channel = served.channels[scenario.get("server", "main")]
-    line = driver.run_scenario(scenario, channel, served.variables)
+    wire = served.wires[scenario.get("server", "main")]
+    line = driver.run_scenario(scenario, wire, served.variables)
     assert line["ok"], line["detail"]
 
 
@@ -58,7 +59,7 @@ def test_a_scenario_that_does_not_hold_is_red_and_says_where(served: Served) -> 
         ),
         ([{"cut": True}], "step 0: no stream main"),
     ):
-        line = driver.run_scenario({"name": "x", "steps": steps}, served.channels["main"], served.variables)
+        line = driver.run_scenario({"name": "x", "steps": steps}, served.wires["main"], served.variables)
         assert not line["ok"]
         assert line["detail"].startswith(detail)
 

@@ -132,8 +132,8 @@ class Note(HumanResponseEvent):
     text: str
 
 
-class Noted(Event):
-    """Tell the stream what was said aside."""
+class Noted(Event, internal=True):
+    """Tell the stream what was said aside. No client can send it."""
 
     text: str
     count: int
@@ -183,6 +183,32 @@ class Dialog(Workflow):
     @step
     async def watch(self, ctx: Context[DialogState], ev: Progress) -> None:
         """Take progress that is sent, not published."""
+
+
+class Pass(StartEvent):
+    """Begin to pass a question on."""
+
+    topic: str
+
+
+class Asked(Event):
+    """Tell the stream that a child has asked."""
+
+    child: str
+
+
+class Family(Workflow):
+    """Have a dialog, as a run of its own, ask a human."""
+
+    @step
+    async def pass_on(self, ctx: Context[DictState], ev: Pass) -> StopEvent:
+        """Start the dialog, tell when it has asked, and wait for what it was told."""
+        dialog = ctx.start_run("dialog", topics=[ev.topic])
+        async for event in dialog.stream_events():
+            if isinstance(event, Question):
+                break
+        ctx.write_event_to_stream(Asked(child=dialog.run_id))
+        return StopEvent(result=await dialog)
 
 
 class Count(StartEvent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from stepwire.workflow import StartEvent, StopEvent, Workflow, step
 logger = logging.getLogger(__name__)
 
 FOREVER = 3600.0
+every_task = asyncio.all_tasks  # as it was before a server hid its own tasks
 
 
 class Block(Workflow):
@@ -77,6 +79,42 @@ class Interrupt(Workflow):
         task = asyncio.create_task(raises())
         await asyncio.wait((task,))
         return StopEvent(result=type(task.exception()).__name__)
+
+
+class Wreck(Workflow):
+    """Do to the event loop of the server what ends programs, in the way that the input names."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def wreck(self, ev: StartEvent) -> StopEvent:
+        """Do it, and go on."""
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        match ev.get("how"):
+            case "stop":
+                loop.stop()
+            case "stop from outside":
+                threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,)).start()
+            case "cancel all tasks":
+                others = [task for task in asyncio.all_tasks() if task is not me]
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+            case "cancel what the loop has":
+                for task in every_task():
+                    if task is not me:
+                        task.cancel()
+            case "SIGTERM" | "SIGINT" as name:
+                with contextlib.suppress(PermissionError):
+                    os.kill(os.getpid(), getattr(signal, name))
+                with contextlib.suppress(PermissionError):
+                    signal.raise_signal(getattr(signal, name))
+            case "shut down":
+                await loop.shutdown_asyncgens()
+                await loop.shutdown_default_executor()
+        await asyncio.sleep(0.01)
+        return StopEvent(result="went on")
 
 
 class Handler(Workflow):

@@ -44,6 +44,7 @@ def test_a_signal_for_a_forked_child_is_the_childs_alone(tmp_path: Path) -> None
         assert "stopping" not in server.log
 
 
+@pytest.mark.slow
 def test_a_forked_child_that_outlives_its_killed_server_holds_nothing_of_it(tmp_path: Path) -> None:
     with serving(tmp_path) as server, SyncClient(server.address) as client:
         pid = client.start_run("Fork").result(20)["pid"]

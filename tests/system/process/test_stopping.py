@@ -44,6 +44,31 @@ def test_a_blocked_event_loop_does_not_hold_up_the_end(tmp_path: Path, how: str)
         assert "flows.py" in server.log.rpartition("its event loop is at")[2]
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        "stop",
+        "cancel all tasks",
+        "SIGTERM",
+        *(
+            pytest.param(how, marks=pytest.mark.slow)
+            for how in ("stop from outside", "cancel what the loop has", "shut down", "SIGINT")
+        ),
+    ],
+)
+def test_a_step_can_neither_stop_the_event_loop_nor_cancel_what_is_not_its_own(tmp_path: Path, how: str) -> None:
+    with serving(tmp_path) as server, SyncClient(server.address) as client:
+        beside = client.start_run("Sleep")
+        server.hear("sleeping")
+        assert client.start_run("Wreck", how=how).result(timeout=20) == "went on"
+        assert client.start_run("Wreck", how="").result(timeout=20) == "went on"
+        assert beside.info().status.name == "RUNNING"
+        assert server.running
+        assert server.stop() == 0
+    if how != "cancel all tasks":  # of which it sees its own only
+        assert "refused" in server.log or "the server goes on" in server.log
+
+
 def test_it_is_not_ready_while_the_loop_is_blocked_and_draining_as_soon_as_the_signal_comes(tmp_path: Path) -> None:
     with serving(tmp_path, "--grace", "3600", "--admin-address", "127.0.0.1:0") as server:
         assert readiness(server) == (200, "ok\n")
@@ -90,6 +115,7 @@ def test_threads_that_do_not_end_do_not_hold_up_the_end(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_runs_that_block_the_loop_when_they_are_taken_up_do_not_hold_up_the_end(tmp_path: Path) -> None:
     with serving(tmp_path, "--grace", "0.1") as server:
         with SyncClient(server.address) as client:

@@ -22,6 +22,8 @@ from stepwire.server.auth import new_key
 from stepwire.server.registry import Registry
 from stepwire.v1 import (
     run_service_pb2,
+    schedule_service_pb2,
+    server_service_pb2,
     snapshot_service_pb2,
     state_service_pb2,
     types_pb2,
@@ -57,7 +59,14 @@ class Method(NamedTuple):
 
 
 def _methods() -> Iterator[Method]:
-    for file in (workflow_service_pb2, run_service_pb2, state_service_pb2, snapshot_service_pb2):
+    for file in (
+        workflow_service_pb2,
+        run_service_pb2,
+        state_service_pb2,
+        snapshot_service_pb2,
+        server_service_pb2,
+        schedule_service_pb2,
+    ):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 yield Method(
@@ -109,6 +118,8 @@ class Answer(NamedTuple):
     details: str
     messages: list[bytes]
     status: bytes
+    calls: int = 1
+    """How often the method was called for it."""
 
     @property
     def reason(self) -> str:
@@ -116,7 +127,7 @@ class Answer(NamedTuple):
         return self.info().reason
 
     def info(self) -> Any:
-        """Return the ErrorInfo, empty when there is none."""
+        """Return the ErrorInfo; an empty one if the status has no ErrorInfo."""
         found = error_details_pb2.ErrorInfo()
         self.unpack(found)
         return found
@@ -140,10 +151,12 @@ async def call(
     most: int = 4,
 ) -> Answer:
     """Call a method with bytes as they are; of streams read at most `most` messages, then cancel (code CANCELLED)."""
+    calls = 0
     while True:
+        calls += 1
         answer = await _call(channel, method, requests, metadata, timeout, most)
         if answer.details != _OVERWRITTEN:
-            return answer
+            return answer._replace(calls=calls)
 
 
 async def _call(
@@ -198,6 +211,13 @@ async def waiting(channel: grpc.aio.Channel, run_id: str, metadata: Sequence[tup
     assert answer.code is grpc.StatusCode.OK, answer
 
 
+def _spec(workflow: str) -> schedule_service_pb2.ScheduleSpec:
+    """Return a schedule that is due in the year 2100."""
+    timing = schedule_service_pb2.ScheduleTiming(at={"seconds": 4_102_444_800})
+    text = types_pb2.Payload(json=b'{"text": "t"}')
+    return schedule_service_pb2.ScheduleSpec(workflow=workflow, timing=timing, input=text)
+
+
 def requests_for(run_id: str, workflow: str = "asking", snapshot: types_pb2.ContextSnapshot | None = None) -> Any:
     """Return a valid request of each method, by name; of Converse, frames."""
     event = types_pb2.Event(type="Note", payload=types_pb2.Payload(json=b'{"text": "n"}'))
@@ -213,6 +233,15 @@ def requests_for(run_id: str, workflow: str = "asking", snapshot: types_pb2.Cont
         "ListRuns": run_service_pb2.ListRunsRequest(page_size=5, labels={"a": "b"}),
         "WaitRun": run_service_pb2.WaitRunRequest(run_id=run_id),
         "CancelRun": run_service_pb2.CancelRunRequest(run_id=run_id, reason="r"),
+        "ReloadRun": run_service_pb2.ReloadRunRequest(run_id=run_id),
+        "RetryRun": run_service_pb2.RetryRunRequest(run_id=run_id),
+        "ApplyToRuns": run_service_pb2.ApplyToRunsRequest(
+            filter=run_service_pb2.RunFilter(run_id_prefix="none-of-them"), cancel=run_service_pb2.CancelRuns()
+        ),
+        "PauseRun": run_service_pb2.PauseRunRequest(run_id=run_id, reason="r"),
+        "ResumeRun": run_service_pb2.ResumeRunRequest(run_id=run_id),
+        "PauseWorkflow": workflow_service_pb2.PauseWorkflowRequest(name=workflow),
+        "ResumeWorkflow": workflow_service_pb2.ResumeWorkflowRequest(name=workflow),
         "DeleteRun": run_service_pb2.DeleteRunRequest(run_id=run_id),
         "SendEvent": run_service_pb2.SendEventRequest(run_id=run_id, event=event, request_id="r1"),
         "PublishEvent": run_service_pb2.PublishEventRequest(run_id=run_id, event=event),
@@ -227,7 +256,19 @@ def requests_for(run_id: str, workflow: str = "asking", snapshot: types_pb2.Cont
             run_id=run_id, value=types_pb2.Payload(json=b'{"text": "x"}')
         ),
         "GetSnapshot": snapshot_service_pb2.GetSnapshotRequest(run_id=run_id, include_context_dict=True),
+        "GetServer": server_service_pb2.GetServerRequest(),
+        "WhoAmI": server_service_pb2.WhoAmIRequest(),
         "ListSnapshots": snapshot_service_pb2.ListSnapshotsRequest(run_id=run_id),
+        "CreateSchedule": schedule_service_pb2.CreateScheduleRequest(schedule_id="new", spec=_spec(workflow)),
+        "UpdateSchedule": schedule_service_pb2.UpdateScheduleRequest(schedule_id="s", spec=_spec(workflow)),
+        "BackfillSchedule": schedule_service_pb2.BackfillScheduleRequest(
+            schedule_id="s", start_time={"seconds": 60}, end_time={"seconds": 120}
+        ),
+        **{
+            name: getattr(schedule_service_pb2, f"{name}Request")(schedule_id="s")
+            for name in ("GetSchedule", "PauseSchedule", "ResumeSchedule", "TriggerSchedule", "DeleteSchedule")
+        },
+        "ListSchedules": schedule_service_pb2.ListSchedulesRequest(page_size=5, labels={"a": "b"}),
     }
     found["WaitRun"].timeout.nanos = 1_000_000
     found["WaitForEvent"].timeout.nanos = 1_000_000

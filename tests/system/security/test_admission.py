@@ -279,7 +279,7 @@ async def test_a_full_backlog_of_sync_steps_is_told_by_either_way(world: World, 
 
 
 async def test_what_no_message_should_be_is_refused_in_this_order(world: World):
-    # Who calls, may they, is it too long, is it protobuf: the same for every method, and for every frame.
+    # Caller, permission, length and syntax are checked in the same order for every method and every frame.
     garbage, long = b"\xff\xff\xff\xff", b"\x0a" + b"\xff" * (70 << 10)
     for name, method in METHODS.items():
         for metadata, data, reason in (

@@ -1,4 +1,4 @@
-"""Nothing executes what a payload names: who could is a short list, and the service is not on it."""
+"""Nothing executes what a payload names: few modules could, and none of the service is among them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ ALLOWED = {
     "server/telemetry/observing.py": {"importlib"},
     # The console's files, by importlib.resources, whose folder is fixed.
     "server/web/console_files.py": {"importlib"},
+    # The version of the installed llama-index-workflows, by importlib.metadata.
+    "workflow/adoption/installed.py": {"importlib"},
     # Names of 1.x payloads, in process.
     "workflow/codec/names.py": {"importlib", "import_module"},
 }
-"""Who may, outside the command line, which loads what the operator names."""
+"""Modules that may, besides the command line, which loads what the operator names."""
 
 OPERATORS = ("cli/", "server/loading.py")
 
@@ -96,6 +98,12 @@ def test_the_service_reads_attributes_by_names_of_its_own_only():
     assert found == [
         # The fields of a request that callers in this package name.
         "server/rpc/convert/times.py: getattr(request, field)",
+        # The fields of a request that the audit log names, as its descriptor has them.
+        "server/rpc/gate/audit.py: getattr(request, 'name' if RULES[method].workflow else 'workflow', '')",
+        "server/rpc/gate/audit.py: getattr(request, source)",
+        "server/rpc/gate/audit.py: getattr(request, name)",
+        # The names of the statuses.
+        "server/runs/fitness.py: vars(Status)",
         # The cause and the context of an error.
         "server/runs/hosting/redact.py: getattr(error, name)",
         "server/runs/hosting/redact.py: setattr(shown, name, value.with_traceback(frames))",

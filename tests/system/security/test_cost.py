@@ -37,7 +37,7 @@ def used(server: ServerProcess) -> float:
 
 
 class Caller:
-    """Who asks a server for a run, again and again."""
+    """A caller that asks a server for a run, again and again."""
 
     def __init__(self, server: ServerProcess, metadata: Sequence[tuple[str, str]] = ()) -> None:
         self.server = server

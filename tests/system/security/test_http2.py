@@ -41,7 +41,7 @@ async def under_attack(name: str, port: int, pid: int, ask: Callable[[], Awaitab
         began = time.perf_counter()
         await ask()
         times.append(time.perf_counter() - began)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the pace of the calls beside the attack
     attacked = int((await attackers.communicate())[0])
     assert attackers.returncode == 0
     assert attacked >= CONNECTIONS
@@ -87,7 +87,7 @@ async def test_others_are_served_under_attack(tmp_path: Path, shared: ServerProc
 
 @contextmanager
 def our_server(folder: Path) -> Iterator[ServerProcess]:
-    """Run a server of ours."""
+    """Run a Stepwire server."""
     with ServerProcess(folder, ["tests/system/security/flows.py:Asking=asking"]) as server:
         yield server
 
@@ -103,7 +103,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess |
 
 
 async def attacked(folder: Path, name: str, shared: ServerProcess | None) -> tuple[float, int]:
-    """Attack a server of ours."""
+    """Attack a Stepwire server."""
     with nullcontext(shared) if shared is not None else our_server(folder) as server:
         port = int(server.address.rpartition(":")[2])
         request = frames(requests_for("never")["GetRun"])

@@ -60,7 +60,7 @@ async def test_a_canary_appears_in_no_reply_and_no_log(
                         if name not in reads:
                             replies += answer.messages
             assert replies
-            # A secret can be read by who may read the state, and only so.
+            # Only a caller that may read the state can read a secret.
             shown = await call(channel, METHODS["GetState"], frames(requests_for(failed, "leaking")["GetState"]))
             assert shown.code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OK)
         await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_an_unexpected_error_is_a_reference_to_its_traceback_in_the_log(
             raise RuntimeError("hunter2")
 
         for method in ("find", "check_seen", "get"):
-            monkeypatch.setattr(server.runs.pool, method, broken)
+            monkeypatch.setattr(server.runs.pool.records, method, broken)
         request = frames(requests_for(run_id)[name])
         answer = await call(channel, METHODS[name], request)
         assert (answer.code, answer.reason, answer.details) == (grpc.StatusCode.INTERNAL, "INTERNAL", "Internal error")

@@ -59,7 +59,7 @@ def fingerprint() -> dict[str, dict[str, int]]:
         found[name] = {key: id(value) for key, value in names.items() if not key.startswith("last_")}
         for key, value in names.items():
             if isinstance(value, type) and name.startswith(("stepwire", "tests")):
-                # Caches that abstract classes keep of themselves are no attributes of ours.
+                # Caches that abstract classes keep of themselves are not attributes of the workflow.
                 own = {inner: id(item) for inner, item in vars(value).items() if not inner.startswith("_abc")}
                 found[f"{name}.{key}"] = own
     found["builtins"] = {key: id(value) for key, value in vars(builtins).items() if key != "_"}

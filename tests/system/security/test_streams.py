@@ -227,7 +227,7 @@ async def latencies(channel: grpc.aio.Channel, clients: int, rounds: int) -> lis
             await channel.unary_unary(METHODS["PublishEvent"].name)(request)
             await stream.read()
             found.append(time.perf_counter() - began)
-            await asyncio.sleep(random_.uniform(0.5, 1.5) * count(2, 100) / 100)
+            await asyncio.sleep(random_.uniform(0.5, 1.5) * count(2, 100) / 100)  # the pace of the load
         stream.cancel()
 
     await crowd(clients, clients, client)

@@ -6,7 +6,8 @@ import asyncio
 import datetime
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from tests.system.security.support import METHODS, Keys, call, channel_to, frame
 from stepwire.cli._hints import hint
 from stepwire.client import Client, StepwireError, TlsConfig
 from stepwire.server.app import Server
-from stepwire.server.config import ConfigError, Settings
+from stepwire.server.config import Settings
+from stepwire.server.config_errors import ConfigError
 from stepwire.server.doctor.network import tls
 from stepwire.server.rpc import Certificates
 
@@ -121,6 +123,87 @@ async def test_a_renewed_certificate_serves_new_connections_without_a_restart(
             assert (await call(new, METHODS["ListWorkflows"], LISTED)).code is grpc.StatusCode.OK
         # The connection that was there is not disturbed.
         assert (await call(old, METHODS["ListWorkflows"], LISTED)).code is grpc.StatusCode.OK
+
+
+@asynccontextmanager
+async def web_of(server: Server, authority: Authority) -> AsyncIterator[tuple[asyncio.StreamReader, Any]]:
+    """Connect to the web of a server, as a browser that knows the authority does."""
+    assert server.web_address is not None
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    host, _, port = server.web_address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="stepwire.test")
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def serial(writer: Any) -> int:
+    return x509.load_der_x509_certificate(
+        writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    ).serial_number
+
+
+async def asked(link: tuple[asyncio.StreamReader, Any], headers: str = "") -> bytes:
+    """Make a call over a connection that is kept; return the line of its status."""
+    reader, writer = link
+    writer.write(
+        b"POST /stepwire.v1.WorkflowService/ListWorkflows HTTP/1.1\r\nhost: localhost\r\n"
+        b"content-type: application/json\r\ncontent-length: 2\r\n" + headers.encode() + b"\r\n{}"
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    if length := head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]:
+        await reader.readexactly(int(length))
+    else:
+        await reader.readuntil(b"0\r\n\r\n")
+    return head.partition(b"\r\n")[0]
+
+
+async def test_a_renewed_certificate_serves_new_connections_to_the_web(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+):
+    cert, key = authority.issue("server")
+    async with serving(tls_cert=cert, tls_key=key, web_address="127.0.0.1:0") as server, AsyncExitStack() as stack:
+
+        async def connect() -> tuple[asyncio.StreamReader, Any]:
+            return await stack.enter_async_context(web_of(server, authority))
+
+        old = await connect()
+        assert b" 200 " in await asked(old)
+        first, good = serial(old[1]), key.read_bytes()
+        # Halves of a renewal are not used.
+        for half in (b"nonsense", authority.issue("stranger")[1].read_bytes()):
+            key.write_bytes(half)
+            assert serial((await connect())[1]) == first
+            assert "are not used" in caplog.text
+            caplog.clear()
+        key.write_bytes(good)
+        assert serial((await connect())[1]) == first
+        authority.issue("server")
+        new = await connect()
+        assert serial(new[1]) != first
+        assert b" 200 " in await asked(new)
+        # The connection that was there is not disturbed.
+        assert b" 200 " in await asked(old)
+
+
+async def test_the_web_needs_tls_and_a_credential_where_grpc_does(authority: Authority, tmp_path: Path):
+    cert, key = authority.issue("server")
+    keys = Keys(tmp_path / "access.toml")
+    ((_, credential),) = keys.add("ann", ["read"])
+    for settings in ({}, {"tls_cert": cert, "tls_key": key}, {"api_keys": keys.path}):
+        with pytest.raises(ConfigError, match="web_address"):
+            Settings.load(None, web_address="0.0.0.0:0", **settings)
+    async with serving(tls_cert=cert, tls_key=key, api_keys=keys.path, web_address="127.0.0.1:0") as server:
+        async with web_of(server, authority) as link:
+            assert b" 401 " in await asked(link)
+            assert b" 200 " in await asked(link, f"authorization: {credential}\r\n")
+        assert server.web_address is not None
+        host, _, port = server.web_address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert await reader.read() == b""  # plain text gets nothing
+        writer.close()
 
 
 async def test_plain_text_gets_nothing_from_a_tls_port(authority: Authority):

@@ -13,7 +13,7 @@ from typing import Any
 from stepwire.cli import main
 from stepwire.server.principal import ANONYMOUS
 from stepwire.server.rpc.errors import abort, status_of
-from stepwire.server.rpc.gate import calls, interceptor
+from stepwire.server.rpc.gate import calls, gatekeeper
 from stepwire.server.rpc.gate.call import CALL, Call
 from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.telemetry import metrics
@@ -27,7 +27,7 @@ def unguarded_unary(self: Any, handler: Any, _admission: Any, method: str, parse
         CALL.set(Call(method, "unary", ANONYMOUS, limits, None))
         try:
             return await handler(parse(data), context)
-        except Exception as error:  # noqa: BLE001 - as the interceptor does
+        except Exception as error:  # noqa: BLE001 - as the gatekeeper does
             refusal = status_of(error, method, self._calls.metrics)
         await abort(context, refusal)
 
@@ -62,9 +62,9 @@ def nothing(*_: Any, **__: Any) -> None:
 
 
 if __name__ == "__main__":
-    interceptor.GateInterceptor._unary = unguarded_unary  # type: ignore[method-assign]
-    interceptor.GateInterceptor._stream = unguarded_stream  # type: ignore[method-assign]
-    interceptor.one = parsed  # type: ignore[attr-defined]
+    gatekeeper.Gatekeeper._unary = unguarded_unary  # type: ignore[method-assign]
+    gatekeeper.Gatekeeper._stream = unguarded_stream  # type: ignore[method-assign]
+    gatekeeper.one = parsed  # type: ignore[attr-defined]
     calls.Calls.start = nothing  # type: ignore[method-assign]
     metrics.Histogram.observe = nothing  # type: ignore[method-assign]
     metrics.WorkflowMetrics.moved = nothing  # type: ignore[method-assign]

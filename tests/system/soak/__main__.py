@@ -13,7 +13,7 @@ from tests.system.soak.soak import REST, Report, serving, soak
 
 
 def say(text: str) -> None:
-    """Tell whoever watches."""
+    """Print progress."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -73,6 +73,7 @@ async def watched(server: ServerProcess, *leaks: str) -> Report:
     return await soak(server, looks=5, every=0.2, rest=0.1, clients=2, standing=5, also=leak)
 
 
+@pytest.mark.slow
 async def test_the_load_plays_everything_and_leaves_nothing_behind(server: ServerProcess):
     report = await watched(server)
     assert {scenario.__name__ for scenario in SCENARIOS} <= set(report.played)
@@ -81,6 +82,7 @@ async def test_the_load_plays_everything_and_leaves_nothing_behind(server: Serve
     assert max(tasks) - min(tasks) <= 10, table(report)
 
 
+@pytest.mark.slow
 async def test_leaks_are_found(server: ServerProcess):
     report = await watched(server, "tasks", "files", "memory")
     found = report.trends()

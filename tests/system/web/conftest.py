@@ -6,7 +6,7 @@ import json
 import shutil
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from tests.serving import ServerProcess
 from tests.system.web.page import Page
 
 FLOWS = "tests/system/web/flows.py"
-SPECS = [f"{FLOWS}:Expenses=expenses", f"{FLOWS}:Notes=notes", f"{FLOWS}:Forger=forger"]
+NAMES = ("Expenses", "Notes", "Forger", "Failing", "Flood", "Trips", "Tours", "Tides")
+SPECS = [f"{FLOWS}:{name}={name.lower()}" for name in NAMES]
 
 FLAGS = [
     "--headless=new",
@@ -36,16 +37,19 @@ FLAGS = [
 class Site:
     """The console of a server process, and calls to it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *more: str, specs: Sequence[str] = SPECS) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        web = ["--web", self.url.removeprefix("http://"), "--failure-detail", "traceback", "--heartbeat", "1s"]
-        self.server = ServerProcess(data, SPECS, args=web)
+        web = ["--web", self.url.removeprefix("http://"), "--failure-detail", "traceback", "--heartbeat", "1s", *more]
+        self.server = ServerProcess(data, specs, args=web)
+        self.credential = ""
 
     def call(self, method: str, request: Any) -> Any:
         """Make a unary call."""
         headers = {"content-type": "application/json"}
+        if self.credential:
+            headers["authorization"] = f"Bearer {self.credential}"
         asked = urllib.request.Request(f"{self.url}/stepwire.v1.{method}", json.dumps(request).encode(), headers)
         with urllib.request.urlopen(asked, timeout=20) as answer:
             return json.load(answer)
@@ -56,6 +60,23 @@ class Site:
 
     def send(self, run_id: str, name: str, **fields: Any) -> None:
         self.call("RunService/SendEvent", {"runId": run_id, "event": {"type": name, "payload": {"value": fields}}})
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("RunService/GetRun", {"runId": run_id})["run"]
+        return found
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """Wait until a run has ended."""
+        found: dict[str, Any] = self.call("RunService/WaitRun", {"runId": run_id, "timeout": "15s"})
+        assert not found.get("timedOut"), found
+        return self.run(run_id)
+
+    def asking(self, who: str, **labels: str) -> str:
+        """Start a run, and wait until it asks."""
+        run_id = self.start("expenses", labels, who=who, amount=7)
+        asked = {"runId": run_id, "eventType": "InputRequiredEvent", "afterSequence": 0, "timeout": "10s"}
+        self.call("RunService/WaitForEvent", asked)
+        return run_id
 
 
 def open_browser() -> webdriver.Chrome:
@@ -92,6 +113,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def page(browser: webdriver.Chrome, site: Site) -> Iterator[Page]:
     """A page of the console. The test fails when the browser's console has an error at its end."""
     browser.set_window_size(1360, 900)
+    browser.get("about:blank")  # the page of the test before may ask a server that is gone
     page = Page(browser, site.url)
     page.errors()
     yield page

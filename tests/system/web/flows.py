@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from pydantic import Field
 
 from stepwire.workflow import (
+    ConstantDelayRetryPolicy,
     Context,
     Event,
     HumanResponseEvent,
@@ -39,7 +41,7 @@ class Expenses(Workflow):
 
     @step
     async def check(self, ctx: Context, ev: Expense) -> Checked:
-        """Keep who asks."""
+        """Keep the name of the person that asks."""
         await ctx.store.set("expense", {"who": ev.who, "amount": ev.amount, "tags": ev.tags})
         return Checked(amount=ev.amount)
 
@@ -51,6 +53,42 @@ class Expenses(Workflow):
         answer = await ctx.wait_for_event(Approval, waiter_event=question)
         await ctx.store.set("by", answer.by)
         return StopEvent(result=f"{answer.verdict} by {answer.by}")
+
+
+class Order(StartEvent):
+    customer: str
+    amount: int
+
+
+class Reserved(Event):
+    amount: int
+
+
+class Paid(Event):
+    receipt: str
+
+
+class Orders(Workflow):
+    """Reserve an order, charge its customer, and send it."""
+
+    @step
+    async def reserve(self, ctx: Context, ev: Order) -> Reserved:
+        """Take the goods out of the stock."""
+        await ctx.store.set("order", {"customer": ev.customer, "amount": ev.amount})
+        return Reserved(amount=ev.amount)
+
+    @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=3, delay=0.4))
+    async def charge(self, ev: Reserved) -> Paid:
+        """Charge the customer's card."""
+        await asyncio.sleep(0.2)
+        if ev.amount > 1000:
+            raise ConnectionError("the bank does not answer")
+        return Paid(receipt=f"receipt over {ev.amount}")
+
+    @step
+    async def send(self, ev: Paid) -> StopEvent:
+        """Hand it over to the post."""
+        return StopEvent(result=ev.receipt)
 
 
 class Note(HumanResponseEvent):
@@ -74,6 +112,34 @@ class Notes(Workflow):
         return StopEvent(result=ev.n) if ev.n < 0 else None
 
 
+class Failing(Workflow):
+    """Fail, and try again in an hour."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=3, delay=3600.0))
+    async def charge(self, ev: StartEvent) -> StopEvent:
+        """Raise."""
+        raise ConnectionError("the bank is down")
+
+
+class Many(StartEvent):
+    count: int
+
+
+class Flood(Workflow):
+    """Write many events to the stream."""
+
+    @step
+    async def pour(self, ctx: Context, ev: Many) -> StopEvent:
+        for n in range(ev.count):
+            ctx.write_event_to_stream(Noted(n=n))
+            if n % 1000 == 999:
+                await asyncio.sleep(0)
+        return StopEvent(result=ev.count)
+
+
 class Forge(StartEvent):
     text: str
 
@@ -92,3 +158,55 @@ class Forger(Workflow):
         ctx.write_event_to_stream(Forged(text=ev.text))
         await ctx.wait_for_event(Note, waiter_event=InputRequiredEvent(text=ev.text, more=ev.text))
         raise ValueError(ev.text)
+
+
+class Tide(StartEvent):
+    at_once: int
+    per_second: float
+
+
+class Tides(Workflow):
+    """Write many events at once, then some each second for ever."""
+
+    @step
+    async def rise(self, ctx: Context, ev: Tide) -> StopEvent:
+        for n in range(ev.at_once):
+            ctx.write_event_to_stream(Noted(n=n))
+            if n % 1000 == 999:
+                await asyncio.sleep(0)
+        n = ev.at_once
+        while True:
+            await asyncio.sleep(1 / ev.per_second)
+            ctx.write_event_to_stream(Noted(n=n))
+            n += 1
+
+
+TIDES = Tides(timeout=None)
+
+
+class Trip(StartEvent):
+    travellers: list[str]
+
+
+class Trips(Workflow):
+    """Ask about the expense of each traveller, each in a run of its own."""
+
+    @step
+    async def travel(self, ctx: Context, ev: Trip) -> StopEvent:
+        """Start a run for each traveller."""
+        asked = [ctx.start_run("expenses", who=who, amount=40) for who in ev.travellers]
+        return StopEvent(result=await asyncio.gather(*asked))
+
+
+class Tour(StartEvent):
+    groups: list[list[str]]
+
+
+class Tours(Workflow):
+    """Start a trip for each group, which starts a run for each traveller."""
+
+    @step
+    async def lead(self, ctx: Context, ev: Tour) -> StopEvent:
+        """Start the trips."""
+        trips = [ctx.start_run("trips", travellers=group) for group in ev.groups]
+        return StopEvent(result=await asyncio.gather(*trips))

@@ -7,6 +7,7 @@ from typing import Any
 
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -80,6 +81,21 @@ class Page:
         field = self.field(label)
         field.clear()
         field.send_keys(text)
+
+    def settled(self) -> None:
+        """Wait until the page has drawn what it has asked for."""
+        drawn = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        self.until(lambda: "Loading" not in self.text(), "the page stays empty")
+        self.browser.execute_async_script(drawn)  # type: ignore[no-untyped-call]
+
+    def press(self, *keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        ActionChains(self.browser).send_keys(*keys).perform()
+
+    def focused(self) -> str:
+        """Return the text of the element that has the focus, or its label."""
+        code = "const at = document.activeElement; return at.getAttribute('aria-label') ?? at.textContent.trim()"
+        return str(self.script(code))
 
     def script(self, code: str, *arguments: Any) -> Any:
         return self.browser.execute_script(code, *arguments)  # type: ignore[no-untyped-call]

@@ -8,21 +8,28 @@ import re
 import shutil
 import subprocess
 import threading
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
+from selenium import webdriver
 from selenium.webdriver.support.ui import Select
 from tests.serving import ROOT, ServerProcess
 from tests.system.web.conftest import Site
 from tests.system.web.page import Page
+from typer.testing import CliRunner
+
+from stepwire.cli import app
 
 pytestmark = pytest.mark.web
 
 FORGED = '<script>window.forged=1</script><img src=x onerror="window.forged=1">\'"><svg onload=window.forged=1>'
 PAGES = ["/runs", "/runs/{run}", "/runs/{run}?tab=timeline", "/runs/{run}?tab=events", "/runs/{run}?tab=state"]
-PAGES += ["/runs/{run}?tab=travel", "/workflows", "/workflows/expenses", "/server"]
+PAGES += ["/runs/{run}?tab=travel", "/runs/{run}?tab=children", "/workflows", "/workflows/expenses", "/server"]
+PAGES += ["/schedules", "/schedules/weekly"]
 
 
 def test_a_run_is_started_watched_and_answered(page: Page) -> None:
@@ -62,6 +69,19 @@ def test_the_server_checks_an_answer_and_the_form_shows_it(page: Page, site: Sit
     page.fill("limit", "5")
     page.click("Answer")
     page.sees("approve by Grace")
+
+
+def test_a_failed_attempt_is_seen_with_its_error_and_what_comes_next(page: Page, site: Site) -> None:
+    run = site.start("failing")
+    page.open(f"/runs/{run}")
+    page.sees("Steps now")
+    page.sees("the bank is down")
+    page.until(lambda: "failed, attempt 1" in page.one(".node.bad .state").text, "the graph does not mark the step")
+    page.open(f"/runs/{run}?tab=timeline")
+    page.sees("1 attempt at steps")
+    page.one("rect.attempt.bad")
+    page.open(f"/runs/{run}?tab=events")
+    page.sees("charge failed, attempt 1")
 
 
 def test_state_is_edited_and_a_conflict_is_told(page: Page, site: Site) -> None:
@@ -109,7 +129,7 @@ def test_the_list_is_live_filtered_and_acts_on_many(page: Page, site: Site) -> N
     for tick in page.all(".row.run input[type=checkbox]"):
         tick.click()
     page.click("Cancel 3")
-    page.click("Cancel")
+    page.click("Cancel 3 runs")
     page.until(lambda: page.text().count("cancelled") >= 3, "the runs are not cancelled")
     for run in runs:
         assert site.call("RunService/GetRun", {"runId": run})["run"]["status"] == "RUN_STATUS_CANCELLED"
@@ -156,8 +176,28 @@ def sequences(page: Page) -> list[int]:
     return found
 
 
+def test_the_server_page_and_what_a_reader_is_offered(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    access = tmp_path / "access.toml"
+    made = CliRunner().invoke(app, ["keys", "new", "clerk", "--scope", "read", "--file", str(access)])
+    site = Site(tmp_path / "data", "--api-keys", str(access))
+    with site.server:
+        page = Page(browser, site.url)
+        page.open("/server")
+        page.sees("This server wants a credential.")
+        page.fill("API key or token", made.stdout.strip())
+        page.click("Sign in")
+        page.sees("clerk \u00b7 default \u00b7 read only")
+        for text in ("SQLite", "must authenticate", "max_message_bytes", "takes work"):
+            page.sees(text)
+        page.open("/workflows/expenses")
+        page.sees("Your credential does not allow to start runs of this workflow.")
+        page.script("sessionStorage.clear()")
+        page.errors()
+
+
 def test_nothing_that_someone_wrote_is_executed(page: Page, site: Site) -> None:
     run = site.start("forger", labels={"note": FORGED}, text=FORGED)
+    schedule(site, FORGED)
     page.open("/runs")
     page.sees("forger")
     for path in PAGES:
@@ -178,10 +218,22 @@ def test_nothing_that_someone_wrote_is_executed(page: Page, site: Site) -> None:
     assert page.script("return window.forged") is None
 
 
+def schedule(site: Site, text: str) -> None:
+    """Have a schedule that is called weekly, with a text wherever it takes one."""
+    given = {"value": {"who": text, "amount": 7}}
+    timing = {"cron": "0 7 * * 1-5", "timeZone": "Europe/Oslo"}
+    spec = {"workflow": "expenses", "timing": timing, "input": given, "description": text, "labels": {"note": text}}
+    with suppress(HTTPError):  # another test has made it
+        site.call("ScheduleService/DeleteSchedule", {"scheduleId": "weekly"})
+    site.call("ScheduleService/CreateSchedule", {"scheduleId": "weekly", "spec": spec})
+    site.call("ScheduleService/PauseSchedule", {"scheduleId": "weekly", "reason": text})
+
+
 @pytest.mark.parametrize("width", [1360, 360])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_accessibility_fault(page: Page, site: Site, axe: str, theme: str, width: int) -> None:
-    run = site.start("expenses", labels={"region": "eu"}, who="Ada", amount=120)
+    run = site.start("trips", labels={"region": "eu"}, travellers=["Ada", "Grace"])
+    schedule(site, "What Ada spends in a week")
     page.browser.set_window_size(max(width, 500), 900)  # chromium has no narrower window; the emulation below does
     page.browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",

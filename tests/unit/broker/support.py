@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepwire.workflow.broker.clock import Clock
+from stepwire.workflow.broker.clock import CLOCK, Clock
 from stepwire.workflow.broker.delivery import Delivery, Execution
+from stepwire.workflow.broker.executions import AttemptJournal
+from stepwire.workflow.broker.undo import Undos
 from stepwire.workflow.broker.work import Work
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import Event
@@ -34,11 +36,22 @@ class Owner:
     """Stands for the broker that executions belong to."""
 
     frozen = False
+    clock = CLOCK
+    sequence = 0
+    journal: AttemptJournal | None = None
 
     def stir(self, execution: Execution) -> None:
         """Do nothing."""
 
+    def begin_again(self, delivery: Delivery) -> None:
+        """Do nothing."""
+
+    def may_wait(self, execution: Execution) -> bool:
+        """Say no."""
+        return False
+
     store: StateValues = InMemoryStateStore.empty()
+    undos = Undos(InMemoryStateStore.empty())
 
 
 def config(num_workers: int = 1, timeout: float | None = None) -> StepConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.broker.support import Item, Other
+from tests.unit.broker.support import Item, Other, work
 
 from stepwire.workflow.broker.buffers import Buffers, default_buffer_id
 from stepwire.workflow.broker.ledger import Buffered
@@ -12,7 +12,7 @@ from stepwire.workflow.events import Event
 
 
 def filled(*events: Event) -> Buffers:
-    buffers = Buffers()
+    buffers = Buffers(work())
     for number, event in enumerate(events, 1):
         buffers.add(Buffered(number, "x", event, None))
     return buffers
@@ -61,4 +61,4 @@ def test_buffers_do_not_share() -> None:
 @pytest.mark.parametrize("expected", [Item, 5, [Item(), Item()], ["Item"]])
 def test_only_event_classes_can_be_expected(expected: object) -> None:
     with pytest.raises(WorkflowRuntimeError):
-        Buffers().count(expected)  # type: ignore[arg-type]
+        Buffers(work()).count(expected)  # type: ignore[arg-type]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from tests.unit.broker.support import Item, Other, enqueue, start, work
+from tests.unit.broker.support import Item, Other, config, enqueue, start, work
 
 from stepwire.workflow.broker.delivery import PARKED, READY, Execution, Waiter
 from stepwire.workflow.broker.ledger import TIMED_OUT
@@ -20,7 +21,10 @@ def waiting() -> tuple[Work, Waits, Execution]:
 
 def open_wait(waits: Waits, execution: Execution | None, number: int, id: str = "q", **more: Any) -> Waiter:
     fields: dict[str, Any] = {"event_type": Item, "requirements": {}, "prompt": None, "timeout": None} | more
-    return waits.open(number, id, execution=execution, **fields)
+    waiter = waits.wait(lambda *_: None, execution, id, **fields)
+    assert isinstance(waiter, Waiter)
+    assert waiter.number == number
+    return waiter
 
 
 def test_an_answer_goes_to_the_ledger_and_unparks_the_delivery() -> None:
@@ -109,6 +113,23 @@ def test_sleeps_wait_for_nothing_outside() -> None:
     assert (bool(waits), waits.outside) == (True, False)
     open_wait(waits, execution, 2)
     assert waits.outside
+
+
+def test_steps_whose_waits_are_their_own_share_no_ids() -> None:
+    steps = {name: replace(config(), own_waits=name != "c") for name in ("a", "b", "c", "d")}
+    made = Work(steps)
+    waits = Waits(made)
+    opened = []
+    for number, step in enumerate(("a", "a", "b", "c"), 1):
+        made.enqueue(step, Item(), number, None, None)
+        made.queues.hot.clear()
+        delivery = made.deliveries[made.delivery_ids]
+        waiter = Waiter(number, "q", Item, {}, None, None, delivery, 0)
+        waits.add(waiter)
+        opened.append(waiter)
+    shared = Waiter(5, "q", Item, {}, None, None, None, 0)
+    waits.add(shared)
+    assert waits.matching(Item()) == [opened[0], opened[2], opened[3]], "the oldest of each such step, and of the rest"
 
 
 def test_a_question_that_was_withdrawn_is_not_asked_again_by_the_same_wait() -> None:

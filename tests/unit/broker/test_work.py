@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.unit.broker.support import HandClock, Owner, config, enqueue, start, work
 
-from stepwire.workflow.broker.delivery import BACKOFF, MAX_LOST_EXECUTIONS, PARKED, QUEUED, READY, RUNNING
+from stepwire.workflow.broker.delivery import (
+    BACKOFF,
+    MAX_LOST_EXECUTIONS,
+    PARKED,
+    QUEUED,
+    READY,
+    RUNNING,
+)
 from stepwire.workflow.errors import DeadAttemptError
 
 

@@ -12,16 +12,24 @@ from typer.testing import CliRunner
 
 from stepwire.cli import app
 from stepwire.cli._app import COMMANDS as LISTED
+from stepwire.cli._hints import hint
+from stepwire.client import UnauthenticatedError
 
 COMMANDS = [
     "serve",
     "workflows",
     "describe",
+    "generate",
+    "protos",
     "run",
     "result",
     "runs",
     "cancel",
+    "reload",
     "delete",
+    "retry",
+    "pause",
+    "resume",
     "events",
     "send",
     "history",
@@ -29,10 +37,18 @@ COMMANDS = [
     "state get",
     "state set",
     "state unset",
+    *(
+        f"schedule {each}"
+        for each in ("create", "list", "show", "update", "pause", "resume", "trigger", "delete", "backfill")
+    ),
     "snapshot",
     "backup",
+    "check",
+    "move",
     "doctor",
+    "replicas",
     "keys new",
+    "server",
     "health",
     "version",
 ]
@@ -138,3 +154,28 @@ def test_the_line_in_the_list_is_how_the_commands_help_begins(command: str) -> N
     text = runner.invoke(app, [command, "--help"]).stdout
     about = " ".join(text.partition("Usage:")[2].split("\n", 1)[1].split())
     assert about.startswith(LISTED[command][1])
+
+
+@pytest.mark.parametrize(
+    ("command", "shape"),
+    [
+        ("runs", "one JSON document"),
+        ("send", "one JSON document"),
+        ("fork", "one JSON document"),
+        ("events", "a line of JSON for each item"),
+        ("history", "a line of JSON for each item"),
+        ("run", "a line of JSON for each item"),
+        ("reload", "a line of JSON for each item"),
+        ("retry", "with --all, a line for each"),
+        ("pause", "with --all, a line for each"),
+    ],
+)
+def test_the_help_of_json_says_which_shape_it_has(command: str, shape: str) -> None:
+    text = " ".join(runner.invoke(app, [command, "--help"]).stdout.split())
+    assert shape in text.partition("--json")[2]
+
+
+def test_a_token_that_is_refused_is_named() -> None:
+    refused = UnauthenticatedError("The token is not valid")
+    assert "STEPWIRE_TOKEN was refused" in str(hint(refused, "h:1", tls=False, token=True))
+    assert "set STEPWIRE_TOKEN" in str(hint(refused, "h:1", tls=False, token=False))

@@ -17,9 +17,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from stepwire.v1 import run_service_pb2 as runs
-from stepwire.v1 import snapshot_service_pb2, state_service_pb2, types_pb2, workflow_service_pb2
+from stepwire.v1 import server_service_pb2, snapshot_service_pb2, state_service_pb2, types_pb2, workflow_service_pb2
 
-FILES = (runs, snapshot_service_pb2, state_service_pb2, workflow_service_pb2)
+FILES = (runs, server_service_pb2, snapshot_service_pb2, state_service_pb2, workflow_service_pb2)
 
 
 class Fault(Exception):

@@ -9,8 +9,8 @@ import pytest
 
 from stepwire import client
 
-ASYNC = ["Client", "Context", "Conversation", "Run", "Store"]
-SYNC = ["SyncClient", "SyncContext", "SyncConversation", "SyncRun", "SyncStore"]
+ASYNC = ["Client", "Context", "Conversation", "Run", "Schedules", "Store"]
+SYNC = ["SyncClient", "SyncContext", "SyncConversation", "SyncRun", "SyncSchedules", "SyncStore"]
 ERRORS = [
     "AbortedError",
     "AlreadyExistsError",
@@ -34,14 +34,35 @@ ERRORS = [
     "UnavailableError",
     "UnimplementedError",
 ]
-EVENTS = ["EntryKind", "EventLike", "EventMeta", "EventRole", "GenericEvent", "event_meta"]
+EVENTS = [
+    "ChildEvent",
+    "EntryKind",
+    "EventLike",
+    "EventMeta",
+    "EventRole",
+    "Execution",
+    "ExecutionStatus",
+    "GenericEvent",
+    "event_meta",
+]
 MODELS = [
+    "ActiveDelivery",
+    "ApplyProgress",
+    "ChildSummary",
+    "DeliveryStatus",
     "Failure",
+    "Identity",
     "Outcome",
+    "Pause",
     "PendingWaiter",
+    "RunAction",
     "RunInfo",
+    "RunParent",
+    "RunRefusal",
     "RunStatus",
+    "ScheduleOrigin",
     "SendResult",
+    "ServerInfo",
     "Snapshot",
     "SnapshotInfo",
     "WorkflowEdge",
@@ -50,11 +71,23 @@ MODELS = [
     "WorkflowSummary",
     "WorkflowType",
 ]
-MODULES = {"aio": ASYNC, "sync": SYNC, "errors": ERRORS, "events": EVENTS, "models": MODELS}
+SCHEDULES = [
+    "At",
+    "Cron",
+    "DueOutcome",
+    "DueTime",
+    "Every",
+    "Overlap",
+    "Schedule",
+    "ScheduleCounts",
+    "ScheduleOrigin",
+    "ScheduleSpec",
+]
+MODULES = {"aio": ASYNC, "sync": SYNC, "errors": ERRORS, "events": EVENTS, "models": MODELS, "schedules": SCHEDULES}
 
 
 def test_the_package_exports_what_its_modules_do() -> None:
-    expected = sorted([*ASYNC, *SYNC, *ERRORS, *EVENTS, *MODELS, "TlsConfig"])
+    expected = sorted({*ASYNC, *SYNC, *ERRORS, *EVENTS, *MODELS, *SCHEDULES, "TlsConfig"})
     assert sorted(client.__all__) == expected
     assert [name for name in expected if not hasattr(client, name)] == []
 

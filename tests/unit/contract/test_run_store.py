@@ -33,9 +33,11 @@ from stepwire.server.store import (
     StoredSnapshot,
     StoreError,
     StoreUnavailableError,
+    WorkflowPause,
 )
 from stepwire.server.store.limits import LIST_BYTES, MAX_COMMIT_BYTES
 from stepwire.server.store.postgres import PostgresStore
+from stepwire.server.store.terms import CLOSE, TELL
 
 Adapter = Callable[[Path, Callable[[], float]], RunStore]
 
@@ -756,6 +758,52 @@ async def test_a_page_is_bounded_by_bytes_and_pages_leave_nothing_out(store: Run
         assert 4 <= pages <= 18
 
 
+async def test_list_by_terms_ids_and_ends(store: RunStore) -> None:
+    claims = {}
+    for n, (run_id, terms) in enumerate(
+        {
+            "order-1": ("by=ada", "error=ValueError", "step=pay"),
+            "order-2": ("by=ada", "step=pay"),
+            "order-10": ("by=bob", "error=ValueError"),
+            "mail-1": (),
+        }.items()
+    ):
+        claims[run_id] = await create(store, run_id, created_at=float(n), terms=terms)
+    assert await ids(store, terms=["by=ada"]) == ["order-2", "order-1"]
+    assert await ids(store, terms=["by=ada", "error=ValueError"]) == ["order-1"]
+    assert await ids(store, terms=["by=ad"]) == []
+    assert await ids(store, terms=["by=ada"], workflow="mail") == []
+    assert await ids(store, terms=["by=ada"], workflow="orders", limit=1) == ["order-2"]
+    assert await ids(store, terms=["by=ada"], before=(1.0, "order-2")) == ["order-1"]
+    assert await ids(store, terms=["by=ada"], statuses=[Status.RUNNING]) == ["order-2", "order-1"]
+    assert await ids(store, terms=["by=ada"], statuses=[Status.FAILED]) == []
+    assert await ids(store, terms=["by=ada"], labels={"a": "b"}) == []
+    assert await ids(store, run_id_prefix="order-1") == ["order-10", "order-1"]
+    assert await ids(store, run_id_prefix="order-1", terms=["by=ada"]) == ["order-1"]
+    assert await ids(store, run_id_prefix="order-%") == []
+    assert await ids(store, run_id_prefix="", limit=2) == ["mail-1", "order-10"]
+    # They change with commits, and only theirs.
+    ended = record("order-1", created_at=0.0, status=Status.FAILED, ended_at=50.0, terms=("by=ada", "error=KeyError"))
+    await store.commit(Commit(ended, claims["order-1"], b"d", full=False))
+    late = record("order-2", created_at=1.0, status=Status.FAILED, ended_at=60.0, terms=("by=ada", "step=pay"))
+    await store.commit(Commit(late, claims["order-2"], b"d", full=False))
+    assert (await ids(store, terms=["error=ValueError"])) == ["order-10"]
+    assert (await ids(store, terms=["error=KeyError"])) == ["order-1"]
+    assert (await ids(store, terms=["step=pay"])) == ["order-2"]
+    found = await store.get(ended.key)
+    assert found is not None
+    assert found.terms == ("by=ada", "error=KeyError")
+    assert await ids(store, ended_after=49.0) == ["order-2", "order-1"]
+    assert await ids(store, ended_after=50.0) == ["order-2"]
+    assert await ids(store, ended_before=60.0) == ["order-1"]
+    assert await ids(store, ended_after=50.0, ended_before=60.0) == []
+    assert await ids(store, ended_after=0.0, statuses=[Status.RUNNING]) == []
+    assert await ids(store, ended_after=0.0, terms=["step=pay"], run_id_prefix="order") == ["order-2"]
+    await store.delete(late.key)
+    assert await ids(store, terms=["step=pay"]) == []
+    assert await ids(store, ended_after=0.0) == ["order-1"]
+
+
 async def test_counts(store: RunStore) -> None:
     await create(store, "a")
     await create(store, "b", namespace="other")
@@ -765,12 +813,25 @@ async def test_counts(store: RunStore) -> None:
     assert await store.counts() == {("orders", "RUNNING"): 2, ("mail", "FAILED"): 1}
 
 
+async def test_pauses(store: RunStore) -> None:
+    assert list(await store.pauses()) == []
+    first = WorkflowPause("default", "orders", 5.0, "ada", "the bank is down", 0.0, False)
+    other = WorkflowPause("other", "orders", 6.0, "bob", "", 1.5, True)
+    await store.save_pause(first)
+    await store.save_pause(other)
+    assert sorted(await store.pauses()) == [first, other]
+    ended = first._replace(since=None, total=7.5, waking=True)
+    await store.save_pause(ended)
+    assert set(await store.pauses()) == {ended, other}
+
+
 async def test_due_and_next_wake(store: RunStore) -> None:
     await create(store, "later", status=Status.WAITING, wake_at=50.0)
     await create(store, "now", status=Status.QUEUED, wake_at=0.0)
     await create(store, "soon", status=Status.RUNNING, wake_at=20.0, namespace="other")
     await create(store, "never", status=Status.WAITING, wake_at=None)
     await create(store, "blocked", status=Status.BLOCKED, wake_at=1.0)
+    await create(store, "paused", status=Status.PAUSED, wake_at=70.0)
     for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT):
         await create(store, status, status=status, wake_at=1.0)
     await create(store, "foreign", status=Status.QUEUED, wake_at=0.0, workflow="unserved")
@@ -780,13 +841,14 @@ async def test_due_and_next_wake(store: RunStore) -> None:
     assert [run.key for run in first] == [RunKey("default", "now")]
     place = (first[0].wake_at, first[0].handle)
     following = await store.due(99.0, 10, workflows=SERVED, after=place)
-    assert [run.key.run_id for run in following] == ["soon", "later"]
+    assert [run.key.run_id for run in following] == ["soon", "later", "paused"]
     assert await store.due(-1.0, 10, workflows=SERVED) == []
     assert await store.namespaces() == ["default", "other"]
     assert await store.next_wake(-1.0, workflows=SERVED) == 0.0
     assert await store.next_wake(0.0, workflows=SERVED) == 20.0
     assert await store.next_wake(20.0, workflows=SERVED) == 50.0
-    assert await store.next_wake(50.0, workflows=SERVED) is None
+    assert await store.next_wake(50.0, workflows=SERVED) == 70.0
+    assert await store.next_wake(70.0, workflows=SERVED) is None
     claim = await store.claim(RunKey("default", "later"))
     assert claim is not None
     await store.commit(Commit(record("later", wake_at=30.0), claim, b"d", full=False))
@@ -929,6 +991,21 @@ async def test_prune(store: RunStore, conditions: dict[str, Any], gone: str) -> 
     everything = {"a1", "a2", "a3", "a4", "b1", "b2", "running"}
     assert await store.prune(**conditions) == len(gone.split())
     assert set(await ids(store)) == everything - set(gone.split())
+
+
+@pytest.mark.parametrize("conditions", [{}, {"keep_last": 0}, {"ended_before": 9.0, "workflow": "orders"}])
+async def test_prune_keeps_runs_of_which_something_is_to_be_done(store: RunStore, conditions: dict[str, Any]) -> None:
+    claims = [
+        await create(store, f"r{number}", status=Status.FAILED, ended_at=float(number), terms=("by=a", each))
+        for number, each in enumerate((TELL, "parent=other", CLOSE, "undone=", "error=undone=tell"))
+    ]
+    assert await store.prune(limit=2, **conditions) == 2
+    assert await store.prune(**conditions) == 1
+    assert sorted(await ids(store)) == ["r0", "r2"]
+    told = record("r0", status=Status.FAILED, ended_at=0.0, terms=("by=a",))
+    await store.commit(Commit(told, claims[0], b"", False))
+    assert await store.prune(**conditions) == 1
+    assert sorted(await ids(store)) == ["r2"]
 
 
 async def test_prune_of_more_than_one_batch(store: RunStore) -> None:

@@ -18,8 +18,10 @@ from tests.unit.semantics.harness import HandClock
 from stepwire.workflow import Context, Event
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.buffers import default_buffer_id
-from stepwire.workflow.broker.delivery import Execution, Waiter, enter_execution
-from stepwire.workflow.broker.journal import RECEIVED, Journal
+from stepwire.workflow.broker.current import enter_execution
+from stepwire.workflow.broker.delivery import Execution, Waiter
+from stepwire.workflow.broker.entries import RECEIVED
+from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.ledger import TIMED_OUT
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED
 from stepwire.workflow.broker.restore import restore
@@ -79,13 +81,15 @@ class BrokerMachine(RuleBasedStateMachine):
         self.open_broker()
         self.model = Model(self.clock.now())
 
-    def open_broker(self, parts: dict[str, bytes] | None = None, *, saved_at: float = 0.0, fork: bool = False) -> None:
+    def open_broker(
+        self, parts: dict[str, bytes] | None = None, *, saved_at: float = 0.0, fork: bool = False, retry_of: str = ""
+    ) -> None:
         context: Context[Any] = Context(FLOW)
         self.broker: Broker = run_of(context).broker
-        self.broker.clock = self.clock
+        self.broker.work.clock = self.clock
         if parts is not None:
             parsed = {key: json.loads(part) for key, part in parts.items()}
-            restore(self.broker, parsed, NAMES, saved_at=saved_at, fork=fork)
+            restore(self.broker, parsed, NAMES, saved_at=saved_at, fork=fork, retry_of=retry_of)
         self.journal = Journal(NAMES, lambda: None)
         run_of(context).make_durable(self.journal)
         self.store = context.store
@@ -120,7 +124,7 @@ class BrokerMachine(RuleBasedStateMachine):
         """Let both clocks stop or go on, and hand over what waits were told."""
         self.broker.tick()
         self.model.tick()
-        resumed, self.broker.work.resumed = self.broker.work.resumed, []
+        resumed = self.broker.work.take_resumed()
         before = len(self.told)
         for notify, answer in resumed:
             notify(answer)
@@ -240,6 +244,13 @@ class BrokerMachine(RuleBasedStateMachine):
         self.load(-1, fork=True)
         self.begin(timeout)
 
+    @precondition(lambda self: self.broker.outcome is not None and self.broker.outcome.left is not None)
+    @rule()
+    def retry(self) -> None:
+        """Go on in another run from what the ended one had in progress."""
+        self.commit()
+        self.load(-1, fork=True, retry=True)
+
     @precondition(lambda self: self.model.outcome is None)
     @rule(pick=picks, failed=st.booleans(), sure=picks)
     def end(self, pick: int, failed: bool, sure: int) -> None:
@@ -265,7 +276,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def dispatch(self, durable: bool = False) -> None:
         """Start all that can start, each step in the order of its deliveries (S4); often commit then: the membrane."""
         started: dict[str, list[int]] = {step: [] for step in WORKERS}
-        while (execution := self.broker.start_next()) is not None:
+        while (execution := self.broker.work.start_next(self.broker)) is not None:
             started[execution.delivery.step].append(execution.delivery.id)
         for step in WORKERS:
             works = self.model.startable(step)
@@ -326,8 +337,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.settle_up()
 
     def poison(self, ids: list[int]) -> None:
-        assert sorted(delivery.id for delivery in self.broker.work.poisoned) == sorted(ids)
-        self.broker.work.poisoned.clear()
+        assert sorted(delivery.id for delivery in self.broker.work.poisoned or ()) == sorted(ids)
+        self.broker.work.poisoned = None
         if ids:
             event = WorkflowFailedEvent(step="", error_type="CRASH_LOOP", message="", attempts=5)
             self.broker.end(FAILED, event)
@@ -363,10 +374,10 @@ class BrokerMachine(RuleBasedStateMachine):
         assert work is not None
         call, first = work.script[work.pos]
         work.pos += 1
-        counters = self.broker.sequence, self.broker.work.delivery_ids, self.broker.numbers
+        counters = self.broker.sequence, self.broker.work.delivery_ids, self.broker.work.numbers
         got = self.make(work, call)
         if work.faithful:
-            after = self.broker.sequence, self.broker.work.delivery_ids, self.broker.numbers
+            after = self.broker.sequence, self.broker.work.delivery_ids, self.broker.work.numbers
             assert after == counters, "a call that was made again has a second effect"
             assert call[0] != "collect" or got == first, "a call that was made again got something else"
 
@@ -488,7 +499,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert parts.keys() == whole.keys(), f"parts differ: {parts.keys() ^ whole.keys()}"
         # A wait from outside takes a number and is not saved.
         saved = [int(key[2:]) for key in whole if key[0] in "bw"]
-        assert max(saved, default=0) <= json.loads(self.parts["h"])["nums"] <= self.broker.numbers
+        assert max(saved, default=0) <= json.loads(self.parts["h"])["nums"] <= self.broker.work.numbers
         for key, part in whole.items():
             assert reading(self.parts[key]) == reading(part), f"part {key[0]} is stale"
         self.snapshots.append((dict(self.parts), copy.deepcopy(self.model), self.clock.now()))
@@ -518,9 +529,9 @@ class BrokerMachine(RuleBasedStateMachine):
         self.clock.time += seconds
         self.load(-1, fork=False)
 
-    def load(self, pick: int, *, fork: bool) -> None:
+    def load(self, pick: int, *, fork: bool, retry: bool = False) -> None:
         parts, model, saved_at = self.snapshots[max(pick, -len(self.snapshots))]
-        self.open_broker(parts, saved_at=saved_at, fork=fork)
+        self.open_broker(parts, saved_at=saved_at, fork=fork, retry_of="first" if retry else "")
         self.model = copy.deepcopy(model)
         if fork:
             for work in self.model.works.values():
@@ -528,8 +539,20 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert work.lost - lost in (0, 1)  # see `reading`
                 work.lost = lost
         self.model.numbers = json.loads(parts["h"])["nums"]
-        poisoned = self.model.restored(self.clock.now(), saved_at, fork=fork)
+        left = self.model.left
+        poisoned = self.model.restored(self.clock.now(), saved_at, fork=fork, retry=retry)
         self.parts = {} if fork else dict(parts)
+        if left and not retry:  # no process loads an ended run as itself, and if it did, it would pass these over
+            held = {item.number for work in left.values() for item in work.held()}
+            self.parts = {
+                key: part
+                for key, part in self.parts.items()
+                if key[0] not in "daxw" and not (key[0] == "b" and int(key[2:]) in held)
+            }
+        if self.parts and self.model.outcome is not None:
+            head = json.loads(self.parts["h"])
+            head.pop("left", None)
+            self.parts["h"] = json.dumps(head).encode()
         self.log = list(self.model.log)
         self.snapshots = []
         if fork:
@@ -553,7 +576,9 @@ class BrokerMachine(RuleBasedStateMachine):
         """Each accepted delivery, and each collected event, is in exactly one place."""
         broker, model = self.broker, self.model
         accepted = set(range(1, broker.work.delivery_ids + 1))
-        assert broker.deliveries.keys() == accepted - model.through, "a delivery is lost, or done twice"
+        assert broker.deliveries.keys() == (accepted - model.through) | model.left.keys(), (
+            "a delivery is lost, or done twice"
+        )
         queued = [delivery.id for queue in broker.queues.values() for delivery in queue]
         assert len(queued) == len(set(queued)), "a delivery is queued twice"
         expected = {work.id for work in model.works.values() if work.status in ("queued", "ready")}
@@ -570,7 +595,7 @@ class BrokerMachine(RuleBasedStateMachine):
         broker, model = self.broker, self.model
         assert broker.sequence == model.sequence
         assert broker.work.delivery_ids == model.delivery_ids
-        assert broker.numbers == model.numbers
+        assert broker.work.numbers == model.numbers
         assert broker.asked == model.asked
         assert (broker.limit.seconds, broker.limit.remaining, broker.limit.due) == (
             model.timeout,
@@ -580,7 +605,7 @@ class BrokerMachine(RuleBasedStateMachine):
         assert (broker.outcome.status if broker.outcome else None) == model.outcome
         assert broker.store.values() == model.state
         for delivery in broker.deliveries.values():
-            work = model.works[delivery.id]
+            work = model.works.get(delivery.id) or model.left[delivery.id]
             assert (delivery.step, pair(delivery.event), delivery.sequence) == (work.step, work.event, work.sequence)
             assert delivery.status == work.status
             assert (delivery.attempt, delivery.failures, delivery.lost) == (work.attempt, work.failures, work.lost)
@@ -593,7 +618,8 @@ class BrokerMachine(RuleBasedStateMachine):
     def within_workers(self) -> None:
         for name, queue in self.broker.queues.items():
             running = sum(
-                delivery.step == name and delivery.status == "running" for delivery in self.broker.deliveries.values()
+                delivery.step == name and delivery.execution is not None and delivery.status == "running"
+                for delivery in self.broker.deliveries.values()
             )
             assert queue.running == running <= WORKERS[name]
         assert self.broker.work.parked == sum(work.status == "parked" for work in self.model.works.values())

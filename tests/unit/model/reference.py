@@ -103,6 +103,8 @@ class Model:
         self.state: dict[str, Any] = {}
         self.asked = False
         self.outcome: str | None = None
+        self.left: dict[int, Work] = {}
+        """What was in progress when the run ended badly; its waits are kept too."""
         self.timeout: float | None = None
         self.remaining: float | None = None
         self.due: float | None = None
@@ -137,11 +139,15 @@ class Model:
         self.outcome = status
         for work in list(self.works.values()):
             self.kill(work)
-            self.drop(work)
+            if status == "completed":
+                self.drop(work)
+            else:
+                self.left[work.id] = self.works.pop(work.id)
+                self.through.add(work.id)
         for wait in self.waits.values():
             if wait.token is not None:
                 self.resumed.append((wait.token, ENDED))
-        self.waits.clear()
+        self.waits = {number: wait for number, wait in self.waits.items() if wait.work in self.left}
         self.due = self.remaining = None
 
     def entry(self, kind: int, event: str, n: int | None, step: str, delivered: int) -> None:
@@ -402,8 +408,31 @@ class Model:
                 if was == "running":
                     work.status = "queued"
 
-    def restored(self, now: float, saved_at: float, *, fork: bool) -> list[int]:
+    def pass_over(self) -> None:
+        """Forget what was in progress when the run ended."""
+        for work in self.left.values():
+            self.consumed.update(item.number for item in work.held())
+        self.left = {}
+        self.waits = {}
+
+    def retry_all(self) -> None:
+        """Go on with what was in progress when the run ended, with whole budgets."""
+        self.outcome = None
+        self.works, self.left = self.left, {}
+        self.through -= self.works.keys()
+        self.remaining, self.due = self.timeout, None
+        for work in self.works.values():
+            work.failures = work.lost = 0
+            work.first_started = work.due = None
+            if work.status == "backoff":
+                work.status = "queued"
+
+    def restored(self, now: float, saved_at: float, *, fork: bool, retry: bool = False) -> list[int]:
         """Become what a process sees that loads this snapshot at `now`; return the poisoned deliveries."""
+        if retry:
+            self.retry_all()
+        elif self.outcome is not None:
+            self.pass_over()
         shift = now - saved_at if fork else 0.0
         self.now = now
         self.resumed = []

@@ -21,7 +21,7 @@ from tests.unit.model.machine import BrokerMachine, event_of, log_of
 from tests.unit.model.reference import Call, Ev
 
 from stepwire.workflow.broker.delivery import Delivery, Execution, Waiter
-from stepwire.workflow.broker.journal import RECEIVED, SENT, STREAM
+from stepwire.workflow.broker.entries import RECEIVED, SENT, STREAM
 from stepwire.workflow.broker.snapshot import take_changes
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150")) // 15
@@ -64,8 +64,8 @@ class Driver(BrokerMachine):
 
     def one_transition(self) -> bool:
         """Do something that can happen; False when nothing can any more."""
-        started = self.broker.start_next()
-        resumed, self.broker.work.resumed = self.broker.work.resumed, []
+        started = self.broker.work.start_next(self.broker)
+        resumed = self.broker.work.take_resumed()
         for notify, answer in resumed:
             notify(answer)
         if started is not None:

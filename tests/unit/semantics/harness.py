@@ -13,6 +13,7 @@ from stepwire.workflow.hosting import (
     STREAM,
     TERMINAL,
     Broker,
+    ChildHost,
     Clock,
     FailureReport,
     HostedRun,
@@ -43,8 +44,10 @@ class DurableRun:
     `let_go()`, and a crash loses it. `clock` moves by `advance` only.
     """
 
-    def __init__(self, workflow: Workflow, clock: HandClock | None = None) -> None:
+    def __init__(self, workflow: Workflow, clock: HandClock | None = None, children: ChildHost | None = None) -> None:
         self.workflow = workflow
+        self.children = children
+        self.run_id = "run"
         self.names = TypeRegistry.of(type(workflow), plan_of(workflow).steps)
         self.clock = clock or HandClock()
         self.parts: dict[str, bytes] = {}
@@ -59,12 +62,14 @@ class DurableRun:
         self._alive = True
         self._load(None, fork=False)
 
-    def _load(self, parts: dict[str, Any] | None, *, fork: bool) -> None:
-        self.hosted = HostedRun(self.workflow, self.names, self, run_id="run", clock=self.clock)
+    def _load(self, parts: dict[str, Any] | None, *, fork: bool, retry_of: str = "") -> None:
+        self.hosted = HostedRun(
+            self.workflow, self.names, self, run_id=self.run_id, clock=self.clock, children=self.children
+        )
         self.context = self.hosted.context
         self.journal = self.hosted.journal
         if parts is not None:
-            self.hosted.restore(parts, saved_at=self.saved_at, fork=fork)
+            self.hosted.restore(parts, saved_at=self.saved_at, fork=fork, retry_of=retry_of)
         self.hosted.make_durable()
         self._alive = True
         self._callbacks = []
@@ -88,7 +93,9 @@ class DurableRun:
         self._callbacks.append(callback)
         self.changed()
 
-    def report(self, step: str | None, error: BaseException) -> FailureReport:
+    def report(
+        self, step: str | None, error: BaseException, *, attempt: int = 0, next_at: float | None = None
+    ) -> FailureReport:
         self.reported.append((step, error))
         return FailureReport(text_of(error), "", "reference")
 
@@ -110,6 +117,8 @@ class DurableRun:
         if self._held or not self._alive:
             return
         self._commit_due = False
+        if self.broker.partial is not None:
+            return  # `changed` comes again when the transition is whole
         self.commit()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
@@ -186,21 +195,30 @@ class DurableRun:
 
     def recover(self) -> DurableRun:
         """Load the run again from what was committed and let it go on."""
+        self.load()
+        self.go_on()
+        return self
+
+    def load(self) -> None:
+        """Load the run again from what was committed."""
         assert not self._alive
         self._load(self.parsed(), fork=False)
+
+    def go_on(self) -> None:
+        """Let a run go on that was loaded."""
         if self.outcome is None:
             self._go(resumed=True)
-        return self
 
     def crash_and_recover(self) -> DurableRun:
         self.crash()
         return self.recover()
 
-    def fork(self, workflow: Workflow | None = None) -> DurableRun:
-        """Start another run from what was committed."""
-        other = DurableRun(workflow or self.workflow, HandClock(self.clock.now()))
+    def fork(self, workflow: Workflow | None = None, *, retry_of: str = "") -> DurableRun:
+        """Start another run from what was committed; with `retry_of`, one that retries the run of this name."""
+        other = DurableRun(workflow or self.workflow, HandClock(self.clock.now()), self.children)
         other.saved_at = self.saved_at
-        other._load(self.parsed(), fork=True)
+        other.run_id = "retry" if retry_of else "fork"
+        other._load(self.parsed(), fork=True, retry_of=retry_of)
         for key in self.parts:
             other.journal.touch(key)
         if other.outcome is None:

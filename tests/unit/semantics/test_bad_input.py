@@ -161,7 +161,7 @@ async def test_snapshots_that_do_not_fit() -> None:
 
 
 async def test_no_bound_on_concurrent_runs_is_no_bound() -> None:
-    """0 is none, as in 1.x; it must not mean that no run ever starts."""
+    """0 means no limit, as in 1.x; it must not mean that no run ever starts."""
     assert await Keep(num_concurrent_runs=0).run(count=1) == VALUE
 
 

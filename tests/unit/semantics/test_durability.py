@@ -24,7 +24,7 @@ from stepwire.workflow import (
 )
 from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.context.context import run_of
-from stepwire.workflow.errors import DeadAttemptError, SerializationError
+from stepwire.workflow.errors import DeadAttemptError, SerializationError, SnapshotError
 
 
 class Work(Event):
@@ -392,7 +392,7 @@ async def test_ledger_a_crash_after_a_retry_repeats_nothing_of_the_retry() -> No
 
 
 async def test_ledger_the_key_of_the_work_is_the_same_in_every_attempt() -> None:
-    seen: list[tuple[tuple[str, str, int], int]] = []
+    seen: list[tuple[str, int]] = []
 
     async def body(flow: Flow, ctx: Context[Any]) -> None:
         info = ctx.step_info()
@@ -404,7 +404,7 @@ async def test_ledger_the_key_of_the_work_is_the_same_in_every_attempt() -> None
     await flow.at_work.wait()
     run.crash_and_recover()
     await run.ended()
-    assert seen == [(("run", "work", 1), 1), (("run", "work", 1), 2)]
+    assert seen == [("run/1", 1), ("run/1", 2)]
 
 
 # -- durable waiters ------------------------------------------------------------------------------------------------
@@ -898,6 +898,93 @@ async def test_fork_copies_ledger_buffers_and_open_waiters_and_begins_its_log_at
 
     run.send(Answer(n=2))
     assert (await run.ended()).event.result == expected
+
+
+async def test_pause_starts_nothing_and_keeps_what_comes() -> None:
+    async def body(flow: Flow, ctx: Context[Any]) -> Any:
+        answer = await ctx.wait_for_event(Answer, waiter_event=Prompt(n=1), waiter_id="1", timeout=10)
+        await ctx.sleep(5)
+        return answer.n
+
+    flow = Flow(body)
+    run = DurableRun(flow).start(timeout=60)
+    await run.until(lambda run: run.kept("w"))
+    run.hosted.hold(True)
+    run.send(Answer(n=1))
+    await run.until(lambda run: not run.kept("w"))
+    assert [part["st"] for part in run.kept("d")] == ["ready"]
+    assert run.broker.idle
+    assert run.broker.next_due() is None
+    run.release()
+    run.recover()
+    run.hosted.hold(True)
+    run.advance(1000)  # the run's own timeout stands still
+    assert run.outcome is None
+    assert flow.attempts == 1
+    run.hosted.hold(False)
+    await run.until(lambda run: run.kept("w"))
+    run.advance(6)
+    assert (await run.ended()).event.result == 1
+
+
+async def test_retry_goes_on_from_what_failed_under_its_key_and_repeats_its_sends() -> None:
+    keys = []
+
+    async def body(flow: Flow, ctx: Context[Any]) -> Any:
+        keys.append(ctx.step_info().key)
+        ctx.write_event_to_stream(Note(text="tried"))
+        first = await ctx.wait_for_event(Answer, waiter_event=Prompt(n=1), waiter_id="1", timeout=None)
+        if flow.attempts < 3:
+            raise ValueError("not yet")
+        return first.n
+
+    run = DurableRun(Flow(body)).start()
+    await run.until(lambda run: run.kept("w"))
+    run.send(Answer(n=7))
+    assert (await run.ended()).status == FAILED
+
+    again = run.fork(retry_of="first")
+    assert (await again.ended()).status == FAILED
+    assert again.stream == ["Note", "WorkflowFailedEvent"]  # its answer is known, so nothing is asked again
+
+    last = again.fork(retry_of="second")
+    assert (await last.ended()).event.result == 7
+    assert keys[1:] == ["first/1"] * 2
+
+
+async def test_retry_waits_again_if_the_wait_that_timed_out_failed_the_run() -> None:
+    async def body(flow: Flow, ctx: Context[Any]) -> Any:
+        reminded = 0
+        while True:
+            try:
+                answer = await ctx.wait_for_event(Answer, waiter_event=Prompt(n=1), waiter_id="1", timeout=10)
+            except TimeoutError:
+                reminded += 1
+                if reminded == 2:
+                    raise
+            else:
+                return [reminded, answer.n]
+
+    run = DurableRun(Flow(body)).start()
+    for reminded in range(2):
+        await run.until(lambda run, n=reminded: [part["n"] for part in run.kept("w")] == [n])  # type: ignore[misc]
+        run.advance(11)
+    assert (await run.ended()).status == FAILED
+    again = run.fork(retry_of="first")
+    await again.until(lambda run: run.kept("w"))
+    again.send(Answer(n=1))
+    assert (await again.ended()).event.result == [1, 1]
+
+
+async def test_retry_of_a_run_that_a_limit_ended_is_refused() -> None:
+    flow = Flow(lambda flow, ctx: flow.pause())
+    run = DurableRun(flow).start()
+    await flow.at_work.wait()
+    run.broker.exceed("too much")
+    await run.ended()
+    assert run.kept("d") == [] or "left" not in run.head
+    with pytest.raises(SnapshotError, match="left nothing in progress"):
+        run.fork(retry_of="first")
 
 
 # -- every crash point ----------------------------------------------------------------------------------------------

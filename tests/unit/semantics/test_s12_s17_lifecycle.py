@@ -851,7 +851,7 @@ async def test_s17_nothing_grows_with_history() -> None:
             len(broker.waits),
             len(broker.buffers.numbers()),
             len(broker.stream.events),
-            len(broker.work.resumed),
+            len(broker.work.resumed or ()),
             len(broker.work.timers._heap) // 32,  # cancelled ones are forgotten in batches
         ]
         assert len(b"".join(run.parts.values())) < 1000

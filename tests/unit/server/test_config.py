@@ -11,7 +11,9 @@ import pytest
 from typer.main import get_command
 
 from stepwire.cli._app import make_app
-from stepwire.server.config import ConfigError, Settings, is_loopback
+from stepwire.server.addresses import is_loopback
+from stepwire.server.config import Settings
+from stepwire.server.config_errors import ConfigError
 from stepwire.server.config_table import rows
 from stepwire.server.runs.hosting.retention import Keep
 from stepwire.server.wiring import retention_of
@@ -67,7 +69,7 @@ def test_a_variable_that_is_almost_a_setting_stops_the_start(monkeypatch: pytest
         Settings.load()
     assert str(caught.value) == "STEPWIRE_APIKEYS: there is no such setting; STEPWIRE_API_KEYS is one"
     monkeypatch.delenv("STEPWIRE_APIKEYS")
-    # What clients, tests and Kubernetes set is none of it.
+    # Variables that clients, tests and Kubernetes set are no settings of the server.
     for other in ("TOKEN", "CA", "CERT", "KEY", "SERVER", "SERVER_NAME", "TLS", "PORT", "SERVICE_HOST", "FAILPOINTS"):
         monkeypatch.setenv(f"STEPWIRE_{other}", "x")
     monkeypatch.setenv("STEPWIRE_PORT_50051_TCP_ADDR", "x")
@@ -182,10 +184,11 @@ def test_placeholders_and_defaults_follow_from_the_fields():
     shown = {row.name: (row.metavar, row.switch, row.default) for row in rows()}
     assert shown["address"] == ("HOST:PORT", False, "127.0.0.1:50051")
     assert shown["data"] == ("DIR", False, "stepwire-data")
-    assert shown["grace"] == ("TIME", False, "5")
+    assert shown["grace"] == ("TIME", False, "5s")
+    assert shown["watchdog"] == ("TIME", False, "100ms")
     assert shown["max_event_bytes"] == ("SIZE", False, "1MiB")
     assert shown["max_runs"] == ("NUMBER", False, "")
-    assert shown["heartbeat"] == ("TIME", False, "15")
+    assert shown["heartbeat"] == ("TIME", False, "15s")
     assert shown["api_keys"] == ("FILE", False, "")
     assert shown["failure_detail"] == ("type|message|traceback", False, "")
     assert shown["reflection"][1:] == (True, "")

@@ -165,7 +165,7 @@ def test_answers_are_taken_by_one_commit_and_stay_known() -> None:
     assert not answers.uncommitted
     record = first(sending(PAYLOAD))
     answers.remember(record)
-    assert [answers.uncommitted, answers.take(), answers.uncommitted] == [True, [record], False]
+    assert [answers.uncommitted, answers.take(), answers.uncommitted] == [[record], [record], None]
     assert answers.get("r") is record
 
 

@@ -1,4 +1,4 @@
-"""Workflows by MODULE:NAME, and what is said when there is none."""
+"""Workflows by MODULE:NAME, and the messages when there is no such workflow."""
 
 from __future__ import annotations
 

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from stepwire.workflow.context.context import Context
 from stepwire.workflow.decorators import catch_error, step
+from stepwire.workflow.definition.asking import asked_in
 from stepwire.workflow.definition.graph import Edge
 from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.definition.schema import json_schema
@@ -149,3 +153,52 @@ def test_the_chart_names_steps_events_and_the_way_between() -> None:
     assert f"    {nodes['review']} --> {nodes['Ask']}" in lines
     assert f"    {nodes['give_up']} --> {nodes['StopEvent']}" in lines
     assert len(lines) == 1 + len(nodes) + len(ARTICLE.describe().edges)
+
+
+class Approval(Event):
+    yes: bool = True
+
+
+class Question(Event):
+    text: str = ""
+
+
+class Asking(Workflow):
+    """Ask by waits, which no signature tells of."""
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        question = Question(text="?")
+        await ctx.wait_for_event(Approval, waiter_event=question)
+        await ctx.wait_for_event(event_type=Answer, waiter_event=Ask())
+        await self._again(ctx)
+        kind = Answer
+        await ctx.wait_for_event(kind)
+        return StopEvent()
+
+    async def _again(self, ctx: Context) -> None:
+        await ctx.wait_for_event(Draft)
+        await self._again(ctx)
+
+
+def test_the_graph_shows_the_questions_that_steps_ask_by_waits() -> None:
+    workflow = Asking()
+    assert set(workflow.describe().edges) == {
+        Edge("", "StartEvent", "begin"),
+        Edge("begin", "StopEvent", ""),
+        Edge("begin", "Question", ""),
+        Edge("", "Approval", "begin"),
+        Edge("begin", "Ask", ""),
+        Edge("", "Answer", "begin"),
+        Edge("", "Draft", "begin"),
+    }
+    assert {event.name for event in workflow.describe().events} >= {"Question", "Approval", "Ask", "Answer"}
+    drawn = workflow.draw()
+    assert '(["Question"])' in drawn
+    assert '(["Approval"])' in drawn
+
+
+def test_a_step_without_source_has_no_questions() -> None:
+    made: dict[str, Any] = {}
+    exec("async def made(ctx, ev):\n    await ctx.wait_for_event(object)\n", made)
+    assert asked_in(made["made"]) == []

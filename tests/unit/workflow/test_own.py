@@ -17,6 +17,10 @@ from stepwire.workflow.events import Event
 from stepwire.workflow.state.own import own
 
 
+class Noted(Event):
+    _note: int
+
+
 class Colour(Enum):
     RED = 1
 
@@ -135,6 +139,13 @@ def test_dynamic_fields_private_attributes_and_cached_properties() -> None:
     twin.more.append(2)
     twin._note.append(2)
     assert (event.more, event._note, twin.more, twin._note, twin.length) == ([1], [1], [1, 2], [1, 2], 2)
+
+
+def test_private_attributes_without_a_value_are_not_shared() -> None:
+    event = Noted()
+    twin = own(event)
+    twin._note = 1
+    assert not hasattr(event, "_note")
 
 
 def test_shared_and_circular_values_stay_so() -> None:

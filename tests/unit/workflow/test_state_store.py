@@ -221,6 +221,30 @@ async def test_what_cannot_be_copied_is_shared_in_process() -> None:
     assert await store.get("lock") is lock
 
 
+class Handle:
+    """A client that can be copied, but stands for a connection."""
+
+
+class Handled(BaseModel):
+    client: Any = Field(default=None, exclude=True)
+    options: dict[str, int] = Field(default_factory=dict, exclude=True)
+    parts: list[Handled] = Field(default_factory=list)
+
+
+async def test_copies_share_handles_that_are_kept_out_of_what_is_written_and_copy_data() -> None:
+    client, inner = Handle(), Handle()
+    held = Handled(client=client, options={"a": 1}, parts=[Handled(client=inner)])
+    held.parts[0].parts.append(held)
+    store = plain(held=held)
+    copied = (await store.get_state())["held"]
+    assert copied is not held
+    assert copied.client is client
+    assert copied.parts[0].client is inner
+    assert copied.parts[0].parts[0] is copied
+    copied.options["a"] = 2
+    assert held.options == {"a": 1}
+
+
 # --- edit_state -------------------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ class Conversation:
                     self._task.result()
                 self._changed.clear()
                 await self._changed.wait()
-        except BaseException:
+        except BaseException:  # also a cancelled wait: nobody else would end the task
             await self._stop()
             raise
         return self
@@ -138,19 +138,23 @@ class Conversation:
 
     async def _pump(self) -> None:
         """Keep a connection open until the run has ended."""
+        replicas = self._transport.replicas
         while True:
-            failure = await self._connection()
+            index = replicas.pick(self.run_id)
+            failure = await self._connection(index)
             if self._core.ended:
                 return
-            await asyncio.sleep(self._core.delay_after(failure))
+            delay = self._core.delay_after(failure)
+            replicas.failed(self.run_id, index)
+            await asyncio.sleep(delay)
 
-    async def _connection(self) -> StepwireError | None:
+    async def _connection(self, index: int) -> StepwireError | None:
         """Serve one connection; return why it ended."""
         outbox: Outbox = asyncio.Queue()
         for frame in self._core.opening():
             outbox.put_nowait(frame)
         self._outbox = outbox
-        call = self._transport.open(METHOD, _drain(outbox))
+        call = self._transport.open(METHOD, _drain(outbox), index)
         try:
             with Alarm(self._core.heartbeats, call) as alarm:
                 async for frame in call:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TextIO
 
@@ -95,6 +95,46 @@ class Run:
     async def cancel(self, reason: str = "") -> models.RunInfo:
         """Cancel the run. A run that has ended stays as it is. Raises NotFoundError."""
         return await self._transport.unary(self._calls.cancel(reason))
+
+    async def reload(self) -> models.RunInfo:
+        """Take a run that waits or is blocked to the code that is served now; return it.
+
+        Raises:
+            FailedPreconditionError: The run has ended, or does not fit that code; the message says why.
+        """
+        return await self._transport.unary(self._calls.reload())
+
+    async def retry(
+        self, at: int = 0, *, labels: Mapping[str, str] | None = None, request_id: str | None = None
+    ) -> Run:
+        """Start a run that goes on from what this one failed at, with whole retry budgets; return it.
+
+        Steps that are through are not done again. Repeating the call returns the same run.
+
+        Args:
+            at: Go on from the snapshot at this sequence instead of from the end; 0 is the end.
+            labels: Labels of the new run, added to those of this one.
+            request_id: An id under which the server knows this call; it is safe to repeat without one, too.
+
+        Raises:
+            NotFoundError: There is no such run, or no snapshot at `at`.
+            FailedPreconditionError: The run has not failed, timed out or been cancelled, or it left nothing to go on
+                with.
+        """
+        return Run(self._transport, await self._transport.unary(self._calls.retry(at, labels, request_id)))
+
+    async def pause(self, reason: str = "") -> models.RunInfo:
+        """Pause the run: nothing new starts, what runs finishes, input is kept.
+
+        Raises:
+            NotFoundError: There is no such run.
+            FailedPreconditionError: It has ended.
+        """
+        return await self._transport.unary(self._calls.pause(reason))
+
+    async def resume(self) -> models.RunInfo:
+        """End the pause of the run. Raises as `pause`."""
+        return await self._transport.unary(self._calls.resume())
 
     async def delete(self) -> None:
         """Delete the run with its log and snapshots. Raises FailedPreconditionError unless it has ended."""

@@ -6,15 +6,24 @@ import json
 from typing import cast
 
 from stepwire.client._core.event_types import EventTypes, event_role
+from stepwire.client._core.failure import to_failure
 from stepwire.client._core.payload import from_payload
+from stepwire.client._core.run_status import status_of
 from stepwire.client._core.times import to_datetime
 from stepwire.client.models import (
-    Failure,
+    ActiveDelivery,
+    ChildSummary,
+    DeliveryStatus,
+    Identity,
     Outcome,
+    Pause,
     PendingWaiter,
     RunInfo,
+    RunParent,
     RunStatus,
+    ScheduleOrigin,
     SendResult,
+    ServerInfo,
     Snapshot,
     SnapshotInfo,
     WorkflowEdge,
@@ -22,9 +31,8 @@ from stepwire.client.models import (
     WorkflowStep,
     WorkflowSummary,
     WorkflowType,
-    status_of,
 )
-from stepwire.v1 import run_service_pb2, snapshot_service_pb2, types_pb2, workflow_service_pb2
+from stepwire.v1 import run_service_pb2, server_service_pb2, snapshot_service_pb2, types_pb2, workflow_service_pb2
 
 
 def status_number(status: RunStatus | str) -> types_pb2.RunStatus:
@@ -52,7 +60,58 @@ def to_run_info(run: types_pb2.Run, types: EventTypes) -> RunInfo:
         blocked_reason=run.blocked_reason,
         timeout_at=to_datetime(run, "timeout_at"),
         partial=run.partial,
+        started_by=run.started_by,
+        retried_from=((run.retried_from.run_id, run.retried_from.sequence) if run.HasField("retried_from") else None),
+        retried_as=tuple(run.retried_as),
+        pause=to_pause(run.pause) if run.HasField("pause") else None,
+        active_deliveries=tuple(map(_to_active, run.active_deliveries)),
+        parent=_to_parent(run.parent) if run.HasField("parent") else None,
+        children=_to_children(run.children) if run.HasField("children") else None,
+        schedule=_to_origin(run.schedule) if run.HasField("schedule") else None,
     )
+
+
+_DELIVERY_STATUSES = dict(enumerate(DeliveryStatus))
+
+
+def _to_active(active: types_pb2.ActiveDelivery) -> ActiveDelivery:
+    return ActiveDelivery(
+        delivery_id=active.delivery_id,
+        step=active.step,
+        status=_DELIVERY_STATUSES.get(active.status, DeliveryStatus.UNSPECIFIED),
+        attempt=active.attempt,
+        since=to_datetime(active, "since"),
+        last_error=to_failure(active.last_error) if active.HasField("last_error") else None,
+        next_attempt_at=to_datetime(active, "next_attempt_at"),
+        event_type=active.event_type,
+        caused_by=active.caused_by,
+        run_id=active.run_id,
+    )
+
+
+def _to_parent(parent: types_pb2.RunParent) -> RunParent:
+    return RunParent(parent.run_id, parent.step, parent.delivery_id, parent.depth, parent.abandoned)
+
+
+def _to_children(children: types_pb2.ChildSummary) -> ChildSummary:
+    return ChildSummary(
+        total=children.total,
+        unfinished=children.unfinished,
+        queued=children.queued,
+        completed=children.completed,
+        failed=children.failed,
+        cancelled=children.cancelled,
+        timed_out=children.timed_out,
+    )
+
+
+def _to_origin(origin: types_pb2.ScheduleOrigin) -> ScheduleOrigin:
+    return ScheduleOrigin(origin.schedule_id, to_datetime(origin, "due_time"), origin.manual)
+
+
+def to_pause(pause: types_pb2.Pause) -> Pause:
+    """Return the pause of a run or a workflow."""
+    return Pause(to_datetime(pause, "time"), pause.by, pause.reason, pause.workflow)
 
 
 def _to_waiter(waiter: types_pb2.PendingWaiter, types: EventTypes) -> PendingWaiter:
@@ -63,26 +122,17 @@ def _to_waiter(waiter: types_pb2.PendingWaiter, types: EventTypes) -> PendingWai
         prompt=types.decode_event(waiter.prompt) if waiter.HasField("prompt") else None,
         deadline=to_datetime(waiter, "deadline"),
         step=waiter.step,
+        run_id=waiter.run_id,
     )
 
 
 def to_outcome(outcome: types_pb2.Outcome) -> Outcome:
     """Return how a run ended."""
-    failure = outcome.failure
     return Outcome(
         status=status_of(outcome.status),
         event_type=outcome.event_type,
         payload=outcome.result,
-        failure=Failure(
-            failure.step,
-            failure.error_type,
-            failure.message,
-            failure.attempts,
-            failure.reference_id,
-            failure.traceback,
-        )
-        if outcome.HasField("failure")
-        else None,
+        failure=to_failure(outcome.failure) if outcome.HasField("failure") else None,
         reason=outcome.reason,
     )
 
@@ -104,9 +154,30 @@ def to_send_result(
     return SendResult(response.sequence, response.delivered)
 
 
+def to_server_info(server: server_service_pb2.GetServerResponse) -> ServerInfo:
+    """Return what a server tells about itself."""
+    return ServerInfo(
+        version=server.version,
+        python_version=server.python_version,
+        started_at=to_datetime(server, "started_at"),
+        time=to_datetime(server, "time"),
+        store=server.store,
+        replicas=server.replicas,
+        unready=server.unready,
+        authenticates=server.authenticates,
+        settings=dict(server.settings),
+    )
+
+
+def to_identity(answer: server_service_pb2.WhoAmIResponse) -> Identity:
+    """Return who a caller is."""
+    return Identity(answer.principal, tuple(answer.namespaces), tuple(answer.scopes), to_datetime(answer, "expires_at"))
+
+
 def to_workflow_summary(summary: workflow_service_pb2.WorkflowSummary) -> WorkflowSummary:
     """Return a workflow's entry in a list."""
-    return WorkflowSummary(summary.name, summary.version, summary.description)
+    pause = to_pause(summary.pause) if summary.HasField("pause") else None
+    return WorkflowSummary(summary.name, summary.version, summary.description, pause)
 
 
 def to_workflow_info(flow: workflow_service_pb2.Workflow) -> WorkflowInfo:
@@ -125,6 +196,7 @@ def to_workflow_info(flow: workflow_service_pb2.Workflow) -> WorkflowInfo:
                 tuple(step.returns),
                 step.num_workers,
                 step.description,
+                tuple(step.aliases),
             )
             for step in flow.steps
         ),
@@ -135,10 +207,13 @@ def to_workflow_info(flow: workflow_service_pb2.Workflow) -> WorkflowInfo:
                 item.is_event,
                 item.sendable,
                 json.loads(item.json_schema or "{}"),
+                item.internal,
+                tuple(item.aliases),
             )
             for item in flow.types
         ),
         edges=tuple(WorkflowEdge(e.source, e.event_type, e.target) for e in flow.edges),
         mermaid=flow.mermaid,
         timeout=flow.timeout.ToTimedelta() if flow.HasField("timeout") else None,
+        pause=to_pause(flow.pause) if flow.HasField("pause") else None,
     )

@@ -15,10 +15,16 @@ Clock = Callable[[], float]
 
 
 class Backoff:
-    """Give the delays between attempts. Each doubles up to LAST_DELAY; up to half of it is taken off by chance."""
+    """Give the delays between attempts. Each doubles up to LAST_DELAY; up to half of it is taken off by chance.
 
-    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    Args:
+        uniform: Gives a random number between two.
+        addresses: How many addresses there are to try. There is no delay while some were not tried.
+    """
+
+    def __init__(self, uniform: Callable[[float, float], float] = random.uniform, addresses: int = 1) -> None:
         self._uniform = uniform
+        self._addresses = addresses
         self._failures = 0
 
     def reset(self) -> None:
@@ -27,8 +33,11 @@ class Backoff:
 
     def next(self, error: StepwireError | None = None) -> float:
         """Return the seconds to wait, at least those that the server asked for with `error`."""
-        # The exponent is capped: 2**n of a long outage would overflow a float.
-        full = min(LAST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 16))
         self._failures += 1
+        tried = self._failures // self._addresses
+        if tried == 0:
+            return 0.0
+        # The exponent is capped: 2**n of a long outage would overflow a float.
+        full = min(LAST_DELAY, FIRST_DELAY * 2 ** min(tried - 1, 16))
         delay = self._uniform(full / 2, full)
         return max(delay, error.retry_after or 0.0) if error is not None else delay

@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 
 from stepwire.client._core.event_types import EventTypes
 from stepwire.v1 import run_service_pb2_grpc as runs_grpc
+from stepwire.v1 import schedule_service_pb2_grpc as schedules_grpc
+from stepwire.v1 import server_service_pb2_grpc as server_grpc
 from stepwire.v1 import snapshot_service_pb2_grpc as snapshots_grpc
 from stepwire.v1 import state_service_pb2_grpc as state_grpc
 from stepwire.v1 import workflow_service_pb2_grpc as workflows_grpc
@@ -78,11 +80,13 @@ class Settings:
         timeout: Seconds that a call may take, its retries included.
         reconnect_timeout: Seconds after which a stream or a wait gives up a lost server; None for never.
         types: The caller's event classes.
+        addresses: How many addresses there are to try.
     """
 
     timeout: float
     reconnect_timeout: float | None
     types: EventTypes
+    addresses: int = 1
 
 
 def make_stubs(channel: Any) -> dict[str, Any]:
@@ -91,6 +95,8 @@ def make_stubs(channel: Any) -> dict[str, Any]:
         "RunService": runs_grpc.RunServiceStub(channel),
         "StateService": state_grpc.StateServiceStub(channel),
         "SnapshotService": snapshots_grpc.SnapshotServiceStub(channel),
+        "ScheduleService": schedules_grpc.ScheduleServiceStub(channel),
+        "ServerService": server_grpc.ServerServiceStub(channel),
         "WorkflowService": workflows_grpc.WorkflowServiceStub(channel),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,7 +56,7 @@ class TlsConfig:
 class Endpoint:
     """Where the server is and how to speak with it. Fields are those of `Client`."""
 
-    address: str
+    addresses: tuple[str, ...]
     tls: TlsConfig | None
     token: Token | None
     keepalive: float | None
@@ -64,28 +64,31 @@ class Endpoint:
     @classmethod
     def of(
         cls,
-        address: str,
+        address: str | Sequence[str],
         *,
         token: Token | None,
         tls: TlsConfig | bool | None,
         keepalive: float | None,
     ) -> Endpoint:
         """Check the settings. Raises ValueError, which names the wrong one."""
-        if not address or address.startswith(("http://", "https://")):
-            raise ValueError(
-                "address must be HOST:PORT, such as 127.0.0.1:50051, or a gRPC target, not a URL; `tls` turns TLS on"
-            )
+        addresses = split_addresses(address)
+        for each in addresses or ("",):
+            if not each or each.startswith(("http://", "https://")):
+                raise ValueError(
+                    "address must be HOST:PORT, such as 127.0.0.1:50051, or a gRPC target, or several of them, "
+                    "not a URL; `tls` turns TLS on"
+                )
         if keepalive is not None and keepalive < MIN_KEEPALIVE:
             raise ValueError(
                 f"keepalive must be at least {MIN_KEEPALIVE:g} s, not {keepalive:g} s; None sends no pings"
             )
-        if tls is None and token is not None and not is_local(address):
+        if tls is None and token is not None and not all(map(is_local, addresses)):
             raise ValueError(
                 "a token would go unencrypted to another machine: pass tls=True or a TlsConfig,"
                 " or tls=False to allow it"
             )
         config = TlsConfig() if tls is True else (tls or None)
-        return cls(address, config, token, keepalive)
+        return cls(addresses, config, token, keepalive)
 
     def options(self) -> list[tuple[str, Any]]:
         """Return gRPC's channel options."""
@@ -119,17 +122,31 @@ class Endpoint:
         token = self.token if isinstance(self.token, str) else self.token()
         return (("authorization", f"Bearer {token}"), *trace)
 
-    def open(self) -> grpc.Channel:
-        """Return a channel for threads."""
-        if self.tls is None:
-            return grpc.insecure_channel(self.address, self.options())
-        return grpc.secure_channel(self.address, self.tls.credentials(), self.options())
+    @property
+    def address(self) -> str:
+        """Return the addresses as one text."""
+        return ",".join(self.addresses)
 
-    def open_aio(self) -> grpc.aio.Channel:
-        """Return a channel for the running loop."""
+    def open(self, index: int = 0) -> grpc.Channel:
+        """Return a channel for threads, to one of the addresses."""
         if self.tls is None:
-            return grpc.aio.insecure_channel(self.address, self.options())
-        return grpc.aio.secure_channel(self.address, self.tls.credentials(), self.options())
+            return grpc.insecure_channel(self.addresses[index], self.options())
+        return grpc.secure_channel(self.addresses[index], self.tls.credentials(), self.options())
+
+    def open_aio(self, index: int = 0) -> grpc.aio.Channel:
+        """Return a channel for the running loop, to one of the addresses."""
+        if self.tls is None:
+            return grpc.aio.insecure_channel(self.addresses[index], self.options())
+        return grpc.aio.secure_channel(self.addresses[index], self.tls.credentials(), self.options())
+
+
+def split_addresses(address: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses of a list, or of a text with commas. A gRPC target that has commas itself is one."""
+    if not isinstance(address, str):
+        return tuple(address)
+    if address.startswith(("ipv4:", "ipv6:")):
+        return (address,)
+    return tuple(each.strip() for each in address.split(","))
 
 
 def is_local(address: str) -> bool:

@@ -8,13 +8,27 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from stepwire.client._core.failure import to_failure
 from stepwire.client._core.payload import from_payload, payload_json, to_json_bytes, to_payload
+from stepwire.client._core.run_status import status_of
+from stepwire.client._core.times import to_datetime
 from stepwire.client.errors import EventDecodeError
-from stepwire.client.events import EntryKind, EventLike, EventMeta, EventRole, GenericEvent, remember_meta
+from stepwire.client.events import (
+    ChildEvent,
+    EntryKind,
+    EventLike,
+    EventMeta,
+    EventRole,
+    Execution,
+    ExecutionStatus,
+    GenericEvent,
+    remember_meta,
+)
 from stepwire.v1 import types_pb2
 
 _KINDS = dict(enumerate(EntryKind))
 _ROLES = dict(enumerate(EventRole))
+_STATUSES = dict(enumerate(ExecutionStatus))
 
 
 def event_role(number: int) -> EventRole:
@@ -52,6 +66,9 @@ class EventTypes:
             event_role(entry.role),
             entry.step,
             entry.delivered,
+            entry.delivery_id,
+            _execution(entry.execution) if entry.HasField("execution") else None,
+            _child(entry.child) if entry.HasField("child") else None,
         )
         return self._build(entry.type, entry.payload, meta)
 
@@ -74,6 +91,22 @@ class EventTypes:
         if meta is not None:
             remember_meta(event, meta)
         return event
+
+
+def _execution(told: types_pb2.Execution) -> Execution:
+    return Execution(
+        delivery_id=told.delivery_id,
+        status=_STATUSES.get(told.status, ExecutionStatus.UNSPECIFIED),
+        attempt=told.attempt,
+        caused_by=told.caused_by,
+        duration=told.duration.ToTimedelta() if told.HasField("duration") else None,
+        error=to_failure(told.error) if told.HasField("error") else None,
+        next_attempt_at=to_datetime(told, "next_attempt_at"),
+    )
+
+
+def _child(told: types_pb2.ChildEvent) -> ChildEvent:
+    return ChildEvent(told.run_id, told.workflow, status_of(told.status))
 
 
 def describe(error: ValidationError) -> str:

@@ -45,12 +45,13 @@ class Reconnect:
     Args:
         timeout: Seconds without a frame, from the first loss, after which it gives up; None for never.
         clock: Monotonic seconds.
+        addresses: How many addresses there are to try.
     """
 
-    def __init__(self, timeout: float | None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, timeout: float | None, clock: Clock = time.monotonic, addresses: int = 1) -> None:
         self._timeout = timeout
         self._clock = clock
-        self._backoff = Backoff()
+        self._backoff = Backoff(addresses=addresses)
         self._lost_at: float | None = None
 
     def heard(self) -> None:

@@ -8,6 +8,9 @@ from stepwire.client._core.backoff import Backoff, Clock
 from stepwire.client._core.reconnect import is_connection_loss
 from stepwire.client.errors import StepwireError, UnavailableError
 
+# Seconds. An attempt at one of several addresses gets so much at least.
+SHORTEST = 1.0
+
 
 class Attempts:
     """Bound the attempts of one unary call.
@@ -17,6 +20,7 @@ class Attempts:
         safe: A repeat does no harm. Without it the first error is the last.
         clock: Monotonic seconds.
         backoff: Gives the delays between attempts.
+        addresses: How many addresses there are to try.
     """
 
     def __init__(
@@ -26,14 +30,23 @@ class Attempts:
         safe: bool,
         clock: Clock = time.monotonic,
         backoff: Backoff | None = None,
+        addresses: int = 1,
     ) -> None:
         self._clock = clock
         self._end = clock() + budget
         self._safe = safe
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(addresses=addresses)
+        self._addresses = addresses
 
     def timeout(self) -> float:
-        """Return the seconds that the next attempt may take."""
+        """Return the seconds that the next attempt may take.
+
+        Where another address could take the call, an attempt gets half of the time that is left.
+        """
+        left = self._left()
+        return max(left / 2, min(left, SHORTEST)) if self._safe and self._addresses > 1 else left
+
+    def _left(self) -> float:
         return max(0.0, self._end - self._clock())
 
     def delay_after(self, error: StepwireError) -> float:
@@ -41,7 +54,7 @@ class Attempts:
         if not (self._safe and self._passing(error)):
             raise error
         delay = self._backoff.next(error)
-        if delay >= self.timeout():
+        if delay >= self._left():
             raise error
         return delay
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -53,6 +53,35 @@ class RunCalls:
         """Return the call of DeleteRun."""
         request = runs.DeleteRunRequest(run_id=self.run_id)
         return self.call("RunService.DeleteRun", request, lambda _: None, safe=False)
+
+    def reload(self) -> Call[models.RunInfo]:
+        """Return the call of ReloadRun."""
+        request = runs.ReloadRunRequest(run_id=self.run_id, encoding=JSON)
+        return self.call("RunService.ReloadRun", request, self._to_info, safe=True)
+
+    def retry(self, at: int, labels: Mapping[str, str] | None, request_id: str | None) -> Call[RunCalls]:
+        """Return the call of RetryRun; its answer makes the calls on the new run."""
+        request = runs.RetryRunRequest(
+            run_id=self.run_id,
+            at_sequence=at,
+            labels=dict(labels or {}),
+            request_id=request_id or "",  # the call is safe without one
+            encoding=JSON,
+        )
+        return self.call("RunService.RetryRun", request, self._to_retried, safe=True)
+
+    def _to_retried(self, response: Any) -> RunCalls:
+        return RunCalls(response.run.run_id, self.settings, self.types, 0)
+
+    def pause(self, reason: str) -> Call[models.RunInfo]:
+        """Return the call of PauseRun."""
+        request = runs.PauseRunRequest(run_id=self.run_id, reason=reason, encoding=JSON)
+        return self.call("RunService.PauseRun", request, self._to_info, safe=True)
+
+    def resume(self) -> Call[models.RunInfo]:
+        """Return the call of ResumeRun."""
+        request = runs.ResumeRunRequest(run_id=self.run_id, encoding=JSON)
+        return self.call("RunService.ResumeRun", request, self._to_info, safe=True)
 
     def send_event(self, event: EventLike, step: str | None) -> Call[models.SendResult]:
         """Return the call of SendEvent."""
@@ -119,7 +148,7 @@ class RunCalls:
             after=after,
             options=stream_options(types, internal),
             follow=follow,
-            reconnect=Reconnect(self.settings.reconnect_timeout),
+            reconnect=Reconnect(self.settings.reconnect_timeout, addresses=self.settings.addresses),
         )
 
     def conversation(
@@ -132,7 +161,7 @@ class RunCalls:
             after=after,
             options=stream_options(types, internal),
             max_unacked=max_unacked,
-            reconnect=Reconnect(self.settings.reconnect_timeout),
+            reconnect=Reconnect(self.settings.reconnect_timeout, addresses=self.settings.addresses),
             new_future=new_future,
         )
 

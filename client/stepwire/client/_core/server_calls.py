@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
@@ -12,10 +12,13 @@ from stepwire.client import models
 from stepwire.client._core import answers
 from stepwire.client._core.call import Call, Pages, Settings, new_request_id
 from stepwire.client._core.event_types import EventTypes
+from stepwire.client._core.many_runs import ManyRuns, set_action
 from stepwire.client._core.payload import JSON, to_payload
-from stepwire.client._core.times import to_duration, to_timestamp
+from stepwire.client._core.reconnect import Reconnect
+from stepwire.client._core.times import to_duration
 from stepwire.client.events import GenericEvent
 from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import server_service_pb2 as server
 from stepwire.v1 import types_pb2
 from stepwire.v1 import workflow_service_pb2 as workflows
 
@@ -48,6 +51,7 @@ class ClientCalls:
         timeout: Seconds | None,
         snapshot: SnapshotLike | None,
         from_run: FromRun | None,
+        fresh_budgets: bool,
         request_id: str | None,
         types: EventTypes,
     ) -> Call[models.RunInfo]:
@@ -59,6 +63,7 @@ class ClientCalls:
             request_id=request_id or new_request_id(),
             labels=dict(labels or {}),
             timeout=None if timeout is None else to_duration(timeout),
+            fresh_budgets=fresh_budgets,
             encoding=JSON,
         )
         _set_input(request, start_event, fields)
@@ -79,23 +84,15 @@ class ClientCalls:
 
     def list_runs(
         self,
+        filters: Mapping[str, Any],
         *,
-        workflow: str | None,
-        statuses: Iterable[models.RunStatus | str],
-        labels: Mapping[str, str] | None,
-        created_after: datetime | None,
-        created_before: datetime | None,
         page_size: int,
         results: bool,
     ) -> Pages[models.RunInfo]:
-        """Return the pages of ListRuns."""
+        """Return the pages of ListRuns; `filters` are those of `run_filters`."""
         request = runs.ListRunsRequest(
             page_size=page_size,
-            workflow=workflow or "",
-            statuses=[answers.status_number(status) for status in statuses],
-            labels=dict(labels or {}),
-            created_after=to_timestamp(created_after),
-            created_before=to_timestamp(created_before),
+            **filters,
             encoding=JSON,
             view=runs.RUN_VIEW_FULL if results else runs.RUN_VIEW_BASIC,
         )
@@ -106,6 +103,16 @@ class ClientCalls:
             lambda response: [answers.to_run_info(run, types) for run in response.runs],
             self.settings.timeout,
         )
+
+    def server(self) -> Call[models.ServerInfo]:
+        """Return the call of GetServer."""
+        request = server.GetServerRequest()
+        return Call("ServerService.GetServer", request, answers.to_server_info, safe=True, budget=self.settings.timeout)
+
+    def who_am_i(self) -> Call[models.Identity]:
+        """Return the call of WhoAmI."""
+        request = server.WhoAmIRequest()
+        return Call("ServerService.WhoAmI", request, answers.to_identity, safe=True, budget=self.settings.timeout)
 
     def workflows(self) -> Pages[models.WorkflowSummary]:
         """Return the pages of ListWorkflows."""
@@ -122,6 +129,46 @@ class ClientCalls:
             "WorkflowService.GetWorkflow",
             workflows.GetWorkflowRequest(name=name),
             lambda response: answers.to_workflow_info(response.workflow),
+            safe=True,
+            budget=self.settings.timeout,
+        )
+
+    def apply_to_runs(
+        self,
+        action: models.RunAction,
+        filters: Mapping[str, Any],
+        *,
+        reason: str,
+        dry_run: bool,
+        max_runs: int,
+        resume_token: str,
+    ) -> ManyRuns:
+        """Return the stream of ApplyToRuns; `filters` are those of `run_filters`."""
+        request = runs.ApplyToRunsRequest(
+            filter=runs.RunFilter(**filters),
+            dry_run=dry_run,
+            max_runs=max_runs,
+            resume_token=resume_token,
+        )
+        set_action(request, action, reason)
+        return ManyRuns(request, Reconnect(self.settings.reconnect_timeout))
+
+    def pause_workflow(self, name: str, reason: str) -> Call[models.Pause]:
+        """Return the call of PauseWorkflow."""
+        return Call(
+            "WorkflowService.PauseWorkflow",
+            workflows.PauseWorkflowRequest(name=name, reason=reason),
+            lambda response: answers.to_pause(response.pause),
+            safe=True,
+            budget=self.settings.timeout,
+        )
+
+    def resume_workflow(self, name: str) -> Call[None]:
+        """Return the call of ResumeWorkflow."""
+        return Call(
+            "WorkflowService.ResumeWorkflow",
+            workflows.ResumeWorkflowRequest(name=name),
+            lambda _: None,
             safe=True,
             budget=self.settings.timeout,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -25,6 +25,37 @@ def stream_options(types: Sequence[str | type[BaseModel]], internal: bool) -> ru
         include_internal=internal,
         event_types=[type_name(item) for item in types],
     )
+
+
+class Stream(Protocol):
+    """What a driver follows over as many calls as it takes.
+
+    Attributes:
+        method: `Service.Method`.
+        run_id: The run that it is of; empty if it is of many.
+        heartbeats: Knows when the server has fallen silent.
+        ended: Whether the last message came.
+    """
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def heartbeats(self) -> Heartbeats: ...
+    @property
+    def ended(self) -> bool: ...
+    def request(self) -> Any:
+        """Return the request of the next connection."""
+
+    def receive(self, frame: Any, /) -> None:
+        """Take in a message."""
+
+    def pop(self) -> Any:
+        """Return what comes next, None when another message is needed."""
+
+    def delay_after(self, error: StepwireError | None) -> float | None:
+        """Return the seconds to wait before the next connection, None when there is none. Or raise `error`."""
 
 
 class Follow:
@@ -51,7 +82,7 @@ class Follow:
         follow: bool,
         reconnect: Reconnect,
     ) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._types = types
         self._cursor = Cursor(run_id, after)
         self._options = options
@@ -64,7 +95,7 @@ class Follow:
     def request(self) -> runs.StreamEventsRequest:
         """Return the request of the next connection: it goes on after the cursor."""
         return runs.StreamEventsRequest(
-            run_id=self._run_id,
+            run_id=self.run_id,
             after_sequence=self._cursor.sequence,
             options=self._options,
             no_follow=not self._follow,

@@ -100,7 +100,7 @@ class SyncConversation:
                 self._changed.wait_for(lambda: self._core.info or self._error)
                 if self._error is not None:
                     raise self._error
-        except BaseException:
+        except BaseException:  # also Ctrl-C: nobody else would end the thread
             self._stop()
             raise
         return self
@@ -135,11 +135,15 @@ class SyncConversation:
         """Keep a connection open until the run has ended or the caller has left."""
         error: BaseException | None = None
         try:
+            replicas = self._transport.replicas
             while True:
-                failure = self._connection()
+                index = replicas.pick(self.run_id)
+                failure = self._connection(index)
                 if self._core.ended or self._left.is_set():
                     break
-                self._left.wait(self._core.delay_after(failure))
+                delay = self._core.delay_after(failure)
+                replicas.failed(self.run_id, index)
+                self._left.wait(delay)
         except BaseException as raised:  # noqa: BLE001 - the thread's caller gets it, in __next__
             error = raised
         with self._changed:
@@ -147,7 +151,7 @@ class SyncConversation:
             self._core.fail(error or StepwireError("the conversation was left before the result came"))
             self._changed.notify_all()
 
-    def _connection(self) -> StepwireError | None:
+    def _connection(self, index: int) -> StepwireError | None:
         """Serve one connection; return why it ended."""
         outbox: Outbox = queue.SimpleQueue()
         with self._changed:
@@ -156,7 +160,7 @@ class SyncConversation:
             for frame in self._core.opening():
                 outbox.put(frame)
             self._outbox = outbox
-            call = self._call = self._transport.open(METHOD, iter(outbox.get, None))
+            call = self._call = self._transport.open(METHOD, iter(outbox.get, None), index)
         try:
             with self._transport.alarm(self._core.heartbeats, call) as alarm:
                 for frame in call:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TextIO
 
@@ -64,6 +64,27 @@ class SyncRun:
     def cancel(self, reason: str = "") -> models.RunInfo:
         """Cancel the run. A run that has ended stays as it is. Raises NotFoundError."""
         return self._transport.unary(self._calls.cancel(reason))
+
+    def reload(self) -> models.RunInfo:
+        """Take a run that waits or is blocked to the code that is served now; return it. As `Run.reload`."""
+        return self._transport.unary(self._calls.reload())
+
+    def retry(self, at: int = 0, *, labels: Mapping[str, str] | None = None, request_id: str | None = None) -> SyncRun:
+        """Start a run that goes on from what this one failed at; return it. As `Run.retry`."""
+        return SyncRun(self._transport, self._transport.unary(self._calls.retry(at, labels, request_id)))
+
+    def pause(self, reason: str = "") -> models.RunInfo:
+        """Pause the run: nothing new starts, what runs finishes, input is kept.
+
+        Raises:
+            NotFoundError: There is no such run.
+            FailedPreconditionError: It has ended.
+        """
+        return self._transport.unary(self._calls.pause(reason))
+
+    def resume(self) -> models.RunInfo:
+        """End the pause of the run. Raises as `pause`."""
+        return self._transport.unary(self._calls.resume())
 
     def delete(self) -> None:
         """Delete the run with its log and snapshots. Raises FailedPreconditionError unless it has ended."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -13,10 +15,11 @@ from stepwire.client._core.call import Call, Operation, Pages, find_method, make
 from stepwire.client._core.channel import Endpoint
 from stepwire.client._core.heartbeats import Heartbeats
 from stepwire.client._core.reachability import check_reached, probe
-from stepwire.client._core.reconnect import STREAM_DEADLINE
+from stepwire.client._core.reconnect import STREAM_DEADLINE, is_connection_loss
+from stepwire.client._core.replicas import Replicas, run_of
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
-from stepwire.client._core.stream import Follow
+from stepwire.client._core.stream import Stream
 from stepwire.client._sync.alarm import Alarm, Alarms
 from stepwire.client.errors import StepwireError
 
@@ -24,49 +27,55 @@ T = TypeVar("T")
 
 
 class SyncTransport:
-    """A channel that threads share. The first call opens it."""
+    """Channels that threads share, one for each address. The first call opens one."""
 
     def __init__(self, endpoint: Endpoint, channel: grpc.Channel | None) -> None:
         self._endpoint = endpoint
-        self._channel = channel
         self._owned = channel is None
-        self._stubs: dict[str, Any] | None = None
+        self.replicas = Replicas(endpoint.addresses if channel is None else endpoint.addresses[:1])
+        self._channels: list[Any] = [channel] if channel is not None else [None] * len(self.replicas)
+        self._stubs: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._closed = False
         self._alarms = Alarms()
 
-    def channel(self) -> grpc.Channel:
-        """Return the channel; the first call opens it."""
+    def channel(self, index: int = 0) -> grpc.Channel:
+        """Return the channel to an address; the first call opens it."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the client is closed")
-            if self._channel is None:
-                self._channel = self._endpoint.open()
-            return self._channel
+            channel: grpc.Channel | None = self._channels[index]
+            if channel is None:
+                channel = self._channels[index] = self._endpoint.open(index)
+            return channel
 
-    def method(self, name: str) -> Any:
-        """Return the multi-callable of `Service.Method`."""
-        channel = self.channel()
-        if self._stubs is None:
-            self._stubs = make_stubs(channel)
-        return find_method(self._stubs, name)
+    def method(self, name: str, index: int = 0) -> Any:
+        """Return the multi-callable of `Service.Method` at an address."""
+        channel = self.channel(index)
+        if index not in self._stubs:
+            self._stubs[index] = make_stubs(channel)
+        return find_method(self._stubs[index], name)
 
     def connect(self, timeout: float) -> None:
         """Connect within `timeout` seconds. Raises UnavailableError, which says why it failed."""
-        ready = grpc.channel_ready_future(self.channel())
+        connected: queue.SimpleQueue[int] = queue.SimpleQueue()
+        waits = [grpc.channel_ready_future(self.channel(index)) for index in range(len(self.replicas))]
+        for index, each in enumerate(waits):
+            each.add_done_callback(partial(_put, connected, index))
         try:
-            ready.result(timeout)
-        except grpc.FutureTimeoutError:
+            self.replicas.prefer(connected.get(timeout=timeout))
+        except queue.Empty:
             try:
                 self.unary(probe())
             except StepwireError as error:
                 check_reached(error, self._endpoint.address, timeout)
         finally:
-            ready.cancel()
+            for each in waits:
+                each.cancel()
 
-    def open(self, name: str, request: Any) -> Any:
-        """Start a call of a stream."""
-        return self.method(name)(request, timeout=STREAM_DEADLINE, metadata=self._endpoint.metadata())
+    def open(self, name: str, request: Any, index: int = 0) -> Any:
+        """Start a call of a stream at an address."""
+        return self.method(name, index)(request, timeout=STREAM_DEADLINE, metadata=self._endpoint.metadata())
 
     def alarm(self, heartbeats: Heartbeats, call: Any) -> Alarm:
         """Return what cancels the call of a stream when the server has fallen silent."""
@@ -76,20 +85,28 @@ class SyncTransport:
         """Close the channel, unless the caller passed it."""
         with self._lock:
             self._closed = True
-            if self._channel is not None and self._owned:
-                self._channel.close()
+            for channel in self._channels if self._owned else ():
+                if channel is not None:
+                    channel.close()
 
     def unary(self, call: Call[T]) -> T:
         """Make a call, and repeat it while that is safe and can help."""
-        attempts = Attempts(call.budget, safe=call.safe)
+        several = len(self.replicas) > 1
+        attempts = Attempts(call.budget, safe=call.safe, addresses=len(self.replicas))
+        run_id = run_of(call.request) if several else ""
         while True:
+            index = self.replicas.pick(run_id)
             try:
-                response = self.method(call.method)(
+                response, made = self.method(call.method, index).with_call(
                     call.request, timeout=attempts.timeout(), metadata=self._endpoint.metadata()
                 )
+                if several:
+                    self.replicas.heard(run_of(call.request, response), made.trailing_metadata())
                 return call.parse(response)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
+                if several and is_connection_loss(failure):
+                    self.replicas.failed(run_id, index)
                 delay = attempts.delay_after(failure)
             time.sleep(delay)
 
@@ -119,10 +136,11 @@ class SyncTransport:
         while (call := pages.call()) is not None:
             yield from self.unary(call)
 
-    def follow(self, follow: Follow) -> Generator[Any, None, None]:
+    def follow(self, follow: Stream) -> Generator[Any, None, None]:
         """Iterate over the events of a log, over as many connections as it takes."""
         while True:
-            call = self.open(follow.method, follow.request())
+            index = self.replicas.pick(follow.run_id)
+            call = self.open(follow.method, follow.request(), index)
             failure: StepwireError | None = None
             try:
                 with self.alarm(follow.heartbeats, call) as alarm:
@@ -141,4 +159,9 @@ class SyncTransport:
             delay = follow.delay_after(failure)
             if delay is None:
                 return
+            self.replicas.failed(follow.run_id, index)
             time.sleep(delay)
+
+
+def _put(connected: queue.SimpleQueue[int], index: int, _: object) -> None:
+    connected.put(index)

@@ -100,7 +100,8 @@ class Answering:
             self._output.note(f"  answer: {self._send_command(question)}")
 
     def _send_command(self, question: Question) -> str:
-        return send_command(self._run.run_id, question.types[0], question.fixed)
+        event_type = question.types[0]
+        return send_command(self._run.run_id, event_type, question.fixed, self._view.known_schema(event_type))
 
     async def _ask(self, question: Question, asker: Asker) -> None:
         """Ask until the answer is taken, the person leaves the question open, or it is answered elsewhere."""

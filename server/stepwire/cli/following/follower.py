@@ -9,7 +9,7 @@ from stepwire.cli.following.answering import Answering
 from stepwire.cli.following.answers import Answers
 from stepwire.cli.following.view import RunView
 from stepwire.cli.render.line_reader import LineReader
-from stepwire.cli.render.progress import Progress
+from stepwire.cli.render.progress import Progress, event_line
 from stepwire.cli.render.questions import Asker
 from stepwire.cli.render.records import event_record, outcome_record, run_record
 from stepwire.cli.render.terminal import Output
@@ -123,7 +123,10 @@ class Follower:
 
     def _shown(self, event: GenericEvent) -> bool:
         meta = event_meta(event)
-        if meta.kind in (EntryKind.RECEIVED, EntryKind.SENT) and not self._internal:
+        if meta.execution is not None and not self._internal:
+            # A person sees why nothing goes on; a script asks for what is internal.
+            return meta.execution.error is not None and not self._output.json and not self._types
+        if meta.kind in (EntryKind.RECEIVED, EntryKind.SENT, EntryKind.CHILD) and not self._internal:
             return False
         return not self._types or meta.type in self._types or meta.kind is EntryKind.TERMINAL
 
@@ -131,6 +134,8 @@ class Follower:
         if self._output.json:
             record = event_record(event)
             self._output.record(record if self._bare else {"event": record})
+        elif event_meta(event).execution is not None:
+            self._progress.line(event_line(event))
         elif self._bare or event_meta(event).kind is not EntryKind.TERMINAL:  # `run` writes the outcome itself
             self._progress.event(event)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwire.cli.render.pages import question_text, waiter_text
+from stepwire.cli.render.pages import question_text, schema_of, waiter_text
 from stepwire.cli.render.records import run_record
 from stepwire.client import (
     Client,
@@ -132,8 +132,11 @@ class RunView:
 
     def schema(self, event_type: str) -> Mapping[str, Any]:
         """Return the JSON Schema of an event type; {} when it is unknown."""
-        types = self._workflow.types if self._workflow is not None else ()
-        return next((item.json_schema for item in types if item.name == event_type), {})
+        return self.known_schema(event_type) or {}
+
+    def known_schema(self, event_type: str) -> Mapping[str, Any] | None:
+        """Return the JSON Schema of an event type; None when it is unknown."""
+        return schema_of(self._workflow, event_type)
 
     def _answer_types(self) -> tuple[str, ...]:
         if self._workflow is None:

@@ -42,6 +42,14 @@ class Field:
             return "/".join(_label(choice) for choice in self.choices)
         return {"boolean": "yes/no", "integer": "integer", "number": "number", "json": "JSON"}.get(self.kind, "")
 
+    @property
+    def placeholder(self) -> str:
+        """Return what stands for the value in a command that is to be completed; a shell takes it as it is."""
+        if self.kind == "choice":
+            return "/".join(_label(choice) for choice in self.choices)
+        words = {"boolean": "true/false", "integer": "INTEGER", "number": "NUMBER", "json": "JSON", "any": "VALUE"}
+        return words.get(self.kind, "TEXT")
+
 
 def fields_of(schema: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Field]:
     """Return the fields to ask for: the required ones that are not fixed, or the optional ones when there are none.

@@ -11,15 +11,21 @@ from typing import Any
 
 from rich.text import Text
 
+from stepwire.cli.render.activity import activity_rows
+from stepwire.cli.render.answer_fields import fields_of
 from stepwire.cli.render.schemas import signature
 from stepwire.cli.render.styles import STATUS_STYLES
 from stepwire.cli.render.text import clean, compact, fields_text, since
-from stepwire.client import GenericEvent, Outcome, PendingWaiter, RunInfo, RunStatus, WorkflowInfo
+from stepwire.client import ChildSummary, GenericEvent, Outcome, Pause, PendingWaiter, RunInfo, RunStatus, WorkflowInfo
 
 __all__ = [
+    "Page",
+    "children_text",
     "outcome_lines",
+    "pause_text",
     "question_text",
     "run_page",
+    "schema_of",
     "send_command",
     "short_version",
     "waiter_text",
@@ -32,27 +38,68 @@ _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _QUESTIONS = ("question", "prompt", "prefix", "message", "text", "msg")
 
 
-def run_page(info: RunInfo, now: datetime | None = None) -> Text:
-    """Return everything about a run."""
-    page = _Page()
+def run_page(info: RunInfo, now: datetime | None = None, workflow: WorkflowInfo | None = None) -> Text:
+    """Return everything about a run. Its workflow tells which fields the answers to its questions have."""
+    page = Page()
     page.row("run", info.run_id)
     page.row("workflow", _versioned(info.workflow, info.workflow_version))
     page.row("status", str(info.status), STATUS_STYLES.get(info.status, ""))
     page.row("blocked", info.blocked_reason)
+    if info.status is RunStatus.BLOCKED:
+        page.row("", "serve code that can read it: aliases, defaults or migrate() (docs/workflows.md), then")
+        page.row("", f"stepwire reload {info.run_id}")
+    page.row("paused", pause_text(info.pause, now), "magenta")
+    if info.schedule is not None:
+        by_hand = ", by hand" if info.schedule.manual else ""
+        page.row("schedule", f"{info.schedule.schedule_id}, due {_moment(info.schedule.due_time, now)}{by_hand}")
     page.row("labels", fields_text(info.labels))
     page.row("created", _moment(info.created_at, now))
+    page.row("started by", info.started_by if info.started_by != "anonymous" else "")
     page.row("ended", _moment(info.ended_at, now))
     page.row("times out", info.timeout_at.isoformat(" ", "seconds") if info.timeout_at else "")
     page.row("log", f"{info.first_available} to {info.last_sequence}" if info.last_sequence else "empty")
     if info.forked_from:
         page.row("forked from", f"{info.forked_from[0]} at {info.forked_from[1]}")
+    if info.retried_from:
+        page.row("retries", f"{info.retried_from[0]} at {info.retried_from[1]}")
+    for retry in info.retried_as:
+        page.row("retried as", retry)
+    if info.parent is not None:
+        page.row("parent", f"{info.parent.run_id}, step {info.parent.step}")
+    page.row("children", children_text(info.children))
+    for row in activity_rows(info, now):
+        page.row(*row)
     for waiter in info.pending_waiters:
         page.row("question", waiter_text(waiter), "yellow")
-        page.row("", f"answer: {send_command(info.run_id, waiter.event_type, waiter.requirements)}")
+        if waiter.run_id:
+            page.row("", f"asked by run {waiter.run_id}")
+        if waiter.deadline is not None:
+            page.row("", f"open until {waiter.deadline.isoformat(' ', 'seconds')}")
+        if info.status is RunStatus.BLOCKED:
+            continue  # it takes no answer
+        schema = None if waiter.run_id else schema_of(workflow, waiter.event_type)
+        command = send_command(waiter.run_id or info.run_id, waiter.event_type, waiter.requirements, schema)
+        page.row("", f"answer: {command}")
     if info.outcome is not None:
         for line in outcome_lines(info.outcome):
             page.row("outcome", line)
     return page.text
+
+
+def children_text(children: ChildSummary | None) -> str:
+    """Return how many children a run has: `12: 2 unfinished, 9 completed, 1 failed`."""
+    if children is None:
+        return ""
+    counts = {
+        "unfinished": children.unfinished,
+        "queued": children.queued,
+        "completed": children.completed,
+        "failed": children.failed,
+        "cancelled": children.cancelled,
+        "timed out": children.timed_out,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{children.total}: {told}" if told else str(children.total)
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
@@ -64,7 +111,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         return [outcome.reason or str(outcome.status)]
     where = f"step {failure.step}: " if failure.step else ""
     what = ": ".join(filter(None, [failure.error_type, failure.message]))
-    again = f" (attempts: {failure.attempts})" if failure.attempts > 1 else ""
+    told = re.search(rf"\battempts?:? {failure.attempts}\b|\b{failure.attempts} (attempts|tries)\b", failure.message)
+    again = f" (after {failure.attempts} attempts)" if failure.attempts > 1 and not told else ""
     lines = [f"{where}{what}{again}"]
     if failure.reference_id:
         lines.append(f"reference: {failure.reference_id}")
@@ -93,28 +141,61 @@ def waiter_text(waiter: PendingWaiter) -> str:
 
 def workflow_page(info: WorkflowInfo) -> Text:
     """Return a workflow: its steps, and its events with their fields."""
-    page = _Page()
+    page = Page()
     page.row("workflow", _versioned(info.name, info.version))
     page.row("about", info.description)
     page.row("timeout", f"{info.timeout.total_seconds():g}s" if info.timeout is not None else "none")
     page.row("state", info.state_type)
+    page.row("paused", pause_text(info.pause, None), "magenta")
     for step in info.steps:
-        page.row("step", f"{step.name}: {_names(step.accepts)} -> {_names(step.returns) or 'nothing'}")
+        page.row(
+            "step", f"{step.name}: {_names(step.accepts)} -> {_names(step.returns) or 'nothing'}{_was(step.aliases)}"
+        )
     in_steps = {name for step in info.steps for name in (*step.accepts, *step.returns)}
     for item in info.types:
         # Every workflow has the engine's own events: list them only where a step names them.
         if item.is_event and (item.name in in_steps or (item.sendable and item.name not in _ENGINE_EVENTS)):
-            notes = [note for note in (_role(info, item.name, str(item.role)), "sendable" * item.sendable) if note]
-            page.row(
-                "event", f"{item.name}({signature(item.json_schema)})" + (f"  [{', '.join(notes)}]" if notes else "")
-            )
+            marks = ("sendable" * item.sendable, "internal" * item.internal)
+            notes = [note for note in (_role(info, item.name, str(item.role)), *marks) if note]
+            shown = f"  [{', '.join(notes)}]" if notes else ""
+            page.row("event", f"{item.name}({signature(item.json_schema)}){shown}{_was(item.aliases)}")
     return page.text
 
 
-def send_command(run_id: str, event_type: str, fixed: Mapping[str, Any]) -> str:
-    """Return the shell command that answers a question, for the person to complete."""
+def _was(aliases: Sequence[str]) -> str:
+    return f"  (was {', '.join(aliases)})" if aliases else ""
+
+
+def schema_of(workflow: WorkflowInfo | None, event_type: str) -> Mapping[str, Any] | None:
+    """Return the JSON Schema of an event type; None when it is not known."""
+    types = workflow.types if workflow is not None else ()
+    return next((item.json_schema for item in types if item.name == event_type), None)
+
+
+def send_command(
+    run_id: str, event_type: str, fixed: Mapping[str, Any], schema: Mapping[str, Any] | None = None
+) -> str:
+    """Return the shell command that answers a question, for the person to complete.
+
+    Args:
+        run_id: The run.
+        event_type: The type of the answer.
+        fixed: The fields that the answer must have.
+        schema: The JSON Schema of the type, which tells the other fields; None when it is not known.
+    """
     given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in fixed.items()]
-    return shlex.join(["stepwire", "send", run_id, event_type, *given]) + " key=value"
+    command = shlex.join(["stepwire", "send", run_id, event_type, *given])
+    if schema is None:
+        return f"{command} FIELD=VALUE"
+    return " ".join([command, *(f"{field.name}={field.placeholder}" for field in fields_of(schema, fixed))])
+
+
+def pause_text(pause: Pause | None, now: datetime | None) -> str:
+    """Return since when, by whom and why something is paused; empty if it is not."""
+    if pause is None:
+        return ""
+    since = f"{'the workflow, ' if pause.workflow else ''}{_moment(pause.time, now)} by {pause.by}"
+    return f"{since}: {pause.reason}" if pause.reason else since
 
 
 def _versioned(name: str, version: str) -> str:
@@ -142,7 +223,7 @@ def _moment(time: datetime | None, now: datetime | None) -> str:
     return f"{time.isoformat(' ', 'seconds')} ({since(time, now)} ago)" if time is not None else ""
 
 
-class _Page:
+class Page:
     """Rows of `name  value`. Empty values are left out, and a repeated name is written once."""
 
     def __init__(self) -> None:
@@ -150,6 +231,7 @@ class _Page:
         self._last = ""
 
     def row(self, name: str, value: str, style: str = "") -> None:
+        """Add a row."""
         if not value:
             return
         if self.text:

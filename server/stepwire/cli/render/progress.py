@@ -12,11 +12,22 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from stepwire.cli.render.activity import failure_text
 from stepwire.cli.render.styles import STATUS_STYLES
-from stepwire.cli.render.text import clean, duration, fields_text
-from stepwire.client import EntryKind, EventMeta, EventRole, GenericEvent, RunStatus, event_meta
+from stepwire.cli.render.text import clean, duration, fields_text, span
+from stepwire.client import (
+    ChildEvent,
+    EntryKind,
+    EventMeta,
+    EventRole,
+    Execution,
+    ExecutionStatus,
+    GenericEvent,
+    RunStatus,
+    event_meta,
+)
 
-__all__ = ["Progress", "event_line"]
+__all__ = ["Progress", "child_text", "event_line", "event_text", "execution_line", "execution_text"]
 
 _ROLE_STYLES = {
     EventRole.INPUT_REQUIRED: "yellow",
@@ -30,16 +41,63 @@ _KIND_MARKS = {EntryKind.RECEIVED: "→", EntryKind.SENT: "·"}
 def event_line(event: GenericEvent, limit: int = 60) -> Text:
     """Return an event of a log on one line: local time, sequence, type, fields. Internal events are marked."""
     meta: EventMeta = event_meta(event)
+    if meta.execution is not None:
+        return execution_line(meta, meta.execution)
     line = Text()
     line.append(f"{meta.time.astimezone():%H:%M:%S} ", style="dim")
     line.append(f"{meta.sequence:>4} ", style="dim")
-    line.append(f"{_KIND_MARKS.get(meta.kind, ' ')} ", style="dim")
-    line.append(clean(meta.type, keep=""), style=_ROLE_STYLES.get(meta.role, "bold"))
-    if fields := fields_text(event.to_dict(), limit):
-        line.append(f" {fields}")
+    line.append_text(event_text(event, limit))
     if meta.step:
         line.append(f"  ({clean(meta.step, keep='')})", style="dim")
     return line
+
+
+def event_text(event: GenericEvent, limit: int = 60) -> Text:
+    """Return an event with the mark of its kind, its type and its fields."""
+    meta = event_meta(event)
+    if meta.child is not None:
+        return child_text(meta.child)
+    text = Text()
+    text.append(f"{_KIND_MARKS.get(meta.kind, ' ')} ", style="dim")
+    text.append(clean(meta.type, keep=""), style=_ROLE_STYLES.get(meta.role, "bold"))
+    if fields := fields_text(event.to_dict(), limit):
+        text.append(f" {fields}")
+    return text
+
+
+def child_text(child: ChildEvent) -> Text:
+    """Return what became of a child: `⇢ run 3f2a9c… of inner started`."""
+    text = Text()
+    text.append("⇢ ", style="dim")
+    text.append(f"run {child.run_id} of {clean(child.workflow, keep='')} ")
+    word = "started" if child.status is RunStatus.RUNNING else str(child.status).replace("_", " ")
+    text.append(word, style=STATUS_STYLES.get(child.status, ""))
+    return text
+
+
+def execution_line(meta: EventMeta, execution: Execution) -> Text:
+    """Return an attempt at a step on a line, of more lines if its error has more."""
+    line = Text()
+    line.append(f"{meta.time.astimezone():%H:%M:%S} ", style="dim")
+    line.append(f"{meta.sequence:>4} ", style="dim")
+    failed = execution.error is not None or execution.status is ExecutionStatus.LOST
+    line.append("! " if failed else "  ", style="red" if failed else "dim")
+    line.append(execution_text(meta.step, execution), style="red" if failed else "dim")
+    return line
+
+
+def execution_text(step: str, execution: Execution) -> str:
+    """Return what became of an attempt: `charge failed after 0.2s, attempt 2, next attempt in 4.0s: Down: …`."""
+    text = f"{clean(step, keep='')} {str(execution.status).replace('_', ' ')}"
+    if execution.duration is not None:
+        text += f" after {span(execution.duration.total_seconds())}"
+    if execution.attempt > 1 or execution.error is not None:
+        text += f", attempt {execution.attempt}"
+    if execution.next_attempt_at is not None:
+        text += f", the next at {execution.next_attempt_at.astimezone():%H:%M:%S}"
+    if execution.error is not None:
+        text += f": {clean(failure_text(execution.error), keep=chr(10))}".replace("\n", "\n" + " " * 16)
+    return text
 
 
 class Progress:

@@ -12,6 +12,7 @@ STATUS_STYLES: Mapping[RunStatus, str] = {
     RunStatus.QUEUED: "blue",
     RunStatus.RUNNING: "cyan",
     RunStatus.WAITING: "yellow",
+    RunStatus.PAUSED: "magenta",
     RunStatus.BLOCKED: "magenta",
     RunStatus.COMPLETED: "green",
     RunStatus.FAILED: "red",

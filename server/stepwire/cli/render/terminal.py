@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
-from stepwire.cli.render.text import clean
+from stepwire.cli.render.text import clean, indented
 from stepwire.client import StepwireError
 
 __all__ = ["Output", "error_text", "to_json"]
@@ -25,7 +26,7 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 def error_text(error: StepwireError) -> str:
     """Return `error: REASON: message`, a line for each field that the server refused, and the reference."""
     reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
-    lines = [f"error: {reason}: {clean(error.message, keep='')}"]
+    lines = [indented(f"error: {reason}: {error.message}")]
     lines += [f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.field_violations]
     if error.reference_id:
         lines.append(f"  reference: {clean(error.reference_id, keep='')}")
@@ -75,8 +76,11 @@ class Output:
 
     def show(self, item: RenderableType) -> None:
         """Write a table or styled text to standard output."""
-        self.out.print(item, soft_wrap=isinstance(item, Text))
-        self.out.file.flush()
+        if isinstance(item, Text):
+            self.line(item)
+            return
+        for row in self.out.render_lines(item, pad=False):
+            self.line(_without_blanks(row))
 
     def note(self, text: str, style: str = "") -> None:
         """Write a line for people to standard error."""
@@ -96,6 +100,15 @@ class Output:
     def error(self, error: StepwireError) -> None:
         """Write an error to standard error."""
         self.note(error_text(error), style="red")
+
+
+def _without_blanks(row: list[Segment]) -> Text:
+    """Return a row of a table without the blanks that fill its last column."""
+    text = Text()
+    for segment in row:
+        text.append(segment.text, segment.style)
+    text.rstrip()
+    return text
 
 
 def _width(stream: TextIO) -> int | None:

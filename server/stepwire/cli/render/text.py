@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["clean", "compact", "duration", "fields_text", "since"]
+__all__ = ["clean", "compact", "duration", "fields_text", "indented", "since", "span"]
 
 # Unicode categories that can move the cursor, hide text or turn its direction: the text of a run is not trusted.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -21,6 +21,11 @@ def clean(text: str, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _harmless(char) or char in keep else _escape(char) for char in text)
+
+
+def indented(text: str) -> str:
+    """Return text whose further lines are indented, so that each is seen to belong to the first."""
+    return "\n  ".join(clean(line, keep="\t") for line in text.rstrip().split("\n"))
 
 
 def compact(value: Any, limit: int = 60) -> str:
@@ -49,6 +54,11 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole // 60 % 60:02}m"
     return f"{whole // 86400}d{whole // 3600 % 24:02}h"
+
+
+def span(seconds: float) -> str:
+    """Return how long something took: as `duration`, and below a second in milliseconds."""
+    return duration(seconds) if seconds >= 1 else f"{seconds * 1000:.3g}ms"
 
 
 def since(time: datetime | None, now: datetime | None = None) -> str:

@@ -16,7 +16,7 @@ ALGORITHMS: Final = frozenset(
 """Signatures by a private key only: a shared secret could be used to sign, and `none` signs nothing."""
 
 _MAX_LENGTH = 8192
-_SCOPE = re.compile(r"(read|write|admin)(:.+)?")
+_SCOPE = re.compile(r"(answer|read|write|admin)(:.+)?")
 
 
 class TokenError(ValueError):

@@ -9,6 +9,7 @@ from stepwire.server.doctor.check import Check
 from stepwire.server.doctor.data_directory import clock, data
 from stepwire.server.doctor.environment import packages, python, workflows
 from stepwire.server.doctor.network import access, addresses, tls, traces
+from stepwire.server.doctor.new_code import new_code
 from stepwire.server.registry import Registry
 
 __all__ = ["Check", "examine", "examine_environment"]
@@ -25,6 +26,7 @@ def examine_environment(specs: Sequence[str], registry: Registry) -> Iterator[Ch
 def examine(settings: Settings, registry: Registry) -> Iterator[Check]:
     """Check what the settings name. Changes nothing; a server may be running on it."""
     last_change = yield from data(settings, registry)
+    yield from new_code(settings, registry)
     yield clock(last_change)
     yield from addresses(settings)
     yield from tls(settings)

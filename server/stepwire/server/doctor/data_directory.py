@@ -6,16 +6,17 @@ import os
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from stepwire.server.config import Settings
 from stepwire.server.doctor.check import Check, ok, problem, warning
+from stepwire.server.doctor.database import database
+from stepwire.server.doctor.unfinished import unfinished_runs
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import KEY_FILE, Signer
-from stepwire.server.store import TERMINAL, Inspection, StoreCorruptError, StoreError, holder_of, inspect_directory
+from stepwire.server.store import Inspection, StoreCorruptError, StoreError, holder_of, inspect_directory
 
 _FREE_PROBLEM, _FREE_WARNING = 64 << 20, 1 << 30
 _RESTORE = "restore a backup: docs/operations.md, Backup"
@@ -30,8 +31,7 @@ def data(settings: Settings, registry: Registry) -> Generator[Check, None, float
         yield warning("data", "in memory: nothing is kept after the server stops", "give a directory with --data")
         return None
     if settings.data.startswith(("postgres://", "postgresql://")):
-        yield ok("data", "in PostgreSQL: its own tools check and back up the database")
-        return None
+        return (yield from database(settings, registry))
     directory = Path(settings.data)
     if not directory.exists():
         yield _absent(directory)
@@ -57,7 +57,7 @@ def data(settings: Settings, registry: Registry) -> Generator[Check, None, float
         return None
     yield _database(found)
     if found.version <= found.known:
-        yield _runs(found, registry)
+        yield unfinished_runs(found.runs, registry)
     yield _key(directory)
     return found.last_change
 
@@ -124,24 +124,6 @@ def _database(found: Inspection) -> Check:
     if found.version < found.known:
         message += f"; the next start brings it to schema {found.known}"
     return ok("database", f"{message}, undamaged")
-
-
-def _runs(found: Inspection, registry: Registry) -> Check:
-    unfinished: Counter[str] = Counter()
-    workflows: Counter[str] = Counter()
-    for (workflow, status), count in found.runs.items():
-        if status not in TERMINAL:
-            unfinished[status.lower()] += count
-            workflows[workflow] += count
-    message = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items())) or "no unfinished runs"
-    unserved = [name for name in sorted(workflows) if registry.get(name) is None] if len(registry) else []
-    if unserved:
-        message += f"; {sum(workflows[name] for name in unserved)} of {', '.join(unserved)}, which are not named here"
-        return warning("runs", message, "serve these workflows too: their runs sleep until then")
-    if unfinished["blocked"]:
-        advice = "serve code that fits them, or cancel them: stepwire runs --status blocked"
-        return warning("runs", message, advice)
-    return ok("runs", message)
 
 
 def _key(directory: Path) -> Check:

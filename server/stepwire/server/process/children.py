@@ -24,7 +24,7 @@ def end_children() -> int:
             child.terminate()
     end = time.monotonic() + _END_SECONDS
     for child in children:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # as above
             child.join(max(0.0, end - time.monotonic()))
     kill_children()
     return len(children)
@@ -33,7 +33,7 @@ def end_children() -> int:
 def kill_children() -> None:
     """Kill the children that live, without waiting for them."""
     for child in _children():
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # as above
             child.kill()
 
 

@@ -23,6 +23,8 @@ STOP_SECONDS: Final = 3.75
 """Seconds beyond the grace after which the process is ended whatever holds it up: it is gone within the 4 promised."""
 _EXIT_SECONDS: Final = 1.0
 """How long the interpreter may take to exit once the server has stopped: threads of steps can hold it up for ever."""
+_TELL_SECONDS: Final = 15.0
+"""The same after a failure, of which the command has yet to write the reason, on a machine that is busy too."""
 _LAST_RESORT_SECONDS: Final = 1.0
 """Seconds beyond the deadline after which the process ends without the interpreter: native code may never yield it."""
 _FRAMES: Final = 3
@@ -96,11 +98,16 @@ class Ending:
         # To nowhere: a write to a full pipe would hold it up.
         faulthandler.dump_traceback_later(seconds, exit=True, file=self._nowhere)
 
-    def finish(self, code: int) -> None:
-        """Say that the server has stopped; the interpreter gets a second to exit with this code."""
+    def finish(self, code: int, *, to_tell: bool = False) -> None:
+        """Say that the server has stopped; the interpreter gets a second to exit with this code.
+
+        Args:
+            code: The exit code.
+            to_tell: Whether the caller has yet to say why the server failed; it gets the time for it.
+        """
         self._code = code
         self._finished = True
-        self._deadline = time.monotonic() + _EXIT_SECONDS
+        self._deadline = time.monotonic() + (_TELL_SECONDS if to_tell else _EXIT_SECONDS)
 
     def leave(self, why: str = "") -> None:
         """End the process now, with the code of `finish`; the interpreter waits for nothing any more."""

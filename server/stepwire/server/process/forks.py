@@ -50,7 +50,7 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     for callback in _callbacks:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the child is the step's own, and goes on whatever fails here
             callback()
     if _addresses:
         _close_sockets()

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Final
 
 from stepwire.server.app import Server
-from stepwire.server.config import ConfigError, Settings
+from stepwire.server.config import Settings
+from stepwire.server.config_errors import ConfigError
 from stepwire.server.process import forks
 from stepwire.server.process.children import end_children
 from stepwire.server.process.ending import Ending
+from stepwire.server.process.guards import guard
 from stepwire.server.process.loops import cancel_tasks, new_loop, run_to_end
 from stepwire.server.process.signals import Signals
 from stepwire.server.registry import Registry
@@ -50,6 +52,7 @@ def serve(registry: Registry, settings: Settings, on_ready: OnReady | None = Non
         end_tracing = tracing.setup(settings.otlp_endpoint)
     except tracing.TracingError as error:
         raise ConfigError(str(error)) from None
+    guard()
     loop = new_loop()
     server = Server(registry, settings)
     server.notes.watch()
@@ -70,18 +73,21 @@ def serve(registry: Registry, settings: Settings, on_ready: OnReady | None = Non
         hasten=lambda: on_loop(server.hasten),
     )
     signals = Signals(ending, reload=lambda: on_loop(server.reload))
-    code = 1
+    code, failed = 1, False
     try:
         committed = run_to_end(loop, _serve(server, stopping, on_ready), signals.attach)
         logger.info("stopped")
         code = 0 if committed else 1
         if end_tracing is not None:
             end_tracing()
+    except BaseException:  # what is left to end must know whether the process ends by an error
+        failed = True
+        raise
     finally:
         left = cancel_tasks(loop)
         if ended := end_children():
             logger.info("ended %d child process%s of steps", ended, "" if ended == 1 else "es")
-        ending.finish(code)
+        ending.finish(code, to_tell=failed)
         signals.wake()
     if left:
         logger.warning("%d tasks of steps ignore their cancellation: leaving without them", left)

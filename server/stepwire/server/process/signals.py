@@ -90,7 +90,7 @@ class Signals:
                 self._reload()
             elif number and self._others >= 0:
                 os.write(self._others, bytes((number,)))  # a handler that a step gave the event loop
-        except Exception:
+        except Exception:  # the thread must live: without it no later signal would stop the server
             logger.exception("signal %d could not be handled", number)
 
     def _restore(self) -> None:

@@ -3,17 +3,24 @@
 from stepwire.server.rpc.addresses import is_free
 from stepwire.server.rpc.entry_codec import CODEC
 from stepwire.server.rpc.gate.access import RULES
+from stepwire.server.rpc.gate.address import CLIENT, vouch
 from stepwire.server.rpc.gate.admission import Gate
+from stepwire.server.rpc.gate.audit import open_audit
 from stepwire.server.rpc.gate.call import CALL
 from stepwire.server.rpc.gate.calls import Calls
-from stepwire.server.rpc.gate.interceptor import GateInterceptor
+from stepwire.server.rpc.gate.gatekeeper import Gatekeeper
 from stepwire.server.rpc.gate.limits import Limits
-from stepwire.server.rpc.services import SERVICES, add_services
-from stepwire.server.rpc.signing import KEY_FILE, Signer
+from stepwire.server.rpc.handlers import Handlers
+from stepwire.server.rpc.local import LocalCalls, LocalStream, RefusedError
+from stepwire.server.rpc.peers.links import LinkSecurity
+from stepwire.server.rpc.peers.peers import Peers
+from stepwire.server.rpc.services import SERVICES, ServerFacts, add_services
+from stepwire.server.rpc.signing import KEY_FILE, Signer, key_of_file
 from stepwire.server.rpc.tls import Certificates, TlsError, Validity, validity_of
 
 __all__ = [
     "CALL",
+    "CLIENT",
     "CODEC",
     "KEY_FILE",
     "RULES",
@@ -21,12 +28,22 @@ __all__ = [
     "Calls",
     "Certificates",
     "Gate",
-    "GateInterceptor",
+    "Gatekeeper",
+    "Handlers",
     "Limits",
+    "LinkSecurity",
+    "LocalCalls",
+    "LocalStream",
+    "Peers",
+    "RefusedError",
+    "ServerFacts",
     "Signer",
     "TlsError",
     "Validity",
     "add_services",
     "is_free",
+    "key_of_file",
+    "open_audit",
     "validity_of",
+    "vouch",
 ]

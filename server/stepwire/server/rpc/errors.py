@@ -26,6 +26,7 @@ MAX_DETAILS_BYTES: Final = 8 * 1024
 CODES: Final[dict[str, grpc.StatusCode]] = {
     "WORKFLOW_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "RUN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SCHEDULE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "STEP_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "PATH_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "SNAPSHOT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -39,12 +40,15 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
     "INVALID_FRAME": grpc.StatusCode.INVALID_ARGUMENT,
     "MALFORMED_MESSAGE": grpc.StatusCode.INVALID_ARGUMENT,
     "UNKNOWN_EVENT_TYPE": grpc.StatusCode.INVALID_ARGUMENT,
+    "INTERNAL_EVENT": grpc.StatusCode.INVALID_ARGUMENT,
     "STEP_DOES_NOT_ACCEPT": grpc.StatusCode.INVALID_ARGUMENT,
     "SNAPSHOT_WORKFLOW_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
     "RUN_ENDED": grpc.StatusCode.FAILED_PRECONDITION,
     "RUN_BLOCKED": grpc.StatusCode.FAILED_PRECONDITION,
     "RUN_NOT_ENDED": grpc.StatusCode.FAILED_PRECONDITION,
+    "RUN_NOT_RETRYABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "RUN_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "SCHEDULE_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "REQUEST_ID_REUSED": grpc.StatusCode.ALREADY_EXISTS,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "SEQUENCE_OUT_OF_RANGE": grpc.StatusCode.OUT_OF_RANGE,
@@ -52,6 +56,7 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "RUN_ELSEWHERE": grpc.StatusCode.UNAVAILABLE,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "DATA_DAMAGED": grpc.StatusCode.DATA_LOSS,
     "INTERNAL": grpc.StatusCode.INTERNAL,
@@ -61,11 +66,38 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
+class PassedOnError(Exception):
+    """Another replica refused a call that was passed on to it.
+
+    Attributes:
+        status: What the client is answered.
+    """
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+def reason_of(error: BaseException) -> tuple[int, str]:
+    """Return the number of the code and the reason that `status_of` gives an error; counts and logs nothing."""
+    if isinstance(error, PassedOnError):
+        return error.status.code, ""
+    if isinstance(error, StoreError):
+        error = as_runs_error(error)
+    elif isinstance(error, CredentialError):
+        error = UnauthenticatedError(str(error), why=error.why)
+    reason = error.code_reason if isinstance(error, RunsError) else "INTERNAL"
+    code: int = CODES[reason].value[0]
+    return code, reason
+
+
 def status_of(error: BaseException, method: str, metrics: Metrics) -> status_pb2.Status:
     """Return the status that a client gets for an error, and count a refusal.
 
     An error that is not in the table is INTERNAL with a reference id; the log has its text under that id.
     """
+    if isinstance(error, PassedOnError):
+        return error.status
     if isinstance(error, StoreError):
         logger.error("%s: %s", method, error)
         error = as_runs_error(error)

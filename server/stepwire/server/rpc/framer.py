@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from stepwire.server.rpc.entry_codec import CODEC, entry_message, varint
 from stepwire.server.rpc.payloads import is_slow_to_write
@@ -15,6 +16,7 @@ _MAX_FRAME_BYTES = 256 * 1024
 """Bytes of entries after which a frame is sent: large enough to amortize its cost, far below 4 MiB, the largest message
 that gRPC clients take by default."""
 
+_sequence = attrgetter("sequence")
 _NONE: deque[int] = deque()
 """Shared by all streams without a window, because an empty deque takes 600 bytes."""
 
@@ -129,7 +131,7 @@ class Framer:
                 return
         entries = CODEC.decode(chunk.public) if chunk.public else []
         if self._internal and chunk.internal:
-            entries = sorted(entries + CODEC.decode(chunk.internal))
+            entries = sorted(entries + CODEC.decode(chunk.internal), key=_sequence)
         batch, size, plain = pb.EventBatch(), 0, self._encoding == pb.PAYLOAD_ENCODING_JSON
         for entry in entries:
             if entry.sequence <= self.position:
@@ -141,7 +143,7 @@ class Framer:
                 return
             message = entry_message(entry, self._encoding)
             # As JSON an entry takes little more than its data; protobuf must count the rest.
-            length = len(entry.data) if plain else message.ByteSize()
+            length = len(entry.data) if plain and entry.attempted is None else message.ByteSize()
             if size and size + length > _MAX_FRAME_BYTES:  # another encoding may take several times as many bytes
                 yield entry.sequence - 1, batch.SerializeToString()
                 batch, size = pb.EventBatch(), 0

@@ -7,6 +7,7 @@ import asyncio
 from stepwire.server.principal import Principal
 from stepwire.server.rpc.convert import runs as convert
 from stepwire.server.rpc.convert.snapshots import snapshot_data
+from stepwire.server.rpc.gate.call import this_call
 from stepwire.server.rpc.payloads import read_payload
 from stepwire.server.rpc.signing import Signer
 from stepwire.server.runs import Runs
@@ -25,8 +26,8 @@ class RunActions:
         self._events = runs.events
         self._signer = signer
 
-    async def start(self, caller: Principal, request: pb.StartRunRequest) -> RunRecord:
-        """Start a run and return its record.
+    async def start(self, caller: Principal, request: pb.StartRunRequest, wait: float = 0.0) -> RunRecord:
+        """Start a run and return its record; the end of a new run may be waited for up to `wait` seconds.
 
         Raises:
             RunsError: As StartRun says; a snapshot must carry this server's signature.
@@ -35,15 +36,15 @@ class RunActions:
         if request.WhichOneof("source") == "snapshot":
             snapshot = await asyncio.to_thread(self._verified, request.snapshot)  # it may have megabytes
         data = await read_payload(request.input, "INVALID_INPUT")
-        return await self._lifecycle.start(caller, convert.start_request(request, snapshot, data))
+        return await self._lifecycle.start(caller, convert.start_request(request, snapshot, data), wait)
 
     def _verified(self, snapshot: types_pb2.ContextSnapshot) -> SnapshotData:
         self._signer.verify(snapshot)
         return snapshot_data(snapshot)
 
-    async def send(self, caller: Principal, request: pb.SendEventRequest) -> Receipt:
+    async def send(self, caller: Principal, request: pb.SendEventRequest) -> tuple[int, int]:
         """Send an event to a run's steps and waiters. RunsError, as SendEvent says."""
-        return await self._events.send(
+        receipt = await self._events.send(
             caller,
             request.run_id,
             request.event.type,
@@ -51,6 +52,9 @@ class RunActions:
             request.step,
             request.request_id,
         )
+        if child := getattr(receipt, "child", ""):
+            this_call().relayed = child
+        return receipt.sequence, receipt.delivered
 
     async def publish(self, caller: Principal, request: pb.PublishEventRequest) -> Receipt:
         """Write an event to a run's stream. RunsError, as PublishEvent says."""

@@ -16,12 +16,28 @@ KEY_FILE = "snapshot.key"
 """The name of the key's file in a data directory."""
 
 
+def key_of_file(path: Path) -> bytes:
+    """Return the key in a file: its 32 bytes, or a digest of a longer text. ValueError if it is shorter; OSError."""
+    data = path.read_bytes()
+    if len(data) == _KEY_BYTES:
+        return data
+    data = data.strip()
+    if len(data) < _KEY_BYTES:
+        raise ValueError(f"{path} does not hold a key of at least {_KEY_BYTES} bytes")
+    return hashlib.sha256(b"stepwire key file" + data).digest()
+
+
 class Signer:
     """Sign and verify snapshots with HMAC-SHA256 over their deterministic serialization."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
         self.key_id = hashlib.sha256(b"stepwire snapshot key" + key).hexdigest()[:16]
+
+    @classmethod
+    def of_file(cls, path: Path) -> Signer:
+        """Return the signer with the key in a file, of at least 32 bytes. ValueError if it is shorter; OSError."""
+        return cls(key_of_file(path))
 
     @classmethod
     def of_directory(cls, directory: Path) -> Signer:

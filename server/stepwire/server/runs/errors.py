@@ -5,17 +5,20 @@
     RunsError                     `reason` as in ErrorInfo, `facts` its metadata
     ├── WorkflowNotFoundError     WORKFLOW_NOT_FOUND
     ├── RunNotFoundError          RUN_NOT_FOUND
+    ├── ScheduleNotFoundError     SCHEDULE_NOT_FOUND
     ├── StepNotFoundError         STEP_NOT_FOUND
     ├── PathNotFoundError         PATH_NOT_FOUND
     ├── SnapshotNotFoundError     SNAPSHOT_NOT_FOUND
     ├── InvalidError              INVALID_…: `violations` name the fields
     ├── EventNotAcceptedError     STEP_DOES_NOT_ACCEPT
     ├── UnknownEventTypeError     UNKNOWN_EVENT_TYPE
+    ├── InternalEventError        INTERNAL_EVENT: only steps send events of this type
     ├── SnapshotMismatchError     SNAPSHOT_WORKFLOW_MISMATCH
     ├── RunFinishedError          RUN_ENDED
     ├── RunBlockedError           RUN_BLOCKED
     ├── RunNotEndedError          RUN_NOT_ENDED
     ├── RunIdTakenError           RUN_EXISTS
+    ├── ScheduleExistsError       SCHEDULE_EXISTS
     ├── RequestIdReusedError      REQUEST_ID_REUSED
     ├── EtagMismatchError         ETAG_MISMATCH
     ├── SequenceOutOfRangeError   SEQUENCE_OUT_OF_RANGE
@@ -24,7 +27,10 @@
     ├── UnauthenticatedError      UNAUTHENTICATED: the credential is missing or not valid
     ├── PermissionDeniedError     PERMISSION_DENIED: the caller's scopes do not allow the call
     ├── DrainingError             DRAINING: the server is stopping
+    ├── RunElsewhereError         RUN_ELSEWHERE: another replica has the run, or can have it
+    ├── PeerRefusedError          what another replica said
     └── StoreDownError            STORE_UNAVAILABLE: the outcome is unknown, retry with the same request_id
+        └── RunLeftError          STORE_UNAVAILABLE: the run left memory before anything was done
 
 The engine and the store have errors of their own, with other names. `as_runs_error` translates those of the store;
 `events` and `state` translate those of the engine. A message says what is wrong and where, and never quotes a value.
@@ -60,6 +66,11 @@ class RunsError(Exception):
         """Return the reason of this error. Some classes have several."""
         return self.reason
 
+    @property
+    def details(self) -> str:
+        """Return the message, with everything that is wrong, as one line."""
+        return str(self)
+
 
 class WorkflowNotFoundError(RunsError):
     """No workflow of this name is served."""
@@ -74,6 +85,15 @@ class RunNotFoundError(RunsError):
 
     def __init__(self, run_id: str) -> None:
         super().__init__("There is no such run", run_id=run_id[:128])
+
+
+class ScheduleNotFoundError(RunsError):
+    """The caller's namespace has no such schedule."""
+
+    reason = "SCHEDULE_NOT_FOUND"
+
+    def __init__(self, schedule_id: str) -> None:
+        super().__init__("There is no such schedule", schedule_id=schedule_id[:128])
 
 
 class StepNotFoundError(RunsError):
@@ -111,6 +131,12 @@ class InvalidError(RunsError):
         """Return the reason that this error was made with."""
         return self._reason
 
+    @property
+    def details(self) -> str:
+        """Return the message, with the fields that are wrong."""
+        wrong = "; ".join(f"{violation.field}: {violation.description}" for violation in self.violations)
+        return f"{self} ({wrong})" if wrong else str(self)
+
 
 class EventNotAcceptedError(RunsError):
     """The step does not take events of this type."""
@@ -122,6 +148,12 @@ class UnknownEventTypeError(RunsError):
     """The workflow has no event type of this name that a client may send."""
 
     reason = "UNKNOWN_EVENT_TYPE"
+
+
+class InternalEventError(RunsError):
+    """The workflow's author has declared the event type internal: only steps send such events."""
+
+    reason = "INTERNAL_EVENT"
 
 
 class SnapshotMismatchError(RunsError):
@@ -148,10 +180,26 @@ class RunNotEndedError(RunsError):
     reason = "RUN_NOT_ENDED"
 
 
+class RunNotRetryableError(RunsError):
+    """The run has not ended badly, or left nothing that a retry could go on with."""
+
+    reason = "RUN_NOT_RETRYABLE"
+
+
 class RunIdTakenError(RunsError):
     """The run_id is taken."""
 
     reason = "RUN_EXISTS"
+
+
+class ScheduleExistsError(RunsError):
+    """The schedule_id is taken."""
+
+    reason = "SCHEDULE_EXISTS"
+
+    def __init__(self, schedule_id: str) -> None:
+        message = "A schedule with this schedule_id exists: update it, or delete it first"
+        super().__init__(message, schedule_id=schedule_id)
 
 
 class RequestIdReusedError(RunsError):
@@ -229,10 +277,46 @@ class DrainingError(RunsError):
     reason = "DRAINING"
 
 
+class RunElsewhereError(RunsError):
+    """Another replica has the run, or is to have it: the call goes there (`rpc/peers`). Nothing was done here.
+
+    Attributes:
+        address: Where that replica takes calls; empty if that is not known yet.
+        key: The run; None for a run that is to be started.
+    """
+
+    reason = "RUN_ELSEWHERE"
+
+    def __init__(self, address: str, key: store.RunKey | None = None) -> None:
+        super().__init__("Another replica has the run; retry", owner=address)
+        self.address = address
+        self.key = key
+
+
+class PeerRefusedError(RunsError):
+    """Another replica refused what this one asked for, with a reason of the table."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self._reason = reason
+
+    @property
+    def code_reason(self) -> str:
+        """Return the reason that the other replica gave."""
+        return self._reason
+
+
 class StoreDownError(RunsError):
     """The store could not commit. Whether the request took effect is unknown, and no client has seen it."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class RunLeftError(StoreDownError):
+    """The run left memory between the look-up and now, before anything was done; a repeat loads it again."""
+
+    def __init__(self) -> None:
+        super().__init__("The run is not in memory any more; retry")
 
 
 def as_runs_error(error: BaseException) -> RunsError:
@@ -243,6 +327,8 @@ def as_runs_error(error: BaseException) -> RunsError:
         return RunIdTakenError("A run with this run_id exists")
     if isinstance(error, store.StartRequestExistsError):
         return RequestIdReusedError("This request_id came before with another request")
+    if isinstance(error, store.OwnedElsewhereError):
+        return RunElsewhereError(error.address)
     if isinstance(error, store.StoreCorruptError):
         return DamagedError(f"Stored data of the run is damaged: {error}")
     if isinstance(error, store.StoreUnavailableError) and error.full:

@@ -78,8 +78,10 @@ class EventWaits:
         refuse(check_length("waiter_id", query.waiter_id))
         time = asyncio.get_running_loop().time
         end = None if query.timeout is None else time() + query.timeout
-        record = await self._pool.get(caller, run_id)
+        record = await self._pool.records.get(caller, run_id)
         served = self._pool.registry.get(record.workflow)
+        if served is not None:
+            query = query._replace(type_name=served.names.current(query.type_name))
         if served is not None and query.type_name not in served.names.events():
             raise UnknownEventTypeError(
                 "The workflow has no event type of this name", workflow=served.name, type=query.type_name[:128]
@@ -101,6 +103,7 @@ class EventWaits:
         feeds, codec, key = self._pool.feeds, self._pool.codec, record.key
         served = self._pool.registry.get(record.workflow)
         names = {} if served is None else wire_names(served.names.events()[query.type_name])
+        called = {query.type_name, *(() if served is None else served.names.aliases(query.type_name))}
         feed = await feeds.open(key)
         try:
             # What is in the log already is looked at whatever the timeout.
@@ -111,7 +114,7 @@ class EventWaits:
                             if number:
                                 await asyncio.sleep(0)  # decoding must not starve the event loop
                             for entry in _entries(codec, portion, position):
-                                if entry.type == query.type_name and _matches(entry, query.requirements, names):
+                                if entry.type in called and _matches(entry, query.requirements, names):
                                     return Found(entry, entry.sequence, False, False)
                             position = portion[-1].last
             return Found(None, position, False, True)

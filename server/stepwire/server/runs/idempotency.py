@@ -66,6 +66,7 @@ class Fingerprint:
                 snapshot.run_id if snapshot else None,
                 snapshot.sequence if snapshot else None,
                 request.timeout,
+                *([True] if request.fresh else []),  # absent, so that the fingerprints of earlier versions stay
             ),
         )
 
@@ -94,12 +95,13 @@ class Fingerprint:
 class Answers:
     """The answers that a run in memory remembers, by request_id, also those whose commit is in flight."""
 
-    __slots__ = ("_known", "_uncommitted")
+    __slots__ = ("_known", "uncommitted")
 
     def __init__(self) -> None:
         # Most runs never answer a request with an id, and many runs wait in memory.
         self._known: dict[str, RequestRecord] | None = None
-        self._uncommitted: list[RequestRecord] | None = None
+        self.uncommitted: list[RequestRecord] | None = None
+        """The answers that no commit has taken yet; None for none."""
 
     def load(self, records: Iterable[RequestRecord]) -> None:
         """Take over what the store keeps, oldest first."""
@@ -113,21 +115,16 @@ class Answers:
         """Remember an answer; the next commit takes it. The oldest one is forgotten, as the store does."""
         if self._known is None:
             self._known = {}
-        if self._uncommitted is None:
-            self._uncommitted = []
+        if self.uncommitted is None:
+            self.uncommitted = []
         self._known[record.request_id] = record
         if len(self._known) > KEPT_REQUESTS:
             del self._known[next(iter(self._known))]
-        self._uncommitted.append(record)
-
-    @property
-    def uncommitted(self) -> bool:
-        """Whether there are answers that no commit has taken."""
-        return self._uncommitted is not None
+        self.uncommitted.append(record)
 
     def take(self) -> list[RequestRecord]:
         """Hand the answers over that no commit has taken yet."""
-        taken, self._uncommitted = self._uncommitted, None
+        taken, self.uncommitted = self.uncommitted, None
         return taken or []
 
 

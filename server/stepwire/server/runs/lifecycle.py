@@ -4,61 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+import math
+import os
 from functools import partial
-from uuid import uuid4
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
+from stepwire.server.runs.blocked import BlockedRuns
 from stepwire.server.runs.errors import (
     DrainingError,
     InvalidError,
     RequestIdReusedError,
     RunBlockedError,
+    RunFinishedError,
     RunIdTakenError,
     RunNotEndedError,
     RunNotFoundError,
     RunsError,
     SnapshotMismatchError,
-    StoreDownError,
     Violation,
     WorkflowNotFoundError,
     as_runs_error,
 )
-from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.hosting.loading import restore_parts
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.idempotency import Fingerprint, Repeats
-from stepwire.server.runs.limits import MAX_REASON, RunQuota, check_label_count, check_length, refuse
-from stepwire.server.runs.log.chunks import chunks_of
+from stepwire.server.runs.limits import MAX_REASON, RunQuota, check_label_count, check_label_texts, check_length, refuse
+from stepwire.server.runs.origin import ORIGIN
 from stepwire.server.runs.payloads import parse_input
+from stepwire.server.runs.renamed import merged, under_other_names
 from stepwire.server.runs.requests import StartRequest, WaitResult
 from stepwire.server.runs.snapshots import RunSnapshots
-from stepwire.server.store import (
-    TERMINAL,
-    Claim,
-    Commit,
-    RunKey,
-    RunQuery,
-    RunRecord,
-    StaleClaimError,
-    Status,
-    StoreError,
-)
-from stepwire.workflow.hosting import (
-    CLOCK,
-    LogEntry,
-    SnapshotError,
-    WorkflowCancelledEvent,
-    event_to_json,
-    parts,
-    role_of,
-)
-from stepwire.workflow.hosting import TERMINAL as ENDING
-
-_CLAIMS = 16
-"""How often a cancel claims a run that cannot be loaded, while other calls claim it to load it."""
+from stepwire.server.store import TERMINAL, RunKey, RunQuery, RunRecord, Status, StoreError, code_of
+from stepwire.workflow.hosting import SnapshotError, parts
 
 
 class RunLifecycle:
@@ -77,13 +55,17 @@ class RunLifecycle:
         self._snapshots = snapshots
         self._repeats = repeats
         self._quota = quota
-        self._ending: dict[RunKey, asyncio.Future[RunRecord]] = {}
-        """Blocked runs that are being cancelled."""
+        self._blocked = BlockedRuns(pool)
 
-    async def start(self, caller: Principal, request: StartRequest) -> RunRecord:
+    async def start(self, caller: Principal, request: StartRequest, wait: float = 0.0) -> RunRecord:
         """Start a run, and return its record once it is durable.
 
         A repeat of a request_id returns the run that the first one started.
+
+        Args:
+            caller: Who starts it.
+            request: What to start.
+            wait: Seconds in which the end of a new run may be waited for.
 
         Raises:
             WorkflowNotFoundError: The caller sees no such workflow.
@@ -93,8 +75,12 @@ class RunLifecycle:
             DrainingError: The server is stopping.
         """
         request.check()
-        served = self._pool.registry.get(request.workflow)
+        served = self._pool.served(request.workflow)
+        if served is not None and served.own != (request.state is not None):
+            served = None
         if served is None or not caller.scopes.sees(request.workflow):
+            if served is None and caller.scopes.sees(request.workflow):
+                self._pool.routes.for_start(request.workflow, request.run_id or request.request_id)
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
         fingerprint = Fingerprint.of_start(request) if request.request_id else None
         if (known := await self._repeated(caller, served, request, fingerprint)) is not None:
@@ -103,9 +89,14 @@ class RunLifecycle:
             return await self._taken(caller, served, request, fingerprint, existing)
         while True:
             try:
+                if self._quota.shared:
+                    await self._count(caller)
                 with self._quota.starting(caller):
                     run = await self._new(caller, served, request, fingerprint)
-                    await run.committed()
+                    if not wait or self._quota.counts_starts:
+                        await run.committed()
+                if wait:
+                    await run.ended(wait)
                 return run.record
             except RequestIdReusedError:
                 known = await self._repeated(caller, served, request, fingerprint)
@@ -118,6 +109,12 @@ class RunLifecycle:
                     return await self._taken(caller, served, request, fingerprint, existing)
                 # The other start with this id failed before it was durable, so the id is free.
 
+    async def _count(self, caller: Principal) -> None:
+        try:
+            await self._quota.count(caller)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+
     async def _existing(self, caller: Principal, run_id: str) -> RunRecord | None:
         """Return the run that has this id. Raise RunIdTakenError if the caller may not see it."""
         key = caller.key(run_id)
@@ -125,7 +122,7 @@ class RunLifecycle:
         if run is not None and not run.created:
             with contextlib.suppress(RunsError):  # another start of it is under way, and may fail
                 await run.committed()
-        existing = await self._pool.find(key)
+        existing = await self._pool.records.find(key)
         if existing is not None and not caller.scopes.sees(existing.workflow):
             raise RunIdTakenError("A run with this run_id exists", run_id=run_id)
         return existing
@@ -158,7 +155,7 @@ class RunLifecycle:
         event = partial(parse_input, served, request.input or b"")
         known = await self._repeats.of_start(caller.namespace, request.request_id, fingerprint, event)
         # The live record may be ahead of the one that was read.
-        run = None if known is None else self._pool.in_memory(known.key)
+        run = None if known is None or self._pool.cluster.shared else self._pool.in_memory(known.key)
         return run.record if run is not None and run.created else known
 
     async def _new(
@@ -171,7 +168,7 @@ class RunLifecycle:
         if snapshot is not None:
             if snapshot.workflow != served.name:
                 raise SnapshotMismatchError("The snapshot is of another workflow", workflow=served.name)
-            ended = "outcome" in snapshot.parts.get(parts.HEAD, {})
+            ended = "outcome" in snapshot.parts.get(parts.HEAD, {}) and not request.retry
             if ended != (request.input is not None):
                 message = (
                     "A run that had ended starts anew and needs an input"
@@ -181,12 +178,8 @@ class RunLifecycle:
                 raise InvalidError("INVALID_REQUEST", message, [Violation("input", message)])
         if snapshot is None or request.input is not None:
             received = await parse_input(served, request.input or b"")
-        if self._pool.draining:
-            raise DrainingError("The server is stopping and starts no runs")
-        at = CLOCK.now()
-        key = caller.key(request.run_id or uuid4().hex)
-        if self._pool.in_memory(key) is not None:
-            raise RunIdTakenError("A run with this run_id exists", run_id=key.run_id)
+        self._check_new(key := caller.key(request.run_id or os.urandom(16).hex()), served.name)
+        at = self._pool.clock.now()
         record = RunRecord(
             key=key,
             workflow=served.name,
@@ -200,15 +193,37 @@ class RunLifecycle:
         )
         if request.trace:
             record.info["trace"] = dict(request.trace)
+        if request.origin is not None:
+            record.info[ORIGIN] = list(request.origin)
+        if request.parent is not None:
+            record.info["parent"] = request.parent.saved()
         run = self._pool.host(served, record, None)
         if snapshot is not None:
-            record.info["forked_from"] = {"run_id": snapshot.run_id, "sequence": snapshot.sequence}
+            link = "retried_from" if request.retry else "forked_from"
+            record.info[link] = {"run_id": snapshot.run_id, "sequence": snapshot.sequence}
             try:
-                restore_parts(served, run.broker, snapshot.parts, snapshot.at, snapshot.version, fork=True)
+                await self._pool.restorer.fill(
+                    None,
+                    served,
+                    run.broker,
+                    snapshot.parts,
+                    snapshot.at,
+                    snapshot.version,
+                    fork=True,
+                    fresh=request.fresh,
+                    retry_of=snapshot.run_id if request.retry else "",
+                )
             except SnapshotError as error:
                 raise InvalidError("INVALID_SNAPSHOT", str(error)) from error
+            self._check_new(key, served.name)
         run.make_durable()
+        if request.state is not None:
+            run.store.apply(list(request.state.items()))
         timeout = request.timeout if request.timeout is not None else served.timeout
+        if timeout == math.inf:
+            timeout = None
+        if received is None and request.fresh and request.timeout is not None:
+            run.broker.limit.set(timeout)
         self._pool.add(run)
         if received is not None:
             if run.broker.outcome is not None:
@@ -226,7 +241,7 @@ class RunLifecycle:
 
     async def wait(self, caller: Principal, run_id: str, timeout: float | None) -> WaitResult:
         """Wait until a run has ended, but at most `timeout` seconds; None waits for as long as it takes."""
-        await self._pool.check_seen(caller, run_id)
+        await self._pool.records.check_seen(caller, run_id)
         key = caller.key(run_id)
         time = asyncio.get_running_loop().time
         end = None if timeout is None else time() + timeout
@@ -244,11 +259,39 @@ class RunLifecycle:
 
     async def list_runs(self, query: RunQuery) -> list[RunRecord]:
         """List runs, newest first. Raise InvalidError for more labels than a run may have."""
-        refuse(check_label_count(query.labels))
+        refuse(check_label_count(query.labels) + check_label_texts(query.labels))
+        store, others = self._pool.store, under_other_names(query, self._pool.registry)
         try:
-            return await self._pool.store.list(query)
+            if not others:
+                return await store.list(query)
+            return merged([await store.list(each) for each in (query, *others)], query.limit)
         except StoreError as error:
             raise as_runs_error(error) from error
+
+    async def reload(self, caller: Principal, run_id: str) -> RunRecord:
+        """Have a run written by the code that is served now, and return its record once that is durable.
+
+        A run that is blocked is tried again, also one whose loading crashed the process before.
+
+        Raises:
+            RunFinishedError: The run has ended.
+            RunBlockedError: This code cannot go on with it; the message says why.
+        """
+        record = await self._pool.records.get(caller, run_id)
+        if record.status in TERMINAL:
+            raise RunFinishedError("The run has ended", run_id=run_id)
+        self._pool.loads.forgiven.add(record.key)
+        try:
+            run = await self._pool.reach(caller, run_id)
+        finally:
+            self._pool.loads.forgiven.discard(record.key)
+        if isinstance(run, RunRecord):
+            return run  # it went on, and has come to its end meanwhile
+        if code_of(run.record.info) != run.served.told:
+            run.broker.touch_head()
+            run.changed()
+        await run.committed()
+        return run.record
 
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
         """Cancel a run, and return its record once that is durable. A run that has ended stays as it is."""
@@ -256,71 +299,40 @@ class RunLifecycle:
         try:
             run = await self._pool.reach(caller, run_id)
         except RunBlockedError:
-            return await self._cancel_blocked(caller.key(run_id), reason)
+            return await self._blocked.cancel(caller.key(run_id), reason)
         if isinstance(run, RunRecord):
             return run
         run.cancel(reason)
-        if run.paused:
+        if run.queued:
             run.go()
         await run.committed()
         return run.record
 
-    async def _cancel_blocked(self, key: RunKey, reason: str) -> RunRecord:
-        """End a run that cannot be loaded, without its code, once however many callers ask."""
-        ending = self._ending.get(key)
-        if ending is None:
-            ending = self._ending[key] = asyncio.ensure_future(self._end_blocked(key, reason))
-            ending.add_done_callback(lambda _: self._ending.pop(key, None))
-        return await asyncio.shield(ending)
+    def _check_new(self, key: RunKey, workflow: str) -> None:
+        """Raise RunIdTakenError if a run of this key is in memory.
 
-    async def _end_blocked(self, key: RunKey, reason: str) -> RunRecord:
-        for _ in range(_CLAIMS):
-            claim = await self._pool.store.claim(key)
-            record = await self._pool.store.get(key)  # only now: another call may have ended it
-            if claim is None or record is None:
-                raise RunNotFoundError(key.run_id)
-            if record.status in TERMINAL:
-                return record
-            commit = self._cancelling(record, claim, reason)
-            try:
-                await self._pool.store.commit(commit)
-            except StaleClaimError:  # another call has claimed the run, to see whether it can be loaded
-                continue
-            self._pool.metrics.workflow(record.workflow).moved(record.status, Status.CANCELLED, ended=True)
-            self._pool.feeds.committed(commit)
-            return commit.record
-        raise StoreDownError("Others claim the run at the same time; retry")
-
-    def _cancelling(self, record: RunRecord, claim: Claim, reason: str) -> Commit:
-        """Return the commit that ends a run as cancelled."""
-        event = WorkflowCancelledEvent(reason=reason)
-        name = type(event).__name__
-        outcome = {"status": Status.CANCELLED, "event_type": name, "reason": reason}
-        at = CLOCK.now()
-        sequence = record.last_sequence + 1
-        entry = LogEntry(sequence, at, ENDING, name, event_to_json(event), "", 0, role_of(type(event)).number)
-        ended = replace(
-            record,
-            status=Status.CANCELLED,
-            updated_at=at,
-            ended_at=at,
-            wake_at=None,
-            last_sequence=sequence,
-            info={name: value for name, value in record.info.items() if name != "pending"} | {"outcome": outcome},
-            pending={},
-        )
-        return Commit(ended, claim, encode_delta({}), False, chunks_of([entry], self._pool.codec))
+        While the server stops raise DrainingError, or RunElsewhereError if another replica can start the run.
+        """
+        if self._pool.draining:
+            self._pool.routes.for_start(workflow, key.run_id, own=True)
+            raise DrainingError("The server is stopping and starts no runs")
+        if self._pool.in_memory(key) is not None:
+            raise RunIdTakenError("A run with this run_id exists", run_id=key.run_id)
 
     async def delete(self, caller: Principal, run_id: str) -> None:
-        """Delete an ended run with its log and snapshots.
+        """Delete an ended run with its log and snapshots, once its parent was told and its children are cancelled.
 
         Raises:
             RunNotFoundError: The caller sees no such run.
             RunNotEndedError: The run has not ended.
+            RunBlockedError: Its parent has not heard of its end, and is blocked.
+            StoreDownError: Its parent or its children cannot be reached now.
         """
-        record = await self._pool.get(caller, run_id)
+        record = await self._pool.records.get(caller, run_id)
         if record.status not in TERMINAL:
             raise RunNotEndedError("Only a run that has ended can be deleted: cancel it first", run_id=run_id)
+        if self._pool.family is not None:
+            await self._pool.family.settle(record)
         try:
             deleted = await self._pool.store.delete(record.key)
         except StoreError as error:

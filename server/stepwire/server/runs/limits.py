@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import InvalidError, LimitError, Violation
-from stepwire.server.store import TERMINAL, Commit, RunKey, RunQuery, RunRecord, RunStore, Status
+from stepwire.server.store import TERMINAL, Cluster, Commit, RunKey, RunQuery, RunRecord, RunStore, Status
 
 MAX_ID: Final = 128
 """Characters of a run_id, request_id or waiter_id. The store keeps each of them in an index."""
@@ -24,15 +25,24 @@ MAX_LABEL_KEY: Final = 63
 MAX_LABEL_VALUE: Final = 255
 """Characters of a label's value."""
 
+MAX_TIMEOUT: Final = 315_576_000_000.0
+"""Seconds of a run's timeout: 10000 years, the longest duration of the API."""
+
 MAX_PATHS: Final = 1000
 """Paths that one call may set or unset: they change the state in one go, without a pause for other work."""
 
 MAX_REASON: Final = 1000
 """Characters of the reason of a cancel: it is part of the run's record, which lists show."""
 
-_UNFINISHED = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.BLOCKED)
+_UNFINISHED = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED, Status.BLOCKED)
 _PAGE = 10_000
 """Records that are read at a time while the quota is counted."""
+
+
+_UNCOUNTED: Final = nullcontext()
+
+_ALLOWANCE_SECONDS = 2.0
+"""How long a replica starts runs of a caller without counting those of the others."""
 
 
 def refuse(violations: list[Violation]) -> None:
@@ -42,7 +52,9 @@ def refuse(violations: list[Violation]) -> None:
 
 
 def check_length(field: str, text: str, largest: int = MAX_ID) -> list[Violation]:
-    """Return a violation if a field has more than `largest` characters."""
+    """Return a violation if a field has more than `largest` characters, or a NUL, which not every store can keep."""
+    if "\x00" in text:
+        return [Violation(field, "must not hold a NUL")]
     return [Violation(field, f"must be at most {largest} characters")] if len(text) > largest else []
 
 
@@ -57,7 +69,14 @@ def check_labels(labels: dict[str, str]) -> list[Violation]:
     if any(not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE for key, value in labels.items()):
         message = f"keys are 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters"
         violations.append(Violation("labels", message))
-    return violations
+    return violations + check_label_texts(labels)
+
+
+def check_label_texts(labels: dict[str, str]) -> list[Violation]:
+    """Return a violation if a label holds a NUL."""
+    if any("\x00" in text for label in labels.items() for text in label):
+        return [Violation("labels", "must not hold a NUL")]
+    return []
 
 
 def check_count(field: str, count: int) -> list[Violation]:
@@ -85,17 +104,25 @@ class RunLimits:
 class RunQuota:
     """Count the unfinished runs of each principal. A `limit` of 0 counts nothing.
 
-    It listens to the store's commits, so it counts what is durable, and the starts in progress.
+    It listens to the store's commits, so it counts what is durable, and the starts in progress. Where other replicas
+    start runs too, the database counts: `count` gets an allowance from it, which is a part of what is left. So a few
+    starts at a time on several replicas may exceed the limit by as many.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._runs: defaultdict[tuple[str, str], set[RunKey]] = defaultdict(set)
         self._starting: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._cluster: Cluster | None = None
+        self._allowances: dict[tuple[str, str], tuple[int, float]] = {}
+        """How many runs of each caller may be started before the database must count again, and until when."""
 
     async def open(self, store: RunStore) -> None:
         """Count the runs of a store, and listen to its commits."""
         if not self._limit:
+            return
+        if store.cluster.shared:
+            self._cluster = store.cluster
             return
         store.listen(self._committed)
         for namespace in await store.namespaces():
@@ -105,16 +132,47 @@ class RunQuota:
                     self._runs[_owner(record)].add(record.key)
                 query.before = (records[-1].created_at, records[-1].key.run_id)
 
-    @contextmanager
-    def starting(self, caller: Principal) -> Iterator[None]:
-        """Count a run while it is being started.
+    @property
+    def counts_starts(self) -> bool:
+        """Whether `starting` counts, so that it must end once the start is durable."""
+        return bool(self._limit) and self._cluster is None
+
+    @property
+    def shared(self) -> bool:
+        """Whether `count` must be called before a start."""
+        return self._cluster is not None
+
+    async def count(self, caller: Principal) -> None:
+        """Have the database count the caller's runs, unless it did so a moment ago and there were few.
 
         Raises:
             LimitError: The caller has as many unfinished runs as it may have.
+            StoreError: The database cannot count.
         """
-        if not self._limit:
-            yield
+        if self._cluster is None:
             return
+        owner, now = (caller.namespace, caller.name), monotonic()
+        left, until = self._allowances.get(owner, (0, 0.0))
+        if left <= 0 or now > until:
+            unfinished = await self._cluster.count_unfinished(*owner, self._limit)
+            if unfinished >= self._limit:
+                self._allowances.pop(owner, None)
+                raise LimitError(f"At most {self._limit} runs of a caller may be unfinished", limit="runs")
+            if len(self._allowances) > _PAGE:
+                self._allowances.clear()
+            left, until = max(1, (self._limit - unfinished) // (4 * self._cluster.size)), now + _ALLOWANCE_SECONDS
+        self._allowances[owner] = left - 1, until
+
+    def starting(self, caller: Principal) -> AbstractContextManager[None]:
+        """Count a run while it is being started.
+
+        Raises:
+            LimitError: From entering it: the caller has as many unfinished runs as it may have.
+        """
+        return self._counted(caller) if self.counts_starts else _UNCOUNTED
+
+    @contextmanager
+    def _counted(self, caller: Principal) -> Iterator[None]:
         owner = (caller.namespace, caller.name)
         if len(self._runs.get(owner, ())) + self._starting[owner] >= self._limit:
             raise LimitError(f"At most {self._limit} runs of a caller may be unfinished", limit="runs")

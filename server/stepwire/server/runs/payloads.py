@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from types import NoneType
 from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from stepwire.server.registry import Served
-from stepwire.server.runs.errors import InvalidError, UnknownEventTypeError, Violation
+from stepwire.server.runs.errors import InternalEventError, InvalidError, UnknownEventTypeError, Violation
 from stepwire.workflow.hosting import (
     Event,
     Received,
     SerializationError,
+    any_library,
     event_to_json,
-    extra_forbidden,
-    misspelled,
+    library_json,
     receive,
+    wire_validator,
 )
 
 _MAX_VIOLATIONS = 50
@@ -32,9 +33,18 @@ VALUE_BYTES = 16
 """What each value of a document counts for at least. Work and memory depend on the values, and a value of one digit
 takes as much of both as one of 16."""
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_PLAIN = frozenset({str, int, float, bool, dict, list, NoneType})
+"""Types of most values: to ask an event class about them takes functions of Python."""
+
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+def _outside_texts(data: bytes) -> bytes:
+    """Return JSON without its texts. A regular expression takes five times as long, and nothing else runs meanwhile."""
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(data.split(b'"')[::2])
 
 
 def deeper_than(data: bytes, levels: int) -> bool:
@@ -44,7 +54,7 @@ def deeper_than(data: bytes, levels: int) -> bool:
     """
     if data.count(b"[") + data.count(b"{") <= levels:
         return False
-    brackets = _STRING.sub(b"", data).translate(_ONE_KIND, _NO_BRACKETS)
+    brackets = _outside_texts(data).translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(levels):
         inner = brackets.replace(b"[]", b"")
         if len(inner) == len(brackets):
@@ -61,7 +71,7 @@ def weight(data: bytes, limit: int = 0) -> int:
     """
     marks = data.count(b",") + data.count(b"[") + data.count(b"{")
     if marks * VALUE_BYTES > max(len(data), limit):
-        bare = _STRING.sub(b"", data)
+        bare = _outside_texts(data)
         marks = bare.count(b",") + bare.count(b"[") + bare.count(b"{")
     return max(len(data), marks * VALUE_BYTES)
 
@@ -96,13 +106,20 @@ async def parse_event(served: Served, type_name: str, data: bytes) -> Received:
     """Make an event that a client sends; a large one in a thread.
 
     Raises:
-        UnknownEventTypeError: Clients cannot send events of this type to the workflow.
+        UnknownEventTypeError: The workflow has no event type of this name that a client may send.
+        InternalEventError: The author has declared the type internal.
         InvalidError: INVALID_EVENT, with the fields that do not fit.
     """
     if not type_name:
         raise InvalidError("INVALID_EVENT", "The event has no type", [Violation("event.type", "is required")])
-    cls = served.sendable.get(type_name)
+    cls = served.sendable.get(type_name) or served.sendable.get(served.names.current(type_name))
     if cls is None:
+        if served.names.current(type_name) in served.internal:
+            raise InternalEventError(
+                f"{type_name[:128]} is an internal event of workflow {served.name}: only its steps send it",
+                workflow=served.name,
+                type=type_name[:128],
+            )
         raise UnknownEventTypeError(
             f"Workflow {served.name} has no event type of this name that can be sent",
             workflow=served.name,
@@ -172,13 +189,15 @@ def value_to_json(value: Any) -> bytes:
     Raises:
         SerializationError: The value has no JSON form.
     """
-    if isinstance(value, Event):
+    if type(value) not in _PLAIN and isinstance(value, Event):
         return event_to_json(value)
     try:
         return pydantic_core.to_json(
             value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants", serialize_unknown=False
         )
-    except (pydantic_core.PydanticSerializationError, ValueError) as error:
+    except (pydantic_core.PydanticSerializationError, ValueError, AttributeError) as error:
+        if any_library():  # a model of it may have a serializer that fails
+            return library_json(value)
         raise SerializationError("the value has no JSON form") from error
 
 
@@ -193,9 +212,7 @@ def state_from_json(state_type: type[BaseModel], value: Any, *, dynamic: bool) -
     try:
         if dynamic:
             return state_type(**value)
-        state = state_type.model_validate(value, by_alias=True, by_name=True)
-        if state.__pydantic_extra__ and (wrong := misspelled(state_type, state.__pydantic_extra__)):
-            raise extra_forbidden(state_type, wrong)
+        state: BaseModel = wire_validator(state_type).validate_python(value, by_alias=True, by_name=True)
         return state
     except ValidationError as error:
         raise InvalidError(

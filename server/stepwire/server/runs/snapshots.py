@@ -13,12 +13,10 @@ from stepwire.server.runs.errors import (
     SnapshotNotFoundError,
     as_runs_error,
 )
-from stepwire.server.runs.hosting.delta import fold
 from stepwire.server.runs.hosting.load_crashes import LoadCrashes
-from stepwire.server.runs.hosting.loading import restore_parts
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import SnapshotData
-from stepwire.server.store import RunRecord, SnapshotInfo, StoreError
+from stepwire.server.store import RunKey, RunRecord, SnapshotInfo, StoreError
 from stepwire.workflow.hosting import Context, ContextSerdeError, run_of
 
 __all__ = ["RunSnapshots"]
@@ -32,7 +30,7 @@ class RunSnapshots:
 
     async def infos(self, caller: Principal, run_id: str, before: int | None, limit: int) -> list[SnapshotInfo]:
         """List the kept snapshots of a run, newest first, those below sequence `before`."""
-        record = await self._pool.get(caller, run_id)
+        record = await self._pool.records.get(caller, run_id)
         store = self._pool.store
         try:
             found = await store.snapshots(record.key, before, limit)
@@ -45,7 +43,7 @@ class RunSnapshots:
 
     async def get(self, caller: Principal, run_id: str, sequence: int) -> SnapshotData:
         """Return the last committed snapshot of a run (0), or the one at `sequence`."""
-        return await self.of(await self._pool.get(caller, run_id), sequence)
+        return await self.of(await self._pool.records.get(caller, run_id), sequence)
 
     async def of(self, record: RunRecord, sequence: int = 0) -> SnapshotData:
         """Return the last committed snapshot of the run of a record (0), or the one at `sequence`."""
@@ -63,15 +61,18 @@ class RunSnapshots:
             _check_sequence(found, sequence)
             raise SnapshotNotFoundError("No snapshot is kept at this sequence", sequence=sequence)
         version = record.info.get("version", "")
-        return SnapshotData(record.workflow, version, record.key.run_id, stored.sequence, stored.at, fold(stored))
+        parts = await self._pool.restorer.fold(stored)
+        return SnapshotData(record.workflow, version, record.key.run_id, stored.sequence, stored.at, parts)
 
     async def last_context(self, record: RunRecord) -> Context[Any]:
         """Build a context from the last committed snapshot of a run, without loading the run.
 
         Nothing is claimed or written, so it works on a full disk, and while another process has the run.
 
-        Raises RunNotFoundError when the run was deleted, RunBlockedError when this code cannot read the snapshot.
+        Raises RunNotFoundError when the run was deleted, RunBlockedError when this code cannot read the snapshot, and
+        RunElsewhereError when another replica serves the code that wrote it.
         """
+        await self.check_code(record)
         served = self._pool.registry.get(record.workflow)
         if served is None:
             raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
@@ -79,14 +80,27 @@ class RunSnapshots:
         if crashed.guilty(served):
             raise RunBlockedError(f"The run cannot be read: {crashed.reason}", run_id=record.key.run_id)
         snapshot = await self.of(record)
-        with self._pool.notes.loading(record.key):
-            return self.context_of(served, snapshot)
+        return await self.context_of(served, snapshot, record.key)
 
-    def context_of(self, served: Served, snapshot: SnapshotData) -> Context[Any]:
-        """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot."""
+    async def check_code(self, record: RunRecord) -> None:
+        """Raise RunElsewhereError if another replica serves the code that wrote a run, and this one does not."""
+        if self._pool.cluster.shared:
+            await self._pool.routes.check(record, self._pool.registry.get(record.workflow), draining=False)
+
+    async def context_of(self, served: Served, snapshot: SnapshotData, key: RunKey | None = None) -> Context[Any]:
+        """Build a context that belongs to no run, to look into a snapshot. RunBlockedError when this code cannot.
+
+        Args:
+            served: The workflow.
+            snapshot: The snapshot.
+            key: The run to blame if this crashes the process.
+        """
         context: Context[Any] = Context(served.workflow)
+        broker = run_of(context).broker
         try:
-            restore_parts(served, run_of(context).broker, snapshot.parts, snapshot.at, snapshot.version, fork=True)
+            await self._pool.restorer.fill(
+                key, served, broker, snapshot.parts, snapshot.at, snapshot.version, fork=True
+            )
         except ContextSerdeError as error:
             raise RunBlockedError(f"The snapshot does not fit the code that is served: {error}") from error
         return context

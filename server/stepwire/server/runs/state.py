@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,7 +19,7 @@ from stepwire.server.runs.errors import (
     LimitError,
     PathNotFoundError,
     RunFinishedError,
-    StoreDownError,
+    RunLeftError,
     Violation,
 )
 from stepwire.server.runs.hosting.live_run import LiveRun
@@ -92,15 +93,20 @@ class RunState:
         A run that is not in memory is not loaded: its last committed snapshot is read.
 
         Raises:
+            RunElsewhereError: This replica has learnt that another one has the run, which can answer from memory.
             PathNotFoundError: Nothing is at the path.
             InvalidError: The path is not valid, or the value has no JSON form.
         """
-        record = await self._pool.get(caller, run_id)
-        run = self._pool.in_memory(record.key)
-        if run is None or run.gone:
-            context = await self._snapshots.last_context(record)
-            return _read(context.store, path)
-        return await run.answer(lambda: _read_live(run, path))
+        key = caller.key(run_id)
+        if (run := self._pool.in_memory(key)) is None or run.gone:
+            self._pool.routes.follow(key)
+        if run is None or run.gone or not run.created or not caller.scopes.sees(run.record.workflow):
+            record = await self._pool.records.get(caller, run_id)
+            run = self._pool.in_memory(key)
+            if run is None or run.gone:
+                context = await self._snapshots.last_context(record)
+                return _read(context.store, path)
+        return await run.answer(partial(_read_live, run, path))
 
     async def set(self, asked: StateChange, values: Sequence[tuple[str, Any]], size: int = 0) -> str:
         """Set values at paths, all or none, and return the new etag.
@@ -242,9 +248,8 @@ def _change(run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], eta
     if run.broker.outcome is not None:
         raise RunFinishedError("The run has ended", run_id=run.key.run_id)
     if run.broker.frozen:
-        # It left memory between the look-up and now; a repeat loads it again.
-        raise StoreDownError("The run is not in memory any more; retry")
-    run.broker.find_changes_in_place()
+        raise RunLeftError
+    run.find_changes_in_place()
     if etag and etag != _etag(store):
         raise EtagMismatchError("The state has changed since this etag was read", etag=_etag(store))
     try:
@@ -256,12 +261,12 @@ def _change(run: LiveRun, change: Callable[[InMemoryStateStore[Any]], None], eta
         raise InvalidError("INVALID_STATE", "The value cannot be saved", violations) from error
     except (StatePathError, RecursionError) as error:
         raise _path_error(error) from error
-    run.broker.find_changes_in_place()  # from here on a change makes the etag that is returned an old one
+    run.find_changes_in_place()  # from here on a change makes the etag that is returned an old one
     return _etag(store)
 
 
 def _read_live(run: LiveRun, path: str) -> Value:
-    run.broker.find_changes_in_place()
+    run.find_changes_in_place()
     return _read(run.store, path)
 
 

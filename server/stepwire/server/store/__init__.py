@@ -1,7 +1,9 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
+from stepwire.server.store.cluster import Cluster, News, Peer, Solo
 from stepwire.server.store.errors import (
     CommitTooLargeError,
+    OwnedElsewhereError,
     RunExistsError,
     StaleClaimError,
     StartRequestExistsError,
@@ -12,7 +14,7 @@ from stepwire.server.store.errors import (
 )
 from stepwire.server.store.limits import KEPT_REQUESTS, LONG_LOG, first_chunks
 from stepwire.server.store.memory import MemoryStore
-from stepwire.server.store.port import CommitListener, RunStore
+from stepwire.server.store.port import CommitListener, RunReading, RunStore
 from stepwire.server.store.records import (
     TERMINAL,
     Chunk,
@@ -29,10 +31,13 @@ from stepwire.server.store.records import (
     SnapshotInfo,
     Status,
     StoredSnapshot,
+    WorkflowPause,
+    code_of,
 )
 from stepwire.server.store.sqlite.backup import backup_directory
 from stepwire.server.store.sqlite.directory_lock import holder_of
 from stepwire.server.store.sqlite.inspection import Inspection, inspect_directory
+from stepwire.server.store.sqlite.reading import SqliteReading
 from stepwire.server.store.sqlite.schema import DATABASE
 from stepwire.server.store.sqlite.store import SqliteStore
 
@@ -43,6 +48,7 @@ __all__ = [
     "TERMINAL",
     "Chunk",
     "Claim",
+    "Cluster",
     "Commit",
     "CommitListener",
     "CommitTooLargeError",
@@ -51,14 +57,20 @@ __all__ = [
     "Inspection",
     "LongRun",
     "MemoryStore",
+    "News",
+    "OwnedElsewhereError",
+    "Peer",
     "PrunedStart",
     "RequestRecord",
     "RunExistsError",
     "RunKey",
     "RunQuery",
+    "RunReading",
     "RunRecord",
     "RunStore",
     "SnapshotInfo",
+    "Solo",
+    "SqliteReading",
     "SqliteStore",
     "StaleClaimError",
     "StartRequestExistsError",
@@ -68,7 +80,9 @@ __all__ = [
     "StoreLockedError",
     "StoreUnavailableError",
     "StoredSnapshot",
+    "WorkflowPause",
     "backup_directory",
+    "code_of",
     "first_chunks",
     "holder_of",
     "inspect_directory",

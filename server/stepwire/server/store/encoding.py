@@ -6,17 +6,18 @@ The checksums are part of the format of stored data: what they cover must not ch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from stepwire.server.store.errors import CommitTooLargeError, StoreCorruptError, StoreError
 from stepwire.server.store.limits import MAX_COMMIT_BYTES
 from stepwire.server.store.records import Chunk, Commit, RequestRecord, RunKey, RunRecord
+from stepwire.server.store.terms import terms_from, terms_text
 
 
 class RecordRow(NamedTuple):
-    """A record as a row of the table of runs; labels and info are JSON."""
+    """A record as a row of the table of runs; labels, info and terms are JSON."""
 
     namespace: str
     run_id: str
@@ -32,6 +33,7 @@ class RecordRow(NamedTuple):
     start_request_id: str
     start_digest: str
     info: str
+    terms: str = "[]"
 
 
 RECORD_COLUMNS = ", ".join(RecordRow._fields)
@@ -40,7 +42,22 @@ RECORD_COLUMNS = ", ".join(RecordRow._fields)
 CHECKED_COLUMNS = f"{RECORD_COLUMNS}, pk, began, checksum"
 """The columns of a row that its checksums cover, in order."""
 
-_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+def _json_encoder() -> Callable[[Any], str]:
+    """Return what encodes values as JSON, without spaces and without NaN.
+
+    `JSONEncoder.encode` makes its encoder of C anew at each call; this one is made once.
+    """
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    escape = json.encoder.encode_basestring_ascii
+    pieces = make(None, encoder.default, escape, None, ":", ",", False, False, False)
+    return lambda value: "".join(pieces(value, 0))
+
+
+_to_json = _json_encoder()
 
 
 def encode_json(value: dict[str, Any]) -> str:
@@ -75,6 +92,7 @@ def encode_record(record: RunRecord) -> RecordRow:
         record.start_request_id,
         record.start_digest,
         encode_json(record.info),
+        terms_text(record.terms),
     )
 
 
@@ -98,6 +116,7 @@ def decode_record(row: RecordRow, pending: dict[int, dict[str, Any]]) -> RunReco
         start_digest=row.start_digest,
         info=info,
         pending=pending,
+        terms=terms_from(row.terms),
     )
 
 

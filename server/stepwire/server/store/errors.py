@@ -4,6 +4,7 @@ StoreError
 ├── RunExistsError
 ├── StartRequestExistsError
 ├── StaleClaimError
+├── OwnedElsewhereError
 ├── StoreUnavailableError
 │   └── CommitTooLargeError
 ├── StoreCorruptError
@@ -37,6 +38,18 @@ class StartRequestExistsError(StoreError):
 
 class StaleClaimError(StoreError):
     """The claim is fenced off: the run was claimed again, or deleted. The holder must drop the run."""
+
+
+class OwnedElsewhereError(StoreError):
+    """Another living replica owns the run.
+
+    Attributes:
+        address: Where that replica takes calls.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__("another replica owns the run")
+        self.address = address
 
 
 class StoreUnavailableError(StoreError):

@@ -12,10 +12,11 @@ Times are seconds since the epoch, UTC, as floats.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from stepwire.server.store.cluster import Cluster
 from stepwire.server.store.errors import StoreError
 from stepwire.server.store.records import (
     Chunk,
@@ -31,6 +32,7 @@ from stepwire.server.store.records import (
     RunRecord,
     SnapshotInfo,
     StoredSnapshot,
+    WorkflowPause,
 )
 
 CommitListener = Callable[[Commit], None]
@@ -40,12 +42,32 @@ CommitListener = Callable[[Commit], None]
 DeletionListener = Callable[[Sequence[RunKey]], None]
 
 
+class RunReading(Protocol):
+    """Read the unfinished runs of a store: every RunStore can, and readings that never write."""
+
+    async def namespaces(self) -> list[str]:
+        """Return the namespaces that have runs."""
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """Count runs by (workflow, status)."""
+
+    async def load(self, key: RunKey, sequence: int | None = None) -> StoredSnapshot | None:
+        """Return the latest snapshot, or the one at exactly this sequence."""
+
+    async def list(self, query: RunQuery) -> Sequence[RunRecord]:
+        """Return the records that match, newest first."""
+
+
 class RunStore(Protocol):
     """Keep runs: records, snapshots, logs and answered requests.
 
     All methods are called on one event loop. A read sees every commit whose future has resolved,
     and never needs to write. What is damaged raises StoreCorruptError; it is never left out.
     """
+
+    @property
+    def cluster(self) -> Cluster:
+        """The processes that share the storage."""
 
     async def open(self) -> None:
         """Take hold of the storage.
@@ -91,11 +113,27 @@ class RunStore(Protocol):
                 commit needs more space than there is now; smaller ones may go on.
         """
 
-    async def claim(self, key: RunKey) -> Claim | None:
-        """Claim a run with a new token, fencing off earlier claims; return None when there is no such run."""
+    async def claim(self, key: RunKey, *, force: bool = False) -> Claim | None:
+        """Claim a run with a new token, fencing off earlier claims; return None when there is no such run.
+
+        The claim makes this process the owner of the run, until it ends or is released. `force` takes it from a
+        living owner, which is safe: what the owner commits from then on is refused.
+
+        Raises:
+            OwnedElsewhereError: Another living replica owns the run.
+        """
+
+    def release(self, claim: Claim) -> None:
+        """Give up the ownership of a run that left memory, soon: any process may claim it then.
+
+        A claim that was fenced off changes nothing. Call it once the last commit of the run is durable.
+        """
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
+
+    async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
+        """Return the records of runs; one that there is not, or whose record is damaged, is left out."""
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started.
@@ -134,14 +172,19 @@ class RunStore(Protocol):
         *,
         workflows: Sequence[str],
         after: tuple[float, int] = (-1.0, 0),
+        share: bool = False,
     ) -> list[DueRun]:
         """Return unfinished, unblocked runs that must be in memory, the most overdue first.
+
+        Of replicas, only runs without a living owner, and only those of a version that this replica serves, or that
+        none of the living ones does.
 
         Args:
             now: Runs whose `wake_at` is at most this.
             limit: The most runs to return.
             workflows: Only runs of these.
             after: The (wake_at, handle) of the last run of the page before.
+            share: Only this replica's share of them: the runs are spread over all replicas.
         """
 
     async def ended(
@@ -162,7 +205,10 @@ class RunStore(Protocol):
         """
 
     async def next_wake(self, after: float, *, workflows: Sequence[str]) -> float | None:
-        """Return the earliest `wake_at` > after of the unfinished, unblocked runs of these workflows."""
+        """Return the earliest `wake_at` > after of the unfinished, unblocked runs of these workflows.
+
+        Of replicas, only of runs without a living owner.
+        """
 
     async def namespaces(self) -> list[str]:
         """Return the namespaces that have runs."""
@@ -189,6 +235,12 @@ class RunStore(Protocol):
         more: the clock may have been set forward, and what looks old may be minutes old.
         """
 
+    async def pauses(self) -> Sequence[WorkflowPause]:
+        """Return the pauses of all workflows that are or were paused."""
+
+    async def save_pause(self, pause: WorkflowPause) -> None:
+        """Keep the pauses of a workflow, in the place of what was kept before."""
+
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
 
@@ -213,7 +265,7 @@ class RunStore(Protocol):
         """Delete ended runs in the order in which they ended, in small batches between commits; return how many.
 
         A run is deleted only when it meets every condition that is not None. Without conditions any
-        ended run is deleted.
+        ended run is deleted. A run with the term TELL or CLOSE is kept, whatever the conditions.
 
         Args:
             workflow: The run is of this workflow.

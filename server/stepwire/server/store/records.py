@@ -23,6 +23,7 @@ class Status:
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     WAITING = "WAITING"
+    PAUSED = "PAUSED"
     BLOCKED = "BLOCKED"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -46,6 +47,7 @@ class RunRecord:
         info: What only people and clients read (outcome, origin, …), JSON-able.
         pending: The open questions by number, ascending, JSON-able. The store keeps each by itself and
             does not take them from here, but from `Commit.pending`.
+        terms: What lists find the run by; see `terms`.
     """
 
     key: RunKey
@@ -62,6 +64,38 @@ class RunRecord:
     start_digest: str = ""
     info: dict[str, Any] = field(default_factory=dict)
     pending: dict[int, dict[str, Any]] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
+
+
+def code_of(info: Mapping[str, Any]) -> str:
+    """Return what tells the code that wrote a run last from any other, from the run's `info`.
+
+    That is the version of its workflow, and the digest of the code where the version is another text. Replicas say of
+    the code that they serve the same (`Peer.versions`).
+    """
+    return " ".join(filter(None, (info.get("version", ""), info.get("code", ""))))
+
+
+class WorkflowPause(NamedTuple):
+    """The pauses of a workflow in a namespace.
+
+    Attributes:
+        namespace: The namespace.
+        workflow: The workflow.
+        since: When it was paused; None while it is not.
+        by: The caller that paused it last.
+        reason: Why, for people.
+        total: For how many seconds it was paused before, in all.
+        waking: Whether it was resumed, and its runs are being taken up.
+    """
+
+    namespace: str
+    workflow: str
+    since: float | None
+    by: str
+    reason: str
+    total: float
+    waking: bool
 
 
 class PrunedStart(NamedTuple):
@@ -198,6 +232,10 @@ class RunQuery:
         before: The (created_at, run_id) of the last run of the page before.
         workflows: The run must be of one of these; None for any.
         limit: The most runs to return.
+        terms: The run must have all of these; see `terms`.
+        run_id_prefix: What the run's id begins with; empty for anything.
+        ended_after: Exclusive. The run has ended.
+        ended_before: Exclusive. The run has ended.
     """
 
     namespace: str
@@ -209,3 +247,12 @@ class RunQuery:
     before: tuple[float, str] | None = None
     workflows: Sequence[str] | None = None
     limit: int = 100
+    terms: Sequence[str] = ()
+    run_id_prefix: str = ""
+    ended_after: float | None = None
+    ended_before: float | None = None
+
+    @property
+    def prefix_end(self) -> str:
+        """The least text that is above every id with the prefix, in the order of code points: ids are ASCII."""
+        return f"{self.run_id_prefix}\x7f"

@@ -25,9 +25,12 @@ _POLL_SECONDS: Final = 0.1
 class AdminServer:
     """Serve /metrics, /healthz and /readyz, without authentication: only operators should reach the port."""
 
-    def __init__(self, registry: CollectorRegistry, unready: Unready) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, unready: Unready, details: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self._metrics = make_wsgi_app(registry)
         self._unready = unready
+        self._details = details
         self._server: WSGIServer | None = None
         self.address = ""
 
@@ -68,7 +71,7 @@ class AdminServer:
             why = self._unready()
             if why:
                 return _text(respond, "503 Service Unavailable", f"{why}\n")
-            return _text(respond, "200 OK", "ok\n")
+            return _text(respond, "200 OK", "".join(f"{line}\n" for line in ("ok", *self._details())))
         return _text(respond, "404 Not Found", "there are /metrics, /healthz and /readyz\n")
 
 

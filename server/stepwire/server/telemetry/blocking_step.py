@@ -67,8 +67,8 @@ Locate = Callable[[Any], tuple[str, str]]
 """Returns the served name of a broker's workflow and its run_id; empty when no run in memory has it."""
 
 
-def blocker_at(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate) -> Blocker:
-    """Return what runs on a loop.
+def blocker_at(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate) -> Blocker | None:
+    """Return what runs on a loop; None if that is no code of an author.
 
     Args:
         frame: The innermost frame of the loop's thread.
@@ -83,7 +83,9 @@ def blocker_at(frame: FrameType, loop: asyncio.AbstractEventLoop, locate: Locate
     elif task is not None:
         execution = _inherited(task)
         body = getattr(task.get_coro(), "cr_frame", None) or frame
-    places = _places(frame, body)
+    places = _places(frame, body, of_step=execution is not None)
+    if places is None:
+        return None
     if execution is None:
         return Blocker(id(task), "", "", "", 0, places)
     workflow, run_id = locate(execution.owner)
@@ -101,17 +103,21 @@ def code_outside_tasks() -> CodeType | None:
     return outermost.f_back.f_code if outermost is not None and outermost.f_back is not None else None
 
 
-def _places(frame: FrameType, body: FrameType) -> tuple[Spot, ...]:
-    """Return the places from the body of a step or task to the innermost frame."""
+def _places(frame: FrameType, body: FrameType, *, of_step: bool) -> tuple[Spot, ...] | None:
+    """Return the places from the body of a step or task to the innermost frame; None without code of an author."""
     frames: list[FrameType] = []
     at: FrameType | None = frame
     while at is not None and at is not body:
         frames.append(at)
         at = at.f_back
     if at is None:  # the body runs on another thread, or awaits
+        if not of_step and all(package_of_file(one.f_code.co_filename) for one in (body, *frames)):
+            return None
         return tuple(dict.fromkeys((Spot.of(body), Spot.of(frame))))
     frames.append(body)
     own = [one for one in frames if not package_of_file(one.f_code.co_filename)]
+    if not own and not of_step:
+        return None
     if not own:  # a workflow of an installed package
         package = package_of_file(body.f_code.co_filename)
         own = [one for one in frames if package_of_file(one.f_code.co_filename) == package]

@@ -98,7 +98,7 @@ class WorkflowMetrics:
 class StoreMetrics:
     """The writing of the store."""
 
-    __slots__ = ("failures", "items", "queued", "seconds")
+    __slots__ = ("failures", "items", "queued", "resends", "seconds")
 
     def __init__(self) -> None:
         self.seconds = Histogram(COMMIT_SECONDS)
@@ -107,6 +107,8 @@ class StoreMetrics:
         """Commits and other jobs per transaction."""
         self.failures = 0
         """Transactions that failed."""
+        self.resends = 0
+        """Groups of commits that were sent again after a lost connection."""
         self.queued = 0
         """Commits and other jobs that were handed over and are not done."""
 
@@ -130,10 +132,16 @@ class Metrics:
     def __init__(self) -> None:
         self.rpcs: dict[str, RpcMetrics] = {}
         self.workflows: dict[str, WorkflowMetrics] = {}
+        self.due_times: Counter[tuple[str, str]] = Counter()
+        """Due times of schedules by workflow and outcome."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """Refused calls and frames by kind (limit, credential, scope) and label (which limit, why, which scope)."""
         self.streams_ended: Counter[str] = Counter()
         """Streams that this server ended, by reason."""
+        self.counts_all = True
+        """Whether `unfinished` of the workflows counts the runs of all replicas; one replica does."""
+        self.forwards: Counter[str] = Counter()
+        """Calls that were passed on to other replicas, by outcome."""
         self.store = StoreMetrics()
         self.loop = LoopMetrics()
         self.loaded = 0
@@ -144,6 +152,10 @@ class Metrics:
     def rpc(self, method: str) -> RpcMetrics:
         """Return the metrics of a served method."""
         return self.rpcs.setdefault(method, RpcMetrics())
+
+    def count_due(self, workflow: str, outcome: str, number: int) -> None:
+        """Count due times of schedules."""
+        self.due_times[workflow, outcome] += number
 
     def workflow(self, name: str) -> WorkflowMetrics:
         """Return the metrics of a workflow."""

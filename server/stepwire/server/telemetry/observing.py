@@ -20,19 +20,32 @@ __all__ = ["Observing"]
 class Observing:
     """Own the admin port and the watchdog of one server. Both have threads of their own."""
 
-    def __init__(self, metrics: Metrics, readings: Callable[[], Iterable[Reading]], unready: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        readings: Callable[[], Iterable[Reading]],
+        unready: Callable[[], str],
+        details: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         """Make an observing.
 
         Args:
             metrics: What the server counts.
             readings: Read at each scrape, on the scraper's thread.
             unready: Says why the server takes no work; empty when it does.
+            details: Gives lines about what does not keep it from working, but should be looked at.
         """
         self._metrics = metrics
         self._readings = readings
         self._unready = unready
+        self._details = details
         self._admin: AdminServer | None = None
         self._watchdog: Watchdog | None = None
+
+    @property
+    def version(self) -> str:
+        """Return the version of Stepwire."""
+        return _version()
 
     @property
     def admin_address(self) -> str:
@@ -45,7 +58,7 @@ class Observing:
         from stepwire.server.telemetry.admin import AdminServer
         from stepwire.server.telemetry.prometheus import registry_of
 
-        self._admin = AdminServer(registry_of(self._metrics, _version(), self._readings), self._unready)
+        self._admin = AdminServer(registry_of(self._metrics, _version(), self._readings), self._unready, self._details)
         self._admin.start(address)
 
     def watch_loop(self, span: float, locate: Locate) -> None:

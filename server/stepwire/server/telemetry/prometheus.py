@@ -55,7 +55,14 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "stepwire_runs_started_total": Family("counter", ("workflow",), "Runs started."),
     "stepwire_runs_finished_total": Family("counter", ("workflow", "status"), "Runs ended."),
-    "stepwire_runs": Family("gauge", ("workflow", "status"), "Runs that have not ended, in memory or not."),
+    "stepwire_runs": Family(
+        "gauge", ("workflow", "status"), "Runs that have not ended, in memory or not; of replicas, one tells."
+    ),
+    "stepwire_schedule_due_times_total": Family(
+        "counter",
+        ("workflow", "outcome"),
+        "Due times of schedules that this server acted on: started, skipped, missed or failed.",
+    ),
     "stepwire_runs_in_memory": Family("gauge", (), "Runs in memory."),
     "stepwire_runs_loaded_total": Family("counter", (), "Runs brought into memory from the store."),
     "stepwire_runs_released_total": Family("counter", (), "Waiting runs that left memory."),
@@ -82,6 +89,18 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "stepwire_commit_batch_items": Family("histogram", (), "Commits and other writes in one transaction."),
     "stepwire_commit_failures_total": Family("counter", (), "Transactions that failed."),
+    "stepwire_commit_resends_total": Family(
+        "counter", (), "Groups of commits that were sent to PostgreSQL again after a lost connection."
+    ),
+    "stepwire_replicas": Family("gauge", (), "Living replicas, with this one."),
+    "stepwire_beat_age_seconds": Family("gauge", (), "How old this replica's last acknowledged beat is."),
+    "stepwire_runs_owned": Family("gauge", (), "Runs that this replica has in memory and no other may change."),
+    "stepwire_takeovers_total": Family("counter", (), "Runs taken over from replicas that died or were unreachable."),
+    "stepwire_forwards_total": Family(
+        "counter",
+        ("outcome",),
+        "Calls passed on to the replica that has the run: answered, refused, again (looked up anew) or failed.",
+    ),
     "stepwire_commits_queued": Family("gauge", (), "Commits and other writes handed to the store and not done."),
     "stepwire_database_bytes": Family("gauge", (), "Size of the database with its write-ahead log."),
     "stepwire_disk_free_bytes": Family("gauge", (), "Space left where the data directory is."),
@@ -157,11 +176,15 @@ class _Scraped(Collector):
             yield Reading(_REFUSALS[kind], (label,), count)
         for reason, count in list(metrics.streams_ended.items()):
             yield Reading("stepwire_streams_ended_total", (reason,), count)
+        for labels, count in list(metrics.due_times.items()):
+            yield Reading("stepwire_schedule_due_times_total", labels, count)
         for workflow, runs in list(metrics.workflows.items()):
+            if workflow.startswith("~"):
+                continue  # a workflow of the server itself
             yield Reading("stepwire_runs_started_total", (workflow,), runs.started)
             for status, count in list(runs.finished.items()):
                 yield Reading("stepwire_runs_finished_total", (workflow, status.lower()), count)
-            for status, count in list(runs.unfinished.items()):
+            for status, count in list(runs.unfinished.items()) if metrics.counts_all else ():
                 yield Reading("stepwire_runs", (workflow, status.lower()), count)
             for (step, outcome), seconds in list(runs.steps.items()):
                 yield Reading("stepwire_step_duration_seconds", (workflow, step, outcome), seconds)
@@ -171,7 +194,10 @@ class _Scraped(Collector):
         yield Reading("stepwire_commit_duration_seconds", (), store.seconds)
         yield Reading("stepwire_commit_batch_items", (), store.items)
         yield Reading("stepwire_commit_failures_total", (), store.failures)
+        yield Reading("stepwire_commit_resends_total", (), store.resends)
         yield Reading("stepwire_commits_queued", (), store.queued)
+        for outcome, count in list(metrics.forwards.items()):
+            yield Reading("stepwire_forwards_total", (outcome,), count)
         yield Reading("stepwire_event_loop_lag_seconds", (), loop.lag)
         for labels, count in list(loop.blocks.items()):
             yield Reading("stepwire_event_loop_blocks_total", labels, count)

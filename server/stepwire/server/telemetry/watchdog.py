@@ -2,7 +2,8 @@
 
 A thread asks the loop for an answer, several times in the span that is allowed. While none comes it looks at what the
 loop's thread does. The same code for the whole span is a block: the log names it, with the author's line. The time in
-which the thread was ready to run and got no processor does not count: then the machine was busy.
+which the thread was ready to run and got no processor does not count: then the machine was busy. Code of libraries
+alone, asyncio's and Stepwire's own among them, is never named: the author can do nothing about it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import Final
 
 from stepwire.server.telemetry.blocking_step import Blocker, Locate, Spot, blocker_at, code_outside_tasks
 from stepwire.server.telemetry.metrics import LoopMetrics
-from stepwire.server.telemetry.thread_clock import ThreadTimes, clock_of_this_thread
+from stepwire.server.telemetry.thread_clock import (
+    ThreadTimes,
+    Waits,
+    clock_of_this_thread,
+    most_waited,
+    waits_of_threads,
+)
 
 __all__ = ["Watchdog"]
 
@@ -38,9 +45,9 @@ _LONG_SECONDS: Final = 1.0
 class _Block:
     """One blocker, for as long as it blocks."""
 
-    __slots__ = ("blocker", "counted", "looked", "ran", "since", "stood_since", "waited")
+    __slots__ = ("blocker", "counted", "looked", "ran", "since", "stood_since", "waited", "waits")
 
-    def __init__(self, blocker: Blocker, since: float, times: ThreadTimes) -> None:
+    def __init__(self, blocker: Blocker, since: float, times: ThreadTimes, waits: Waits) -> None:
         self.blocker = blocker
         self.since = since
         self.looked = False
@@ -50,14 +57,20 @@ class _Block:
         """What the loop's thread had waited for a processor when the block began."""
         self.stood_since = since
         """When the thread was last seen to have run."""
+        self.waits = waits
+        """What each thread of the process had waited when the block was first seen."""
 
     def seconds(self, now: float, times: ThreadTimes) -> float:
-        """Return how long it has blocked up to now, without the time in which the thread got no processor."""
+        """Return how long it has blocked up to now, without the time in which threads of the process got no processor.
+
+        Another thread may hold the interpreter and wait for a processor: then the loop's thread sleeps for it.
+        """
         if times.ran != self.ran:
             self.ran = times.ran
             self.stood_since = now
         present = now - self.stood_since if times.runnable else 0.0
-        return now - self.since - (times.waited - self.waited) - present
+        own = times.waited - self.waited + present
+        return now - self.since - max(own, most_waited(self.waits, waits_of_threads()))
 
 
 class Watchdog:
@@ -142,6 +155,7 @@ class Watchdog:
             frame = sys._current_frames().get(self._ident)
             # While only native code of the loop is at work there is nobody to name: it waits for the interpreter, too.
             idle = frame is None or frame.f_code is self._outside or frame.f_code.co_filename == selectors.__file__
+            # Without code of the author there is nobody to name, either: a busy machine shows libraries anywhere.
             seen = None if frame is None or idle else blocker_at(frame, self._loop, self._locate)
             del frame
             now, times = perf_counter(), self._clock()
@@ -151,10 +165,10 @@ class Watchdog:
             elif block is None:
                 # The first blocker has the time since the question, too: native code may have kept this thread from
                 # looking.
-                block = _Block(seen, self._asked, self._asked_times)
+                block = _Block(seen, self._asked, self._asked_times, waits_of_threads())
             elif seen.identity != block.blocker.identity:
                 self._end(block, now)
-                block = _Block(seen, now, times)
+                block = _Block(seen, now, times, waits_of_threads())
             else:
                 block.blocker = seen
             if block is not None and not block.looked and block.seconds(now, times) >= self._span - tick:

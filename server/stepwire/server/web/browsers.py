@@ -14,7 +14,9 @@ from typing import Any, Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
-__all__ = ["BrowserGuard", "with_cors"]
+from stepwire.server.rpc import CLIENT, vouch
+
+__all__ = ["BrowserGuard", "ClientAddress", "with_cors"]
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -27,7 +29,9 @@ _CONFINING: Final = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"cache-control", b"no-store"),  # answers hold data of runs; the console's files say otherwise for themselves
 ]
+_CLIENT: Final = CLIENT.encode()
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -85,6 +89,22 @@ def _name_of(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0]
+
+
+class ClientAddress:
+    """ASGI middleware: say to gRPC whom a request comes from, whatever the request says of that itself."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            host, port = scope.get("client") or ("", 0)
+            address = vouch(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            headers = [each for each in scope["headers"] if each[0].lower() != _CLIENT]
+            scope = {**scope, "headers": [*headers, (_CLIENT, address.encode("latin-1", "replace"))]}
+        await self._app(scope, receive, send)
 
 
 def with_cors(app: Any, origins: Sequence[str]) -> Any:

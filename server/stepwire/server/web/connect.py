@@ -6,12 +6,12 @@ requests (Converse) need gRPC itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.codec import Codec
-from connectrpc.compat import google_protobuf_binary_codec
 from connectrpc.errors import ConnectError, ErrorDetail
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
@@ -20,10 +20,14 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from protobuf.wkt import Any as PackedAny
+from starlette.responses import JSONResponse
 
-from stepwire.server.web.upstream import Upstream, UpstreamError
+from stepwire.server.rpc import LocalCalls, RefusedError
+from stepwire.server.rpc.errors import DOMAIN
+from stepwire.server.web.headers import metadata_of
 
 __all__ = ["ContractApp", "connect_error"]
 
@@ -47,26 +51,26 @@ _CODES: Mapping[int, Code] = {
 }
 
 
-class ContractApp(ConnectASGIApplication[Upstream]):
+class ContractApp(ConnectASGIApplication[LocalCalls]):
     """The ASGI application of all services of the contract.
 
     Args:
         services: Descriptors of the services.
-        upstream: Where calls go on to.
+        calls: Makes the calls.
         max_bytes: The longest request body, before and after decompression.
     """
 
-    def __init__(self, services: Iterable[ServiceDescriptor], upstream: Upstream, max_bytes: int) -> None:
+    def __init__(self, services: Iterable[ServiceDescriptor], calls: LocalCalls, max_bytes: int) -> None:
         endpoints = {
-            f"/{service.full_name}/{method.name}": _endpoint(method, upstream)
+            f"/{service.full_name}/{method.name}": _endpoint(method, calls)
             for service in services
             for method in service.methods
         }
         super().__init__(
-            service=upstream,
+            service=calls,
             endpoints=lambda _: endpoints,
             read_max_bytes=max_bytes,
-            codecs=(google_protobuf_binary_codec(), _JsonCodec()),
+            codecs=(_BinaryCodec(), _JsonCodec()),
         )
         self.paths = frozenset(endpoints)
 
@@ -75,51 +79,108 @@ class ContractApp(ConnectASGIApplication[Upstream]):
         """Where the application is mounted: each endpoint has its own full path."""
         return "/"
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request. A method that does not exist is UNIMPLEMENTED, in words."""
+        if scope["type"] == "http" and scope["path"] not in self.paths:
+            body = {"code": Code.UNIMPLEMENTED.value, "message": f"The contract has no method {scope['path'][1:]}"}
+            # 404 is what Connect and gRPC-Web take for UNIMPLEMENTED when they read no further.
+            await JSONResponse(body, status_code=404)(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
 
-class _JsonCodec(Codec[Message, Any]):
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A response: a message, or the bytes of one, and what it is."""
+
+    response: Message | bytes
+    kind: Callable[[], Message]
+
+    def binary(self) -> bytes:
+        """Return it as protobuf."""
+        return self.response if isinstance(self.response, bytes) else self.response.SerializeToString()
+
+    def message(self) -> Message:
+        """Return it as a message."""
+        if not isinstance(self.response, bytes):
+            return self.response
+        parsed = self.kind()
+        parsed.MergeFromString(self.response)
+        return parsed
+
+
+class _BinaryCodec(Codec[_Encoded, bytes]):
+    """Protobuf passes as it is: the gate checks it."""
+
+    def name(self) -> str:
+        """Return the codec's name in content types."""
+        return "proto"
+
+    def encode(self, message: _Encoded) -> bytes:
+        """Write a response."""
+        return message.binary()
+
+    def decode(self, data: bytes | bytearray, message_class: Any) -> Any:
+        """Return a request as protobuf."""
+        return bytes(data)
+
+
+class _JsonCodec(Codec[_Encoded, bytes]):
     """JSON on one line. A field that the contract does not have is refused: it is a mistake more often than news."""
 
     def name(self) -> str:
         """Return the codec's name in content types."""
         return "json"
 
-    def encode(self, message: Message) -> bytes:
-        """Write a message."""
-        return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+    def encode(self, message: _Encoded) -> bytes:
+        """Write a response."""
+        return json_format.MessageToJson(message.message(), indent=None, ensure_ascii=False).encode()
 
     def decode(self, data: bytes | bytearray, message_class: Any) -> Any:
-        """Read a message. ParseError."""
-        return json_format.Parse(bytes(data), message_class())
+        """Return a request as protobuf. ConnectError (MALFORMED_MESSAGE)."""
+        try:
+            if bytes(data[:64]).lstrip()[:1] not in (b"{", b""):
+                raise json_format.ParseError("a message is a JSON object")
+            parsed: Message = json_format.Parse(bytes(data), message_class())
+        except (json_format.ParseError, ValueError, RecursionError) as error:
+            status = Status(code=3, message=f"The message is not valid JSON of this method's request type: {error}")
+            status.details.add().Pack(ErrorInfo(reason="MALFORMED_MESSAGE", domain=DOMAIN))
+            raise connect_error(status) from None
+        return parsed.SerializeToString()
 
 
-def _endpoint(method: MethodDescriptor, upstream: Upstream) -> Any:
+def _endpoint(method: MethodDescriptor, calls: LocalCalls) -> Any:
+    name = f"/{method.containing_service.full_name}/{method.name}"
     kind = StreamType.SERVER_STREAM if method.server_streaming else StreamType.UNARY
     if method.client_streaming:
         kind = StreamType.BIDI_STREAM
+    output = GetMessageClass(method.output_type)
     info: MethodInfo[Any, Any] = MethodInfo(
         name=method.name,
         service_name=method.containing_service.full_name,
         input=GetMessageClass(method.input_type),
-        output=GetMessageClass(method.output_type),
+        output=output,
         idempotency_level=IdempotencyLevel.UNKNOWN,
         stream_type=kind,
     )
 
     async def unary(request: Any, context: RequestContext[Any, Any]) -> Any:
         try:
-            return await upstream.unary(method, request, context.request_headers, _seconds(context))
-        except UpstreamError as error:
+            metadata = metadata_of(context.request_headers)
+            return _Encoded(await calls.unary(name, request, metadata, _seconds(context)), output)
+        except RefusedError as error:
             raise connect_error(error.status) from None
 
     async def stream(request: Any, context: RequestContext[Any, Any]) -> AsyncIterator[Any]:
-        call = upstream.stream(method, request, context.request_headers, _seconds(context))
+        call = calls.stream(name, request, metadata_of(context.request_headers), _seconds(context))
         try:
             async for response in call:
-                yield response
-        except UpstreamError as error:
+                yield _Encoded(response, output)
+        except RefusedError as error:
             raise connect_error(error.status) from None
         finally:
             call.close()
+            await call.closed()
 
     def converse(requests: Any, context: RequestContext[Any, Any]) -> AsyncIterator[Any]:
         raise ConnectError(

@@ -15,7 +15,7 @@ from starlette.responses import Response
 __all__ = ["ConsoleFiles"]
 
 _INDEX: Final = "index.html"
-_PAGES: Final = frozenset({"", "runs", "workflows", "server"})
+_PAGES: Final = frozenset({"", "runs", "schedules", "workflows", "server"})
 """The first segments of the console's pages (see app.js)."""
 
 
@@ -43,7 +43,7 @@ class ConsoleFiles:
         path = request.url.path.strip("/")
         file = self._files.get(_INDEX if path.partition("/")[0] in _PAGES else path)
         if file is None:
-            return Response("There is no such page\n", status_code=404, media_type="text/plain")
+            return self._missing(request)
         headers = {"etag": file.etag, "cache-control": "no-cache", "vary": "accept-encoding"}
         if request.headers.get("if-none-match") == file.etag:
             return Response(status_code=304, headers=headers)
@@ -51,6 +51,13 @@ class ConsoleFiles:
         if "gzip" in request.headers.get("accept-encoding", "") and len(file.compressed) < len(body):
             body, headers["content-encoding"] = file.compressed, "gzip"
         return Response(body, media_type=file.media_type, headers=headers)
+
+    def _missing(self, request: Request) -> Response:
+        """Answer 404: to a browser with the console, which says so and has links; to others in plain text."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return Response("There is no such page\n", status_code=404, media_type="text/plain")
+        index = self._files[_INDEX]
+        return Response(index.body, status_code=404, media_type=index.media_type)
 
 
 def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +18,21 @@ from grpc_health.v1 import health_pb2
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from stepwire.server.web.browsers import BrowserGuard, with_cors
+from stepwire.server.rpc import LocalCalls
+from stepwire.server.web.browsers import BrowserGuard, ClientAddress, with_cors
 from stepwire.server.web.connect import ContractApp
 from stepwire.server.web.console_files import ConsoleFiles
 from stepwire.server.web.sse import RunEventsEndpoint
-from stepwire.server.web.upstream import Upstream
-from stepwire.v1 import run_service_pb2, snapshot_service_pb2, state_service_pb2, workflow_service_pb2
+from stepwire.server.web.tls import RenewedContext
+from stepwire.server.web.writing import JoiningProtocol
+from stepwire.v1 import (
+    run_service_pb2,
+    schedule_service_pb2,
+    server_service_pb2,
+    snapshot_service_pb2,
+    state_service_pb2,
+    workflow_service_pb2,
+)
 
 __all__ = ["WebServer", "WebSettings"]
 
@@ -32,6 +40,8 @@ logger = logging.getLogger("stepwire.web")
 
 _BACKLOG: Final = 512
 """Connections that the kernel keeps while the loop is busy."""
+_KEEP_ALIVE_SECONDS: Final = 75
+"""How long a connection may be idle. Load balancers keep theirs for 60 seconds or less, so they close first."""
 _STOP_SECONDS: Final = 1.0
 """How long open responses may take to end when the server stops; streams have ended by then."""
 
@@ -47,6 +57,7 @@ class WebSettings:
         tls_cert: The certificate chain, PEM; None for plain HTTP.
         tls_key: The private key of the certificate, PEM.
         max_body: The longest request body in bytes.
+        stalled_after: Seconds after which a connection is cut whose reader takes nothing; 0 for never.
         optional: Whether a taken port is only a line in the log.
     """
 
@@ -56,26 +67,20 @@ class WebSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     max_body: int = 4 << 20
+    stalled_after: float = 0.0
     optional: bool = False
 
 
 class WebServer:
-    """The HTTP face of a server. `socket_path` is where gRPC listens for it; `start` it, `stop` it."""
+    """The HTTP face of a server: `bind` it, `start` it, `stop` it."""
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
-        self._folder = Path(tempfile.mkdtemp(prefix="stepwire-web-"))  # mode 0700: only this user's processes enter
-        self._upstream: Upstream | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: _Quiet | None = None
         self._task: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
         self.address = settings.address
         """Where it listens, with the port that it got."""
-
-    @property
-    def target(self) -> str:
-        """The address that gRPC must listen on for this server, as gRPC writes it."""
-        return f"unix:{self._folder / 'grpc'}"
 
     def bind(self) -> bool:
         """Take the port; return whether it was free. OSError when it is taken and the web is not optional."""
@@ -101,13 +106,13 @@ class WebServer:
         self.address = f"{self._settings.address.rpartition(':')[0]}:{listening.getsockname()[1]}"
         return True
 
-    async def start(self) -> None:
-        """Serve. gRPC must listen on `target` already."""
+    async def start(self, calls: LocalCalls) -> None:
+        """Serve the contract through `calls`."""
         assert self._socket is not None, "bind first"
-        self._upstream = Upstream(self.target)
         settings = self._settings
         config = uvicorn.Config(
-            self._app(self._upstream),
+            self._app(calls),
+            http=partial(JoiningProtocol, stalled_after=settings.stalled_after),  # type: ignore[arg-type]
             lifespan="off",
             log_config=None,
             log_level="warning",  # its lines of start and stop say nothing that ours do not
@@ -116,57 +121,79 @@ class WebServer:
             server_header=False,
             date_header=False,
             backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(_STOP_SECONDS),
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
         )
+        config.load()
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            config.ssl = RenewedContext.of(settings.tls_cert, settings.tls_key)
         self._server = _Quiet(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="stepwire-web")
 
-    def _app(self, upstream: Upstream) -> Any:
+    def _app(self, calls: LocalCalls) -> Any:
         services = tuple(contract_services())
-        contract = ContractApp(services, upstream, self._settings.max_body)
-        app = Starlette(
+        pages = Starlette(
             routes=[
-                Route("/v1/runs/{run_id}/events", endpoint=RunEventsEndpoint(upstream), methods=["GET"]),
-                *(Mount(f"/{service.full_name}", app=_Whole(contract)) for service in services),
+                Route("/v1/runs/{run_id}/events", endpoint=RunEventsEndpoint(calls), methods=["GET"]),
                 Mount("/", app=ConsoleFiles()),
             ]
         )
-        return BrowserGuard(with_cors(app, self._settings.origins), self._settings.hosts, self._settings.origins)
+        contract = ContractApp(services, calls, self._settings.max_body)
+        app = _ByService({service.full_name for service in services}, contract, pages)
+        app_of_all = ClientAddress(with_cors(app, self._settings.origins))
+        return BrowserGuard(app_of_all, self._settings.hosts, self._settings.origins)
 
     async def stop(self) -> None:
-        """End the responses that are open, close the port and remove the private socket."""
+        """End the responses that are open, and close the port."""
         if self._server is not None and self._task is not None:
-            self._server.should_exit = True
+            self._server.stopping.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._task, _STOP_SECONDS + 1.0)
-        if self._upstream is not None:
-            await self._upstream.close()
         if self._socket is not None:
             self._socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def contract_services() -> Iterator[ServiceDescriptor]:
     """Yield the services that the web serves: those of the contract, and health."""
-    for file in (run_service_pb2, workflow_service_pb2, state_service_pb2, snapshot_service_pb2, health_pb2):
+    for file in (
+        run_service_pb2,
+        schedule_service_pb2,
+        workflow_service_pb2,
+        state_service_pb2,
+        snapshot_service_pb2,
+        server_service_pb2,
+        health_pb2,
+    ):
         yield from file.DESCRIPTOR.services_by_name.values()
 
 
 class _Quiet(uvicorn.Server):
-    """uvicorn without its handling of signals: the process has one owner of those."""
+    """uvicorn without its handling of signals, since the process has one owner of those, and without its clock.
+
+    The clock ticks ten times a second to update headers that are off here and to look whether to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Return when the server is to stop."""
+        await self.stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
 
 
-class _Whole:
-    """Give a mounted application the whole path, which Connect's endpoints are named by."""
+class _ByService:
+    """Give calls of the contract to one application and everything else to another, without routing: calls are many."""
 
-    def __init__(self, app: Any) -> None:
-        self._app = app
+    def __init__(self, services: set[str], contract: Any, others: Any) -> None:
+        self._services = services
+        self._contract = contract
+        self._others = others
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._app({**scope, "root_path": ""}, receive, send)
+        called = scope["type"] == "http" and scope["path"].partition("/")[2].partition("/")[0] in self._services
+        await (self._contract if called else self._others)(scope, receive, send)

@@ -12,25 +12,34 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from stepwire.server.rpc import LocalCalls, LocalStream, RefusedError
+from stepwire.server.web.columns import columns
 from stepwire.server.web.connect import connect_error
-from stepwire.server.web.upstream import Upstream, UpstreamError, UpstreamStream
+from stepwire.server.web.headers import metadata_of
 from stepwire.v1 import run_service_pb2, types_pb2
 
 __all__ = ["END", "RunEventsEndpoint"]
 
 END: Final = "end"
 """The name of the last event. No event type can be called so: types are class names, and the terminal entry has one."""
+EXECUTION: Final = "execution"
+"""The name of an entry that records an attempt at a step. Only `internal=true` asks for these."""
+CHILD: Final = "child"
+"""The name of an entry that tells of a run that a step has started. Only `internal=true` asks for these."""
 FAILED: Final = "error"
 """The name of the event that says why a stream ends before the run does."""
+_EVENT: Final = b"id: %d\nevent: %b\ndata: %b\n\n"
+"""An entry, from its sequence, type and JSON: JSON has no line breaks outside strings, and escapes them inside."""
 
-_METHOD = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].methods_by_name["StreamEvents"]
+_METHOD: Final = "/stepwire.v1.RunService/StreamEvents"
 _MAX_SEQUENCE = (1 << 63) - 1
 _HTTP_STATUS: Final = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 14: 503, 16: 401}
 """gRPC code → HTTP status, as the Connect protocol maps them; others are 500."""
@@ -46,8 +55,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class RunEventsEndpoint:
     """The ASGI endpoint of a run's events."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+    def __init__(self, calls: LocalCalls) -> None:
+        self._calls = calls
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -60,7 +69,7 @@ class RunEventsEndpoint:
         try:
             try:
                 await call.accepted()
-            except UpstreamError as error:
+            except RefusedError as error:
                 await _failure(error)(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
@@ -69,8 +78,9 @@ class RunEventsEndpoint:
                 await _copy(call, send)
         finally:
             call.close()
+            await call.closed()
 
-    def _call(self, request: Request) -> UpstreamStream:
+    def _call(self, request: Request) -> LocalStream:
         """Begin the stream that a request asks for. ValueError for a wrong parameter."""
         query = request.query_params
         unknown = sorted(set(query) - {"after", "type", "internal"})
@@ -88,7 +98,7 @@ class RunEventsEndpoint:
                 event_types=query.getlist("type"),
             ),
         )
-        return self._upstream.stream(_METHOD, stream, request.headers, None)
+        return self._calls.stream(_METHOD, stream.SerializeToString(), metadata_of(request.headers))
 
 
 def _sequence(request: Request) -> int:
@@ -101,30 +111,50 @@ def _sequence(request: Request) -> int:
     return int(text)
 
 
-async def _copy(call: UpstreamStream, send: Send) -> None:
+async def _copy(call: LocalStream, send: Send) -> None:
     """Write frames as they come until the run or the call ends."""
     try:
-        async for frame in call:
-            kind = frame.WhichOneof("frame")
-            if kind == "events":
-                text = b"".join(map(_event, frame.events.entries))
-                if not text:
-                    text = b": at %d\n\n" % frame.events.to_sequence
-            elif kind == "heartbeat":
-                text = b": heartbeat at %d\n\n" % frame.heartbeat.sequence
-            else:
-                text = _named(END, _outcome(frame.finished.outcome))
-            await send({"type": "http.response.body", "body": text, "more_body": True})
-    except UpstreamError as error:
+        async for response in call:
+            await send({"type": "http.response.body", "body": _text(response), "more_body": True})
+    except RefusedError as error:
         # EventSource connects again by itself, with the last id.
         body = _body(error)
         await send({"type": "http.response.body", "body": _named(FAILED, _json(body)), "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _event(entry: types_pb2.LogEntry) -> bytes:
-    """Return an entry as a server-sent event. JSON has no line breaks outside strings, and escapes them inside."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.sequence, entry.type.encode(), entry.payload.json)
+def _text(response: bytes | Message) -> bytes:
+    """Return a response of StreamEvents as server-sent events and comments."""
+    if isinstance(response, bytes):
+        if (found := columns(response)) is not None and (number := len(found[0])):
+            flat: list[Any] = [None] * (3 * number)
+            flat[0::3], flat[1::3], flat[2::3] = found
+            return _EVENT * number % tuple(flat)
+        frame = run_service_pb2.StreamEventsResponse.FromString(response)
+    else:
+        assert isinstance(response, run_service_pb2.StreamEventsResponse)
+        frame = response
+    kind = frame.WhichOneof("frame")
+    if kind == "heartbeat":
+        return b": heartbeat at %d\n\n" % frame.heartbeat.sequence
+    if kind == "finished":
+        return _named(END, _outcome(frame.finished.outcome))
+    return _events(frame.events.entries) or b": at %d\n\n" % frame.events.to_sequence
+
+
+def _events(entries: Iterable[types_pb2.LogEntry]) -> bytes:
+    """Return entries as server-sent events, those without an event among them."""
+    return b"".join(
+        _EVENT % (entry.sequence, entry.type.encode(), entry.payload.json) if entry.type else _without_event(entry)
+        for entry in entries
+    )
+
+
+def _without_event(entry: types_pb2.LogEntry) -> bytes:
+    """Return what an entry tells of an attempt at a step or of a child as a server-sent event."""
+    name, told = (CHILD, entry.child) if entry.HasField("child") else (EXECUTION, entry.execution)
+    data = json.dumps({"step": entry.step, **MessageToDict(told)}, ensure_ascii=False)
+    return b"id: %d\n" % entry.sequence + _named(name, data)
 
 
 def _named(name: str, data: str) -> bytes:
@@ -143,7 +173,7 @@ def _json(body: dict[str, Any]) -> str:
     return bytes(JSONResponse(body).body).decode()
 
 
-def _body(error: UpstreamError) -> dict[str, Any]:
+def _body(error: RefusedError) -> dict[str, Any]:
     """Return an error as Connect writes it in JSON: code, message, details."""
     shown = connect_error(error.status)
     details = [{"type": each.type_name, "value": _base64(each.message_bytes)} for each in shown.details]
@@ -154,7 +184,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode().rstrip("=")
 
 
-def _failure(error: UpstreamError) -> JSONResponse:
+def _failure(error: RefusedError) -> JSONResponse:
     return JSONResponse(_body(error), status_code=_HTTP_STATUS.get(error.status.code, 500))
 
 
@@ -163,7 +193,7 @@ def _refused(status: int, code: str, message: str) -> JSONResponse:
 
 
 @contextlib.asynccontextmanager
-async def _watched(receive: Any, call: UpstreamStream) -> Any:
+async def _watched(receive: Any, call: LocalStream) -> Any:
     """Cancel the call when the reader disconnects."""
 
     async def watch() -> None:

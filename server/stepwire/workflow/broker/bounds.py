@@ -26,5 +26,11 @@ class Bounds(NamedTuple):
     entries: int = sys.maxsize
     deliveries: int = sys.maxsize
 
+    def reached(self, *, log: bool) -> str:
+        """Say which bound the steps of a run have reached: that of its log, or that of its deliveries."""
+        if log:
+            return f"the log of a run may have at most {self.entries} entries"
+        return f"a run may have at most {self.deliveries} events to work on"
+
 
 UNBOUNDED: Final = Bounds()

@@ -4,55 +4,68 @@ Every method is a plain synchronous transition, so a snapshot taken between two 
 awaits, starts a task or looks at the world: the runner does that.
 
 The parts, each with an interface of its own: `work` (deliveries and the attempts at them), `queue` (those that wait for
-a worker), `waits` (open waiters), `buffers` (collected events), `ledger` (what calls got), `timers` and `clock` (time),
-`stream` and `journal` (what happened, for readers in process and for a host), `outcome` (how the run ended), `parts`
-(the keys of the snapshot).
+a worker), `waits` (open waiters), `children` (runs that steps have started), `buffers` (collected events), `ledger`
+(what calls got), `timers` and `clock` (time), `stream` and `journal` (what happened, for readers in process and for a
+host), `outcome` (how the run ended), `parts` (the keys of the snapshot).
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+import inspect
+from collections.abc import Generator, Sequence
+from typing import Any, Final, cast
 
 from stepwire.workflow.broker import parts
-from stepwire.workflow.broker.buffers import Buffers, default_buffer_id
+from stepwire.workflow.broker.attempts import note
+from stepwire.workflow.broker.buffers import Buffers
+from stepwire.workflow.broker.child import ChildHost
+from stepwire.workflow.broker.children import Children
 from stepwire.workflow.broker.clock import Clock, TimeLimit
 from stepwire.workflow.broker.delivery import (
-    PARKED,
-    QUEUED,
-    RUNNING,
+    NO_EVENT,
     Delivery,
     Execution,
+    Lineage,
     Waiter,
 )
-from stepwire.workflow.broker.journal import RECEIVED, SENT, STREAM, TERMINAL, Journal
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Buffered, digest_of
+from stepwire.workflow.broker.entries import RECEIVED, SENT, STREAM, TERMINAL
+from stepwire.workflow.broker.executions import (
+    CANCELLED,
+    FINISHED,
+    LOG_ALL,
+    LOST,
+    AttemptFailure,
+)
+from stepwire.workflow.broker.fan_in import FanIn
+from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, digest_of
+from stepwire.workflow.broker.lineage import caught_lineage, sent_lineage
+from stepwire.workflow.broker.nesting import OuterStep
 from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage, limit_reached
+from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
 from stepwire.workflow.broker.stream import EventStream
+from stepwire.workflow.broker.undo import Undos
 from stepwire.workflow.broker.waits import Waits
 from stepwire.workflow.broker.work import Work, dead
 from stepwire.workflow.definition.routing import Routing
-from stepwire.workflow.errors import RunEndedError, StepDoesNotAcceptError, UnknownStepError
-from stepwire.workflow.events import Event, InputRequiredEvent, StepFailedEvent, StopEvent, WorkflowTimedOutEvent
+from stepwire.workflow.errors import RunEndedError
+from stepwire.workflow.events import (
+    ASKING,
+    STOPPING,
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    StepFailedEvent,
+    StopEvent,
+    WorkflowTimedOutEvent,
+)
 from stepwire.workflow.state.own import is_sole, own
 from stepwire.workflow.state.store import InMemoryStateStore
 
-__all__ = ["Broker", "Receipt"]
+__all__ = ["SLICE", "Broker"]
 
-
-_NO_EVENT: Final = Event()
-
-
-class Receipt(NamedTuple):
-    """What became of an event: its place in the log, and how many deliveries and waiters took it."""
-
-    sequence: int
-    delivered: int
-
-
-EncodedOutput = tuple[Event, tuple[str, ...], bytes | None, bytes | None]
-"""An event that a step returned, the steps that take it, and its forms in the log and in a snapshot."""
+SLICE: Final = 200
+"""Outputs of a step that are encoded, or taken, before other work gets its turn."""
 
 
 class Broker:
@@ -64,21 +77,22 @@ class Broker:
 
     Attributes:
         work: Its deliveries and the attempts at them; `deliveries`, `executions` and `queues` are its own.
-        stream: What was written to the stream, for readers in process.
         journal: Takes what changed and what goes to the log; None when nothing is made durable: public events then
             go to `stream`, and nothing is encoded.
-        last_entry: The sequence that the steps of the run may bring its log to.
-        limit: The run's time limit.
-        most_deliveries: How many deliveries the steps of the run may bring it to.
-        pausing: Whether the limit stands still while the run only waits for outside input (S14).
+        limit: The run's time limit; with a journal it stands still while the run only waits for outside input (S14).
         sequence: The number of the newest log entry.
-        numbers: The last number given to a waiter or a collected event.
         outcome: How the run ended; None before.
         started: Whether the run has begun.
         frozen: Whether the run has left memory: nothing changes any more.
         cut_off: Whether the end of the run cut bodies of steps off: they may have a last word.
-        on_question: Called with each question of a step that no wait of it asks; None when nobody wants to know.
+        origins: Whose deliveries a retried run goes on with: run ids, each with the last delivery id of that run. Empty
+            for a run that is no retry.
+        partial: The rest of a transition that is made in slices; None between transitions.
+        outer: The step of another run that has started this one; None for a run of its own.
+        child_host: Starts runs for the steps; None where that is not possible.
+        made_children: The runs that steps have started; None if there are none.
         asked: Whether an InputRequiredEvent went out since the last outside event.
+        questions: How many InputRequiredEvents of steps, asked by no wait, no HumanResponseEvent has answered yet.
         untaken: The type of the last event that nothing took: why a run that stalls may do so.
     """
 
@@ -86,26 +100,28 @@ class Broker:
     __slots__ = (
         "__weakref__",
         "_buffers",
+        "_fan_in",
+        "_stream",
         "_waits",
         "asked",
+        "child_host",
         "cut_off",
         "deliveries",
         "executions",
         "frozen",
         "journal",
-        "last_entry",
         "limit",
-        "most_deliveries",
-        "numbers",
-        "on_question",
+        "made_children",
+        "origins",
         "outcome",
-        "pausing",
+        "outer",
+        "partial",
+        "questions",
         "queues",
         "routing",
         "sequence",
         "started",
         "store",
-        "stream",
         "untaken",
         "work",
     )
@@ -113,34 +129,37 @@ class Broker:
     def __init__(self, routing: Routing, store: InMemoryStateStore[Any]) -> None:
         self.routing = routing
         self.store = store
-        self.work = Work(routing.steps)
+        self.work = Work(routing.steps, routing.broad)
         self.deliveries = self.work.deliveries
         self.executions = self.work.executions
         self.queues = self.work.queues
         self._waits: Waits | None = None
         self._buffers: Buffers | None = None
-        self.stream = EventStream()
+        self.made_children: Children | None = None
+        self.child_host: ChildHost | None = None
+        self._fan_in = FanIn(routing, self.work, self.buffers) if routing.collects else None
+        self._stream: EventStream | None = None
         self.journal: Journal | None = None
         self.limit = TimeLimit()
-        self.last_entry = sys.maxsize
-        self.most_deliveries = sys.maxsize
-        self.pausing = False
         self.sequence = 0
-        self.numbers = 0
         self.outcome: Outcome | None = None
         self.started = False
         self.frozen = False
         self.cut_off = False
         self.asked = False
-        self.on_question: Callable[[InputRequiredEvent], object] | None = None
+        self.questions = 0
+        self.outer: OuterStep | None = None
+        self.partial: Generator[None] | None = None
         self.untaken = ""
+        self.origins: tuple[tuple[str, int], ...] = ()
 
     def keep(self, journal: Journal) -> None:
-        """Keep a journal from here on, and let the time limit stand still while the run waits for outside input."""
+        """Keep a journal from here on."""
         self.journal = self.work.journal = journal
-        self.most_deliveries = journal.bounds.deliveries
-        self.bound_log(1)
-        self.pausing = True
+        journal.watch(self.store, self.executions)
+        for delivery in self.work.lost or ():
+            note(self, delivery, LOST)
+        self.work.lost = None
 
     # -- life of the run ----------------------------------------------------------------------------------------------
 
@@ -152,6 +171,31 @@ class Broker:
             raise RunEndedError(f"the run has ended: {self.outcome.status}")
         if self.frozen:
             raise RunEndedError("the run is not in memory any more")
+
+    @property
+    def stream(self) -> EventStream:
+        """Return what was written to the stream, for readers in process; made at the first need."""
+        if self._stream is None:
+            self._stream = EventStream()
+        return self._stream
+
+    @property
+    def undos(self) -> Undos:
+        """Return what deliveries have changed in the state, made at the first need."""
+        if self.work.undos is None:
+            self.work.undos = Undos(self.store)
+        return self.work.undos
+
+    def may_wait(self, execution: Execution) -> bool:
+        """Tell whether the step of an attempt waits for events or time in its own code."""
+        return self.routing.steps[execution.delivery.step].waits
+
+    def begin_again(self, delivery: Delivery) -> None:
+        """Put back what a delivery had changed in the state before it was interrupted."""
+        names = set(delivery.undo or ())
+        self.undos.begin_again(delivery, self.journal)
+        if self.journal is not None and names:
+            self.journal.note_changed(names, self.store)
 
     def begin(self, event: Event | None, timeout: float | None) -> Receipt | None:
         """Start the run, or start anew after an earlier one has ended; the state and buffers stay (S16).
@@ -168,11 +212,17 @@ class Broker:
 
     def prepare(self) -> None:
         """Make ready for a new run after one has ended: a new stream, the old state and buffers (S16)."""
+        if self.outcome is not None and self.outcome.left is not None:
+            for delivery in list(self.deliveries.values()):
+                self._drop(delivery)
+            if self._fan_in is not None:
+                self._fan_in.clear()
         self.outcome = None
         self.started = False
-        self.stream = EventStream()
+        self._stream = None
         self.sequence = 0
         self.asked = False
+        self.questions = 0
         self.untaken = ""
 
     def end(
@@ -183,10 +233,16 @@ class Broker:
         *,
         step: str = "",
         encoded: bytes | None = None,
+        data: bytes | None = None,
+        failed: Delivery | None = None,
+        keep: bool = True,
+        leave: bool = False,
+        delivery: int = 0,
     ) -> None:
         """End the run: one terminal entry, every execution dead, nothing queued or waiting any more.
 
-        A run whose state was damaged in place so that it cannot be saved does not complete: it fails.
+        A run whose state was damaged in place so that it cannot be saved does not complete: it fails. With a journal,
+        the snapshot of a run that ends badly keeps what was in progress, so that a retry can go on with it.
 
         Args:
             status: One of the terminal statuses of `outcome`.
@@ -194,7 +250,13 @@ class Broker:
             error: What the run failed with.
             step: The step that gave the event, when one did.
             encoded: The event as a snapshot holds it, if known.
+            data: The event as clients see it, if known.
+            failed: The delivery that the run failed with, if one did.
+            keep: Whether what is in progress is all that a retry needs.
+            leave: Whether to keep what is in progress without a journal, too: for a context that is saved afterwards.
+            delivery: The delivery whose step gave the event.
         """
+        self.complete()
         if self.outcome is not None:
             return
         outcome = Outcome(status, event, error, encoded)
@@ -202,75 +264,52 @@ class Broker:
             self.sequence += 1
             self.stream.append(event, last=True)
         else:
-            if status == COMPLETED and (damaged := self.encode_state()[1]):
+            if status == COMPLETED and (damaged := self.journal.encode_state()[1]):
                 outcome = damage(damaged)
+            if self.journal.attempts:
+                for execution in self.work.executions.values():
+                    if execution.outcome == "abandoned":  # else the failure is logged that ends the run
+                        note(self, execution.delivery, CANCELLED)
             # `accept` has checked the size of an event that a step ended the run with.
-            data = self.journal.wire_ending(outcome.event)
+            if data is None or outcome.event is not event:
+                data = self.journal.wire_ending(outcome.event)
             self.sequence += 1
-            self.journal.log(self.sequence, self.work.clock.now(), TERMINAL, outcome.event, data, step, 0)
+            self.journal.log(self.sequence, self.work.clock.now(), TERMINAL, outcome.event, data, step, 0, delivery)
+        keep = keep and (leave or self.journal is not None) and outcome.status != COMPLETED
+        if keep:
+            outcome = outcome._replace(left=0 if failed is None else failed.id)
         self.outcome = outcome
-        self._clear()
+        if self.made_children is not None:
+            self.made_children.run_ended(keep=keep)
+        self.cut_off = self.work.end(None if keep else self._drop)
+        if self._waits is not None:
+            self._waits.end(keep=keep)
+        if self._fan_in is not None and not keep:
+            self._fan_in.clear()
+        self.work.clear_timers()
+        if self.limit.seconds is not None:
+            self.limit.clear()
         if self.journal is not None:
             self.touch_head()
 
-    def _clear(self) -> None:
-        work = self.work
-        self.cut_off = bool(work.executions)
-        if work.executions:
-            work.kill_all()
-        if work.deliveries:
-            for delivery in list(work.deliveries.values()):
-                self._drop(delivery)
-            work.queues.clear()
-            work.parked = 0
-        work.queues.hot.clear()
-        if self._waits is not None:
-            for waiter in list(self.waits):
-                self.waits.forget(waiter)
-                if waiter.notify is not None and waiter.delivery is None:
-                    work.resumed.append((waiter.notify, RunEndedError("the run has ended")))
-        work.clear_timers()
-        if self.limit.seconds is not None:
-            self.limit.clear()
-
     def freeze(self) -> None:
         """Stop for good without ending: executions die, what they worked on stays to be run again."""
+        self.complete()
         self.frozen = True
-        work = self.work
-        at_work = [each for each in work.executions.values() if each.delivery.status == RUNNING]
-        if work.unsure and work.works is not None:
-            at_work += filter(work.works, work.unsure.values())
-        work.kill_all()
-        for execution in at_work:
-            work.parked -= execution.delivery.status == PARKED
-            execution.delivery.status = QUEUED
-            work.touch(execution.delivery)
+        for execution in self.work.freeze():
+            note(self, execution.delivery, CANCELLED, began=execution.began)
 
     def leave(self) -> None:
         """Cut what refers back, of a run that has left memory: it is freed without a collection of garbage."""
         if self.journal is not None:
             self.journal.leave()
-        for waiter in list(self.waits):
-            self.waits.remove(waiter)
-            waiter.timer = None
-        for delivery in self.deliveries.values():
-            delivery.timer = None
-
-    # -- bounds -------------------------------------------------------------------------------------------------------
-
-    def bound_log(self, first: int) -> None:
-        """Let the log, whose oldest kept entry is `first`, grow up to its bound."""
-        if self.journal is not None and self.journal.bounds.entries < sys.maxsize:
-            self.last_entry = first - 1 + self.journal.bounds.entries
+        if self._waits is not None:
+            self._waits.leave()
+        self.work.leave()
 
     def exceed(self, message: str, step: str = "") -> None:
         """Fail the run because it has reached a bound."""
-        outcome = limit_reached(message, step)
-        self.end(outcome.status, outcome.event, outcome.error, step=step)
-
-    def _log_is_full(self, step: str) -> None:
-        assert self.journal is not None
-        self.exceed(f"the log of a run may have at most {self.journal.bounds.entries} entries", step)
+        self.end(*limit_reached(message, step)[:3], step=step, keep=False)
 
     # -- the log ------------------------------------------------------------------------------------------------------
 
@@ -278,8 +317,14 @@ class Broker:
         """Write an event to the stream. Errors as `accept`."""
         return Receipt(self.sequence, 0) if self.put(event, execution, source) else Receipt(0, 0)
 
-    def put(self, event: Event, execution: Execution | None = None, source: str = "") -> bool:
-        """Write an event to the stream; False when an earlier execution did. Errors as `accept`."""
+    def put(
+        self, event: Event, execution: Execution | None = None, source: str = "", by: int = 0, *, sole: bool = False
+    ) -> bool:
+        """Write an event to the stream; False when an earlier execution did. Errors as `accept`.
+
+        `by` is the delivery whose step asks, of a question of a wait: those are not told apart by the ledger. `sole`
+        when nobody else holds the event.
+        """
         self.check(execution)
         journal = self.journal
         data = None if journal is None else journal.wire(event)
@@ -287,18 +332,21 @@ class Broker:
             source = execution.delivery.step
             if self.work.repeats(execution, digest_of("write", event, data)):
                 return False
-        if self.sequence >= self.last_entry and source:
-            self._log_is_full(source)
+        if journal is not None and self.sequence >= journal.last_entry and source:
+            self.exceed(journal.bounds.reached(log=True), source)
             self.check(execution)
         self.sequence += 1
         if journal is None or data is None:
-            self.stream.append(own(event))
+            self.stream.append(event if sole else own(event))
         else:
-            journal.log(self.sequence, self.work.clock.now(), STREAM, event, data, source, 0)
-        if isinstance(event, InputRequiredEvent):
+            number = by if execution is None else execution.delivery.id
+            journal.log(self.sequence, self.work.clock.now(), STREAM, event, data, source, 0, number)
+        if ASKING[type(event)]:
             self.asked = True
-            if self.on_question is not None and execution is not None:
-                self.on_question(event)
+            if execution is not None:
+                self.questions += 1
+                if self.outer is not None:
+                    self.outer.asked(cast(InputRequiredEvent, event))
         return True
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -320,15 +368,7 @@ class Broker:
         """
         self.check(execution)
         cls = type(event)
-        if step is None:
-            targets = self.routing.targets(cls)
-        else:
-            config = self.routing.steps.get(step)
-            if config is None:
-                raise UnknownStepError(f"Step {step} does not exist", step=step)
-            if not config.accepts(cls):
-                raise StepDoesNotAcceptError(f"Step {step} does not accept event of type {cls.__name__}", step=step)
-            targets = (step,)
+        targets = self.routing.targets(cls) if step is None else self.routing.target(step, cls)
         data, encoded = (None, None) if self.journal is None else self._encode(event, targets)
         if execution is not None:
             source = execution.delivery.step
@@ -336,17 +376,35 @@ class Broker:
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False
-        sole = sole and len(targets) == 1
-        return self._take(event, kind, source, targets, data, encoded, to_waiters=step is None, sole=sole)
+        lineage = None if execution is None else sent_lineage(execution.delivery)
+        by = 0 if execution is None else execution.delivery.id
+        return self._take(
+            event, kind, source, targets, data, encoded, to_waiters=step is None, sole=sole, by=by, lineage=lineage
+        )
 
-    def _encode(self, event: Event, targets: Sequence[str]) -> tuple[bytes | None, bytes | None]:
+    def answers(self, event: Event, step: str | None = None) -> bool:
+        """Tell whether an event from outside would answer an open question of the run.
+
+        It does if an open wait of a step takes it; or if a step asked an InputRequiredEvent that is not answered yet,
+        and steps take the event, which is a HumanResponseEvent.
+
+        Args:
+            event: The event.
+            step: The only step that shall get it; None for all steps and waits that take it.
+        """
+        if step is None and any(waiter.delivery is not None for waiter in self.waits.matching(event)):
+            return True
+        if not self.questions or not isinstance(event, HumanResponseEvent):
+            return False
+        targets = self.routing.targets(type(event))
+        return bool(targets) if step is None else self.routing.current(step) in targets
+
+    def _encode(self, event: Event, targets: Sequence[str]) -> tuple[bytes, bytes | None]:
         """Return the event for the log and, when something will keep it, for the snapshot."""
-        if self.journal is None:
-            return None, None
+        assert self.journal is not None
         data = self.journal.wire(event)
-        if targets or isinstance(event, StopEvent) or self.waits.expects(type(event)):
-            return data, self.journal.encode(event)
-        return data, None
+        is_kept = targets or STOPPING[type(event)] or self._expects(type(event))
+        return data, self.journal.encode(event) if is_kept else None
 
     def _take(
         self,
@@ -359,70 +417,79 @@ class Broker:
         *,
         to_waiters: bool = True,
         sole: bool = False,
+        by: int = 0,
+        lineage: Lineage | None = None,
     ) -> Receipt:
-        """Take an event that may be taken and can be saved; `sole` when nobody else holds it."""
-        if isinstance(event, StopEvent):
-            self.end(COMPLETED, event, step=source, encoded=encoded)
+        """Take an event that may be taken and can be saved.
+
+        `sole` when nobody else holds it, so that its only taker may have it; `by` is the delivery whose step made it,
+        `lineage` what the event inherits.
+        """
+        if STOPPING[type(event)]:
+            self.end(COMPLETED, cast(StopEvent, event), step=source, encoded=encoded, data=data, delivery=by)
             return Receipt(self.sequence, 1)
-        if self.journal is not None and kind != RECEIVED:  # without a host nothing is bounded
-            if self.sequence >= self.last_entry:
-                self._log_is_full(source)
-                return Receipt(self.sequence, 0)
-            if len(self.deliveries) + len(targets) > self.most_deliveries:
-                self.exceed(f"a run may have at most {self.most_deliveries} events to work on", source)
+        journal = self.journal
+        if journal is not None and kind != RECEIVED:  # without a host nothing is bounded
+            is_full = self.sequence >= journal.last_entry
+            if is_full or len(self.deliveries) + len(targets) > journal.bounds.deliveries:
+                self.exceed(journal.bounds.reached(log=is_full), source)
                 return Receipt(self.sequence, 0)
         self.sequence += 1
         sequence = self.sequence
-        if isinstance(event, InputRequiredEvent):
+        if ASKING[type(event)]:
             self.asked = True
+            self.questions += kind != RECEIVED
             kind = STREAM
-            if self.on_question is not None:
-                self.on_question(event)
-            if self.journal is None:
+            if self.outer is not None:
+                self.outer.asked(cast(InputRequiredEvent, event))
+            if journal is None:
                 self.stream.append(own(event))
         waits = self._waits
         matching = waits.matching(event) if to_waiters and waits is not None and waits.by_type else ()
-        for name in targets:
-            self.work.enqueue(name, event if sole else own(event), sequence, encoded)
+        if matching and targets:
+            waiting = {each.delivery.step for each in matching if each.delivery is not None}
+            targets = [name for name in targets if name not in waiting or not self.work.own_waits(name)]
+        if kind == RECEIVED and self.questions and targets and not matching and isinstance(event, HumanResponseEvent):
+            self.questions -= 1
         delivered = len(targets) + len(matching)
+        if self._fan_in is None:
+            for name in targets:
+                taken = event if sole and len(targets) == 1 else own(event)
+                self.work.enqueue(name, taken, sequence, encoded, lineage)
+        else:
+            only = event if sole and len(targets) == 1 else None
+            delivered -= self._fan_in.take(targets, event, sequence, encoded, lineage, only)
         if not delivered and kind != STREAM:
             self.untaken = type(event).__name__
-        if self.journal is not None and data is not None:
-            self.journal.log(sequence, self.work.clock.now(), kind, event, data, source, delivered)
+        if journal is not None and data is not None:
+            journal.log(sequence, self.work.clock.now(), kind, event, data, source, delivered, by)
         for waiter in matching:
-            self.waits.settle(waiter, event)
+            self.waits.settle(waiter, event, sole=sole and delivered == 1)
         return Receipt(sequence, delivered)
 
     # -- executions ---------------------------------------------------------------------------------------------------
-
-    def start_next(self, again_only: bool = False) -> Execution | None:
-        """Start the next delivery that has a worker, in order; None when there is none.
-
-        A delivery whose body was only parked goes on: its answers move to `resumed`. `again_only` takes none that
-        never started.
-        """
-        return self.work.start_next(self, again_only)
 
     def encode_output(self, event: Event) -> EncodedOutput:
         """Encode an event that a step returned, for `finish`. SerializationError when it cannot be saved."""
         targets = self.routing.targets(type(event))
         return event, targets, *self._encode(event, targets)
 
-    def finish(
-        self, execution: Execution, outputs: Sequence[Event], encoded: Sequence[EncodedOutput] | None = None
-    ) -> list[Receipt]:
+    def finish(self, execution: Execution, outputs: Sequence[Event]) -> list[Receipt]:
         """Finish a delivery and take what its step returned, in one transition.
 
         Args:
             execution: The attempt that returned.
             outputs: What it returned.
-            encoded: The outputs, by `encode_output`, when there are so many that they were encoded before.
         """
         self.check(execution)
         journal = self.journal
-        if journal is not None and encoded is None:
-            encoded = [self.encode_output(event) for event in outputs]
-        step = execution.delivery.step
+        encoded = None if journal is None else [self.encode_output(event) for event in outputs]
+        step, number = execution.delivery.step, execution.delivery.id
+        lineage = execution.delivery.lineage
+        if self._fan_in is not None and execution.fanned_out:
+            lineage = self._fan_in.open(step, lineage)
+        if journal is not None and journal.attempts == LOG_ALL:
+            note(self, execution.delivery, FINISHED)
         execution.finished = True
         self.work.retire(execution)
         self._drop(execution.delivery)
@@ -433,21 +500,79 @@ class Broker:
                     targets = self.routing.targets(type(event))
                     # Held by the step's result, the outputs and this loop.
                     sole = len(targets) == 1 and is_sole(event, 3)
-                    receipts.append(self._take(event, SENT, step, targets, None, None, sole=sole))
+                    receipts.append(self._take(event, SENT, step, targets, None, None, sole=sole, lineage=lineage))
+            self._settle()
             return receipts
         for event, targets, data, saved in encoded:
             if self.outcome is None:
-                if saved is None and self.waits.expects(type(event)):
+                if saved is None and self._expects(type(event)):
                     saved = journal.encode(event)
                 # Held by the step's result, the outputs, the list above and this loop.
                 sole = len(targets) == 1 and is_sole(event, 4)
-                receipts.append(self._take(event, SENT, step, targets, data, saved, sole=sole))
+                taken = self._take(event, SENT, step, targets, data, saved, sole=sole, by=number, lineage=lineage)
+                receipts.append(taken)
+        self._settle()
+        if self.outcome is not None and self.outcome.left is not None:
+            self._leave_nothing()  # the delivery is through, and what it returned was not taken
         return receipts
 
-    def retry(self, execution: Execution, delay: float) -> None:
+    def _leave_nothing(self) -> None:
+        """Let the last snapshot keep nothing that was in progress: a retry would miss something."""
+        assert self.outcome is not None
+        self.outcome = self.outcome._replace(left=None)
+        for delivery in list(self.deliveries.values()):
+            self._drop(delivery)
+
+    def finish_in_slices(self, execution: Execution, encoded: Sequence[EncodedOutput]) -> None:
+        """Finish a delivery that returned very much, in slices; other work may go on between them.
+
+        `partial` makes one slice each time that it is advanced, and is None once the transition is whole. Until then
+        the run must not be saved: what saves or freezes it calls `complete` first.
+
+        Args:
+            execution: The attempt that returned.
+            encoded: What it returned, by `encode_output`.
+        """
+        self.complete()
+        self.check(execution)
+        step, number = execution.delivery.step, execution.delivery.id
+        lineage = execution.delivery.lineage
+        if self._fan_in is not None and execution.fanned_out:
+            lineage = self._fan_in.open(step, lineage)
+        note(self, execution.delivery, FINISHED)
+        execution.finished = True
+        self.work.retire(execution)
+        self._drop(execution.delivery)
+        self.partial = self._take_in_slices(step, number, encoded, lineage)
+
+    def _take_in_slices(
+        self, step: str, number: int, encoded: Sequence[EncodedOutput], lineage: Lineage | None
+    ) -> Generator[None]:
+        for start in range(0, len(encoded), SLICE):
+            for event, targets, data, saved in encoded[start : start + SLICE]:
+                if self.outcome is not None:
+                    break
+                if saved is None and self.journal is not None and self._expects(type(event)):
+                    saved = self.journal.encode(event)
+                self._take(event, SENT, step, targets, data, saved, by=number, lineage=lineage)
+            yield
+        self.partial = None
+        self._settle()
+        if self.outcome is not None and self.outcome.left is not None:
+            self._leave_nothing()
+
+    def complete(self) -> None:
+        """Complete the transition that is made in slices, if there is one."""
+        if self.partial is not None and inspect.getgeneratorstate(self.partial) != inspect.GEN_RUNNING:
+            for _ in self.partial:
+                pass
+
+    def retry(self, execution: Execution, delay: float, failure: AttemptFailure | None = None) -> None:
         """Note a failure and run the delivery again after `delay` seconds (S2)."""
         self.check(execution)
-        self.work.retry(execution, delay)
+        self.work.retry(execution, delay, failure)
+        if self.made_children is not None:
+            self.made_children.retry(execution.delivery)
 
     def fail(
         self, delivery: Delivery, event: StepFailedEvent, catcher: str, error: BaseException | None = None
@@ -463,84 +588,60 @@ class Broker:
         if delivery.execution is not None:
             self.check(delivery.execution)
             self.work.retire(delivery.execution)
-        self._drop(delivery)
-        self.accept(event, step=catcher, source=delivery.step)
+        lineage = None
+        if self.routing.steps[catcher].max_recoveries is not None:
+            lineage = caught_lineage(delivery, catcher)
+        self._drop(delivery, finished=False)
+        targets = self.routing.target(catcher, type(event))
+        data, encoded = (None, None) if self.journal is None else self._encode(event, targets)
+        self._take(event, SENT, delivery.step, targets, data, encoded, to_waiters=False, lineage=lineage)
+        self._settle()
         if self.outcome is None:
             caught = self.deliveries[self.work.delivery_ids].event
             assert isinstance(caught, StepFailedEvent)
             caught.exception = error
 
-    def _drop(self, delivery: Delivery) -> None:
-        """Take a delivery that is through out of the run."""
+    def _settle(self) -> None:
+        """Close the streams that nothing is in progress of any more."""
+        if self._fan_in is not None and self.outcome is None and self.partial is None:
+            self._fan_in.settle(self.sequence)
+
+    @property
+    def fan_in(self) -> FanIn | None:
+        """Return the open streams; None if no step collects."""
+        return self._fan_in
+
+    def _drop(self, delivery: Delivery, *, finished: bool = True) -> None:
+        """Take a delivery that is through out of the run; `finished` unless it was given up."""
+        if self.made_children is not None:
+            self.made_children.drop(self, delivery, finished=finished)
+        if self._fan_in is not None:
+            self._fan_in.gone(delivery)
         self.work.drop(delivery)
         if delivery.waiters:
             self.waits.forget_those_of(delivery)
         if delivery.ledger is not None:
             if delivery.ledger.collects:
-                self._consume(delivery.collected())
+                self.buffers.consume(delivery.collected())
             delivery.ledger = None
-        delivery.event = _NO_EVENT  # what outlives the body keeps its execution, and that this delivery
+        delivery.event = NO_EVENT  # what outlives the body keeps its execution, and that this delivery
 
-    # -- collecting ---------------------------------------------------------------------------------------------------
+    # -- collecting and waiting ---------------------------------------------------------------------------------------
 
     @property
     def buffers(self) -> Buffers:
         """Return the collected events, made at the first need: most runs collect nothing."""
         if self._buffers is None:
-            self._buffers = Buffers()
+            self._buffers = Buffers(self.work)
         return self._buffers
 
     def collect(
-        self,
-        event: Event,
-        expected: Sequence[type[Event]],
-        buffer_id: str | None,
-        execution: Execution | None,
+        self, event: Event, expected: Sequence[type[Event]], buffer_id: str | None, execution: Execution | None
     ) -> list[Event] | None:
-        """Add an event to a buffer; give the expected ones once all are there (S8)."""
-        if execution is not None:
+        """Add an event to a buffer; return the expected ones once all are there. See `Buffers.collect`."""
+        if execution is not None or self.frozen:
             self.check(execution)
-        elif self.frozen:
-            self.check(None)
-        step = "" if execution is None else execution.delivery.step
-        counted = self.buffers.count(expected)
-        key = buffer_id if buffer_id is not None else default_buffer_id(step, counted)
-        known = None
-        if execution is not None:
-            nth = execution.next_collect(key)
-            known = execution.delivery.ensure_ledger().collects.setdefault(key, [])
-            if nth < len(known):
-                taken = known[nth]
-                if taken is None:
-                    return None
-                if [type(item.event) for item in taken] == list(expected):
-                    return [own(item.event) for item in taken]
-                # A call that differs is new: what this and later calls took is there again.
-                self.buffers.put_back(item for items in known[nth:] for item in items or ())
-                del known[nth:]
-        encoded = None if self.journal is None else self.journal.encode(event)
-        self.numbers += 1
-        item = Buffered(self.numbers, key, own(event), encoded)
-        self.buffers.add(item)
-        taken = self.buffers.take(key, expected)
-        if self.journal is not None:
-            self.journal.touch(parts.buffered(item.number))
-        if known is not None and execution is not None:
-            known.append(taken)
-            execution.delivery.lost = 0  # it has made progress since its last crash
-            self.work.touch(execution.delivery)
-        elif taken:
-            self._consume(taken)
-        return None if taken is None else [own(item.event) for item in taken]
-
-    def _consume(self, items: Sequence[Buffered]) -> None:
-        """Take collected events out of the run for good."""
-        self.buffers.drop(items)
-        if self.journal is not None:
-            for item in items:
-                self.journal.touch(parts.buffered(item.number))
-
-    # -- waiting ------------------------------------------------------------------------------------------------------
+        return self.buffers.collect(event, expected, buffer_id, execution)
 
     @property
     def waits(self) -> Waits:
@@ -548,6 +649,26 @@ class Broker:
         if self._waits is None:
             self._waits = Waits(self.work)
         return self._waits
+
+    @property
+    def made_waits(self) -> Waits | tuple[Waiter, ...]:
+        """Return the open waiters without making anything."""
+        return () if self._waits is None else self._waits
+
+    @property
+    def children(self) -> Children | None:
+        """Return the runs that steps have started; None where no host starts any. Made at the first need."""
+        if self.made_children is None and self.child_host is not None:
+            self.made_children = Children(self.work, self.child_host)
+        return self.made_children
+
+    @property
+    def made_buffers(self) -> Buffers | None:
+        """Return the collected events; None if nothing was collected."""
+        return self._buffers
+
+    def _expects(self, event_type: type[Event]) -> bool:
+        return self._waits is not None and self._waits.expects(event_type)
 
     def wait(
         self,
@@ -558,41 +679,14 @@ class Broker:
         prompt: Event | None,
         timeout: float | None,
     ) -> Answer | Waiter:
-        """Open a waiter, take up the one that an earlier execution opened, or give the recorded answer.
+        """Open a waiter, or give what an earlier execution got; for the arguments see `Waits.wait`.
 
-        A call that differs from the one of the earlier execution is new. SerializationError when a journal is kept
-        and the wait cannot be saved; then nothing has changed.
-
-        Args:
-            execution: The attempt that waits; None for one outside the steps.
-            waiter_id: The name of the wait.
-            event_type: The type of event that it waits for; None for a durable sleep.
-            requirements: The fields that the event must have.
-            prompt: Written to the stream, unless an open waiter of this id has an equal one.
-            timeout: Seconds until its deadline; None or infinity: none.
+        Raise SerializationError when a journal is kept and the wait cannot be saved; then nothing has changed.
         """
         self.check(execution)
         if self.journal is not None:
             self.journal.check_wait(event_type, requirements, prompt)
-        waits = self.waits
-        source = ""
-        if prompt is not None:
-            prompt = own(prompt)
-        if execution is not None:
-            source = execution.delivery.step
-            found = waits.recorded(execution, waiter_id, event_type, requirements)
-            if isinstance(found, Waiter):
-                if prompt is not None and not waits.prompted(waiter_id, prompt):
-                    self.put(prompt, source=source)
-                    found.prompt = prompt
-                    waits.touch(found)
-                return found
-            if found is not None:
-                return found
-        if prompt is not None and not waits.asked(execution, waiter_id, prompt):
-            self.put(prompt, source=source)
-        self.numbers += 1
-        return waits.open(self.numbers, waiter_id, event_type, requirements, prompt, timeout, execution)
+        return self.waits.wait(self.put, execution, waiter_id, event_type, requirements, prompt, timeout)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -602,29 +696,62 @@ class Broker:
         return self.work.active
 
     @property
+    def pauses(self) -> bool:
+        """Whether the time limit stands still while the run only waits for outside input: in a service (S14)."""
+        return self.journal is not None or (self.outer is not None and self.outer.pauses)
+
+    @property
     def waiting_outside(self) -> bool:
-        """Whether nothing is left to do before outside input arrives; a durable sleep waits for none."""
-        return self.active == 0 and (self.asked or self.waits.outside) and not self.work.working
+        """Whether nothing is left to do before outside input arrives; a durable sleep waits for none.
+
+        What a child does is outside: it has a time limit of its own.
+
+        To a nested run comes only what the outer run is asked for.
+        """
+        children = self.made_children
+        if len(self.deliveries) > self.work.parked or not (
+            self.asked
+            or (self._waits is not None and self._waits.outside)
+            or (children is not None and children.awaited and not children.unsettled)
+        ):
+            return False
+        return (self.outer is None or self.outer.asks) and not self.work.working
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing goes on, nothing is asked and nothing but the run's time limit falls due."""
+        return self.idle and not self.waiting_outside and self.work.next_due() is None and self.outcome is None
 
     @property
     def idle(self) -> bool:
         """Whether nothing goes on before an event or a due time comes, so that the run may leave memory."""
-        return self.active == 0 and not self.work.working
+        work = self.work
+        if self.made_children is not None and self.made_children.unsettled:
+            return False
+        return (len(self.deliveries) == work.parked or (work.held and not work.at_work)) and not work.working
 
     def stir(self, execution: Execution) -> None:
         """Look again at a parked execution, a task of whose body is over."""
         self.work.look_at(execution)
         self.work.touch(execution.delivery)
+        if self.outer is not None:
+            self.outer.moved()
 
     def tick(self) -> None:
         """Start or stop the run's clock as S14 says; called after each batch of transitions."""
         limit = self.limit
         if limit.seconds is None or self.outcome is not None or not self.started:
             return
-        stopped = self.pausing and self.waiting_outside
+        stopped = self.work.held or ((self.journal is not None or self.pauses) and self.waiting_outside)
         if stopped == (limit.due is None):
             return  # nothing to change, as most often: do not ask what time it is
         if limit.tick(self.work.clock.now(), stopped=stopped) and self.journal is not None:
+            self.touch_head()
+
+    def hold(self, held: bool) -> None:
+        """Start nothing from now on, or start again what may; the time limit stands still meanwhile."""
+        if self.work.held != held:
+            self.work.held = held
             self.touch_head()
 
     def next_due(self) -> float | None:
@@ -655,42 +782,6 @@ class Broker:
     def clock(self) -> Clock:
         """What time it is for the run."""
         return self.work.clock
-
-    @clock.setter
-    def clock(self, clock: Clock) -> None:
-        self.work.clock = clock
-
-    # -- the journal --------------------------------------------------------------------------------------------------
-
-    def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
-        """Return the changed parts of the state, encoded, and the keys that were damaged in place."""
-        assert self.journal is not None
-        encoded, damaged, changed = self.journal.encode_state(self.store.saved(), self.store.own_json, self._lent())
-        if changed:
-            self.store.version += 1
-        return encoded, damaged
-
-    def find_changes_in_place(self) -> None:
-        """Count what steps have changed in place so far, and have it written: the state is told to the outside."""
-        if self.journal is None:
-            return
-        values = self.store.saved()  # counts keys that the holder of the whole state has added or removed
-        if self.journal.find_changes(values, self.store.own_json, self._lent()):
-            self.store.version += 1
-            self.touch_head()
-
-    def _lent(self) -> set[str]:
-        """Return the names of the values that steps may have changed in place since the last commit."""
-        journal = self.journal
-        if journal is None or journal.lent is None:
-            return set()
-        return journal.lent.returned.union(
-            *(execution.lent for execution in self.executions.values() if execution.lent is not None)
-        )
-
-    def fail_damaged(self, keys: list[str]) -> None:
-        """Fail the run because values of its state cannot be saved any more."""
-        self.end(*damage(keys)[:3])
 
     def touch_head(self) -> None:
         """Note that the head of the snapshot changed."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.ledger import Buffered
+from stepwire.workflow.broker.work import Work
 from stepwire.workflow.checks import check_expected
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.own import own
 
 
 def default_buffer_id(step: str, expected: Collection[type[Event]]) -> str:
@@ -23,14 +27,73 @@ _NOTHING: tuple[Sequence[type[Event]], Counter[type[Event]]] = ((), Counter())
 
 
 class Buffers:
-    """Events by buffer id and type, in the order of arrival; by number also those that ledgers hold."""
+    """Events by buffer id and type, in the order of arrival; by number also those that ledgers hold.
 
-    __slots__ = ("_counted", "_events", "_numbered")
+    Args:
+        work: Whose deliveries collect: their ledgers keep what each call took.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_counted", "_events", "_numbered", "_work")
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
         self._counted = _NOTHING
         self._events: dict[str, dict[type[Event], deque[Buffered]]] = {}
         self._numbered: dict[int, Buffered] = {}
+
+    # -- collecting ---------------------------------------------------------------------------------------------------
+
+    def collect(
+        self, event: Event, expected: Sequence[type[Event]], buffer_id: str | None, execution: Execution | None
+    ) -> list[Event] | None:
+        """Add an event to a buffer; return the expected ones once all are there (S8).
+
+        Args:
+            event: The event.
+            expected: The types to collect, one for each event.
+            buffer_id: The buffer; None for the one of this step and these types.
+            execution: The attempt that collects; None outside the steps, where no ledger keeps what was taken.
+        """
+        step = "" if execution is None else execution.delivery.step
+        counted = self.count(expected)
+        key = buffer_id if buffer_id is not None else default_buffer_id(step, counted)
+        known = None
+        if execution is not None:
+            nth = execution.next_collect(key)
+            known = execution.delivery.ensure_ledger().collects.setdefault(key, [])
+            if nth < len(known):
+                taken = known[nth]
+                if taken is None:
+                    return None
+                if [type(item.event) for item in taken] == list(expected):
+                    return [own(item.event) for item in taken]
+                # A call that differs is new: what this and later calls took is there again.
+                self.put_back(item for items in known[nth:] for item in items or ())
+                del known[nth:]
+        work = self._work
+        encoded = None if work.journal is None else work.journal.encode(event)
+        work.numbers += 1
+        item = Buffered(work.numbers, key, own(event), encoded)
+        self.add(item)
+        taken = self.take(key, expected)
+        if work.journal is not None:
+            work.journal.touch(parts.buffered(item.number))
+        if known is not None and execution is not None:
+            known.append(taken)
+            execution.delivery.lost = 0  # it has made progress since its last crash
+            work.touch(execution.delivery)
+        elif taken:
+            self.consume(taken)
+        return None if taken is None else [own(item.event) for item in taken]
+
+    def consume(self, items: Sequence[Buffered]) -> None:
+        """Forget collected events for good, in the snapshot too."""
+        self.drop(items)
+        if (journal := self._work.journal) is not None:
+            for item in items:
+                journal.touch(parts.buffered(item.number))
+
+    # -- the events ---------------------------------------------------------------------------------------------------
 
     def count(self, expected: Sequence[type[Event]]) -> Counter[type[Event]]:
         """Count the expected types. A tuple that comes again is not looked at again, however long it is."""
@@ -43,6 +106,29 @@ class Buffers:
             check_expected(counted)
             self._counted = expected, counted
         return self._counted[1]
+
+    def all_of(self, buffer_id: str) -> list[Buffered]:
+        """Return the events of a buffer, in the order of arrival."""
+        by_type = self._events.get(buffer_id)
+        if not by_type:
+            return []
+        return sorted((item for items in by_type.values() for item in items), key=lambda item: item.number)
+
+    def pull(self, buffer_id: str, items: Collection[Buffered]) -> None:
+        """Take events out of a buffer, and forget them for good."""
+        gone = {item.number for item in items}
+        by_type = self._events.get(buffer_id, {})
+        for cls in list(by_type):
+            by_type[cls] = deque(item for item in by_type[cls] if item.number not in gone)
+            if not by_type[cls]:
+                del by_type[cls]
+        if not by_type:
+            self._events.pop(buffer_id, None)
+        self.consume(list(items))
+
+    def count_of(self, buffer_id: str) -> int:
+        """Return how many events a buffer has."""
+        return sum(map(len, self._events.get(buffer_id, {}).values()))
 
     def add(self, item: Buffered) -> None:
         """Append an event to its buffer."""

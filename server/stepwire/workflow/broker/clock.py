@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Protocol
+from weakref import WeakSet
 
-__all__ = ["CLOCK", "Clock", "TimeLimit", "finite"]
+__all__ = ["CLOCK", "Clock", "Ringing", "SkippingClock", "TimeLimit", "finite"]
+
+
+_AHEAD_SECONDS = 0.05
 
 
 class Clock:
@@ -16,10 +21,57 @@ class Clock:
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
+        self._follows = False
 
     def now(self) -> float:
         """Return the present time in seconds since the epoch."""
         return time.monotonic() + self._offset
+
+    def follow(self, now: float) -> None:
+        """Go by another clock, which shows `now`: that of a database that several processes share.
+
+        The first call sets this clock; later ones only set it forward, and not for the milliseconds that an answer
+        of the database takes.
+        """
+        ahead = now - self.now()
+        if not self._follows or ahead > _AHEAD_SECONDS:
+            self._follows = True
+            self._offset += ahead
+
+    def watch(self, alarm: Ringing) -> None:
+        """Have an alarm told when time is skipped: this clock never does that."""
+
+
+class Ringing(Protocol):
+    """What calls back at due times of a clock."""
+
+    def next_due(self) -> float | None:
+        """Return the earliest due time; None when there is none."""
+
+    def look(self) -> None:
+        """Call back what is due now."""
+
+
+class SkippingClock(Clock):
+    """A clock that can be set forward, for tests: whatever is due then happens at once. Not thread-safe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alarms: WeakSet[Ringing] = WeakSet()
+
+    def watch(self, alarm: Ringing) -> None:
+        """Have an alarm told when time is skipped."""
+        self._alarms.add(alarm)
+
+    def next_due(self) -> float | None:
+        """Return when the next alarm rings; None when none will."""
+        return min((due for alarm in self._alarms if (due := alarm.next_due()) is not None), default=None)
+
+    def skip_to(self, moment: float) -> None:
+        """Let it be that moment, in seconds since the epoch, unless it is later already."""
+        self._offset += max(0.0, moment - self.now())
+        for alarm in list(self._alarms):
+            alarm.look()
 
 
 CLOCK = Clock()

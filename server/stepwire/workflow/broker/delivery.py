@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
-from contextvars import Context, ContextVar
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple, Protocol
 
+from stepwire.workflow.broker.clock import Clock
+from stepwire.workflow.broker.executions import AttemptFailure, AttemptJournal
 from stepwire.workflow.broker.ledger import Answer, Buffered, Ledger, Notify, effects_by_digest, has_fields
+from stepwire.workflow.broker.nesting import Nested
 from stepwire.workflow.broker.timers import Timer
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.hooks import StateValues
@@ -24,52 +26,97 @@ READY: Final = "ready"
 BACKOFF: Final = "backoff"
 """Failed; its policy runs it again at `due`."""
 
+NO_EVENT: Final = Event()
+"""The event of a delivery that is through."""
+
 MAX_LOST_EXECUTIONS: Final = 5
 """After so many executions lost to crashes a delivery is poison (DESIGN: Poison)."""
+
+
+class Lineage(NamedTuple):
+    """Where a delivery comes from, as far as that matters for what becomes of it.
+
+    Attributes:
+        scope: The open streams that it belongs to, outermost first.
+        recoveries: How often each step that catches errors has caught what led here.
+    """
+
+    scope: tuple[int, ...]
+    recoveries: dict[str, int]
+
+
+class EventReader(Protocol):
+    """Reads events as snapshots hold them."""
+
+    def decode(self, data: bytes) -> Event:
+        """Return an event from what a snapshot holds of it."""
 
 
 class Delivery:
     """One (event, step) pair that must be processed; its identity is `id`."""
 
     __slots__ = (
+        "_event",
+        "_reader",
         "attempt",
         "due",
         "effects",
         "encoded",
-        "event",
         "execution",
+        "failure",
         "failures",
         "first_started",
         "id",
+        "last_failure",
         "ledger",
+        "lineage",
         "lost",
         "next",
         "sequence",
+        "since",
         "status",
         "step",
         "timer",
+        "undo",
+        "undo_changed",
+        "undo_saved",
         "waiters",
     )
 
     def __init__(self, id: int, step: str, event: Event, sequence: int, encoded: bytes | None = None) -> None:
         self.id = id
         self.step = step
-        self.event = event
+        self._event: Event | None = event
+        self._reader: EventReader | None = None
+        """Reads the event from `encoded` while a body has it; None while it is here."""
         self.encoded = encoded
         """The event as a snapshot holds it, encoded when it was accepted; None without a journal."""
         self.sequence = sequence
         self.status = QUEUED
+        self.since: float | None = None
+        """When it got its status; None where nobody keeps a journal, or an older version saved it."""
         self.attempt = 0
         """Executions started."""
         self.failures = 0
         """Executions that failed, for the retry policy."""
         self.lost = 0
         """Executions lost to crashes."""
+        self.failure: AttemptFailure | None = None
+        """What its last failed execution failed with, as far as a host lets it be told."""
         self.first_started: float | None = None
+        self.lineage: Lineage | None = None
+        """None in most workflows: it belongs to no stream, and nothing was caught."""
+        self.last_failure: tuple[Exception | None, float] | None = None
+        """What the last attempt failed with and when, of a step of an adopted workflow; the time alone after a restart,
+        `failure` tells the rest."""
         self.due: float | None = None
         self.ledger: Ledger | None = None
         self.effects: bytearray | None = None
         """Digests of the sends and stream writes since the last failure, in order."""
+        self.undo: dict[str, Any] | None = None
+        """What values of the state were before it changed them; see `undo`."""
+        self.undo_changed = False
+        self.undo_saved = False
         self.execution: Execution | None = None
         self.timer: Timer[Any] | None = None
         self.waiters: list[Waiter] | None = None
@@ -79,6 +126,25 @@ class Delivery:
 
     def __lt__(self, other: Delivery) -> bool:
         return self.id < other.id
+
+    @property
+    def event(self) -> Event:
+        """The event as it came."""
+        if self._event is not None:
+            return self._event
+        assert self._reader is not None
+        assert self.encoded is not None
+        return self._reader.decode(self.encoded)
+
+    @event.setter
+    def event(self, event: Event) -> None:
+        self._event, self._reader = event, None
+
+    def lend(self, reader: EventReader) -> Event:
+        """Give the event to a body, which may change it; what it was is read from `encoded` if anything needs it."""
+        event = self.event
+        self._event, self._reader = None, reader
+        return event
 
     def collected(self) -> list[Buffered]:
         """Return the events that its collects took: consumed when it finishes."""
@@ -98,13 +164,48 @@ class Delivery:
         return self.ledger
 
 
+class RunUndos(Protocol):
+    """What deliveries have changed in the state; see `undo`."""
+
+    def record(self, delivery: Delivery, name: str, before: Any) -> None:
+        """Note what a value was before a delivery changed it."""
+
+    def setting(self, execution: Execution | None, replaced: Collection[str], keys: Collection[str]) -> None:
+        """Note that a call sets values."""
+
+    def lent(self, execution: Execution, name: str, before: Any) -> None:
+        """Note what a value is that an attempt may change in place."""
+
+    def seen(self, execution: Execution | None, keys: Collection[str]) -> None:
+        """Note that a step reads or changes values."""
+
+
 class RunBroker(Protocol):
     """What an execution knows of its broker."""
 
     frozen: bool
+    sequence: int
+
+    @property
+    def undos(self) -> RunUndos:
+        """Return what deliveries have changed in the state."""
+
+    def may_wait(self, execution: Execution) -> bool:
+        """Tell whether the step of an attempt waits for events or time in its own code."""
+
+    @property
+    def clock(self) -> Clock:
+        """Return what time it is for the run."""
+
+    def begin_again(self, delivery: Delivery) -> None:
+        """Put back what a delivery had changed in the state before it was interrupted."""
 
     def stir(self, execution: Execution) -> None:
         """Look at the run again: a task of this execution is over."""
+
+    @property
+    def journal(self) -> AttemptJournal | None:
+        """Return what takes entries of attempts; None when nothing is made durable."""
 
     @property
     def store(self) -> StateValues:
@@ -119,6 +220,8 @@ class Execution:
 
     __slots__ = (
         "_left",
+        "awaiting",
+        "began",
         "beside",
         "broker",
         "cancel",
@@ -127,18 +230,22 @@ class Execution:
         "context",
         "dead",
         "delivery",
+        "fanned_out",
         "finished",
         "is_async",
         "lent",
+        "lent_before",
+        "nested",
         "open_waits",
         "outcome",
         "remaining",
         "replay",
         "returned",
         "settled",
+        "starts",
         "timer",
-        "untold",
         "waits",
+        "watch",
     )
 
     def __init__(self, broker: RunBroker, delivery: Delivery) -> None:
@@ -146,6 +253,8 @@ class Execution:
         """None once it is dead: what it left running, a timer or a task, keeps it in a context variable."""
         self._left: weakref.ref[RunBroker] | None = None
         self.delivery = delivery
+        self.began = 0.0
+        """When it was marked in progress; 0.0 without a journal."""
         self.dead = False
         self.finished = False
         """Its step returned and the delivery is through; what it left running counts as outside the steps."""
@@ -157,8 +266,14 @@ class Execution:
         """Whether it was last saved as a body that works beside its waits."""
         self.children: set[Any] | None = None
         """The tasks that its body has started and that are not over, where a host wants to know."""
-        self.untold: list[Notify] | None = None
-        """Waits of a body that stays parked, whose answers are not durable yet and so not told."""
+        self.watch: Any = None
+        """Which of them are to be looked at, to find out whether the body only waits."""
+        self.nested: list[Nested] | None = None
+        """The runs that its body has started and that have not ended."""
+        self.awaiting: dict[Notify, None] | None = None
+        """Its waits for the ends of runs that its delivery has started."""
+        self.starts: Counter[bytes] | None = None
+        """How often it has started a run, by the digest of the call."""
         self.is_async = True
         """Whether its body is a coroutine."""
         self.open_waits = 0
@@ -174,7 +289,11 @@ class Execution:
         if delivery.effects:
             self.replay = effects_by_digest(delivery.effects)
         self.settled: list[tuple[Notify, Answer]] | None = None
+        self.fanned_out = False
+        """Whether its step returned a list."""
         self.lent: set[str] | None = None
+        self.lent_before: dict[str, Any] | None = None
+        """What values of the state were when it got them as mutable objects, as long as nobody else holds them."""
         self.cancel: Callable[[], object] | None = None
         self.timer: Timer[Any] | None = None
 
@@ -195,7 +314,7 @@ class Execution:
         """Keep the run no longer, so that what outlives the body does not keep it either."""
         if self.broker is not None and not self.finished:
             self._left = weakref.ref(self.broker)  # its calls are refused as long as the run is there
-        self.broker = self.context = None
+        self.broker = self.context = self.watch = None
 
     def next_collect(self, buffer_id: str) -> int:
         """Count a collect of this buffer; return how many there were before."""
@@ -203,6 +322,14 @@ class Execution:
             self.collects = {}
         nth = self.collects.get(buffer_id, 0)
         self.collects[buffer_id] = nth + 1
+        return nth
+
+    def next_start(self, digest: bytes) -> int:
+        """Count a start of a run; return how many calls like it there were before."""
+        if self.starts is None:
+            self.starts = Counter()
+        nth = self.starts[digest]
+        self.starts[digest] = nth + 1
         return nth
 
     def waits_made(self, waiter_id: str) -> int:
@@ -261,34 +388,3 @@ class Waiter:
     def matches(self, event: Event) -> bool:
         """Tell whether the event has every required field with an equal value."""
         return has_fields(event, self.requirements)
-
-
-_current: ContextVar[Execution | None] = ContextVar("stepwire_execution", default=None)
-
-
-def current_execution(broker: RunBroker) -> Execution | None:
-    """Return the execution of this broker that the caller runs in; None outside its steps.
-
-    A task that a step left running when it returned is outside, too.
-    """
-    execution = _current.get()
-    if execution is None or execution.finished:
-        return None
-    if execution.broker is broker or (execution.dead and execution.owner is broker):
-        return execution
-    return None
-
-
-def running_execution() -> Execution | None:
-    """Return the execution that the caller runs in, of whatever broker."""
-    return _current.get()
-
-
-def execution_in(context: Context) -> Execution | None:
-    """Return the execution that tasks and threads with these context variables run in."""
-    return context.get(_current)
-
-
-def enter_execution(execution: Execution) -> None:
-    """Make this execution the current one for the calling task and what it starts."""
-    _current.set(execution)

@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from typing import Any, Final
 
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.bounds import UNBOUNDED, Bounds
+from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.entries import CHILD, EXECUTION, ChildNews, LogEntry
+from stepwire.workflow.broker.executions import LOG_NONE, Attempted
 from stepwire.workflow.broker.lent_values import LentValues
 from stepwire.workflow.broker.received import Received
+from stepwire.workflow.codec.decoder import decode
 from stepwire.workflow.codec.encoder import OwnJson, encode, encode_keys
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.definition.roles import role_of
 from stepwire.workflow.errors import EventTooLargeError, SerializationError, StateTooLargeError
 from stepwire.workflow.events import Event, event_to_json
 from stepwire.workflow.state.hooks import StateValues
-
-STREAM: Final = 1
-"""Written to the stream. Public."""
-RECEIVED: Final = 2
-"""Sent from outside. Internal."""
-SENT: Final = 3
-"""Sent or returned by a step. Internal."""
-TERMINAL: Final = 4
-"""Ends the run and its stream. Public."""
-
-
-class LogEntry(NamedTuple):
-    """One event in the log of a run; `data` is its fields as plain JSON, encoded once."""
-
-    sequence: int
-    at: float
-    kind: int
-    type: str
-    data: bytes
-    step: str
-    delivered: int
-    role: int
-
-
-class Changes(NamedTuple):
-    """What a commit writes: parts of the snapshot that changed or went, and new log entries."""
-
-    parts: dict[str, bytes]
-    deleted: list[str]
-    entries: list[LogEntry]
-
-
-class FailureReport(NamedTuple):
-    """What may be told of an error, by the host's policy."""
-
-    message: str
-    traceback: str
-    reference: str
-
-
-class Host(Protocol):
-    """What makes a run durable; without one a run lives in its process only."""
-
-    def changed(self) -> None:
-        """Commit soon: something changed since the last `Broker.take_changes`."""
-
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call back once everything that was done up to now is durable (DESIGN: the membrane)."""
-
-    def report(self, step: str | None, error: BaseException) -> FailureReport:
-        """Log an error and say what the run's record may tell of it."""
-
-    def executed(self, step: str, outcome: str, seconds: float) -> None:
-        """Note that the body of a step is over: how it ended, and how long it took with all its waits."""
+from stepwire.workflow.state.store import InMemoryStateStore
 
 
 class Journal:
@@ -78,43 +30,65 @@ class Journal:
         "_changed",
         "_checked",
         "_encoded",
+        "_executions",
         "_scheduled",
+        "_store",
         "ahead",
+        "attempts",
         "bounds",
         "dirty",
         "effects",
         "entries",
+        "last_entry",
         "lent",
         "names",
         "received",
     )
 
-    def __init__(self, names: Names, changed: Callable[[], None], bounds: Bounds = UNBOUNDED) -> None:
+    def __init__(
+        self, names: Names, changed: Callable[[], None], bounds: Bounds = UNBOUNDED, attempts: int = LOG_NONE
+    ) -> None:
         """Make an empty journal.
 
         Args:
             names: The names of the types that may be saved.
             changed: Called at the first change since the last `take`.
             bounds: What the run may hold.
+            attempts: Which attempts at deliveries get entries in the log: LOG_NONE, LOG_FAILURES or LOG_ALL.
         """
         self.names = names
+        self.attempts = attempts
         self._changed = changed
         self.bounds = bounds
+        self._store: InMemoryStateStore[Any] | None = None
+        self._executions: Mapping[int, Execution] = {}
         self._scheduled = False
-        self._checked: set[str] = set()
+        self._checked: Set[str] = _NONE
         """Names of the values that were encoded for the change that is being made."""
-        self._encoded: dict[str, tuple[Any, bytes]] = {}
-        """Values of the state that were encoded since the last commit, with what was made of them."""
+        self._encoded: dict[str, tuple[Any, bytes]] | None = None
+        """Values of the state that were encoded since the last commit, with what was made of them; None for none."""
         self.dirty: dict[str, None] = {}
-        self.effects: dict[int, int] = {}
-        """Deliveries that got effects, with the first page of them that changed."""
+        self.effects: dict[int, int] | None = None
+        """Deliveries that got effects, with the first page of them that changed; None for none."""
         self.entries: list[LogEntry] = []
+        self.last_entry = bounds.entries
+        """The sequence that the steps of the run may bring its log to."""
         self.ahead: dict[str, bytes] | None = None
         """Parts of the next commit that `encode_ahead` has encoded; None as long as no commit is large."""
         self.received: Received | None = None
         """The event of a client that the broker is about to accept, encoded already if it is large."""
         self.lent: LentValues | None = None
         """Values of the state that steps hold or held as mutable objects; None before the first."""
+
+    def watch(self, store: InMemoryStateStore[Any], executions: Mapping[int, Execution]) -> None:
+        """Find changes of this state, also those that attempts under way make in place."""
+        self._store = store
+        self._executions = executions
+
+    def bound_log(self, first: int) -> None:
+        """Let the log, whose oldest kept entry is `first`, grow up to its bound."""
+        if self.bounds.entries < sys.maxsize:
+            self.last_entry = first - 1 + self.bounds.entries
 
     @property
     def uncommitted(self) -> bool:
@@ -126,10 +100,19 @@ class Journal:
         self.dirty[key] = None
         if self.ahead:
             self.ahead.pop(key, None)
+        if not self._scheduled:
+            self.schedule()
+
+    def touch_all(self, keys: Iterable[str]) -> None:
+        """Note that parts changed; faster than one by one."""
+        self.dirty.update(dict.fromkeys(keys))
+        self.ahead = None
         self.schedule()
 
     def touch_effects(self, delivery: int, size: int) -> None:
         """Note that a delivery gets effects, beyond those that take `size` bytes."""
+        if self.effects is None:
+            self.effects = {}
         if delivery not in self.effects:
             self.effects[delivery] = size // parts.EFFECT_PAGE_BYTES
             self.schedule()
@@ -148,11 +131,8 @@ class Journal:
         """Hand over the keys and entries since the last call."""
         taken = self.dirty, self.entries
         self.dirty, self.entries = {}, []
-        self.effects = {}
-        self.received = self.ahead = None
+        self.effects = self.received = self.ahead = self._encoded = None
         self._scheduled = False
-        if self._encoded:
-            self._encoded = {}
         if self.lent is not None:
             self.lent.returned.clear()
         return taken
@@ -163,6 +143,11 @@ class Journal:
         if received is not None and received.event is event and received.saved is not None:
             return received.saved
         return encode(event, self.names)
+
+    def decode(self, data: bytes) -> Event:
+        """Return an event from what a snapshot of this process holds of it."""
+        event: Event = decode(data, self.names, validate=False)
+        return event
 
     def check_wait(self, event_type: type[Event] | None, requirements: dict[str, Any], prompt: Event | None) -> None:
         """Raise SerializationError for a wait that cannot be saved."""
@@ -176,7 +161,13 @@ class Journal:
 
     def note_encoded(self, name: str, value: Any, data: bytes) -> None:
         """Note that a value which is about to be set is encoded already."""
-        self._encoded[name] = value, data
+        self._known()[name] = value, data
+
+    def _known(self) -> dict[str, tuple[Any, bytes]]:
+        """Return the values that were encoded since the last commit, to add more."""
+        if self._encoded is None:
+            self._encoded = {}
+        return self._encoded
 
     def check_values(self, values: Mapping[str, Any], own: OwnJson) -> None:
         """Encode values that are about to be set, for the next commit.
@@ -185,8 +176,8 @@ class Journal:
             SerializationError: Values cannot be saved; names each.
             StateTooLargeError: They are too large for a state.
         """
-        self._checked = set()
-        known = self._encoded
+        self._checked = _NONE
+        known = self._known()
         todo = {name: value for name, value in values.items() if name not in known or known[name][0] is not value}
         by_class: set[str] = set()
 
@@ -208,22 +199,39 @@ class Journal:
         """
         for name in names:
             self.touch(parts.state(name))
-            if name in self._checked:
+            if name in self._checked and self._encoded is not None:
                 self._encoded[name] = store.value_of(name), self._encoded[name][1]
-        self._checked = set()
+        self._checked = _NONE
         if self.lent is not None:
             self.lent.replaced(names)
         self.touch(parts.HEAD)
 
-    def lend(self, name: str, store: StateValues) -> None:
-        """Note that a step gets a mutable value of the state, so that changes in place are found."""
+    def lend(self, name: str, store: StateValues, *, wanted: bool) -> bytes | None:
+        """Note that a step gets a mutable value of the state, so that changes in place are found.
+
+        Returns:
+            The value as a snapshot holds it, if it is `wanted`.
+        """
         if self.lent is None:
             self.lent = LentValues()
+        known = self.lent.encoded(name)
+        set_now = None if self._encoded is None else self._encoded.get(name)
+        if set_now is not None and set_now[0] is store.value_of(name):
+            known = set_now[1]
+        clean = name not in self.lent and parts.state(name) not in self.dirty
+        if clean or (wanted and known is None):
+            written, _ = self._encode_values([name], {name: store.value_of(name)}, store.own_json)
+            known = written.get(name)
         if name not in self.lent:
-            written: dict[str, bytes] = {}
-            if parts.state(name) not in self.dirty:
-                written, _ = self._encode_values([name], {name: store.value_of(name)}, store.own_json)
-            self.lent.lend(name, written.get(name))
+            self.lent.lend(name, known if clean else None)
+        return known
+
+    def encoded_now(self, name: str) -> bytes | None:
+        """Return a value of the state as a snapshot would hold it; None if it is not there or cannot be saved."""
+        store = self._store
+        if store is None:
+            return None
+        return self._encode_values([name], store.saved(), store.own_json)[0].get(name)
 
     def give_back(self, names: Collection[str]) -> None:
         """Note that a step that held values of the state has ended."""
@@ -231,47 +239,66 @@ class Journal:
         self.lent.returned.update(names)
         self.schedule()
 
-    def encode_state(
-        self, values: Mapping[str, Any], own: OwnJson, lent: Collection[str]
-    ) -> tuple[dict[str, bytes], list[str], bool]:
-        """Encode the parts of the state that changed.
-
-        Args:
-            values: The values of the state, by name.
-            own: Returns the JSON of a class of its own.
-            lent: The names of values that steps may have changed in place.
+    def encode_state(self) -> tuple[dict[str, bytes], list[str]]:
+        """Encode the parts of the state that changed, and count changes in place as a change of its version.
 
         Returns:
-            The parts; the names of values that cannot be saved; whether a value was changed in place.
+            The parts, and the names of values that cannot be saved.
         """
+        store = self._store
+        assert store is not None
+        if not store.made:
+            return {}, []
+        store.look_at_keys()
+        lent = self._lent_names() if self.lent is not None else _NONE
+        if not lent and not any([key[0] == parts.STATE for key in self.dirty]):  # noqa: C419 - a generator takes longer
+            return {}, []
+        values = store.saved()
         if not values:
-            return {}, [], False
+            return {}, []
         for name in lent:
             self.dirty[parts.state(name)] = None
+        changed = [key for key in self.dirty if key[0] == parts.STATE]
+        if not changed:
+            return {}, []
         written: dict[str, bytes] = {}
         names: list[str] = []
-        for key in self.dirty:
-            if (found := parts.state_name(key)) is None:
-                continue
-            known = self._encoded.get(found)
+        for key in changed:
+            found = parts.name_of(key)
+            known = None if self._encoded is None else self._encoded.get(found)
             if known is not None and found not in lent and found in values and values[found] is known[0]:
                 written[found] = known[1]
             else:
                 names.append(found)
-        others, damaged = self._encode_values(names, values, own) if names else ({}, [])
+        others, damaged = self._encode_values(names, values, store.own_json) if names else ({}, [])
         written |= others
         damaged += self._too_large(written)
-        changed = self.lent is not None and bool(self.lent.changed(written))
-        return {parts.state(name): data for name, data in written.items()}, damaged, changed
+        if self.lent is not None and self.lent.changed(written):
+            store.version += 1
+        return {parts.state(name): data for name, data in written.items()}, damaged
 
-    def find_changes(self, values: Mapping[str, Any], own: OwnJson, lent: Collection[str]) -> bool:
-        """Look for changes in place now, have them written, and return whether there are any."""
-        if self.lent is None or not lent:
-            return False
-        changed = self.lent.changed(self._encode_values(lent, values, own)[0])
+    def find_changes_in_place(self) -> None:
+        """Count what steps have changed in place so far, and have it written: the state is told to the outside."""
+        store = self._store
+        if store is None:
+            return
+        store.look_at_keys()
+        if self.lent is None or not (lent := self._lent_names()):
+            return
+        values = store.saved()
+        changed = self.lent.changed(self._encode_values(lent, values, store.own_json)[0])
         for name in changed:
             self.touch(parts.state(name))
-        return bool(changed)
+        if changed:
+            store.version += 1
+            self.touch(parts.HEAD)
+
+    def _lent_names(self) -> Collection[str]:
+        """Return the names of the values that steps may have changed in place since the last commit."""
+        if self.lent is None:
+            return _NONE
+        held = (execution.lent for execution in self._executions.values() if execution.lent is not None)
+        return self.lent.returned.union(*held)
 
     def _encode_values(
         self, names: Collection[str], values: Mapping[str, Any], own: OwnJson
@@ -307,11 +334,34 @@ class Journal:
             del written[name]
         return [f"{name} (too large)" for name in names]
 
-    def log(self, sequence: int, at: float, kind: int, event: Event, data: bytes, step: str, delivered: int) -> None:
+    def log(
+        self,
+        sequence: int,
+        at: float,
+        kind: int,
+        event: Event,
+        data: bytes,
+        step: str,
+        delivered: int,
+        delivery: int = 0,
+    ) -> None:
         """Append an entry to the log; `data` is from `wire`."""
         cls = type(event)
         role = role_of(cls).number
-        self.entries.append(LogEntry(sequence, at, kind, self.names.name_of(cls), data, step, delivered, role))
+        name = self.names.name_of(cls)
+        self.entries.append(LogEntry(sequence, at, kind, name, data, step, delivered, role, delivery))
+        if not self._scheduled:
+            self.schedule()
+
+    def log_attempt(self, sequence: int, at: float, step: str, attempted: Attempted) -> None:
+        """Append an entry that tells of an attempt."""
+        self.entries.append(LogEntry(sequence, at, EXECUTION, "", b"", step, 0, 0, attempted.delivery, attempted))
+        if not self._scheduled:
+            self.schedule()
+
+    def log_child(self, sequence: int, at: float, step: str, news: ChildNews) -> None:
+        """Append an entry that tells of a run that a step has started."""
+        self.entries.append(LogEntry(sequence, at, CHILD, "", b"", step, 0, 0, news.delivery, None, news))
         if not self._scheduled:
             self.schedule()
 
@@ -339,6 +389,9 @@ class Journal:
         """Return the fields of the event that ends the run, whatever its size: a run must be able to end."""
         self.names.name_of(type(event))
         return event_to_json(event)
+
+
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 def _nothing() -> None:

@@ -16,14 +16,34 @@ __all__ = [
     "TIMED_OUT",
     "Answer",
     "Buffered",
+    "Encoded",
     "Ledger",
     "Notify",
+    "OwnForm",
     "TimedOut",
     "Withdrawn",
     "digest_of",
     "effects_by_digest",
     "has_fields",
 ]
+
+
+class Encoded:
+    """A value of the state as a snapshot holds it."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class OwnForm:
+    """A value of the state in the JSON that the class of the state writes and reads itself."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
 
 
 class TimedOut:
@@ -88,7 +108,13 @@ class Ledger:
         return len(self.answers) - 1
 
     def answered(
-        self, waiter_id: str, index: int, event_type: type[Event] | None, requirements: dict[str, Any]
+        self,
+        waiter_id: str,
+        index: int,
+        event_type: type[Event] | None,
+        requirements: dict[str, Any],
+        *,
+        broad: bool = False,
     ) -> Answer | None:
         """Return what the wait got in an earlier execution; None when it got nothing, or was another wait.
 
@@ -97,12 +123,15 @@ class Ledger:
             index: How many waits of this id the execution has made before.
             event_type: The type that it waits for.
             requirements: The fields that it asks for.
+            broad: Whether it takes events of subclasses, too.
         """
         answer = self.waits.get(waiter_id, {}).get(index)
         if isinstance(answer, Withdrawn):
             return None
-        if isinstance(answer, Event) and not (type(answer) is event_type and has_fields(answer, requirements)):
-            return None
+        if isinstance(answer, Event):
+            fits = type(answer) is event_type or (broad and event_type is not None and isinstance(answer, event_type))
+            if not fits or not has_fields(answer, requirements):
+                return None
         return answer
 
     def was_asked(self, waiter_id: str, index: int, prompt: Event) -> bool:
@@ -122,17 +151,23 @@ def has_fields(event: Event, requirements: dict[str, Any]) -> bool:
 
     A declared field goes by its name on the wire or by its own.
     """
-    dynamic = event._data
     for name, value in requirements.items():
-        if name in dynamic:
-            found = dynamic[name]
-        elif (field := field_name(type(event), name)) is not None:
-            found = getattr(event, field)
-        else:
-            return False
-        if found != value:
+        found = field_of(event, name)
+        if found is MISSING or found != value:
             return False
     return True
+
+
+MISSING: Final = object()
+
+
+def field_of(event: Event, name: str) -> Any:
+    """Return the value of a field of an event, declared or dynamic; MISSING if it has no such field."""
+    dynamic = event._data
+    if name in dynamic:
+        return dynamic[name]
+    field = field_name(type(event), name)
+    return MISSING if field is None else getattr(event, field)
 
 
 def digest_of(call: str, event: Event, data: bytes | None) -> bytes:

@@ -8,12 +8,20 @@ the state is told to the outside. A change counts as one of the state's version,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 __all__ = ["LentValues"]
 
+_KEPT: Final = 65_536
+"""Values of up to so many bytes as JSON are kept, because the next step that gets one needs it (see `undo`)."""
+
+
+def _kept(encoded: bytes) -> bytes | int:
+    return encoded if len(encoded) <= _KEPT else hash(encoded)
+
 
 class LentValues:
-    """Remember a digest of each value of the state that was lent as a mutable object.
+    """Remember each value of the state that was lent as a mutable object.
 
     Attributes:
         returned: Names of values whose holder has ended since the last commit; it may have changed them.
@@ -23,15 +31,20 @@ class LentValues:
 
     def __init__(self) -> None:
         self.returned: set[str] = set()
-        self._seen: dict[str, int | None] = {}
-        """None for a value that was set since it was encoded last."""
+        self._seen: dict[str, bytes | int | None] = {}
+        """How values were encoded last: a small one whole, of another its hash; None if it was set since then."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._seen
 
     def lend(self, name: str, encoded: bytes | None) -> None:
         """Remember a value that is lent; `encoded` is None if the next commit writes it anyway."""
-        self._seen[name] = None if encoded is None else hash(encoded)
+        self._seen[name] = None if encoded is None else _kept(encoded)
+
+    def encoded(self, name: str) -> bytes | None:
+        """Return how a value was encoded last, if that is kept."""
+        known = self._seen.get(name)
+        return known if isinstance(known, bytes) else None
 
     def replaced(self, names: Iterable[str]) -> None:
         """Note that values were set or removed by a call, which the state's version counts."""
@@ -44,7 +57,7 @@ class LentValues:
         found: list[str] = []
         for name, data in encoded.items():
             if name in self._seen:
-                before, now = self._seen[name], hash(data)
+                before, now = self._seen[name], _kept(data)
                 if before is not None and before != now:
                     found.append(name)
                 self._seen[name] = now

@@ -85,16 +85,21 @@ class StepQueue:
 class Queues:
     """The queues of all steps by name, and which of them to look at: a look at each would cost every transition."""
 
-    __slots__ = ("_steps", "hot")
+    __slots__ = ("_steps", "crowded", "hot")
 
     def __init__(self, steps: Mapping[str, StepConfig]) -> None:
         self._steps = {name: StepQueue(config.num_workers) for name, config in steps.items()}
         self.hot: dict[str, None] = {}
         """The steps whose queues may have work for a free worker."""
+        self.crowded: list[Delivery] | None = None
+        """New deliveries that found no free worker, for who tells of them; None where nobody does."""
 
     def append(self, delivery: Delivery) -> None:
         """Queue a new delivery behind the others of its step."""
-        self._steps[delivery.step].append(delivery)
+        queue = self._steps[delivery.step]
+        if self.crowded is not None and queue.running + len(queue) >= queue.num_workers:
+            self.crowded.append(delivery)
+        queue.append(delivery)
         self.hot[delivery.step] = None
 
     def push(self, delivery: Delivery) -> None:

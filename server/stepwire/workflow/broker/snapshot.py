@@ -7,6 +7,7 @@ with history (S17), except that a step which never returns keeps what it was ans
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -14,9 +15,11 @@ from pydantic_core import to_json
 
 from stepwire.workflow.broker import parts as keys
 from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.child import ABANDON, Child
 from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Waiter
-from stepwire.workflow.broker.journal import Changes
-from stepwire.workflow.broker.ledger import Withdrawn
+from stepwire.workflow.broker.entries import Changes
+from stepwire.workflow.broker.ledger import Encoded, OwnForm, Withdrawn
+from stepwire.workflow.broker.outcome import damage
 from stepwire.workflow.codec.encoder import encode
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
@@ -46,19 +49,27 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
     """
     journal = broker.journal
     assert journal is not None
+    if broker.partial is not None:
+        broker.complete()
     broker.tick()  # bodies that were about to wait now do
     if everything:
         journal.dirty.update(dict.fromkeys(part_keys(broker)))
-        journal.dirty.update((keys.state(name), None) for name in broker.store.saved())
-    state, damaged = broker.encode_state()
+        if broker.store.made:
+            journal.dirty.update((keys.state(name), None) for name in broker.store.saved())
+    state, damaged = journal.encode_state()
+    if (undos := broker.work.undos) is not None and undos.notes:
+        written = {name: data for key, data in state.items() if (name := keys.state_name(key)) is not None}
+        undos.changed_in_place(written)
+        journal.dirty.update((keys.undo(number), None) for number in undos.unsaved())
     if damaged:
-        broker.fail_damaged(damaged)
-    for number, first in journal.effects.items():
-        delivery = broker.deliveries.get(number)
-        if delivery is not None and delivery.effects:
-            for page in keys.pages_of(len(delivery.effects))[first:]:
-                journal.dirty[keys.effects(number, page)] = None
-    ahead = journal.ahead or {}
+        broker.end(*damage(damaged)[:3])
+    if journal.effects is not None:
+        for number, first in journal.effects.items():
+            delivery = broker.deliveries.get(number)
+            if delivery is not None and delivery.effects:
+                for page in keys.pages_of(len(delivery.effects))[first:]:
+                    journal.dirty[keys.effects(number, page)] = None
+    ready = state | journal.ahead if journal.ahead else state
     dirty, entries = journal.take()
     if dirty or entries:
         dirty[keys.HEAD] = None  # every transition moves a counter
@@ -66,17 +77,11 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
     deleted: list[str] = []
     encode_value = registry_encoder(journal.names)
     for key in dirty:
-        name = keys.state_name(key)
-        if name is not None:
-            part = state.get(key)
-            if part is None and name in broker.store.saved():
-                continue
-        else:
-            part = ahead.get(key) or _part(broker, key, encode_value)
-        if part is None:
-            deleted.append(key)
-        else:
+        part = ready.get(key) or _part(broker, key, encode_value)
+        if part is not None:
             parts[key] = part
+        elif (name := keys.state_name(key)) is None or name not in broker.store.saved():  # a damaged value stays
+            deleted.append(key)
     return Changes(parts, deleted, entries)
 
 
@@ -113,6 +118,7 @@ def all_parts(
         without: A delivery to leave out.
         known: Parts that are encoded already.
     """
+    broker.complete()
     parts: dict[str, bytes] = {}
     for key in part_keys(broker, without):
         part = known.get(key) or _part(broker, key, encode_value)
@@ -148,12 +154,20 @@ def part_keys(broker: Broker, without: Delivery | None = None) -> list[str]:
             left_out = {item.number for item in delivery.collected()}
             continue
         found.append(keys.delivery(delivery.id))
+        if delivery.undo:
+            found.append(keys.undo(delivery.id))
         if delivery.effects:
             found += [keys.effects(delivery.id, page) for page in keys.pages_of(len(delivery.effects))]
         if delivery.ledger is not None:
             found += [keys.answer(delivery.id, number) for number in range(len(delivery.ledger.answers))]
-    found += [keys.buffered(number) for number in broker.buffers.numbers() if number not in left_out]
-    found += [keys.waiter(waiter.number) for waiter in broker.waits if waiter.delivery not in (None, without)]
+    if (children := broker.made_children) is not None:
+        found += [keys.child(child.number) for child in children if without is None or child.delivery != without.id]
+    if broker.fan_in is not None:
+        found += [keys.stream(number) for number in broker.fan_in.streams]
+    if (buffers := broker.made_buffers) is not None:
+        found += [keys.buffered(number) for number in buffers.numbers() if number not in left_out]
+    if waits := broker.made_waits:
+        found += [keys.waiter(waiter.number) for waiter in waits if waiter.delivery not in (None, without)]
     return found
 
 
@@ -162,9 +176,12 @@ def _part(
     key: str,
     encode_value: EncodeValue,
 ) -> bytes | None:
-    kind, _, number, item = keys.parse(key)
-    if kind == keys.HEAD:
+    if key == keys.HEAD:
         return _head(broker, encode_value)
+    if key[0] == keys.DELIVERY:  # as most are
+        delivery = broker.deliveries.get(keys.number_of(key))
+        return None if delivery is None else _delivery_part(delivery, _status(broker, delivery), encode_value)
+    kind, _, number, item = keys.parse(key)
     if kind == keys.BUFFERED:
         found = broker.buffers.get(number)
         if found is None:
@@ -174,11 +191,17 @@ def _part(
     if kind == keys.WAITER:
         waiter = broker.waits.get(number)
         return None if waiter is None else _waiter_part(waiter, encode_value)
+    if kind == keys.STREAM:
+        stream = None if broker.fan_in is None else broker.fan_in.streams.get(number)
+        return None if stream is None else to_json({"s": stream.source, "p": stream.path, "r": stream.released})
+    if kind == keys.CHILD:
+        child = None if broker.made_children is None else broker.made_children.get(number)
+        return None if child is None else _child_part(child)
     delivery = broker.deliveries.get(number)
     if delivery is None:
         return None
-    if kind == keys.DELIVERY:
-        return _delivery_part(delivery, _status(broker, delivery), encode_value)
+    if kind == keys.UNDO:
+        return _undo_part(broker, delivery, encode_value) if delivery.undo else None
     if kind == keys.ANSWER:
         return _answer_part(delivery, item, encode_value)
     if not delivery.effects:
@@ -193,14 +216,21 @@ def _head(broker: Broker, encode_value: EncodeValue) -> bytes:
         "v": FORMAT_VERSION,
         "seq": broker.sequence,
         "ids": broker.work.delivery_ids,
-        "nums": broker.numbers,
+        "nums": broker.work.numbers,
         "sv": broker.store.version,
         "started": broker.started,
         "asked": broker.asked,
+        "qs": broker.questions,
         "timeout": broker.limit.seconds,
         "remaining": broker.limit.remaining,
         "due": broker.limit.due,
     }
+    if broker.origins:
+        head["origins"] = broker.origins
+    if (children := broker.made_children) is not None:
+        head["kids"] = [children.total, list(children.ended.values())]
+    if broker.outcome is not None and broker.outcome.left is not None:
+        head["left"] = broker.outcome.left
     data = to_json(head)
     if broker.outcome is None:
         return data
@@ -213,6 +243,8 @@ def _status(broker: Broker, delivery: Delivery) -> str:
     execution, works = delivery.execution, broker.work.works
     if works is None or execution is None or delivery.status != PARKED:
         return delivery.status
+    if not broker.work.is_unsure(execution):
+        return PARKED
     execution.beside = works(execution)
     return RUNNING if execution.beside else PARKED
 
@@ -227,8 +259,17 @@ def _delivery_part(delivery: Delivery, status: str, encode_value: EncodeValue) -
         "l": delivery.lost,
         "t": delivery.first_started,
         "u": delivery.due,
+        "w": delivery.since,
     }
-    fragments = [to_json(meta)[:-1], b',"e":', delivery.encoded or encode_value(delivery.event)]
+    if delivery.lineage is not None:
+        meta["g"] = delivery.lineage
+    if delivery.failure is not None:
+        meta["x"] = delivery.failure.saved()
+    if delivery.last_failure is not None:
+        meta["xt"] = delivery.last_failure[1]
+    if delivery.encoded is None:  # it was restored
+        delivery.encoded = encode_value(delivery.event)
+    fragments = [to_json(meta)[:-1], b',"e":', delivery.encoded]
     ledger = delivery.ledger
     if ledger is not None and ledger.collects:
         collects = {
@@ -238,6 +279,26 @@ def _delivery_part(delivery: Delivery, status: str, encode_value: EncodeValue) -
         fragments += [b',"c":', to_json(collects)]
     fragments.append(b"}")
     return b"".join(fragments)
+
+
+def _undo_part(broker: Broker, delivery: Delivery, encode_value: EncodeValue) -> bytes | None:
+    """Encode what values were before a delivery changed them; a value that cannot be saved is left as it is now."""
+    items: list[bytes] = []
+    for name, before in (delivery.undo or {}).items():
+        if isinstance(before, Encoded):
+            data = before.data
+        elif isinstance(before, OwnForm):
+            data = b'{"$json":%b}' % encode_value(before.data)
+        else:
+            try:
+                data = encode_value(before)
+            except SerializationError:
+                written = broker.store.own_json([name], {name: before})
+                if name not in written:
+                    continue
+                data = b'{"$json":%b}' % encode_value(written[name])
+        items.append(b"%b:%b" % (to_json(name), data))
+    return b"{%b}" % b",".join(items) if items else None
 
 
 def _answer_part(delivery: Delivery, number: int, encode_value: EncodeValue) -> bytes | None:
@@ -267,6 +328,38 @@ def _waiter_part(waiter: Waiter, encode_value: EncodeValue) -> bytes:
         encode_value(waiter.requirements),
         b"null" if waiter.prompt is None else encode_value(waiter.prompt),
     )
+
+
+def _child_part(child: Child) -> bytes:
+    call, outcome = child.call, child.outcome
+    meta: dict[str, Any] = {
+        "r": child.run_id,
+        "d": child.delivery,
+        "g": child.digest.hex(),
+        "st": child.state,
+        "w": call.workflow,
+        "p": call.close,
+    }
+    if child.awaited:
+        meta["a"] = True
+    if child.cancelling:
+        meta["k"] = True
+    if call.run_id:
+        meta["id"] = call.run_id
+    if call.close == ABANDON:
+        meta["s"] = child.step
+    if call.labels:
+        meta["l"] = dict(call.labels)
+    if call.timeout is not None:
+        meta["t"] = call.timeout if math.isfinite(call.timeout) else -1.0
+    if outcome is not None:
+        meta["o"] = [outcome.status, outcome.error, outcome.message]
+    data = to_json(meta)[:-1]
+    if call.data:
+        data += b',"i":' + call.data
+    if outcome is not None and outcome.event:
+        data += b',"e":' + outcome.event
+    return data + b"}"
 
 
 class TypeMark:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepwire.workflow.broker.delivery import RunBroker, current_execution, running_execution
+from stepwire.workflow.broker.current import current_execution, running_execution
+from stepwire.workflow.broker.delivery import RunBroker
 from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.ledger import Encoded
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError
 from stepwire.workflow.state.copying import is_mutable
 from stepwire.workflow.state.hooks import StateValues
@@ -20,11 +22,7 @@ class LocalHooks:
 
     def check(self, store: StateValues, values: dict[str, Any]) -> None:
         """Raise DeadAttemptError when the calling step's attempt was abandoned."""
-        execution = running_execution()
-        if execution is None or not execution.dead or execution.finished:
-            return
-        if (owner := execution.owner) is not None and owner.store is store:
-            raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
+        _refuse_dead(store)
 
     def changed(self, keys: set[str]) -> None:
         """Do nothing: nothing is written."""
@@ -50,7 +48,7 @@ class DurableHooks:
             RunEndedError: The run has left memory.
             SerializationError: A value cannot be saved, or is too large; names every such key.
         """
-        IN_PROCESS.check(store, values)
+        _refuse_dead(store)
         if self._broker.frozen:
             raise RunEndedError("the run is not in memory any more")
         self._journal.check_values(values, lambda keys: store.own_json(keys, values))
@@ -77,8 +75,10 @@ class DurableHooks:
                 execution.lent = set()
             if key not in execution.lent:
                 execution.lent.add(key)
-                store = self._broker.store
-                self._journal.lend(key, store)
+                wanted = key not in (execution.delivery.undo or ())
+                encoded = self._journal.lend(key, self._broker.store, wanted=wanted)
+                if wanted and encoded is not None:
+                    self._broker.undos.lent(execution, key, Encoded(encoded))
 
 
 class _GoneHooks:
@@ -95,6 +95,15 @@ class _GoneHooks:
 
     def lent(self, key: str) -> None:
         """Do nothing: nothing is written."""
+
+
+def _refuse_dead(store: StateValues) -> None:
+    """Raise DeadAttemptError when the calling step's attempt was abandoned."""
+    execution = running_execution()
+    if execution is None or not execution.dead or execution.finished:
+        return
+    if (owner := execution.owner) is not None and owner.store is store:
+        raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
 
 
 IN_PROCESS = LocalHooks()

@@ -5,8 +5,46 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from stepwire.workflow.events import Event, StopEvent
+from stepwire.workflow.broker.current import running_execution
+from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.ledger import Answer
+from stepwire.workflow.events import STOPPING, Event
 from stepwire.workflow.state.own import own
+
+
+class Progress(asyncio.Future[None]):
+    """Waits in the body of a step for what a run does next; `stream` is that of the run."""
+
+    stream: EventStream
+
+
+class Told(asyncio.Future[Answer]):
+    """Waits in the body of a step, or outside the steps, for what the run tells it.
+
+    Attributes:
+        execution: The attempt whose body waits; None outside the steps, and once the wait is over.
+    """
+
+    __slots__ = ("execution",)
+
+    def __init__(self, execution: Execution | None = None) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self.execution = execution
+
+    def tell(self, answer: Answer) -> None:
+        """Tell the answer, unless there is one."""
+        if not self.done():
+            self.set_result(answer)
+
+
+def progress_of(stream: EventStream) -> asyncio.Future[None]:
+    """Return a future that waits for what a run does next, which a step's body shows as its own waiting."""
+    loop = asyncio.get_running_loop()
+    if running_execution() is None:
+        return loop.create_future()
+    future = Progress(loop=loop)
+    future.stream = stream
+    return future
 
 
 class EventStream:
@@ -35,7 +73,7 @@ class EventStream:
         while len(self.events) <= position:
             if self.ended:
                 return False
-            future = asyncio.get_running_loop().create_future()
+            future = progress_of(self)
             if self._waiting is None:
                 self._waiting = set()
             self._waiting.add(future)
@@ -74,7 +112,7 @@ class StreamReader(AsyncIterator[Event]):
         self._position = position + 1
         if stream.ended and position + 1 == len(events):
             self._finished = True
-        return event if isinstance(event, StopEvent) else own(event)
+        return event if STOPPING[type(event)] else own(event)
 
     async def aclose(self) -> None:
         """Stop reading."""

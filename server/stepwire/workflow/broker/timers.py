@@ -83,16 +83,27 @@ class Alarm:
     A timer of the loop for each run would cost a short run a tenth of its time.
     """
 
-    __slots__ = ("_clock", "_context", "_due", "_handle", "_timers", "loop")
+    __slots__ = ("__weakref__", "_context", "_due", "_handle", "_timers", "clock", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock = CLOCK) -> None:
         self.loop = loop
-        self._clock = clock
+        self.clock = clock
         # Whoever happens to set a due time is not kept until then.
         self._context = contextvars.Context()
         self._timers: TimerQueue[Callable[[], object]] = TimerQueue()
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
+        clock.watch(self)
+
+    def next_due(self) -> float | None:
+        """Return the earliest due time; None when there is none."""
+        return self._timers.next_due()
+
+    def look(self) -> None:
+        """Call back what is due now, because the clock was set forward."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._ring()
 
     def set(self, due: float, callback: Callable[[], object]) -> Timer[Callable[[], object]]:
         """Call back at `due`, in seconds since the epoch."""
@@ -109,12 +120,12 @@ class Alarm:
         if self._handle is not None:
             self._handle.cancel()
         self._due = due
-        delay = max(0.0, due - self._clock.now())
+        delay = max(0.0, due - self.clock.now())
         self._handle = self.loop.call_later(delay, self._ring, context=self._context)
 
     def _ring(self) -> None:
         self._handle = None
-        for callback in self._timers.pop_due(self._clock.now()):
+        for callback in self._timers.pop_due(self.clock.now()):
             self.loop.call_soon(callback)  # one that fails is none of the others' business
         due = self._timers.next_due()
         if due is not None:

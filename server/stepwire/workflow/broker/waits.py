@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from stepwire.workflow.broker import parts
 from stepwire.workflow.broker.clock import finite
-from stepwire.workflow.broker.delivery import PARKED, READY, RUNNING, Delivery, Execution, Waiter
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify, Withdrawn
+from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution, Waiter
+from stepwire.workflow.broker.ledger import Answer, Notify, Withdrawn
+from stepwire.workflow.broker.waiter_index import WaiterIndex
 from stepwire.workflow.broker.work import Work
+from stepwire.workflow.errors import RunEndedError
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.own import own
 
 __all__ = ["Waits"]
+
+_FEW: Final = 8
+"""Waiters for one type of event that are looked at one by one."""
+
+Ask = Callable[[Event, None, str, int], object]
+"""Writes a question to the stream; the step that asks and its delivery are the last arguments."""
 
 
 class Waits:
@@ -27,11 +35,13 @@ class Waits:
         by_type: The open waiters; looked at for each event, which asking `bool(waits)` makes slow.
     """
 
-    __slots__ = ("_work", "by_type")
+    __slots__ = ("_indexes", "_work", "by_type")
 
     def __init__(self, work: Work) -> None:
         self.by_type: dict[type[Event] | None, list[Waiter]] = {}
         self._work = work
+        self._indexes: dict[type[Event], WaiterIndex] | None = None
+        """Of types that many wait for; None as long as there are none."""
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
@@ -54,7 +64,9 @@ class Waits:
         """
         delivery, nth = execution.delivery, execution.waits_made(waiter_id)
         if delivery.ledger is not None:
-            answer = delivery.ledger.answered(waiter_id, nth, event_type, requirements)
+            answer = delivery.ledger.answered(
+                waiter_id, nth, event_type, requirements, broad=delivery.step in self._work.broad
+            )
             if answer is not None:
                 execution.note_wait(waiter_id)
                 return own(answer) if isinstance(answer, Event) else answer
@@ -68,50 +80,76 @@ class Waits:
         self._work.park(execution)
         return waiter
 
-    def open(
+    def wait(
         self,
-        number: int,
+        ask: Ask,
+        execution: Execution | None,
         waiter_id: str,
         event_type: type[Event] | None,
         requirements: dict[str, Any],
         prompt: Event | None,
         timeout: float | None,
-        execution: Execution | None,
-    ) -> Waiter:
-        """Open a new waiter; its execution is parked.
+    ) -> Answer | Waiter:
+        """Open a waiter, take up the one that an earlier execution opened, or give the recorded answer.
+
+        A waiter parks its execution. A call that differs from the one of the earlier execution is new.
 
         Args:
-            number: Unique in the run, and higher than those before.
-            waiter_id: The id of the wait.
-            event_type: The type that it waits for; None for a durable sleep.
-            requirements: The fields that it asks for.
-            prompt: The question that was asked for it.
-            timeout: Seconds until its deadline; None or infinity for none.
-            execution: The attempt that waits; None outside the steps.
+            ask: Writes the prompt to the stream.
+            execution: The attempt that waits; None for one outside the steps.
+            waiter_id: The name of the wait.
+            event_type: The type of event that it waits for; None for a durable sleep.
+            requirements: The fields that the event must have.
+            prompt: Written to the stream, unless an open waiter of this id has an equal one.
+            timeout: Seconds until its deadline; None or infinity: none.
         """
-        timeout = finite(timeout)
-        due = None if timeout is None else self._work.clock.now() + timeout
-        delivery, nth = None, 0
+        source, delivery, number, nth = "", None, 0, 0
+        if prompt is not None:
+            prompt = own(prompt)
         if execution is not None:
-            delivery, nth = execution.delivery, execution.note_wait(waiter_id)
-        waiter = Waiter(number, waiter_id, event_type, requirements, prompt, due, delivery, nth)
+            delivery = execution.delivery
+            source, number = delivery.step, delivery.id
+            found = self.recorded(execution, waiter_id, event_type, requirements)
+            if isinstance(found, Waiter):
+                if prompt is not None and not self.prompted(waiter_id, prompt):
+                    ask(prompt, None, source, number)
+                    found.prompt = prompt
+                    self.touch(found)
+                return found
+            if found is not None:
+                return found
+        if prompt is not None and not self.asked(execution, waiter_id, prompt):
+            ask(prompt, None, source, number)
+        work = self._work
+        work.numbers += 1
+        timeout = finite(timeout)
+        due = None if timeout is None else work.clock.now() + timeout
+        if execution is not None:
+            nth = execution.note_wait(waiter_id)
+        waiter = Waiter(work.numbers, waiter_id, event_type, requirements, prompt, due, delivery, nth)
         if due is not None:
-            self._work.arm(due, waiter)
+            work.arm(due, waiter)
         self.add(waiter)
         self.touch(waiter)
         if execution is not None:
-            self._work.park(execution)
+            work.park(execution)
         return waiter
 
-    def settle(self, waiter: Waiter, answer: Answer) -> None:
-        """End a wait with its answer: into the ledger first, then to the body when it gets a worker."""
+    def settle(self, waiter: Waiter, answer: Answer, *, sole: bool = False) -> None:
+        """End a wait with its answer: into the ledger first, then to the body when it gets a worker.
+
+        Args:
+            waiter: The waiter.
+            answer: Its answer.
+            sole: Whether nobody else holds the answer.
+        """
         self.forget(waiter)
         work, delivery = self._work, waiter.delivery
-        if isinstance(answer, Event):
+        if not sole and isinstance(answer, Event):
             answer = own(answer)
         if delivery is None:
             if waiter.notify is not None:
-                work.resumed.append((waiter.notify, answer))
+                work.resume(waiter.notify, answer)
             return
         delivery.lost = 0  # it has made progress since its last crash
         self._note(delivery, waiter, answer)
@@ -124,16 +162,7 @@ class Waits:
             return
         if waiter.notify is None:
             return  # opened by an earlier execution; this one has not come to it
-        execution.open_waits -= 1
-        if delivery.status == RUNNING or (delivery.status == PARKED and execution.open_waits):
-            if delivery.status == PARKED and work.works is not None:
-                work.resumed.append((_Handing(execution, waiter.notify), answer))
-            else:
-                work.resumed.append((waiter.notify, answer))
-        else:
-            execution.settle(waiter.notify, answer)
-            if delivery.status == PARKED:
-                work.unpark(delivery)
+        work.hand(execution, waiter.notify, answer)
 
     def abandon(self, waiter: Waiter, execution: Execution | None, notify: Notify) -> bool:
         """Remove a waiter whose await was cancelled; True when `notify` will tell that a worker is back."""
@@ -148,13 +177,8 @@ class Waits:
         if is_open:
             self.forget(waiter)
             self._note(delivery, waiter, Withdrawn(waiter.prompt))
-            execution.open_waits -= 1
-            if delivery.status == PARKED and execution.open_waits == 0:
-                self._work.unpark(delivery)
-        if delivery.status == READY:
-            execution.settle(notify, TIMED_OUT)
-            return True
-        return False
+            self._work.take_back(execution)
+        return self._work.regain(execution, notify)
 
     def asked(self, execution: Execution | None, waiter_id: str, prompt: Event) -> bool:
         """Tell whether a question needs not be asked: it is open, or its next wait was given up before.
@@ -182,6 +206,8 @@ class Waits:
     def add(self, waiter: Waiter) -> None:
         """Add an open waiter; to its delivery too."""
         self.by_type.setdefault(waiter.event_type, []).append(waiter)
+        if self._indexes and waiter.event_type is not None and (index := self._indexes.get(waiter.event_type)):
+            index.add(waiter)
         delivery = waiter.delivery
         if delivery is not None:
             if delivery.waiters is None:
@@ -194,6 +220,10 @@ class Waits:
         if of_type is None or (place := _place(of_type, waiter.number)) is None:
             return
         del of_type[place]
+        if self._indexes and waiter.event_type is not None and (index := self._indexes.get(waiter.event_type)):
+            index.remove(waiter)
+            if not of_type:
+                del self._indexes[waiter.event_type]
         if not of_type:
             del self.by_type[waiter.event_type]
         if waiter.delivery is not None and waiter.delivery.waiters is not None:
@@ -207,6 +237,29 @@ class Waits:
             waiter.timer = None
         self.touch(waiter)
 
+    def disarm(self, waiter: Waiter) -> None:
+        """Leave the deadline of a waiter to somebody else."""
+        if waiter.timer is not None:
+            self._work.timers.cancel(waiter.timer)
+            waiter.timer = None
+
+    def end(self, *, keep: bool = False) -> None:
+        """Forget every waiter because the run has ended; those outside the steps are told so.
+
+        With `keep` those of deliveries stay as they are, for the last snapshot.
+        """
+        for waiter in list(self):
+            if not keep or waiter.delivery is None:
+                self.forget(waiter)
+            if waiter.notify is not None and waiter.delivery is None:
+                self._work.resume(waiter.notify, RunEndedError("the run has ended"))
+
+    def leave(self) -> None:
+        """Forget every waiter, and the timers that refer back to them, because the run has left memory."""
+        for waiter in list(self):
+            self.remove(waiter)
+            waiter.timer = None
+
     def forget_those_of(self, delivery: Delivery) -> None:
         """Forget the waiters of a delivery."""
         for waiter in list(delivery.waiters or ()):
@@ -218,19 +271,47 @@ class Waits:
             self._work.journal.touch(parts.waiter(waiter.number))
 
     def matching(self, event: Event) -> list[Waiter]:
-        """Return the waiters that an event resolves: for each waiter id the oldest that matches (S10)."""
-        of_type = self.by_type.get(type(event))
+        """Return the waiters that an event resolves: for each waiter id the oldest that matches (S10).
+
+        Steps whose waits are their own share no ids.
+        """
+        of_type: Sequence[Waiter] = self.by_type.get(type(event), ())
+        if len(of_type) > _FEW:
+            of_type = self._candidates(event, of_type)
+        if self._work.broad:
+            of_type = [*of_type, *self._broad(type(event))]
         if not of_type:
             return []
-        found: dict[str, Waiter] = {}
+        found: dict[tuple[str, str], Waiter] = {}
         for waiter in of_type:
-            if waiter.id not in found and waiter.matches(event):
-                found[waiter.id] = waiter
+            delivery = waiter.delivery
+            step = delivery.step if delivery is not None and self._work.own_waits(delivery.step) else ""
+            key = step, waiter.id
+            if key not in found and waiter.matches(event):
+                found[key] = waiter
         return list(found.values())
+
+    def _candidates(self, event: Event, of_type: Sequence[Waiter]) -> Sequence[Waiter]:
+        """Return those of the waiters for the type of an event that it may resolve."""
+        if self._indexes is None:
+            self._indexes = {}
+        index = self._indexes.get(type(event))
+        if index is None:
+            index = self._indexes[type(event)] = WaiterIndex(of_type)
+        found = index.candidates(event)
+        return of_type if found is None else found
 
     def expects(self, event_type: type[Event]) -> bool:
         """Tell whether a waiter is open for events of this type."""
-        return event_type in self.by_type
+        return event_type in self.by_type or (bool(self._work.broad) and any(self._broad(event_type)))
+
+    def _broad(self, event_type: type[Event]) -> Iterator[Waiter]:
+        """Give the waiters for a base of this type that take subclasses."""
+        for cls, waiters in self.by_type.items():
+            if cls is not None and cls is not event_type and issubclass(event_type, cls):
+                for waiter in waiters:
+                    if waiter.delivery is not None and waiter.delivery.step in self._work.broad:
+                        yield waiter
 
     @property
     def outside(self) -> bool:
@@ -262,27 +343,6 @@ class Waits:
             if (place := _place(of_type, number)) is not None:
                 return of_type[place]
         return None
-
-
-class _Handing:
-    """Hand an answer to a body that stays parked, and look then whether it goes on beside its other waits."""
-
-    __slots__ = ("_execution", "_notify")
-
-    def __init__(self, execution: Execution, notify: Notify) -> None:
-        self._execution = execution
-        self._notify = notify
-        if execution.untold is None:
-            execution.untold = []
-        execution.untold.append(notify)
-
-    def __call__(self, answer: Answer) -> None:
-        execution = self._execution
-        if execution.untold is not None:
-            execution.untold.remove(self._notify)
-        self._notify(answer)
-        if execution.broker is not None and execution.delivery.status == PARKED:
-            execution.broker.stir(execution)
 
 
 def _place(waiters: list[Waiter], number: int) -> int | None:

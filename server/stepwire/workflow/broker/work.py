@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.attempts import note, note_start
 from stepwire.workflow.broker.clock import CLOCK, Clock
 from stepwire.workflow.broker.delivery import (
     BACKOFF,
     MAX_LOST_EXECUTIONS,
+    NO_EVENT,
     PARKED,
     QUEUED,
     READY,
     RUNNING,
     Delivery,
     Execution,
+    Lineage,
     RunBroker,
     Waiter,
 )
+from stepwire.workflow.broker.executions import LOST, AttemptFailure
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.ledger import Answer, Notify
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
 from stepwire.workflow.broker.queue import Queues
 from stepwire.workflow.broker.timers import TimerQueue
+from stepwire.workflow.broker.undo import Undos
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.errors import DeadAttemptError
 from stepwire.workflow.events import Event
@@ -37,11 +42,17 @@ class Work:
         executions: The attempts under way, by the id of their delivery.
         queues: The deliveries that wait for a worker.
         delivery_ids: The last id given to a delivery.
+        numbers: The last number given to a waiter or a collected event.
         parked: How many deliveries are parked.
-        poisoned: Deliveries that were lost to crashes too often; the runner fails them.
-        resumed: Waits whose bodies may go on; the runner tells them once it is durable.
+        lost: Deliveries that were at work when the snapshot was taken that the run was restored from; None for none.
+        poisoned: Deliveries that were lost to crashes too often; the runner fails them. None before the first.
+        resumed: Waits whose bodies may go on; the runner tells them once it is durable. None for none.
+        broad: The steps whose waits take events of subclasses, too.
         clock: What time it is.
         journal: Takes the parts that changed; None when nothing is made durable.
+        failing: Deliveries that failed and are repeated, by id; None before the first.
+        held: Whether nothing starts for now, nor goes on after a wait: the run is paused. What runs goes on.
+        undos: What deliveries have changed in the state; None before the first change.
         works: Tells whether the body of a parked delivery does something beside its waits; None: it never does.
         unsure: Parked executions that worked when they were last looked at, or that were not looked at yet;
             None before the first.
@@ -50,33 +61,49 @@ class Work:
     __slots__ = (
         "_steps",
         "_timers",
+        "broad",
         "clock",
         "deliveries",
         "delivery_ids",
         "executions",
+        "failing",
+        "held",
         "journal",
+        "lost",
+        "numbers",
         "parked",
         "poisoned",
         "queues",
         "resumed",
+        "undos",
         "unsure",
         "works",
     )
 
-    def __init__(self, steps: Mapping[str, StepConfig]) -> None:
+    def __init__(self, steps: Mapping[str, StepConfig], broad: frozenset[str] = frozenset()) -> None:
         self._steps = steps
+        self.broad = broad
         self.deliveries: dict[int, Delivery] = {}
         self.executions: dict[int, Execution] = {}
         self.queues = Queues(steps)
         self.delivery_ids = 0
+        self.numbers = 0
         self.parked = 0
-        self.poisoned: list[Delivery] = []
-        self.resumed: list[tuple[Notify, Answer]] = []
+        self.lost: list[Delivery] | None = None
+        self.poisoned: list[Delivery] | None = None
+        self.resumed: list[tuple[Notify, Answer]] | None = None
         self._timers: TimerQueue[Delivery | Waiter | Execution] | None = None
         self.clock: Clock = CLOCK
         self.journal: Journal | None = None
+        self.undos: Undos | None = None
+        self.held = False
+        self.failing: dict[int, Delivery] | None = None
         self.works: Callable[[Execution], bool] | None = None
         self.unsure: dict[int, Execution] | None = None
+
+    def own_waits(self, step: str) -> bool:
+        """Tell whether the waits of a step have nothing to do with those of others, nor with what comes to the step."""
+        return self._steps[step].own_waits
 
     @property
     def timers(self) -> TimerQueue[Delivery | Waiter | Execution]:
@@ -100,6 +127,11 @@ class Work:
         return len(self.deliveries) - self.parked
 
     @property
+    def at_work(self) -> bool:
+        """Whether the body of a step runs, rather than waits."""
+        return any(each.delivery.status == RUNNING for each in self.executions.values())
+
+    @property
     def working(self) -> bool:
         """Whether the body of a parked delivery works beside its waits."""
         works, unsure = self.works, self.unsure
@@ -114,6 +146,15 @@ class Work:
                 self.touch(execution.delivery)
         return False
 
+    @property
+    def holds_finished(self) -> bool:
+        """Whether runs that its bodies have started would do again what they have finished, if it left memory."""
+        return any(nested.finished_steps for execution in self.executions.values() for nested in execution.nested or ())
+
+    def is_unsure(self, execution: Execution) -> bool:
+        """Tell whether something went on in a parked execution since it was last seen to only wait."""
+        return self.unsure is not None and execution.delivery.id in self.unsure
+
     def look_at(self, execution: Execution) -> None:
         """Have `working` look at a parked execution: something in it went on."""
         if self.works is not None:
@@ -123,13 +164,17 @@ class Work:
 
     # -- deliveries ---------------------------------------------------------------------------------------------------
 
-    def enqueue(self, step: str, event: Event, sequence: int, encoded: bytes | None) -> None:
+    def enqueue(
+        self, step: str, event: Event, sequence: int, encoded: bytes | None, lineage: Lineage | None = None
+    ) -> None:
         """Add a delivery behind the others of its step."""
         self.delivery_ids += 1
         delivery = Delivery(self.delivery_ids, step, event, sequence, encoded)
+        delivery.lineage = lineage
         self.deliveries[delivery.id] = delivery
         self.queues.append(delivery)
         if self.journal is not None:
+            delivery.since = self.clock.now()
             self.touch(delivery)
 
     def requeue(self, delivery: Delivery) -> None:
@@ -137,7 +182,7 @@ class Work:
         delivery.due = delivery.timer = None
         delivery.status = QUEUED
         self.queues.push(delivery)
-        self.touch(delivery)
+        self._moved(delivery)
 
     def arm(self, due: float, item: Delivery | Waiter) -> None:
         """Set the timer of a delivery in back-off, or of the deadline of a wait."""
@@ -146,6 +191,9 @@ class Work:
     def drop(self, delivery: Delivery) -> None:
         """Forget a delivery that is through, with its effects and answers."""
         self.deliveries.pop(delivery.id, None)
+        if self.failing:
+            self.failing.pop(delivery.id, None)
+        self._keep_changes(delivery)
         if delivery.timer is not None:
             self.timers.cancel(delivery.timer)
         if self.journal is not None:
@@ -154,6 +202,11 @@ class Work:
             if delivery.ledger is not None:
                 for number in range(len(delivery.ledger.answers)):
                     self.journal.touch(parts.answer(delivery.id, number))
+
+    def _keep_changes(self, delivery: Delivery) -> None:
+        """Keep for good what a delivery has changed in the state."""
+        if delivery.undo is not None and self.undos is not None:
+            self.undos.forget(delivery)
 
     def _drop_effects(self, delivery: Delivery) -> None:
         if self.journal is not None and delivery.effects:
@@ -178,10 +231,21 @@ class Work:
             self.touch(delivery)
         return False
 
+    def _moved(self, delivery: Delivery) -> None:
+        """Note that a delivery has another status from now on."""
+        if self.journal is not None:
+            delivery.since = self.clock.now()
+            self.touch(delivery)
+
     def touch(self, delivery: Delivery) -> None:
         """Note that a delivery's part of the snapshot changed."""
         if self.journal is not None:
             self.journal.touch(parts.delivery(delivery.id))
+
+    def touch_all(self) -> None:
+        """Note that the parts of all deliveries changed."""
+        if self.journal is not None and self.deliveries:
+            self.journal.touch_all(map(parts.delivery, self.deliveries))
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -192,34 +256,47 @@ class Work:
         never started.
         """
         queues = self.queues
+        if self.held:
+            return None
         while queues.hot and (delivery := queues.take(again_only)) is not None:
             delivery.status = RUNNING
+            now = 0.0
             if self.journal is not None:
+                now = delivery.since = self.clock.now()
                 self.touch(delivery)
             execution = delivery.execution
             if execution is None:
+                if delivery.undo:
+                    broker.begin_again(delivery)
                 delivery.attempt += 1
                 if delivery.first_started is None:
-                    delivery.first_started = self.clock.now()
+                    delivery.first_started = now or self.clock.now()
                 execution = Execution(broker, delivery)
+                execution.began = now
                 delivery.execution = execution
                 self.executions[delivery.id] = execution
                 timeout = self._steps[delivery.step].timeout
                 if timeout is not None:
                     execution.remaining = timeout
                     self._start_clock(execution)
+                if self.journal is not None and self.journal.attempts:
+                    note_start(broker, delivery)
                 return execution
             self._start_clock(execution)
             if execution.settled:
-                self.resumed += execution.settled
+                for notify, answer in execution.settled:
+                    self.resume(notify, answer)
                 execution.settled = None
         return None
 
-    def retry(self, execution: Execution, delay: float) -> None:
+    def retry(self, execution: Execution, delay: float, failure: AttemptFailure | None = None) -> None:
         """Note a failure and run the delivery again after `delay` seconds (S2)."""
         delivery = execution.delivery
         delivery.failures += 1
+        delivery.failure = failure
+        self.note_failing(delivery)
         self.retire(execution)
+        self._keep_changes(delivery)
         self._drop_effects(delivery)
         delivery.effects = None
         if delay <= 0:
@@ -228,19 +305,33 @@ class Work:
             delivery.status = BACKOFF
             delivery.due = self.clock.now() + delay
             self.arm(delivery.due, delivery)
-            self.touch(delivery)
+            self._moved(delivery)
+
+    def note_failing(self, delivery: Delivery) -> None:
+        """Note that a delivery failed and is repeated."""
+        if self.failing is None:
+            self.failing = {}
+        self.failing[delivery.id] = delivery
 
     def lose(self, execution: Execution) -> None:
         """Note an execution that was lost though the process lives; it runs again as after a crash."""
-        delivery = execution.delivery
+        delivery, broker = execution.delivery, execution.broker
+        if broker is not None:
+            note(broker, delivery, LOST)
         self.retire(execution)
         delivery.lost += 1
         if delivery.lost >= MAX_LOST_EXECUTIONS:
             delivery.status = QUEUED
-            self.poisoned.append(delivery)
-            self.touch(delivery)
+            self.poison(delivery)
+            self._moved(delivery)
         else:
             self.requeue(delivery)
+
+    def poison(self, delivery: Delivery) -> None:
+        """Note a delivery that was lost to crashes too often."""
+        if self.poisoned is None:
+            self.poisoned = []
+        self.poisoned.append(delivery)
 
     def retire(self, execution: Execution) -> None:
         """End an execution; its delivery gives its worker or its place back."""
@@ -263,6 +354,9 @@ class Work:
     def _kill(self, execution: Execution) -> None:
         """Make an execution dead: its calls raise from now on, its task is cancelled."""
         execution.dead = True
+        if execution.nested:
+            for nested in list(execution.nested):
+                nested.let_go() if execution.finished else nested.abandon()
         if execution.finished:
             execution.broker = execution.context = None
         else:
@@ -274,24 +368,81 @@ class Work:
         if execution.timer is not None:
             self.timers.cancel(execution.timer)
             execution.timer = None
+        if execution.lent_before is not None and self.undos is not None:
+            repeated = self.journal is not None and not execution.finished
+            self.undos.let_go(execution, self.journal.encoded_now if repeated and self.journal is not None else None)
         if execution.lent and self.journal is not None:
             self.journal.give_back(execution.lent)
         # What still waits in this attempt is told, so that no task or thread of it hangs.
         for waiter in delivery.waiters or ():
             if waiter.notify is not None:
-                self.resumed.append((waiter.notify, dead(execution)))
+                self.resume(waiter.notify, dead(execution))
                 waiter.notify = None
+        if execution.awaiting:
+            for notify in execution.awaiting:
+                self.resume(notify, dead(execution))
+            execution.awaiting = None
         if execution.settled:
-            self.resumed += [(notify, dead(execution)) for notify, _ in execution.settled]
+            for notify, _ in execution.settled:
+                self.resume(notify, dead(execution))
             execution.settled = None
         if execution.cancel is not None:
             execution.cancel()
             execution.cancel = None
 
+    def end(self, drop: Callable[[Delivery], None] | None) -> bool:
+        """End every execution and drop every delivery, by `drop`; return whether a body was at work.
+
+        Without `drop` the deliveries stay as they are, for the last snapshot.
+        """
+        at_work = bool(self.executions)
+        if at_work:
+            if drop is None:
+                self._mark_at_work(RUNNING)
+            self.kill_all()
+        if self.deliveries:
+            if drop is not None:
+                for delivery in list(self.deliveries.values()):
+                    drop(delivery)
+            self.queues.clear()
+            self.parked = 0
+        self.queues.hot.clear()
+        return at_work
+
+    def freeze(self) -> list[Execution]:
+        """End every execution, and return those at work; the deliveries of these are queued, to be run again."""
+        at_work = self._mark_at_work(QUEUED)
+        self.kill_all()
+        return at_work
+
+    def _mark_at_work(self, status: str) -> list[Execution]:
+        """Give the deliveries whose bodies are at work a status; a body that works beside its waits is at work."""
+        at_work = [each for each in self.executions.values() if each.delivery.status == RUNNING]
+        if self.unsure and self.works is not None:
+            at_work += filter(self.works, self.unsure.values())
+        for execution in at_work:
+            self.parked -= execution.delivery.status == PARKED
+            if execution.delivery.status != status:
+                execution.delivery.status = status
+                self._moved(execution.delivery)
+        return at_work
+
+    def leave(self) -> None:
+        """Forget the timers of the deliveries, which refer back to them, and their events."""
+        for delivery in self.deliveries.values():
+            delivery.timer = None
+            delivery.event = NO_EVENT  # what outlives a body keeps its delivery
+
     def take_resumed(self) -> list[tuple[Notify, Answer]]:
         """Hand over the waits whose bodies may go on."""
-        taken, self.resumed = self.resumed, []
-        return taken
+        taken, self.resumed = self.resumed, None
+        return taken or []
+
+    def resume(self, notify: Notify, answer: Answer) -> None:
+        """Have a wait told its answer, once that is durable."""
+        if self.resumed is None:
+            self.resumed = []
+        self.resumed.append((notify, answer))
 
     # -- parking ------------------------------------------------------------------------------------------------------
 
@@ -304,7 +455,7 @@ class Work:
             self._stop_clock(execution)
             delivery.status = PARKED
             self.parked += 1
-            self.touch(delivery)
+            self._moved(delivery)
         self.look_at(execution)
 
     def unpark(self, delivery: Delivery) -> None:
@@ -314,7 +465,34 @@ class Work:
             self.unsure.pop(delivery.id, None)
         delivery.status = READY
         self.queues.push(delivery)
-        self.touch(delivery)
+        self._moved(delivery)
+
+    def hand(self, execution: Execution, notify: Notify, answer: Answer) -> None:
+        """Hand the answer of an open wait to its body, once that has a worker to go on with it."""
+        delivery = execution.delivery
+        execution.open_waits -= 1
+        if delivery.status == RUNNING or (delivery.status == PARKED and execution.open_waits):
+            if delivery.status == PARKED and self.works is not None:
+                self.resume(_Handing(execution, notify), answer)
+            else:
+                self.resume(notify, answer)
+        else:
+            execution.settle(notify, answer)
+            if delivery.status == PARKED:
+                self.unpark(delivery)
+
+    def take_back(self, execution: Execution) -> None:
+        """Note that a body gave an open wait up; without another one its delivery is queued for a worker."""
+        execution.open_waits -= 1
+        if execution.delivery.status == PARKED and execution.open_waits == 0:
+            self.unpark(execution.delivery)
+
+    def regain(self, execution: Execution, notify: Notify) -> bool:
+        """Have a body told when it has its worker back; False if it holds one."""
+        if execution.delivery.status == READY:
+            execution.settle(notify, TIMED_OUT)
+            return True
+        return False
 
     # -- the timeouts of steps ----------------------------------------------------------------------------------------
 
@@ -328,6 +506,22 @@ class Work:
             execution.remaining = max(0.0, execution.timer.due - self.clock.now())
             self.timers.cancel(execution.timer)
             execution.timer = None
+
+
+class _Handing:
+    """Hand an answer to a body that stays parked, and look then whether it goes on beside its other waits."""
+
+    __slots__ = ("_execution", "_notify")
+
+    def __init__(self, execution: Execution, notify: Notify) -> None:
+        self._execution = execution
+        self._notify = notify
+
+    def __call__(self, answer: Answer) -> None:
+        execution = self._execution
+        self._notify(answer)
+        if execution.broker is not None and execution.delivery.status == PARKED:
+            execution.broker.stir(execution)
 
 
 def dead(execution: Execution) -> DeadAttemptError:

@@ -18,6 +18,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from stepwire.workflow.codec.clocks import read_clock
+from stepwire.workflow.codec.libraries import OpaqueText, add_defaults, of_library
 from stepwire.workflow.codec.models import fits, load, rebuild
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.codec.records import make_dataclass_record, make_named_tuple
@@ -184,6 +185,10 @@ class _Decoder:
         name, items = _list(item, 2)
         return make_named_tuple(self._names.lookup(_text(name)), self._items(items))
 
+    def opaque_(self, item: Any) -> Any:
+        type_name, text = _list(item, 2)
+        return OpaqueText(_text(text), type_name=_text(type_name))
+
     def component_(self, item: Any) -> Any:
         if not getattr(self._names, "components", False):
             raise SnapshotError("a component: only a JsonSerializer in process reads those")
@@ -207,9 +212,14 @@ class _Decoder:
         extra = self.value(rest["extra"]) if "extra" in rest else {}
         private = self._dict(rest["private"]) if "private" in rest else None
         fields_set = set(_list(rest["set"])) if "set" in rest else fields.keys() | own.keys() | extra.keys()
-        if not (own or self._validate or cls.__private_attributes__) and fits(cls, fields, extra):
+        validate = self._validate
+        if of_library(cls):
+            # A library may put into its models what their fields do not declare: take them as they were.
+            validate = False
+            add_defaults(cls, fields, own)
+        if not (own or validate or cls.__private_attributes__) and fits(cls, fields, extra):
             return rebuild(cls, fields, extra, private, fields_set)
-        return load(cls, fields, extra, private, fields_set, own=own, validate=self._validate)
+        return load(cls, fields, extra, private, fields_set, own=own, validate=validate)
 
     def fields(self, tagged: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return fields by name, and the JSON of those that their class reads itself."""
@@ -250,6 +260,7 @@ _READERS: dict[str, Callable[[_Decoder, Any], Any]] = {
     "$dataclass": _Decoder.dataclass_,
     "$namedtuple": _Decoder.namedtuple_,
     "$component": _Decoder.component_,
+    "$opaque": _Decoder.opaque_,
     "$model": _Decoder.model_,
 }
 

@@ -18,8 +18,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from stepwire.workflow.codec.clocks import UnsavedZoneError, write_clock
+from stepwire.workflow.codec.libraries import OpaqueText, may_be_left_out, of_library
 from stepwire.workflow.codec.limits import MAX_DEPTH, MAX_INT_BITS, MAX_INT_DIGITS
 from stepwire.workflow.codec.model_json import own_json
 from stepwire.workflow.codec.names import Names
@@ -170,7 +172,7 @@ class _Tagger:
         return {"$dict": pairs}
 
     def _other(self, value: Any, cls: type, depth: int) -> Any:
-        if isinstance(value, BaseModel):
+        if BaseModel in cls.__mro__:  # `isinstance` of a model asks three functions
             return None if self._mode == _SHALLOW else self._model(value, depth)
         if isinstance(value, Enum):
             return self._enum(value, cls)
@@ -211,12 +213,26 @@ class _Tagger:
         if private is not None:
             if isinstance(value, StepFailedEvent):
                 private = {**private, "_exception": None}  # lives only in the process that failed
-            rest["private"] = self._plain(private, depth)
+            rest["private"] = self._private(cls, private, depth)
         fields_set = value.__pydantic_fields_set__
         if fields_set != (declared.keys() | extra.keys() if extra else declared.keys()):
             rest["set"] = sorted(fields_set)
         name = self._name(cls)
         return {"$model": [name, fields, rest] if rest else [name, fields]}
+
+    def _private(self, cls: type[BaseModel], private: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Return private attributes; of a library's model without those that have no tag and that the class makes."""
+        if self._mode == _PLAIN or not of_library(cls):
+            return self._plain(private, depth)
+        out: dict[str, Any] = {}
+        for key, item in private.items():
+            try:
+                out[key] = self.value(item, depth + 1)
+            except Refused as refused:
+                attribute = cls.__private_attributes__.get(key)
+                if attribute is None or (attribute.default is PydanticUndefined and attribute.default_factory is None):
+                    raise refused.at(key) from None
+        return out
 
     def _fields(self, cls: type[BaseModel], attributes: dict[str, Any], depth: int) -> dict[str, Any]:
         """Return the declared fields of a model, those that have no tag in the JSON of their class.
@@ -237,6 +253,8 @@ class _Tagger:
                     raise refused.at(key) from None
                 refusals[key] = refused
                 out[key] = None
+        if refusals and of_library(cls):
+            self._let_go(cls, attributes, out, refusals)
         written = own_json(cls, attributes, refusals) if refusals else {}
         for key, refusal in refusals.items():
             if key not in written:
@@ -247,6 +265,21 @@ class _Tagger:
             except Refused as refused:
                 raise refused.at(key) from None
         return out
+
+    def _let_go(
+        self, cls: type[BaseModel], attributes: dict[str, Any], out: dict[str, Any], refusals: dict[str, Refused]
+    ) -> None:
+        """Leave out what the library itself never saves, and keep the text of what may be anything."""
+        for key in list(refusals):
+            field = cls.__pydantic_fields__[key]
+            if may_be_left_out(field):
+                del refusals[key], out[key]
+            elif field.annotation is Any:
+                out[key] = self._opaque(OpaqueText.of(attributes[key]), 0)
+                del refusals[key]
+
+    def _opaque(self, value: OpaqueText, depth: int) -> dict[str, Any]:
+        return {"$opaque": [value.type_name, str(value).encode(errors="replace").decode()]}
 
     def _component(self, value: Any, cls: type, depth: int) -> dict[str, Any]:
         try:
@@ -347,6 +380,7 @@ _HANDLERS: dict[type, Callable[[_Tagger, Any, int], Any]] = {
     timedelta: _Tagger._timedelta,
     Decimal: _Tagger._decimal,
     UUID: _Tagger._uuid,
+    OpaqueText: _Tagger._opaque,
 }
 
 

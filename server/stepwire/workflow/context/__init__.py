@@ -1,6 +1,7 @@
 """The context of a run."""
 
-from stepwire.workflow.context.context import Context, StepInfo
+from stepwire.workflow.context.context import Context
+from stepwire.workflow.context.step_info import StepInfo
 from stepwire.workflow.state.serializers import (
     BaseSerializer,
     JsonPickleSerializer,

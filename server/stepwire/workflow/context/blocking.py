@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
@@ -29,6 +29,9 @@ class Awaitables(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep as a waiter does."""
+
+    def start_run(self, workflow: str, /, **options: Any) -> Awaitable[Any]:
+        """Start a run of a served workflow."""
 
 
 RunBlocking = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
@@ -104,3 +107,12 @@ class BlockingContext:
         """Sleep as `Context.sleep` does."""
         _refuse_in_edit("sleep")
         self._run(lambda: self._context.sleep(seconds))
+
+    def start_run(self, workflow: str, /, **options: Any) -> Any:
+        """Start a run as `Context.start_run` does, wait for its end, and return its result. It holds its thread."""
+        _refuse_in_edit("start_run")
+
+        async def ended() -> Any:
+            return await self._context.start_run(workflow, **options)
+
+        return self._run(ended)

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel
 
-from stepwire.workflow.broker.broker import Receipt
-from stepwire.workflow.broker.delivery import (
-    Execution,
-    Waiter,
-    current_execution,
-)
-from stepwire.workflow.broker.journal import RECEIVED, SENT
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
+from stepwire.workflow.broker.current import current_execution
+from stepwire.workflow.broker.delivery import Execution, Waiter
+from stepwire.workflow.broker.entries import RECEIVED, SENT
+from stepwire.workflow.broker.ledger import TIMED_OUT
 from stepwire.workflow.broker.outcome import COMPLETED, result_of
+from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.checks import check_wait, kind_of
 from stepwire.workflow.context.blocking import BlockingContext
 from stepwire.workflow.context.dict_form import StreamingQueue, restore_form, saved_form
-from stepwire.workflow.context.run import Run
+from stepwire.workflow.context.run import Run, RunHandle
+from stepwire.workflow.context.step_info import StepInfo
+from stepwire.workflow.context.waiting import default_waiter_id, wait
 from stepwire.workflow.definition.plan import Planned, plan_of
-from stepwire.workflow.errors import (
-    SnapshotError,
-    WorkflowRuntimeError,
-)
-from stepwire.workflow.events import Event
+from stepwire.workflow.errors import ChildRunError, SnapshotError, WorkflowRuntimeError
+from stepwire.workflow.events import EVENTS, Event
 from stepwire.workflow.runner.runner import Runner
 from stepwire.workflow.runner.stepwise import Stepwise
 from stepwire.workflow.state.dict_state import DictState
+from stepwire.workflow.state.own import is_sole
 from stepwire.workflow.state.serializers import BaseSerializer, JsonSerializer
 from stepwire.workflow.state.store import InMemoryStateStore, in_edit_state
 
@@ -51,24 +48,6 @@ _MISSING: Any = object()
 def run_of(context: Context[Any]) -> Run:
     """Return what the engine keeps of a context's run: for handlers and hosts, not for authors."""
     return context._run
-
-
-class StepInfo:
-    """Who is calling: the delivery that a step works on. `key` names the work, the same in every attempt."""
-
-    __slots__ = ("attempt", "delivery_id", "run_id", "step")
-
-    def __init__(self, run_id: str, step: str, delivery_id: int, attempt: int) -> None:
-        self.run_id = run_id
-        self.step = step
-        self.delivery_id = delivery_id
-        self.attempt = attempt
-        """1 for the first execution; more when the work was tried before."""
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Return (run_id, step, delivery_id): the stable key to make outside effects idempotent with."""
-        return (self.run_id, self.step, self.delivery_id)
 
 
 class Context(Generic[StateT]):
@@ -115,13 +94,14 @@ class Context(Generic[StateT]):
         Returns its receipt (`delivered` is 0 when nothing took it). Raises UnknownStepError, StepDoesNotAcceptError,
         RunEndedError, and in a service SerializationError when the event cannot be saved.
         """
-        if not isinstance(message, Event):
+        if not EVENTS[type(message)] and not isinstance(message, Event):
             raise WorkflowRuntimeError(f"send_event takes an Event, not {kind_of(message)}")
         execution = current_execution(self._broker)
         kind = RECEIVED if execution is None else SENT
         if (runner := self._run.runner) is not None and (stepwise := runner.stepwise) is not None:
             return runner.on_loop(partial(self._send_stepwise, runner, stepwise, message, step, execution, kind))
-        return self._run.do(lambda: self._broker.accept(message, step, execution, kind))
+        sole = execution is not None and is_sole(message, 1)
+        return self._run.do(lambda: self._broker.accept(message, step, execution, kind, sole=sole))
 
     def _send_stepwise(
         self,
@@ -147,14 +127,16 @@ class Context(Generic[StateT]):
         """Write an event to the stream of the run. None is taken and ignored."""
         if ev is None:
             return
-        if not isinstance(ev, Event):
+        if not EVENTS[type(ev)] and not isinstance(ev, Event):
             raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {kind_of(ev)}")
         broker, runner = self._broker, self._run.runner
         execution = current_execution(broker)
+        sole = broker.journal is None and is_sole(ev, 1)  # most steps keep no reference to what they write
         if execution is not None and runner is not None and runner.here:
-            broker.put(ev, execution)  # a step that writes makes nothing possible that the runner had to act on
+            # A step that writes makes nothing possible that the runner had to act on.
+            broker.put(ev, execution, sole=sole)
         else:
-            self._run.do(lambda: broker.put(ev, execution))
+            self._run.do(lambda: broker.put(ev, execution, sole=sole))
 
     def collect_events(
         self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
@@ -194,7 +176,7 @@ class Context(Generic[StateT]):
             waiter_event = Event(**waiter_event)
         if waiter_id is None:
             waiter_id = default_waiter_id(event_type, required)
-        answer = await self._wait(waiter_id, event_type, required, waiter_event, timeout)
+        answer = await wait(self._run, waiter_id, event_type, required, waiter_event, timeout, self._opened)
         if answer is TIMED_OUT:
             raise TimeoutError(f"no {event_type.__name__} within {timeout} seconds")
         return cast(EventT, answer)
@@ -203,66 +185,60 @@ class Context(Generic[StateT]):
         """Sleep like a waiter: without a worker, and in a service over restarts."""
         if in_edit_state():
             raise WorkflowRuntimeError("sleep cannot be awaited inside edit_state")
-        await self._wait("sleep", None, {}, None, max(0.0, seconds))
+        await wait(self._run, "sleep", None, {}, None, max(0.0, seconds))
 
-    async def _wait(
+    def _opened(self, waiter: Waiter, execution: Execution) -> bool:
+        """Look at a wait that a step has just opened; tell whether it has been answered."""
+        return False
+
+    # -- runs of their own ----------------------------------------------------------------------------------------
+
+    def start_run(
         self,
-        waiter_id: str,
-        event_type: type[Event] | None,
-        requirements: dict[str, Any],
-        prompt: Event | None,
-        timeout: float | None,
-    ) -> Answer:
-        broker = self._broker
-        execution = current_execution(broker)
-        # Outside the steps a wait is this task's alone, also when no run drives the broker: it keeps its own time.
-        own_timeout = timeout if execution is None else None
-        found = broker.wait(
-            execution, waiter_id, event_type, requirements, prompt, None if execution is None else timeout
-        )
-        if not isinstance(found, Waiter):
-            return found
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        workflow: str,
+        /,
+        *,
+        run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        parent_close: Literal["cancel", "abandon"] = "cancel",
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> RunHandle:
+        """Start a run of a served workflow from a step: a child, as durable as any run. Await it for its result.
 
-        notify = found.notify = _Telling(future, asyncio.current_task())
-        self._run.pump()
-        question = None
-        if self._run.outer is not None and execution is not None and event_type is not None:
-            question = self._run.outer.ask(waiter_id, event_type, requirements, prompt, partial(self._answered, notify))
-        timer = None if own_timeout is None else loop.call_later(own_timeout, notify, TIMED_OUT)
-        try:
-            answer = await future
-        except asyncio.CancelledError:
-            await self._give_up_wait(found, execution)
-            raise
-        finally:
-            if question is not None:
-                question.cancel()
-            notify.task = None  # whose cancellation would refer to it in a circle
-            if timer is not None:
-                timer.cancel()
-        if answer is TIMED_OUT and execution is None:
-            broker.waits.abandon(found, None, notify)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        It is started once, however often the step begins again: the same call with the same input is the same run.
+        In process, without a server, a workflow of this name that `add_workflows` has added runs nested.
 
-    def _answered(self, notify: Notify, answer: Answer) -> None:
-        """Take what the outer run has for a question of this nested one: an answer, or why it could not ask."""
-        if isinstance(answer, Event):
-            self._run.take_answer(answer)
-        else:
-            notify(answer)
+        Args:
+            workflow: The name under which the workflow is served.
+            run_id: The id that the run shall have; by default one is made.
+            labels: Labels of the run.
+            parent_close: What becomes of it when this run ends first: `cancel` or `abandon`.
+            timeout: Seconds that it may take; by default what its workflow says.
+            **fields: The fields of its start event.
 
-    async def _give_up_wait(self, waiter: Waiter, execution: Execution | None) -> None:
-        """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        notify = _Telling(future)
-        regains = self._broker.waits.abandon(waiter, execution, notify)
-        self._run.pump()
-        if regains:
-            await future
+        Raises:
+            ChildRunError: The workflow is not served, runs are nested too deep, or a limit is reached.
+            WorkflowRuntimeError: The caller is no step, the input does not fit, or an argument is wrong.
+        """
+        children = self._run.children
+        if children is not None:
+            return children.start(
+                workflow,
+                fields,
+                run_id=run_id or "",
+                labels=labels,
+                parent_close=parent_close,
+                timeout=timeout,
+            )
+        runner = self._run.runner
+        nested = None if runner is None else runner.services.get(workflow, None)
+        if nested is None or not hasattr(nested, "run"):
+            raise ChildRunError(
+                f"no server runs this, and add_workflows has added no {workflow!r}: its runs cannot be started"
+            )
+        handle: RunHandle = nested.run(**fields)
+        return handle
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -277,7 +253,8 @@ class Context(Generic[StateT]):
         if execution is None:
             raise WorkflowRuntimeError("step_info can only be called in a step")
         delivery = execution.delivery
-        return StepInfo(self.run_id, delivery.step, delivery.id, delivery.attempt)
+        origin = next((run_id for run_id, last in self._broker.origins if delivery.id <= last), self.run_id)
+        return StepInfo(self.run_id, delivery.step, delivery.id, delivery.attempt, origin)
 
     async def running_steps(self) -> list[str]:
         """Return the names of the steps whose bodies run or wait now."""
@@ -363,29 +340,6 @@ class Context(Generic[StateT]):
         """Return the context itself. Deprecated."""
         _deprecated("Context.session", "the Context")
         return self
-
-
-def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:
-    """Name a wait by the event's full name and what is required of it."""
-    name = f"{event_type.__module__}.{event_type.__qualname__}"
-    return f"waiter_{name}_{requirements!r}" if requirements else f"waiter_{name}"
-
-
-class _Telling:
-    """Tell a future its answer, unless it has one; lighter than a partial function, and many wait.
-
-    `task` is the one that awaits it.
-    """
-
-    __slots__ = ("_future", "task")
-
-    def __init__(self, future: asyncio.Future[Answer], task: asyncio.Task[Any] | None = None) -> None:
-        self._future = future
-        self.task = task
-
-    def __call__(self, answer: Answer) -> None:
-        if not self._future.done():
-            self._future.set_result(answer)
 
 
 class _Done:

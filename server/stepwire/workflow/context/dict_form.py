@@ -152,9 +152,9 @@ def restore_legacy(broker: Broker, data: dict[str, Any], serializer: BaseSeriali
         for buffer_id, by_type in buffers.items():
             for texts in by_type.values():
                 for text in texts:
-                    broker.numbers += 1
+                    broker.work.numbers += 1
                     event = _event(serializer.deserialize(text))
-                    broker.buffers.add(Buffered(broker.numbers, buffer_id, event, None))
+                    broker.buffers.add(Buffered(broker.work.numbers, buffer_id, event, None))
     except (AttributeError, TypeError, ValueError) as error:
         if isinstance(error, ContextSerdeError):
             raise

@@ -4,24 +4,69 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from typing import Any, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.journal import RECEIVED, Journal
+from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.entries import RECEIVED
+from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.ledger import Answer
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED, Outcome
 from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
-from stepwire.workflow.context.nested import Outer
+from stepwire.workflow.broker.state_notes import LOCAL_NOTES, DurableNotes
+from stepwire.workflow.context.nested import Outer, OuterContext
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import DeadAttemptError, WorkflowRuntimeError
 from stepwire.workflow.events import Event, HumanResponseEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.runner.runner import Runner
 
-__all__ = ["Run"]
+__all__ = ["ChildStarts", "Run", "RunHandle"]
 
 T = TypeVar("T")
+
+
+class RunHandle(Protocol):
+    """A run that a step has started: await it for its result, as the handler of `Workflow.run`."""
+
+    run_id: str
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the end of the run; return its result, or raise what it failed with."""
+
+    def stream_events(self, after: int | None = None) -> AsyncIterator[Event]:
+        """Iterate over the stream of the run, to its terminal event."""
+
+    async def cancel_run(self) -> None:
+        """Cancel the run."""
+
+    def done(self) -> bool:
+        """Tell whether the run has ended."""
+
+    def result(self) -> Any:
+        """Return the result, or raise what the run failed with; InvalidStateError before its end."""
+
+    def exception(self) -> BaseException | None:
+        """Return what the run failed with; None when it completed; InvalidStateError before its end."""
+
+
+class ChildStarts(Protocol):
+    """Starts runs of their own for the steps of a run."""
+
+    def served_as(self, workflow: object) -> str:
+        """Return the name under which a workflow object is served; empty if it is not."""
+
+    def start(
+        self,
+        workflow: str,
+        fields: Mapping[str, Any] | bytes,
+        *,
+        run_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        parent_close: str = "cancel",
+        timeout: float | None = None,
+    ) -> RunHandle:
+        """Start a run."""
 
 
 class Run:
@@ -34,21 +79,23 @@ class Run:
         in_use: Whether a run in this process has the context.
         fresh: Whether no run has had the context yet.
         outer: The step of another run that has started it; None for a run of its own.
+        children: Starts runs of their own for the steps; None where nothing is made durable.
         on_end: Called once with the outcome.
         withdraw: Takes a run that waits for others to end out of their queue.
     """
 
-    __slots__ = ("broker", "fresh", "in_use", "on_end", "outer", "plan", "runner", "withdraw")
+    __slots__ = ("broker", "children", "fresh", "in_use", "on_end", "outer", "plan", "runner", "withdraw")
 
     def __init__(self, plan: Plan) -> None:
         store = plan.new_store()
-        store.hooks = IN_PROCESS
+        store.hooks, store.notes = IN_PROCESS, LOCAL_NOTES
         self.plan = plan
         self.broker = Broker(plan.routing, store)
         self.runner: Runner | None = None
         self.in_use = False
         self.fresh = True
         self.outer: Outer | None = None
+        self.children: ChildStarts | None = None
         self.on_end: Callable[[Outcome], None] | None = None
         self.withdraw: Callable[[], None] | None = None
 
@@ -56,14 +103,17 @@ class Run:
         """Keep a journal from here on: what cannot be saved is refused at the call."""
         broker = self.broker
         broker.keep(journal)
-        broker.store.hooks = DurableHooks(broker, journal)
+        broker.store.hooks, broker.store.notes = DurableHooks(broker, journal), DurableNotes(broker)
 
     # -- its end --------------------------------------------------------------------------------------------------
 
-    def cancel(self) -> None:
-        """End the run as cancelled, at once, also one that has not begun (S15)."""
+    def cancel(self, *, leave: bool = False) -> None:
+        """End the run as cancelled, at once, also one that has not begun (S15).
+
+        With `leave` the broker keeps what was in progress, for a context that is saved afterwards.
+        """
         if self.runner is not None:
-            self.runner.cancel()
+            self.runner.cancel(leave=leave)
             return
         if self.withdraw is not None:
             self.withdraw()
@@ -77,18 +127,25 @@ class Run:
         self.in_use = False
         if self.outer is not None:
             self.outer.leave()
-            self.broker.on_question = None
+            self.broker.outer = None
         self.runner = self.on_end = self.withdraw = self.outer = None
         if callback is not None:
             callback(outcome)
 
-    def nest(self, outer: Outer) -> None:
-        """Ask the questions of this run at the step that has started it."""
-        self.outer = outer
+    def nest(self, execution: Execution, context: OuterContext, name: str) -> None:
+        """Ask the questions of this run at the step that has started it.
+
+        Args:
+            execution: The attempt of that step.
+            context: The context of its run.
+            name: The name of this run's workflow.
+        """
         accepted = (cls for config in self.plan.routing.steps.values() for cls in config.accepted_events)
-        types = [cls for cls in accepted if issubclass(cls, HumanResponseEvent)]
-        if types:
-            self.broker.on_question = partial(outer.ask_for_any, types, self.take_answer)
+        answers = [cls for cls in accepted if issubclass(cls, HumanResponseEvent)]
+        if execution.broker is not None:
+            self.broker.work.clock = execution.broker.clock
+        self.outer = self.broker.outer = Outer(self, execution, context, name, answers)
+        self.outer.join()
 
     def take_answer(self, answer: Answer) -> None:
         """Take what the outer run has for a question: an answer, or the error of one that it could not ask."""
@@ -107,9 +164,9 @@ class Run:
 
         So the run is freed at once: the next collection of old garbage may be hours away.
         """
-        self.runner = None
+        self.runner = self.children = None
         self.broker.leave()
-        self.broker.store.hooks = GONE
+        self.broker.store.hooks, self.broker.store.notes = GONE, None
 
     # -- transitions ----------------------------------------------------------------------------------------------
 

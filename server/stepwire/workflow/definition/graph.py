@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
+from stepwire.workflow.definition.asking import asked_in
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.definition.roles import EventKind, role_of
 from stepwire.workflow.definition.schema import json_schema
@@ -41,6 +42,7 @@ class StepDescription:
         returns: The names of the event types that it may return.
         num_workers: How many executions may run at a time in one run.
         doc: The docstring of the function; empty when it has none.
+        aliases: The names that the step had before.
     """
 
     name: str
@@ -48,11 +50,12 @@ class StepDescription:
     returns: tuple[str, ...]
     num_workers: int
     doc: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EventDescription:
-    """Describe an event type that a step's signature names; `json_schema` is that of its plain JSON."""
+    """Describe an event type that a step's signature or a wait in it names; `json_schema` is that of its plain JSON."""
 
     name: str
     json_schema: dict[str, Any]
@@ -85,8 +88,10 @@ def describe(plan: Plan) -> WorkflowDescription:
     """Return the steps, events and edges of a workflow, in the order of its steps."""
     configs = plan.routing.steps
     events: dict[type[Event], None] = {plan.start: None}
-    for config in configs.values():
+    for name, config in configs.items():
         events.update(dict.fromkeys([*config.accepted_events, *_returned(config)]))
+        for asked in asked_in(plan.steps[name]):
+            events.update(dict.fromkeys(each for each in (asked.question, asked.answer) if each is not None))
     return WorkflowDescription(
         name=plan.name,
         steps=tuple(
@@ -96,11 +101,12 @@ def describe(plan: Plan) -> WorkflowDescription:
                 returns=tuple(event.__name__ for event in _returned(config)),
                 num_workers=config.num_workers,
                 doc=inspect.getdoc(plan.steps[name]) or "",
+                aliases=config.aliases,
             )
             for name, config in configs.items()
         ),
         events=tuple(EventDescription(event.__name__, json_schema(event), role_of(event).kind) for event in events),
-        edges=tuple(dict.fromkeys(_edges(plan.start, configs))),
+        edges=tuple(dict.fromkeys(_edges(plan))),
     )
 
 
@@ -112,7 +118,7 @@ def draw(plan: Plan) -> str:
     lines += [f'    {ids[name]}["{_label(name)}"]' for name in configs]
     outside: dict[str, str] = {}
     arrows = []
-    for edge in dict.fromkeys(_edges(plan.start, configs)):
+    for edge in dict.fromkeys(_edges(plan)):
         ends = []
         for end in (edge.source, edge.target):
             if not end and edge.event not in outside:
@@ -129,7 +135,9 @@ def _returned(config: StepConfig) -> list[type[Event]]:
     return [event for event in config.return_types if event is not NoneType]
 
 
-def _edges(start: type[Event], configs: Mapping[str, StepConfig]) -> Iterator[Edge]:
+def _edges(plan: Plan) -> Iterator[Edge]:
+    start, configs = plan.start, plan.routing.steps
+
     def targets(event: type[Event]) -> list[str]:
         # A @catch_error step receives failures, not events that are sent.
         ordinary = ((name, config) for name, config in configs.items() if config.catches is None)
@@ -147,6 +155,10 @@ def _edges(start: type[Event], configs: Mapping[str, StepConfig]) -> Iterator[Ed
         for event in config.accepted_events:
             if issubclass(event, HumanResponseEvent):
                 yield Edge("", event.__name__, name)
+        for asked in asked_in(plan.steps[name]):
+            if asked.question is not None:
+                yield Edge(name, asked.question.__name__, "")
+            yield Edge("", asked.answer.__name__, name)
         for failing in _caught_by(name, configs):
             yield Edge(failing, StepFailedEvent.__name__, name)
 

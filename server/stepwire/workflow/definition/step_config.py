@@ -15,7 +15,7 @@ from stepwire.workflow.resource import ResourceDefinition
 from stepwire.workflow.retry_policy import RetryPolicy
 from stepwire.workflow.service import ServiceDefinition
 
-__all__ = ["StepConfig", "StepFunction", "StepOwner", "set_step_config", "step_config_of"]
+__all__ = ["CollectSpec", "StepConfig", "StepFunction", "StepOwner", "set_step_config", "step_config_of"]
 
 StepFunction = Callable[..., Any]
 
@@ -29,6 +29,21 @@ class StepOwner(Protocol):
     @classmethod
     def add_step(cls, func: StepFunction) -> None:
         """Add a decorated function as a step."""
+
+
+@dataclass(frozen=True)
+class CollectSpec:
+    """Say what a step collects before it is called, with one event that holds all of it.
+
+    Attributes:
+        make: Makes that event.
+        slots: The types of the events, one for each parameter; empty: the events of a stream.
+        most: How many events of a stream are enough; None: all of them.
+    """
+
+    make: Callable[[list[Any]], Event]
+    slots: tuple[type[Event], ...] = ()
+    most: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +65,16 @@ class StepConfig:
         is_async: Whether the function is a coroutine function; others run in a thread.
         catches: None for an ordinary step. For a `@catch_error` step the names of the steps whose failures it
             receives; empty: all of them.
+        max_recoveries: How often a `@catch_error` step may catch what its own recoveries lead to; None: any number.
         list_returns: The step may return a list of events; each is sent on by itself.
+        tells_times: Whether the events of its failures say when it failed, and after how many seconds.
+        waits: Whether the step's own code waits for events or time.
+        collects: What the step collects before it is called; None: each event by itself.
+        broad_waits: Whether the step's waits take events of subclasses, too.
+        own_waits: Whether an event that answers a wait of the step comes to it that way only, and also answers waits of
+            other steps that have the same id.
+        feeds: The steps that collect what comes of a list that this step returns.
+        aliases: The names that the step had before; saved runs may still name it so.
     """
 
     accepted_events: list[type[Event]]
@@ -66,7 +90,15 @@ class StepConfig:
     timeout: float | None = None
     is_async: bool = True
     catches: tuple[str, ...] | None = None
+    max_recoveries: int | None = None
     list_returns: bool = False
+    aliases: tuple[str, ...] = ()
+    tells_times: bool = False
+    waits: bool = False
+    collects: CollectSpec | None = None
+    feeds: tuple[str, ...] = ()
+    broad_waits: bool = False
+    own_waits: bool = False
 
     def accepts(self, event_type: type) -> bool:
         """Return whether the step accepts this very class, or one of its subclasses if it opted in (S5)."""

@@ -2,104 +2,174 @@
 
 A delivery is parked as soon as one wait of its body is open, and its body may go on in other tasks: a stop button
 beside the work, a timeout of asyncio around the wait. Only a body whose tasks all wait for the run may leave memory.
+
+A body may have thousands of tasks, and each answer is a reason to look again. So a look is at those tasks that went on
+since they were seen to only wait: the future that such a task awaits says when it goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import math
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from collections.abc import Coroutine, Generator
 from types import MethodType
-from typing import Any
+from typing import Any, Final
 
-from stepwire.workflow.broker.delivery import PARKED, Execution, execution_in, running_execution
+from stepwire.workflow.broker.delivery import PARKED, Execution
+from stepwire.workflow.broker.stream import Progress, Told
 
-__all__ = ["watch_tasks", "works_beside"]
+__all__ = ["works_beside"]
 
 Body = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
 _WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 _GROUP = asyncio.TaskGroup.__aexit__.__code__
 _GATHERING: type[Any] = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
-
-
-class _TaskFactory:
-    """Make tasks, and note those that the bodies of steps start with their execution."""
-
-    def __init__(self, make: Callable[..., asyncio.Task[Any]] | None) -> None:
-        self._make = make
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """Make a task, as the factory that was there before does."""
-        make = self._make
-        task = asyncio.Task(coro, loop=loop, **options) if make is None else make(loop, coro, **options)
-        context: Context | None = options.get("context")
-        execution = running_execution() if context is None else execution_in(context)
-        if execution is not None and not execution.dead and not task.done():
-            if execution.children is None:
-                execution.children = set()
-            execution.children.add(task)
-            task.add_done_callback(_Ended(execution))
-        return task
-
-
-class _Ended:
-    """Take a task that is over off its execution, and look at the run again."""
-
-    __slots__ = ("_execution",)
-
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-
-    def __call__(self, task: asyncio.Task[Any]) -> None:
-        execution = self._execution
-        if execution.children is not None:
-            execution.children.discard(task)
-        if execution.broker is not None and execution.delivery.status == PARKED:
-            execution.broker.stir(execution)
-
-
-def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Have an event loop note which tasks the bodies of steps start. Harmless when it does already."""
-    factory: Any = loop.get_task_factory()
-    if not isinstance(factory, _TaskFactory):
-        loop.set_task_factory(_TaskFactory(factory))
+_NOBODY: Final = contextvars.Context()
+"""The context of what is called when a task goes on: nothing of the body is kept for it."""
 
 
 def works_beside(execution: Execution) -> bool:
     """Tell whether the body of a parked delivery can go on without an answer from the run.
 
     True also when that cannot be seen: what works must not be stopped, what waits may stay in memory. A sync step is
-    in one wait at a time, in its thread.
+    in one wait at a time, in its thread. A body that awaits a run that it has started waits while that run does.
     """
     main = getattr(execution.cancel, "__self__", None)
     if not isinstance(main, asyncio.Task) or not execution.is_async:
         return False
+    if execution.nested:
+        return _with_nested(execution, main)
+    if not execution.children:
+        return not main.done() and not _Look(execution, {main}).only_waits(main)
+    watch = execution.watch
+    if watch is None:
+        watch = execution.watch = _Watch(execution, main)
+    return bool(watch.works())
+
+
+def _with_nested(execution: Execution, main: asyncio.Task[Any]) -> bool:
     tasks = {main, *(execution.children or ())}
-    waits = [waiter.notify for waiter in execution.delivery.waiters or ()]
-    waits += execution.untold or ()
-    waiting = {getattr(notify, "task", None) for notify in waits}
-    return not all(_only_waits(task, tasks, waiting) for task in tasks if not task.done())
+    look = _Look(execution, tasks)
+    for nested in execution.nested or ():
+        if nested.works:
+            return True
+        look.streams.add(nested.stream)
+        tasks.difference_update(nested.tasks)
+    return not all(look.only_waits(task) for task in tasks if not task.done())
 
 
-def _only_waits(task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]], waiting: set[Any]) -> bool:
-    """Tell whether a task can do nothing before a wait of the run, or of another task that only waits, ends."""
-    body = task.get_coro()
-    if getattr(body, "cr_running", False) or _has_deadline(body):
-        return False
-    if task in waiting:
+class _Look:
+    """One look at the tasks of a body.
+
+    Attributes:
+        streams: Those of the runs that the body has started and that only wait.
+    """
+
+    def __init__(self, execution: Execution, tasks: set[asyncio.Task[Any]]) -> None:
+        self._execution = execution
+        self._tasks = tasks
+        self._calm: set[asyncio.Task[Any]] = set()
+        self.streams: set[object] = set()
+
+    def has(self, task: Any) -> bool:
+        """Tell whether a task is one of the body's."""
+        return task in self._tasks
+
+    def is_calm(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a task was seen to only wait, and has not gone on since."""
+        return task in self._calm
+
+    def calm(self, task: asyncio.Task[Any], future: Any) -> None:
+        """Note that a task was seen to only wait for a future."""
+        self._calm.add(task)
+
+    def only_waits(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a task can do nothing before a wait of the run, or of another task that only waits, ends."""
+        if self.is_calm(task):
+            return True
+        body = task.get_coro()
+        if getattr(body, "cr_running", False) or _has_deadline(body):
+            return False
+        future = getattr(task, "_fut_waiter", None)
+        if not self._is_wait(future):
+            awaited = _awaited(future, _innermost(body))
+            if not awaited or not all(
+                each.done() or (self.has(each) and each is not task and self.only_waits(each)) for each in awaited
+            ):
+                return False
+        self.calm(task, future)
         return True
-    awaited = _awaited(task, _innermost(body))
-    return bool(awaited) and all(
-        each in tasks and each is not task and _only_waits(each, tasks, waiting) for each in awaited if not each.done()
-    )
+
+    def _is_wait(self, future: Any) -> bool:
+        """Tell whether a future is one of an open wait of the run, or of a run that the body has started."""
+        if isinstance(future, Told):
+            return future.execution is self._execution and not future.done()
+        return isinstance(future, Progress) and not future.done() and future.stream in self.streams
 
 
-def _awaited(task: asyncio.Task[Any], inner: Any) -> list[Any]:
+class _Watch(_Look):
+    """Look at the tasks of a body again and again, at those alone that went on.
+
+    Attributes:
+        restless: The tasks to look at.
+    """
+
+    def __init__(self, execution: Execution, main: asyncio.Task[Any]) -> None:
+        assert execution.children is not None
+        super().__init__(execution, execution.children)
+        self._main = main
+        self.restless: set[asyncio.Task[Any]] = {main, *execution.children}
+
+    def works(self) -> bool:
+        """Tell whether one of the tasks does something."""
+        for task in list(self.restless):
+            if task.done():
+                self.restless.discard(task)
+            elif not self.only_waits(task):
+                return True
+        return False
+
+    def has(self, task: Any) -> bool:
+        """Tell whether a task is one of the body's."""
+        return task is self._main or task in self._tasks
+
+    def is_calm(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a task was seen to only wait, and has not gone on since."""
+        return task not in self.restless
+
+    def calm(self, task: asyncio.Task[Any], future: Any) -> None:
+        """Note that a task was seen to only wait for a future, which says when it goes on."""
+        self.restless.discard(task)
+        if future is not None:
+            future.add_done_callback(_GoesOn(self, task), context=_NOBODY)
+
+    def goes_on(self, task: asyncio.Task[Any]) -> None:
+        """Look at a task again."""
+        execution = self._execution
+        if not task.done():
+            self.restless.add(task)
+            if execution.broker is not None and execution.delivery.status == PARKED:
+                execution.broker.stir(execution)
+
+
+class _GoesOn:
+    """Have a task looked at again once what it has awaited is there."""
+
+    __slots__ = ("_task", "_watch")
+
+    def __init__(self, watch: _Watch, task: asyncio.Task[Any]) -> None:
+        self._watch = watch
+        self._task = task
+
+    def __call__(self, future: object) -> None:
+        self._watch.goes_on(self._task)
+
+
+def _awaited(future: Any, inner: Any) -> list[Any]:
     """Return the tasks that a task awaits by itself, by gather, by wait or by a TaskGroup; else none."""
-    future = getattr(task, "_fut_waiter", None)
     if isinstance(future, asyncio.Task):
         return [future]
     if isinstance(future, _GATHERING):

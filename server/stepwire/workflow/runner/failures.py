@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import math
 
+from stepwire.workflow.broker.attempts import note
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import Delivery, Execution
-from stepwire.workflow.broker.journal import FailureReport, Host
+from stepwire.workflow.broker.executions import FAILED as FAILED_ATTEMPT
+from stepwire.workflow.broker.executions import TIMED_OUT, AttemptFailure
+from stepwire.workflow.broker.host import FailureReport, Host
 from stepwire.workflow.broker.outcome import FAILED
-from stepwire.workflow.errors import CrashLoopError
+from stepwire.workflow.errors import CrashLoopError, StepTimeoutError
 from stepwire.workflow.events import StepFailedEvent, WorkflowFailedEvent
 from stepwire.workflow.runner.results import is_final, may_be_retried, text_of
 
@@ -19,6 +22,8 @@ logger = logging.getLogger("stepwire.workflow")
 
 _MESSAGE_CHARACTERS = 16_384
 """An event of a failure holds the start of a longer message: clients must be able to read the run."""
+_ATTEMPT_CHARACTERS = 2_048
+"""So does what is kept of each failed attempt: a run may have many."""
 
 
 def fail(broker: Broker, host: Host | None, execution: Execution, error: BaseException) -> None:
@@ -38,14 +43,20 @@ def fail(broker: Broker, host: Host | None, execution: Execution, error: BaseExc
             delay = policy.next(elapsed, delivery.failures, error)  # type: ignore[arg-type]
             if delay is not None and not math.isfinite(delay):
                 raise ValueError("the delay is not a finite number of seconds")
-        except BaseException as failure:
+        except BaseException as failure:  # a policy is the author's code
             delay = None
             if host is None:
                 logger.exception("the retry policy of step '%s' failed", delivery.step)
             else:  # which knows how much a log may tell
                 host.report(f"{delivery.step} (its retry policy)", failure)
         if delay is not None:
-            broker.retry(execution, delay)
+            next_at = broker.clock.now() + max(0.0, delay)
+            told = None
+            if host is not None or broker.routing.steps[delivery.step].tells_times:
+                told = _told(_report(host, delivery, error, next_at), error)
+            if host is not None:
+                note(broker, delivery, _status_of(error), told, next_at=next_at)
+            broker.retry(execution, delay, told)
             return
     _give_up(broker, host, delivery, error, delivery.failures + 1)
 
@@ -62,9 +73,18 @@ def give_up_lost(broker: Broker, host: Host | None, delivery: Delivery) -> None:
 
 def _give_up(broker: Broker, host: Host | None, delivery: Delivery, error: BaseException, attempts: int) -> None:
     step = delivery.step
-    report = _report(host, step, error)
-    name = "CRASH_LOOP" if isinstance(error, CrashLoopError) else type(error).__name__
+    report = _report(host, delivery, error)
+    name = _name(error)
+    if host is not None:
+        note(broker, delivery, _status_of(error), _told(report, error))
+    times: dict[str, float] = {}
+    if broker.routing.steps[step].tells_times:
+        now = broker.clock.now()
+        times = {"elapsed_seconds": max(0.0, now - (delivery.first_started or now)), "failed_at": now}
     catcher = None if is_final(error) else broker.routing.catcher(step)
+    if catcher is not None and (most := broker.routing.steps[catcher].max_recoveries) is not None:
+        made = 0 if delivery.lineage is None else delivery.lineage.recoveries.get(catcher, 0)
+        catcher = catcher if made < most else None
     if catcher is not None:
         caught = StepFailedEvent(
             step=step,
@@ -72,6 +92,7 @@ def _give_up(broker: Broker, host: Host | None, delivery: Delivery, error: BaseE
             message=report.message,
             attempts=attempts,
             event=delivery.event,
+            **times,
         )
         broker.fail(delivery, caught, catcher, error)
         return
@@ -81,12 +102,34 @@ def _give_up(broker: Broker, host: Host | None, delivery: Delivery, error: BaseE
         message=report.message,
         attempts=attempts,
         reference=report.reference,
+        **times,
     )
-    broker.end(FAILED, event, error)
+    failed = None if isinstance(error, CrashLoopError) else delivery  # after a crash no effect is repeated
+    broker.end(FAILED, event, error, failed=failed)
 
 
-def _report(host: Host | None, step: str, error: BaseException) -> FailureReport:
-    report = FailureReport(text_of(error), "", "") if host is None else host.report(step, error)
+def _status_of(error: BaseException) -> int:
+    return TIMED_OUT if isinstance(error, StepTimeoutError) else FAILED_ATTEMPT
+
+
+def _name(error: BaseException) -> str:
+    return "CRASH_LOOP" if isinstance(error, CrashLoopError) else type(error).__name__
+
+
+def _told(report: FailureReport, error: BaseException) -> AttemptFailure:
+    """Return a failure as the log and the snapshot keep it."""
+    message = report.message
+    if len(message) > _ATTEMPT_CHARACTERS:
+        message = f"{message[:_ATTEMPT_CHARACTERS]}…"
+    trace = report.traceback.encode(errors="replace").decode()
+    return AttemptFailure(_name(error), message, trace, report.reference)
+
+
+def _report(host: Host | None, delivery: Delivery, error: BaseException, next_at: float | None = None) -> FailureReport:
+    if host is None:
+        report = FailureReport(text_of(error), "", "")
+    else:
+        report = host.report(delivery.step, error, attempt=delivery.attempt, next_at=next_at)
     message = report.message
     if len(message) > _MESSAGE_CHARACTERS:
         message = f"{message[:_MESSAGE_CHARACTERS]}… ({len(message)} characters)"

@@ -16,13 +16,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from stepwire.workflow.broker.broker import Broker, EncodedOutput, Receipt
-from stepwire.workflow.broker.delivery import PARKED, Execution, enter_execution
-from stepwire.workflow.broker.journal import Host
+from stepwire.workflow.broker.broker import SLICE, Broker
+from stepwire.workflow.broker.child import Child
+from stepwire.workflow.broker.current import enter_execution
+from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution
+from stepwire.workflow.broker.host import Host
 from stepwire.workflow.broker.ledger import Answer, Notify
 from stepwire.workflow.broker.outcome import CANCELLED
+from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
 from stepwire.workflow.broker.timers import Alarm, Timer
 from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.errors import (
     DeadAttemptError,
     StepTimeoutError,
@@ -32,18 +36,16 @@ from stepwire.workflow.events import (
     WorkflowCancelledEvent,
 )
 from stepwire.workflow.resource import ResourceManager
-from stepwire.workflow.runner.beside import watch_tasks, works_beside
+from stepwire.workflow.runner.beside import works_beside
 from stepwire.workflow.runner.failures import fail, give_up_lost
 from stepwire.workflow.runner.results import call_sync, outputs_of
 from stepwire.workflow.runner.stepwise import Stepwise
+from stepwire.workflow.runner.tasks import start_body, watch_tasks
 from stepwire.workflow.runner.tracing import RunTrace
 from stepwire.workflow.service import ServiceManager
 from stepwire.workflow.state.own import own
 
 logger = logging.getLogger("stepwire.workflow")
-
-_SLICE = 200
-"""Outputs that are encoded before other work gets its turn."""
 
 T = TypeVar("T")
 AfterStep = Callable[[str, Event, Event | None], Awaitable[None]]
@@ -141,10 +143,13 @@ class Runner:
         """Trace the run from here on, as part of what `carrier` says (W3C Trace Context)."""
         self._trace = RunTrace.begin(workflow, self.context.run_id, carrier, resumed=resumed)
 
-    def cancel(self, reason: str = "") -> None:
-        """End the run as cancelled, at once; steps that swallow the cancellation cannot hold it up (S15)."""
+    def cancel(self, reason: str = "", *, leave: bool = False) -> None:
+        """End the run as cancelled, at once; steps that swallow the cancellation cannot hold it up (S15).
+
+        With `leave` the broker keeps what was in progress, for a context that is saved afterwards.
+        """
         if self.broker.outcome is None and not self.broker.frozen and not self._ended:
-            self.broker.end(CANCELLED, WorkflowCancelledEvent(reason=reason))
+            self.broker.end(CANCELLED, WorkflowCancelledEvent(reason=reason), leave=leave)
             self.pump()
 
     def leave(self) -> None:
@@ -153,11 +158,20 @@ class Runner:
 
     def freeze(self) -> None:
         """Stop driving: no transition happens any more, tasks are cancelled, waiters stay open."""
-        self.broker.freeze()
+        broker = self.broker
+        if self._ended and not broker.executions and not broker.work.resumed:
+            broker.frozen = True  # it has ended and nothing of it goes on, as most often
+            return
+        broker.freeze()
         self._stop_timer()
         self._end_trace("released", None)
-        resumed = self.broker.work.take_resumed()
+        resumed = broker.work.take_resumed()
         self._launch([], resumed)
+
+    @property
+    def services(self) -> ServiceManager:
+        """What steps get by the name of a parameter."""
+        return self._services
 
     @property
     def here(self) -> bool:
@@ -205,6 +219,13 @@ class Runner:
                     self._launch(started, resumed)
                 else:
                     self._host.after_commit(partial(self._launch, started, resumed))
+            if (
+                (children := broker.made_children) is not None
+                and children.todo
+                and self._host is not None
+                and not broker.frozen
+            ):
+                self._host.after_commit(partial(self._carry_out, children.take_todo()))
             if broker.outcome is None:
                 broker.tick()
                 self._set_timer()
@@ -217,6 +238,8 @@ class Runner:
                     self._on_end()
         finally:
             self._pumping = False
+            if self.broker.outer is not None:
+                self.broker.outer.moved()
             if self.stepwise is not None:
                 self.stepwise.stir()
 
@@ -231,9 +254,13 @@ class Runner:
         for execution in started:
             if execution.dead:
                 continue
-            # The bound method keeps the task alive as long as the execution lives.
             body = self.execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
-            execution.cancel = self.loop.create_task(body, context=self._variables.copy()).cancel
+            start_body(self.loop, body, self._variables.copy(), execution)
+
+    def _carry_out(self, children: list[Child]) -> None:
+        """Have the host start or cancel children, now that it is durable that they are to be."""
+        if self.broker.outcome is None and not self.broker.frozen and self.broker.child_host is not None:
+            self.broker.child_host.carry_out(children)
 
     def _launch_held(self, started: list[Execution]) -> None:
         self._launch(started, [])
@@ -295,9 +322,7 @@ class Runner:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
             call = self.plan.calls[delivery.step]
-            # An attempt that may be repeated leaves the event as it came.
-            again = host is not None or call.config.retry_policy is not None
-            kwargs = call.arguments(own(delivery.event) if again else delivery.event, self.context)
+            kwargs = call.arguments(self._event_for(delivery, call.config), self.context)
             if call.injected:
                 await call.inject(self._services, self._resources, kwargs)
             if call.config.is_async:
@@ -307,8 +332,10 @@ class Runner:
                 execution.is_async = False
                 result = await self.loop.run_in_executor(self._executor, bound)
             outputs = outputs_of(delivery.step, result, call.config.list_returns)
+            if call.config.feeds:
+                execution.fanned_out = isinstance(result, list)
             encoded = None
-            if host is not None and len(outputs) > _SLICE and self.broker.journal is not None:
+            if host is not None and len(outputs) > SLICE and self.broker.journal is not None:
                 encoded = await self._encode(outputs)
             if self._after_step is not None and not execution.dead:
                 # A checkpoint holds one event; of a step that returned more it is taken as not through.
@@ -338,10 +365,31 @@ class Runner:
         else:
             if not execution.dead:
                 self._finished(execution, outputs, encoded)
+                if self.broker.partial is not None:
+                    await self._finish_the_rest()
         finally:
             if self._host is not None:
                 self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
         self.pump()
+
+    def _event_for(self, delivery: Delivery, config: StepConfig) -> Event:
+        """Return the event for a body to do with what it likes: an attempt that may be repeated leaves it as it came.
+
+        With a journal the event is encoded, and few attempts are repeated: a copy would take as much memory as long as
+        the body waits.
+        """
+        event, journal = delivery.event, self.broker.journal
+        if config.retry_policy is None:
+            if self._host is None:
+                return event
+            if (
+                journal is not None
+                and delivery.encoded is not None
+                and not event.__pydantic_private__
+                and self.broker.routing.catcher(delivery.step) is None
+            ):
+                return delivery.lend(journal)
+        return own(event)
 
     def _runs_now(self, execution: Execution) -> bool:
         """Tell whether the task of an execution is running, rather than being closed from outside."""
@@ -353,10 +401,24 @@ class Runner:
     async def _encode(self, outputs: list[Event]) -> list[EncodedOutput]:
         """Encode many outputs in slices, so that they do not starve the event loop."""
         encoded: list[EncodedOutput] = []
-        for start in range(0, len(outputs), _SLICE):
-            encoded += map(self.broker.encode_output, outputs[start : start + _SLICE])
+        for start in range(0, len(outputs), SLICE):
+            encoded += map(self.broker.encode_output, outputs[start : start + SLICE])
+            await asyncio.sleep(0)
+        while self.broker.partial is not None:  # noqa: ASYNC110 - another step makes a slice in each turn
             await asyncio.sleep(0)
         return encoded
+
+    async def _finish_the_rest(self) -> None:
+        """Take what a step returned in slices; the transition is whole afterwards, also after a cancellation."""
+        broker = self.broker
+        try:
+            while (rest := broker.partial) is not None:
+                next(rest, None)
+                await asyncio.sleep(0)
+        finally:
+            broker.complete()
+            if self._host is not None:
+                self._host.changed()
 
     def _finished(self, execution: Execution, outputs: list[Event], encoded: list[EncodedOutput] | None = None) -> None:
         step = execution.delivery.step
@@ -366,8 +428,10 @@ class Runner:
             print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
         execution.cancel = None
         try:
-            if self.stepwise is None:
-                self.broker.finish(execution, outputs, encoded)
+            if encoded is not None:
+                self.broker.finish_in_slices(execution, encoded)
+            elif self.stepwise is None:
+                self.broker.finish(execution, outputs)
             else:
                 self.broker.finish(execution, [])
         except BaseException as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from stepwire.workflow.broker.broker import Broker, Receipt
+from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution
+from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.events import Event
 
 
@@ -65,7 +66,7 @@ class Stepwise:
     def _start(self, again_only: bool = False) -> list[Delivery]:
         started: list[Execution] = []
         self._broker.queues.look_again()
-        while (execution := self._broker.start_next(again_only)) is not None:
+        while (execution := self._broker.work.start_next(self._broker, again_only)) is not None:
             started.append(execution)
         self._launch(started)
         return [execution.delivery for execution in started]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
+from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -54,6 +56,9 @@ def saved_values_of(state: BaseModel) -> dict[str, Any]:
 def copy_state(state: M, memo: Memo | None = None) -> M:
     """Return a deep copy; an object inside it that cannot be copied is shared.
 
+    So is one in a field with `exclude=True`, unless it is plain data: a client or a tokenizer, which a copy would cut
+    off from what it belongs to.
+
     `memo` is filled with the copy of each object inside the state by the object's id, as `copy.deepcopy` does.
     """
     private = state.__pydantic_private__
@@ -71,12 +76,37 @@ def copy_state(state: M, memo: Memo | None = None) -> M:
 
 def _copy_values(values: dict[str, Any], memo: Memo) -> dict[str, Any]:
     whole: Memo = {}
+    for value in values.values():
+        if isinstance(value, BaseModel):
+            _share_handles(value, whole)
+    memo.update(whole)
     try:
         copied = copy.deepcopy(values, whole)
     except Exception:  # noqa: BLE001 - __deepcopy__ is the author's code; see below
         return {key: _copy_around(value, memo) for key, value in values.items()}
     memo.update(whole)
     return copied
+
+
+_DATA = (dict, list, tuple, set, frozenset, deque, bytearray, BaseModel)
+
+
+def _share_handles(model: BaseModel, memo: Memo, seen: set[int] | None = None) -> None:
+    """Have `copy.deepcopy` share what fields with `exclude=True` hold, unless it is plain data."""
+    seen = set() if seen is None else seen
+    if id(model) in seen:
+        return
+    seen.add(id(model))
+    declared = type(model).__pydantic_fields__
+    for name, value in model.__dict__.items():
+        if isinstance(value, BaseModel):
+            _share_handles(value, memo, seen)
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, BaseModel):
+                    _share_handles(item, memo, seen)
+        elif name in declared and declared[name].exclude and not (isinstance(value, _DATA) or is_dataclass(value)):
+            memo[id(value)] = value
 
 
 def _copy_around(value: Any, memo: Memo) -> Any:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from stepwire.workflow.errors import WorkflowRuntimeError
 from stepwire.workflow.state.checking import check_changes
-from stepwire.workflow.state.copying import copy_state
+from stepwire.workflow.state.copying import copy_state, saved_values_of
 
 __all__ = ["Draft", "EditState", "in_edit_state"]
 
@@ -60,6 +60,26 @@ class Draft(Generic[S]):
         """Validate what changed and return the top-level names that differ; contract of `check_changes`."""
         return check_changes(self.state, self._before)
 
+    def keep_unchanged(self, live: dict[str, Any], changed: set[str]) -> None:
+        """Take from the live state what did not change, so that references handed out stay live.
+
+        Args:
+            live: The values and private attributes of the live state.
+            changed: The names that differ in the draft.
+        """
+        state = self.state
+        homes = (state.__dict__, state.__pydantic_private__, state.__pydantic_extra__)
+        for key in saved_values_of(state).keys() - changed:
+            home = next(each for each in homes if each is not None and key in each)
+            if key in live:
+                home[key] = live[key]
+            elif home is state.__pydantic_extra__:  # removed meanwhile, from the live root
+                del home[key]
+        extra = state.__pydantic_extra__
+        if extra is not None:
+            known = state.__dict__.keys() | (state.__pydantic_private__ or {}).keys()
+            extra.update((key, live[key]) for key in live.keys() - changed - known if key not in extra)
+
 
 class Editable(Protocol[S]):
     """A store whose state can be edited."""
@@ -94,7 +114,7 @@ class EditState(Generic[S]):
         await store.lock.acquire()
         try:
             self._draft = draft = store.draft()
-        except BaseException:
+        except BaseException:  # `__aexit__` is not called for what fails in here
             store.lock.release()
             raise
         store.locked = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-__all__ = ["StateHooks", "StateValues"]
+__all__ = ["StateHooks", "StateNotes", "StateValues"]
 
 
 class StateValues(Protocol):
@@ -31,4 +31,26 @@ class StateHooks(Protocol):
         """Note top-level keys that were set or removed."""
 
     def lent(self, key: str) -> None:
+        """Note that a caller now holds the mutable value of a top-level key."""
+
+
+class StateNotes(Protocol):
+    """Note what values of the state are before steps change them, and who reads them."""
+
+    def setting(
+        self, store: StateValues, values: Mapping[str, Any], keys: Collection[str], same: Collection[str]
+    ) -> None:
+        """Note that top-level keys are about to be set.
+
+        Args:
+            store: The store.
+            values: The new values by name.
+            keys: All names, also of values that are removed.
+            same: The names of values that are set to the objects that they are.
+        """
+
+    def seen(self, store: StateValues, keys: Collection[str]) -> None:
+        """Note that the caller reads top-level keys that are watched."""
+
+    def lent(self, store: StateValues, key: str) -> None:
         """Note that a caller now holds the mutable value of a top-level key."""

@@ -10,26 +10,36 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
+import sysconfig
 from collections import deque
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from sys import getrefcount
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
 
-__all__ = ["is_sole", "own"]
+__all__ = ["is_sole", "own", "own_value"]
 
 M = TypeVar("M", bound=BaseModel)
 
 _SHARED = frozenset({NoneType, bool, int, float, complex, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
+_COUNTED: Final = (
+    sys.implementation.name == "cpython"
+    and (3, 11) <= sys.version_info[:2] <= (3, 13)
+    and not sysconfig.get_config_var("Py_GIL_DISABLED")
+)
+"""Whether this interpreter counts each reference at once, as the tests have seen it. Others may count too few (since
+3.14 those on the stack may be borrowed), so that an event which somebody holds would not be copied: they copy each."""
 _new = object.__new__
 _set = object.__setattr__
 # Past a model's own __setattr__, and faster than by name: each event is copied.
 _set_fields = BaseModel.__dict__["__pydantic_fields_set__"].__set__
 _set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_dict = BaseModel.__dict__["__dict__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
@@ -39,23 +49,28 @@ def own(model: M) -> M:
     for value in fields.values():
         if type(value) not in _SHARED:
             return _model(model, {})
-    extra = model.__pydantic_extra__
-    if extra or model.__pydantic_private__:
+    extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    if extra or private:
         return _model(model, {})
     made = _new(type(model))
-    made.__dict__.update(fields)
+    _set_dict(made, fields.copy())
     _set_fields(made, model.__pydantic_fields_set__.copy())
     _set_extra(made, None if extra is None else {})
-    _set_private(made, model.__pydantic_private__)
+    _set_private(made, None if private is None else {})
     return made
+
+
+def own_value(value: Any) -> Any:
+    """Return a copy of a value that shares nothing changeable with it, but objects of classes that cannot be saved."""
+    return _value(value, {})
 
 
 def is_sole(model: BaseModel, references: int) -> bool:
     """Tell whether nobody but its `references` holds a model in which nothing can change, so that it needs no copy.
 
-    Each event that a step returns is looked at, and most steps keep no reference to it.
+    Each event that a step returns is looked at, and most steps keep no reference to it. False where that is unknown.
     """
-    if getrefcount(model) > references + 2:  # the parameters of this function and of that one
+    if not _COUNTED or getrefcount(model) > references + 2:  # the parameters of this function and of that one
         return False
     if model.__pydantic_extra__ or model.__pydantic_private__:
         return False

@@ -18,6 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from stepwire.workflow.errors import StateNotFoundError, StatePathError
 from stepwire.workflow.wire_names import field_name, misspelled
+from stepwire.workflow.wire_schemas import wire_assigner
 
 __all__ = ["MAX_SEGMENTS", "Edit", "get_in", "parse", "set_in", "top_key", "unset_in"]
 
@@ -229,7 +230,7 @@ class Edit:
                 [InitErrorDetails(type="frozen_instance", loc=(segment,), input=None)],
                 hide_input=True,
             )
-        type(draft).__pydantic_validator__.validate_assignment(draft, segment, new, by_alias=True, by_name=True)
+        wire_assigner(type(draft)).validate_assignment(draft, segment, new, by_alias=True, by_name=True)
         known = self._copies.get(id(new))
         stored = _child(draft, segment)
         if known is not None and stored is not new and type(stored) is type(known.original):

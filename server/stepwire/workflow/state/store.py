@@ -9,19 +9,15 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from stepwire.workflow.codec.model_json import own_json
-from stepwire.workflow.codec.models import load
-from stepwire.workflow.errors import (
-    StateNotFoundError,
-    WorkflowRuntimeError,
-)
+from stepwire.workflow.errors import StateNotFoundError, WorkflowRuntimeError
 from stepwire.workflow.state.checking import check_new
 from stepwire.workflow.state.copying import copy_state, is_mutable, saved_values_of, values_of
 from stepwire.workflow.state.dict_form import UnserializableKeyWarning, state_from_dict, state_to_dict
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.edits import Draft, EditState, in_edit_state
-from stepwire.workflow.state.hooks import StateHooks
+from stepwire.workflow.state.hooks import StateHooks, StateNotes
 from stepwire.workflow.state.paths import Edit, get_in, parse, top_key
+from stepwire.workflow.state.saved_state import own_fields, state_of_values
 from stepwire.workflow.state.serializers import BaseSerializer
 
 __all__ = ["DictState", "InMemoryStateStore", "UnserializableKeyWarning", "in_edit_state"]
@@ -44,6 +40,8 @@ class InMemoryStateStore(Generic[S]):
         version: How many changes were made, from 0.
         locked: Whether an `edit_state()` is open.
         hooks: Lets the run refuse changes, and tells it of them; None if the store belongs to no run.
+        notes: Is told what is about to change, so that the run can put it back; None as well.
+        watched: The keys whose readers `notes` wants to know; None for none.
     """
 
     known_unserializable_keys: tuple[str, ...] = ("memory",)
@@ -66,12 +64,20 @@ class InMemoryStateStore(Generic[S]):
         self.locked = False
         self._lock: asyncio.Lock | None = None
         self.hooks: StateHooks | None = None
+        self.notes: StateNotes | None = None
+        # The keys whose readers are to be told; None for none, as most often.
+        self.watched: _Keys | None = None
         # The keys of the state when it was last looked at; None unless `get("")` has handed out the live state.
         self._root_keys: _Keys | None = None
 
     @cached_property
     def _state(self) -> S:
         return self.state_type()
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a state: an empty one is made when it is first used."""
+        return "_state" in self.__dict__
 
     @property
     def lock(self) -> asyncio.Lock:
@@ -84,6 +90,8 @@ class InMemoryStateStore(Generic[S]):
 
     async def get_state(self) -> S:
         """Return a deep copy of the state."""
+        if self.watched is not None:
+            self._see(self.watched)
         return copy_state(self._state)
 
     async def set_state(self, state: S) -> None:
@@ -145,8 +153,17 @@ class InMemoryStateStore(Generic[S]):
 
     # --- for the broker -----------------------------------------------------------------------
 
+    @property
+    def whole(self) -> S:
+        """Return the live state; nobody is told that it is lent."""
+        return self._state
+
     def peek(self, path: str, default: Any = _UNSET) -> Any:
         """Return the live value at `path`; contract of `get`."""
+        if self.watched is not None:
+            key = top_key(self._state, path.partition(".")[0])
+            if not key or key in self.watched:
+                self._see({key} if key else self.watched)
         if path == "":
             # The holder may rebind any of its keys, so all of them count as lent.
             keys = saved_values_of(self._state)
@@ -181,7 +198,12 @@ class InMemoryStateStore(Generic[S]):
         keys = set(edit.keys())
         if not keys:
             return
-        self._check(edit.changed())
+        values = edit.changed()
+        if self.notes is not None:
+            held = values_of(self._state)
+            same = [key for key, value in sets if key in keys and held.get(key) is value]
+            self.notes.setting(self, values, keys, same)
+        self._check(values)
         edit.commit()
         self._changed(keys)
         for path, value in sets:
@@ -215,11 +237,15 @@ class InMemoryStateStore(Generic[S]):
         if "_state" not in self.__dict__:
             return {}
         values = values_of(self._state)
+        self.look_at_keys()
+        return values
+
+    def look_at_keys(self) -> None:
+        """Tell the hooks of keys that were added or removed through the live state that `get("")` returned."""
         if self._root_keys is not None:
             keys = saved_values_of(self._state).keys()
             if self._root_keys != keys:
                 self._changed(self._root_keys ^ keys)
-        return values
 
     def saved(self) -> dict[str, Any]:
         """Return what has to be saved: the values, and after them the private attributes of a typed state."""
@@ -244,12 +270,7 @@ class InMemoryStateStore(Generic[S]):
             keys: The names of the fields.
             new: Values that are about to replace those of the state.
         """
-        declared = self.state_type.__pydantic_fields__
-        wanted = [key for key in keys if key in declared]
-        if not wanted:
-            return {}
-        values = {**values_of(self._state), **(new or {})}
-        return own_json(self.state_type, {key: values[key] for key in declared if key in values}, wanted)
+        return own_fields(self._state, keys, new)
 
     def load_values(self, values: dict[str, Any], *, own: Mapping[str, Any] | None = None, validate: bool) -> None:
         """Make what was saved the state; calls no hook.
@@ -262,17 +283,19 @@ class InMemoryStateStore(Generic[S]):
         Raises:
             SnapshotError: The values do not fit the class; the error names the fields.
         """
-        cls = self.state_type
-        declared, attributes = cls.__pydantic_fields__, cls.__private_attributes__
-        dynamic = cls.model_config.get("extra") == "allow"
-        fields: dict[str, Any] = {}
-        extra: dict[str, Any] = {}
-        private: dict[str, Any] = {}
-        for key, value in values.items():
-            home = private if key in attributes else extra if dynamic and key not in declared else fields
-            home[key] = value
-        names = {*fields, *extra, *(own or ())}
-        self.adopt(load(cls, fields, extra, private or None, names, own=own, validate=validate))
+        self.adopt(state_of_values(self.state_type, values, own, validate=validate))
+
+    def put_back(self, values: dict[str, Any], own: Mapping[str, Any]) -> None:
+        """Make values what they were before a delivery changed them; the others stay. Calls no hook.
+
+        Args:
+            values: The values.
+            own: Fields in the JSON of the state's class, as `own_json` returned them.
+        """
+        merged = {**self.saved(), **values}
+        for key in own:
+            merged.pop(key, None)
+        self.load_values(merged, own=own, validate=False)
 
     def take_over(self, other: InMemoryStateStore[Any]) -> None:
         """Make the state of a store that was restored the state; calls no hook.
@@ -294,6 +317,8 @@ class InMemoryStateStore(Generic[S]):
 
     def draft(self) -> Draft[S]:
         """Return a copy of the state to change."""
+        if self.watched is not None:
+            self._see(self.watched)
         return Draft(self._state)
 
     def merge(self, draft: Draft[S]) -> None:
@@ -305,28 +330,26 @@ class InMemoryStateStore(Generic[S]):
         keys = draft.check()
         edited = draft.state
         new, live = saved_values_of(edited), saved_values_of(self._state)
-        self._check({key: value for key, value in new.items() if key in keys})
-        # What did not change stays the object it was, so that references handed out stay live.
-        homes = (edited.__dict__, edited.__pydantic_private__, edited.__pydantic_extra__)
-        for key in new.keys() - keys:
-            home = next(each for each in homes if each is not None and key in each)
-            if key in live:
-                home[key] = live[key]
-            elif home is edited.__pydantic_extra__:  # removed meanwhile, from the live root
-                del home[key]
-        extra = edited.__pydantic_extra__
-        if extra is not None:
-            known = edited.__dict__.keys() | (edited.__pydantic_private__ or {}).keys()
-            extra.update((key, live[key]) for key in live.keys() - keys - known if key not in extra)
+        values = {key: value for key, value in new.items() if key in keys}
+        if self.notes is not None and keys:
+            self.notes.setting(self, values, keys, ())
+        self._check(values)
+        draft.keep_unchanged(live, keys)
         self._state, self._root_keys = edited, None
         if keys:
             self._changed(keys)
 
     def _swap(self, state: S) -> None:
         old, new = saved_values_of(self._state), saved_values_of(state)
+        if self.notes is not None:
+            self.notes.setting(self, new, old.keys() | new.keys(), ())
         self._check(new)
         self._state, self._root_keys = state, None
         self._changed(old.keys() | new.keys())
+
+    def _see(self, keys: _Keys) -> None:
+        if self.notes is not None and keys:
+            self.notes.seen(self, list(keys))
 
     def _check(self, values: dict[str, Any]) -> None:
         if self.hooks is not None:
@@ -342,6 +365,8 @@ class InMemoryStateStore(Generic[S]):
     def _lend(self, key: str) -> None:
         if self.hooks is not None:
             self.hooks.lent(key)
+        if self.notes is not None:
+            self.notes.lent(self, key)
 
     # --- serialization ------------------------------------------------------------------------
 

@@ -16,5 +16,6 @@ def test_event_record() -> None:
         "role": "unspecified",
         "step": "work",
         "delivered": 0,
+        "delivery_id": 0,
         "data": {"n": 3, "sequence_": 1},
     }

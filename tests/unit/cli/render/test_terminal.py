@@ -6,7 +6,7 @@ from stepwire.cli.render.terminal import error_text
 from stepwire.client import FieldViolation, InvalidArgumentError, UnavailableError
 
 
-def test_error_is_one_line_and_its_fields() -> None:
+def test_an_error_is_readable_with_its_fields() -> None:
     error = InvalidArgumentError(
         "The input\nis bad",
         reason="INVALID_INPUT",
@@ -14,7 +14,8 @@ def test_error_is_one_line_and_its_fields() -> None:
         reference_id="ab12",
     )
     assert error_text(error).splitlines() == [
-        "error: INVALID_INPUT: The input\\x0ais bad",
+        "error: INVALID_INPUT: The input",
+        "  is bad",
         "  name: Field required",
         "  reference: ab12",
     ]

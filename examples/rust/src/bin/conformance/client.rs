@@ -6,8 +6,9 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 use stepwire_example::v1::{
-    run_service_client::RunServiceClient, snapshot_service_client::SnapshotServiceClient,
-    state_service_client::StateServiceClient, workflow_service_client::WorkflowServiceClient,
+    run_service_client::RunServiceClient, schedule_service_client::ScheduleServiceClient,
+    snapshot_service_client::SnapshotServiceClient, state_service_client::StateServiceClient,
+    workflow_service_client::WorkflowServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -93,6 +94,9 @@ pub async fn call(channel: Channel, name: &str, document: &Value, options: &Call
         RunService.ListRuns: RunServiceClient.list_runs(ListRunsRequest) -> ListRunsResponse;
         RunService.WaitRun: RunServiceClient.wait_run(WaitRunRequest) -> WaitRunResponse;
         RunService.CancelRun: RunServiceClient.cancel_run(CancelRunRequest) -> CancelRunResponse;
+        RunService.RetryRun: RunServiceClient.retry_run(RetryRunRequest) -> RetryRunResponse;
+        RunService.PauseRun: RunServiceClient.pause_run(PauseRunRequest) -> PauseRunResponse;
+        RunService.ResumeRun: RunServiceClient.resume_run(ResumeRunRequest) -> ResumeRunResponse;
         RunService.DeleteRun: RunServiceClient.delete_run(DeleteRunRequest) -> DeleteRunResponse;
         RunService.SendEvent: RunServiceClient.send_event(SendEventRequest) -> SendEventResponse;
         RunService.PublishEvent: RunServiceClient.publish_event(PublishEventRequest) -> PublishEventResponse;
@@ -101,6 +105,24 @@ pub async fn call(channel: Channel, name: &str, document: &Value, options: &Call
         StateService.SetState: StateServiceClient.set_state(SetStateRequest) -> SetStateResponse;
         StateService.UnsetState: StateServiceClient.unset_state(UnsetStateRequest) -> UnsetStateResponse;
         StateService.ReplaceState: StateServiceClient.replace_state(ReplaceStateRequest) -> ReplaceStateResponse;
+        ScheduleService.CreateSchedule:
+            ScheduleServiceClient.create_schedule(CreateScheduleRequest) -> CreateScheduleResponse;
+        ScheduleService.GetSchedule:
+            ScheduleServiceClient.get_schedule(GetScheduleRequest) -> GetScheduleResponse;
+        ScheduleService.ListSchedules:
+            ScheduleServiceClient.list_schedules(ListSchedulesRequest) -> ListSchedulesResponse;
+        ScheduleService.UpdateSchedule:
+            ScheduleServiceClient.update_schedule(UpdateScheduleRequest) -> UpdateScheduleResponse;
+        ScheduleService.PauseSchedule:
+            ScheduleServiceClient.pause_schedule(PauseScheduleRequest) -> PauseScheduleResponse;
+        ScheduleService.ResumeSchedule:
+            ScheduleServiceClient.resume_schedule(ResumeScheduleRequest) -> ResumeScheduleResponse;
+        ScheduleService.TriggerSchedule:
+            ScheduleServiceClient.trigger_schedule(TriggerScheduleRequest) -> TriggerScheduleResponse;
+        ScheduleService.DeleteSchedule:
+            ScheduleServiceClient.delete_schedule(DeleteScheduleRequest) -> DeleteScheduleResponse;
+        ScheduleService.BackfillSchedule:
+            ScheduleServiceClient.backfill_schedule(BackfillScheduleRequest) -> BackfillScheduleResponse;
         SnapshotService.GetSnapshot: SnapshotServiceClient.get_snapshot(GetSnapshotRequest) -> GetSnapshotResponse;
         SnapshotService.ListSnapshots:
             SnapshotServiceClient.list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;

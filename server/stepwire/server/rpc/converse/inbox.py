@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
@@ -13,8 +15,9 @@ from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.ending import interrupted
 from stepwire.server.rpc.payloads import takes_a_thread
+from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions
-from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.errors import InvalidError, RunElsewhereError, RunLeftError, Violation
 from stepwire.v1 import run_service_pb2 as pb
 
 _MAX_SENDS_UNDER_WAY = 256
@@ -33,17 +36,46 @@ class Inbox:
         gate: Admits each frame as it admits a call of the method that does the same.
         actions: Does what frames ask for.
         acked: Called with the sequence of each acknowledgement.
+        forwarder: Passes on what a run of another replica is asked; None if there are none.
     """
 
-    def __init__(self, call: Call, gate: Gate, actions: RunActions, acked: Callable[[int], None]) -> None:
+    # Most conversations only listen: what is for sends is made at the first one.
+    __slots__ = (
+        "_acked",
+        "_acting",
+        "_actions",
+        "_call",
+        "_error",
+        "_forwarder",
+        "_gate",
+        "_in_turn",
+        "_news",
+        "_reading",
+        "_results",
+        "_sends",
+        "under_way",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        gate: Gate,
+        actions: RunActions,
+        acked: Callable[[int], None],
+        forwarder: Forwarder | None = None,
+    ) -> None:
         self._call = call
         self._gate = gate
         self._actions = actions
         self._acked = acked
-        self._results: deque[pb.ConverseResponse] = deque()
-        self._sends = asyncio.Semaphore(_MAX_SENDS_UNDER_WAY)
+        self._forwarder = forwarder
+        self._in_turn = 0
+        """Frames that are done one after the other, because their run is not here. Later ones follow them."""
+        self._results: deque[pb.ConverseResponse] | None = None
+        self._sends: asyncio.Semaphore | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._acting: set[asyncio.Task[None]] = set()
+        self._acting: dict[asyncio.Task[None], None] = {}
+        """The frames under way, in their order."""
         self._error: BaseException | None = None
         self._news: asyncio.Future[None] | None = None
         self.under_way = 0
@@ -83,7 +115,8 @@ class Inbox:
         """Yield the results that are there."""
         while self._results:
             # Only now may another send begin: a client that does not read fills no queue.
-            self._sends.release()
+            if self._sends is not None:
+                self._sends.release()
             yield self._results.popleft()
 
     def finished(self) -> asyncio.Future[Any]:
@@ -91,13 +124,15 @@ class Inbox:
 
         Call it once the run has ended: no frame takes long then.
         """
-        return asyncio.ensure_future(asyncio.wait(self._acting) if self._acting else asyncio.sleep(0))
+        return asyncio.ensure_future(asyncio.wait([*self._acting]) if self._acting else asyncio.sleep(0))
 
     async def _read(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
         try:
             async for frame in frames:
                 kind = frame.WhichOneof("frame")
                 if kind == "send":
+                    if self._sends is None:
+                        self._sends = asyncio.Semaphore(_MAX_SENDS_UNDER_WAY)
                     await self._sends.acquire()
                     self.under_way += 1
                     sending = self._act(self._send(frame.send))
@@ -112,7 +147,7 @@ class Inbox:
                 else:
                     message = "Only send, ack and cancel may follow the first frame"
                     raise InvalidError("INVALID_FRAME", message, [Violation("frame", "is of another kind")])
-        except BaseException as error:
+        except BaseException as error:  # `interrupted` tells what ends the frame alone
             if (ending := interrupted(error)) is None:
                 raise
             self._fail(ending)  # it ends the stream with a status
@@ -124,32 +159,84 @@ class Inbox:
             request = pb.SendEventRequest(
                 run_id=self._call.run_id, event=send.event, step=send.step, request_id=send.request_id
             )
-            await self._gate.admit_frame(self._call, SEND, request)
-            result.sequence, result.delivered = await self._actions.send(self._call.caller, request)
-        except BaseException as error:
+            with self._gate.recorded(self._call, SEND, request, "send"):
+                async with self._turn() if self._must_queue() else contextlib.nullcontext():
+                    await self._gate.admit_frame(self._call, SEND, request)
+                    result.sequence, result.delivered = await self._do_send(request)
+        except BaseException as error:  # `interrupted` tells what ends the frame alone
             if (ending := interrupted(error)) is None:
                 raise
             result.error.CopyFrom(status_of(ending, CONVERSE, self._gate.metrics))  # as SendEvent would answer
             del ending
         self.under_way -= 1
+        if self._results is None:
+            self._results = deque()
         self._results.append(pb.ConverseResponse(send_result=result))
         self._signal()
 
     async def _cancel(self, cancel: pb.ConverseCancel) -> None:
         try:
             request = pb.CancelRunRequest(run_id=self._call.run_id, reason=cancel.reason)
-            await self._gate.admit_frame(self._call, CANCEL, request)
-            await self._actions.cancel(self._call.caller, request)
-        except BaseException as error:
+            with self._gate.recorded(self._call, CANCEL, request, "cancel"):
+                await self._gate.admit_frame(self._call, CANCEL, request)
+                await self._do_cancel(request)
+        except BaseException as error:  # `interrupted` tells what ends the frame alone
             if (ending := interrupted(error)) is None:
                 raise
             self._fail(ending)  # it ends the stream with the status that CancelRun would answer
             del ending
 
+    async def _do_send(self, request: pb.SendEventRequest) -> tuple[int, int]:
+        call = self._call
+
+        async def act() -> tuple[int, int]:
+            return await self._actions.send(call.caller, request)
+
+        if self._forwarder is None:
+            return await act()
+        if not self._in_turn:
+            with contextlib.suppress(RunElsewhereError, RunLeftError):
+                return await act()
+        async with self._turn():
+            key = call.caller.key(request.run_id)
+            answer, _ = await self._forwarder.carry(call, SEND, request, act, key=key)
+        if isinstance(answer, bytes):
+            response = pb.SendEventResponse.FromString(answer)
+            return response.sequence, response.delivered
+        return (answer["sequence"], answer["delivered"]) if isinstance(answer, dict) else answer
+
+    async def _do_cancel(self, request: pb.CancelRunRequest) -> None:
+        call = self._call
+        if self._forwarder is None:
+            await self._actions.cancel(call.caller, request)
+            return
+        async with self._turn():
+            await self._forwarder.carry(call, CANCEL, request, lambda: self._actions.cancel(call.caller, request))
+
+    def _must_queue(self) -> bool:
+        """Tell whether a frame must wait for those before it.
+
+        The frames of a run in memory reach it in their order. Those of any other run read the store first, and reads
+        overtake each other.
+        """
+        return self._forwarder is not None and (self._in_turn > 0 or not self._gate.has(self._call))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until all frames before the one of this task are done; meanwhile no later one begins."""
+        self._in_turn += 1
+        try:
+            me = asyncio.current_task()
+            while earlier := list(itertools.takewhile(lambda task: task is not me, self._acting)):
+                await asyncio.wait(earlier[-1:])  # nearly always the last one to end
+            yield
+        finally:
+            self._in_turn -= 1
+
     def _act(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="stepwire-converse-frame")
-        self._acting.add(task)
-        task.add_done_callback(self._acting.discard)
+        self._acting[task] = None
+        task.add_done_callback(self._acting.pop)
         return task
 
     def _fail(self, error: BaseException) -> None:

@@ -13,7 +13,9 @@ from stepwire.server.rpc.gate.access import START, STREAM
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.log_reader import LogReader
+from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions
+from stepwire.server.runs.active import ActiveDeliveries, Activity
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.log.feed import check_cursor
@@ -26,12 +28,16 @@ Frame = pb.ConverseResponse | bytes
 
 
 class Opening(NamedTuple):
-    """What the first frame chose: the run, the cursor, the options, and the window of unacknowledged entries."""
+    """What the first frame chose: the run, the cursor, the options, and the window of unacknowledged entries.
+
+    `started` is True if it started the run.
+    """
 
     key: RunKey
     after: int
     options: pb.StreamOptions
     window: int
+    started: bool
 
 
 class Session:
@@ -41,20 +47,36 @@ class Session:
         call: The conversation's call.
         gate: Admits each frame.
         pool: Finds the run and its feed.
+        active: Tells what the run works on.
         actions: Does what frames ask for.
         interval: Seconds after which a silent conversation sends a heartbeat.
+        forwarder: Passes on what a run of another replica is asked; None if there are none.
     """
 
-    def __init__(self, call: Call, gate: Gate, pool: RunPool, actions: RunActions, interval: float) -> None:
+    __slots__ = ("_actions", "_active", "_call", "_forwarder", "_gate", "_interval", "_pool")
+
+    def __init__(
+        self,
+        call: Call,
+        gate: Gate,
+        pool: RunPool,
+        active: ActiveDeliveries,
+        actions: RunActions,
+        interval: float,
+        forwarder: Forwarder | None = None,
+    ) -> None:
         self._call = call
         self._gate = gate
         self._pool = pool
+        self._active = active
         self._actions = actions
         self._interval = interval
+        self._forwarder = forwarder
 
     async def converse(self, frames: AsyncIterator[pb.ConverseRequest]) -> AsyncIterator[Frame]:
         """Yield the frames for the client."""
-        key, after, options, window = await self._open(await anext(frames, None))
+        opening = await self._open(await anext(frames, None))
+        key, after, options, window, started = opening
         self._call.run_id = key.run_id
         feeds = self._pool.feeds
         feed = await feeds.open(key)
@@ -66,15 +88,25 @@ class Session:
             types=options.event_types,
             window=window,
         )
+        encoding: int = options.encoding
+        del opening, options  # a silent conversation holds as little as can be
         reader = LogReader(feeds, key, feed, framer, self._call, self._interval, _heartbeat)
-        inbox = Inbox(self._call, self._gate, self._actions, framer.ack)
+        inbox = Inbox(self._call, self._gate, self._actions, framer.ack, self._forwarder)
         try:
             check_cursor(reader.record, after)
-            yield await _opened(reader.record, after, options.encoding)
+            # A run that was just started has done nothing yet that is worth a wait for its next commit.
+            activity = (
+                Activity(reader.record, [])
+                if started
+                else await self._active.of_family(self._call.caller, reader.record)
+            )
+            yield await self._opened(activity, after, encoding)
+            del activity
             inbox.open(frames)
             async for frame in self._output(reader, inbox):
                 yield frame
-            outcome = await convert.shown_outcome(reader.record, options.encoding)
+                del frame
+            outcome = await convert.shown_outcome(reader.record, encoding)
             yield pb.ConverseResponse(finished=pb.RunFinished(outcome=outcome))
         finally:
             feeds.close(key, feed)
@@ -89,16 +121,36 @@ class Session:
         if kind == "start":
             begin = first.start
             options, window = self._options(begin.options), _window(begin.max_unacked)
-            await self._gate.admit_frame(self._call, START, begin.request)
-            record = await self._actions.start(caller, begin.request)
-            return Opening(record.key, 0, options, window)
+            with self._gate.recorded(self._call, START, begin.request, "start") as made:
+                await self._gate.admit_frame(self._call, START, begin.request)
+                key, workflow = await self._start(begin.request)
+                made(key.run_id)
+            if workflow != begin.request.workflow:  # one that existed: starting its like was not asked for
+                request = pb.StreamEventsRequest(run_id=key.run_id, options=options)
+                await self._gate.admit_frame(self._call, STREAM, request)
+            return Opening(key, 0, options, window, True)
         attach = first.attach
         self._call.limits.check_held("stream", attach.ByteSize())
         options, window = self._options(attach.options), _window(attach.max_unacked)
-        request = pb.StreamEventsRequest(run_id=attach.run_id, after_sequence=attach.after_sequence)
+        request = pb.StreamEventsRequest(run_id=attach.run_id, after_sequence=attach.after_sequence, options=options)
         await self._gate.admit_frame(self._call, STREAM, request)
-        await self._pool.check_seen(caller, attach.run_id)
-        return Opening(caller.key(attach.run_id), attach.after_sequence, options, window)
+        await self._pool.records.check_seen(caller, attach.run_id)
+        return Opening(caller.key(attach.run_id), attach.after_sequence, options, window, False)
+
+    async def _start(self, request: pb.StartRunRequest) -> tuple[RunKey, str]:
+        """Start a run, here or at another replica; return its key and the name of its workflow."""
+        caller = self._call.caller
+        if self._forwarder is None:
+            record = await self._actions.start(caller, request)
+            return record.key, record.workflow
+        answer, _ = await self._forwarder.carry(
+            self._call, START, request, lambda: self._actions.start(caller, request)
+        )
+        if isinstance(answer, RunRecord):
+            return answer.key, answer.workflow
+        assert isinstance(answer, bytes)
+        run = pb.StartRunResponse.FromString(answer).run
+        return caller.key(run.run_id), run.workflow
 
     def _options(self, options: pb.StreamOptions) -> pb.StreamOptions:
         """Return a copy of options that does not keep their frame in memory. LimitError if they are too long."""
@@ -136,19 +188,16 @@ class Session:
             if not progress and not inbox.has_news:
                 await reader.wait(news)
 
+    async def _opened(self, activity: Activity, after: int, encoding: int) -> pb.ConverseResponse:
+        record = activity.record
+        registry, paused = self._pool.registry, self._pool.pauses.of(record)
+        run = await convert.shown_activity(activity, encoding, registry=registry, paused=paused)
+        first = record.first_available
+        return pb.ConverseResponse(opened=pb.ConverseOpened(run=run, first_available=first, next_sequence=after + 1))
+
 
 def _heartbeat(sequence: int, interval: float) -> pb.ConverseResponse:
     return pb.ConverseResponse(heartbeat=convert.heartbeat(sequence, interval))
-
-
-async def _opened(record: RunRecord, after: int, encoding: int) -> pb.ConverseResponse:
-    return pb.ConverseResponse(
-        opened=pb.ConverseOpened(
-            run=await convert.shown(record, encoding),
-            first_available=record.first_available,
-            next_sequence=after + 1,
-        )
-    )
 
 
 def _window(max_unacked: int) -> int:

@@ -7,13 +7,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from stepwire.server.registry import Registry, Served
 from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp, wait_of
+from stepwire.server.rpc.entry_codec import failure_message
 from stepwire.server.rpc.payloads import is_slow_to_write, payload
+from stepwire.server.runs.active import Active, Activity
 from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.hosting.record import RunPause
+from stepwire.server.runs.origin import Origin
 from stepwire.server.runs.requests import SnapshotData, StartRequest
-from stepwire.server.store import RunRecord
+from stepwire.server.runs.retrying import RunRetry
+from stepwire.server.store import TERMINAL, RunRecord, WorkflowPause
 from stepwire.server.telemetry.tracing import CARRIER
 from stepwire.v1 import run_service_pb2, types_pb2
+from stepwire.workflow.hosting import ABANDON
 
 # Seconds. A message cannot hold an interval without bound; ten years is as good as never.
 _LONGEST_INTERVAL = 315_360_000.0
@@ -22,6 +29,15 @@ _QUESTIONS, _BASIC_QUESTIONS, _BARE_QUESTIONS = 512 << 10, 64 << 10, 1 << 20
 
 Some steps ask thousands of questions, and a message must stay below the 4 MiB that gRPC clients accept by default.
 """
+_DELIVERIES = 512 << 10
+"""Bytes of the active deliveries of one run."""
+_DELIVERY_STATUSES = {
+    "queued": types_pb2.DELIVERY_STATUS_QUEUED,
+    "ready": types_pb2.DELIVERY_STATUS_QUEUED,
+    "running": types_pb2.DELIVERY_STATUS_RUNNING,
+    "parked": types_pb2.DELIVERY_STATUS_PARKED,
+    "backoff": types_pb2.DELIVERY_STATUS_BACKING_OFF,
+}
 _STATUS_PREFIX = "RUN_STATUS_"
 _STATUS_NUMBERS: dict[str, types_pb2.RunStatus] = {
     name.removeprefix(_STATUS_PREFIX): number  # type: ignore[misc]
@@ -75,10 +91,22 @@ def start_request(
         run_id=request.run_id,
         use_existing=policy == run_service_pb2.RUN_ID_CONFLICT_POLICY_USE_EXISTING,
         request_id=request.request_id,
-        labels=dict(request.labels),
+        labels=dict(request.labels) if request.labels else {},  # its keys are a class of Python
         snapshot=snapshot,
         from_run=None if ref is None else (ref.run_id, ref.sequence),
         timeout=seconds_of(request.timeout) if request.HasField("timeout") else None,
+        trace=dict(CARRIER.get()),
+        fresh=request.fresh_budgets,
+    )
+
+
+def retry_request(request: run_service_pb2.RetryRunRequest) -> RunRetry:
+    """Return a RetryRun as the runs take it."""
+    return RunRetry(
+        run_id=request.run_id,
+        at=request.at_sequence,
+        request_id=request.request_id,
+        labels=dict(request.labels),
         trace=dict(CARRIER.get()),
     )
 
@@ -97,24 +125,92 @@ async def shown_outcome(record: RunRecord, encoding: int) -> types_pb2.Outcome |
     return outcome(record, encoding)
 
 
-async def shown(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:
+async def shown_activity(
+    activity: Activity, encoding: int, *, registry: Registry, paused: WorkflowPause | None = None
+) -> types_pb2.Run:
+    """Do what `shown` does, with the active deliveries, and with the questions and deliveries of children."""
+    served = registry.get(activity.record.workflow)
+    message = await shown(activity.record, encoding, served=served, paused=paused)
+    room = _DELIVERIES
+    for each in activity.deliveries:
+        delivery = active_delivery(each)
+        room -= delivery.ByteSize()
+        if room < 0:
+            message.partial = True
+            break
+        message.active_deliveries.append(delivery)
+    message.partial |= activity.partial
+    asked = _QUESTIONS
+    for below in activity.below:
+        run_id, served = below.record.key.run_id, registry.get(below.record.workflow)
+        for each in below.deliveries:
+            delivery = active_delivery(each)
+            delivery.run_id = run_id
+            room -= delivery.ByteSize()
+            if room >= 0:
+                message.active_deliveries.append(delivery)
+        for waiter in below.record.pending.values():
+            question = pending_waiter(waiter, encoding, served)
+            question.run_id = run_id
+            asked -= question.ByteSize()
+            if asked >= 0:
+                message.pending_waiters.append(question)
+        message.partial |= below.partial or room < 0 or asked < 0
+    return message
+
+
+def active_delivery(active: Active) -> types_pb2.ActiveDelivery:
+    """Return an active delivery as a message."""
+    message = types_pb2.ActiveDelivery(
+        delivery_id=active.delivery,
+        step=active.step,
+        status=_DELIVERY_STATUSES[active.status],
+        attempt=active.attempt,
+        since=None if active.since is None else timestamp(active.since),
+        event_type=active.event_type,
+        caused_by=active.caused_by,
+    )
+    if active.failure is not None:
+        message.last_error.CopyFrom(failure_message(active.failure, active.step, active.attempt))
+    if active.next_at is not None:
+        message.next_attempt_at.CopyFrom(timestamp(active.next_at))
+    return message
+
+
+async def shown(
+    record: RunRecord,
+    encoding: int,
+    *,
+    served: Served | None,
+    basic: bool = False,
+    paused: WorkflowPause | None = None,
+) -> types_pb2.Run:
     """Do what `run` does; in a thread if it takes long."""
     if is_slow_to_write(_result_size(record), encoding) and not basic:
-        return await asyncio.to_thread(run, record, encoding)
-    return run(record, encoding, basic=basic)
+        return await asyncio.to_thread(run, record, encoding, served=served)
+    return run(record, encoding, served=served, basic=basic, paused=paused)
 
 
 def _result_size(record: RunRecord) -> int:
     return len((record.info.get("outcome") or {}).get("result", ""))
 
 
-def run(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:
+def run(
+    record: RunRecord,
+    encoding: int,
+    *,
+    served: Served | None,
+    basic: bool = False,
+    paused: WorkflowPause | None = None,
+) -> types_pb2.Run:
     """Return a record as a Run.
 
     Args:
         record: The record.
         encoding: How to encode payloads.
+        served: The workflow, if it is served: open questions have the names of its code, whichever wrote the record.
         basic: Whether to leave out the result and the traceback, and most of large open questions.
+        paused: The pause of the workflow, if that is paused.
     """
     info = record.info
     message = types_pb2.Run(
@@ -130,13 +226,14 @@ def run(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.R
         last_sequence=record.last_sequence,
         first_available=record.first_available,
         blocked_reason=info.get("blocked_reason", ""),
+        started_by=info.get("principal", ""),
+        retried_as=info.get("retried_as", ()),
     )
-    if (origin := info.get("forked_from")) is not None:
-        message.forked_from.run_id = origin["run_id"]
-        message.forked_from.sequence = origin["sequence"]
+    if paused is not None or not info.keys() <= _OF_MOST_RUNS:
+        _add_relations(message, record, paused)
     room, bare = _BASIC_QUESTIONS if basic else _QUESTIONS, _BARE_QUESTIONS
     for waiter in record.pending.values():
-        question = pending_waiter(waiter, encoding)
+        question = pending_waiter(waiter, encoding, served)
         room -= question.ByteSize()
         if room < 0:
             message.partial = True
@@ -153,16 +250,82 @@ def run(record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.R
     return message
 
 
-def pending_waiter(waiter: Mapping[str, Any], encoding: int) -> types_pb2.PendingWaiter:
+_OF_MOST_RUNS = frozenset({"version", "code", "principal", "trace", "timeout_at", "outcome"})
+"""What records say of runs that started by themselves, and were neither paused nor retried."""
+
+
+def _add_relations(message: types_pb2.Run, record: RunRecord, paused: WorkflowPause | None) -> None:
+    """Add where a run comes from, what it has started, and its pause."""
+    info = record.info
+    if (origin := info.get("retried_from")) is not None:
+        message.retried_from.run_id = origin["run_id"]
+        message.retried_from.sequence = origin["sequence"]
+    if (origin := info.get("forked_from")) is not None:
+        message.forked_from.run_id = origin["run_id"]
+        message.forked_from.sequence = origin["sequence"]
+    if (started := Origin.of(record)) is not None:
+        message.schedule.schedule_id = started.schedule_id
+        message.schedule.due_time.CopyFrom(timestamp(started.due))
+        message.schedule.manual = started.manual
+    if (parent := info.get("parent")) is not None:
+        message.parent.CopyFrom(run_parent(parent))
+    if (children := info.get("children")) is not None:
+        message.children.CopyFrom(child_summary(children))
+    if (pause := RunPause.of(record)) is not None:
+        message.pause.CopyFrom(pause_message(pause))
+    elif paused is not None and record.status not in TERMINAL:
+        message.pause.CopyFrom(workflow_pause(paused))
+
+
+def run_parent(parent: Mapping[str, Any]) -> types_pb2.RunParent:
+    """Return the parent of a run."""
+    return types_pb2.RunParent(
+        run_id=parent["run_id"],
+        step=parent["step"],
+        delivery_id=parent["delivery"],
+        depth=len(parent["chain"]),
+        abandoned=parent["close"] == ABANDON,
+    )
+
+
+def child_summary(children: Mapping[str, int]) -> types_pb2.ChildSummary:
+    """Return how many children a run has."""
+    return types_pb2.ChildSummary(
+        total=children["total"],
+        unfinished=children["living"],
+        queued=children["queued"],
+        completed=children["completed"],
+        failed=children["failed"],
+        cancelled=children["cancelled"],
+        timed_out=children["timed_out"],
+    )
+
+
+def pause_message(pause: RunPause) -> types_pb2.Pause:
+    """Return the pause of a run."""
+    return types_pb2.Pause(time=timestamp(pause.at), by=pause.by, reason=pause.reason)
+
+
+def workflow_pause(pause: WorkflowPause) -> types_pb2.Pause:
+    """Return the pause of a workflow that is paused."""
+    since = None if pause.since is None else timestamp(pause.since)
+    return types_pb2.Pause(time=since, by=pause.by, reason=pause.reason, workflow=True)
+
+
+def pending_waiter(waiter: Mapping[str, Any], encoding: int, served: Served | None) -> types_pb2.PendingWaiter:
     """Return an open waiter of a record as a message."""
+    step, event_type, prompt_type = waiter["step"], waiter["event_type"], waiter["prompt_type"]
+    if served is not None:
+        step, event_type = served.current_step(step), served.names.current(event_type)
+        prompt_type = served.names.current(prompt_type)
     message = types_pb2.PendingWaiter(
         waiter_id=waiter["waiter_id"],
-        event_type=waiter["event_type"],
+        event_type=event_type,
         requirements=payload(json.dumps(waiter["requirements"], ensure_ascii=False).encode(), encoding),
-        step=waiter["step"],
+        step=step,
     )
-    if waiter["prompt_type"]:
-        message.prompt.type = waiter["prompt_type"]
+    if prompt_type:
+        message.prompt.type = prompt_type
         message.prompt.payload.CopyFrom(payload(waiter["prompt"].encode(), encoding))
     if waiter["deadline"] is not None:
         message.deadline.CopyFrom(timestamp(waiter["deadline"]))

@@ -8,6 +8,7 @@ from typing import Any
 
 from stepwire.server.rpc.convert.runs import status_number
 from stepwire.server.rpc.convert.times import time_of, timestamp
+from stepwire.server.runs.active import event_type_of
 from stepwire.server.runs.errors import InvalidError
 from stepwire.server.runs.requests import SnapshotData
 from stepwire.server.store import RunRecord
@@ -49,6 +50,8 @@ def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> ty
             buffers.setdefault(part["i"], {})[str(number)] = part["e"]
         elif kind == keys.WAITER:
             message.waiters.add(number=number, data_json=_dump(part))
+        elif kind == keys.CHILD:
+            message.children.add(number=number, data_json=_dump(part))
         elif kind == keys.DELIVERY:
             place = message.queued if part["st"] == "queued" else message.in_progress
             data = {name: value for name, value in part.items() if name not in ("s", "a", "c")}
@@ -59,7 +62,7 @@ def snapshot_message(snapshot: SnapshotData, status: str, state_type: str) -> ty
             place.add(
                 delivery_id=number,
                 step=part["s"],
-                event_type=_event_type(part["e"]),
+                event_type=event_type_of(part["e"]),
                 data_json=_dump(data),
                 ledger_json=_dump(ledger) if ledger else b"",
                 effects=effects,
@@ -99,6 +102,8 @@ def snapshot_data(message: types_pb2.ContextSnapshot) -> SnapshotData:
                 parts[keys.buffered(int(number))] = {"i": buffer.buffer_id, "e": event}
         for waiter in message.waiters:
             parts[keys.waiter(waiter.number)] = _load(waiter.data_json)
+        for child in message.children:
+            parts[keys.child(child.number)] = _load(child.data_json)
         for delivery in (*message.queued, *message.in_progress):
             part = {**_load(delivery.data_json), "s": delivery.step, "a": delivery.attempt}
             if delivery.ledger_json:
@@ -129,9 +134,3 @@ def _load(data: bytes) -> Any:
 
 def _dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _event_type(event: Any) -> str:
-    """Return the type name of a tagged event."""
-    tagged = event.get("$model") if isinstance(event, dict) else None
-    return str(tagged[0]) if isinstance(tagged, list) and tagged else ""

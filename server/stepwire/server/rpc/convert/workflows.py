@@ -29,6 +29,7 @@ def workflow(served: Served) -> workflow_service_pb2.Workflow:
             returns=step.returns,
             num_workers=step.num_workers,
             description=step.doc,
+            aliases=step.aliases,
         )
     events = served.names.events()
     for name, cls in served.names.items():
@@ -37,6 +38,8 @@ def workflow(served: Served) -> workflow_service_pb2.Workflow:
             role=types_pb2.EventRole.ValueType(role_of(cls).number),
             is_event=name in events,
             sendable=name in served.sendable,
+            internal=name in served.internal,
+            aliases=served.names.aliases(name),
             json_schema=json.dumps(served.names.json_schema(name), ensure_ascii=False),
         )
     for edge in description.edges:

@@ -25,22 +25,27 @@ class Call:
         usage: What the caller has under way; None if the method counts against no quota.
         authorization: The header that authenticated the caller, to look at it again when the keys change.
         identities: The names in the client's certificate, for the same purpose.
+        hop: Whether another replica passes the call on.
     """
 
     __slots__ = (
+        "address",
         "authorization",
         "caller",
         "ended",
+        "hop",
         "identities",
         "kind",
         "limits",
         "method",
+        "relayed",
         "request",
         "run_id",
         "sequence",
         "since",
         "task",
         "usage",
+        "via",
     )
 
     def __init__(
@@ -52,16 +57,22 @@ class Call:
         usage: Usage | None,
         authorization: str | None = None,
         identities: Sequence[str] = (),
+        hop: bool = False,
     ) -> None:
         self.method = method
+        self.hop = hop
         self.kind = kind
         self.caller = caller
         self.limits = limits
         self.usage = usage
         self.request: Any = None
         """The request message, once it is parsed; a conversation has none."""
+        self.address = self.via = ""
+        """Where it comes from, by `web` or `grpc`; known where there is an audit log."""
         self.run_id = ""
         """The run of a conversation."""
+        self.relayed = ""
+        """The run that took the event of this call, if that is a descendant of the one that it was sent to."""
         self.authorization = authorization
         self.identities = identities
         self.task: asyncio.Task[Any] | None = None

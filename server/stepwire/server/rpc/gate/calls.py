@@ -118,7 +118,7 @@ class Calls:
             await asyncio.sleep(_SWEEP_EVERY)
             try:
                 self._look(loop.time())
-            except Exception:
+            except Exception:  # the next sweep must come: it ends calls whose credential was revoked
                 logger.exception("checking the calls under way failed")
 
     def _look(self, now: float) -> None:

@@ -11,6 +11,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from stepwire.server.rpc.errors import status_of
+from stepwire.server.rpc.gate.audit import AuditEntry
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.calls import Calls
 from stepwire.server.rpc.grpc_types import Context
@@ -35,7 +36,18 @@ class Ending:
         context: gRPC's context of the call.
     """
 
-    __slots__ = ("_began", "_calls", "_context", "_counted", "_entered", "_method", "call", "refusal")
+    __slots__ = (
+        "_began",
+        "_calls",
+        "_context",
+        "_counted",
+        "_entered",
+        "_method",
+        "answer",
+        "call",
+        "entry",
+        "refusal",
+    )
 
     def __init__(self, calls: Calls, method: str, counted: RpcMetrics, context: Context) -> None:
         self._calls = calls
@@ -45,6 +57,10 @@ class Ending:
         self._entered = False
         self.call: Call | None = None
         self.refusal: Status | None = None
+        self.answer: Any = None
+        """What a unary call is answered, where `entry` is set."""
+        self.entry: AuditEntry | None = None
+        """Its record in the audit log, written when it ends."""
 
     def enter(self, call: Call) -> None:
         """Count a call as under way. LimitError if there are too many."""
@@ -71,6 +87,8 @@ class Ending:
             self.refusal = self._refusal(error)
             code = _code(self._context) if self.refusal is None else self.refusal.code
         self._counted.done(code, perf_counter() - self._began)
+        if self.entry is not None:
+            self.entry.end(code, self.refusal, self.answer)
         if isinstance(error, grpc.aio.InternalError):
             # A write failed because the client left. gRPC cancels this task for that, but late if the loop was busy.
             raise asyncio.CancelledError from None

@@ -9,6 +9,7 @@ from typing import Any, Final
 from stepwire.server.runs.errors import LimitError
 from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
 from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import schedule_service_pb2 as schedules
 from stepwire.v1 import state_service_pb2 as state
 from stepwire.v1 import types_pb2 as pb
 from stepwire.workflow.hosting import MAX_DEPTH
@@ -112,6 +113,10 @@ def _start(limits: Limits, request: Any) -> None:
         raise LimitError(f"A snapshot may have at most {limits.snapshot_bytes} bytes", limit="snapshot_bytes")
 
 
+def _spec(limits: Limits, request: Any) -> None:
+    limits.check_event(request.spec.input)
+
+
 def _event(limits: Limits, request: Any) -> None:
     limits.check_event(request.event.payload)
 
@@ -132,6 +137,8 @@ def _replace(limits: Limits, request: Any) -> None:
 
 _CARRIED: Final[dict[type, Callable[[Limits, Any], None]]] = {
     runs.StartRunRequest: _start,
+    schedules.CreateScheduleRequest: _spec,
+    schedules.UpdateScheduleRequest: _spec,
     runs.SendEventRequest: _event,
     runs.PublishEventRequest: _event,
     runs.WaitForEventRequest: _wait,

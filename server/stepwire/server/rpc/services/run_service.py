@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from stepwire.server.rpc.converse import Session
 from stepwire.server.rpc.convert import pages
 from stepwire.server.rpc.convert import runs as convert
-from stepwire.server.rpc.convert.times import just_before, time_of, wait_of
+from stepwire.server.rpc.convert.run_query import bound_to, run_query
+from stepwire.server.rpc.convert.times import wait_of
 from stepwire.server.rpc.entry_codec import shown_entry
 from stepwire.server.rpc.framer import Framer
+from stepwire.server.rpc.gate.access import WAIT_FOR_EVENT
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import caller_of_call, this_call
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.log_reader import LogReader
+from stepwire.server.rpc.many_runs import ManyRuns
 from stepwire.server.rpc.payloads import read_payload
+from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs import Runs
+from stepwire.server.runs.active import Activity
 from stepwire.server.runs.event_waits import EventQuery
-from stepwire.server.runs.payloads import digest, parse_object
-from stepwire.server.store import RunQuery, RunRecord
+from stepwire.server.runs.payloads import parse_object
+from stepwire.server.store import TERMINAL, RunQuery, RunRecord
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc as grpc_code
+from stepwire.v1 import types_pb2
 
 STREAM_ACCEPTED: Final = (("stepwire-accepted", "1"),)
 """The first metadata of a stream that will come: a caller knows before the first event that it was not refused."""
@@ -35,50 +42,52 @@ _FIRST_BATCH: Final = 50
 class RunService(grpc_code.RunServiceServicer):
     """Start runs, follow them and talk with them."""
 
-    def __init__(self, runs: Runs, actions: RunActions, gate: Gate, interval: float) -> None:
+    def __init__(
+        self, runs: Runs, actions: RunActions, gate: Gate, interval: float, forwarder: Forwarder | None = None
+    ) -> None:
         self._pool = runs.pool
         self._lifecycle = runs.lifecycle
+        self._retries = runs.retries
+        self._pauses = runs.pauses
         self._waits = runs.waits
+        self._active = runs.active
         self._actions = actions
+        self._many = ManyRuns(runs, actions, gate, forwarder)
         self._gate = gate
         self._interval = interval
+        self._forwarder = forwarder
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
         caller = caller_of_call()
         wait = wait_of(request, "wait")
-        record = await self._actions.start(caller, request)
-        if wait is not None:
-            record, _ = await self._lifecycle.wait(caller, record.key.run_id, wait)
-        return pb.StartRunResponse(run=await convert.shown(record, request.encoding))
+        time = asyncio.get_running_loop().time
+        began = time()
+        record = await self._actions.start(caller, request, wait or 0.0)
+        if wait is not None and record.status not in TERMINAL:
+            # A repeat of a start, or a run that left memory meanwhile.
+            record, _ = await self._lifecycle.wait(caller, record.key.run_id, max(0.0, began + wait - time()))
+        return pb.StartRunResponse(run=await self._shown(record, request.encoding))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
-        record = await self._pool.get(caller_of_call(), request.run_id)
-        return pb.GetRunResponse(run=await convert.shown(record, request.encoding))
+        record = await self._pool.records.get(caller_of_call(), request.run_id)
+        activity = await self._active.of_family(caller_of_call(), record)
+        return pb.GetRunResponse(run=await self._shown_activity(activity, request.encoding))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         caller = caller_of_call()
         size, basic = pages.page_size(request.page_size), convert.is_basic(request.view)
-        query = RunQuery(
-            namespace=caller.namespace,
-            workflow=request.workflow,
-            statuses=convert.status_names(request.statuses),
-            labels=dict(request.labels),
-            created_after=just_before(request.created_after) if request.HasField("created_after") else None,
-            created_before=time_of(request.created_before) if request.HasField("created_before") else None,
-            limit=0,
-            workflows=caller.scopes.workflows if caller.scopes.restricted else None,
-        )
-        bound = digest(
-            "runs", query.namespace, query.workflow, list(query.statuses), query.labels,
-            query.created_after, query.created_before, query.workflows,
-        )  # fmt: skip
+        query = run_query(caller, request)
+        bound = bound_to(query)
         if request.page_token:
             created_at, run_id = pages.page_place(request.page_token, bound, float, str)
             query.before = (created_at, run_id)
         response, page = pb.ListRunsResponse(), pages.Page(size)
         place: list[Any] = []
         async for record in self._listed(query, size + 1):
-            run = await convert.shown(record, request.encoding, basic=basic)
+            if basic:
+                run = await self._shown(record, request.encoding, basic=True)
+            else:
+                run = await self._shown_whole(record, request.encoding)
             if not page.takes(run):
                 response.next_page_token = pages.page_token(place, bound)
                 break
@@ -100,18 +109,51 @@ class RunService(grpc_code.RunServiceServicer):
             limit -= len(records)
             batch *= 4
 
+    async def _shown(self, record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:
+        served, paused = self._pool.registry.get(record.workflow), self._pool.pauses.of(record)
+        return await convert.shown(record, encoding, served=served, basic=basic, paused=paused)
+
+    async def _shown_whole(self, record: RunRecord, encoding: int) -> types_pb2.Run:
+        return await self._shown_activity(await self._active.of(record), encoding)
+
+    async def _shown_activity(self, activity: Activity, encoding: int) -> types_pb2.Run:
+        paused = self._pool.pauses.of(activity.record)
+        return await convert.shown_activity(activity, encoding, registry=self._pool.registry, paused=paused)
+
     async def WaitRun(self, request: pb.WaitRunRequest, context: Context) -> pb.WaitRunResponse:
         timeout = wait_of(request, "timeout")
         record, timed_out = await self._lifecycle.wait(caller_of_call(), request.run_id, timeout)
-        return pb.WaitRunResponse(run=await convert.shown(record, request.encoding), timed_out=timed_out)
+        return pb.WaitRunResponse(run=await self._shown(record, request.encoding), timed_out=timed_out)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
         record = await self._actions.cancel(caller_of_call(), request)
-        return pb.CancelRunResponse(run=await convert.shown(record, request.encoding))
+        return pb.CancelRunResponse(run=await self._shown(record, request.encoding))
 
     async def DeleteRun(self, request: pb.DeleteRunRequest, context: Context) -> pb.DeleteRunResponse:
         await self._lifecycle.delete(caller_of_call(), request.run_id)
         return pb.DeleteRunResponse()
+
+    async def ReloadRun(self, request: pb.ReloadRunRequest, context: Context) -> pb.ReloadRunResponse:
+        record = await self._lifecycle.reload(caller_of_call(), request.run_id)
+        return pb.ReloadRunResponse(run=await self._shown(record, request.encoding))
+
+    async def RetryRun(self, request: pb.RetryRunRequest, context: Context) -> pb.RetryRunResponse:
+        record = await self._retries.retry(caller_of_call(), convert.retry_request(request))
+        return pb.RetryRunResponse(run=await self._shown(record, request.encoding))
+
+    async def PauseRun(self, request: pb.PauseRunRequest, context: Context) -> pb.PauseRunResponse:
+        record = await self._pauses.pause(caller_of_call(), request.run_id, request.reason)
+        return pb.PauseRunResponse(run=await self._shown(record, request.encoding))
+
+    async def ResumeRun(self, request: pb.ResumeRunRequest, context: Context) -> pb.ResumeRunResponse:
+        record = await self._pauses.resume(caller_of_call(), request.run_id)
+        return pb.ResumeRunResponse(run=await self._shown(record, request.encoding))
+
+    async def ApplyToRuns(
+        self, request: pb.ApplyToRunsRequest, context: Context
+    ) -> AsyncIterator[pb.ApplyToRunsResponse]:
+        async for progress in self._many.apply(this_call(), request):
+            yield progress
 
     async def SendEvent(self, request: pb.SendEventRequest, context: Context) -> pb.SendEventResponse:
         sequence, delivered = await self._actions.send(caller_of_call(), request)
@@ -122,6 +164,30 @@ class RunService(grpc_code.RunServiceServicer):
         return pb.PublishEventResponse(sequence=sequence)
 
     async def WaitForEvent(self, request: pb.WaitForEventRequest, context: Context) -> pb.WaitForEventResponse:
+        call, forwarder = this_call(), self._forwarder
+        if forwarder is None or call.hop or not request.HasField("waiter_event"):
+            return await self._wait_for_event(request)
+        # Another replica may have the run, and has to write the prompt. The wait stays here: it survives that one.
+        time = asyncio.get_running_loop().time
+        timeout = wait_of(request, "timeout")
+        end = None if timeout is None else time() + timeout
+        prompting = pb.WaitForEventRequest()
+        prompting.CopyFrom(request)
+        prompting.timeout.FromMilliseconds(0)
+        answer, _ = await forwarder.carry(
+            call, WAIT_FOR_EVENT, prompting, lambda: self._wait_for_event(prompting), context.time_remaining()
+        )
+        found = pb.WaitForEventResponse.FromString(answer) if isinstance(answer, bytes) else answer
+        assert isinstance(found, pb.WaitForEventResponse)
+        if not found.timed_out:
+            return found
+        request.ClearField("waiter_event")
+        request.after_sequence = found.sequence
+        if end is not None:
+            request.timeout.FromMilliseconds(max(0, int((end - time()) * 1000)))
+        return await self._wait_for_event(request)
+
+    async def _wait_for_event(self, request: pb.WaitForEventRequest) -> pb.WaitForEventResponse:
         prompt = None
         if request.HasField("waiter_event"):
             data = await read_payload(request.waiter_event.payload, "INVALID_EVENT")
@@ -147,7 +213,7 @@ class RunService(grpc_code.RunServiceServicer):
         self, request: pb.StreamEventsRequest, context: Context
     ) -> AsyncIterator[pb.StreamEventsResponse | bytes]:
         call = this_call()
-        await self._pool.check_seen(call.caller, request.run_id)
+        await self._pool.records.check_seen(call.caller, request.run_id)
         options, feeds, key = request.options, self._pool.feeds, call.caller.key(request.run_id)
         feed = await feeds.open(key)
         try:
@@ -184,12 +250,12 @@ class RunService(grpc_code.RunServiceServicer):
         finally:
             feeds.close(key, feed)
 
-    async def Converse(
+    def Converse(
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Context
     ) -> AsyncIterator[pb.ConverseResponse | bytes]:
-        session = Session(this_call(), self._gate, self._pool, self._actions, self._interval)
-        async for frame in session.converse(request_iterator):
-            yield frame
+        call, interval, forwarder = this_call(), self._interval, self._forwarder
+        session = Session(call, self._gate, self._pool, self._active, self._actions, interval, forwarder)
+        return session.converse(request_iterator)
 
 
 def _heartbeat(sequence: int, interval: float) -> pb.StreamEventsResponse:

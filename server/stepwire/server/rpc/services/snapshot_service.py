@@ -29,7 +29,7 @@ class SnapshotService(grpc_code.SnapshotServiceServicer):
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.GetSnapshotResponse:
         caller = caller_of_call()
-        record = await self._runs.pool.get(caller, request.run_id)
+        record = await self._runs.pool.records.get(caller, request.run_id)
         snapshot = await self._runs.snapshots.of(record, request.sequence)
         served = self._runs.pool.registry.get(record.workflow)
         state_type = served.state_type if served is not None else ""
@@ -38,9 +38,10 @@ class SnapshotService(grpc_code.SnapshotServiceServicer):
         message = await asyncio.to_thread(convert.snapshot_message, snapshot, status, state_type)
         response = pb.GetSnapshotResponse(snapshot=await asyncio.to_thread(self._signer.sign, message))
         if request.include_context_dict:
+            await self._runs.snapshots.check_code(record)
             if served is None:
                 raise WorkflowNotFoundError("The run's workflow is not served here", workflow=record.workflow)
-            found = self._runs.snapshots.context_of(served, snapshot)
+            found = await self._runs.snapshots.context_of(served, snapshot)
             view = legacy_view(run_of(found).broker, RegistrySerializer(served.names), stepwise=False)
             data = json.dumps(view, ensure_ascii=False).encode()
             response.context_dict.CopyFrom(await write_payload(data, request.encoding))

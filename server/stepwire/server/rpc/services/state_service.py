@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stepwire.server.rpc.gate.call import caller_of_call
 from stepwire.server.rpc.grpc_types import Context
-from stepwire.server.rpc.payloads import read_payload, write_payload
+from stepwire.server.rpc.payloads import is_slow_to_write, payload, read_payload, write_payload
 from stepwire.server.runs import RunState
 from stepwire.server.runs.errors import InvalidError, Violation
 from stepwire.server.runs.payloads import parse_json, parse_object, weight
@@ -24,7 +24,9 @@ class StateService(grpc_code.StateServiceServicer):
 
     async def GetState(self, request: pb.GetStateRequest, context: Context) -> pb.GetStateResponse:
         data, etag = await self._state.get(caller_of_call(), request.run_id, request.path)
-        return pb.GetStateResponse(value=await write_payload(data, request.encoding), etag=etag)
+        slow = is_slow_to_write(len(data), request.encoding)
+        value = await write_payload(data, request.encoding) if slow else payload(data, request.encoding)
+        return pb.GetStateResponse(value=value, etag=etag)
 
     async def SetState(self, request: pb.SetStateRequest, context: Context) -> pb.SetStateResponse:
         values, size = [], 0

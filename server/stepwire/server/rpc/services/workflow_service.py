@@ -1,25 +1,29 @@
-"""Serve WorkflowService: describe the served workflows."""
+"""Serve WorkflowService: describe the served workflows, pause and resume them."""
 
 from __future__ import annotations
 
-from stepwire.server.registry import Registry
 from stepwire.server.rpc.convert import pages
 from stepwire.server.rpc.convert import workflows as convert
+from stepwire.server.rpc.convert.runs import workflow_pause
 from stepwire.server.rpc.gate.call import caller_of_call
 from stepwire.server.rpc.grpc_types import Context
+from stepwire.server.runs import Runs
 from stepwire.server.runs.errors import WorkflowNotFoundError
 from stepwire.v1 import workflow_service_pb2 as pb
 from stepwire.v1 import workflow_service_pb2_grpc as grpc_code
 
 
 class WorkflowService(grpc_code.WorkflowServiceServicer):
-    """Describe the served workflows."""
+    """Describe the served workflows, pause and resume them."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, runs: Runs) -> None:
+        self._registry = runs.pool.registry
+        self._paused = runs.pool.pauses
+        self._pauses = runs.pauses
 
     async def ListWorkflows(self, request: pb.ListWorkflowsRequest, context: Context) -> pb.ListWorkflowsResponse:
-        scopes = caller_of_call().scopes
+        caller = caller_of_call()
+        scopes = caller.scopes
         names = [name for name in self._registry.names() if scopes.sees(name)]
         if request.page_token:
             last = str(pages.page_place(request.page_token, "workflows", str)[0])
@@ -30,6 +34,8 @@ class WorkflowService(grpc_code.WorkflowServiceServicer):
             assert served is not None
             description = served.doc.strip().split("\n", 1)[0]
             summary = pb.WorkflowSummary(name=name, version=served.version, description=description)
+            if (pause := self._paused.get(caller.namespace, name)) is not None:
+                summary.pause.CopyFrom(workflow_pause(pause))
             if not page.takes(summary):
                 response.next_page_token = pages.page_token([response.workflows[-1].name], "workflows")
                 break
@@ -38,6 +44,18 @@ class WorkflowService(grpc_code.WorkflowServiceServicer):
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Context) -> pb.GetWorkflowResponse:
         served = self._registry.get(request.name)
-        if served is None or not caller_of_call().scopes.sees(request.name):
+        caller = caller_of_call()
+        if served is None or not caller.scopes.sees(request.name):
             raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.name[:128])
-        return pb.GetWorkflowResponse(workflow=convert.workflow(served))
+        message = convert.workflow(served)
+        if (pause := self._paused.get(caller.namespace, request.name)) is not None:
+            message.pause.CopyFrom(workflow_pause(pause))
+        return pb.GetWorkflowResponse(workflow=message)
+
+    async def PauseWorkflow(self, request: pb.PauseWorkflowRequest, context: Context) -> pb.PauseWorkflowResponse:
+        pause = await self._pauses.pause_workflow(caller_of_call(), request.name, request.reason)
+        return pb.PauseWorkflowResponse(pause=workflow_pause(pause))
+
+    async def ResumeWorkflow(self, request: pb.ResumeWorkflowRequest, context: Context) -> pb.ResumeWorkflowResponse:
+        await self._pauses.resume_workflow(caller_of_call(), request.name)
+        return pb.ResumeWorkflowResponse()

@@ -6,15 +6,16 @@ chunks, the run's record and the requests that were answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
 from stepwire.server.runs.hosting.delta import encode_delta
-from stepwire.server.runs.hosting.record import next_pending, next_record
+from stepwire.server.runs.hosting.record import RunPause, next_pending, next_record
+from stepwire.server.runs.hosting.run_terms import RunTerms
 from stepwire.server.runs.log.chunks import MAX_ENTRIES, EntryCodec, chunks_of
-from stepwire.server.store import Chunk, Claim, Commit, RequestRecord, RunRecord
+from stepwire.server.store import Chunk, Claim, Commit, RequestRecord, RunRecord, code_of
 from stepwire.workflow.hosting import (
     Bounds,
     Broker,
@@ -30,6 +31,8 @@ from stepwire.workflow.hosting import (
 
 LARGE = 2000
 """Parts or log entries from which on a commit is encoded in slices."""
+_SMALL_PART = 64
+"""Bytes that a part has at least, to tell before it is encoded whether a commit will be full."""
 _SLICE = 200
 """Parts that are encoded before other work gets its turn."""
 FULL_EVERY_BYTES = 64 * 1024
@@ -39,7 +42,7 @@ FULL_EVERY_BYTES = 64 * 1024
 class CommitBuilder:
     """Build the commits of one run, and decide which of them are full."""
 
-    __slots__ = ("_ahead", "_broker", "_codec", "_deltas", "_full_size", "_served", "_state_bytes")
+    __slots__ = ("_ahead", "_broker", "_codec", "_deltas", "_full_size", "_own", "_served", "_state_bytes", "_terms")
 
     def __init__(self, served: Served, broker: Broker, codec: EntryCodec, bounds: Bounds) -> None:
         self._served = served
@@ -50,16 +53,21 @@ class CommitBuilder:
         """Bytes of the deltas since the last full commit."""
         self._full_size = 0
         """Bytes of the last full commit."""
+        self._own = False
+        """Whether this code has written the run."""
         self._ahead: _Ahead | None = None
+        self._terms = RunTerms()
 
     def prepare(self) -> bool:
         """Encode some of a large commit; return whether to call again before `build`, with other work between."""
         journal = self._broker.journal
         assert journal is not None
         if self._ahead is None:
-            if len(journal.dirty) < LARGE and len(journal.entries) < LARGE:
+            changed = len(journal.dirty)
+            everything = len(self._broker.deliveries) >= LARGE and self._is_full(changed * _SMALL_PART)
+            if not everything and changed < LARGE and len(journal.entries) < LARGE:
                 return False
-            self._ahead = _Ahead(self._broker, journal, self._codec)
+            self._ahead = _Ahead(self._broker, journal, self._codec, everything=everything)
         return self._ahead.encode_some()
 
     def build(
@@ -68,7 +76,9 @@ class CommitBuilder:
         claim: Claim | None,
         requests: Sequence[RequestRecord],
         *,
-        paused: bool,
+        queued: bool,
+        pause: RunPause | None,
+        paused_seconds: float,
         survived: bool,
         traceback: str,
     ) -> Commit:
@@ -81,7 +91,9 @@ class CommitBuilder:
             last: The record that the last commit wrote.
             claim: The run's claim; None for its first commit.
             requests: The requests that were answered since.
-            paused: Whether the run is queued behind `num_concurrent_runs`.
+            queued: Whether the run is queued behind `num_concurrent_runs`.
+            pause: The pause of the run.
+            paused_seconds: For how long its workflow was paused until now.
             survived: Whether it was suspect of a crash, and has survived its trial since.
             traceback: What the record may tell of the place of a failure.
         """
@@ -90,6 +102,8 @@ class CommitBuilder:
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.before")
         full = claim is None
+        assert broker.journal is not None
+        ahead = broker.journal.ahead or {}
         changes = take_changes(broker, everything=full)
         damaged = broker.outcome is not None and not ended
         if damaged:
@@ -101,8 +115,11 @@ class CommitBuilder:
             changes = _joined(changes._replace(parts=kept), take_changes(broker))
         # A damaged value cannot be encoded for a full commit: the value last committed stays.
         written = changes
-        if not full and not damaged and self._deltas + size > max(FULL_EVERY_BYTES, 4 * self._full_size):
-            all_of_it = all_parts(broker, registry_encoder(self._served.names), known=changes.parts)
+        # What other code wrote, `migrate` and aliases have read: from now on it stands there as this code writes it.
+        rewrites = not self._own and not full and code_of(last.info) != self._served.told
+        self._own = True
+        if not full and not damaged and (rewrites or self._is_full(size)):
+            all_of_it = all_parts(broker, registry_encoder(self._served.names), known={**ahead, **changes.parts})
             full = ended or self._state_fits(all_of_it)
             if not full:
                 changes = _joined(changes, take_changes(broker))
@@ -114,13 +131,29 @@ class CommitBuilder:
             self._deltas += len(delta)
         pending, questions = next_pending(last, self._served, broker, changes)
         record = next_record(
-            last, self._served, broker, changes, pending, paused=paused, survived=survived, traceback=traceback
+            last,
+            self._served,
+            broker,
+            changes,
+            pending,
+            questions,
+            self._terms,
+            new=claim is None,
+            queued=queued,
+            pause=pause,
+            paused_seconds=paused_seconds,
+            survived=survived,
+            traceback=traceback,
         )
         chunks = self._chunks(changes.entries)
         commit = Commit(record, claim, delta, full, chunks, requests, questions)
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.after")
         return commit
+
+    def _is_full(self, size: int) -> bool:
+        """Return whether a delta of this many bytes is one too many, so that the commit writes everything."""
+        return self._deltas + size > max(FULL_EVERY_BYTES, 4 * self._full_size)
 
     def _chunks(self, entries: list[LogEntry]) -> list[Chunk]:
         ahead, self._ahead = self._ahead, None
@@ -130,7 +163,7 @@ class CommitBuilder:
 
     def _state_fits(self, all_of_it: Mapping[str, bytes]) -> bool:
         """Return whether the whole state is within its bound; fail the run if not. The hooks bound single values."""
-        size = sum(len(value) for key, value in all_of_it.items() if parts.state_name(key) is not None)
+        size = sum(len(all_of_it.get(parts.state(name), b"")) for name in self._broker.store.saved())
         if size > self._state_bytes:
             self._broker.exceed(f"the state of a run may have at most {self._state_bytes} bytes as JSON; it has {size}")
         return size <= self._state_bytes
@@ -142,15 +175,21 @@ class _Ahead:
     What changes meanwhile is encoded again, and what comes is left to `build`, so the slices come to an end.
     """
 
-    def __init__(self, broker: Broker, journal: Journal, codec: EntryCodec) -> None:
+    def __init__(self, broker: Broker, journal: Journal, codec: EntryCodec, *, everything: bool) -> None:
         self.chunks: list[Chunk] = []
         self.entries = 0
         """Entries of the log that the chunks hold."""
         self._broker = broker
         self._journal = journal
         self._codec = codec
-        self._parts = iter(list(journal.dirty))
+        self._parts = chain(list(journal.dirty), self._others() if everything else ())
         self._last_entry = len(journal.entries) - MAX_ENTRIES
+
+    def _others(self) -> Iterator[str]:
+        """Give the parts of the deliveries that have not changed since the last commit."""
+        for number in list(self._broker.deliveries):
+            if (key := parts.delivery(number)) not in self._journal.dirty:
+                yield key
 
     def encode_some(self) -> bool:
         """Encode one slice; return whether more are left."""

@@ -9,7 +9,7 @@ __all__ = ["CommitWaiters"]
 
 
 class CommitWaiters:
-    """Hold the futures of callers (`acks`) and the calls of the runner (`callbacks`), each in order."""
+    """Hold the futures of callers (`acks`) and the calls of the runner (`callbacks`) that wait for one commit."""
 
     __slots__ = ("acks", "callbacks")
 
@@ -17,30 +17,17 @@ class CommitWaiters:
         self.acks: list[asyncio.Future[None]] = []
         self.callbacks: list[Callable[[], None]] = []
 
-    def __bool__(self) -> bool:
-        return bool(self.acks or self.callbacks)
-
-    def take(self) -> CommitWaiters:
-        """Return those who have come so far; they wait for the commit that is made now."""
-        taken = CommitWaiters()
-        taken.acks, self.acks = self.acks, taken.acks
-        taken.callbacks, self.callbacks = self.callbacks, taken.callbacks
-        return taken
-
     def acknowledge(self) -> None:
         """Tell the callers that everything they wait for is durable."""
         for ack in self.acks:
             if not ack.done():
                 ack.set_result(None)
-        self.acks.clear()
 
     def refuse(self, error: Exception) -> None:
-        """Tell the callers that it is not, and forget what the runner wanted."""
+        """Tell the callers that it is not; the runner does not go on."""
         for ack in self.acks:
             if not ack.done():
                 ack.set_exception(error)
-        self.acks.clear()
-        self.callbacks.clear()
 
     def call_back(self) -> None:
         """Let the runner go on."""

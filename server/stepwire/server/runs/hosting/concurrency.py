@@ -7,10 +7,20 @@ from collections.abc import Callable
 
 from stepwire.server.registry import Registry, Served
 from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.record import WAS_QUEUED
 from stepwire.server.store import RunKey, RunQuery, RunRecord, RunStore, Status
+from stepwire.workflow.hosting import CANCEL
+
+__all__ = ["RunSlots", "has_slot_above"]
 
 _PAGE = 1000
 """Records that one look into the store reads."""
+
+
+def has_slot_above(record: RunRecord) -> bool:
+    """Tell whether a run above this one, of the same workflow, has a slot and may wait for it: it needs none then."""
+    parent = record.info.get("parent")
+    return parent is not None and parent["close"] == CANCEL and record.workflow in parent["chain"]
 
 
 class RunSlots:
@@ -32,11 +42,13 @@ class RunSlots:
                 continue
             slots = self._of(served, served.concurrent_runs)
             for namespace in await store.namespaces():
-                statuses = (Status.RUNNING, Status.WAITING, Status.QUEUED)
+                statuses = (Status.RUNNING, Status.WAITING, Status.QUEUED, Status.PAUSED)
                 query = RunQuery(namespace=namespace, workflow=served.name, statuses=statuses, limit=_PAGE)
                 while records := await store.list(query):
                     for record in records:
-                        if record.status == Status.QUEUED:
+                        if has_slot_above(record):
+                            continue
+                        if record.status == Status.QUEUED or WAS_QUEUED in record.info:
                             slots.queue(record)
                         else:
                             slots.holders.add(record.key)
@@ -46,17 +58,17 @@ class RunSlots:
     def admit(self, run: LiveRun) -> None:
         """Let a run go, or queue it."""
         limit = run.served.concurrent_runs
-        if limit is None or run.broker.outcome is not None:
+        if limit is None or run.broker.outcome is not None or has_slot_above(run.record):
             self._start(run)
             return
         slots = self._of(run.served, limit)
         if run.key in slots.holders:
             self._start(run)
             return
-        run.paused = True
+        run.queued = True
         run.took_slot = slots.queue(run.record, run)
         slots.fill()
-        if run.paused:
+        if run.queued:
             run.changed()
 
     def free(self, key: RunKey, workflow: str | None = None) -> None:

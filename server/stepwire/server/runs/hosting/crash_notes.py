@@ -11,7 +11,8 @@ import faulthandler
 import json
 import logging
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -27,7 +28,8 @@ TRACE = "crash-trace"
 """The file that Python's faulthandler writes to when a fatal signal ends the process."""
 
 _CLEAN, _RUNNING, _EXITED = b"-", b"R", b"X"
-_OOM_AT, _ROUNDS_AT, _LOADING_AT, _TRIAL_AT, _SIZE = 8, 40, 64, 1024, 2048
+_CONTROL, _NO_CONTROL = b"C", b" "
+_CONTROL_AT, _OOM_AT, _ROUNDS_AT, _LOADING_AT, _TRIAL_AT, _SIZE = 1, 8, 40, 64, 1024, 2048
 """Offsets in the file of the notes, and its size, in bytes."""
 _SHOWN_LINES = 12
 """Lines of a trace that are logged."""
@@ -42,7 +44,8 @@ class LastEnd(NamedTuple):
             False for a crash whose cause is unknown, as after SIGKILL.
         loading: The run that it was loading then.
         on_trial: The run that was on trial then.
-        rounds: How many processes in a row, up to that one, crashed while they held trials.
+        rounds: How many processes in a row, up to that one, crashed during their trials or soon after.
+        control: Whether it held all suspects back then, to see whether it is killed without them.
     """
 
     crashed: bool = False
@@ -50,6 +53,12 @@ class LastEnd(NamedTuple):
     loading: RunKey | None = None
     on_trial: RunKey | None = None
     rounds: int = 0
+    control: bool = False
+
+    @property
+    def killer_is_outside(self) -> bool:
+        """Whether the process was killed while no suspect was at work."""
+        return self.control and not self.itself
 
 
 class CrashNotes:
@@ -61,6 +70,8 @@ class CrashNotes:
         self._file: int | None = None
         self._trace: IO[str] | None = None
         self._watches = False
+        self._tries = False
+        """Whether this process has held a trial."""
         self.last = LastEnd()
 
     def open(self) -> None:
@@ -77,7 +88,7 @@ class CrashNotes:
                 state += str(self.last.rounds).encode()
                 os.lseek(file, 0, os.SEEK_SET)
                 os.write(file, state.ljust(_SIZE, b"\0"))
-            except BaseException:
+            except BaseException:  # whatever it is: the descriptor is nobody's then
                 os.close(file)
                 raise
             self._file = file
@@ -96,9 +107,10 @@ class CrashNotes:
             itself = itself or _killed_for_memory() > _number(data, _OOM_AT)
         if trace:
             logger.error("the last process was ended by a fatal signal:\n%s", "\n".join(trace[:_SHOWN_LINES]))
-        on_trial = _key(data, _TRIAL_AT)
-        rounds = _number(data, _ROUNDS_AT)
-        return LastEnd(True, itself, _key(data, _LOADING_AT), on_trial, 0 if on_trial is None else rounds + 1)
+        loading, on_trial = _key(data, _LOADING_AT), _key(data, _TRIAL_AT)
+        control = data[_CONTROL_AT : _CONTROL_AT + 1] == _CONTROL
+        rounds = 0 if control and not itself else _number(data, _ROUNDS_AT)
+        return LastEnd(True, itself, loading, on_trial, rounds, control)
 
     def _read_trace(self) -> list[str]:
         assert self._directory is not None
@@ -122,13 +134,18 @@ class CrashNotes:
             faulthandler.enable(self._trace)
         pid, end = os.getpid(), os._exit
 
-        def exit_noted(status: int) -> None:
+        def note() -> None:
             if self._watches and os.getpid() == pid:  # a child that a step forked ends in this way, too
                 self._write(_EXITED, 0)
+
+        def exit_noted(status: int) -> None:
+            note()
             end(status)
 
         os._exit = exit_noted  # type: ignore[assignment]
         os.register_at_fork(after_in_child=faulthandler.disable)
+        if hasattr(signal, "SIGKILL"):
+            _note_kills(note)
 
     @contextlib.contextmanager
     def loading(self, key: RunKey) -> Iterator[None]:
@@ -143,8 +160,22 @@ class CrashNotes:
             self._write(b"\0", _LOADING_AT)
 
     def trial(self, key: RunKey | None) -> None:
-        """Note which run is on trial."""
+        """Note which run is on trial; with the first, that there are trials."""
+        if key is not None and not self._tries:
+            self._tries = True
+            self._note_rounds(self.last.rounds + 1)
         self._write(b"\0" if key is None else json.dumps(key).encode() + b"\0", _TRIAL_AT)
+
+    def control(self, holds: bool) -> None:
+        """Note whether all suspects are held back."""
+        self._write(_CONTROL if holds else _NO_CONTROL, _CONTROL_AT)
+
+    def calm(self) -> None:
+        """Note that the trials are over, and that nothing has crashed for a while."""
+        self._note_rounds(0)
+
+    def _note_rounds(self, rounds: int) -> None:
+        self._write(str(rounds).encode().ljust(_LOADING_AT - _ROUNDS_AT, b"\0"), _ROUNDS_AT)
 
     def _write(self, data: bytes, offset: int) -> None:
         if self._file is not None:
@@ -155,9 +186,35 @@ class CrashNotes:
     def close(self) -> None:
         """Note that the process stopped in order."""
         self._write(_CLEAN, 0)
+        self.leave()
+
+    def leave(self) -> None:
+        """Write no more notes. What reads them next takes this process for crashed, unless it has stopped in order."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _note_kills(note: Callable[[], None]) -> None:
+    """Note a SIGKILL that this process sends to itself: it leaves no trace, as if it came from outside."""
+    kill, kill_group, raise_signal = os.kill, os.killpg, signal.raise_signal
+
+    def kill_noted(target: int, number: int) -> None:
+        if number == signal.SIGKILL and target in (os.getpid(), 0, -1, -os.getpgrp()):
+            note()
+        kill(target, number)
+
+    def kill_group_noted(group: int, number: int) -> None:
+        if number == signal.SIGKILL and group in (0, os.getpgrp()):
+            note()
+        kill_group(group, number)
+
+    def raise_signal_noted(number: int) -> None:
+        if number == signal.SIGKILL:
+            note()
+        raise_signal(number)
+
+    os.kill, os.killpg, signal.raise_signal = kill_noted, kill_group_noted, raise_signal_noted
 
 
 def _key(data: bytes, offset: int) -> RunKey | None:

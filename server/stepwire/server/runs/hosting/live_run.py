@@ -13,21 +13,31 @@ from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.server.runs.hosting.commit_waiters import CommitWaiters
 from stepwire.server.runs.hosting.failures import FailureReports
+from stepwire.server.runs.hosting.record import PAUSED_SECONDS, RunPause
 from stepwire.server.runs.hosting.run_scope import RUN, RunScope
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.idempotency import Answers
 from stepwire.server.store import (
     TERMINAL,
     Claim,
+    Cluster,
     Commit,
     RequestRecord,
     RunExistsError,
     RunRecord,
     StartRequestExistsError,
+    Status,
     StoreError,
 )
 from stepwire.server.telemetry.tracing import trace_id
-from stepwire.workflow.hosting import FailureReport, HostedRun, InMemoryStateStore, Received
+from stepwire.workflow.hosting import (
+    ChildOutcome,
+    FailureReport,
+    HostedRun,
+    InMemoryStateStore,
+    Received,
+    executions,
+)
 
 __all__ = ["LiveRun"]
 
@@ -46,20 +56,23 @@ class LiveRun:
         "_around",
         "_builder",
         "_claim",
+        "_end_waiter",
         "_gone",
         "_hosted",
         "_in_flight",
-        "_is_gone",
         "_loop",
-        "_reports",
+        "_made_reports",
         "_scheduled",
+        "_scope",
         "_waiters",
         "answers",
         "broker",
+        "gone",
         "idle_since",
         "key",
         "lost",
-        "paused",
+        "pause",
+        "queued",
         "record",
         "served",
         "survived",
@@ -82,8 +95,10 @@ class LiveRun:
         self.answers = Answers()
         self.idle_since = 0.0
         """When a look at the pool first found the run waiting; 0.0 while it works."""
-        self.paused = False
+        self.queued = False
         """Whether the run is queued, behind `num_concurrent_runs` or for its trial: nothing starts."""
+        self.pause = RunPause.of(record)
+        """The pause of the run itself; None while it is not paused. Its workflow may be paused besides."""
         self.lost = 0
         """Executions of one of its deliveries that were lost to crashes, when the run was loaded."""
         self.survived = False
@@ -96,45 +111,66 @@ class LiveRun:
         # Steps and their log records find their run through a context variable that the runner keeps for them. They
         # inherit nothing of the call that started or loaded the run: its message and credential would live as long.
         principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
-        scope = RunScope(served.name, record.key.run_id, principal, trace)
+        self._scope = RunScope(served.name, record.key.run_id, principal, trace)
         variables = contextvars.Context()
-        variables.run(RUN.set, scope)
+        variables.run(RUN.set, self._scope)
         self._hosted = HostedRun(
             served.workflow,
             served.names,
             self,
             run_id=record.key.run_id,
-            executor=around.threads.of(served.name, record.key.run_id),
+            executor=around.threads.of(served.name, record.key.run_id) if served.has_sync_steps else None,
             alarm=around.alarm,
             variables=variables,
+            clock=around.clock,
             bounds=around.bounds,
+            executions=executions.LOG_NONE if served.own else around.executions,
+            children=around.children(record),
         )
         self.broker = self._hosted.broker
-        self._reports = FailureReports(self.broker, scope, around.failure_detail)
+        self._made_reports: FailureReports | None = None
         self._builder = CommitBuilder(served, self.broker, around.codec, around.bounds)
-        self._waiters = CommitWaiters()
+        self._waiters: CommitWaiters | None = None
+        """Who waits for the next commit; None for nobody."""
         self._in_flight: asyncio.Future[Claim] | None = None
+        self._end_waiter: asyncio.Future[None] | None = None
         self._scheduled = False
         self._gone: BaseException | None = None
-        self._is_gone = False
+        self.gone = False
+        """Whether the run has left memory."""
 
     # -- the host of the runner -----------------------------------------------------------------------------------
 
     def changed(self) -> None:
         """Commit soon."""
-        if not self._scheduled and not self._in_flight and not self._is_gone:
+        if not self._scheduled and not self._in_flight and not self.gone:
             self._scheduled = True
             # Whoever made the change is not kept for it, and what the commit starts is not the body's.
             self._loop.call_soon(self._commit, context=self._around.variables)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back once everything done up to now is durable."""
-        self._waiters.callbacks.append(callback)
+        self._next_waiters().callbacks.append(callback)
         self.changed()
 
-    def report(self, step: str | None, error: BaseException) -> FailureReport:
+    def _next_waiters(self) -> CommitWaiters:
+        """Return who waits for the next commit, made at the first need."""
+        if self._waiters is None:
+            self._waiters = CommitWaiters()
+        return self._waiters
+
+    @property
+    def _reports(self) -> FailureReports:
+        """Return what reports failures, made at the first one."""
+        if self._made_reports is None:
+            self._made_reports = FailureReports(self.broker, self._scope, self._around.failure_detail)
+        return self._made_reports
+
+    def report(
+        self, step: str | None, error: BaseException, *, attempt: int = 0, next_at: float | None = None
+    ) -> FailureReport:
         """Log a step's failure; return what callers may be told."""
-        return self._reports.report(step, error)
+        return self._reports.report(step, error, attempt=attempt, next_at=next_at)
 
     def executed(self, step: str, outcome: str, seconds: float) -> None:
         """Count an execution that is over."""
@@ -148,47 +184,80 @@ class LiveRun:
         return self.broker.store
 
     @property
+    def claim(self) -> Claim | None:
+        """The claim under which it commits; None before the first commit."""
+        return self._claim
+
+    @property
     def created(self) -> bool:
         """Whether the run's first commit is durable."""
         return self._claim is not None
 
     @property
-    def gone(self) -> bool:
-        """Whether the run has left memory."""
-        return self._is_gone
-
-    @property
     def clean(self) -> bool:
         """Whether everything is durable and nothing waits for a commit."""
-        return not (self._in_flight is not None or self._scheduled or self._waiters or self._uncommitted)
+        return not (self._in_flight is not None or self._scheduled or self._waiters is not None or self._uncommitted)
 
     @property
     def busy(self) -> bool:
-        """Whether the body of a step is at work, not parked."""
-        return any(execution.delivery.status == "running" for execution in self.broker.executions.values())
+        """Whether the body of a step is at work, not parked. Those of the server's own workflows can end at once."""
+        running = (each for each in self.broker.executions.values() if each.delivery.status == "running")
+        return not self.served.own and any(running)
 
     @property
     def _uncommitted(self) -> bool:
-        return self._hosted.journal.uncommitted or self.answers.uncommitted
+        return self._hosted.journal.uncommitted or self.answers.uncommitted is not None
 
     def trimmed(self, first: int) -> None:
         """Note that the log of the run now begins at sequence `first`."""
         self.record.first_available = first
-        self.broker.bound_log(first)
+        self._hosted.journal.bound_log(first)
 
     def make_durable(self) -> None:
         """Keep a journal from here on."""
         self._hosted.make_durable()
-        self.broker.bound_log(self.record.first_available)
+        self._hosted.journal.bound_log(self.record.first_available)
+
+    def find_changes_in_place(self) -> None:
+        """Have what steps have changed in place so far written: the state is about to be told to a caller."""
+        self._hosted.journal.find_changes_in_place()
 
     def go(self) -> None:
         """Let the runner drive the run from now on."""
-        self.paused = False
+        self.queued = False
         self._hosted.go(self.served.name, self.record.info.get("trace", {}), resumed=self.created)
+
+    def set_pause(self, pause: RunPause | None) -> None:
+        """Pause the run, or resume it with None."""
+        if self.pause is not None or pause is not None:
+            self.pause = pause
+            self.broker.touch_head()
+            self.hold()
+
+    def hold(self) -> None:
+        """Start nothing while the run or its workflow is paused; start again what may once neither is."""
+        if not self.gone:
+            key = self.key
+            held = self.pause is not None or self._around.pauses.get(key.namespace, self.served.name) is not None
+            if self.broker.work.held != held:
+                self._hosted.hold(held)
+
+    def catch_up(self) -> None:
+        """Set the clock of a run that was loaded: it stood still while its workflow was paused."""
+        limit = self.broker.limit
+        passed = self._paused_seconds()
+        passed -= self.record.info.get(PAUSED_SECONDS, 0.0)
+        if limit.due is not None and passed > 0:
+            limit.due += passed
+            self.broker.touch_head()
+
+    def _paused_seconds(self) -> float:
+        """Return for how long the workflow was paused until now."""
+        return self._around.pauses.seconds(self.key.namespace, self.served.name, self.broker.clock.now())
 
     def act(self) -> None:
         """Let the runner act on a transition that was just made."""
-        if not self.paused:
+        if not self.queued:
             self._hosted.act()
 
     def survive(self, suspect: int) -> None:
@@ -203,6 +272,16 @@ class LiveRun:
     def exceed(self, message: str) -> None:
         """Fail the run because it has reached a limit."""
         self.broker.exceed(message)
+
+    def child_started(self, run_id: str) -> None:
+        """Note that a child was started."""
+        self._hosted.child_started(run_id)
+        self.act()
+
+    def child_ended(self, run_id: str, outcome: ChildOutcome) -> None:
+        """Note that a child has ended. Harmless for one that the run does not wait for any more."""
+        self._hosted.child_ended(run_id, outcome)
+        self.act()
 
     def cancel(self, reason: str) -> None:
         """Cancel the run."""
@@ -237,25 +316,71 @@ class LiveRun:
         """
         try:
             answer = act()
-        except Exception:
+        except Exception:  # a refusal is an answer, too: it tells of what must be durable
             await self.committed()
             raise
-        await self.committed()
+        if not self._is_durable:
+            await self.committed()
         return answer
+
+    @property
+    def _is_durable(self) -> bool:
+        """Whether everything done up to now is durable, and sure to be this process's: `committed` would not wait."""
+        cluster = self._around.cluster
+        return (
+            not (self.gone or self._in_flight or self._scheduled)
+            and not self._uncommitted
+            and (cluster is None or cluster.fresh)
+        )
 
     async def committed(self) -> None:
         """Wait until everything done up to now is durable. Raises StoreDownError when it cannot be."""
         self.raise_if_gone()
         if not self._in_flight and not self._scheduled and not self._uncommitted:
+            if (cluster := self._around.cluster) is not None and not cluster.fresh:
+                await self._hold(cluster)
             return
         future: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.acks.append(future)
+        self._next_waiters().acks.append(future)
         self.changed()
         await future
 
+    async def ended(self, seconds: float) -> None:
+        """Wait until the end of the run is durable, but at most so long; at least until the run is created.
+
+        For the caller that starts the run: a reader of its feed would cost more than a short run itself. It returns
+        early when the run leaves memory before its end.
+
+        Raises:
+            RunsError: The run could not be created.
+        """
+        if self.record.status not in TERMINAL and not self.gone:
+            waiter = self._end_waiter = self._loop.create_future()
+            timer = self._loop.call_later(seconds, self.stop_waiting)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                self._end_waiter = None
+        if not self.created:
+            await self.committed()
+
+    def stop_waiting(self) -> None:
+        """Have `ended` return."""
+        if self._end_waiter is not None and not self._end_waiter.done():
+            self._end_waiter.set_result(None)
+
+    async def _hold(self, cluster: Cluster) -> None:
+        """Wait until it is sure that no other replica has taken the run. Raises StoreDownError if one has."""
+        try:
+            await cluster.hold()
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        self.raise_if_gone()
+
     def raise_if_gone(self) -> None:
         """Raise what lost the run, if a failed commit did."""
-        if self._is_gone and self._gone is not None:
+        if self.gone and self._gone is not None:
             raise as_runs_error(self._gone)
 
     # -- leaving memory -------------------------------------------------------------------------------------------
@@ -263,18 +388,32 @@ class LiveRun:
     def release(self) -> bool:
         """Leave memory, if the run only waits and everything is durable; return whether it did."""
         broker = self.broker
-        if not self.clean or not broker.idle or self.paused or self.store.locked:
+        if not self.clean or not broker.idle or (self.queued and self.pause is None) or self.store.locked:
             return False
-        if any(waiter.delivery is None for waiter in broker.waits):
+        if broker.work.holds_finished or any(waiter.delivery is None for waiter in broker.made_waits):
             return False
         self._leave(None)
         self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
         return True
 
+    async def hand_over(self) -> None:
+        """Freeze, commit, and leave memory, so that another replica can have the run."""
+        self.freeze()
+        await self.committed()
+        if self.clean and not self.gone:
+            self._leave(None)
+            self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
+
     def freeze(self) -> None:
         """Start nothing any more and cancel what runs; what it worked on is queued again and committed."""
         self._hosted.freeze()
         self.changed()
+
+    def vanish(self) -> None:
+        """Be gone without a commit or a word, as when the process is killed."""
+        self.gone = True
+        self._hosted.freeze()
+        self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
 
     def abandon(self, error: StoreError) -> None:
         """Take the commit in flight, which does not finish, for failed, and tell the callers that wait for it."""
@@ -284,17 +423,18 @@ class LiveRun:
             self._in_flight.set_exception(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        if self._is_gone:
+        if self.gone:
             return
-        self._is_gone = True
+        self.gone = True
         self._gone = error
+        self.stop_waiting()
         self._hosted.freeze()
         self._around.on_gone(self, error)
-        if error is None:
-            self._waiters.acknowledge()
-            self._waiters.callbacks.clear()
-        else:
-            self._waiters.refuse(as_runs_error(error))
+        waiters, self._waiters = self._waiters, None
+        if waiters is not None and error is None:
+            waiters.acknowledge()
+        elif waiters is not None and error is not None:
+            waiters.refuse(as_runs_error(error))
 
     def _end(self) -> None:
         """Leave memory now that the end is durable."""
@@ -317,10 +457,11 @@ class LiveRun:
     def _commit(self) -> None:
         """Hand the store what changed since the last commit, unless a commit is in flight."""
         self._scheduled = False
-        if self._in_flight or self._is_gone:
-            return
-        if not self._uncommitted and self._claim is not None:
-            self._durable(self._waiters.take())
+        if self._in_flight or self.gone or self.broker.partial is not None:
+            return  # the runner tells when a transition is whole that is made in slices
+        if self._claim is not None and not self._uncommitted:
+            waiters, self._waiters = self._waiters, None
+            self._durable(waiters)
             if self.record.status in TERMINAL and self.clean:
                 self._end()
             return
@@ -334,9 +475,11 @@ class LiveRun:
                 self.record,
                 self._claim,
                 requests,
-                paused=self.paused,
+                queued=self.queued,
+                pause=self.pause,
+                paused_seconds=self._paused_seconds() if self._around.pauses.known else 0.0,
                 survived=self.survived,
-                traceback=self._reports.traceback,
+                traceback="" if self._made_reports is None else self._made_reports.traceback,
             )
         except Exception as error:  # noqa: BLE001 - the author's types may raise anything while they are encoded
             # Nothing may go on that cannot be made durable: drop the run and tell the callers that wait.
@@ -345,12 +488,11 @@ class LiveRun:
             return
         if commit.record.status in TERMINAL:
             self._hosted.act()  # a limit, or a damaged value of the state, may have ended the run just now
-            self._reports.log_limit()
-        waiters = self._waiters.take()
+        waiters, self._waiters = self._waiters, None
         future = self._in_flight = self._around.store.commit(commit)
         future.add_done_callback(lambda done: self._committed(done, commit, waiters))
 
-    def _committed(self, future: asyncio.Future[Claim], commit: Commit, waiters: CommitWaiters) -> None:
+    def _committed(self, future: asyncio.Future[Claim], commit: Commit, waiters: CommitWaiters | None) -> None:
         """Go on after a commit, or drop the run when it failed."""
         self._in_flight = None
         error = future.exception()
@@ -358,7 +500,8 @@ class LiveRun:
             # A failed commit is a crash of this run: drop it, the next call loads it again.
             if not isinstance(error, RunExistsError | StartRequestExistsError):  # a start that came twice is no failure
                 self._reports.log("a commit failed: %s", error)
-            waiters.refuse(as_runs_error(error))
+            if waiters is not None:
+                waiters.refuse(as_runs_error(error))
             self._leave(error)
             return
         before = self.record.status if self.created else None
@@ -368,20 +511,28 @@ class LiveRun:
         self._claim = future.result()
         commit.record.first_available = self.record.first_available  # the log may have been trimmed meanwhile
         self.record = commit.record
+        if commit.record.status is not before:
+            if commit.record.status in TERMINAL:
+                self.stop_waiting()
+                if commit.record.status != Status.COMPLETED and not self.served.own:
+                    self._reports.log_end(commit.record)
+            elif commit.record.status is Status.WAITING and self.broker.untaken and self.broker.stalled:
+                self._reports.log_stall()
         self._durable(waiters, commit)
         if commit.record.status in TERMINAL and self.clean:
             self._end()
             return
-        if self._uncommitted or self._waiters:
+        if self._waiters is not None or self._uncommitted:
             self._scheduled = True
             self._commit()
 
-    def _durable(self, waiters: CommitWaiters, commit: Commit | None = None) -> None:
+    def _durable(self, waiters: CommitWaiters | None, commit: Commit | None = None) -> None:
         # Acknowledgements first: a send_result precedes the entries of its commit.
         if failpoints.ACTIVE:
             failpoints.hit("ack.before")
-        waiters.acknowledge()
+        if waiters is not None:
+            waiters.acknowledge()
         if commit is not None:
             self._around.on_commit(commit)
-        if not self.broker.frozen:
+        if waiters is not None and not self.broker.frozen:
             waiters.call_back()

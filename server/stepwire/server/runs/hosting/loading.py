@@ -11,12 +11,13 @@ from dataclasses import asdict, replace
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Registry, Served
-from stepwire.server.runs.errors import RunBlockedError, RunNotFoundError, as_runs_error
+from stepwire.server.runs.errors import RunBlockedError, RunLeftError, RunNotFoundError, as_runs_error
 from stepwire.server.runs.hosting.crash_notes import CrashNotes
-from stepwire.server.runs.hosting.delta import Parts, encode_delta, fold
+from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.load_crashes import LoadCrashes
 from stepwire.server.runs.hosting.record import BLOCKED_REASON, LOAD_CRASHES, SURVIVED
+from stepwire.server.runs.hosting.restoring import Restorer, keep, suspect
 from stepwire.server.store import (
     TERMINAL,
     Claim,
@@ -28,9 +29,9 @@ from stepwire.server.store import (
     StoreError,
 )
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import CLOCK, Broker, ContextSerdeError, CountLost, SnapshotError, one_more, restore
+from stepwire.workflow.hosting import CLOCK, Clock, ContextSerdeError, CountLost, one_more
 
-__all__ = ["RunLoader", "forget", "restore_parts"]
+__all__ = ["RunLoader"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -41,21 +42,41 @@ Host = Callable[[Served, RunRecord, Claim], LiveRun]
 class RunLoader:
     """Load runs."""
 
-    def __init__(self, store: RunStore, metrics: Metrics, notes: CrashNotes, host: Host) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        metrics: Metrics,
+        notes: CrashNotes,
+        restorer: Restorer,
+        host: Host,
+        clock: Clock = CLOCK,
+    ) -> None:
         """Make a loader.
 
         Args:
             store: Where runs are kept.
             metrics: Counts the loads.
             notes: How the last process ended, and what this one is loading.
+            restorer: Fills the broker of a run.
             host: Makes the object of a run.
+            clock: What time it is for the runs.
         """
+        self._clock = clock
         self._store = store
         self._metrics = metrics
         self._notes = notes
+        self._restorer = restorer
         self._host = host
 
-    async def load(self, served: Served, record: RunRecord, count_lost: CountLost | None = None) -> LiveRun:
+    async def load(
+        self,
+        served: Served,
+        record: RunRecord,
+        count_lost: CountLost | None = None,
+        *,
+        force: bool = False,
+        forgiving: bool = False,
+    ) -> LiveRun:
         """Return the run, restored and durable, but not going yet.
 
         Args:
@@ -63,48 +84,68 @@ class RunLoader:
             record: Its record.
             count_lost: How an execution that was in progress when the run was saved counts; None asks how the last
                 process ended.
+            force: Take it from a living replica.
+            forgiving: Whether to load it although loading it has crashed the process.
 
         Raises:
             RunNotFoundError: It was deleted.
+            RunElsewhereError: Another replica has it.
             RunBlockedError: This code cannot go on with it.
             RunsError: What `as_runs_error` makes of a failing store.
         """
         key = record.key
-        crashed = LoadCrashes.of(record)
+        crashed = LoadCrashes() if forgiving else LoadCrashes.of(record)
         if record.status == Status.BLOCKED and crashed.guilty(served):
             raise RunBlockedError(crashed.reason, run_id=key.run_id)
         try:
-            claim = await self._store.claim(key)
+            claim = await self._store.claim(key, force=force)
             if claim is None:
                 raise RunNotFoundError(key.run_id)
-            run = self._host(served, record, claim)
             try:
-                if crashed.guilty(served):
-                    raise StoreCorruptError(crashed.reason)
-                await self._fill(run, count_lost or self._count_lost(record))
-            except (ContextSerdeError, StoreCorruptError) as error:
-                await self._block(record, claim, str(error))
-                raise RunBlockedError(f"The run cannot go on: {error}", run_id=key.run_id) from error
+                if force:
+                    await self._store.cluster.outwait()
+                run = await self._restored(served, record, claim, crashed, count_lost)
+            except BaseException:  # whatever it is: another replica that can go on with the run may have it
+                self._store.release(claim)
+                raise
         except StoreError as error:
             raise as_runs_error(error) from error
         run.make_durable()
-        broker = run.broker
+        run.catch_up()
+        broker, record = run.broker, run.record
         if record.status == Status.BLOCKED or crashed.count:
             broker.touch_head()  # so that its record says so, also when the run has nothing to do
-        for delivery in broker.deliveries.values():
-            broker.work.touch(delivery)
-            run.lost = max(run.lost, delivery.lost)
+        # At once: a commit must not begin before the run is in the pool.
+        broker.work.touch_all()
+        run.lost = max((delivery.lost for delivery in broker.deliveries.values()), default=0)
         self._metrics.loaded += 1
+        return run
+
+    async def _restored(
+        self, served: Served, record: RunRecord, claim: Claim, crashed: LoadCrashes, count_lost: CountLost | None
+    ) -> LiveRun:
+        if self._store.cluster.shared:  # before the claim its owner may have committed
+            record = await self._store.get(record.key) or record
+            if record.status in TERMINAL:
+                raise RunLeftError
+        run = self._host(served, record, claim)
+        try:
+            if crashed.guilty(served):
+                raise StoreCorruptError(crashed.reason)
+            await self._fill(run, keep if served.own else count_lost or self._count_lost(record))
+        except (ContextSerdeError, StoreCorruptError) as error:
+            await self._block(record, claim, str(error))
+            raise RunBlockedError(f"The run cannot go on: {error}", run_id=record.key.run_id) from error
         return run
 
     def _count_lost(self, record: RunRecord) -> CountLost:
         """Return how the executions that the last process left in progress count; `trials` has the reasons."""
         last, survived = self._notes.last, SURVIVED in record.info
         if last.crashed and last.on_trial is not None:
-            if record.key == last.on_trial:
-                return one_more
-            return forget if survived and not last.itself else keep
-        return forget if last.crashed and survived and not last.itself else one_more
+            return one_more if record.key == last.on_trial else keep
+        if last.killer_is_outside:
+            return keep
+        return suspect if last.crashed and survived and not last.itself else one_more
 
     async def _fill(self, run: LiveRun, count_lost: CountLost) -> None:
         """Restore the broker and the answered requests of a run."""
@@ -114,8 +155,8 @@ class RunLoader:
         if failpoints.ACTIVE:
             failpoints.hit("restore.before")
         version = run.record.info.get("version", "")
-        with self._notes.loading(run.key):
-            restore_parts(run.served, run.broker, fold(stored), stored.at, version, count_lost=count_lost)
+        parts = await self._restorer.fold(stored)
+        await self._restorer.fill(run.key, run.served, run.broker, parts, stored.at, version, count_lost=count_lost)
         if failpoints.ACTIVE:
             failpoints.hit("restore.after")
         run.answers.load(await self._store.requests(run.key))
@@ -126,7 +167,7 @@ class RunLoader:
         if record.status == Status.BLOCKED:
             return
         info = {**record.info, BLOCKED_REASON: reason}
-        blocked = replace(record, status=Status.BLOCKED, updated_at=CLOCK.now(), info=info)
+        blocked = replace(record, status=Status.BLOCKED, updated_at=self._clock.now(), info=info)
         await self._store.commit(Commit(blocked, claim, encode_delta({}), False))
         self._metrics.workflow(record.workflow).moved(record.status, Status.BLOCKED, ended=False)
 
@@ -143,44 +184,3 @@ class RunLoader:
         logger.error("run %s: loading it crashed the process (%d times)", key.run_id, crashed.count)
         counted = replace(record, info={**record.info, LOAD_CRASHES: asdict(crashed)})
         await self._store.commit(Commit(counted, claim, encode_delta({}), False))
-
-
-def restore_parts(
-    served: Served,
-    broker: Broker,
-    parts: Parts,
-    at: float,
-    version: str,
-    *,
-    fork: bool = False,
-    count_lost: CountLost = one_more,
-) -> None:
-    """Fill a broker from the parts of a snapshot. Raises SnapshotError and its kinds.
-
-    Args:
-        served: The workflow, whose `migrate` may change parts that another version wrote.
-        broker: A new broker.
-        parts: The parts of the snapshot.
-        at: When the snapshot was committed.
-        version: The version of the workflow that wrote it.
-        fork: Whether this is a new run: its clocks go by the time that was left.
-        count_lost: Gives how many executions of a delivery that was in progress count as lost, from how many did.
-    """
-    if version != served.version and (migrate := getattr(served.workflow, "migrate", None)) is not None:
-        try:
-            parts = migrate(parts)
-        except Exception as error:  # the author's code may raise anything
-            raise SnapshotError(f"migrate() raised {type(error).__name__}") from error
-    restore(
-        broker, parts, served.names, saved_at=at, fork=fork, validate=version != served.version, count_lost=count_lost
-    )
-
-
-def forget(lost: int) -> int:
-    """Blame a delivery for no crash, also not for earlier ones."""
-    return 0
-
-
-def keep(lost: int) -> int:
-    """Do not blame a delivery for this crash."""
-    return lost

@@ -4,62 +4,72 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Registry, Served
-from stepwire.server.runs.errors import (
-    DrainingError,
-    RunBlockedError,
-    RunFinishedError,
-    RunNotFoundError,
-    as_runs_error,
-)
+from stepwire.server.runs.errors import DrainingError, RunFinishedError, RunLeftError, RunNotFoundError
+from stepwire.server.runs.hosting.committed_records import CommittedRecords
 from stepwire.server.runs.hosting.concurrency import RunSlots
 from stepwire.server.runs.hosting.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.hosting.loading import RunLoader, forget
+from stepwire.server.runs.hosting.loading import RunLoader
+from stepwire.server.runs.hosting.pauses import WorkflowPauses
+from stepwire.server.runs.hosting.peer_news import PeerNews
+from stepwire.server.runs.hosting.restoring import Restorer
+from stepwire.server.runs.hosting.routes import Routes
+from stepwire.server.runs.hosting.shared_slots import SharedSlots
+from stepwire.server.runs.hosting.single_loads import SingleLoads
 from stepwire.server.runs.hosting.step_threads import StepThreads, ThreadLoad
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.hosting.trials import Trials
 from stepwire.server.runs.hosting.waking import WakeList
 from stepwire.server.runs.limits import RunLimits
 from stepwire.server.runs.log.chunks import EntryCodec
-from stepwire.server.runs.log.feed import Feeds
 from stepwire.server.store import (
     TERMINAL,
     Claim,
-    CommitTooLargeError,
+    Commit,
     RunExistsError,
     RunKey,
     RunRecord,
     RunStore,
     StaleClaimError,
     StartRequestExistsError,
-    Status,
     StoreError,
-    StoreUnavailableError,
 )
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import Alarm, Bounds, Broker, CountLost, one_more
+from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, executions
 
 __all__ = ["RunPool"]
 
 logger = logging.getLogger("stepwire.runs")
 
-_ENDED_KEPT = 1024
-"""Records of ended runs kept in memory: callers ask for a run as soon as it has ended."""
+_EXECUTION_LOGS = {"off": executions.LOG_NONE, "failures": executions.LOG_FAILURES, "all": executions.LOG_ALL}
 
 
-def _everything(workflow: str) -> bool:
-    """See every workflow."""
-    return True
+class Family(Protocol):
+    """What parents and children among the runs are to each other."""
+
+    def children_of(self, record: RunRecord, /) -> ChildHost:
+        """Return what starts runs for the steps of the run of a record."""
+
+    def ended(self, record: RunRecord) -> None:
+        """Note that a run of this process has ended, durably."""
+
+    async def settle(self, record: RunRecord) -> None:
+        """Do what is to be done still about a run that has ended, and that is to be deleted. Raises RunsError."""
 
 
 class RunPool:
-    """Hold the runs in memory, and bring in others when something needs them. Raises `RunsError`s."""
+    """Hold the runs in memory, and bring in others when something needs them. Raises `RunsError`s.
+
+    Attributes:
+        records: The records of runs, in memory or not.
+        loads: Loads runs, each once however many callers ask.
+        feeds: The logs of runs that have readers.
+    """
 
     def __init__(
         self,
@@ -68,10 +78,12 @@ class RunPool:
         codec: EntryCodec,
         *,
         failure_detail: str = "message",
+        execution_log: str = "all",
         sync_threads: int = 64,
         limits: RunLimits | None = None,
         metrics: Metrics | None = None,
         notes: CrashNotes | None = None,
+        clock: Clock = CLOCK,
     ) -> None:
         """Make an empty pool.
 
@@ -80,29 +92,48 @@ class RunPool:
             store: Where runs are kept.
             codec: Encodes the entries of their logs.
             failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
+            execution_log: Which attempts at steps the logs record: `off`, `failures` or `all`.
             sync_threads: How many sync steps run at a time.
             limits: What one run may hold.
             metrics: Counts what the runs do.
             notes: What outlives a crash of the process; None keeps nothing.
+            clock: What time it is for the runs.
         """
+        self.clock = clock
         self.registry = registry
         self.store = store
         self.codec = codec
         self.limits = limits or RunLimits()
         self.metrics = metrics or Metrics()
-        self.feeds = Feeds(store, self.find)
+        self._live: dict[RunKey, LiveRun] = {}
+        self.records = CommittedRecords(store, self._live)
+        self.feeds = self.records.feeds
         self.notes = notes or CrashNotes()
+        self.restorer = Restorer(self.notes)
         self.trials = Trials(self.notes)
-        self.slots = RunSlots(self.trials.start)
-        self.wakes = WakeList()
+        self.slots: RunSlots | SharedSlots = RunSlots(self.trials.start)
+        if store.cluster.shared:
+            self.slots = SharedSlots(self.trials.start, store.cluster)
+        self.wakes = WakeList(clock)
+        self.pauses = WorkflowPauses(store, clock)
+        self.own_workflows: dict[str, Served] = {}
+        """Workflows of the server itself, by name: no caller sees them."""
+        self.family: Family | None = None
+        """Starts runs for the steps of runs, and tells them how those ended; None if runs have no children."""
         self.draining = False
         """Whether the server is stopping: no run is loaded any more."""
         self._threads = StepThreads(sync_threads)
+        self.cluster = store.cluster
+        self._shared = self.cluster.shared
+        self.routes = Routes(self.cluster)
         self._around = Surroundings(
             store=store,
+            clock=clock,
+            cluster=self.cluster if self._shared else None,
             codec=codec,
             threads=self._threads,
             metrics=self.metrics,
+            pauses=self.pauses,
             failure_detail=failure_detail,
             bounds=Bounds(
                 event_bytes=self.limits.entry_bytes,
@@ -110,56 +141,53 @@ class RunPool:
                 entries=self.limits.log_entries,
                 deliveries=self.limits.queued_events,
             ),
-            on_commit=self.feeds.committed,
+            executions=_EXECUTION_LOGS[execution_log],
+            on_commit=self.committed,
+            children=self._children_of,
             on_gone=self._gone,
         )
-        self._loader = RunLoader(store, self.metrics, self.notes, self.host)
-        self._live: dict[RunKey, LiveRun] = {}
-        self._loading: dict[RunKey, asyncio.Future[LiveRun | RunRecord]] = {}
-        self._ended: OrderedDict[RunKey, RunRecord] = OrderedDict()
-        self._too_large: dict[RunKey, str] = {}
-        """Runs that this process dropped because a commit of theirs was too large: they fail when they are back."""
-        self._deleting: set[RunKey] = set()
-        """Ended runs that are about to be deleted: the store alone says whether they are there."""
-        self._dropped: dict[RunKey, CountLost] = {}
-        """Runs that this process dropped after a failed commit, and how that counts: a store's failure does not."""
+        self._loader = RunLoader(store, self.metrics, self.notes, self.restorer, self.host, clock)
+        self.loads = SingleLoads(self, self._loader)
+        self._peer_news = PeerNews(self)
 
     async def open(self) -> None:
         """Set the pool to work on the running event loop. Raises StoreError."""
-        self._around.alarm = Alarm(asyncio.get_running_loop())
-        self.store.on_delete(self._going, self._deleted)
+        self._around.alarm = Alarm(asyncio.get_running_loop(), self.clock)
+        self.records.open()
+        self._peer_news.open()
         self.notes.open()
+        await self.pauses.open()
         try:
             await self._loader.note_crash(self.registry)
-        except StoreUnavailableError as error:
+        except StoreError as error:  # a damaged record, too: it must not keep the server from starting
             logger.warning("cannot note which run crashed the process: %s", error)
         await self.slots.open(self.store, self.registry)
 
+    def served(self, workflow: str) -> Served | None:
+        """Return a workflow that this server runs, its own ones too; None for one that it does not."""
+        return self.registry.get(workflow) or self.own_workflows.get(workflow)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the workflows that this server runs, its own ones too."""
+        return [*self.registry.names(), *self.own_workflows]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What tells the code of each workflow that this server runs, by name."""
+        return {served.name: served.told for served in (*self.registry, *self.own_workflows.values())}
+
+    def committed(self, commit: Commit) -> None:
+        """Pass on a durable commit of a run of this process: to the readers of the run, and to its family."""
+        self.feeds.committed(commit)
+        if self.family is not None and commit.record.status in TERMINAL:
+            self.family.ended(commit.record)
+
+    def _children_of(self, record: RunRecord) -> ChildHost | None:
+        """Return what starts runs for the steps of a run."""
+        return None if self.family is None else self.family.children_of(record)
+
     # -- finding ------------------------------------------------------------------------------------------------------
-
-    async def find(self, key: RunKey) -> RunRecord | None:
-        """Return the record of a run, as committed; None when there is no such run."""
-        run = self._live.get(key)
-        if run is not None and run.created:
-            return run.record
-        if (ended := self._ended.get(key)) is not None:
-            return ended
-        try:
-            return await self.store.get(key)
-        except StoreError as error:
-            raise as_runs_error(error) from error
-
-    async def get(self, caller: Principal, run_id: str) -> RunRecord:
-        """Return the record of a run that the caller may see. Raises RunNotFoundError."""
-        record = await self.find(caller.key(run_id))
-        if record is None or not caller.scopes.sees(record.workflow):
-            raise RunNotFoundError(run_id)
-        return record
-
-    async def check_seen(self, caller: Principal, run_id: str) -> None:
-        """Raise RunNotFoundError for a run of a workflow that the caller may not see."""
-        if caller.scopes.restricted:
-            await self.get(caller, run_id)
 
     async def live(self, caller: Principal, run_id: str) -> LiveRun:
         """Return a run that takes input, loaded if need be. Raises RunFinishedError, and as `reach`."""
@@ -172,15 +200,17 @@ class RunPool:
         """Return a run that takes input, loaded if need be; of a run that has ended, its record, once that is durable.
 
         Raises RunNotFoundError, RunBlockedError, DrainingError for a run that takes no input because the server is
-        stopping, and StoreDownError.
+        stopping, RunElsewhereError for one of another replica, and StoreDownError.
         """
         key, sees = caller.key(run_id), caller.scopes.sees
         while True:
             run = self._live.get(key)
             if run is None or run.gone:
-                if caller.scopes.restricted and key in self._loading:
-                    await self.get(caller, run_id)  # another caller's load says nothing of what this one may see
-                found = await self.load(key, sees)
+                self.routes.follow(key)
+                if caller.scopes.restricted and self.loads.under_way(key) is not None:
+                    # Another caller's load says nothing of what this one may see.
+                    await self.records.get(caller, run_id)
+                found = await self.loads.load(key, sees)
                 if isinstance(found, RunRecord):
                     return found
                 run = found
@@ -194,6 +224,8 @@ class RunPool:
             if run.gone:
                 continue  # it was released meanwhile
             if run.broker.frozen:
+                if self._shared:
+                    raise RunLeftError
                 raise DrainingError("The server is stopping; its runs take no input any more")
             return run
 
@@ -217,78 +249,19 @@ class RunPool:
     def add(self, run: LiveRun) -> None:
         """Hold a run from here on."""
         self._live[run.key] = run
+        run.hold()
 
-    async def load(self, key: RunKey, sees: Callable[[str], bool] = _everything) -> LiveRun | RunRecord:
-        """Load a run, once however many callers ask; of a run that has ended, return the record.
+    def end_readers(self) -> None:
+        """End everything that waits for news of runs, because the server is stopping."""
+        self.feeds.end_all()
+        for run in self:
+            run.stop_waiting()
 
-        Args:
-            key: The run.
-            sees: Tells whether the caller may see a workflow. A run of another workflow is not loaded.
-
-        Raises:
-            RunsError: As `reach`.
-        """
-        loading = self._loading.get(key)
-        if loading is not None and _failed(loading):
-            # It is forgotten on the next turn of the loop. Until then it would fail again and again, without a turn.
-            loading = None
-        joined = loading is not None
-        if loading is None:
-            loading = asyncio.ensure_future(self._load(key, sees))
-            self._loading[key] = loading
-            loading.add_done_callback(partial(self._loaded, key))
-        try:
-            return await asyncio.shield(loading)
-        except RunNotFoundError:
-            if not joined:
-                raise
-            return await self.load(key, sees)  # the caller that began the load may see less
-        finally:
-            # A failure's traceback holds this frame: with the future in it that would be a circle.
-            del loading
-
-    def _loaded(self, key: RunKey, loading: asyncio.Future[LiveRun | RunRecord]) -> None:
-        if self._loading.get(key) is loading:
-            del self._loading[key]
-        if not loading.cancelled():
-            loading.exception()  # whoever waited for it may have left
-
-    async def loads_done(self, timeout: float) -> None:
-        """Wait for the loads under way, at most `timeout` seconds. With `draining` set no other ones begin."""
-        if self._loading:
-            await asyncio.wait(list(self._loading.values()), timeout=timeout)
-
-    async def _load(self, key: RunKey, sees: Callable[[str], bool]) -> LiveRun | RunRecord:
-        try:
-            record = await self.store.get(key)
-        except StoreError as error:
-            raise as_runs_error(error) from error
-        if record is None:
-            self.slots.free(key)
-        if record is None or not sees(record.workflow):
-            raise RunNotFoundError(key.run_id)
-        # A commit that failed may have been durable all the same, the run's last one too.
-        self.feeds.found(record)
-        served = self.registry.get(record.workflow)
-        if record.status in TERMINAL:
-            self.slots.free(key, record.workflow)
-            return record
-        if served is None:
-            raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
-        if self.draining:
-            raise DrainingError("The server is stopping")
-        try:
-            run = await self._loader.load(served, record, self._dropped.pop(key, None))
-        except RunBlockedError:
-            self.slots.free(key, served.name)
-            raise
-        self.add(run)
-        if (reason := self._too_large.pop(key, None)) is not None:
-            run.exceed(f"a commit of the run is too large: {reason}")
-        self.slots.admit(run)
-        if record.status == Status.BLOCKED:
-            await run.committed()  # until then its record says that it is blocked
-        return run
+    def hold(self, namespace: str, workflow: str) -> None:
+        """Have the runs in memory act on it that their workflow was paused or resumed."""
+        for run in self:
+            if run.served.name == workflow and run.key.namespace == namespace:
+                run.hold()
 
     # -- leaving memory -----------------------------------------------------------------------------------------------
 
@@ -297,12 +270,19 @@ class RunPool:
         for run in runs:
             if run.gone:
                 continue
-            if run.paused or not run.broker.idle:
+            if (run.queued and run.pause is None) or not run.broker.idle:
                 run.idle_since = 0.0
             elif not run.idle_since:
                 run.idle_since = now
             elif now - run.idle_since >= idle_after:
                 self.metrics.released += run.release()
+
+    def vanish(self) -> None:
+        """Lose every run, as the end of the process does: nothing more is committed, no step goes on."""
+        self.draining = True
+        for run in list(self._live.values()):
+            run.vanish()
+        self._live.clear()
 
     def _gone(self, run: LiveRun, error: BaseException | None) -> None:
         """Forget a run that left memory; let the next one go when it has ended."""
@@ -312,44 +292,27 @@ class RunPool:
         record = run.record
         if record.status in TERMINAL or (not run.created and run.took_slot):
             self.slots.free(run.key, run.served.name)
-        elif run.paused:
+        elif run.queued:
             self.slots.unload(run)
         if error is not None:
             # A first commit that was refused left nothing. After any other failure the run may be in the store.
             if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
-                self._dropped[run.key] = forget if isinstance(error, StoreError) else one_more
-                if isinstance(error, CommitTooLargeError):
-                    self._too_large[run.key] = str(error)
+                self.loads.dropped(run.key, error)
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:
-            if record.key not in self._deleting:
-                self._ended[record.key] = record
-            if len(self._ended) > _ENDED_KEPT:
-                self._ended.popitem(last=False)
+            self.records.keep(record)
         else:
+            if run.claim is not None:
+                self.store.release(run.claim)
             self.wakes.expect(record)
-
-    def _going(self, keys: Iterable[RunKey]) -> None:
-        """Forget ended runs that are about to be deleted, so that the store alone says what there is."""
-        for key in keys:
-            self._deleting.add(key)
-            self._ended.pop(key, None)
-            if (run := self._live.get(key)) is not None and run.record.status in TERMINAL:
-                del self._live[key]  # its end is durable; it would have left in a moment
-
-    def _deleted(self, keys: Iterable[RunKey]) -> None:
-        """End the readers of runs that were deleted."""
-        for key in keys:
-            self._deleting.discard(key)
-            self.feeds.deleted(key)
+        self.feeds.left(run.key)
 
     def trimmed(self, key: RunKey, first: int) -> None:
         """Note that the log of a run now begins at sequence `first`."""
-        if (ended := self._ended.get(key)) is not None:
-            ended.first_available = first
+        self.records.trimmed(key, first)
         if (run := self._live.get(key)) is not None:
             run.trimmed(first)
-        elif (loading := self._loading.get(key)) is not None:
+        elif (loading := self.loads.under_way(key)) is not None:
             loading.add_done_callback(lambda _: self.trimmed(key, first))  # its record may be the one before
         self.feeds.trimmed(key, first)
 
@@ -364,25 +327,3 @@ class RunPool:
     def sync_backlog(self) -> int:
         """How many sync steps wait for a thread."""
         return self._threads.backlog
-
-    def depths(self) -> dict[str, tuple[int, int]]:
-        """Count queued deliveries and open waiters of the runs in memory, by workflow."""
-        found: dict[str, tuple[int, int]] = {}
-        for run in self:
-            broker = run.broker
-            queued, waiters = found.get(run.served.name, (0, 0))
-            if broker.active:
-                queued += len(broker.queues)
-            found[run.served.name] = queued, waiters + len(broker.waits)
-        return found
-
-    def locate(self, broker: Broker) -> tuple[str, str]:
-        """Return the workflow and the run_id of a broker; empty when no run in memory has it."""
-        for run in self:
-            if run.broker is broker:
-                return run.served.name, run.key.run_id
-        return "", ""
-
-
-def _failed(loading: asyncio.Future[LiveRun | RunRecord]) -> bool:
-    return loading.done() and (loading.cancelled() or loading.exception() is not None)

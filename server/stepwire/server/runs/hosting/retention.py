@@ -11,7 +11,6 @@ from typing import Protocol
 from stepwire.server.registry import Registry
 from stepwire.server.runs.log.chunks import MAX_ENTRIES
 from stepwire.server.store import RunKey, RunStore, StoreCorruptError, StoreError
-from stepwire.workflow.hosting import CLOCK
 
 logger = logging.getLogger("stepwire.retention")
 
@@ -74,10 +73,11 @@ class Retention:
     """The last run that was thinned, in the order of their ends."""
 
     async def keep(self, runs: Kept) -> None:
-        """Apply the rules every `interval` seconds."""
+        """Apply the rules every `interval` seconds; of replicas, the one of rank 0 does."""
         while True:
             try:
-                await self.apply(runs)
+                if runs.store.cluster.rank == 0:
+                    await self.apply(runs)
             except StoreError as error:
                 logger.warning("retention: %s", error)
             await asyncio.sleep(self.interval)
@@ -101,7 +101,7 @@ class Retention:
 
     async def _thin(self, store: RunStore) -> None:
         """Thin the snapshots of the runs that are due, in the order of their ends."""
-        now = CLOCK.now()
+        now = store.ago(0.0)
         due = now - self.thin_after
         place = self._place or (now - _LOOK_BACK, 0)
         while runs := await store.ended(place, _BATCH, before=due, longer_than=THIN_ABOVE_ENTRIES):

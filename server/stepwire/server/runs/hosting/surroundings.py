@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepwire.server.runs.hosting.pauses import WorkflowPauses
 from stepwire.server.runs.hosting.step_threads import StepThreads
 from stepwire.server.runs.log.chunks import EntryCodec
-from stepwire.server.store import Commit, RunStore
+from stepwire.server.store import Cluster, Commit, RunRecord, RunStore
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import Alarm, Bounds
+from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, executions
 
 __all__ = ["Surroundings"]
 
@@ -25,22 +26,32 @@ class Surroundings:
         codec: Encodes their log entries.
         threads: The threads of their sync steps.
         metrics: Counts what they do.
+        pauses: Which workflows are paused.
         failure_detail: What callers are told of failures: `type`, `message` or `traceback`.
         bounds: What each of them may hold.
+        clock: What time it is for them.
+        cluster: The replicas that share the store; None if no other process can.
+        executions: Which attempts get entries in their logs: `LOG_NONE`, `LOG_FAILURES` or `LOG_ALL`.
         alarm: One timer of the event loop for all of them; None before the pool is open.
         variables: The context variables of commits: those of no call and no step.
         on_commit: Called with each durable commit.
         on_gone: Called once when a run leaves memory, with the LiveRun and the error of a failed commit; with None
             after its end or release.
+        children: Gives what starts runs for the steps of the run of a record; None if nothing does.
     """
 
     store: RunStore
     codec: EntryCodec
     threads: StepThreads
     metrics: Metrics
+    pauses: WorkflowPauses
     failure_detail: str = "message"
     bounds: Bounds
+    clock: Clock = CLOCK
+    cluster: Cluster | None = None
+    executions: int = executions.LOG_ALL
     alarm: Alarm | None = None
     variables: contextvars.Context = field(default_factory=contextvars.Context)
     on_commit: Callable[[Commit], None]
     on_gone: Callable[[Any, BaseException | None], None]
+    children: Callable[[RunRecord], ChildHost | None]

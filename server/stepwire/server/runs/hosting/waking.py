@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Collection
 
 from stepwire.server.store import RunKey, RunRecord
-from stepwire.workflow.hosting import CLOCK
+from stepwire.workflow.hosting import Clock
 
 RETRY_SECONDS = 0.5
 """Runs that a failed commit dropped are loaded again after this, unless a caller asks for them earlier."""
@@ -18,7 +18,8 @@ _LOOK_AGAIN_SECONDS = 60.0
 class WakeList:
     """Know when to look for runs to load, and which runs a failed commit dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lost: set[RunKey] = set()
         self._retry_at = 0.0
         self._next_look = 0.0
@@ -27,8 +28,12 @@ class WakeList:
     def add_lost(self, key: RunKey) -> None:
         """Note a run that must be loaded again once the store works."""
         self._lost.add(key)
-        self._retry_at = CLOCK.now() + RETRY_SECONDS
+        self._retry_at = self._clock.now() + RETRY_SECONDS
         self._news.set()
+
+    def forget(self, key: RunKey) -> None:
+        """Forget a run that another replica has loaded."""
+        self._lost.discard(key)
 
     def expect(self, record: RunRecord) -> None:
         """Note when a run that left memory must be back."""
@@ -41,7 +46,7 @@ class WakeList:
 
     async def wait(self, due: float | None) -> None:
         """Wait until runs may be due: at `due`, the next known deadline, or earlier when something is noted."""
-        at = CLOCK.now()
+        at = self._clock.now()
         wait = _LOOK_AGAIN_SECONDS if due is None else min(_LOOK_AGAIN_SECONDS, max(0.01, due - at))
         if self._lost:
             wait = min(wait, max(0.01, self._retry_at - at))
@@ -55,7 +60,7 @@ class WakeList:
 
     def take_lost(self) -> Collection[RunKey]:
         """Take the runs to load again; none before their time, so that a store that stays down is not pestered."""
-        if not self._lost or CLOCK.now() < self._retry_at:
+        if not self._lost or self._clock.now() < self._retry_at:
             return ()
         lost, self._lost = self._lost, set()
         return lost

@@ -16,6 +16,12 @@ MAX_BYTES = 1 << 20
 """Bytes of events after which a chunk is closed: what one read from the store holds in memory is bounded."""
 
 
+_FEW = 16
+"""Entries that are one chunk unless they are large, as those of most commits."""
+
+_PUBLIC = frozenset({STREAM, TERMINAL})
+
+
 class EntryCodec(Protocol):
     """Encode and decode log entries.
 
@@ -35,6 +41,8 @@ class EntryCodec(Protocol):
 
 def chunks_of(entries: Sequence[LogEntry], codec: EntryCodec) -> list[Chunk]:
     """Cut entries into chunks of at most MAX_ENTRIES entries and MAX_BYTES bytes; a larger entry has its own chunk."""
+    if len(entries) <= _FEW and sum([len(entry.data) for entry in entries]) <= MAX_BYTES:
+        return [_chunk(entries, codec)] if entries else []
     chunks: list[Chunk] = []
     part: list[LogEntry] = []
     size = 0
@@ -64,12 +72,14 @@ def portions(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
 
 def is_public(entry: LogEntry) -> bool:
     """Tell whether an entry is part of the stream; the others are internal."""
-    return entry.kind in (STREAM, TERMINAL)
+    return entry.kind in _PUBLIC
 
 
-def _chunk(entries: list[LogEntry], codec: EntryCodec) -> Chunk:
-    internal = [entry for entry in entries if not is_public(entry)]
-    public = [entry for entry in entries if is_public(entry)] if internal else entries
+def _chunk(entries: Sequence[LogEntry], codec: EntryCodec) -> Chunk:
+    internal = [entry for entry in entries if entry.kind not in _PUBLIC]
+    public = entries
+    if internal:
+        public = [entry for entry in entries if entry.kind in _PUBLIC] if len(internal) < len(entries) else []
     return Chunk(
         entries[0].sequence,
         entries[-1].sequence,

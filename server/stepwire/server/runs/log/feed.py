@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol
 
 from stepwire.server.runs.errors import DrainingError, RunNotFoundError, SequenceOutOfRangeError
 from stepwire.server.store import TERMINAL, Chunk, Commit, RunKey, RunRecord, RunStore, StoreCorruptError, first_chunks
@@ -18,6 +18,9 @@ _RECENT_CHUNKS = 64
 
 _RECENT_BYTES = 2 << 20
 """Bytes of chunks that a feed keeps, but at least one chunk."""
+
+
+Follower = Callable[[Commit | None], None]
 
 
 class Feed:
@@ -33,10 +36,14 @@ class Feed:
         self._recent: deque[Chunk] = deque()
         self._bytes = 0
         self._waiting: set[asyncio.Future[None]] = set()
+        self.followers: list[Follower] = []
+        """Called with each commit, before the readers are woken; with None when the run left this process."""
 
     def push(self, commit: Commit) -> None:
         """Add the chunks of a durable commit and wake the readers."""
         self.record = commit.record
+        for follower in self.followers:
+            follower(commit)
         for chunk in commit.chunks:
             if self._recent and self._recent[-1].last + 1 != chunk.first:
                 # A commit that failed was durable all the same: its entries are only in the store.
@@ -73,6 +80,19 @@ class Feed:
         return future
 
 
+class Remote(Protocol):
+    """Bring the commits of runs that other replicas have to the feeds of this one."""
+
+    def opened(self, key: RunKey) -> None:
+        """Note that a run has a feed from now on."""
+
+    def left(self, key: RunKey) -> None:
+        """Note that a run with a feed left the memory of this replica."""
+
+    def closed(self, key: RunKey) -> None:
+        """Note that a run has no feed any more."""
+
+
 class Feeds:
     """Keep a feed for each run that has readers."""
 
@@ -82,6 +102,8 @@ class Feeds:
         self._find = find
         self._feeds: dict[RunKey, Feed] = {}
         self._closing = False
+        self.remote: Remote | None = None
+        """Brings the commits of other replicas; None if there are none."""
 
     def committed(self, commit: Commit) -> None:
         """Pass a durable commit to the readers of its run."""
@@ -94,13 +116,29 @@ class Feeds:
         else:
             feed.push(commit)
 
+    def received(self, commit: Commit) -> None:
+        """Pass a commit that came from another replica to the readers, unless the store told of it before."""
+        feed = self._feeds.get(commit.record.key)
+        if feed is None:
+            return
+        known, record = feed.record, commit.record
+        if known is not None and known.created_at != record.created_at:
+            self.deleted(record.key)
+        elif known is None or (record.last_sequence, record.updated_at) > (known.last_sequence, known.updated_at):
+            feed.push(commit)
+
     def found(self, record: RunRecord) -> None:
         """Note the record of a run that is read from the store.
 
         The store may be ahead of the feed: a commit that failed can be durable all the same.
         """
         feed = self._feeds.get(record.key)
-        if feed is not None and feed.record is not None and feed.record.last_sequence < record.last_sequence:
+        known = None if feed is None else feed.record
+        if feed is None or known is None:
+            return
+        if known.last_sequence < record.last_sequence or (
+            known.last_sequence == record.last_sequence and known.status not in TERMINAL and known != record
+        ):
             feed.record = record
             feed.wake()
 
@@ -116,6 +154,23 @@ class Feeds:
         if feed is not None:
             feed.deleted = True
             feed.wake()
+            if self.remote is not None:
+                self.remote.closed(key)
+
+    def left(self, key: RunKey) -> None:
+        """Note that a run left the memory of this process, before its end or after it."""
+        if self.remote is not None and (feed := self._feeds.get(key)) is not None:
+            for follower in list(feed.followers):
+                follower(None)
+            self.remote.left(key)
+
+    def of(self, key: RunKey) -> Feed | None:
+        """Return the feed of a run; None if it has no readers."""
+        return self._feeds.get(key)
+
+    def __iter__(self) -> Iterator[RunKey]:
+        """Iterate over the runs that have readers now."""
+        return iter(list(self._feeds))
 
     def end_all(self) -> None:
         """End every reader with DrainingError, which says where to resume."""
@@ -132,18 +187,23 @@ class Feeds:
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = Feed()
+            if self.remote is not None:
+                self.remote.opened(key)
         feed.readers += 1
         try:
-            if feed.record is None or feed.record.status in TERMINAL:
-                # Commits are pushed to this feed already, so none is lost between this look and the next commit.
+            if feed.record is None or feed.record.status in TERMINAL or self.remote is not None:
+                # Commits are pushed to this feed already, so none is lost between this look and the next commit. One of
+                # another replica may have been acknowledged before it comes here, so the store is asked.
                 found = await self._find(key)
                 if found is None:
                     self.deleted(key)
-                if feed.record is None:
+                elif feed.record is None:
                     feed.record = found
+                elif self.remote is not None:
+                    self.found(found)
             if feed.deleted or feed.record is None:
                 raise RunNotFoundError(key.run_id)
-        except BaseException:
+        except BaseException:  # also a cancelled reader: the feed must not stay open for nobody
             self.close(key, feed)
             raise
         return feed
@@ -153,6 +213,8 @@ class Feeds:
         feed.readers -= 1
         if feed.readers == 0 and self._feeds.get(key) is feed:
             del self._feeds[key]
+            if self.remote is not None:
+                self.remote.closed(key)
 
     def record(self, key: RunKey, feed: Feed, after: int = 0) -> RunRecord:
         """Return the last committed record of the run. `after` is where the reader would resume.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from stepwire.server.store.aging import Aging
+from stepwire.server.store.cluster import Cluster, Solo
 from stepwire.server.store.completion import notify, resolve
 from stepwire.server.store.encoding import encode_commit, encode_request
 from stepwire.server.store.errors import (
@@ -35,7 +36,11 @@ from stepwire.server.store.records import (
     RunRecord,
     SnapshotInfo,
     StoredSnapshot,
+    WorkflowPause,
 )
+from stepwire.server.store.terms import CLOSE, TELL, terms_from
+
+_UNDONE = {TELL, CLOSE}
 
 
 class MemoryStore:
@@ -44,6 +49,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._runs: dict[RunKey, KeptRun] = {}
         self._starts: dict[tuple[str, str], KeptRun] = {}
+        self._pauses: dict[tuple[str, str], WorkflowPause] = {}
         self._pruned: dict[tuple[str, str], PrunedStart] = {}
         self._listeners: list[CommitListener] = []
         self._going: list[DeletionListener] = []
@@ -51,6 +57,7 @@ class MemoryStore:
         self._aging = Aging(clock)
         self._last_id = 0
         self._open = False
+        self.cluster: Cluster = Solo()
 
     async def open(self) -> None:
         """Accept commits from now on."""
@@ -88,7 +95,7 @@ class MemoryStore:
             loop.call_soon(self._deliver, loop, commit, future, claim)
         return future
 
-    async def claim(self, key: RunKey) -> Claim | None:
+    async def claim(self, key: RunKey, *, force: bool = False) -> Claim | None:
         """Claim a run with a new token."""
         run = self._runs.get(key)
         if run is None:
@@ -96,10 +103,17 @@ class MemoryStore:
         run.token += 1
         return Claim(key, run.token, run.handle)
 
+    def release(self, claim: Claim) -> None:
+        """Do nothing: no other process can want the run."""
+
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
         run = self._runs.get(key)
         return run.record if run else None
+
+    async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
+        """Return the records of runs."""
+        return {key: run.record for key in keys if (run := self._runs.get(key)) is not None}
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
@@ -126,7 +140,13 @@ class MemoryStore:
         return run.snapshots(before, limit) if run else []
 
     async def due(
-        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+        self,
+        now: float,
+        limit: int,
+        *,
+        workflows: Sequence[str],
+        after: tuple[float, int] = (-1.0, 0),
+        share: bool = False,
     ) -> list[DueRun]:
         """Return unfinished, unblocked runs to wake, the most overdue first."""
         found = [
@@ -178,6 +198,14 @@ class MemoryStore:
         """Return the time since which `age` seconds have passed."""
         return self._aging.ago(age)
 
+    async def pauses(self) -> Sequence[WorkflowPause]:
+        """Return the pauses of all workflows that are or were paused."""
+        return tuple(self._pauses.values())
+
+    async def save_pause(self, pause: WorkflowPause) -> None:
+        """Keep the pauses of a workflow."""
+        self._pauses[pause.namespace, pause.workflow] = pause
+
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
         return dict(Counter((run.row.workflow, run.row.status) for run in self._runs.values()))
@@ -205,6 +233,7 @@ class MemoryStore:
         for ended_at, _, key, of_workflow in reversed(ended):
             places[key.namespace, of_workflow] += 1
             kept = keep_last is not None and places[key.namespace, of_workflow] <= keep_last
+            kept |= not _UNDONE.isdisjoint(terms_from(self._runs[key].row.terms))
             if not kept and (ended_before is None or ended_at < ended_before):
                 going.append(key)
         going = going[::-1][:limit]
@@ -321,4 +350,8 @@ def _matches(record: RunRecord, query: RunQuery) -> bool:
         and (query.created_before is None or record.created_at < query.created_before)
         and (query.before is None or position < tuple(query.before))
         and all(record.labels.get(label) == value for label, value in query.labels.items())
+        and all(each in record.terms for each in query.terms)
+        and record.key.run_id.startswith(query.run_id_prefix)
+        and (query.ended_after is None or (record.ended_at is not None and record.ended_at > query.ended_after))
+        and (query.ended_before is None or (record.ended_at is not None and record.ended_at < query.ended_before))
     )

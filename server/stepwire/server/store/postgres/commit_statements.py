@@ -20,20 +20,21 @@ from stepwire.server.store.encoding import (
     record_checksum,
     request_checksum,
 )
-from stepwire.server.store.records import Commit
+from stepwire.server.store.records import Commit, code_of
 
 RUN: Final = 0
 """What checksums take for the run: its pk is not known before a new run is written."""
 
 
 class Row(NamedTuple):
-    """A commit as it is written. `number` is its place in the group, `version` counts the commits of its run."""
+    """A commit as it is written. `version` counts the commits of its run, `owner` is the replica that creates it."""
 
     commit: Commit
     row: RecordRow
     pending: Mapping[int, str | None]
     version: int
     nonce: int
+    owner: int | None = None
 
 
 class _Column(NamedTuple):
@@ -57,7 +58,9 @@ _BOTH = (
     _Column("last_sequence", "int8", lambda n, item: item.row.last_sequence),
     _Column("labels", "text", lambda n, item: item.row.labels),
     _Column("info", "text", lambda n, item: item.row.info),
+    _Column("terms", "text", lambda n, item: item.row.terms),
     _Column("checksum", "int8", lambda n, item: record_checksum(RUN, item.row)),
+    _Column("code", "text", lambda n, item: code_of(item.commit.record.info)),
     _Column("is_full", "bool", lambda n, item: item.commit.full),
     _Column("delta_checksum", "int8", _delta_checksum),
     _Column("delta", "bytea", lambda n, item: item.commit.delta),
@@ -73,6 +76,8 @@ _NEW = (
     _Column("start_request_id", "text", lambda n, item: item.row.start_request_id),
     _Column("start_digest", "text", lambda n, item: item.row.start_digest),
     _Column("began", "int8", lambda n, item: began_checksum(RUN, item.row)),
+    _Column("owner", "int8", lambda n, item: None if item.row.ended_at is not None else item.owner),
+    _Column("principal", "text", lambda n, item: item.commit.record.info.get("principal", "")),
 )
 _LATER = (
     *_BOTH,
@@ -126,7 +131,7 @@ def _new_runs() -> str:
     incoming, chunks, requests, questions = _parts(_NEW)
     kept = (
         "nonce, version, namespace, run_id, workflow, status, created_at, updated_at, ended_at, wake_at, last_sequence,"
-        " first_available, labels, start_request_id, start_digest, info, began, checksum"
+        " first_available, labels, start_request_id, start_digest, info, terms, began, checksum, owner, principal, code"
     )
     return f"""WITH i AS ({incoming}),
     r AS (INSERT INTO runs (token, label_set, {kept})
@@ -137,16 +142,22 @@ def _new_runs() -> str:
 
 
 def _later_commits() -> str:
+    """Return the statement for later commits.
+
+    A group may hold two commits of one run: one of a claim that was fenced off, and one of the claim that did it. So
+    rows that passed are known by their place in the group, never by their run.
+    """
     incoming, chunks, requests, questions = _parts(_LATER)
-    changed = "version, status, updated_at, ended_at, wake_at, last_sequence, labels, info, checksum"
+    changed = "version, status, updated_at, ended_at, wake_at, last_sequence, labels, info, terms, checksum, code"
     sets = ", ".join(f"{name} = i.{name}" for name in changed.split(", "))
     return f"""WITH i AS ({incoming}),
-    k AS MATERIALIZED (SELECT r.pk, r.last_sequence AS before, r.labels AS old_labels FROM runs r JOIN i USING (pk)
+    k AS MATERIALIZED (SELECT i.n, r.pk, r.last_sequence AS before, r.labels AS old_labels FROM runs r JOIN i USING (pk)
         WHERE r.token = i.token AND r.version = i.version - 1 ORDER BY r.pk FOR NO KEY UPDATE OF r),
     r AS (UPDATE runs r SET {sets},
+            owner = CASE WHEN i.ended_at IS NULL THEN r.owner END,
             label_set = CASE WHEN i.labels = k.old_labels THEN r.label_set ELSE i.labels::jsonb END
-        FROM i JOIN k USING (pk) WHERE r.pk = i.pk RETURNING r.pk),
-    w AS (SELECT i.n, r.pk, k.before FROM i JOIN r USING (pk) JOIN k USING (pk)),{
+        FROM i JOIN k USING (n) WHERE r.pk = k.pk RETURNING k.n, r.pk),
+    w AS (SELECT n, r.pk, k.before FROM r JOIN k USING (n)),{
         _children("i.last_sequence = w.before", chunks, requests, questions)
     }"""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
 
-__all__ = ["LOST", "PATIENCE", "WriteConnection", "connect", "unavailable"]
+__all__ = ["LOST", "PATIENCE", "WriteConnection", "connect", "not_accepted", "open_pool", "unavailable", "unreachable"]
 
 PATIENCE: Final = 30.0
 """Seconds for which a lost connection is opened again before a caller is told: a failover takes some."""
@@ -28,6 +29,8 @@ LOST: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.DeadlockDetectedError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -35,12 +38,33 @@ LOST: Final = (
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-"""What a lost connection, a server that starts or stops, or a standby that is not yet the primary raises."""
+"""What a lost connection, a server that starts or stops, or a standby that is not yet the primary raises. A deadlock is
+none of these, and as passing as they are."""
 
 
 def unavailable(error: BaseException) -> StoreUnavailableError:
     """Return a lost connection as the error of the port; texts of drivers may hold addresses, so only the type."""
     return StoreUnavailableError(f"PostgreSQL cannot be reached: {type(error).__name__}")
+
+
+def unreachable(error: BaseException, dsn: str) -> StoreUnavailableError:
+    """Return why no connection could be opened, for the person who gave the address: host and port, no credential."""
+    try:
+        parts = urlsplit(dsn)
+        where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}"
+    except ValueError:  # several hosts, or a port that is no number
+        where = urlsplit(dsn).netloc.rpartition("@")[2]
+    return StoreUnavailableError(
+        f"PostgreSQL at {where} cannot be reached: {type(error).__name__}; start it, or correct the host and port"
+    )
+
+
+def not_accepted(error: asyncpg.PostgresError) -> StoreError:
+    """Return why PostgreSQL refuses a connection, and what to do when the database is missing."""
+    text = f"PostgreSQL refuses the connection: {error}"
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        text += "; make it with createdb, or correct the name"
+    return StoreError(text)
 
 
 async def connect(dsn: str) -> asyncpg.Connection[Any]:
@@ -98,3 +122,18 @@ def refused(error: asyncpg.PostgresError) -> StoreError:
     if code.startswith("53"):  # out of disk, memory or connections
         return StoreUnavailableError(f"PostgreSQL has no room: {type(error).__name__}", full=code == "53100")
     return StoreError(f"PostgreSQL refused a statement: {type(error).__name__} ({code})")
+
+
+async def open_pool(dsn: str, size: int) -> asyncpg.Pool[Any]:
+    """Connect, with up to `size` connections. No statement may leave anything in a session.
+
+    Resetting sessions would cost a second query for each statement.
+    """
+    pool: asyncpg.Pool[Any] = await asyncpg.create_pool(
+        dsn, min_size=1, max_size=size, statement_cache_size=64, timeout=5.0, reset=_keep
+    )
+    return pool
+
+
+async def _keep(connection: Any) -> None:
+    """Leave a session as it is."""

@@ -5,7 +5,7 @@ A deleted run is gone at once. The space of its rows is freed by later statement
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from stepwire.server.store.encoding import RECORD_COLUMNS, RecordRow, began_checksum
@@ -17,6 +17,8 @@ from stepwire.server.store.records import RunKey
 
 SWEEP_ROWS: Final = 500
 """Rows that one statement removes."""
+DELETED_AT_ONCE: Final = 50
+"""Runs, or commits of a run, that one statement deletes."""
 
 
 async def delete(fetch: Fetch, key: RunKey) -> int | None:
@@ -116,3 +118,15 @@ async def prune_requests(fetch: Fetch, run: int, oldest: float) -> None:
         run,
         float(oldest),
     )
+
+
+async def thin(change: Fetch, run: int, unneeded: Iterable[list[int]]) -> int:
+    """Drop commits of a run, those that are given together in one statement; return how many there were."""
+    count = 0
+    some: list[int] = []
+    for ids in unneeded:
+        some += ids
+        if len(some) >= DELETED_AT_ONCE:
+            count += await drop_commits(change, run, some)
+            some = []
+    return count + (await drop_commits(change, run, some) if some else 0)

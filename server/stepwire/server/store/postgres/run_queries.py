@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 from stepwire.server.store.encoding import (
@@ -44,6 +45,22 @@ async def get(fetch: Fetch, key: RunKey) -> RunRecord | None:
     """Return the record of a run."""
     rows = await fetch(f"SELECT {COLUMNS} FROM runs WHERE namespace = $1 AND run_id = $2", *key)
     return read_record(rows[0]) if rows else None
+
+
+async def records(fetch: Fetch, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
+    """Return the records of those of these runs that there are, undamaged."""
+    rows = await fetch(
+        f"""SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS t (n, r)
+        JOIN runs ON namespace = n AND run_id = r""",
+        [key.namespace for key in keys],
+        [key.run_id for key in keys],
+    )
+    found = {}
+    for row in rows:
+        with contextlib.suppress(StoreCorruptError):
+            record = read_record(row)
+            found[record.key] = record
+    return found
 
 
 async def find_start(fetch: Fetch, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:

@@ -9,7 +9,10 @@ from stepwire.server.store.limits import LONG_LOG
 LOCK: Final = 0x53545057
 """The key of the advisory lock under which one process at a time migrates."""
 
-UNFINISHED: Final = "status IN ('QUEUED', 'RUNNING', 'WAITING')"
+CHANNEL: Final = "stepwire"
+"""The channel on which replicas tell each other what they did to runs."""
+
+UNFINISHED: Final = "status IN ('QUEUED', 'RUNNING', 'WAITING', 'PAUSED')"
 """Unfinished and unblocked: the condition of an index."""
 
 LONG: Final = f"last_sequence - first_available >= {LONG_LOG}"
@@ -19,7 +22,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     # 1. A later commit updates its row of runs; room in each page lets that stay on the page and away from the
     # indexes (heap-only tuples) while status and times to wake do not change. Deltas and chunks are not compressed:
     # they are read whole, and JSON of a few kilobytes is not worth the time.
-    f"""
+    """
     CREATE TABLE runs (
         pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         token bigint NOT NULL,
@@ -48,9 +51,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX runs_created ON runs (namespace, created_at, run_id);
     CREATE INDEX runs_status ON runs (namespace, status, created_at, run_id);
     CREATE INDEX runs_workflow ON runs (namespace, workflow, status, created_at, run_id);
-    CREATE INDEX runs_labels ON runs USING gin (label_set jsonb_path_ops) WHERE label_set <> '{{}}';
+    CREATE INDEX runs_labels ON runs USING gin (label_set jsonb_path_ops) WHERE label_set <> '{}';
     CREATE INDEX runs_ended ON runs (ended_at, pk) WHERE ended_at IS NOT NULL;
-    CREATE INDEX runs_wake ON runs (wake_at, pk) WHERE wake_at IS NOT NULL AND {UNFINISHED};
+    CREATE INDEX runs_wake ON runs (wake_at, pk) WHERE wake_at IS NOT NULL
+        AND status IN ('QUEUED', 'RUNNING', 'WAITING');
 
     CREATE TABLE commits (
         id bigint GENERATED ALWAYS AS IDENTITY,
@@ -116,5 +120,134 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         PRIMARY KEY (run, number)
     );
     """,
+    # 3. Replicas. runs.owner is the replica that has a run in memory: it owns the run as long as it is in `replicas`.
+    # A run of a workflow with num_concurrent_runs has a place from when it may go until it has ended; a function gives
+    # them, because each of its statements sees what was committed before it got the lock. runs.code is the version of
+    # the workflow that wrote the run last.
+    f"""
+    ALTER TABLE runs
+        ADD owner bigint,
+        ADD principal text COLLATE "C" NOT NULL DEFAULT '',
+        ADD code text COLLATE "C" NOT NULL DEFAULT '';
+    UPDATE runs SET
+        principal = coalesce(substring(info from '"principal":"((?:[^"\\\\]|\\\\.)*)"'), ''),
+        code = coalesce(substring(info from '"version":"((?:[^"\\\\]|\\\\.)*)"'), '');
+    CREATE INDEX runs_owner ON runs (owner) WHERE owner IS NOT NULL;
+    CREATE INDEX runs_principal ON runs (namespace, principal) WHERE ended_at IS NULL;
+    CREATE INDEX runs_queued ON runs (workflow, created_at, namespace, run_id) WHERE status = 'QUEUED';
+
+    CREATE TABLE replicas (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        address text NOT NULL,
+        versions jsonb NOT NULL,
+        draining boolean NOT NULL DEFAULT false,
+        joined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        beat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        beat bigint NOT NULL DEFAULT 0
+    ) WITH (fillfactor = 50);
+
+    CREATE TABLE places (run bigint PRIMARY KEY, workflow text COLLATE "C" NOT NULL);
+    CREATE INDEX places_workflow ON places (workflow);
+
+    CREATE FUNCTION take_places(chosen text, most bigint) RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE found record;
+    BEGIN
+        PERFORM pg_advisory_xact_lock({LOCK}, hashtext(chosen));
+        DELETE FROM places p WHERE p.workflow = chosen AND NOT EXISTS
+            (SELECT 1 FROM runs r WHERE r.pk = p.run AND r.status IN ('QUEUED', 'RUNNING', 'WAITING'));
+        FOR found IN
+            INSERT INTO places (run, workflow)
+            SELECT r.pk, chosen FROM runs r WHERE r.workflow = chosen AND r.status = 'QUEUED'
+                AND NOT EXISTS (SELECT 1 FROM places p WHERE p.run = r.pk)
+            ORDER BY r.created_at, r.namespace, r.run_id
+            LIMIT greatest(0, most - (SELECT count(*) FROM places p WHERE p.workflow = chosen))
+            RETURNING run
+        LOOP
+            PERFORM pg_notify('{CHANNEL}', json_build_array('placed', 0, r.namespace, r.run_id)::text)
+                FROM runs r WHERE r.pk = found.run;
+        END LOOP;
+    END $$;
+    """,
+    # 4. Runs and workflows can be paused. A paused run is woken for the deadlines of its waits.
+    f"""
+    DROP INDEX runs_wake;
+    CREATE INDEX runs_wake ON runs (wake_at, pk) WHERE wake_at IS NOT NULL AND {UNFINISHED};
+
+    CREATE OR REPLACE FUNCTION take_places(chosen text, most bigint) RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE found record;
+    BEGIN
+        PERFORM pg_advisory_xact_lock({LOCK}, hashtext(chosen));
+        DELETE FROM places p WHERE p.workflow = chosen AND NOT EXISTS
+            (SELECT 1 FROM runs r WHERE r.pk = p.run AND r.{UNFINISHED});
+        FOR found IN
+            INSERT INTO places (run, workflow)
+            SELECT r.pk, chosen FROM runs r WHERE r.workflow = chosen AND r.status = 'QUEUED'
+                AND NOT EXISTS (SELECT 1 FROM places p WHERE p.run = r.pk)
+            ORDER BY r.created_at, r.namespace, r.run_id
+            LIMIT greatest(0, most - (SELECT count(*) FROM places p WHERE p.workflow = chosen))
+            RETURNING run
+        LOOP
+            PERFORM pg_notify('{CHANNEL}', json_build_array('placed', 0, r.namespace, r.run_id)::text)
+                FROM runs r WHERE r.pk = found.run;
+        END LOOP;
+    END $$;
+
+    CREATE TABLE pauses (
+        namespace text COLLATE "C" NOT NULL,
+        workflow text COLLATE "C" NOT NULL,
+        since double precision,
+        paused_by text NOT NULL,
+        reason text NOT NULL,
+        total double precision NOT NULL,
+        waking boolean NOT NULL,
+        PRIMARY KEY (namespace, workflow)
+    );
+    """,
+    # 5. Runs are found by what they fail with, where they wait and for what, who started them, and when they ended.
+    """
+    ALTER TABLE runs ADD terms text NOT NULL DEFAULT '[]';
+
+    CREATE TABLE terms (
+        namespace text COLLATE "C" NOT NULL,
+        term text COLLATE "C" NOT NULL,
+        created_at double precision NOT NULL,
+        run_id text COLLATE "C" NOT NULL,
+        workflow text COLLATE "C" NOT NULL,
+        run bigint NOT NULL,
+        PRIMARY KEY (namespace, term, created_at, run_id)
+    );
+
+    CREATE FUNCTION keep_terms() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN
+            DELETE FROM terms t USING jsonb_array_elements_text(OLD.terms::jsonb) AS gone (value)
+                WHERE t.namespace = OLD.namespace AND t.term = gone.value AND t.created_at = OLD.created_at
+                AND t.run_id = OLD.run_id;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            INSERT INTO terms SELECT NEW.namespace, value, NEW.created_at, NEW.run_id, NEW.workflow, NEW.pk
+                FROM jsonb_array_elements_text(NEW.terms::jsonb) ON CONFLICT DO NOTHING;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER runs_terms_new AFTER INSERT ON runs FOR EACH ROW WHEN (NEW.terms <> '[]')
+        EXECUTE FUNCTION keep_terms();
+    CREATE TRIGGER runs_terms_changed AFTER UPDATE OF terms ON runs FOR EACH ROW WHEN (OLD.terms <> NEW.terms)
+        EXECUTE FUNCTION keep_terms();
+    CREATE TRIGGER runs_terms_gone AFTER DELETE ON runs FOR EACH ROW WHEN (OLD.terms <> '[]')
+        EXECUTE FUNCTION keep_terms();
+
+    UPDATE runs SET terms = (SELECT coalesce(jsonb_agg(term)::text, '[]') FROM (
+        SELECT 'by=' || nullif(principal, '') AS term
+        UNION SELECT 'error=' || nullif(info::jsonb #>> '{outcome,failure,error_type}', '')
+        UNION SELECT 'step=' || nullif(info::jsonb #>> '{outcome,failure,step}', '')
+        UNION SELECT 'event=' || (question::jsonb ->> 'event_type') FROM questions
+            WHERE run = pk AND question NOT LIKE '%\\\\u0000%'
+        UNION SELECT 'step=' || (question::jsonb ->> 'step') FROM questions
+            WHERE run = pk AND question NOT LIKE '%\\\\u0000%'
+    ) AS found WHERE term IS NOT NULL) WHERE info NOT LIKE '%\\\\u0000%';
+    """,
+    # 6. Replicas may have leases of different lengths: the others take each for dead by its own.
+    "ALTER TABLE replicas ADD lease double precision NOT NULL DEFAULT 3",
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 import asyncpg
 
-from stepwire.server.store.aging import GAP_SECONDS, Aging, Gap
+from stepwire.server import failpoints
+from stepwire.server.store.aging import Aging
 from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError, StoreUnavailableError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
-from stepwire.server.store.postgres import removal, run_queries, work_queries
+from stepwire.server.store.postgres import claiming, removal, run_queries, work_queries
 from stepwire.server.store.postgres.commit_statements import Row
-from stepwire.server.store.postgres.connections import LOST, PATIENCE, WriteConnection, refused, unavailable
+from stepwire.server.store.postgres.connections import (
+    LOST,
+    PATIENCE,
+    WriteConnection,
+    not_accepted,
+    open_pool,
+    refused,
+    unavailable,
+    unreachable,
+)
+from stepwire.server.store.postgres.membership import LEASE, Membership
 from stepwire.server.store.postgres.migration import migrate
+from stepwire.server.store.postgres.promises import weaknesses
+from stepwire.server.store.postgres.schema import CHANNEL
+from stepwire.server.store.postgres.upkeep import Upkeep
 from stepwire.server.store.postgres.writer import Writer
 from stepwire.server.store.records import (
     Chunk,
@@ -38,6 +52,7 @@ from stepwire.server.store.records import (
     RunRecord,
     SnapshotInfo,
     StoredSnapshot,
+    WorkflowPause,
 )
 from stepwire.server.store.thinning import unneeded_commits
 from stepwire.server.telemetry.metrics import StoreMetrics
@@ -48,10 +63,6 @@ READERS: Final = 6
 """Connections for reads and for statements besides commits."""
 LISTERS: Final = 2
 """Connections for lists and upkeep: loads must not wait for them."""
-DELETED_AT_ONCE: Final = 50
-"""Runs, or commits of a run, that one statement deletes."""
-_REQUESTS_PRUNED_EVERY: Final = 500
-"""Commits with answered requests of one run after which its old ones are pruned."""
 
 
 class PostgresStore:
@@ -60,24 +71,36 @@ class PostgresStore:
     Every statement is a transaction of its own. What loses its connection is tried again for `PATIENCE` seconds.
     """
 
-    def __init__(self, dsn: str, metrics: StoreMetrics | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        metrics: StoreMetrics | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        lease: float = LEASE,
+        on_clock: Callable[[float], None] = lambda now: None,
+    ) -> None:
         """Use a database.
 
         Args:
             dsn: Where it is, as libpq takes it: postgres://USER@HOST[,HOST]/DATABASE?target_session_attrs=…
             metrics: Counts what the store does.
             clock: Returns seconds since the epoch, UTC. It must be the clock of the records.
+            lease: Seconds without a beat after which a replica is taken for dead.
+            on_clock: Called with the database's time, now and then.
         """
         self._dsn = dsn
         self._aging = Aging(clock)
         self._writer = Writer(dsn, self._explain, metrics)
+        self.cluster = Membership(dsn, self._read, self._change, self._freed, lease, on_clock)
+        self._writer.owner = lambda: self.cluster.me or None
+        self._released: list[Claim] = []
+        self._releasing: asyncio.Task[None] | None = None
         self._reads: asyncpg.Pool[Any] | None = None
         self._lists: asyncpg.Pool[Any] | None = None
         self._going: list[DeletionListener] = []
         self._gone: list[DeletionListener] = []
-        self._upkeep: set[asyncio.Task[None]] = set()
-        self._answered: dict[int, int] = {}
-        """Commits with answered requests of each run since its old ones were pruned."""
+        self._upkeep = Upkeep(self._list, self._change, self._aging)
 
     async def open(self) -> None:
         """Connect, and make or migrate the tables. Waits for a database that is not there yet.
@@ -90,34 +113,28 @@ class PostgresStore:
         while True:
             try:
                 await migrate(self._dsn)
-                self._reads = await self._pool(READERS)
-                self._lists = await self._pool(LISTERS)
+                self._reads = await open_pool(self._dsn, READERS)
+                self._lists = await open_pool(self._dsn, LISTERS)
                 break
             except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-                raise StoreError(f"PostgreSQL refuses the connection: {error}") from error
+                raise not_accepted(error) from error
             except LOST as error:
                 if monotonic() > deadline:
-                    raise unavailable(error) from error
+                    raise unreachable(error, self._dsn) from error
                 await asyncio.sleep(random.uniform(0.1, 0.5))
             except asyncpg.PostgresError as error:
                 raise refused(error) from error
         self._writer.start()
-        self._writer.listeners.insert(0, self._count_requests)
-        await self._find_gaps()
-        self._sweep()
-
-    async def _pool(self, size: int) -> asyncpg.Pool[Any]:
-        pool: asyncpg.Pool[Any] = await asyncpg.create_pool(
-            self._dsn, min_size=1, max_size=size, statement_cache_size=64, timeout=5.0
-        )
-        return pool
+        self._writer.listeners.insert(0, self._upkeep.count_requests)
+        await self._upkeep.find_gaps()
+        for weakness in await weaknesses(self._read):
+            log.warning("PostgreSQL: %s (docs/cluster.md)", weakness)
+        self._upkeep.sweep()
 
     async def close(self) -> None:
-        """Finish the commits in flight and disconnect."""
-        for task in self._upkeep:
-            task.cancel()
-        if self._upkeep:
-            await asyncio.wait(self._upkeep)
+        """Finish the commits in flight, sign off, and disconnect."""
+        await self.cluster.leave()
+        await self._upkeep.stop()
         await self._writer.stop()
         for pool in (self._reads, self._lists):
             if pool is not None:
@@ -147,21 +164,54 @@ class PostgresStore:
         """Write a commit in the next group."""
         return self._writer.commit(commit)
 
-    async def claim(self, key: RunKey) -> Claim | None:
+    async def claim(self, key: RunKey, *, force: bool = False) -> Claim | None:
         """Claim a run with a new token."""
-        rows = await self._change(
-            "UPDATE runs SET token = token + 1 WHERE namespace = $1 AND run_id = $2 RETURNING token, pk, version", *key
-        )
-        if not rows:
+        if failpoints.ACTIVE:
+            failpoints.hit("claim.before")
+        found = await claiming.claim(self._change, key, self.cluster.me or None, force=force)
+        if found is None:
             return None
-        token, pk, version = rows[0]
-        claim = Claim(key, token, pk)
-        self._writer.claimed(claim, version)
-        return claim
+        self.cluster.takeovers += found.taken_over
+        self._writer.claimed(found.claim, found.version)
+        if failpoints.ACTIVE:
+            failpoints.hit("claim.after")
+        return found.claim
+
+    def release(self, claim: Claim) -> None:
+        """Give up the ownership of a run, with the others of this moment."""
+        self._writer.forget([claim.handle])
+        if not self.cluster.me:
+            return
+        self._released.append(claim)
+        if self._releasing is None:
+            self._releasing = self._upkeep.spawn(self._release, "release")
+
+    async def _release(self) -> None:
+        try:
+            while self._released:
+                released, self._released = self._released, []
+                if failpoints.ACTIVE:
+                    failpoints.hit("release.before")
+                try:
+                    await claiming.release(self._change, released, self.cluster.me)
+                except StoreError:  # else nobody would take them up while this replica lives
+                    self._released += released
+                    await asyncio.sleep(1.0)
+        finally:
+            self._releasing = None
+
+    async def _freed(self) -> None:
+        """Wait until the runs that were released are free."""
+        while self._releasing is not None:
+            await asyncio.wait([self._releasing])
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
         return await run_queries.get(self._read, key)
+
+    async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
+        """Return the records of runs."""
+        return await run_queries.records(self._read, keys)
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
@@ -184,10 +234,18 @@ class PostgresStore:
         return await run_queries.snapshots(self._read, key, before, limit)
 
     async def due(
-        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+        self,
+        now: float,
+        limit: int,
+        *,
+        workflows: Sequence[str],
+        after: tuple[float, int] = (-1.0, 0),
+        share: bool = False,
     ) -> list[DueRun]:
         """Return unfinished, unblocked runs to wake, the most overdue first."""
-        return await work_queries.due(self._read, now, limit, workflows, after)
+        cluster = self.cluster
+        size, rank = (cluster.size, cluster.rank) if share else (1, 0)
+        return await work_queries.due(self._read, now, limit, workflows, after, cluster.me, size, rank)
 
     async def ended(
         self, after: tuple[float, int], limit: int, *, before: float | None = None, longer_than: int = 0
@@ -210,7 +268,8 @@ class PostgresStore:
         if pk is not None:
             self._writer.forget([pk])
             self._tell(self._gone, [key])
-            self._sweep()
+            await self.cluster.announce("deleted", [key])
+            self._upkeep.sweep()
         return pk is not None
 
     def on_delete(self, going: DeletionListener, gone: DeletionListener) -> None:
@@ -221,6 +280,16 @@ class PostgresStore:
     def ago(self, age: float) -> float:
         """Return the time since which `age` seconds have passed."""
         return self._aging.ago(age)
+
+    async def pauses(self) -> Sequence[WorkflowPause]:
+        """Return the pauses of all workflows that are or were paused."""
+        return await work_queries.pauses(self._list)
+
+    async def save_pause(self, pause: WorkflowPause) -> None:
+        """Keep the pauses of a workflow."""
+        await work_queries.save_pause(self._change, pause)
+        news = json.dumps(["paused", self.cluster.me, pause.namespace, pause.workflow])
+        await self._change("SELECT pg_notify($1, $2)", CHANNEL, news)
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
@@ -241,29 +310,23 @@ class PostgresStore:
         """Delete ended runs that meet every condition given."""
         runs = await work_queries.prunable(self._list, workflow, ended_before, keep_last, limit)
         count = 0
-        for start in range(0, len(runs), DELETED_AT_ONCE):
-            some = runs[start : start + DELETED_AT_ONCE]
+        for start in range(0, len(runs), removal.DELETED_AT_ONCE):
+            some = runs[start : start + removal.DELETED_AT_ONCE]
             keys = [key for key, _ in some]
             self._tell(self._going, keys)
             gone = await removal.prune(self._change, [pk for _, pk in some], self._aging.ago(REQUEST_AGE))
             count += len(gone)
             self._writer.forget(gone)
             self._tell(self._gone, keys)
+            await self.cluster.announce("deleted", keys)
         if count:
-            self._sweep()
+            self._upkeep.sweep()
         return count
 
     async def thin_snapshots(self, key: RunKey, keep: Sequence[int] | None = None) -> int:
         """Drop the commits that no snapshot worth keeping needs."""
         run, places = await run_queries.commit_places(self._list, key)
-        count = 0
-        some: list[int] = []
-        for ids in unneeded_commits(places, keep or ()):
-            some += ids
-            if len(some) >= DELETED_AT_ONCE:
-                count += await removal.drop_commits(self._change, run, some)
-                some = []
-        return count + (await removal.drop_commits(self._change, run, some) if some else 0)
+        return await removal.thin(self._change, run, unneeded_commits(places, keep or ()))
 
     async def long_logs(self, workflow: str, entries: int, limit: int, *, after: int = 0) -> list[LongRun]:
         """Return runs of a workflow with a long log."""
@@ -274,6 +337,8 @@ class PostgresStore:
         more = True
         while more:
             begins, more = await removal.trim(self._change, key, first)
+        if begins is not None:
+            await self.cluster.announce("trimmed", [key], begins)
         return begins
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
@@ -313,6 +378,8 @@ class PostgresStore:
                 if monotonic() > deadline:
                     raise unavailable(error) from error
                 await asyncio.sleep(random.uniform(0.05, 0.25))
+            except asyncpg.CharacterNotInRepertoireError:
+                return []  # a text with a NUL: nothing that is stored has one
             except asyncpg.PostgresError as error:
                 raise refused(error) from error
 
@@ -323,57 +390,6 @@ class PostgresStore:
             return StartRequestExistsError(found)
         return RunExistsError(f"run {row.row.run_id} exists")
 
-    # -- upkeep ---------------------------------------------------------------------------------------------------
-
-    def _count_requests(self, commit: Commit) -> None:
-        if not commit.requests or commit.claim is None:
-            return
-        run = commit.claim.handle
-        self._answered[run] = self._answered.get(run, 0) + len(commit.requests)
-        if commit.record.ended_at is not None:
-            del self._answered[run]
-        elif self._answered[run] >= _REQUESTS_PRUNED_EVERY:
-            self._answered[run] = 0
-            oldest = self._aging.ago(REQUEST_AGE)
-            self._spawn(partial(removal.prune_requests, self._change, run, oldest), "requests")
-
-    def _sweep(self) -> None:
-        """Have the rows of deleted runs removed, a little at a time."""
-
-        async def remove() -> None:
-            while await removal.sweep(self._change):
-                pass
-
-        if not any(task.get_name() == "stepwire-store-sweep" for task in self._upkeep):
-            self._spawn(remove, "sweep")
-
-    def _spawn(self, work: Callable[[], Any], name: str) -> None:
-        async def guarded() -> None:
-            try:
-                await work()
-            except StoreError as error:
-                log.warning("upkeep of the store (%s) failed, and is tried again later: %s", name, error)
-
-        task = asyncio.create_task(guarded(), name=f"stepwire-store-{name}")
-        self._upkeep.add(task)
-        task.add_done_callback(self._upkeep.discard)
-
     def _tell(self, listeners: Sequence[DeletionListener], keys: Sequence[RunKey]) -> None:
         for listener in listeners:
             listener(keys)
-
-    async def _find_gaps(self) -> None:
-        """Find out whether the clock may have been set since the last commit."""
-        gaps = [Gap(*row) for row in map(tuple, await self._list("SELECT began, ended FROM gaps"))]
-        now = self._aging.now()
-        (last,) = (await self._list("SELECT max(updated_at) FROM runs"))[0]
-        seen = max([gap.end for gap in gaps] + ([last] if last is not None else []), default=now)
-        if now - seen > GAP_SECONDS:
-            gaps.append(Gap(seen, now))
-            log.warning(
-                "the last commit is %.1f days old by the clock: retention does not count this time, for the clock"
-                " may have been set",
-                (now - seen) / 86400,
-            )
-            await self._change("INSERT INTO gaps VALUES ($1, $2)", float(seen), float(now))
-        self._aging.skip(gaps)

@@ -11,23 +11,44 @@ from typing import Any
 from stepwire.server.store.encoding import read_record
 from stepwire.server.store.errors import StoreCorruptError
 from stepwire.server.store.limits import LIST_BYTES
+from stepwire.server.store.postgres.claiming import DEAD
 from stepwire.server.store.postgres.run_queries import COLUMNS, Fetch
 from stepwire.server.store.postgres.schema import LONG, UNFINISHED
-from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, RunQuery, RunRecord
+from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, RunQuery, RunRecord, WorkflowPause
+from stepwire.server.store.terms import CLOSE, TELL
 
 log = logging.getLogger(__name__)
 
 
-async def due(fetch: Fetch, now: float, limit: int, workflows: Sequence[str], after: tuple[float, int]) -> list[DueRun]:
-    """Return the runs to wake, the most overdue first."""
+_FREE = f"(owner IS NULL OR {DEAD})"
+_FITS = """NOT EXISTS (SELECT 1 FROM replicas p WHERE NOT p.draining AND p.versions ->> r.workflow = r.code
+    AND NOT EXISTS (SELECT 1 FROM replicas m WHERE m.id = $6 AND m.versions ->> r.workflow = r.code))"""
+"""Of a run: this replica serves its version, or no replica that takes runs does."""
+
+
+async def due(
+    fetch: Fetch,
+    now: float,
+    limit: int,
+    workflows: Sequence[str],
+    after: tuple[float, int],
+    me: int,
+    size: int,
+    rank: int,
+) -> list[DueRun]:
+    """Return the runs to wake, the most overdue first: of `size` shares that of `rank`."""
     rows = await fetch(
-        f"""SELECT namespace, run_id, wake_at, pk FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED}
-        AND (wake_at, pk) > ($1, $2) AND wake_at <= $3 AND workflow = ANY($4::text[]) ORDER BY wake_at, pk LIMIT $5""",
+        f"""SELECT namespace, run_id, wake_at, pk FROM runs r WHERE wake_at IS NOT NULL AND {UNFINISHED}
+        AND (wake_at, pk) > ($1, $2) AND wake_at <= $3 AND workflow = ANY($4::text[])
+        AND pk % $7 = $8 AND {_FREE} AND {_FITS} ORDER BY wake_at, pk LIMIT $5""",
         float(after[0]),
         after[1],
         float(now),
         list(workflows),
         limit,
+        me,
+        size,
+        rank,
     )
     return [DueRun(RunKey(row[0], row[1]), row[2], row[3]) for row in rows]
 
@@ -64,7 +85,7 @@ async def long_logs(fetch: Fetch, workflow: str, entries: int, limit: int, after
 async def next_wake(fetch: Fetch, after: float, workflows: Sequence[str]) -> float | None:
     """Return the earliest time to wake a run."""
     rows = await fetch(
-        f"""SELECT wake_at FROM runs WHERE wake_at IS NOT NULL AND {UNFINISHED} AND wake_at > $1
+        f"""SELECT wake_at FROM runs r WHERE wake_at IS NOT NULL AND {UNFINISHED} AND wake_at > $1 AND {_FREE}
         AND workflow = ANY($2::text[]) ORDER BY wake_at LIMIT 1""",
         float(after),
         list(workflows),
@@ -80,27 +101,44 @@ async def list_runs(fetch: Fetch, query: RunQuery) -> list[RunRecord]:
         values.append(value)
         return f"${len(values)}"
 
-    where = ["namespace = $1"]
+    where = ["r.namespace = $1"]
+    source, order = "runs r", "r"
+    if query.terms:
+        # The index of a term has its runs in order. That of the rarest one is walked, the others are looked up.
+        rarest, *others = query.terms if len(query.terms) == 1 else await _rarest_first(fetch, query)
+        source, order = "terms t JOIN runs r ON r.pk = t.run", "t"
+        where.append(f"t.namespace = $1 AND t.term = {given(rarest)}")
+        where += [
+            f"EXISTS (SELECT 1 FROM terms o WHERE o.namespace = $1 AND o.term = {given(each)}"
+            " AND o.created_at = t.created_at AND o.run_id = t.run_id)"
+            for each in others
+        ]
+    if query.run_id_prefix:
+        where.append(f"r.run_id >= {given(query.run_id_prefix)} AND r.run_id < {given(query.prefix_end)}")
+    for bound, sign in ((query.ended_after, ">"), (query.ended_before, "<")):
+        if bound is not None:
+            where.append(f"r.ended_at IS NOT NULL AND r.ended_at {sign} {given(float(bound))}")
     if query.workflow:
-        where.append(f"workflow = {given(query.workflow)}")
+        where.append(f"{order}.workflow = {given(query.workflow)}")
     if query.workflows is not None:
-        where.append(f"workflow = ANY({given(list(query.workflows))}::text[])")
+        where.append(f"{order}.workflow = ANY({given(list(query.workflows))}::text[])")
     if query.statuses:
-        where.append(f"status = ANY({given(list(query.statuses))}::text[])")
+        where.append(f"r.status = ANY({given(list(query.statuses))}::text[])")
     if query.labels:
-        where.append(f"label_set @> {given(json.dumps(query.labels))}::jsonb AND label_set <> '{{}}'")
+        where.append(f"r.label_set @> {given(json.dumps(query.labels))}::jsonb AND r.label_set <> '{{}}'")
     if query.created_after is not None:
-        where.append(f"created_at > {given(float(query.created_after))}")
-    if query.created_before is not None:
-        where.append(f"created_at < {given(float(query.created_before))}")
+        where.append(f"{order}.created_at > {given(float(query.created_after))}")
+    created_before = [bound for bound in (query.created_before, query.ended_before) if bound is not None]
+    if created_before:  # a run ends after it was created
+        where.append(f"{order}.created_at < {given(float(min(created_before)))}")
     if query.before is not None:
         at, run_id = query.before
-        where.append(f"(created_at, run_id) < ({given(float(at))}, {given(run_id)})")
+        where.append(f"({order}.created_at, {order}.run_id) < ({given(float(at))}, {given(run_id)})")
     rows = await fetch(
         f"""SELECT {COLUMNS} FROM
         (SELECT *, sum(length(info)) OVER (ORDER BY created_at DESC, run_id DESC) - length(info) AS bytes_before FROM
-            (SELECT * FROM runs WHERE {" AND ".join(where)}
-            ORDER BY created_at DESC, run_id DESC LIMIT {given(query.limit)}) AS page) AS runs
+            (SELECT r.* FROM {source} WHERE {" AND ".join(where)}
+            ORDER BY {order}.created_at DESC, {order}.run_id DESC LIMIT {given(query.limit)}) AS page) AS runs
         WHERE bytes_before < {LIST_BYTES} ORDER BY created_at DESC, run_id DESC""",
         *values,
     )
@@ -113,16 +151,28 @@ async def list_runs(fetch: Fetch, query: RunQuery) -> list[RunRecord]:
     return records
 
 
+async def _rarest_first(fetch: Fetch, query: RunQuery) -> list[str]:
+    rows = await fetch(
+        """SELECT each FROM unnest($2::text[]) AS t (each) ORDER BY (SELECT count(*) FROM
+        (SELECT 1 FROM terms WHERE namespace = $1 AND term = each LIMIT 10000) AS counted)""",
+        query.namespace,
+        list(query.terms),
+    )
+    return [row[0] for row in rows]
+
+
 async def prunable(
     fetch: Fetch, workflow: str | None, ended_before: float | None, keep_last: int | None, limit: int
 ) -> list[tuple[RunKey, int]]:
     """Return ended runs that may be pruned, with their pks, in the order in which they ended."""
     rows = await fetch(
-        """SELECT namespace, run_id, pk FROM (
-            SELECT namespace, run_id, pk, ended_at, CASE WHEN $3::int8 IS NULL THEN 0 ELSE
+        f"""SELECT namespace, run_id, pk FROM (
+            SELECT namespace, run_id, pk, created_at, ended_at, CASE WHEN $3::int8 IS NULL THEN 0 ELSE
                 row_number() OVER (PARTITION BY namespace, workflow ORDER BY ended_at DESC, pk DESC) END AS place
             FROM runs WHERE ended_at IS NOT NULL AND ($1::text IS NULL OR workflow = $1)) AS found
-        WHERE ($2::float8 IS NULL OR ended_at < $2) AND ($3::int8 IS NULL OR place > $3)
+        WHERE ($2::float8 IS NULL OR ended_at < $2) AND ($3::int8 IS NULL OR place > $3) AND NOT EXISTS
+            (SELECT 1 FROM terms t WHERE t.namespace = found.namespace AND t.term IN ('{TELL}', '{CLOSE}')
+            AND t.created_at = found.created_at AND t.run_id = found.run_id)
         ORDER BY ended_at, pk LIMIT $4""",
         workflow,
         None if ended_before is None else float(ended_before),
@@ -130,3 +180,19 @@ async def prunable(
         limit,
     )
     return [(RunKey(row[0], row[1]), row[2]) for row in rows]
+
+
+async def pauses(fetch: Fetch) -> list[WorkflowPause]:
+    """Return the pauses of all workflows that are or were paused."""
+    rows = await fetch("SELECT namespace, workflow, since, paused_by, reason, total, waking FROM pauses")
+    return [WorkflowPause(*row) for row in rows]
+
+
+async def save_pause(fetch: Fetch, pause: WorkflowPause) -> None:
+    """Keep the pauses of a workflow."""
+    await fetch(
+        "INSERT INTO pauses VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (namespace, workflow) DO UPDATE SET"
+        " since = excluded.since, paused_by = excluded.paused_by, reason = excluded.reason,"
+        " total = excluded.total, waking = excluded.waking",
+        *pause,
+    )

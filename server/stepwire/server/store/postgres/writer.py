@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from stepwire.server import failpoints
 from stepwire.server.store.completion import notify, resolve
 from stepwire.server.store.encoding import encode_commit
 from stepwire.server.store.errors import StaleClaimError, StoreError, StoreUnavailableError
@@ -66,6 +67,8 @@ class Writer:
         self._queue: list[Item] = []
         self._ready = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
+        self.owner: Callable[[], int | None] = lambda: None
+        """Returns the replica that new runs belong to."""
         self._versions: dict[int, tuple[int, int]] = {}
         """The token and the version of each run that was claimed here, by handle."""
         self._ended: deque[int] = deque()
@@ -111,7 +114,8 @@ class Writer:
                 future.set_exception(_stale(commit))
                 return future
             version += 1
-        self._queue.append(Item(Row(commit, row, pending, version, random.getrandbits(62)), future, size))
+        new = Row(commit, row, pending, version, random.getrandbits(62), self.owner())
+        self._queue.append(Item(new, future, size))
         self._metrics.queued += 1
         self._ready.set()
         return future
@@ -155,7 +159,7 @@ class Writer:
         self._metrics.items.observe(len(group))
         try:
             return await self._write(connection, group)
-        except Exception as error:
+        except Exception as error:  # see above
             log.exception("a group of commits failed")
             for item in group:
                 resolve(item.future, StoreUnavailableError(f"a group of commits failed: {type(error).__name__}"))
@@ -174,6 +178,8 @@ class Writer:
                 if connection is None or connection.closed:
                     connection = WriteConnection(await connect(self._dsn))
                 if unknown:
+                    if failpoints.ACTIVE:
+                        failpoints.hit("resend.before")
                     group = await self._confirm(connection, group)
                     if not group:
                         return connection
@@ -181,6 +187,7 @@ class Writer:
                 found = await connection.fetch(INSERT_RUNS if new else UPDATE_RUNS, *values(rows, new=new))
             except LOST as error:
                 unknown = True
+                self._metrics.resends += 1
                 if connection is not None:
                     connection.drop()
                     connection = None
@@ -263,8 +270,8 @@ class Writer:
     def _done(self, item: Item, pk: int) -> None:
         commit = item.row.commit
         claim = commit.claim or Claim(commit.record.key, 1, pk)
-        # The next commit of a run may be made by a listener of this one.
-        self._versions[claim.handle] = (claim.token, item.row.version)
+        # The next commit of a run may be made by a listener of this one. Meanwhile the run may have been claimed anew.
+        self._versions[claim.handle] = max((claim.token, item.row.version), self._versions.get(claim.handle, (0, 0)))
         if commit.record.ended_at is not None:
             self._ended.append(claim.handle)
             if len(self._ended) > ENDED_KEPT:

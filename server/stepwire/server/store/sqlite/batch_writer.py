@@ -214,7 +214,7 @@ class BatchWriter:
             connection.execute("COMMIT")
             if failpoints.ACTIVE:
                 failpoints.hit("commit.after")
-        except BaseException:
+        except BaseException:  # also what a failpoint raises: a transaction must not stay open
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -62,6 +62,10 @@ _NEW_RUN = ("pk", "token", *RecordRow._fields, "began", "checksum")
 _KEPT = {"namespace", "run_id", "workflow", "created_at", "start_request_id", "start_digest", "first_available"}
 _UPDATED = ("checksum", *(name for name in RecordRow._fields if name not in _KEPT))
 
+# What indexes are made of: SQLite writes every index anew whose column an UPDATE sets, also to the same value.
+_FOUND_BY = ("status", "ended_at", "wake_at", "labels", "terms")
+_OTHERS = tuple(name for name in _UPDATED if name not in _FOUND_BY)
+
 _COMMIT = ("run", "sequence", "at", "full", "checksum", "delta")
 _LOG = ("run", "first", "last", "checksum", "public", "internal")
 _REQUEST = ("run", "at", "checksum", "request")
@@ -84,6 +88,10 @@ def _new(*names: str) -> str:
     return ", ".join(f"NEW.{name}" for name in names)
 
 
+def _set(names: Sequence[str]) -> str:
+    return ", ".join(f"{name} = NEW.{name}" for name in names)
+
+
 _TRIGGERS = (
     f"CREATE TEMP VIEW incoming AS SELECT {', '.join(f'NULL AS {name}' for name in _INCOMING)}",
     f"""CREATE TEMP TRIGGER incoming_new_run INSTEAD OF INSERT ON incoming WHEN NEW.began IS NOT NULL BEGIN
@@ -98,7 +106,9 @@ _TRIGGERS = (
             SELECT {_new("pk", "last_sequence", "updated_at", "full", "delta_checksum", "delta")},
             last_sequence = NEW.last_sequence FROM runs WHERE pk = NEW.pk AND token = NEW.token;
         SELECT RAISE(ABORT, 'stale') WHERE changes() = 0;
-        UPDATE runs SET {", ".join(f"{name} = NEW.{name}" for name in _UPDATED)} WHERE pk = NEW.pk;
+        UPDATE runs SET {_set(_OTHERS)}
+            WHERE pk = NEW.pk AND {" AND ".join(f"{name} IS NEW.{name}" for name in _FOUND_BY)};
+        UPDATE runs SET {_set(_UPDATED)} WHERE pk = NEW.pk AND changes() = 0;
     END""",
     f"""CREATE TEMP TRIGGER incoming_chunk INSTEAD OF INSERT ON incoming WHEN NEW.first IS NOT NULL BEGIN
         INSERT INTO log ({", ".join(_LOG)})
@@ -144,13 +154,17 @@ def _statement(head: str, width: int, rows: int) -> str:
     return head + ", ".join([row] * rows)
 
 
-def _inserts(head: str, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
+def _inserts(head: str, rows: Sequence[Row]) -> list[tuple[str, Sequence[Any]]]:
+    if len(rows) == 1:
+        return [(_statement(head, len(rows[0]), 1), rows[0])]
+    found: list[tuple[str, Sequence[Any]]] = []
     for start in range(0, len(rows), ROWS):
         block = rows[start : start + ROWS]
-        yield _statement(head, len(block[0]), len(block)), [value for row in block for value in row]
+        found.append((_statement(head, len(block[0]), len(block)), [value for row in block for value in row]))
+    return found
 
 
-def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
+def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, Sequence[Any]]]:
     """Return the statements, with their values, that write a group of commits; each needs its `handle`.
 
     There is one statement, unless there are more than ROWS commits, or one has several chunks, requests
@@ -160,7 +174,7 @@ def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
     chunks: list[Row] = []
     requests: list[Row] = []
     questions: list[Row] = []
-    closed: list[tuple[str, list[Any]]] = []
+    closed: list[tuple[str, Sequence[Any]]] = []
     for item in group:
         run, commit, row = item.handle, item.commit, item.row
         began = began_checksum(run, row) if commit.claim is None else None
@@ -185,16 +199,14 @@ def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, list[Any]]]:
         )
         chunks += [(run, *more) for more in chunk[1:]]
         requests += [(run, *more) for more in request[1:]]
-    return [
-        *_inserts(_INSERT_INCOMING, incoming),
-        *_inserts(_INSERT_LOG, chunks),
-        *_inserts(_INSERT_REQUESTS, requests),
-        *_inserts(_INSERT_QUESTIONS, questions),
-        *closed,
-    ]
+    found = _inserts(_INSERT_INCOMING, incoming)
+    for head, rows in ((_INSERT_LOG, chunks), (_INSERT_REQUESTS, requests), (_INSERT_QUESTIONS, questions)):
+        if rows:
+            found += _inserts(head, rows)
+    return found + closed
 
 
-def _questions(item: PreparedCommit, asked: list[Row], closed: list[tuple[str, list[Any]]]) -> Row:
+def _questions(item: PreparedCommit, asked: list[Row], closed: list[tuple[str, Sequence[Any]]]) -> Row:
     """Return the first question of a commit; add its others to `asked`, and a statement that deletes to `closed`."""
     run = item.handle
     rows: list[Row] = []

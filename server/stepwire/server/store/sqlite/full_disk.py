@@ -65,7 +65,7 @@ class FullDiskWriter:
         """Write a batch; return each item's result, or the error with which it failed."""
         if self._short and not self._heal():
             return self._write_what_makes_space(batch)
-        size = sum(item.size for item in batch)
+        size = sum([item.size for item in batch])
         if size > CHECKED_BYTES and not self._fits(size):
             return self._write_apart(batch)
         outcomes = self._batches.write(batch)

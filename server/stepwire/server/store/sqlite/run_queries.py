@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Sequence
 
 from stepwire.server.store.encoding import (
     CHECKED_COLUMNS,
@@ -39,6 +41,16 @@ def get(connection: sqlite3.Connection, key: RunKey) -> RunRecord | None:
     """Return the record of a run."""
     row = connection.execute(f"SELECT {STORED} FROM runs WHERE pk = {_RUN}", key).fetchone()
     return read_record(row) if row else None
+
+
+def records(connection: sqlite3.Connection, keys: Sequence[RunKey]) -> dict[RunKey, RunRecord]:
+    """Return the records of those of these runs that there are, undamaged."""
+    found = {}
+    for key in keys:
+        with contextlib.suppress(StoreCorruptError):
+            if (record := get(connection, key)) is not None:
+                found[key] = record
+    return found
 
 
 def load(connection: sqlite3.Connection, key: RunKey, sequence: int | None) -> StoredSnapshot | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-from stepwire.server.store.aging import Aging
+from stepwire.server.store.aging import Aging, Gap
+from stepwire.server.store.cluster import Cluster, Solo
 from stepwire.server.store.errors import StoreError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
@@ -27,12 +28,14 @@ from stepwire.server.store.records import (
     RunRecord,
     SnapshotInfo,
     StoredSnapshot,
+    WorkflowPause,
 )
 from stepwire.server.store.sqlite import claiming, list_queries, removal, run_queries, work_queries
 from stepwire.server.store.sqlite.backup import backup
 from stepwire.server.store.sqlite.batch_writer import BatchWriter
 from stepwire.server.store.sqlite.connections import connect_writer
 from stepwire.server.store.sqlite.directory_lock import DirectoryLock
+from stepwire.server.store.sqlite.export import refuse_if_moved
 from stepwire.server.store.sqlite.full_disk import FullDiskWriter
 from stepwire.server.store.sqlite.gaps import keep_gap, read_gaps
 from stepwire.server.store.sqlite.reader_pool import ReaderPool
@@ -79,6 +82,7 @@ class SqliteStore:
         self._going: list[DeletionListener] = []
         self._gone: list[DeletionListener] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self.cluster: Cluster = Solo()
 
     async def open(self) -> None:
         """Lock the directory and open the database, making or migrating it.
@@ -86,19 +90,20 @@ class SqliteStore:
         Raises:
             StoreLockedError: Another process has the directory; raised at once.
             StoreCorruptError: The database is damaged.
-            StoreError: The database is of a newer version, or not a store.
+            StoreError: The database is of a newer version or not a store, or its runs were moved elsewhere.
         """
         self._lock.acquire()
         try:
             await self._writer.start()
-        except BaseException:
+        except BaseException:  # also a cancelled start: the next one needs the lock
             self._lock.release()
             raise
         for pool in self._pools:
             pool.open()
         try:
+            await self._lists.run(refuse_if_moved, self.path.parent)
             await self._find_gaps()
-        except BaseException:
+        except BaseException:  # as above
             await self.close()
             raise
         self._sweep()  # what an earlier process left of deleted runs
@@ -135,13 +140,20 @@ class SqliteStore:
         """Write a commit in the next transaction."""
         return self._writer.commit(commit)
 
-    async def claim(self, key: RunKey) -> Claim | None:
+    async def claim(self, key: RunKey, *, force: bool = False) -> Claim | None:
         """Claim a run with a new token."""
         return await self._writer.run(partial(claiming.claim, key=key))
+
+    def release(self, claim: Claim) -> None:
+        """Do nothing: no other process can want the run."""
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
         return await self._loads.run(run_queries.get, key)
+
+    async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
+        """Return the records of runs."""
+        return await self._lists.run(run_queries.records, list(keys))
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
@@ -164,7 +176,13 @@ class SqliteStore:
         return await self._replays.run(run_queries.snapshots, key, before, limit)
 
     async def due(
-        self, now: float, limit: int, *, workflows: Sequence[str], after: tuple[float, int] = (-1.0, 0)
+        self,
+        now: float,
+        limit: int,
+        *,
+        workflows: Sequence[str],
+        after: tuple[float, int] = (-1.0, 0),
+        share: bool = False,
     ) -> list[DueRun]:
         """Return unfinished, unblocked runs to wake, the most overdue first."""
         return await self._loads.run(work_queries.due, now, limit, list(workflows), after)
@@ -200,6 +218,14 @@ class SqliteStore:
     def ago(self, age: float) -> float:
         """Return the time since which `age` seconds have passed."""
         return self._aging.ago(age)
+
+    async def pauses(self) -> Sequence[WorkflowPause]:
+        """Return the pauses of all workflows that are or were paused."""
+        return await self._lists.run(work_queries.pauses)
+
+    async def save_pause(self, pause: WorkflowPause) -> None:
+        """Keep the pauses of a workflow."""
+        await self._writer.run(partial(work_queries.save_pause, pause=pause))
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Count runs by (workflow, status)."""
@@ -280,6 +306,11 @@ class SqliteStore:
             except StoreError as error:
                 log.warning("the next start will count this time: %s", error)
         self._aging.skip(gaps)
+
+    async def note_use(self) -> None:
+        """Note that the time up to now did pass: the next opening takes none of it for a gap."""
+        now = self._aging.now()
+        await self._writer.run(partial(keep_gap, gap=Gap(now, now)))
 
     def _tell(self, listeners: Sequence[DeletionListener], keys: Sequence[RunKey]) -> None:
         for listener in listeners:

@@ -7,7 +7,7 @@ import math
 import sqlite3
 from collections import Counter
 
-from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey
+from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, WorkflowPause
 from stepwire.server.store.sqlite.schema import LONG, UNFINISHED
 
 
@@ -54,6 +54,17 @@ def next_wake(connection: sqlite3.Connection, after: float, workflows: list[str]
         (after, json.dumps(workflows)),
     ).fetchone()
     return None if row is None else float(row[0])
+
+
+def pauses(connection: sqlite3.Connection) -> list[WorkflowPause]:
+    """Return the pauses of workflows."""
+    rows = connection.execute("SELECT namespace, workflow, since, paused_by, reason, total, waking FROM pauses")
+    return [WorkflowPause(*row)._replace(waking=bool(row[-1])) for row in rows]
+
+
+def save_pause(connection: sqlite3.Connection, pause: WorkflowPause) -> None:
+    """Keep the pauses of a workflow; a job of the writer."""
+    connection.execute("INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?, ?, ?, ?)", pause)
 
 
 def namespaces(connection: sqlite3.Connection) -> list[str]:

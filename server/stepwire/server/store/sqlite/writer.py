@@ -144,7 +144,7 @@ class Writer:
         items = self._queue.get()
         while items is not None:
             batch += items
-            size += sum(item.size for item in items)
+            size += sum([item.size for item in items])
             if len(batch) >= MAX_ITEMS or size >= MAX_BYTES:
                 return batch, True
             try:
@@ -166,5 +166,6 @@ class Writer:
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(item.work, PreparedCommit) and not isinstance(outcome, Exception):
                 metrics.seconds.observe(now - item.at)
-                notify(self._loop, self.listeners, item.work.commit)
+                if self.listeners:
+                    notify(self._loop, self.listeners, item.work.commit)
             resolve(item.future, outcome)

@@ -143,6 +143,21 @@ export function decode64(value) {
   return Uint8Array.from(binary, (character) => character.charCodeAt(0));
 }
 
+/**
+ * Return the value of a payload as JSON says it, with the fields in their order. Integers that JavaScript would round become
+ * texts, as in payloads that are encoded as values.
+ */
+export function plain(payload) {
+  if (payload?.json === undefined) return payload?.value;
+  const exact = (_, value, context) => (typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? context.source : value);
+  return JSON.parse(jsonText(payload) || "null", exact);
+}
+
+/** Return a payload as JSON. */
+export function jsonText(payload) {
+  return payload?.json === undefined ? JSON.stringify(payload?.value ?? {}) : new TextDecoder().decode(decode64(payload.json));
+}
+
 // Error details come as protobuf. Two messages matter here, both of strings and nested strings only.
 function* fieldsOf(data) {
   let at = 0;

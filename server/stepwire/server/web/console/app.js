@@ -1,15 +1,18 @@
 // The shell: routes, navigation, theme, sign-in, the state of the connection.
 
+import { caller, learn, may } from "./access.js";
 import { connection, setToken, token } from "./api.js";
 import { dialog, h, show } from "./dom.js";
 import { runPage } from "./views/run.js";
 import { runsPage } from "./views/runs.js";
+import { schedulePage, schedulesPage } from "./views/schedules.js";
 import { serverPage } from "./views/server.js";
 import { workflowPage, workflowsPage } from "./views/workflows.js";
 
 const PAGES = [
   ["/runs", "Runs"],
   ["/workflows", "Workflows"],
+  ["/schedules", "Schedules"],
   ["/server", "Server"],
 ];
 const ROUTES = [
@@ -17,6 +20,8 @@ const ROUTES = [
   [/^\/runs\/([^/]+)\/?$/, runPage],
   [/^\/workflows\/?$/, workflowsPage],
   [/^\/workflows\/([^/]+)\/?$/, workflowPage],
+  [/^\/schedules\/?$/, schedulesPage],
+  [/^\/schedules\/([^/]+)\/?$/, schedulePage],
   [/^\/server\/?$/, serverPage],
 ];
 
@@ -37,6 +42,8 @@ function route() {
         else link.removeAttribute("aria-current");
       }
       show(main);
+      const [name, what] = match.slice(1).map(decodeURIComponent).concat(PAGES.find(([start]) => path.startsWith(start))?.[1] ?? "Runs");
+      document.title = [name, what, "Stepwire"].filter(Boolean).join(" · ");
       page(main, match.slice(1).map(decodeURIComponent), leaving.signal);
       return;
     }
@@ -59,6 +66,9 @@ document.addEventListener("click", (event) => {
   main.focus({ preventScroll: true });
 });
 addEventListener("popstate", route);
+// A browser keeps the page that is left, with its streams, to go back to: six of them would take all connections.
+addEventListener("pagehide", () => leaving?.abort());
+addEventListener("pageshow", (event) => { if (event.persisted) route(); });
 addEventListener("stepwire-go", (event) => go(event.detail.address, event.detail.replace));
 
 show(document.getElementById("nav"), PAGES.map(([address, name]) => h("a", { href: address }, name)));
@@ -119,4 +129,12 @@ addEventListener("stepwire-unauthenticated", () => {
   box.addEventListener("close", () => { asking = false; });
 });
 
+// Who the caller is: pages offer only what it may do.
+await learn();
+if (caller.scopes && caller.principal !== "anonymous") {
+  const role = may("write") ? "" : may("answer") ? " · may answer" : " · read only";
+  const who = document.getElementById("who");
+  who.textContent = `${caller.principal} · ${caller.namespaces.join(", ")}${role}`;
+  who.title = `Scopes: ${caller.scopes.join(", ") || "none"}`;
+}
 route();

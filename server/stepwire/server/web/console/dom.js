@@ -9,7 +9,7 @@ function fill(element, attributes, children) {
     else if (name === "value" || name === "checked" || name === "disabled" || name === "selected") element[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...present(children));
   return element;
 }
 
@@ -23,10 +23,53 @@ export function svg(name, attributes, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
+const present = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+
 /** Replace what an element holds. */
 export function show(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(...present(children));
   return element;
+}
+
+const CONTROLS = new Set(["BUTTON", "INPUT", "SELECT", "TEXTAREA", "FORM", "DETAILS"]);
+
+/**
+ * Change what an element holds into this. What is equal stays the same element: it keeps the focus, and takes a click that
+ * has begun. A control that stays keeps its listeners, so give the parts of a list a `data-key`: only a part with the same
+ * key becomes the other. What has the same `data-same` is taken for equal: a tree may have been unfolded meanwhile.
+ */
+export function update(element, ...children) {
+  const wanted = present(children);
+  wanted.forEach((child, index) => {
+    const next = child instanceof Node ? child : document.createTextNode(child);
+    const now = element.childNodes[index];
+    if (!now) element.append(next);
+    else if (now.isEqualNode(next) || (now.dataset?.same && now.dataset.same === next.dataset?.same)) {
+      if (now.type === "checkbox") now.checked = next.checked;
+    } else if (now.nodeType === Node.TEXT_NODE && next.nodeType === Node.TEXT_NODE) now.data = next.data;
+    else if (alike(now, next)) {
+      for (const { name } of [...now.attributes]) if (!next.hasAttribute(name)) now.removeAttribute(name);
+      for (const { name, value } of next.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+      update(now, [...next.childNodes]);
+    } else {
+      const focused = now.contains(document.activeElement) && now.matches("button, a");
+      now.replaceWith(next);
+      if (focused) next.focus?.({ preventScroll: true });
+    }
+  });
+  while (element.childNodes.length > wanted.length) element.lastChild.remove();
+  return element;
+}
+
+/** Have an element hold these elements in this order; those that are there already are not touched. */
+export function arrange(element, wanted) {
+  wanted.forEach((each, index) => { if (element.childNodes[index] !== each) element.insertBefore(each, element.childNodes[index] ?? null); });
+  while (element.childNodes.length > wanted.length) element.lastChild.remove();
+}
+
+function alike(now, next) {
+  if (now.nodeType !== Node.ELEMENT_NODE || now.nodeName !== next.nodeName || CONTROLS.has(now.nodeName)) return false;
+  return now.dataset.key === next.dataset.key;
 }
 
 /** Say something in a corner for some seconds. `kind` is "info" or "error". */

@@ -20,12 +20,35 @@ export function span(milliseconds) {
 
 /** Return how long ago a timestamp of the contract was. */
 export function ago(time, now = Date.now()) {
-  return time ? `${span(now - Date.parse(time))} ago` : "";
+  if (!time) return "";
+  const past = now - Date.parse(time);
+  return past < 1000 ? "just now" : `${span(past)} ago`;
+}
+
+/** Return a count with its noun: "1 run", "2 runs". */
+export function many(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** Return how far ahead a timestamp of the contract is. */
+export function ahead(time, now = Date.now()) {
+  const left = Date.parse(time) - now;
+  return left < 1000 ? "now" : `in ${span(left)}`;
 }
 
 /** Return a timestamp in the reader's zone, to the second. */
 export function moment(time) {
   return time ? new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "";
+}
+
+/** Return a timestamp in a time zone, which it names unless it is the reader's. */
+export function momentIn(time, zone) {
+  if (!zone || zone === Intl.DateTimeFormat().resolvedOptions().timeZone) return moment(time);
+  try {
+    return `${new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: zone })} in ${zone.split("/").at(-1).replaceAll("_", " ")}`;
+  } catch {
+    return moment(time); // a zone that the browser does not know
+  }
 }
 
 /** Return the time of day of a timestamp, to the millisecond. */
@@ -57,7 +80,8 @@ const STATUSES = {
   CANCELLED: ["⊘", "cancelled", "neutral"],
   TIMED_OUT: ["◷", "timed out", "bad"],
 };
-export const STATUS_NAMES = Object.keys(STATUSES).filter((name) => name !== "PAUSED");
+export const STATUS_NAMES = Object.keys(STATUSES);
+const ENDED_BADLY = new Set(["FAILED", "CANCELLED", "TIMED_OUT"]);
 const ENDED = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);
 
 /** Return [shape, text, tone] of a run status of the contract. */
@@ -71,7 +95,22 @@ export function ended(name) {
   return ENDED.has((name ?? "").replace("RUN_STATUS_", ""));
 }
 
-/** Return an id short enough for a table. */
+/** Say whether a run with this status can be retried. */
+export function endedBadly(name) {
+  return ENDED_BADLY.has((name ?? "").replace("RUN_STATUS_", ""));
+}
+
+/** Say whether a status is that of a run that the served code cannot go on with. */
+export function blocked(name) {
+  return name === "RUN_STATUS_BLOCKED";
+}
+
+/** Say whether a run is paused by itself, rather than with its workflow. */
+export function paused(run) {
+  return run.pause !== undefined && !run.pause.workflow;
+}
+
+/** Return an id short enough for a table: one that the server made says no more than its beginning. */
 export function shortId(id) {
-  return id.length > 14 ? `${id.slice(0, 12)}…` : id;
+  return /^[0-9a-f]{32}$/.test(id) ? `${id.slice(0, 12)}…` : id.length > 40 ? `${id.slice(0, 38)}…` : id;
 }

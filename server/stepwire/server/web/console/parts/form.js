@@ -19,8 +19,11 @@ function resolve(schema, root) {
   return found;
 }
 
-/** One input for a schema: {element, id, get, mark}. `get` throws an Error that says what is wrong with the text. */
-function input(schema, root, start, depth) {
+/**
+ * One input for a schema: {element, id, get, mark}. `get` returns undefined for what is left out, and throws an Error that
+ * says what is wrong with the text.
+ */
+function input(schema, root, start, depth, optional) {
   const id = `f${++made}`;
   if (schema.const !== undefined) {
     return { id, element: h("output", { id }, JSON.stringify(schema.const)), get: () => schema.const };
@@ -44,9 +47,17 @@ function input(schema, root, start, depth) {
         if (box.value.trim() === "") return undefined;
         const number = Number(box.value);
         if (!Number.isFinite(number) || (schema.type === "integer" && !Number.isInteger(number))) throw new Error(schema.type === "integer" ? "a whole number is expected" : "a number is expected");
+        if (schema.type === "integer" && !Number.isSafeInteger(number)) throw new Error("the number is too large to be sent exactly");
         return number;
       },
     };
+  }
+  const choices = (schema.anyOf ?? schema.oneOf)?.map((choice) => choice.type);
+  if (choices?.includes("string") && choices.every((type) => ["string", "number", "integer", "null"].includes(type))) {
+    // A decimal, for example. A number that JavaScript would write in another way is sent as it was typed, as a text.
+    const box = h("input", { id, value: start ?? "" });
+    const exact = (typed) => String(Number(typed)) === typed && (choices.includes("number") || Number.isInteger(Number(typed)));
+    return { id, element: box, get: () => (box.value === "" ? undefined : exact(box.value.trim()) ? Number(box.value) : box.value) };
   }
   if (schema.type === "string") {
     const kind = { date: "date", "date-time": "datetime-local", email: "email", uri: "url", time: "time" }[schema.format] ?? "text";
@@ -56,7 +67,9 @@ function input(schema, root, start, depth) {
   }
   if (schema.type === "object" && schema.properties && depth < 4) {
     const inner = fields(schema, root, start ?? {}, depth + 1);
-    return { id, element: h("fieldset", null, inner.element), get: inner.get, mark: inner.mark };
+    if (!optional) return { id, element: h("fieldset", null, inner.element), get: inner.get, mark: inner.mark };
+    const folded = h("details", { id, open: Boolean(start) }, h("summary", null, "with these fields"), h("fieldset", null, inner.element));
+    return { id, element: folded, get: () => (folded.open ? inner.get() : undefined), mark: inner.mark };
   }
   const text = h("textarea", { id, rows: 3, class: "code", spellcheck: "false", value: start === undefined ? "" : JSON.stringify(start, null, 2), placeholder: schema.type === "array" ? "[ ]" : schema.type === "object" ? "{ }" : "JSON" });
   return {
@@ -78,7 +91,7 @@ function fields(schema, root, start, depth) {
   const required = new Set(schema.required ?? []);
   const parts = Object.entries(schema.properties ?? {}).map(([name, raw]) => {
     const resolved = resolve(raw, root);
-    const field = input(resolved, root, start[name] ?? (required.has(name) ? undefined : resolved.default ?? undefined), depth);
+    const field = input(resolved, root, start[name] ?? (required.has(name) ? undefined : resolved.default ?? undefined), depth, !required.has(name));
     const problem = h("span", { class: "problem", id: `${field.id}p` });
     field.element.setAttribute("aria-describedby", problem.id);
     const about = [resolved.description, required.has(name) ? null : "optional"].filter(Boolean).join(" · ");

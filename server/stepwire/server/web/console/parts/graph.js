@@ -4,9 +4,12 @@ import { h, svg } from "../dom.js";
 
 const WIDTH = 168;
 const HEIGHT = 46;
-const GAP_X = 92;
+const GAP_X = 156; // room for a label of LABEL characters
+const LABEL = 18;
 const GAP_Y = 30;
 const PAD = 16;
+const LANE = 40; // above the steps for arrows over others, below them for arrows back
+const SMALLEST = 0.8; // a picture that is too wide becomes as small as this; then it scrolls
 
 /** Order the nodes into layers: a node stands right of all that lead to it, except over edges that close a circle. */
 function layersOf(nodes, edges) {
@@ -55,11 +58,15 @@ export function graph(workflow) {
   const steps = new Set((workflow.steps ?? []).map((step) => step.name));
   const layers = layersOf(nodes, edges);
   const tallest = Math.max(...layers.map((layer) => layer.length), 1);
-  const total = { width: PAD * 2 + layers.length * WIDTH + (layers.length - 1) * GAP_X, height: PAD * 2 + tallest * HEIGHT + (tallest - 1) * GAP_Y + 40 };
+  const total = { width: PAD * 2 + layers.length * WIDTH + (layers.length - 1) * GAP_X, height: PAD * 2 + tallest * HEIGHT + (tallest - 1) * GAP_Y };
+  const columns = new Map(layers.flatMap((layer, column) => layer.map((node) => [node, column])));
+  const lengths = edges.map((edge) => columns.get(edge.target) - columns.get(edge.source));
+  const above = lengths.some((length) => length > 1) ? LANE : 12; // labels stand above their arrows
+  total.height += above + (lengths.some((length) => length <= 0) ? LANE : 0);
   const at = new Map();
   layers.forEach((layer, column) => {
-    const high = layer.length * HEIGHT + (layer.length - 1) * GAP_Y;
-    layer.forEach((node, row) => at.set(node, { x: PAD + column * (WIDTH + GAP_X), y: (total.height - high) / 2 + row * (HEIGHT + GAP_Y), column }));
+    const lower = ((tallest - layer.length) * (HEIGHT + GAP_Y)) / 2;
+    layer.forEach((node, row) => at.set(node, { x: PAD + column * (WIDTH + GAP_X), y: PAD + above + lower + row * (HEIGHT + GAP_Y), column }));
   });
   const boxes = new Map();
   const labels = new Map();
@@ -75,17 +82,22 @@ export function graph(workflow) {
     const back = to.column <= from.column;
     const start = { x: from.x + WIDTH, y: from.y + HEIGHT / 2 };
     const end = { x: to.x, y: to.y + HEIGHT / 2 };
+    const over = to.column > from.column + 1; // it would run through the steps between
+    const centre = (place) => place.x + WIDTH / 2;
     const low = Math.max(from.y, to.y) + HEIGHT + 22;
+    const high = Math.min(from.y, to.y) - 22;
     const path = back
-      ? `M${from.x + WIDTH / 2},${from.y + HEIGHT} C${from.x + WIDTH / 2},${low + 14} ${to.x + WIDTH / 2},${low + 14} ${to.x + WIDTH / 2},${to.y + HEIGHT + 4}`
-      : `M${start.x},${start.y} C${start.x + GAP_X / 2},${start.y} ${end.x - GAP_X / 2},${end.y} ${end.x - 4},${end.y}`;
-    const middle = back ? { x: (from.x + to.x + WIDTH) / 2, y: low + 8 } : { x: start.x + GAP_X / 2, y: (start.y + end.y) / 2 - 6 };
+      ? `M${centre(from)},${from.y + HEIGHT} C${centre(from)},${low + 14} ${centre(to)},${low + 14} ${centre(to)},${to.y + HEIGHT + 4}`
+      : over
+        ? `M${centre(from)},${from.y} C${centre(from)},${high - 14} ${centre(to)},${high - 14} ${centre(to)},${to.y - 4}`
+        : `M${start.x},${start.y} C${start.x + GAP_X / 2},${start.y} ${end.x - GAP_X / 2},${end.y} ${end.x - 4},${end.y}`;
+    const middle = back || over ? { x: (centre(from) + centre(to)) / 2, y: back ? low + 8 : high - 13 } : { x: start.x + GAP_X / 2, y: (start.y + end.y) / 2 - 6 };
     const texts = edge.types.map((type, index) => {
       const count = svg("tspan", { class: "count" });
       const list = labels.get(type) ?? [];
       list.push(count);
       labels.set(type, list);
-      return svg("text", { x: middle.x, y: middle.y - index * 13, class: "edge-label" }, type.length > 15 && !back ? `${type.slice(0, 14)}…` : type, count, svg("title", null, type));
+      return svg("text", { x: middle.x, y: middle.y - index * 13, class: "edge-label" }, type.length > LABEL && !back && !over ? `${type.slice(0, LABEL - 1)}…` : type, count, svg("title", null, type));
     });
     return svg("g", { class: "edge" }, svg("path", { d: path, "marker-end": "url(#arrow)" }), texts);
   });
@@ -105,17 +117,23 @@ export function graph(workflow) {
     return box;
   });
   const arrow = svg("defs", null, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: "7", refY: "4", markerWidth: "7", markerHeight: "7", orient: "auto-start-reverse" }, svg("path", { d: "M0,0 L8,4 L0,8 z" })));
-  const picture = svg("svg", { viewBox: `0 0 ${total.width} ${total.height}`, width: total.width, height: total.height, role: "img", "aria-label": `Graph of ${workflow.name}: ${[...steps].join(", ")}` }, arrow, lines, drawn);
+  const picture = svg("svg", { viewBox: `0 0 ${total.width} ${total.height}`, role: "img", "aria-label": `Graph of ${workflow.name}: ${[...steps].join(", ")}` }, arrow, lines, drawn);
+  picture.style.width = `max(min(100%, ${total.width}px), ${Math.round(SMALLEST * total.width)}px)`;
   return {
     element: h("div", { class: "graph", tabindex: "0", role: "region", "aria-label": "Graph" }, picture),
     mark(marks, counts = new Map()) {
       for (const [node, { box, below }] of boxes) {
         const [tone, text] = marks.get(node) ?? ["", ""];
-        box.setAttribute("class", `node ${steps.has(node) ? "" : "outside"} ${tone}`);
+        const kind = `node ${steps.has(node) ? "" : "outside"} ${tone}`;
+        if (box.getAttribute("class") === kind && below.textContent === text) continue;
+        box.setAttribute("class", kind);
         below.textContent = text;
         box.querySelector(".name").setAttribute("y", text ? 20 : 28);
       }
-      for (const [type, places] of labels) for (const place of places) place.textContent = counts.get(type) ? ` ×${counts.get(type)}` : "";
+      for (const [type, places] of labels) {
+        const text = counts.get(type) ? ` ×${counts.get(type)}` : "";
+        for (const place of places) if (place.textContent !== text) place.textContent = text;
+      }
     },
   };
 }

@@ -2,13 +2,19 @@
 
 import { h } from "../dom.js";
 
+/** Say whether a path of the contract can lead through a key: what cannot be reached is changed with what contains it. */
+const hasPath = (key) => key !== "" && !key.startsWith("_") && !key.includes(".");
+
 const SHOWN = 200; // children of one branch that are shown at once
 
-/** Return the element of a value. `edit(path, value)` is called when a reader wants to change what is at a path. */
-export function tree(value, { edit = null, open = 2, path = [], name = null, marks = null } = {}) {
+/**
+ * Return the element of a value. `edit(path, value)` is called when a reader wants to change what is at a path. `folds` is a
+ * map in which the branches that the reader has opened or closed are kept, for the next time that the value is shown.
+ */
+export function tree(value, { edit = null, open = 2, path = [], name = null, marks = null, folds = null } = {}) {
   const key = name === null ? null : h("span", { class: "key" }, `${name}: `);
   const mark = marks?.get(path.join("."));
-  const button = edit && path.length ? h("button", { class: "plain edit", type: "button", "aria-label": `Change ${path.join(".")}`, onclick: () => edit(path, value) }, "✎") : null;
+  const button = edit && path.length && path.every(hasPath) ? h("button", { class: "plain edit", type: "button", "aria-label": `Change ${path.join(".")}`, onclick: () => edit(path, value) }, "✎") : null;
   if (value === null || typeof value !== "object") {
     return h("div", { class: `leaf ${mark ?? ""}` }, key, h("span", { class: `value ${value === null ? "null" : typeof value}` }, JSON.stringify(value) ?? "undefined"), button);
   }
@@ -18,7 +24,7 @@ export function tree(value, { edit = null, open = 2, path = [], name = null, mar
   const body = h("div", { class: "children" });
   const draw = (begin) => {
     for (const [child, item] of entries.slice(begin, begin + SHOWN)) {
-      body.append(tree(item, { edit, open: open - 1, path: [...path, child], name: child, marks }));
+      body.append(tree(item, { edit, open: open - 1, path: [...path, child], name: child, marks, folds }));
     }
     if (entries.length > begin + SHOWN) {
       const more = h("button", { type: "button", onclick: () => { more.remove(); draw(begin + SHOWN); } }, `${entries.length - begin - SHOWN} more`);
@@ -26,9 +32,14 @@ export function tree(value, { edit = null, open = 2, path = [], name = null, mar
     }
   };
   const about = h("span", { class: "quiet" }, list ? `[${entries.length}]` : `{${entries.length}}`);
-  const details = h("details", { open: open > 0, class: mark }, h("summary", null, key, about), body);
-  if (open > 0) draw(0);
-  else details.addEventListener("toggle", () => draw(0), { once: true });
+  const place = path.join("\n");
+  const opened = folds?.get(place) ?? open > 0;
+  const details = h("details", { open: opened, class: mark }, h("summary", null, key, about), body);
+  if (opened) draw(0);
+  details.addEventListener("toggle", () => {
+    if (details.open && !body.firstChild) draw(0);
+    folds?.set(place, details.open);
+  });
   return button ? h("div", { class: "branch" }, details, button) : details;
 }
 

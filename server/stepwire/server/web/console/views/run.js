@@ -1,27 +1,32 @@
 // One run: what it is, what it does, what it asks; its log, its state, its past.
 
-import { call, stream } from "../api.js";
-import { confirm, h, show, toast } from "../dom.js";
-import { ago, ended, moment, span } from "../format.js";
+import { may } from "../access.js";
+import { call, requestId, stream } from "../api.js";
+import { confirm, h, show, toast, update } from "../dom.js";
+import { ago, blocked, ended, endedBadly, moment, paused, span } from "../format.js";
+import { hasFailed } from "../parts/attempts.js";
 import { badge, labelTags } from "../parts/badge.js";
 import { graph } from "../parts/graph.js";
 import { tree } from "../parts/json.js";
+import { activeMarks, activityPanel } from "./run_activity.js";
+import { childrenPanel, childrenText } from "./run_children.js";
 import { eventsPanel } from "./run_events.js";
 import { questionsPanel } from "./run_questions.js";
 import { statePanel } from "./run_state.js";
 import { timelinePanel } from "./run_timeline.js";
 import { travelPanel } from "./run_travel.js";
 
-const TABS = [["overview", "Overview"], ["timeline", "Timeline"], ["events", "Events"], ["state", "State"], ["travel", "Time travel"]];
-const KEPT = 200_000; // entries of the log that are kept in the page; older ones can be read again
+const TABS = [["overview", "Overview"], ["timeline", "Timeline"], ["events", "Events"], ["children", "Children"], ["state", "State"], ["travel", "Time travel"]];
+const WIDE = new Set(["Forked from", "Parent", "Children", "Schedule", "Retries"]); // facts that have two places
+const KEPT = 120_000; // entries of the log that are kept in the page; the oldest go first
 
 export async function runPage(place, [runId], signal) {
-  const model = { runId, run: null, workflow: null, entries: [], counts: new Map(), listeners: new Set(), gap: 0 };
+  const model = { runId, run: null, workflow: null, entries: [], dropped: 0, counts: new Map(), latest: new Map(), listeners: new Set(), gap: 0 };
   const changed = () => model.listeners.forEach((each) => each());
   const header = h("div", { class: "run-head" });
   const body = h("div", { class: "panel" });
-  const tab = new URLSearchParams(location.search).get("tab") ?? "overview";
-  const tabs = h("div", { class: "tabs", role: "tablist" }, TABS.map(([name, text]) => h("a", { role: "tab", "aria-selected": String(name === tab), href: `/runs/${encodeURIComponent(runId)}${name === "overview" ? "" : `?tab=${name}`}` }, text)));
+  let tab = new URLSearchParams(location.search).get("tab") ?? "overview";
+  const tabs = h("div", { class: "tabs", role: "tablist" }, TABS.map(([name, text]) => h("a", { role: "tab", "data-tab": name, href: `/runs/${encodeURIComponent(runId)}${name === "overview" ? "" : `?tab=${name}`}` }, text)));
   show(place, h("div", { class: "page" }, header, tabs, body));
 
   try {
@@ -29,7 +34,7 @@ export async function runPage(place, [runId], signal) {
   } catch (error) {
     if (error.name === "AbortError") return;
     if (error.code !== "unavailable") {
-      show(place, h("div", { class: "empty" }, h("h1", null, error.reason === "RUN_NOT_FOUND" ? "There is no such run" : "The run cannot be shown"), h("p", null, error.reason === "RUN_NOT_FOUND" ? "It was deleted, or its retention is over." : error.message), h("a", { href: "/runs" }, "All runs")));
+      show(place, h("div", { class: "empty" }, h("h1", null, error.reason === "RUN_NOT_FOUND" ? "There is no such run" : "The run cannot be shown"), h("p", null, error.reason === "RUN_NOT_FOUND" ? `The server has no run ${runId}. Perhaps it was never there, or it was deleted: by a caller, or because it was too old to be kept.` : error.message), h("a", { href: "/runs" }, "All runs")));
       return;
     }
     show(header, h("p", { class: "quiet" }, "Waiting for the server…"));
@@ -40,24 +45,38 @@ export async function runPage(place, [runId], signal) {
     const run = model.run;
     if (!run) return;
     const over = ended(run.status);
+    tabs.querySelector("[data-tab=children]").hidden = !run.children && tab !== "children";
     const facts = [
       ["Workflow", h("a", { href: `/workflows/${encodeURIComponent(run.workflow)}` }, run.workflow)],
       ["Created", h("time", { datetime: run.createdAt, title: moment(run.createdAt) }, ago(run.createdAt))],
       over ? ["Took", span(Date.parse(run.endedAt) - Date.parse(run.createdAt))] : ["Last change", ago(run.updatedAt)],
       run.timeoutAt && !over ? ["Times out", `in ${span(Date.parse(run.timeoutAt) - Date.now())}`] : null,
-      ["Log", `${run.lastSequence ?? 0} entries`],
+      ["Log", `${run.lastSequence ?? 0} ${run.lastSequence === "1" ? "entry" : "entries"}`],
       run.forkedFrom ? ["Forked from", h("a", { class: "mono", href: `/runs/${encodeURIComponent(run.forkedFrom.runId)}` }, `${run.forkedFrom.runId} at ${run.forkedFrom.sequence ?? 0}`)] : null,
+      run.parent ? ["Parent", [h("a", { class: "mono", href: `/runs/${encodeURIComponent(run.parent.runId)}` }, run.parent.runId), h("span", { class: "quiet" }, ` by ${run.parent.step}${run.parent.abandoned ? ", goes on without it" : ""}`)]] : null,
+      run.children ? ["Children", h("a", { href: `/runs/${encodeURIComponent(runId)}?tab=children` }, childrenText(run.children))] : null,
+      run.schedule ? ["Schedule", [h("a", { href: `/schedules/${encodeURIComponent(run.schedule.scheduleId)}` }, run.schedule.scheduleId), h("span", { class: "quiet" }, ` ${run.schedule.manual ? "asked for" : "due"} ${moment(run.schedule.dueTime)}`)]] : null,
+      run.startedBy && run.startedBy !== "anonymous" ? ["Started by", h("a", { href: `/runs?by=${encodeURIComponent(run.startedBy)}` }, run.startedBy)] : null,
+      run.retriedFrom ? ["Retries", h("a", { class: "mono", href: `/runs/${encodeURIComponent(run.retriedFrom.runId)}` }, `${run.retriedFrom.runId} at ${run.retriedFrom.sequence ?? 0}`)] : null,
       Object.keys(run.labels ?? {}).length ? ["Labels", labelTags(run.labels)] : null,
     ].filter(Boolean);
-    show(
+    update(
       header,
       h("div", { class: "title" }, h("h1", { class: "mono" }, runId), badge(run.status),
         h("span", { class: "actions" },
           over
-            ? h("button", { type: "button", class: "danger", onclick: remove }, "Delete")
-            : h("button", { type: "button", onclick: cancel }, "Cancel run"))),
-      h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
-      run.blockedReason ? h("p", { class: "notice bad" }, "Blocked: ", run.blockedReason, " It goes on when code that fits is served.") : null,
+            ? [
+              endedBadly(run.status) && may("write", run.workflow) && h("button", run.retriedAs?.length ? { type: "button", class: "plain", title: "Opens the run that retries this one", onclick: retry } : { type: "button", class: "primary", onclick: retry }, "Retry"),
+              may("admin", run.workflow) && h("button", { type: "button", class: "danger", onclick: remove }, "Delete"),
+            ]
+            : may("write", run.workflow) && [
+              blocked(run.status) ? null : paused(run) ? h("button", { type: "button", onclick: () => steer("ResumeRun", {}) }, "Resume") : h("button", { type: "button", onclick: () => steer("PauseRun", { reason: "paused in the console" }) }, "Pause"),
+              h("button", { type: "button", onclick: cancel }, "Cancel run"),
+            ])),
+      h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", { class: WIDE.has(name) ? "wide" : null }, h("dt", null, name), h("dd", null, value)))),
+      run.pause ? h("p", { class: "notice" }, run.pause.workflow ? "Its workflow is paused" : "Paused", ` for ${span(Date.now() - Date.parse(run.pause.time))} by ${run.pause.by}`, run.pause.reason ? `: ${run.pause.reason}` : "", ". Nothing new starts; input is kept.") : null,
+      run.retriedAs?.length ? h("p", { class: "notice" }, "Retried as ", run.retriedAs.map((each, index) => [index ? ", " : "", h("a", { class: "mono", href: `/runs/${encodeURIComponent(each)}` }, each)]), ".") : null,
+      blocked(run.status) ? blockedNotice(run) : null,
     );
   }
 
@@ -66,6 +85,24 @@ export async function runPage(place, [runId], signal) {
     try {
       model.run = (await call("RunService/CancelRun", { runId, reason: "cancelled in the console" })).run;
       changed();
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  }
+
+  async function steer(method, fields) {
+    try {
+      model.run = (await call(`RunService/${method}`, { runId, ...fields })).run;
+      changed();
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  }
+
+  async function retry() {
+    try {
+      const { run } = await call("RunService/RetryRun", { runId, requestId: requestId() });
+      dispatchEvent(new CustomEvent("stepwire-go", { detail: { address: `/runs/${encodeURIComponent(run.runId)}` } }));
     } catch (error) {
       toast(error.message, "error");
     }
@@ -84,12 +121,14 @@ export async function runPage(place, [runId], signal) {
   let planned = false;
   let asking = false;
   let stale = false;
+  let took = 0;
   async function readRun() {
     if (asking) {
       stale = true;
       return;
     }
     asking = true;
+    const began = performance.now();
     do {
       stale = false;
       try {
@@ -100,6 +139,7 @@ export async function runPage(place, [runId], signal) {
       changed();
     } while (stale);
     asking = false;
+    took = performance.now() - began;
   }
   const soon = () => {
     if (planned) return;
@@ -107,7 +147,7 @@ export async function runPage(place, [runId], signal) {
     setTimeout(() => {
       planned = false;
       if (!signal.aborted) readRun();
-    }, 150);
+    }, Math.max(150, 5 * took)); // a run with much to tell is asked less often
   };
 
   /** Follow the log from its first entry; go on behind the last one after a cut. */
@@ -115,7 +155,7 @@ export async function runPage(place, [runId], signal) {
     let cursor = Math.max(0, Number(model.run?.firstAvailable ?? 1) - 1);
     for (let failures = 0; !signal.aborted; ) {
       try {
-        const request = { runId, afterSequence: String(cursor), options: { encoding: "PAYLOAD_ENCODING_VALUE", includeInternal: true } };
+        const request = { runId, afterSequence: String(cursor), options: { encoding: "PAYLOAD_ENCODING_JSON", includeInternal: may("read", model.run?.workflow) } };
         for await (const frame of stream("RunService/StreamEvents", request, signal)) {
           failures = 0;
           if (frame.events) {
@@ -123,9 +163,14 @@ export async function runPage(place, [runId], signal) {
             cursor = Number(frame.events.toSequence);
             for (const entry of frame.events.entries ?? []) {
               model.entries.push(entry);
-              if (entry.kind !== "ENTRY_KIND_TERMINAL") model.counts.set(entry.type, (model.counts.get(entry.type) ?? 0) + 1);
+              if (entry.step) model.latest.set(entry.step, entry);
+              if (entry.kind !== "ENTRY_KIND_TERMINAL" && entry.type) model.counts.set(entry.type, (model.counts.get(entry.type) ?? 0) + 1);
             }
-            if (model.entries.length > KEPT) model.entries.splice(0, model.entries.length - KEPT);
+            const over = model.entries.length - KEPT;
+            if (over > 0) {
+              model.entries.splice(0, over);
+              model.dropped += over;
+            }
             changed();
             soon();
           } else if (frame.finished) {
@@ -147,31 +192,62 @@ export async function runPage(place, [runId], signal) {
     }
   }
 
-  const panels = { overview, events: eventsPanel, state: statePanel, travel: travelPanel, timeline: timelinePanel };
-  let painting = false;
-  model.listeners.add(() => {
-    if (painting) return;
-    painting = true;
-    requestAnimationFrame(() => {
-      painting = false;
-      if (!signal.aborted) paintHeader();
-    });
+  const panels = { overview, events: eventsPanel, children: childrenPanel, state: statePanel, travel: travelPanel, timeline: timelinePanel };
+  let painted = null;
+  function headerSoon() {
+    if (painted === model.run) return; // entries change nothing of it
+    painted = model.run;
+    requestAnimationFrame(() => { if (!signal.aborted) paintHeader(); });
+  }
+
+  let leaving = new AbortController();
+  /** Show a tab. What the page has read of the run stays. */
+  function open(name) {
+    leaving.abort();
+    leaving = new AbortController();
+    tab = name;
+    for (const each of tabs.children) each.setAttribute("aria-selected", String(each.dataset.tab === tab));
+    model.listeners = new Set([headerSoon]);
+    show(body);
+    (panels[tab] ?? overview)(body, model, AbortSignal.any([signal, leaving.signal]));
+  }
+  tabs.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    history.pushState(null, "", link.getAttribute("href"));
+    open(link.dataset.tab);
   });
-  (panels[tab] ?? overview)(body, model, signal);
+  open(tab);
   paintHeader();
-  const clockwork = setInterval(paintHeader, 5000);
+  // Spans go on, and not all that changes a run is in its log: a pause, and the state.
+  const clockwork = setInterval(() => {
+    paintHeader();
+    if (model.run && !ended(model.run.status) && !document.hidden) readRun();
+  }, 5000);
   signal.addEventListener("abort", () => clearInterval(clockwork));
   follow();
+}
+
+/** Say why a run is blocked, and what to do about it. */
+function blockedNotice(run) {
+  const reason = (run.blockedReason || "the served code cannot go on with it").replace(/[.\s]+$/, "");
+  return h("div", { class: "notice bad" },
+    h("p", null, h("strong", null, "Blocked: "), `${reason}.`),
+    h("p", null, "Its state is kept. Serve code that can read it: give renamed steps and events their earlier names as ", h("code", null, "aliases"), ", give new fields a default, or write a ", h("code", null, "migrate()"), ". The run goes on by itself when the server starts with that code. Or cancel it."));
 }
 
 function overview(body, model, signal) {
   const picture = h("section", null);
   const questions = h("section", null);
+  const activity = h("section", null);
   const outcome = h("section", null);
-  show(body, questions, picture, outcome);
+  show(body, questions, picture, activity, outcome); // what comes and goes with each step is below the graph
   const asked = questionsPanel(questions, model);
+  const paintActivity = activityPanel(activity, model);
   let drawn = null;
   let shownOutcome = null;
+  let shownRun = null;
   let planned = false;
 
   function paint() {
@@ -183,7 +259,11 @@ function overview(body, model, signal) {
       show(picture, h("h2", null, "Graph"), drawn.element);
     }
     drawn?.mark(marksOf(model), model.counts);
-    asked();
+    if (run !== shownRun || !workflow) {
+      shownRun = workflow && run;
+      asked();
+      paintActivity();
+    }
     if (run?.outcome && run.outcome !== shownOutcome) {
       shownOutcome = run.outcome;
       show(outcome, h("h2", null, "Outcome"), outcomeOf(run.outcome));
@@ -195,19 +275,20 @@ function overview(body, model, signal) {
     requestAnimationFrame(paint);
   });
   paint();
+  // The spans in the table go on while nothing happens.
+  const clockwork = setInterval(() => { if (model.run?.activeDeliveries?.length) paintActivity(); }, 1000);
+  signal.addEventListener("abort", () => clearInterval(clockwork));
 }
 
 /** What each step does now, from what the contract tells of the run. */
-function marksOf({ run, entries }) {
+function marksOf({ run, latest }) {
   const marks = new Map();
   if (!run) return marks;
-  for (const entry of entries.slice(-2000)) if (entry.step) marks.set(entry.step, ["done", "has run"]);
-  for (const each of run.activeDeliveries ?? []) {
-    const kind = (each.status ?? "").replace("DELIVERY_STATUS_", "").toLowerCase();
-    const tone = { running: "active", queued: "neutral", parked: "waiting", backing_off: "bad" }[kind] ?? "neutral";
-    marks.set(each.step, [tone, kind === "backing_off" ? `tries again (${each.attempt})` : kind.replace("_", " ")]);
-  }
-  for (const waiter of run.pendingWaiters ?? []) if (waiter.step) marks.set(waiter.step, ["waiting", `◔ waits for ${waiter.eventType}`]);
+  for (const [step, entry] of latest) marks.set(step, hasFailed(entry) ? ["bad", "✕ failed"] : ["done", "has run"]);
+  // Children work with steps of their own, which may have the same names.
+  const active = activeMarks((run.activeDeliveries ?? []).filter((each) => !each.runId));
+  for (const [step, mark] of active) marks.set(step, mark);
+  for (const waiter of run.pendingWaiters ?? []) if (waiter.step && !waiter.runId && (active.get(waiter.step)?.[0] ?? "waiting") === "waiting") marks.set(waiter.step, ["waiting", `◔ waits for ${waiter.eventType}`]);
   const failed = run.outcome?.failure?.step;
   if (failed) marks.set(failed, ["bad", `✕ ${run.outcome.failure.errorType}`]);
   return marks;

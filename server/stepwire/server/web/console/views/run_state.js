@@ -1,36 +1,53 @@
 // The state of a run as a tree. A change carries the etag of what was shown: a conflict is told, not overwritten.
 
-import { call, requestId } from "../api.js";
-import { dialog, h, show, toast } from "../dom.js";
+import { may } from "../access.js";
+import { call, plain, requestId } from "../api.js";
+import { arrange, dialog, h, show, toast } from "../dom.js";
 import { ended } from "../format.js";
 import { tree } from "../parts/json.js";
+import { poll } from "../parts/poll.js";
+
+const SHOWN = 200; // keys that are shown at once
+const REFRESH = 2500;
 
 export function statePanel(body, model, signal) {
   const holder = h("div", { class: "card" });
   const note = h("span", { class: "quiet", role: "status" });
   let etag = "";
   let state = null;
-  let last = "";
+  let limit = SHOWN;
+  let took = 0;
+  const rows = new Map(); // key → its text and element: a key that has not changed is not drawn again
+  const folds = new Map();
 
   async function read() {
+    const began = performance.now();
     try {
-      const answer = await call("StateService/GetState", { runId: model.runId, encoding: "PAYLOAD_ENCODING_VALUE" }, signal);
+      const answer = await call("StateService/GetState", { runId: model.runId, encoding: "PAYLOAD_ENCODING_JSON" }, signal);
       etag = answer.etag ?? "";
-      state = answer.value?.value ?? {};
-      const text = JSON.stringify(state);
-      if (text !== last) {
-        last = text;
-        paint();
-      }
+      state = plain(answer.value) ?? {};
+      paint();
       note.textContent = "";
     } catch (error) {
       if (error.name !== "AbortError") note.textContent = error.message;
     }
+    took = performance.now() - began;
   }
 
   function paint() {
-    const editable = model.run && !ended(model.run.status);
-    show(holder, Object.keys(state ?? {}).length ? tree(state, { open: 3, edit: editable ? change : null }) : h("p", { class: "quiet" }, "The state is empty."));
+    const editable = model.run && !ended(model.run.status) && may("write", model.run.workflow);
+    const keys = Object.keys(state ?? {});
+    const elements = keys.slice(0, limit).map((key) => {
+      const text = `${editable ? "" : "read only "}${JSON.stringify(state[key])}`;
+      const row = rows.get(key);
+      if (row?.text === text) return row.element;
+      const element = h("div", { "data-key": key }, tree(state[key], { open: 2, edit: editable ? change : null, path: [key], name: key, folds }));
+      rows.set(key, { text, element });
+      return element;
+    });
+    for (const key of rows.keys()) if (!(key in state)) rows.delete(key);
+    const more = keys.length > limit ? h("button", { type: "button", onclick: () => { limit += SHOWN; paint(); } }, `${keys.length - limit} more`) : null;
+    arrange(holder, keys.length ? [...elements, more].filter(Boolean) : [h("p", { class: "quiet" }, "The state is empty.")]);
     add.disabled = !editable;
   }
 
@@ -73,7 +90,8 @@ export function statePanel(body, model, signal) {
 
   const add = h("button", { type: "button", onclick: () => change([], "", true) }, "Set a value");
   show(body, h("div", { class: "filters" }, add, note), holder);
-  read();
+  // Clients change the state without an entry in the log.
+  poll(async () => { if (state === null || !ended(model.run?.status)) await read(); }, REFRESH, signal);
   let planned = false;
   model.listeners.add(() => {
     if (planned) return;
@@ -81,6 +99,6 @@ export function statePanel(body, model, signal) {
     setTimeout(() => {
       planned = false;
       if (!signal.aborted) read();
-    }, 500);
+    }, Math.max(500, 5 * took)); // a large state is read less often
   });
 }

@@ -1,12 +1,16 @@
 // The served workflows, and one of them: its graph, its steps, its events, and a form that starts a run.
 
+import { may } from "../access.js";
 import { call, requestId } from "../api.js";
-import { h, show } from "../dom.js";
-import { duration, span } from "../format.js";
+import { h, show, toast } from "../dom.js";
+import { ago, duration, span } from "../format.js";
 import { badge } from "../parts/badge.js";
 import { schemaForm } from "../parts/form.js";
 import { graph } from "../parts/graph.js";
 import { tree } from "../parts/json.js";
+
+// Types of the library that any workflow has; all others are the author's.
+const LIBRARY = new Set(["Event", "StartEvent", "StopEvent", "InputRequiredEvent", "HumanResponseEvent", "StepFailedEvent", "WorkflowCancelledEvent", "WorkflowFailedEvent", "WorkflowTimedOutEvent", "DictState"]);
 
 export async function workflowsPage(place, _, signal) {
   let found;
@@ -20,7 +24,7 @@ export async function workflowsPage(place, _, signal) {
     place,
     h("div", { class: "page" }, h("div", { class: "title" }, h("h1", null, "Workflows"), h("span", { class: "quiet" }, `${found.length} served`)),
       found.length
-        ? h("ul", { class: "cards" }, found.map((each) => h("li", { class: "card" }, h("h2", null, h("a", { href: `/workflows/${encodeURIComponent(each.name)}` }, each.name)), h("p", null, each.description || h("span", { class: "quiet" }, "No description.")), h("p", { class: "quiet mono" }, `version ${(each.version ?? "").slice(0, 12)}`), h("p", null, h("a", { href: `/runs?workflow=${encodeURIComponent(each.name)}` }, "Its runs")))))
+        ? h("ul", { class: "cards" }, found.map((each) => h("li", { class: "card" }, h("h2", null, h("a", { href: `/workflows/${encodeURIComponent(each.name)}` }, each.name)), each.pause ? h("p", { class: "notice" }, `paused: ${each.pause.reason || each.pause.by}`) : null, h("p", null, each.description || h("span", { class: "quiet" }, "No description.")), h("p", { class: "quiet mono" }, `version ${(each.version ?? "").slice(0, 12)}`), h("p", null, h("a", { href: `/runs?workflow=${encodeURIComponent(each.name)}` }, "Its runs")))))
         : h("div", { class: "empty" }, h("h2", null, "No workflow is served"), h("pre", null, "stepwire serve my_module.py:MyWorkflow=name"))),
   );
 }
@@ -49,23 +53,48 @@ export async function workflowPage(place, [name], signal) {
     },
   });
   const counts = h("p", { class: "quiet" });
+  const pause = h("div");
+  const steering = h("span", { class: "actions" });
+  async function steer(method, fields) {
+    try {
+      workflow.pause = (await call(`WorkflowService/${method}`, { name, ...fields })).pause;
+      showPause();
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  }
+  function showPause() {
+    const now = workflow.pause;
+    show(pause, now ? h("p", { class: "notice" }, `Paused ${ago(now.time)} by ${now.by}${now.reason ? `: ${now.reason}` : ""}. Nothing new starts in its runs; starts and input are kept.`) : null);
+    show(
+      steering,
+      may("admin", name) ? h("button", { type: "button", onclick: () => (now ? steer("ResumeWorkflow", {}) : steer("PauseWorkflow", { reason: "paused in the console" })) }, now ? "Resume the workflow" : "Pause the workflow") : null,
+      h("a", { class: "button", href: `/schedules?workflow=${encodeURIComponent(name)}` }, "Its schedules"),
+      h("a", { class: "button", href: `/runs?workflow=${encodeURIComponent(name)}` }, "Its runs"),
+    );
+  }
+  showPause();
+  const own = [...types.values()].filter((type) => !LIBRARY.has(type.name));
+  const library = [...types.values()].filter((type) => LIBRARY.has(type.name));
   const timeout = duration(workflow.timeout);
   show(
     place,
     h("div", { class: "page" },
-      h("div", { class: "title" }, h("h1", null, name), h("a", { class: "button", href: `/runs?workflow=${encodeURIComponent(name)}` }, "Its runs")),
+      h("div", { class: "title" }, h("h1", null, name), steering),
       workflow.description ? h("p", null, workflow.description) : null,
       h("p", { class: "quiet" }, `Version ${(workflow.version ?? "").slice(0, 12)} · runs time out after ${timeout === null ? "no time" : span(timeout)} · state ${workflow.stateType || "of any keys"}`),
       counts,
+      pause,
       h("h2", null, "Graph"), graph(workflow).element,
       h("div", { class: "columns" },
-        h("section", { class: "card" }, h("h2", null, "Start a run"), form),
+        h("section", { class: "card" }, h("h2", null, "Start a run"), may("write", name) ? form : h("p", { class: "quiet" }, "Your credential does not allow to start runs of this workflow.")),
         h("section", { class: "card" }, h("h2", null, "Steps"), h("ul", { class: "steps" }, (workflow.steps ?? []).map((step) => h("li", null, h("strong", null, step.name), ` ${(step.accepts ?? []).join(" | ")} → ${(step.returns ?? []).join(" | ") || "nothing"}`, h("span", { class: "quiet" }, ` · ${step.numWorkers} worker${step.numWorkers === 1 ? "" : "s"}`), step.description ? h("p", { class: "quiet" }, step.description) : null))))),
       h("h2", null, "Events and types"),
-      h("div", { class: "types" }, [...types.values()].map((type) => h("details", { class: "card" }, h("summary", null, h("strong", null, type.name), type.sendable ? h("span", { class: "tag" }, "clients may send it") : null, h("span", { class: "quiet" }, ` ${(type.role ?? "").replace("EVENT_ROLE_", "").toLowerCase().replaceAll("_", " ")}`)), type.jsonSchema ? tree(JSON.parse(type.jsonSchema), { open: 2 }) : null))),
+      own.length ? h("div", { class: "types" }, own.map(typeCard)) : h("p", { class: "quiet" }, "It has no types of its own."),
+      library.length ? h("details", { class: "library" }, h("summary", null, `Types of the library: ${library.length}`), h("div", { class: "types" }, library.map(typeCard))) : null,
     ),
   );
-  for (const kind of ["RUNNING", "WAITING", "QUEUED", "BLOCKED"]) {
+  for (const kind of ["RUNNING", "WAITING", "QUEUED", "PAUSED", "BLOCKED"]) {
     call("RunService/ListRuns", { workflow: name, statuses: [`RUN_STATUS_${kind}`], pageSize: 1000 }, signal)
       .then((page) => {
         const many = (page.runs ?? []).length;
@@ -73,4 +102,12 @@ export async function workflowPage(place, [name], signal) {
       })
       .catch(() => {});
   }
+}
+
+/** An event or another type, with its schema folded. */
+function typeCard(type) {
+  const role = (type.role ?? "").replace("EVENT_ROLE_", "").toLowerCase().replaceAll("_", " ");
+  return h("details", { class: "card" },
+    h("summary", null, h("strong", null, type.name), type.sendable ? h("span", { class: "tag" }, "clients may send it") : type.internal ? h("span", { class: "tag" }, "internal: only steps send it") : null, h("span", { class: "quiet" }, role === "unspecified" ? "" : ` ${role}`)),
+    type.jsonSchema ? tree(JSON.parse(type.jsonSchema), { open: 2 }) : null);
 }

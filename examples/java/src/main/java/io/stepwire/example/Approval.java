@@ -20,48 +20,59 @@ import io.stepwire.v1.StreamEventsRequest;
 import io.stepwire.v1.StreamEventsResponse;
 import io.stepwire.v1.StreamOptions;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.stream.Stream;
 
-/** Starts a run of the approval workflow, follows its events, answers its question, prints the result. */
+/**
+ * Starts a run of the approval workflow, follows its events, answers its question, prints the result. With several
+ * addresses, separated by commas, it goes on with the next one when one fails.
+ */
 public final class Approval {
   private Approval() {}
 
   public static void main(String[] args) throws InterruptedException {
-    String address = args.length > 0 ? args[0] : "127.0.0.1:50051";
-    ManagedChannel channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build();
+    String addresses = args.length > 0 ? args[0] : "127.0.0.1:50051";
+    List<ManagedChannel> channels =
+        Stream.of(addresses.split(","))
+            .map(address -> Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build())
+            .toList();
     try {
-      follow(RunServiceGrpc.newBlockingStub(channel));
+      follow(channels.stream().map(RunServiceGrpc::newBlockingStub).toList());
     } finally {
-      channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
+      for (ManagedChannel channel : channels) {
+        channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
+      }
     }
   }
 
-  private static void follow(RunServiceBlockingStub runs) throws InterruptedException {
+  private static void follow(List<RunServiceBlockingStub> replicas) throws InterruptedException {
     JsonObject expense = new JsonObject();
     expense.addProperty("who", "ada");
     expense.addProperty("amount", 120.5);
     expense.addProperty("purpose", "a keyboard");
-    String runId =
-        // Each call has its own deadline. The request_id makes it safe to call again after a lost connection.
-        runs.withDeadlineAfter(10, TimeUnit.SECONDS)
-            .startRun(
-                StartRunRequest.newBuilder()
-                    .setWorkflow("approval")
-                    .setInput(Payloads.of(expense))
-                    .setRequestId(UUID.randomUUID().toString())
-                    .build())
-            .getRun()
-            .getRunId();
-    System.out.println("run " + runId);
-
+    // The request_id makes the start safe to repeat after a lost connection.
+    StartRunRequest start =
+        StartRunRequest.newBuilder()
+            .setWorkflow("approval")
+            .setInput(Payloads.of(expense))
+            .setRequestId(UUID.randomUUID().toString())
+            .build();
+    String runId = "";
     // The cursor makes the stream resumable: whatever happens to the connection, nothing is lost or seen twice.
     AtomicLong cursor = new AtomicLong();
     Optional<Outcome> outcome = Optional.empty();
-    while (outcome.isEmpty()) {
+    for (int attempt = 0; outcome.isEmpty(); attempt++) {
+      RunServiceBlockingStub runs = replicas.get(attempt % replicas.size());
       try {
+        if (runId.isEmpty()) {
+          // Each call has its own deadline.
+          runId = runs.withDeadlineAfter(10, TimeUnit.SECONDS).startRun(start).getRun().getRunId();
+          System.out.println("run " + runId);
+        }
         outcome = read(runs, runId, cursor);
       } catch (StatusRuntimeException error) {
         if (!Reconnect.lost(error)) {
@@ -88,7 +99,7 @@ public final class Approval {
     Context before = call.attach();
     Iterator<StreamEventsResponse> stream;
     try {
-      stream = runs.withWaitForReady().streamEvents(request);
+      stream = runs.streamEvents(request);
     } finally {
       call.detach(before); // the answers below are calls of their own
     }

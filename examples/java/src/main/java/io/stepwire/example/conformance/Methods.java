@@ -9,6 +9,7 @@ import io.grpc.MethodDescriptor;
 import io.grpc.MethodDescriptor.PrototypeMarshaller;
 import io.grpc.ServiceDescriptor;
 import io.stepwire.v1.RunServiceGrpc;
+import io.stepwire.v1.ScheduleServiceGrpc;
 import io.stepwire.v1.SnapshotServiceGrpc;
 import io.stepwire.v1.StateServiceGrpc;
 import io.stepwire.v1.WorkflowServiceGrpc;
@@ -23,6 +24,7 @@ final class Methods {
   private static final List<ServiceDescriptor> SERVICES =
       List.of(
           RunServiceGrpc.getServiceDescriptor(),
+          ScheduleServiceGrpc.getServiceDescriptor(),
           SnapshotServiceGrpc.getServiceDescriptor(),
           StateServiceGrpc.getServiceDescriptor(),
           WorkflowServiceGrpc.getServiceDescriptor());

@@ -1,0 +1,141 @@
+"""ListRuns over many runs: the server's CPU for the first page, by every filter."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Bench, Row, UsesCpu, row
+from benchmarks.processes import Together, WithChildren, stepwire_server
+from google.protobuf.timestamp_pb2 import Timestamp
+from tests.postgres import MISSING, PostgresServer, programs
+
+from stepwire.server.store import Commit, RunKey, RunRecord, RunStore, SqliteStore, Status
+from stepwire.server.store.postgres import PostgresStore
+from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import types_pb2 as types
+
+__all__ = ["search"]
+
+LIMIT = 0.05
+"""Seconds of server CPU that a first page may take."""
+PAGE = 100
+CALLS = 30
+"""Calls whose CPU is measured together: a process's CPU time is counted in hundredths of a second."""
+GROUP = 2000
+ERRORS = ("ValueError", "ConnectionError", "KeyError")
+
+
+async def search(bench: Bench) -> list[Row]:
+    """List the first page of many runs by each filter, and by pairs of them; tell of the dearest one of each store."""
+    count, data = bench.scaled(200_000, 50_000), bench.data()
+    found = [await _dearest(bench, "SQLite", count, SqliteStore(data), data)]
+    if programs() is None:
+        bench.notes.append(f"search: {MISSING}")
+        return found
+    with PostgresServer(["fsync=off"]) as database:
+        store = PostgresStore(database.dsn)
+        return [*found, await _dearest(bench, "PostgreSQL", count, store, database.dsn, WithChildren(database.pid))]
+
+
+async def _dearest(
+    bench: Bench, name: str, count: int, store: RunStore, data: Path | str, database: UsesCpu | None = None
+) -> Row:
+    """Measure a store; the CPU of a database's processes counts as the server's."""
+    bench.say(f"search, {name}: writing {count:,} runs")
+    began = time.time() - count
+    await _fill(store, count, began)
+    costs: dict[str, float] = {}
+    async with stepwire_server(data).called() as (process, caller):
+        used = Together(process, *([] if database is None else [database]))
+        for told, fields in _filters(count, began).items():
+            bench.say(f"search, {name}: {told}")
+            request = runs.ListRunsRequest(page_size=PAGE, **fields)
+            await caller.runs.ListRuns(request)
+            before = used.cpu()
+            for _ in range(CALLS):
+                await caller.runs.ListRuns(request)
+            costs[told] = (used.cpu() - before) / CALLS
+    dearest = max(costs, key=costs.__getitem__)
+    usual = sorted(costs.values())[len(costs) // 2]
+    title = f"ListRuns, first page of {count:,} runs, the dearest of {len(costs)} filters ({name})"
+    note = f"{dearest}; the median {usual * 1000:.1f} ms"
+    key = "search" if database is None else "search_postgres"
+    return row(key, title, "s", "50 ms of server CPU", costs[dearest], LIMIT, target=1, note=note)
+
+
+def _filters(count: int, began: float) -> dict[str, dict[str, Any]]:
+    def at(n: int) -> Timestamp:
+        stamp = Timestamp()
+        stamp.FromNanoseconds(int((began + n) * 1e9))
+        return stamp
+
+    failed, waiting = [types.RUN_STATUS_FAILED], [types.RUN_STATUS_WAITING]
+    return {
+        "none": {},
+        "workflow": {"workflow": "flow1"},
+        "status": {"statuses": failed},
+        "label": {"labels": {"team": "t3"}},
+        "error type": {"error_type": "ConnectionError"},
+        "step": {"step": "step3"},
+        "awaited event": {"waiting_for": "Approval"},
+        "parent": {"parent_run_id": "parent-7"},
+        "parent that is not there": {"parent_run_id": "none"},
+        "caller": {"started_by": "caller-3"},
+        "a long prefix": {"run_id_prefix": "0ab1"},
+        "a short prefix": {"run_id_prefix": "0"},
+        "a prefix that is not there": {"run_id_prefix": "zz"},
+        "the end, lately": {"ended_after": at(count - 1000)},
+        "the end, long ago": {"ended_before": at(1000)},
+        "the end, at any time": {"ended_after": at(0)},
+        "the end, in between": {"ended_after": at(count // 2), "ended_before": at(count // 2 + 9000)},
+        "workflow and error type": {"workflow": "flow1", "error_type": "ConnectionError"},
+        "caller and a workflow that it never starts": {"started_by": "caller-3", "workflow": "flow1"},
+        "caller and status": {"started_by": "caller-3", "statuses": waiting},
+        "caller and the end, long ago": {"started_by": "caller-3", "ended_before": at(1000)},
+        "status and the end, long ago": {"statuses": failed, "ended_before": at(count // 4)},
+        "error type and prefix": {"error_type": "ConnectionError", "run_id_prefix": "0"},
+    }
+
+
+async def _fill(store: RunStore, count: int, began: float) -> None:
+    """Write runs, one a second, into the store of a server."""
+    chance = random.Random(1)
+    await store.open()
+    for start in range(0, count, GROUP):
+        numbers = range(start, min(count, start + GROUP))
+        await asyncio.gather(*(store.commit(Commit(_record(n, began, chance), None, b"{}", True)) for n in numbers))
+    await store.close()
+
+
+def _record(n: int, began: float, chance: random.Random) -> RunRecord:
+    status = chance.choices([Status.COMPLETED, Status.FAILED, Status.WAITING, Status.CANCELLED], [80, 10, 8, 2])[0]
+    caller, step = f"caller-{n % 20}", f"step{n % 10}"
+    terms = [f"by={caller}", *([f"parent=parent-{n % 50}"] if n % 1000 < 50 else [])]
+    outcome: dict[str, Any] = {"status": status, "event_type": "StopEvent", "result": f'"{"x" * 200}"'}
+    if status == Status.FAILED:
+        error = chance.choice(ERRORS)
+        terms += [f"error={error}", f"step={step}"]
+        outcome = {
+            "status": status,
+            "event_type": "WorkflowFailedEvent",
+            "failure": {"step": step, "error_type": error},
+        }
+    elif status == Status.WAITING:
+        terms += ["event=Approval", f"step={step}"]
+    at = began + n
+    return RunRecord(
+        key=RunKey("default", f"{chance.getrandbits(64):016x}"),
+        workflow=f"flow{n % 5}",
+        status=status,
+        created_at=at,
+        updated_at=at,
+        ended_at=None if status == Status.WAITING else at + 10,
+        wake_at=None,
+        labels={"team": f"t{n % 7}"},
+        info={"principal": caller, "version": "1", **({} if status == Status.WAITING else {"outcome": outcome})},
+        terms=tuple(sorted(terms)),
+    )

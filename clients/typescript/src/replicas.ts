@@ -1,0 +1,69 @@
+// Which address a call goes to.
+
+import type { Transport } from "@connectrpc/connect";
+
+/** The metadata in which a server says at which address a run lives. */
+const OWNER = "stepwire-owner";
+/** What a client remembers of where runs live, at most. */
+const MOST_OWNERS = 10_000;
+
+/** A connection to one address. */
+export type Connection = { address: string; transport: Transport; close: () => void };
+
+/**
+ * The connections to all addresses. An address that a server names is only ever a choice among those that the caller
+ * gave: no credential goes anywhere else.
+ */
+export class Replicas {
+  #current = 0;
+  readonly #owners = new Map<string, number>();
+
+  constructor(readonly connections: Connection[]) {}
+
+  get several(): boolean {
+    return this.connections.length > 1;
+  }
+
+  /** Return the number of the connection for a run; "" is a call about no run that is known. */
+  pick(runId: string): number {
+    return this.#owners.get(runId) ?? this.#current;
+  }
+
+  /** Learn from the trailer of an answer where a run lives. */
+  heard(runId: string, trailer: Headers): void {
+    const index = this.connections.findIndex(({ address }) => address === trailer.get(OWNER));
+    if (index < 0 || !runId) return;
+    if (this.#owners.size >= MOST_OWNERS) this.#owners.clear();
+    this.#owners.set(runId, index);
+  }
+
+  /** Turn away from an address that did not answer. */
+  failed(runId: string, index: number): void {
+    this.#owners.delete(runId);
+    if (this.#current === index) this.#current = (index + 1) % this.connections.length;
+  }
+
+  /**
+   * Wait before the next attempt: not at all while there are addresses that were not tried, then ever longer. Return
+   * false when there is no time left.
+   */
+  async pause(failures: number, asked: number, left: number, signal?: AbortSignal): Promise<boolean> {
+    const round = Math.floor(failures / this.connections.length) - 1;
+    const full = Math.min(5000, 100 * 2 ** Math.min(round, 10));
+    const delay = round < 0 ? 0 : Math.max(asked, full * (0.5 + Math.random() / 2));
+    if (delay >= left || signal?.aborted) return false;
+    return await new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", done);
+        resolve(!signal?.aborted);
+      };
+      const timer = setTimeout(done, delay);
+      signal?.addEventListener("abort", done);
+    });
+  }
+
+  close(): void {
+    for (const connection of this.connections) connection.close();
+  }
+}

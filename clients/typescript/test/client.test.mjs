@@ -1,0 +1,173 @@
+// The package over gRPC and over Connect, against the server that STEPWIRE_ADDRESS and STEPWIRE_WEB name
+// (tests/system/clients starts it, with examples/approval.py and examples/trip.py).
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Code, NotOpenError, RunError, StepwireError, connect } from "@stepwire/client/node";
+import { connect as connectWeb } from "@stepwire/client/web";
+
+const { STEPWIRE_ADDRESS: address, STEPWIRE_WEB: web } = process.env;
+const clients = { gRPC: address && (() => connect(address)), Connect: web && (() => connectWeb(web)) };
+
+const asked = async (client) => {
+  const run = await client.start("approval", { who: "ada", amount: 120 }, { labels: { by: "ts" } });
+  for await (const event of run.events({ types: ["ApprovalQuestion"] })) return { run, question: event };
+};
+const approve = { verdict: "approve", by: "grace" };
+const reason = (wanted) => (error) => error instanceof StepwireError && error.reason === wanted;
+
+for (const [name, open] of Object.entries(clients)) {
+  const each = (about, body) =>
+    test(`${name}: ${about}`, { skip: !open && "no server is named", timeout: 60_000 }, async () => {
+      const client = open();
+      try {
+        await body(client);
+      } finally {
+        client.close();
+      }
+    });
+
+  each("a question is answered once", async (client) => {
+    const { run, question } = await asked(client);
+    assert.match(question.data.text, /^ada asks for 120.00/);
+    assert.equal((await run.answer(question, approve)).delivered, 1);
+    assert.equal(await run.result(), "approved by grace");
+    await assert.rejects(run.answer(question, approve), NotOpenError);
+    assert.equal((await run.info()).labels["by"], "ts");
+    const types = [];
+    for await (const event of run.events({ after: question.sequence })) types.push(event.type);
+    assert.deepEqual(types, ["StopEvent"]);
+  });
+
+  each("a conversation sends and follows", async (client) => {
+    const { run } = await asked(client);
+    const talk = run.converse();
+    const seen = [];
+    for await (const event of talk) {
+      seen.push(event.type);
+      if (event.type !== "ApprovalQuestion") continue;
+      await assert.rejects(talk.send("Nonsense"), reason("UNKNOWN_EVENT_TYPE"));
+      const sent = await talk.send("ApprovalAnswer", { expense_id: event.data.expense_id, ...approve });
+      assert.equal(sent.delivered, 1);
+    }
+    assert.deepEqual(seen, ["ApprovalQuestion", "StopEvent"]);
+    await assert.rejects(talk.send("ApprovalAnswer", {}));
+  });
+
+  each("update begins again when something came between", async (client) => {
+    const { run } = await asked(client);
+    await Promise.all(Array.from({ length: 8 }, () => run.update("tally.count", (count = 0) => count + 1)));
+    const { value, etag } = await run.get("tally.count");
+    assert.equal(value, 8);
+    await assert.rejects(run.set("tally.count", 0, { etag: "of another time" }), reason("ETAG_MISMATCH"));
+    await run.set("tally.count", 0, { etag });
+    await run.unset("tally.count");
+    await assert.rejects(run.get("tally.count"), reason("PATH_NOT_FOUND"));
+  });
+
+  each("a snapshot starts another run", async (client) => {
+    const { run, question } = await asked(client);
+    const snapshot = await run.snapshot(question.sequence);
+    for (const source of [{ snapshot }, { from: { runId: run.id, sequence: question.sequence } }]) {
+      const fork = await client.start("approval", undefined, source);
+      await fork.answer(question, approve);
+      assert.equal(await fork.result(), "approved by grace");
+    }
+    const kept = [];
+    for await (const info of run.snapshots()) kept.push(Number(info.sequence));
+    assert.ok(kept.includes(question.sequence));
+    await run.cancel("enough");
+    await assert.rejects(run.result(), (error) => error instanceof RunError && error.outcome.reason === "enough");
+  });
+
+  each("errors have reasons and fields, deadlines and signals end what they limit", async (client) => {
+    await assert.rejects(client.run("nobody").info(), reason("RUN_NOT_FOUND"));
+    await assert.rejects(client.start("approval", { who: "ada", amount: "much" }), (error) => {
+      assert.deepEqual([error.code, error.reason], [Code.InvalidArgument, "INVALID_INPUT"]);
+      assert.equal(error.violations[0].field, "amount");
+      return true;
+    });
+    const { run } = await asked(client);
+    const read = async (options) => {
+      for await (const event of run.events(options)) assert.equal(event.type, "ApprovalQuestion");
+    };
+    await assert.rejects(read({ timeout: 300 }), (error) => error.code === Code.DeadlineExceeded);
+    const leaving = new AbortController();
+    const reading = read({ signal: leaving.signal });
+    leaving.abort();
+    await assert.rejects(reading, (error) => error.code === Code.Canceled);
+    await assert.rejects(run.result({ timeout: 200 }), { name: "TimeoutError" });
+  });
+
+  each("a schedule lives", async (client) => {
+    const id = `ts-life-${name}`;
+    const labels = { by: id };
+    const when = { cron: "0 7 * * 1-5", timeZone: "Europe/Oslo" };
+    const spec = { workflow: "approval", when, labels, input: { who: "ada", amount: 12 }, jitter: 1500 };
+    const schedule = await client.createSchedule(id, spec);
+    await assert.rejects(client.createSchedule(id, spec), reason("SCHEDULE_EXISTS"));
+    const { spec: made } = await schedule.info();
+    assert.deepEqual([made.timing.when.value, made.timing.timeZone], ["0 7 * * 1-5", "Europe/Oslo"]);
+    assert.equal(made.timing.jitter.nanos, 500_000_000);
+    await schedule.pause("holidays");
+    assert.equal((await schedule.info()).pause.reason, "holidays");
+    const endTime = new Date("2100-01-01T00:00:00Z");
+    await schedule.update({ when: { every: 3_600_000 }, overlap: "queue_one", jitter: undefined, endTime });
+    await schedule.resume();
+    const changed = await schedule.info();
+    assert.equal(changed.pause, undefined);
+    assert.equal(changed.nextTimes[1].seconds - changed.nextTimes[0].seconds, 3600n);
+    assert.deepEqual([changed.spec.overlap, changed.spec.timing.endTime.seconds], [2, BigInt(endTime / 1000)]);
+    assert.deepEqual(changed.spec.labels, labels);
+    await schedule.update({ endTime: undefined });
+    assert.equal((await schedule.info()).spec.timing.endTime, undefined);
+    assert.equal(await (await schedule.trigger()).result(), "approved by policy");
+    const [from, to] = [new Date("2026-01-01T21:00:00Z"), new Date("2026-01-02T00:00:00Z")];
+    assert.equal(await schedule.backfill(from, to, { atOnce: true }), 3);
+    const listed = [];
+    for await (const info of client.schedules({ workflow: "approval", labels })) listed.push(info.scheduleId);
+    assert.deepEqual(listed, [id]);
+    await schedule.delete();
+    await assert.rejects(schedule.info(), reason("SCHEDULE_NOT_FOUND"));
+  });
+
+  each("a child's question is answered at the parent", async (client) => {
+    const run = await client.start("trip", { who: "ada", expenses: { train: 120, hotel: 240 } });
+    const answered = new Set();
+    while (answered.size < 2) {
+      for (const waiter of (await run.info()).pendingWaiters.filter(({ runId }) => !answered.has(runId))) {
+        assert.equal((await run.answer(waiter, approve)).delivered, 1);
+        answered.add(waiter.runId);
+      }
+    }
+    assert.deepEqual(await run.result(), { train: "approved by grace", hotel: "approved by grace" });
+    for await (const child of run.children()) {
+      assert.equal(child.parent.runId, run.id);
+      assert.ok(answered.delete(child.runId));
+    }
+    assert.equal(answered.size, 0);
+  });
+
+  each("a start under the same requestId counts once", async (client) => {
+    const options = { requestId: `ts-once-${name}` };
+    const runs = [1, 2].map(async () => (await client.start("approval", { who: "ada", amount: 120 }, options)).id);
+    const [first, second] = await Promise.all(runs);
+    assert.equal(first, second);
+  });
+}
+
+test("a dead address is passed over", { skip: !address }, async () => {
+  const client = connect(`127.0.0.1:1,${address}`);
+  const { run, question } = await asked(client);
+  await run.answer(question, approve);
+  assert.equal(await run.result(), "approved by grace");
+  client.close();
+});
+
+test("settings that cannot be", () => {
+  for (const wrong of ["", "http://127.0.0.1:1", "127.0.0.1:1,", "localhost"]) assert.throws(() => connect(wrong), TypeError);
+  assert.throws(() => connectWeb("127.0.0.1:1"), TypeError);
+  assert.throws(() => connect("server.example:1", { token: "secret" }), /unencrypted/);
+  connect("127.0.0.1:1,[::1]:1,localhost:1", { token: "secret" }).close();
+});

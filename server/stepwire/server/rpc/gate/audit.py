@@ -1,0 +1,266 @@
+"""The audit log: a record of each call and frame that changes something, refused ones too, without payloads.
+
+It says who (principal), from where, what (action, run, request_id), and how it ended. `access` has the action of each
+method. A record is written before the caller gets the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from stepwire.server.principal import ANONYMOUS, Principal
+from stepwire.server.rpc.errors import reason_of
+from stepwire.server.rpc.gate.access import RETRY, RULES, SEND, START, TRIGGER, WAIT_FOR_EVENT
+from stepwire.server.rpc.gate.call import Call
+from stepwire.server.rpc.gate.limits import Limits
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.store import RunRecord
+from stepwire.v1 import run_service_pb2, schedule_service_pb2
+from stepwire.workflow.hosting import HumanResponseEvent
+
+__all__ = ["LOG", "Audit", "AuditEntry", "open_audit"]
+
+LOG: Final = "log"
+"""The setting that sends records to the log of the process."""
+
+logger = logging.getLogger("stepwire.audit")
+_trouble = logging.getLogger("stepwire.server")
+
+_TELL_EVERY_SECONDS: Final = 60.0
+"""How often the log repeats that the file of the audit log cannot be written."""
+_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
+_ANSWERS: Final[dict[str, Any]] = {
+    TRIGGER: schedule_service_pb2.TriggerScheduleResponse,
+    START: run_service_pb2.StartRunResponse,
+    RETRY: run_service_pb2.RetryRunResponse,
+}
+"""The answers that name the run: those of methods that make one. A replica that passes a call on has their bytes."""
+
+_NO_LIMITS: Final = Limits()
+
+Fields = dict[str, Any]
+
+
+class AuditEntry:
+    """One record to be, from the moment that its request is admitted."""
+
+    __slots__ = ("_audit", "_call", "fields", "method")
+
+    def __init__(self, audit: Audit, call: Call, method: str, fields: Fields) -> None:
+        self._audit = audit
+        self._call = call
+        self.method = method
+        self.fields = fields
+
+    def made(self, run_id: str) -> None:
+        """Note the run that was made; `run` is the one that was asked for, if that is another one."""
+        if run_id != self.fields["run"]:
+            self.fields["made" if self.fields["run"] else "run"] = run_id
+
+    def end(self, code: int, refusal: Status | None = None, answer: Any = None) -> None:
+        """Write the record.
+
+        Args:
+            code: The number of the gRPC status.
+            refusal: The status with its details, if the request was refused.
+            answer: What the method answered: of one that makes a run, its response.
+        """
+        fields = self.fields
+        if made := _run_of(answer, self.method):
+            self.made(made)
+        if self._call.relayed:
+            fields["child"], self._call.relayed = self._call.relayed, ""
+        fields["result"] = _CODES.get(code, str(code))
+        if refusal is not None and (reason := _reason_of(refusal)):
+            fields["reason"] = reason
+        self._audit.write(fields)
+
+
+class Audit:
+    """Make records of what callers change."""
+
+    def __init__(self, pool: RunPool) -> None:
+        self._pool = pool
+
+    def of(self, call: Call, method: str, request: Any, frame: str = "") -> AuditEntry | None:
+        """Return the record of a request; None for one that changes nothing.
+
+        Args:
+            call: Its call.
+            method: The full name of the method that does it.
+            request: The request; None if none could be read.
+            frame: The kind of frame of a conversation that asks for it.
+        """
+        action = RULES[method].changes if method in RULES else ""
+        if not action or call.hop:  # the replica that passes it on has the record
+            return None
+        if method == WAIT_FOR_EVENT and (request is None or not request.HasField("waiter_event")):
+            return None
+        fields: Fields = {"action": action, "method": method.rpartition("/")[2]}
+        if frame:
+            fields["frame"] = frame
+        fields["principal"] = "" if call.caller is ANONYMOUS else call.caller.name
+        fields["namespace"] = call.caller.namespace
+        fields["address"] = call.address
+        fields["via"] = call.via
+        fields["request_id"] = getattr(request, "request_id", "")
+        fields["run"] = getattr(request, "run_id", "") or call.run_id
+        fields["schedule"] = getattr(request, "schedule_id", "")
+        fields["workflow"] = getattr(request, "name" if RULES[method].workflow else "workflow", "")
+        if request is not None:
+            self._tell(call, method, request, fields)
+        return AuditEntry(self, call, method, fields)
+
+    def _tell(self, call: Call, method: str, request: Any, fields: Fields) -> None:
+        """Add what the request says: of an event its type, of a fork where from."""
+        if method == START and (source := request.WhichOneof("source")) is not None:
+            fields["action"] = "fork"
+            origin = getattr(request, source)
+            fields["from"] = f"{origin.run_id}@{origin.sequence or 'last'}"
+        if "spec" in request.DESCRIPTOR.fields_by_name:
+            fields["workflow"] = request.spec.workflow
+        if method == RETRY and request.at_sequence:
+            fields["from"] = f"{request.run_id}@{request.at_sequence}"
+        run = self._pool.in_memory(call.caller.key(fields["run"])) if fields["run"] else None
+        if run is not None:
+            fields["workflow"] = run.served.name
+        for name in ("event", "waiter_event"):
+            if name in request.DESCRIPTOR.fields_by_name:
+                fields["event"] = getattr(request, name).type
+        if method == SEND and run is not None:
+            asked = any(question["event_type"] == fields["event"] for question in run.record.pending.values())
+            cls = run.served.names.events().get(fields["event"])
+            if asked or (cls is not None and issubclass(cls, HumanResponseEvent)):
+                fields["action"] = "answer"
+
+    def started(self, parent: RunRecord, run_id: str, workflow: str) -> None:
+        """Record that a run has started a child: on the account of the caller that started the parent."""
+        principal = str(parent.info.get("principal", ""))
+        self.write(
+            {
+                "action": "start",
+                "principal": "" if principal == ANONYMOUS.name else principal,
+                "namespace": parent.key.namespace,
+                "run": run_id,
+                "workflow": workflow,
+                "parent": parent.key.run_id,
+                "result": "OK",
+            }
+        )
+
+    def refused(self, method: str, caller: Principal, address: str, via: str, refusal: Status) -> None:
+        """Record a call that was refused before its request was received; `caller` as far as it is known."""
+        call = Call(method, "unary", caller, _NO_LIMITS, None)
+        call.address, call.via = address, via
+        if (entry := self.of(call, method, None)) is not None:
+            entry.end(refusal.code, refusal)
+
+    @contextmanager
+    def frame(self, call: Call, method: str, request: Any, kind: str) -> Iterator[Callable[[str], None]]:
+        """Record a frame of a conversation, which is handled inside; call what it gives with a run that was made."""
+        entry = self.of(call, method, request, kind)
+        if entry is None:
+            yield _nothing
+            return
+        try:
+            yield entry.made
+        except BaseException as error:  # a cancelled call may have had its effect: it is recorded, too
+            code, entry.fields["reason"] = reason_of(error)
+            entry.end(code)
+            raise
+        entry.end(0)
+
+    def write(self, fields: Fields) -> None:
+        """Write a record."""
+        told = {name: value for name, value in fields.items() if value != ""}
+        run = told.get("run", told.get("made", ""))
+        by = told.get("principal", "anonymous")
+        of = f" of run {run}" if run else f" {told['schedule']}" if "schedule" in told else ""
+        place = f"run {told['parent']}" if "parent" in told else told["address"]
+        text = f"{told['action']}{of} by {by} from {place}: {told['result']}"
+        logger.info("%s", text, extra={"stepwire": told})
+
+
+def _run_of(answer: Any, method: str) -> str:
+    """Return the id of the run that a method has made; empty if it makes none."""
+    kind = _ANSWERS.get(method)
+    if kind is None or answer is None:
+        return ""
+    message = kind.FromString(answer) if isinstance(answer, bytes) else answer
+    if not isinstance(message, kind):
+        return ""
+    return str(message.run_id if method == TRIGGER else message.run.run_id)
+
+
+def _nothing(run_id: str) -> None:
+    """Take the place of what notes a run."""
+
+
+def _reason_of(status: Status) -> str:
+    info = error_details_pb2.ErrorInfo()
+    return next((info.reason for detail in status.details if detail.Unpack(info)), "")
+
+
+class _Lines(logging.Formatter):
+    """Write a record as one JSON object a line, its time first."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return json.dumps({"time": time, **getattr(record, "stepwire", {})}).replace("\x7f", "\\u007f")
+
+
+class _File(WatchedFileHandler):
+    """Append to a file of mode 0600; a file that was renamed or removed is made anew, so it can be rotated."""
+
+    def __init__(self, path: Path) -> None:
+        self._told = -_TELL_EVERY_SECONDS
+        super().__init__(path, encoding="ascii")
+
+    def _open(self) -> Any:
+        Path(self.baseFilename).touch(mode=0o600)
+        return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # the file cannot be opened anew
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Log the record that could not be written: it must not be lost."""
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY_SECONDS:
+            self._told = now
+            _trouble.error("the audit log %s cannot be written; its records go to this log", self.baseFilename)
+        _trouble.warning("audit: %s", record.getMessage(), extra={"stepwire": getattr(record, "stepwire", {})})
+
+
+def open_audit(setting: str) -> Callable[[], None]:
+    """Send the records where the setting says: `log`, or a file; return what closes it. OSError if it cannot."""
+    logger.setLevel(logging.INFO)
+    if setting == LOG:
+        logger.propagate = True
+        return lambda: None
+    handler = _File(Path(setting))
+    handler.setFormatter(_Lines())
+    logger.addHandler(handler)
+    logger.propagate = False
+
+    def close() -> None:
+        logger.removeHandler(handler)
+        logger.propagate = True
+        handler.close()
+
+    return close

@@ -1,0 +1,252 @@
+"""Pass calls on to the replica that has their run, so that any replica answers any call, with one effect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import grpc
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from stepwire.server import failpoints
+from stepwire.server.rpc.errors import DOMAIN, PassedOnError
+from stepwire.server.rpc.gate.call import Call, this_call
+from stepwire.server.rpc.grpc_types import Context
+from stepwire.server.rpc.peers.hop import HopSigner
+from stepwire.server.rpc.peers.links import Links
+from stepwire.server.runs.errors import RunElsewhereError, RunLeftError, StoreDownError
+from stepwire.server.runs.hosting.routes import Routes
+from stepwire.server.store import RunKey
+from stepwire.server.telemetry.metrics import Metrics
+from stepwire.server.telemetry.tracing import CARRIER
+
+__all__ = ["OWNER", "Forwarder", "may_be_elsewhere", "reason_in"]
+
+T = TypeVar("T")
+
+OWNER: Final = "stepwire-owner"
+"""The trailing metadata that says which replica has the run: clients may call that one the next time."""
+
+PATIENCE: Final = 15.0
+"""Seconds for which the replica that has a run is looked up again."""
+FORCE_SECONDS: Final = 3.0
+"""Seconds after which a run is taken from an owner that lives but cannot be reached from here."""
+_PAUSE: Final = 0.05
+"""Seconds between two looks."""
+_AGAIN: Final = frozenset({"RUN_ELSEWHERE", "STORE_UNAVAILABLE", "DRAINING"})
+"""Reasons of a peer for which the call is looked up again: nothing was done, or the request_id finds out."""
+_DETAILS: Final = "grpc-status-details-bin"
+
+
+class Forwarder:
+    """Carry calls out here, or pass them on. One for each server."""
+
+    def __init__(self, routes: Routes, links: Links, signer: HopSigner, metrics: Metrics) -> None:
+        self._routes = routes
+        self._links = links
+        self._signer = signer
+        self._metrics = metrics
+        self._awaited: dict[tuple[RunKey, str], asyncio.Future[Any]] = {}
+
+    def around(self, handler: Any, method: str) -> Any:
+        """Return a handler of a unary method that passes calls on where need be."""
+
+        async def handle(request: Any, context: Context) -> Any:
+            answer, owner = await self.carry(
+                this_call(), method, request, lambda: handler(request, context), context.time_remaining()
+            )
+            if owner:
+                context.set_trailing_metadata(((OWNER, owner),))
+            return answer
+
+        return handle
+
+    async def carry(
+        self,
+        call: Call,
+        method: str,
+        request: Any,
+        act: Callable[[], Awaitable[T]],
+        remaining: float | None = None,
+        key: RunKey | None = None,
+    ) -> tuple[T | bytes | dict[str, Any], str]:
+        """Do what a call asks for, here or at the replica that has its run.
+
+        Args:
+            call: The call.
+            method: The full name of the method that does it.
+            request: Its request; it gets a request_id if it has none and is passed on.
+            act: Does it here.
+            remaining: Seconds until the deadline of the call; None without one.
+            key: The run of a send whose answer may also come with the commit that holds it.
+
+        Returns:
+            What `act` returned, or the response of the other replica as bytes, or the answer that came with the commit;
+            and the address of the replica that has the run, empty for this one.
+
+        Raises:
+            PassedOnError: The other replica refused the call.
+            RunsError: What `act` raised.
+        """
+        try:
+            return await act(), ""
+        except (RunElsewhereError, RunLeftError) as error:
+            if call.hop:
+                raise  # the replica that took the call looks again
+            found = error
+        try:
+            return await self._pass_on(found, call, method, request, act, remaining, key)
+        finally:
+            del found, act
+
+    async def _pass_on(
+        self,
+        found: RunElsewhereError | RunLeftError,
+        call: Call,
+        method: str,
+        request: Any,
+        act: Callable[[], Awaitable[T]],
+        remaining: float | None,
+        key: RunKey | None,
+    ) -> tuple[T | bytes | dict[str, Any], str]:
+        time = asyncio.get_running_loop().time
+        end = time() + (PATIENCE if remaining is None else min(PATIENCE, remaining))
+        if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
+            request.request_id = f"hop-{uuid4().hex}"
+        data, waits = request.SerializeToString(), _waits(request)
+        silent_since: float | None = None
+        last: Exception = found
+        owner = found.address if isinstance(found, RunElsewhereError) else ""
+        run = found.key if isinstance(found, RunElsewhereError) else None
+        asked: set[str] = set()
+        while True:
+            if owner:
+                asked.add(owner)
+                if failpoints.ACTIVE:
+                    failpoints.hit("forward.before")
+                began = time()
+                left = remaining if waits else end - began
+                try:
+                    answer = await self._hop(owner, method, data, call, left, key, getattr(request, "request_id", ""))
+                    self._metrics.forwards["answered"] += 1
+                    return answer, owner
+                except grpc.aio.AioRpcError as error:
+                    reason, named = reason_in(error)
+                    if not may_be_elsewhere(error, reason):
+                        self._metrics.forwards["refused"] += 1
+                        raise PassedOnError(_status_of(error)) from None
+                    last = StoreDownError("The replica that has the run does not answer; the outcome is unknown, retry")
+                if run is not None:
+                    self._routes.forget(run)
+                    silent_since = None if reason else began if silent_since is None else silent_since
+                    if silent_since is not None and time() - silent_since >= FORCE_SECONDS:
+                        self._routes.force(run)
+                owner = named if named != owner else ""
+                if owner and owner not in asked:
+                    continue
+            if time() >= end:
+                self._metrics.forwards["failed"] += 1
+                raise last
+            self._metrics.forwards["again"] += 1
+            await asyncio.sleep(_PAUSE)
+            if owner:
+                continue  # it passed the call on before, and may have the run by now
+            try:
+                return await act(), ""
+            except RunElsewhereError as error:
+                owner, run = error.address, error.key or run
+            except (RunLeftError, StoreDownError) as error:
+                last = error
+
+    async def _hop(
+        self,
+        address: str,
+        method: str,
+        data: bytes,
+        call: Call,
+        timeout: float | None,
+        key: RunKey | None,
+        request_id: str,
+    ) -> bytes | dict[str, Any]:
+        """Call another replica. AioRpcError if it refuses, cannot be reached, or is taken for dead meanwhile."""
+        metadata = [self._signer.sign(method, call.identities)]
+        if call.authorization is not None:
+            metadata.append(("authorization", call.authorization))
+        metadata += CARRIER.get({}).items()
+        hop = self._links.unary(address, method)(data, metadata=tuple(metadata), timeout=timeout)
+        self._links.begin(address, hop)
+        try:
+            answer = await hop if key is None else await self._first(hop, (key, request_id))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._links.end(address, hop) and task is not None and not task.cancelling():
+                raise _gone() from None
+            hop.cancel()
+            raise
+        except grpc.aio.AioRpcError:
+            self._links.end(address, hop)
+            raise
+        self._links.end(address, hop)
+        return answer
+
+    async def _first(self, hop: Any, awaited: tuple[RunKey, str]) -> bytes | dict[str, Any]:
+        """Return the response of a call, or the answer that came with a commit if that is first."""
+        news: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        hop.add_done_callback(lambda _: _resolve(news, None))
+        self._awaited[awaited] = news
+        try:
+            answer: dict[str, Any] | None = await news
+        finally:
+            self._awaited.pop(awaited, None)
+        if answer is not None:
+            hop.cancel()
+            return answer
+        response: bytes = await hop
+        return response
+
+    def answered(self, key: RunKey, request_id: str, response: dict[str, Any]) -> None:
+        """Resolve a send that was passed on: the commit that holds its answer has come from the other replica."""
+        if (news := self._awaited.get((key, request_id))) is not None:
+            _resolve(news, response)
+
+
+def _waits(request: Any) -> bool:
+    """Tell whether a call may wait longer than a look-up."""
+    fields = request.DESCRIPTOR.fields_by_name
+    return "timeout" in fields or ("wait" in fields and bool(request.HasField("wait")))
+
+
+def may_be_elsewhere(error: grpc.aio.AioRpcError, reason: str) -> bool:
+    """Tell whether a call that failed at another replica is to be looked up again."""
+    if error.code() is grpc.StatusCode.CANCELLED:
+        return not reason  # the connection was closed
+    return error.code() is grpc.StatusCode.UNAVAILABLE and (not reason or reason in _AGAIN)
+
+
+def reason_in(error: grpc.aio.AioRpcError) -> tuple[str, str]:
+    """Return the reason that another replica gave, empty if it gave none, and the owner that it named."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in _status_of(error).details:
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return info.reason, info.metadata.get("owner", "")
+    return "", ""
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> Status:
+    for name, value in error.trailing_metadata() or ():
+        if name == _DETAILS and isinstance(value, bytes):
+            return Status.FromString(value)
+    return Status(code=error.code().value[0], message=error.details() or "")
+
+
+def _gone() -> grpc.aio.AioRpcError:
+    empty = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "the replica is dead")
+
+
+def _resolve(news: asyncio.Future[Any], answer: Any) -> None:
+    if not news.done():
+        news.set_result(answer)

@@ -1,0 +1,76 @@
+"""All that a server needs of the other replicas, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from stepwire.server.rpc.handlers import Handlers
+from stepwire.server.rpc.peers.acting import Actor, add_act
+from stepwire.server.rpc.peers.family_calls import PeerCalls, family_acts
+from stepwire.server.rpc.peers.following import INTERNAL, add_follow
+from stepwire.server.rpc.peers.forwarding import Forwarder
+from stepwire.server.rpc.peers.hop import Hop, HopSigner
+from stepwire.server.rpc.peers.links import Links, LinkSecurity
+from stepwire.server.rpc.peers.subscriptions import Subscriptions
+from stepwire.server.runs.family.family import Family
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.scheduling.starting import Starter
+
+__all__ = ["INTERNAL", "Peers"]
+
+
+class Peers:
+    """Pass calls on to other replicas, follow runs there, and serve them in turn.
+
+    Attributes:
+        forwarder: Passes calls on.
+        signer: Signs and verifies what goes between replicas.
+    """
+
+    def __init__(self, pool: RunPool, family: Family, key: bytes, security: LinkSecurity) -> None:
+        """Use a pool of runs.
+
+        Args:
+            pool: The runs of this replica.
+            family: Its parents and children.
+            key: The key that all replicas share.
+            security: How replicas reach each other.
+        """
+        self.signer = HopSigner(key)
+        self._pool = pool
+        self._family = family
+        self._links = Links(pool.cluster, security)
+        self.forwarder = Forwarder(pool.routes, self._links, self.signer, pool.metrics)
+        self._actor = Actor(self._links, self.signer)
+        family.reach(PeerCalls(family.local, pool.routes, self._actor))
+        self._subscriptions = Subscriptions(pool, self._links, self.signer, self.forwarder)
+
+    @property
+    def internal(self) -> str:
+        """What the names of methods for other replicas begin with."""
+        return INTERNAL
+
+    def verify(self, metadata: Iterable[tuple[str, str | bytes]], method: str) -> Hop | None:
+        """Return what another replica says of a call that it passes on; None for a client's call."""
+        return self.signer.verify(metadata, method)
+
+    def around(self, handler: Any, method: str) -> Any:
+        """Return a handler that passes calls on to other replicas where need be."""
+        return self.forwarder.around(handler, method)
+
+    def serve(self, server: Handlers, starter: Starter) -> None:
+        """Serve what other replicas ask for, on a server that is not started, and have schedules ask them."""
+        add_follow(server, self._pool, self.signer)
+        acts = family_acts(self._family.local)
+        add_act(server, lambda what: acts.get(what) or starter.does(what), self.signer, self._pool.metrics)
+        starter.others = self._actor
+
+    def open(self) -> None:
+        """Follow runs at other replicas from now on."""
+        self._subscriptions.open()
+
+    async def close(self) -> None:
+        """Stop, and close the connections."""
+        await self._subscriptions.close()
+        await self._links.close()

@@ -1,0 +1,1 @@
+"""Runs that start runs: parents, children, and what they tell each other."""

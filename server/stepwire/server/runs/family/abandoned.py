@@ -1,0 +1,100 @@
+"""Start the children that were to go on when their parent ended, and were not started by then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from stepwire.server.principal import Principal
+from stepwire.server.runs.errors import DrainingError, RunsError
+from stepwire.server.runs.family.calls import FamilyCalls
+from stepwire.server.runs.family.patience import Patience, may_be_served, may_pass
+from stepwire.server.runs.hosting.delta import children_in
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.requests import Parent, StartRequest
+from stepwire.server.store import RunRecord, StoreCorruptError
+from stepwire.workflow.hosting import ABANDON
+
+__all__ = ["Abandoned"]
+
+logger = logging.getLogger("stepwire.runs")
+
+_RESTART_SECONDS: Final = 60.0
+"""For how long a workflow may be served by no replica before a child of it is given up."""
+
+
+class Abandoned:
+    """Start what the snapshot of an ended run holds of such children: each once, as its id is known.
+
+    Attributes:
+        calls: Starts runs, here or at the replica that can.
+        started: Called with the parent's record, the child's id and its workflow when a child was started.
+    """
+
+    def __init__(self, pool: RunPool, calls: FamilyCalls, slots: asyncio.Semaphore) -> None:
+        self._pool = pool
+        self.calls = calls
+        self._slots = slots
+        self.started: Callable[[RunRecord, str, str], None] | None = None
+
+    async def start(self, caller: Principal, record: RunRecord) -> set[str] | None:
+        """Start the children of a run that has ended.
+
+        Args:
+            caller: The caller that they act for.
+            record: The record of the run.
+
+        Returns:
+            Their ids; None if they cannot be started now.
+
+        Raises:
+            StoreError: The store does not say which there are.
+        """
+        if not record.info["children"].get("to_start"):
+            return set()
+        try:
+            stored = await self._pool.store.load(record.key)
+            parts = {} if stored is None else await self._pool.restorer.fold(stored)
+        except StoreCorruptError as error:
+            logger.error("run %s: children that were to go on cannot be started: %s", record.key.run_id, error)
+            return set()
+        todo = children_in(parts, ABANDON, "queued", "starting")
+        done = await asyncio.gather(*(self._start(caller, record, part) for part in todo))
+        return {part["r"] for part in todo} if all(done) else None
+
+    async def _start(self, caller: Principal, record: RunRecord, part: Mapping[str, Any]) -> bool:
+        """Start one child; return whether nothing is left to do about it."""
+        above, key = record.info.get("parent"), record.key
+        chain = (*(above["chain"] if above else ()), record.workflow)
+        timeout = part.get("t")
+        request = StartRequest(
+            workflow=part["w"],
+            input=to_json(part.get("i", {})),
+            run_id=part["r"],
+            use_existing=True,
+            labels=dict(part.get("l", {})),
+            timeout=math.inf if timeout is not None and timeout < 0 else timeout,
+            trace=dict(record.info.get("trace", {})),
+            parent=Parent(key.run_id, part.get("s", ""), part["d"], ABANDON, chain),
+        )
+        patience = Patience(f"its child {request.run_id}, which is to go on, cannot be started yet", key.run_id)
+        while True:
+            try:
+                async with self._slots:
+                    await self.calls.start(caller, request)
+                if self.started is not None:
+                    self.started(record, request.run_id, request.workflow)
+                return True
+            except DrainingError:
+                return False
+            except RunsError as error:
+                restarting = may_be_served(error, self._pool.cluster) and patience.waited < _RESTART_SECONDS
+                if not may_pass(error) and not restarting:
+                    logger.warning("run %s: its child %s is not started: %s", key.run_id, request.run_id, error.details)
+                    return True
+                await patience.after(error)

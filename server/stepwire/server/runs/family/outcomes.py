@@ -1,0 +1,76 @@
+"""How children ended: from memory or from the store to the ledger of the parent, and from there to the step."""
+
+from __future__ import annotations
+
+from pydantic_core import from_json, to_json
+
+from stepwire.server.registry import Registry
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.store import RunRecord, Status, StoreCorruptError
+from stepwire.workflow.hosting import (
+    Child,
+    ChildOutcome,
+    ContextSerdeError,
+    StopEvent,
+    from_tagged,
+    parts,
+    registry_encoder,
+)
+
+__all__ = ["DAMAGED", "GONE", "event_of", "outcome_in_memory", "outcome_of"]
+
+GONE = ChildOutcome(
+    "failed", error="RunNotFoundError", message="the run was deleted before its parent heard of its end"
+)
+"""The end of a child that is not there any more."""
+DAMAGED = ChildOutcome("failed", error="DamagedError", message="its record is damaged")
+"""The end of a child of which nobody can read what became."""
+
+
+def outcome_in_memory(pool: RunPool, record: RunRecord) -> ChildOutcome | None:
+    """Return how a run has ended, if it is still in memory; its record is `record`."""
+    run = pool.in_memory(record.key)
+    if run is None or (outcome := run.broker.outcome) is None:
+        return None
+    try:
+        event = outcome.encoded or registry_encoder(run.served.names)(outcome.event)
+    except ContextSerdeError:
+        return None
+    return ChildOutcome(outcome.status, event)
+
+
+async def outcome_of(pool: RunPool, record: RunRecord) -> ChildOutcome:
+    """Return how a run has ended, from the store. Raises StoreError, but not for a damaged snapshot."""
+    status = record.status.lower()
+    message = "what it came to is not kept"
+    try:
+        stored = await pool.store.load(record.key)
+        head = {} if stored is None else (await pool.restorer.fold(stored)).get(parts.HEAD, {})
+        if head.get("outcome") == status:
+            return ChildOutcome(status, to_json(head["event"]))
+    except StoreCorruptError:
+        message = "what it came to is damaged"
+    if record.status == Status.CANCELLED:
+        return ChildOutcome(status)  # it could not be loaded, and was ended without its code
+    return ChildOutcome(status, error="SnapshotError", message=message)
+
+
+def event_of(registry: Registry, child: Child, parent: str) -> StopEvent | None:
+    """Return the terminal event of a child that has ended; None if it cannot be read here.
+
+    Args:
+        registry: The served workflows.
+        child: The child.
+        parent: The workflow of the parent: its names are tried if the child's workflow is not served here.
+    """
+    assert child.outcome is not None
+    data = from_json(child.outcome.event)
+    for name in (child.call.workflow, parent):
+        if (served := registry.get(name)) is not None:
+            try:
+                event = from_tagged(data, served.names)
+            except (ContextSerdeError, ValueError, TypeError):
+                continue
+            if isinstance(event, StopEvent):
+                return event
+    return None

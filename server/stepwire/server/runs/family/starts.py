@@ -1,0 +1,166 @@
+"""Start the children of the runs in memory, and find out about those that were started before."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from stepwire.server.principal import Principal
+from stepwire.server.runs.errors import DrainingError, RunIdTakenError, RunsError
+from stepwire.server.runs.family.beginnings import Beginnings
+from stepwire.server.runs.family.calls import FamilyCalls
+from stepwire.server.runs.family.ends import Ends, caller_of, parent_of
+from stepwire.server.runs.family.outcomes import DAMAGED, GONE
+from stepwire.server.runs.family.patience import Patience, is_damage, may_be_served, may_pass
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.requests import Parent, StartRequest
+from stepwire.server.store import TERMINAL, RunKey, RunRecord, StoreError
+from stepwire.workflow.hosting import CANCEL, Child, ChildOutcome
+
+__all__ = ["Starts"]
+
+logger = logging.getLogger("stepwire.runs")
+
+_PAGE: Final = 200
+
+
+class Starts:
+    """Start children, however long that takes.
+
+    Attributes:
+        calls: Does what concerns other runs, here or at the replica that has them.
+        started: Called with the parent's record, the child's id and its workflow when a child was started.
+    """
+
+    def __init__(
+        self,
+        pool: RunPool,
+        calls: FamilyCalls,
+        ends: Ends,
+        slots: asyncio.Semaphore,
+        beginnings: Beginnings,
+        parent: Callable[[RunRecord, Child, str], Parent],
+    ) -> None:
+        """Start children of the runs of a pool.
+
+        Args:
+            pool: The runs.
+            calls: Starts runs.
+            ends: Cancels what is not to live.
+            slots: Bounds what is under way at a time.
+            beginnings: Told of each start.
+            parent: Gives what the record of a child says of its parent, whose record and step are given.
+        """
+        self._pool = pool
+        self.calls = calls
+        self._ends = ends
+        self._slots = slots
+        self._beginnings = beginnings
+        self._parent_of = parent
+        self.started: Callable[[RunRecord, str, str], None] | None = None
+
+    def _parent(self, key: RunKey) -> LiveRun | None:
+        """Return a run that may have children: one in memory that has not ended."""
+        run = self._pool.in_memory(key)
+        return None if run is None or run.gone or run.broker.outcome is not None or run.broker.frozen else run
+
+    async def start(self, key: RunKey, child: Child) -> None:
+        """Start a child of a run; what prevents it for good is how the child ends."""
+        patience = Patience(f"its child {child.run_id} cannot be started yet", key.run_id)
+        while (run := self._parent(key)) is not None:
+            try:
+                await self._start_once(key, run, child)
+                return
+            except DrainingError:
+                return
+            except (StoreError, RunsError) as error:
+                if may_pass(error) or may_be_served(error, self._pool.cluster):
+                    await patience.after(error)
+                    continue
+                said = getattr(error, "details", "stored data is damaged")
+                reason = getattr(error, "code_reason", type(error).__name__)
+                await self._ended(key, child.run_id, ChildOutcome("failed", error=reason, message=said))
+                return
+            except Exception as error:
+                logger.exception("run %s: its child %s cannot be started", key.run_id, child.run_id)
+                message = "it could not be started; the log of the server says why"
+                await self._ended(
+                    key, child.run_id, ChildOutcome("failed", error=type(error).__name__, message=message)
+                )
+                return
+
+    async def _start_once(self, key: RunKey, run: LiveRun, child: Child) -> None:
+        record, call = run.record, child.call
+        delivery = run.broker.deliveries.get(child.delivery)
+        caller = caller_of(record)
+        request = StartRequest(
+            workflow=call.workflow,
+            input=call.data,
+            run_id=child.run_id,
+            use_existing=True,
+            labels=dict(call.labels),
+            timeout=call.timeout,
+            trace=dict(record.info.get("trace", {})),
+            parent=self._parent_of(record, child, "" if delivery is None else delivery.step),
+        )
+        child_key = RunKey(key.namespace, child.run_id)
+        async with self._slots:
+            await self.calls.start(caller, request)
+        existing = await self._pool.records.find(child_key)
+        if existing is not None and parent_of(existing) != key.run_id:
+            raise RunIdTakenError("A run with this run_id exists", run_id=child.run_id)
+        if (parent := self._parent(key)) is not None:
+            parent.child_started(child.run_id)
+            if self.started is not None:
+                self.started(record, child.run_id, call.workflow)
+            if existing is not None and existing.status in TERMINAL:
+                await self.look_at(key, [child])
+        elif call.close == CANCEL and (ended := await self._pool.records.find(key)) and ended.status in TERMINAL:
+            # It ended while this child was being started.
+            await self._ends.cancel(child_key, caller, f"its parent {key.run_id} has ended")
+        self._beginnings.tell(child_key)
+
+    async def look_at(self, key: RunKey, children: Sequence[Child]) -> None:
+        """Find out what became of children that were started before, and cancel those that are to be cancelled."""
+        patience = Patience("its children cannot be looked at yet", key.run_id)
+        left = list(children)
+        while left and (run := self._parent(key)) is not None:
+            try:
+                page = left[:_PAGE]
+                keys = [RunKey(key.namespace, child.run_id) for child in page]
+                records = await self._pool.store.records(keys)
+                caller = caller_of(run.record)
+                for child, child_key in zip(page, keys, strict=True):
+                    await self._look_at_one(key, caller, child, child_key, records.get(child_key))
+                    del left[0]
+            except (StoreError, RunsError) as error:
+                await patience.after(error)
+
+    async def _look_at_one(
+        self, key: RunKey, caller: Principal, child: Child, child_key: RunKey, record: RunRecord | None
+    ) -> None:
+        """Look at one child; `record` is None for one that is not there, or damaged."""
+        if record is None:
+            try:
+                record = await self._pool.records.find(child_key)
+            except RunsError as error:
+                if not is_damage(error):
+                    raise
+                logger.error("run %s: its child %s is taken for failed: %s", key.run_id, child.run_id, error)
+                await self._ended(key, child.run_id, DAMAGED)
+                return
+        if record is None or parent_of(record) != key.run_id:  # another run has its chosen id by now
+            await self._ended(key, child.run_id, GONE)
+        elif record.status in TERMINAL:
+            await self._ended(key, child.run_id, await self._ends.outcome(record))
+        elif child.cancelling:
+            await self._ends.cancel(child_key, caller, f"its parent {key.run_id} cancelled it")
+
+    async def _ended(self, key: RunKey, child: str, outcome: ChildOutcome) -> None:
+        """Tell a parent in memory, if it is there, that a child has ended."""
+        if (run := self._parent(key)) is not None:
+            run.child_ended(child, outcome)
+        self._beginnings.tell(RunKey(key.namespace, child))

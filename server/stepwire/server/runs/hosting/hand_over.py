@@ -1,0 +1,76 @@
+"""Drain a replica: hand its runs over to the others, and leave them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from stepwire.server import failpoints
+from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.store import StoreError, StoreUnavailableError
+
+__all__ = ["hand_over"]
+
+logger = logging.getLogger("stepwire.runs")
+
+_AT_ONCE = 64
+"""Runs that are handed over in one go: the others load them meanwhile."""
+_LOOK_SECONDS = 0.05
+"""How often runs whose steps are at work are looked at."""
+_LAST_COMMIT_SECONDS = 2.0
+"""Beyond the grace: how long the last commits may take."""
+
+
+async def hand_over(pool: RunPool, deadline: float, hastened: asyncio.Event) -> bool:
+    """Hand all runs over, and sign off; then go on answering, through the other replicas, until the deadline.
+
+    A run leaves as soon as no step of it is at work; at the deadline the steps are cancelled, and run again elsewhere.
+
+    Args:
+        pool: The runs; it is draining.
+        deadline: When the grace ends, by the clock of the event loop.
+        hastened: Ends the grace when it is set.
+
+    Returns:
+        False when the store does not commit in time.
+    """
+    time = asyncio.get_running_loop().time
+    await pool.cluster.drain()
+    committed = True
+    try:
+        async with asyncio.timeout_at(deadline + _LAST_COMMIT_SECONDS) as limit:
+            while (runs := list(pool)) and time() < deadline and not hastened.is_set():
+                idle = [run for run in runs if run.created and not run.busy]
+                if idle:
+                    await _leave(pool, idle)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(hastened.wait(), _LOOK_SECONDS)
+            limit.reschedule(min(time(), deadline) + _LAST_COMMIT_SECONDS)
+            while runs := list(pool):
+                await _leave(pool, runs)
+    except TimeoutError:
+        logger.error("the store does not commit: changes that were not acknowledged are lost")
+        committed = False
+        for run in list(pool):
+            run.abandon(StoreUnavailableError("the store did not commit in time"))
+    await pool.cluster.leave()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            await hastened.wait()
+    return committed
+
+
+async def _leave(pool: RunPool, runs: Sequence[LiveRun]) -> None:
+    """Have runs commit and leave, and tell the others that there are runs to take."""
+    for start in range(0, len(runs), _AT_ONCE):
+        if failpoints.ACTIVE:
+            failpoints.hit("hand_over.before")
+        some = runs[start : start + _AT_ONCE]
+        await asyncio.gather(*(run.hand_over() for run in some), return_exceptions=True)
+        with contextlib.suppress(StoreError):
+            await pool.cluster.released()
+    await asyncio.sleep(0)

@@ -1,0 +1,103 @@
+"""Which runs are for another replica, and for which one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from zlib import crc32
+
+from stepwire.server.registry import OWN, Served
+from stepwire.server.runs.errors import RunElsewhereError, as_runs_error
+from stepwire.server.store import Cluster, RunKey, RunRecord, StoreError, code_of
+
+__all__ = ["Routes"]
+
+_KEPT = 65_536
+"""Runs whose owner is remembered: about 20 MB."""
+
+
+class Routes:
+    """Remember the owners of runs that other replicas have, and choose a replica for those that nobody has."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._known: OrderedDict[RunKey, str] = OrderedDict()
+        self._forced: set[RunKey] = set()
+
+    def follow(self, key: RunKey) -> None:
+        """Raise RunElsewhereError if the owner of a run is known."""
+        if self._known and (address := self._known.get(key)) is not None and key not in self._forced:
+            raise RunElsewhereError(address, key)
+
+    def learn(self, key: RunKey, error: RunElsewhereError) -> None:
+        """Remember the owner that a refused claim named, and name the run in the error."""
+        error.key = key
+        if error.address:
+            self._known[key] = error.address
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+
+    def forget(self, key: RunKey) -> None:
+        """Look the owner of a run up again."""
+        self._known.pop(key, None)
+
+    def clear(self) -> None:
+        """Look all owners up again."""
+        self._known.clear()
+
+    def force(self, key: RunKey) -> None:
+        """Have the next load take a run from its owner, which cannot be reached."""
+        self._forced.add(key)
+        self._known.pop(key, None)
+
+    def forced(self, key: RunKey) -> bool:
+        """Tell whether a load takes the run from its owner; the next one does not."""
+        if key in self._forced:
+            self._forced.discard(key)
+            return True
+        return False
+
+    async def check(self, record: RunRecord, served: Served | None, *, draining: bool) -> None:
+        """Raise RunElsewhereError if another replica is to have a run.
+
+        That is its owner, if this replica cannot take it: because it does not serve the run's workflow, or does not
+        serve the version that wrote it while another replica does, or because it is stopping.
+        """
+        key, code = record.key, code_of(record.info)
+        if not draining and served is not None and served.told == code:
+            return
+        try:
+            owner = (await self._cluster.owners([key])).get(key)
+            fitting = await self._cluster.serving(record.workflow, code)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        if owner is not None:
+            self._known[key] = owner
+            raise RunElsewhereError(owner, key)
+        if not fitting and (served is None or draining):
+            fitting = self._serving(record.workflow)
+        if fitting:
+            raise RunElsewhereError(_chosen(fitting, key.run_id), key)
+
+    def for_start(self, workflow: str, run_id: str, *, own: bool = False) -> None:
+        """Raise RunElsewhereError if another replica can start a run of a workflow.
+
+        Args:
+            workflow: The name of the workflow.
+            run_id: Chooses the replica, if several can.
+            own: Whether a workflow of the servers themselves will do. Callers cannot name those.
+        """
+        if (own or not workflow.startswith(OWN)) and (fitting := self._serving(workflow)):
+            raise RunElsewhereError(_chosen(fitting, run_id))
+
+    def serves(self, workflow: str) -> bool:
+        """Tell whether another replica serves a workflow that callers can name, and takes runs."""
+        return not workflow.startswith(OWN) and bool(self._serving(workflow))
+
+    def _serving(self, workflow: str) -> list[str]:
+        return [peer.address for peer in self._cluster.peers if not peer.draining and workflow in peer.versions]
+
+
+def _chosen(addresses: Sequence[str], run_id: str) -> str:
+    """Choose the same replica for the same run wherever it is asked, so that two replicas do not race for it."""
+    return addresses[crc32(run_id.encode()) % len(addresses)]

@@ -1,0 +1,298 @@
+"""Beat: show the other replicas that this one lives, and look which of them do.
+
+Beats come from a thread with an event loop and a connection of its own: a step that blocks the server's event loop must
+not look like a dead process. Nobody compares clocks. A replica looks at the counters of the others, and takes one for
+dead whose counter stood still for the lease by its own clock *while it kept looking*: its own pause begins the
+observation anew. The session of a beat also holds an advisory lock. Where that lock is free, the process or its
+connection has ended, and a third of the lease is enough.
+
+No promise rests on this: a commit shows the token of its claim, whoever is taken for dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from stepwire.server.store.cluster import Peer
+from stepwire.server.store.postgres.connections import LOST
+from stepwire.server.store.postgres.schema import CHANNEL, LOCK
+
+__all__ = ["Beats", "Reports", "Sight", "boot_time"]
+
+log = logging.getLogger(__name__)
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)
+
+_ME: Final = "objid = (id % 2147483648)::oid AND objsubid = 2"
+_BEAT: Final = f"""WITH mine AS (UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp()
+        WHERE id = $1 RETURNING id)
+    SELECT id, address, beat, versions::text, draining,
+        EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK} AND {_ME}),
+        id IN (SELECT id FROM mine), extract(epoch FROM clock_timestamp())::float8, lease
+    FROM replicas ORDER BY id"""
+_JOIN: Final = "INSERT INTO replicas (address, versions, lease) VALUES ($1, $2::jsonb, $3) RETURNING id"
+_PREDECESSORS: Final = f"""DELETE FROM replicas WHERE address = $1 AND NOT EXISTS
+    (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK} AND {_ME})"""
+"""Who had this address before is dead: this process listens there now."""
+
+
+def boot_time() -> float:
+    """Return seconds of a clock that also runs while the machine is suspended."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
+class Sight(NamedTuple):
+    """What a beat found: the id of this replica, the living ones with this one, and the database's clock."""
+
+    me: int
+    replicas: tuple[Peer, ...]
+    now: float
+
+
+class Reports(NamedTuple):
+    """What is told to the server, each on its event loop.
+
+    Attributes:
+        seen: Called with what a beat found, when replicas came or went, and now and then for the clock.
+        died: Called when the others have taken this replica for dead.
+        heard: Called with what another replica told; with None when news may have been lost.
+        beaten: Called after a beat for which `Beats.wanted` asked.
+    """
+
+    seen: Callable[[Sight], None]
+    died: Callable[[], None]
+    heard: Callable[[str | None], None]
+    beaten: Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Seen:
+    beat: int
+    since: float
+    unlocked: float | None = None
+
+
+class Beats(threading.Thread):
+    """Beat until `stop`."""
+
+    def __init__(
+        self,
+        dsn: str,
+        address: str,
+        versions: Mapping[str, str],
+        lease: float,
+        reports: Reports,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Make a thread that is not started.
+
+        Args:
+            dsn: The database.
+            address: Where other replicas reach this one.
+            versions: The version of each served workflow.
+            lease: Seconds for which the counter must stand still before this replica is taken for dead.
+            reports: Called on `loop`.
+            loop: The server's event loop.
+        """
+        super().__init__(name="stepwire-beats", daemon=True)
+        self.acknowledged = 0.0
+        """When the last acknowledged beat was sent, by `boot_time`; 0.0 while the session is lost."""
+        self.interval = lease / 6
+        self.me = 0
+        self._dsn = dsn
+        self._address = address
+        self._versions = json.dumps(dict(versions))
+        self._lease = lease
+        self._reports = reports
+        self._server_loop = loop
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._kicked: asyncio.Event | None = None
+        self._stopping = False
+        self._asked = False
+        self._draining = False
+        self._seen: dict[int, _Seen] = {}
+        self._looked = 0.0
+        self._told: tuple[Any, ...] = ()
+        self._told_at = 0.0
+        self._logged = False
+
+    # -- from the server's thread -----------------------------------------------------------------------------------
+
+    def wanted(self) -> None:
+        """Have a beat at once, and `Reports.beaten` called."""
+        self._asked = True
+        self._kick()
+
+    def drain(self) -> None:
+        """Say with the next beat, at once, that this replica takes no more runs."""
+        self._draining = True
+        self._kick()
+
+    def stop(self) -> None:
+        """Sign off and end, soon."""
+        self._stopping = True
+        self._kick()
+
+    def _kick(self) -> None:
+        loop, kicked = self._own_loop, self._kicked
+        if loop is not None and kicked is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(kicked.set)
+
+    # -- in the thread ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Beat."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self._own_loop = asyncio.get_running_loop()
+        self._kicked = asyncio.Event()
+        while not self._stopping:
+            connection: asyncpg.Connection[Any] | None = None
+            try:
+                connection = await asyncpg.connect(self._dsn, timeout=max(1.0, self._lease), statement_cache_size=8)
+                connection.add_termination_listener(self._ended)
+                await self._session(connection)
+                return
+            except (*LOST, asyncpg.PostgresError) as error:
+                self.acknowledged = 0.0
+                if not self._logged:
+                    self._logged = True
+                    log.warning("the database does not take this replica's beats: %s", type(error).__name__)
+            except Exception:  # without beats the others take this replica for dead
+                self.acknowledged = 0.0
+                log.exception("beating failed")
+            finally:
+                if connection is not None:
+                    connection.terminate()
+            await self._pause(min(self.interval, 0.2))
+
+    async def _session(self, connection: asyncpg.Connection[Any]) -> None:
+        # A beat must not wait for a standby: replicas would take each other for dead while commits only wait.
+        await self._fetch(connection, "SET synchronous_commit = off")
+        await connection.add_listener(CHANNEL, self._listener)
+        self._tell(self._reports.heard, None)
+        if not self.me:
+            await self._fetch(connection, _PREDECESSORS, self._address)
+            await self._join(connection)
+        locked = drained = False
+        while True:
+            if not locked:
+                query = "SELECT pg_try_advisory_lock($1, ($2::int8 % 2147483648)::int4)"
+                locked = (await self._fetch(connection, query, LOCK, self.me))[0][0]
+            if self._draining and not drained:
+                drained = True
+                await self._fetch(connection, "UPDATE replicas SET draining = true WHERE id = $1", self.me)
+                await self._fetch(connection, f"""NOTIFY {CHANNEL}, '["changed"]'""")
+            if self._stopping:
+                await self._fetch(connection, "DELETE FROM replicas WHERE id = $1", self.me)
+                await self._fetch(connection, f"""NOTIFY {CHANNEL}, '["changed"]'""")
+                return
+            if not await self._beat(connection):
+                self.acknowledged = 0.0
+                log.error("the other replicas took this one for dead: it begins anew")
+                self._tell(self._reports.died)
+                self.me, locked, drained = 0, False, False
+                self._seen.clear()
+                await self._fetch(connection, "SELECT pg_advisory_unlock_all()")
+                await self._join(connection)
+                continue
+            await self._pause(self.interval)
+
+    async def _join(self, connection: asyncpg.Connection[Any]) -> None:
+        self.me = (await self._fetch(connection, _JOIN, self._address, self._versions, self._lease))[0][0]
+        await self._fetch(connection, f"""NOTIFY {CHANNEL}, '["changed"]'""")
+
+    async def _beat(self, connection: asyncpg.Connection[Any]) -> bool:
+        """Beat once and look at the others; return False if this replica was taken for dead."""
+        sent = boot_time()
+        rows = await self._fetch(connection, _BEAT, self.me)
+        if not any(row[6] for row in rows):
+            return False
+        self.acknowledged = sent
+        self._logged = False
+        if self._asked:
+            self._asked = False
+            self._tell(self._reports.beaten)
+        dead = await self._observe(connection, rows)
+        replicas = tuple(
+            Peer(row[0], row[1], json.loads(row[3]), row[4] or (row[0] == self.me and self._draining))
+            for row in rows
+            if row[0] not in dead
+        )
+        told = (self.me, *((each.id, each.draining) for each in replicas))
+        if told != self._told or sent - self._told_at > 10 * self._lease:
+            self._told, self._told_at = told, sent
+            self._tell(self._reports.seen, Sight(self.me, replicas, rows[0][7] if rows else 0.0))
+        return True
+
+    async def _observe(self, connection: asyncpg.Connection[Any], rows: Any) -> set[int]:
+        """Remove the replicas that are dead; return their ids."""
+        now = boot_time()
+        if now - self._looked > 2 * self.interval + 0.25:
+            self._seen.clear()  # it was this process that paused
+        self._looked = now
+        dead = set()
+        present = {row[0] for row in rows}
+        self._seen = {id_: seen for id_, seen in self._seen.items() if id_ in present}
+        for id_, address, beat, _, _, locked, _, _, lease in rows:
+            if id_ == self.me:
+                continue
+            seen = self._seen.get(id_)
+            if seen is None or seen.beat != beat:
+                seen = self._seen[id_] = _Seen(beat, now)
+            if locked:
+                seen.unlocked = None
+            elif seen.unlocked is None:
+                seen.unlocked = now
+            silent = now - seen.since
+            soon = lease / 3
+            unlocked = seen.unlocked is not None and now - seen.unlocked >= soon and silent >= soon
+            if silent >= lease or unlocked:
+                query = "DELETE FROM replicas WHERE id = $1 AND beat = $2 RETURNING id"
+                if await self._fetch(connection, query, id_, beat):
+                    dead.add(id_)
+                    log.warning("replica %d at %s is dead: no beat for %.1f s", id_, address, silent)
+                    await self._fetch(connection, f"""NOTIFY {CHANNEL}, '["changed"]'""")
+        return dead
+
+    async def _fetch(self, connection: asyncpg.Connection[Any], query: str, *values: Any) -> Any:
+        """Execute a statement. Its connection is dropped when the answer takes as long as two beats and a second."""
+        task = asyncio.ensure_future(connection.fetch(query, *values))
+        done, _ = await asyncio.wait({task}, timeout=2 * self.interval + 1.0)
+        if not done:
+            connection.terminate()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # seen: the connection was dropped
+            raise TimeoutError
+        return task.result()
+
+    async def _pause(self, seconds: float) -> None:
+        assert self._kicked is not None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._kicked.wait(), seconds)
+        self._kicked.clear()
+
+    def _ended(self, _: Any) -> None:
+        self.acknowledged = 0.0  # the lock is free: others may act soon
+
+    def _listener(self, _: Any, __: int, ___: str, payload: object) -> None:
+        if payload == '["changed"]':
+            self._kick()
+        self._tell(self._reports.heard, str(payload))
+
+    def _tell(self, report: Callable[..., None], *values: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the server's loop was closed
+            self._server_loop.call_soon_threadsafe(report, *values)

@@ -1,0 +1,255 @@
+"""One replica among those that share a PostgreSQL database; a `Cluster`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Peer
+from stepwire.server.store.errors import StoreUnavailableError
+from stepwire.server.store.postgres import claiming
+from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
+from stepwire.server.store.postgres.connections import PATIENCE
+from stepwire.server.store.postgres.run_queries import Fetch
+from stepwire.server.store.postgres.schema import CHANNEL
+from stepwire.server.store.records import RunKey
+
+__all__ = ["LEASE", "Membership"]
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = 3.0
+"""Seconds without a beat after which a replica is taken for dead."""
+FENCE: Final = 0.3
+"""The share of the lease for which an acknowledged beat proves that no other replica can have taken a run. A replica
+whose session has ended is taken for dead after a third."""
+_JOIN_SECONDS: Final = 35.0
+"""How long joining may take: a database that is not there is waited for."""
+_LEAVE_SECONDS: Final = 2.0
+
+
+class Membership:
+    """Know the other replicas, and what they do to runs. Alone until `join`."""
+
+    shared = True
+
+    def __init__(
+        self,
+        dsn: str,
+        read: Fetch,
+        change: Fetch,
+        freed: Callable[[], Awaitable[None]],
+        lease: float,
+        on_clock: Callable[[float], None],
+    ) -> None:
+        """Make a membership that has not joined.
+
+        Args:
+            dsn: The database.
+            read: Executes queries.
+            change: Executes statements that may be executed again.
+            freed: Waits until the runs that were released are free.
+            lease: Seconds without a beat after which a replica is taken for dead.
+            on_clock: Called with the database's time, in seconds since the epoch, now and then.
+        """
+        self.me = 0
+        self.peers: Sequence[Peer] = ()
+        self.rank = 0
+        self.size = 1
+        self.takeovers = 0
+        """Runs that this replica took over from dead ones, or by force."""
+        self._dsn = dsn
+        self._read = read
+        self._change = change
+        self._freed = freed
+        self._fence = lease * FENCE
+        self._lease = lease
+        self._on_clock = on_clock
+        self._beats: Beats | None = None
+        self._joined: asyncio.Future[None] | None = None
+        self._holders: list[asyncio.Future[None]] = []
+        self._changes: list[ChangeListener] = []
+        self._deaths: list[ChangeListener] = []
+        self._news: list[NewsListener] = []
+
+    @property
+    def beat_age(self) -> float:
+        """Return how old the last acknowledged beat is, in seconds; 0.0 before the first. From any thread."""
+        beats = self._beats
+        return boot_time() - beats.acknowledged if beats is not None and beats.acknowledged else 0.0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the last acknowledged beat is so young that no other replica can have taken a run."""
+        beats = self._beats
+        return beats is None or boot_time() - beats.acknowledged < self._fence
+
+    async def hold(self) -> None:
+        """Wait until `fresh`. StoreUnavailableError after PATIENCE seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while not self.fresh and self._beats is not None:
+            holder: asyncio.Future[None] = loop.create_future()
+            self._holders.append(holder)
+            self._beats.wanted()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await holder
+            except TimeoutError:
+                raise StoreUnavailableError("the database does not take this replica's beats") from None
+
+    async def outwait(self) -> None:
+        """Wait until the replica that a run was taken from by force has heard of it, or answers from memory no more.
+
+        That one hears it with its next beat, and without one that is acknowledged it waits.
+        """
+        await asyncio.sleep(1.1 * self._fence)
+
+    async def join(self, address: str, versions: Mapping[str, str]) -> None:
+        """Become a replica, and begin to beat."""
+        loop = asyncio.get_running_loop()
+        reports = Reports(self._seen, self._died, self._heard, self._beaten)
+        self._joined = loop.create_future()
+        self._beats = Beats(self._dsn, address, versions, self._lease, reports, loop)
+        self._beats.start()
+        try:
+            async with asyncio.timeout(_JOIN_SECONDS):
+                await self._joined
+        except TimeoutError:
+            raise StoreUnavailableError("the database does not take this replica's beats") from None
+        log.info("replica %d at %s, beside %d other%s", self.me, address, len(self.peers), "s" * (len(self.peers) != 1))
+
+    async def drain(self) -> None:
+        """Tell the others that this replica takes no more runs, and that there may be some to take."""
+        if self._beats is not None:
+            self._beats.drain()
+            self.rank = -1
+
+    async def released(self) -> None:
+        """Return once the runs that were released are free, and the others know that there are runs to take."""
+        await self._freed()
+        await self._change("SELECT pg_notify($1, '[\"changed\"]')", CHANNEL)
+
+    async def leave(self) -> None:
+        """Sign off, and stop beating."""
+        beats = self._beats
+        if beats is None:
+            return
+        beats.stop()
+        await asyncio.to_thread(beats.join, _LEAVE_SECONDS)
+        self._beats = None
+        self.me = 0
+
+    def on_change(self, listener: ChangeListener) -> None:
+        """Have a listener called when replicas came or went, or when there may be runs to take."""
+        self._changes.append(listener)
+
+    def on_death(self, listener: ChangeListener) -> None:
+        """Have a listener called when the others took this replica for dead."""
+        self._deaths.append(listener)
+
+    def on_news(self, listener: NewsListener) -> None:
+        """Have a listener called with what other replicas did to runs."""
+        self._news.append(listener)
+
+    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, str]:
+        """Return the addresses of the living owners of runs, other than this replica."""
+        return await claiming.owners(self._read, keys, self.me)
+
+    async def serving(self, workflow: str, code: str) -> Sequence[str]:
+        """Return the addresses of the other replicas that take runs and serve this very code of a workflow."""
+        rows = await self._read(
+            "SELECT address FROM replicas WHERE NOT draining AND id <> $1 AND versions ->> $2 = $3 ORDER BY id",
+            self.me,
+            workflow,
+            code,
+        )
+        return [row[0] for row in rows]
+
+    async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
+        """Give the free places of a workflow to its queued runs; return which of `keys` have one."""
+        await self._change("SELECT take_places($1, $2)", workflow, most)
+        rows = await self._change(
+            """SELECT namespace, run_id FROM unnest($1::text[], $2::text[]) AS t (namespace, run_id)
+            JOIN runs USING (namespace, run_id) JOIN places ON run = pk""",
+            [key.namespace for key in keys],
+            [key.run_id for key in keys],
+        )
+        return {RunKey(*row) for row in rows}
+
+    async def adopt_places(self, workflow: str) -> None:
+        """Give places to the runs of a workflow that are under way without one: it had no limit when they began."""
+        await self._change(
+            """INSERT INTO places (run, workflow) SELECT pk, $1 FROM runs
+            WHERE workflow = $1
+            AND (status IN ('RUNNING', 'WAITING') OR (status = 'PAUSED' AND info NOT LIKE '%"queued":true%'))
+            ON CONFLICT DO NOTHING""",
+            workflow,
+        )
+
+    async def count_unfinished(self, namespace: str, principal: str, most: int) -> int:
+        """Return how many runs of a caller have not ended; `most` if there are more."""
+        rows = await self._read(
+            """SELECT count(*) FROM (SELECT 1 FROM runs WHERE namespace = $1 AND principal = $2 AND ended_at IS NULL
+            LIMIT $3) AS found""",
+            namespace,
+            principal,
+            most,
+        )
+        return int(rows[0][0])
+
+    async def announce(self, kind: str, keys: Sequence[RunKey], first: int = 0) -> None:
+        """Tell the other replicas what was done to runs."""
+        if self._beats is not None and self.peers:
+            texts = [json.dumps([kind, self.me, *key, first]) for key in keys]
+            await self._change("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS t (text)", CHANNEL, texts)
+
+    # -- what the thread reports --------------------------------------------------------------------------------------
+
+    def _seen(self, sight: Sight) -> None:
+        self.me = sight.me
+        self.peers = tuple(each for each in sight.replicas if each.id != sight.me)
+        taking = [each.id for each in sight.replicas if not each.draining]
+        self.rank = taking.index(sight.me) if sight.me in taking else -1
+        self.size = max(1, len(taking))
+        if sight.now:
+            self._on_clock(sight.now)
+        if self._joined is not None and not self._joined.done():
+            self._joined.set_result(None)
+        self._changed()
+
+    def _changed(self) -> None:
+        for listener in self._changes:
+            listener()
+
+    def _died(self) -> None:
+        self.me = 0
+        for listener in self._deaths:
+            listener()
+
+    def _beaten(self) -> None:
+        holders, self._holders = self._holders, []
+        for holder in holders:
+            if not holder.done():
+                holder.set_result(None)
+
+    def _heard(self, payload: str | None) -> None:
+        if payload is None:
+            self._tell(News("missed", RunKey("", "")))
+            return
+        try:
+            kind, *about = json.loads(payload)
+            if kind == "changed":
+                self._changed()
+            elif about[0] != self.me or not self.me:
+                first = about[3] if len(about) > 3 else 0
+                self._tell(News(kind, RunKey(about[1], about[2]), first))
+        except (ValueError, TypeError, IndexError):
+            log.warning("another replica told something that this one does not understand")
+
+    def _tell(self, news: News) -> None:
+        for listener in self._news:
+            listener(news)

@@ -1,0 +1,107 @@
+"""Failures of steps, told in the classes of LlamaIndex 2.x: to `catch_error` steps, streams and callers."""
+
+from __future__ import annotations
+
+import builtins
+from datetime import UTC, datetime
+from typing import Any
+
+from stepwire.workflow.adoption import installed
+from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome
+from stepwire.workflow.errors import WorkflowError
+from stepwire.workflow.events import (
+    Event,
+    StepFailedEvent,
+    WorkflowCancelledEvent,
+    WorkflowFailedEvent,
+    WorkflowTimedOutEvent,
+)
+
+__all__ = ["error_of", "own_failure", "rebuilt", "their_failure", "their_stop"]
+
+theirs: Any = installed.events
+
+
+def rebuilt(error: BaseException | None, type_name: str, message: str) -> Exception:
+    """Return the exception of a failure; after a restore one of the same built-in class, or a stand-in for others.
+
+    A snapshot never makes anything but a built-in exception of a text.
+    """
+    if isinstance(error, Exception):
+        return error
+    kind = getattr(builtins, type_name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(message)
+        except Exception:  # noqa: BLE001 - UnicodeError wants more arguments
+            pass
+    made: Exception = theirs.UnreconstructedException(message, original_type=type_name)
+    return made
+
+
+def their_failure(event: StepFailedEvent) -> Any:
+    """Return what a `catch_error` step of theirs gets."""
+    return theirs.StepFailedEvent(
+        step_name=event.step,
+        input_event=event.event,
+        exception=rebuilt(event.exception, event.error_type, event.message),
+        attempts=event.attempts,
+        elapsed_seconds=event.get("elapsed_seconds", 0.0),
+        failed_at=datetime.fromtimestamp(event.get("failed_at", 0.0), UTC),
+    )
+
+
+def own_failure(failure: Any) -> StepFailedEvent:
+    """Return the failure that a saved context of theirs has for a `catch_error` step, as ours: the inverse of it."""
+    error: Exception = failure.exception
+    known = getattr(error, "original_type", None) or type(error).__name__
+    event = StepFailedEvent(
+        step=failure.step_name,
+        error_type=known.rpartition(".")[2],
+        message=str(error),
+        attempts=failure.attempts,
+        event=failure.input_event,
+        elapsed_seconds=failure.elapsed_seconds,
+        failed_at=failure.failed_at.timestamp(),
+    )
+    event.exception = error
+    return event
+
+
+def their_stop(event: Event, error: BaseException | None) -> Any:
+    """Return an event of the stream in their classes: those that end a run otherwise than by a step differ."""
+    if isinstance(event, WorkflowFailedEvent):
+        return theirs.WorkflowFailedEvent(
+            step_name=event.step or "",
+            exception=rebuilt(error, event.error_type, event.message),
+            attempts=event.attempts or None,
+            elapsed_seconds=event.get("elapsed_seconds"),
+        )
+    if isinstance(event, WorkflowTimedOutEvent):
+        return theirs.WorkflowTimedOutEvent(timeout=event.timeout, active_steps=event.active_steps)
+    if isinstance(event, WorkflowCancelledEvent):
+        return theirs.WorkflowCancelledEvent()
+    return event
+
+
+def error_of(outcome: Outcome) -> BaseException | None:
+    """Return what awaiting a run raises, as there: a step's own exception; None for a run that completed."""
+    event, error = outcome.event, outcome.error
+    if outcome.status == COMPLETED:
+        return None
+    if outcome.status == CANCELLED:
+        cancelled: BaseException = installed.WorkflowCancelledByUser()
+        return cancelled
+    if outcome.status == ENDED_TIMED_OUT:
+        timeout = getattr(event, "timeout", None)
+        active = getattr(event, "active_steps", ())
+        steps = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
+        late: BaseException = installed.WorkflowTimeoutError(f"Operation timed out after {timeout} seconds. {steps}")
+        return late
+    if isinstance(error, WorkflowError) and not isinstance(error, installed.WorkflowRuntimeError):
+        failed: BaseException = installed.WorkflowRuntimeError(str(error))
+        failed.__cause__ = error
+        return failed
+    if error is not None:
+        return error
+    return rebuilt(None, getattr(event, "error_type", ""), getattr(event, "message", ""))

@@ -1,0 +1,135 @@
+"""The tasks of an event loop that hosts runs: which step has started each, and what steps must not cancel.
+
+A body of a step may cancel its own tasks. It must not cancel the tasks of its host, nor the bodies of other steps: code
+that cancels all tasks of "its" event loop is common, and would end the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from typing import Any
+
+from stepwire.workflow.broker.current import execution_in, running_execution
+from stepwire.workflow.broker.delivery import PARKED, Execution
+
+__all__ = ["HostTask", "in_step", "own_tasks", "start_body", "watch_tasks"]
+
+logger = logging.getLogger("stepwire.workflow")
+
+
+class HostTask(asyncio.Task[Any]):
+    """A task of an event loop that hosts runs.
+
+    Attributes:
+        owner: The attempt of the step that has started it; None for a task of the host.
+        is_body: Whether it runs the body of `owner`.
+    """
+
+    __slots__ = ()
+
+    owner: Execution | None = None
+    is_body: bool = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the task; refused to a step whose task it is not."""
+        caller = running_execution()
+        if caller is not None and caller is not self.owner and (self.owner is None or self.is_body):
+            delivery = caller.delivery
+            logger.error("step %s tried to cancel a task that is not its own: refused", delivery.step)
+            return False
+        return super().cancel(msg)
+
+    def end(self) -> bool:
+        """Cancel the task for the host, whoever calls."""
+        return super().cancel()
+
+
+class StepTask(HostTask):
+    """A task of a step: its body, or one that its body has started."""
+
+    __slots__ = ("is_body", "owner")
+
+
+class _TaskFactory:
+    """Make tasks, and note those that the bodies of steps start with their execution."""
+
+    def __init__(self, make: Callable[..., asyncio.Task[Any]] | None) -> None:
+        self._make = make
+        self.makes_own = make is None
+        """Whether the tasks know the step that has started them."""
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, context: Context | None = None, **options: Any
+    ) -> asyncio.Task[Any]:
+        """Make a task, as the factory that was there before does."""
+        execution = running_execution() if context is None else execution_in(context)
+        task: asyncio.Task[Any]
+        if self._make is not None:
+            task = self._make(loop, coro, **options, **({} if context is None else {"context": context}))
+        elif execution is None:  # each call of a server makes some of these
+            return HostTask(coro, loop=loop, context=context, **options)
+        else:
+            task = StepTask(coro, loop=loop, context=context, **options)
+            task.owner, task.is_body = execution, False
+        if execution is not None and not execution.dead and not task.done():
+            if execution.children is None:
+                execution.children = set()
+            execution.children.add(task)
+            if execution.watch is not None:
+                execution.watch.restless.add(task)
+            task.add_done_callback(_Ended(execution))
+        return task
+
+
+class _Ended:
+    """Take a task that is over off its execution, and look at the run again."""
+
+    __slots__ = ("_execution",)
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def __call__(self, task: asyncio.Task[Any]) -> None:
+        execution = self._execution
+        if execution.children is not None:
+            execution.children.discard(task)
+        if execution.watch is not None:
+            execution.watch.restless.discard(task)
+        if execution.broker is not None and execution.delivery.status == PARKED:
+            execution.broker.stir(execution)
+
+
+def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Have an event loop note which tasks the bodies of steps start. Harmless when it does already."""
+    factory: Any = loop.get_task_factory()
+    if not isinstance(factory, _TaskFactory):
+        loop.set_task_factory(_TaskFactory(factory))
+
+
+def start_body(loop: asyncio.AbstractEventLoop, body: Any, context: Context, execution: Execution) -> None:
+    """Start the task that runs the body of an execution, and note how the engine cancels it.
+
+    The bound method keeps the task alive as long as the execution lives.
+    """
+    factory: Any = loop.get_task_factory()
+    if isinstance(factory, _TaskFactory) and factory.makes_own:
+        task = StepTask(body, loop=loop, context=context)
+        task.owner, task.is_body = execution, True
+        execution.cancel = task.end
+    else:
+        execution.cancel = loop.create_task(body, context=context).cancel
+
+
+def in_step() -> str:
+    """Return the name of the step that the caller runs in; empty outside the steps."""
+    execution = running_execution()
+    return "" if execution is None else execution.delivery.step
+
+
+def own_tasks(tasks: Iterable[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Return those tasks that the calling step may call its own; outside the steps all of them."""
+    execution = running_execution()
+    return {task for task in tasks if execution is None or getattr(task, "owner", None) is execution}

@@ -1,0 +1,61 @@
+"""TLS between replicas, and callers whose certificate ends at the replica that takes the call."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.integration.cluster.conftest import Start
+from tests.system.security.test_tls import Authority
+
+from stepwire.v1 import run_service_pb2 as pb
+from stepwire.v1 import run_service_pb2_grpc, types_pb2
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_the_identity_of_a_certificate_travels_between_replicas(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("replica", dns="localhost")
+    access = tmp_path / "access.toml"
+    access.write_text('[[certificates]]\nsubject = "ann"\nname = "ann"\nnamespace = "team"\nscopes = ["write"]\n')
+    tls = ["--tls-cert", cert, "--tls-key", key, "--client-ca", authority.cert, "--api-keys", access]
+    addresses, database = [], None
+    for _ in range(2):
+        address = f"localhost:{free_port()}"
+        _, database = start(1, ["--address", address, "--advertise", address, *map(str, tls)])
+        addresses.append(address)
+    assert database is not None
+
+    ann_cert, ann_key = authority.issue("ann")
+    credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes(), ann_key.read_bytes(), ann_cert.read_bytes())
+    async with (
+        grpc.aio.secure_channel(addresses[0], credentials) as one,
+        grpc.aio.secure_channel(addresses[1], credentials) as other,
+    ):
+        here, there = (run_service_pb2_grpc.RunServiceStub(channel) for channel in (one, other))
+        run_id = (await here.StartRun(pb.StartRunRequest(workflow="chat"))).run.run_id
+        assert database.owner_of(run_id) == addresses[0]
+        event = types_pb2.Event(type="Note", payload=types_pb2.Payload(json=b'{"n": 1}'))
+        assert (await there.SendEvent(pb.SendEventRequest(run_id=run_id, event=event))).delivered == 1
+        # The commits come from there, too.
+        async for frame in there.StreamEvents(pb.StreamEventsRequest(run_id=run_id)):
+            if any(entry.type == "Pong" for entry in frame.events.entries):
+                break
+        assert database.sql(f"SELECT namespace FROM runs WHERE run_id = '{run_id}'") == "team"
+
+    # The replica's own certificate identifies no caller.
+    replica = grpc.ssl_channel_credentials(authority.cert.read_bytes(), key.read_bytes(), cert.read_bytes())
+    async with grpc.aio.secure_channel(addresses[1], replica) as channel:
+        stub = run_service_pb2_grpc.RunServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SendEvent(pb.SendEventRequest(run_id=run_id, event=event))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -1,0 +1,185 @@
+"""What one round of a schedule does, step by step, with starts that fail as the tests say."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from stepwire.server.principal import Principal
+from stepwire.server.runs.errors import InvalidError, PeerRefusedError, RunsError, StoreDownError, WorkflowNotFoundError
+from stepwire.server.runs.origin import Origin
+from stepwire.server.runs.requests import StartRequest
+from stepwire.server.runs.scheduling.rounds import Round, Tools
+from stepwire.server.runs.scheduling.schedule import Backfill, Due, Progress, Schedule, keep, kept
+from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, ScheduleSpec
+from stepwire.server.runs.scheduling.starting import Starter
+from stepwire.server.runs.scheduling.timing import Timing
+from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.workflow.hosting import Alarm, Clock, InMemoryStateStore
+
+HOUR = 3600.0
+T0 = 1_800_000_000.0 - 1_800_000_000.0 % HOUR
+GONE = WorkflowNotFoundError("No workflow of this name is served", workflow="w")
+
+
+class Runs:
+    """Stands for the runs: starts and cancels, which fail with what is set."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self.shared = shared
+        self.failure: RunsError | None = None
+        self.started: list[str] = []
+        self.ended: set[str] = set()
+
+    def may_be_served(self, error: RunsError) -> bool:
+        pool: Any = SimpleNamespace(cluster=SimpleNamespace(shared=self.shared))
+        return Starter(pool, cast(Any, None)).may_be_served(error)
+
+    async def start(self, caller: Principal, request: StartRequest) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.started.append(request.run_id)
+
+    async def cancel(self, caller: Principal, run_id: str, reason: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.ended.add(run_id)
+
+    async def has_ended(self, caller: Principal, run_id: str) -> bool:
+        return run_id in self.ended
+
+    async def origin(self, caller: Principal, run_id: str) -> Origin | None:
+        return None
+
+
+class Acting:
+    """A schedule that is due every hour, from T0 on."""
+
+    def __init__(self, *, shared: bool = False, window: float = 10 * HOUR, **spec: Any) -> None:
+        self.now = T0
+        self.runs = Runs(shared=shared)
+        self.store = InMemoryStateStore.empty()
+        spec = {"workflow": "w", "timing": Timing(every=HOUR), "window": window, **spec}
+        self.schedule = Schedule(
+            namespace="default",
+            schedule_id="s",
+            spec=ScheduleSpec(**spec),
+            uid="0123456789",
+            created_by="ann",
+            created_at=T0,
+            updated_at=T0,
+        )
+        keep(self.store, self.schedule, Progress.begin(T0))
+
+    @property
+    def progress(self) -> Progress:
+        return kept(self.store)[1]
+
+    def has(self, **fields: Any) -> None:
+        """Change the progress."""
+        keep(self.store, progress=replace(self.progress, **fields))
+
+    async def act(self) -> bool:
+        clock = Clock()
+        wall = Wall(clock, shared=False, now=lambda: self.now)
+        alarm = Alarm(asyncio.get_running_loop(), clock)
+        tools = Tools(cast(Starter, self.runs), wall, clock, alarm, lambda *_: None)
+        return await Round(cast(Any, SimpleNamespace(store=self.store)), tools, asyncio.Event()).act()
+
+
+@pytest.mark.parametrize("failure", [GONE, PeerRefusedError(GONE.reason, "No workflow of this name is served")])
+async def test_a_workflow_that_no_replica_serves_is_tried_again_within_the_window(failure: RunsError) -> None:
+    acting = Acting(shared=True, window=HOUR / 2, overlap=ANYWAY)
+    acting.runs.failure = failure
+    acting.now = T0 + HOUR
+    assert await acting.act()
+    assert (acting.progress.attempts, dict(acting.progress.counts)) == (1, {})
+    acting.runs.failure = None
+    acting.now += 2.0
+    assert await acting.act()
+    assert acting.progress.counts == {"started": 1}
+    acting.runs.failure = failure
+    acting.now = T0 + 2 * HOUR
+    assert await acting.act()
+    acting.now += HOUR / 2
+    assert await acting.act()
+    assert acting.progress.counts == {"started": 1, "failed": 1}
+
+
+async def test_a_workflow_that_the_only_server_does_not_serve_is_not_waited_for() -> None:
+    acting = Acting(shared=False)
+    acting.runs.failure = GONE
+    acting.now = T0 + HOUR
+    assert await acting.act()
+    assert acting.progress.counts == {"failed": 1}
+
+
+async def test_a_workflow_that_no_replica_serves_is_not_waited_for_by_hand() -> None:
+    acting = Acting(shared=True)
+    acting.runs.failure = GONE
+    acting.has(backfills=(Backfill(T0 - 3 * HOUR, T0 - HOUR, True, 1),))
+    assert await acting.act()
+    assert acting.progress.counts == {"failed": 1}
+
+
+async def test_ranges_that_overlap_are_each_backfilled_to_their_ends() -> None:
+    acting = Acting(overlap=ANYWAY)
+    slow, fast = Backfill(T0 - 9 * HOUR, T0, False, 8), Backfill(T0 - 5 * HOUR, T0, True, 4)
+    acting.has(backfills=(slow, fast), running=("other",))
+    for left in (3, 2, 1):
+        assert await acting.act()
+        assert acting.progress.backfills == (slow, fast._replace(cursor=T0 - (left + 1) * HOUR, left=left))
+    assert await acting.act()
+    assert acting.progress.backfills == (slow,)
+    assert not await acting.act()
+    assert acting.runs.started == [acting.schedule.run_id(T0 - hours * HOUR) for hours in (4, 3, 2, 1)]
+
+
+async def test_a_due_time_by_hand_is_tried_again_for_the_window_from_its_first_try() -> None:
+    acting = Acting(window=HOUR)
+    acting.runs.failure = StoreDownError("The store is down")
+    acting.has(backfills=(Backfill(T0 - 90 * HOUR, T0 - 88 * HOUR, True, 1),))
+    for seconds in (0, 100, 3500):
+        acting.now = T0 + seconds
+        assert await acting.act()
+        assert acting.progress.waiting == 1
+    acting.now = T0 + HOUR - 1 + 61
+    acting.has(cursor=acting.now)
+    assert await acting.act()
+    assert (acting.progress.waiting, acting.progress.counts) == (0, {"failed": 1})
+    assert acting.progress.failure is not None
+    assert acting.progress.failure.reason == "STORE_UNAVAILABLE"
+
+
+async def test_the_pause_between_tries_is_bounded_however_many_there_were() -> None:
+    acting = Acting()
+    acting.runs.failure = StoreDownError("The store is down")
+    acting.has(attempts=5000, tried_at=T0, backfills=(Backfill(T0 - 3 * HOUR, T0 - HOUR, True, 1),))
+    assert await acting.act()
+    assert acting.progress.again_at == T0 + 60
+
+
+async def test_a_run_that_cannot_be_cancelled_is_shown_and_the_next_one_starts() -> None:
+    acting = Acting(overlap=CANCEL)
+    acting.has(running=("stuck",), queue=(Due(T0),))
+    acting.runs.failure = InvalidError("INVALID_REQUEST", "It cannot be cancelled", [])
+    assert await acting.act()
+    assert acting.progress.running == ()
+    failure = acting.progress.failure
+    assert failure is not None
+    assert (failure.reason, failure.due) == ("INVALID_REQUEST", T0)
+    acting.runs.failure = None
+    assert await acting.act()
+    assert acting.runs.started == [acting.schedule.run_id(T0)]
+
+
+async def test_a_cancel_that_may_pass_is_tried_again() -> None:
+    acting = Acting(overlap=CANCEL)
+    acting.has(running=("stuck",), queue=(Due(T0),))
+    acting.runs.failure = StoreDownError("The store is down")
+    assert await acting.act()
+    assert (acting.progress.running, acting.progress.attempts) == (("stuck",), 1)
