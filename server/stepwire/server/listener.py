@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -39,6 +40,11 @@ _PEER_MILLISECONDS: Final = 500
 """How often other replicas may: they find out within seconds that a machine is gone."""
 _END_SECONDS: Final = 1.0
 """How long calls may take to end once the server stops: their sessions have been ended before."""
+
+
+_TAKE_SECONDS: Final = 0.01
+"""How long calls that have arrived get to reach their handlers before the stop. gRPC ends with CANCELLED those that it
+has not handed over by then, and it hands over one in each round of the event loop."""
 
 
 class Listener:
@@ -115,6 +121,7 @@ class Listener:
     async def stop(self, seconds: float = _END_SECONDS) -> None:
         """Serve no more; cut the calls that are still under way after so many seconds."""
         if self._server is not None:
+            await asyncio.sleep(_TAKE_SECONDS)
             await self._server.stop(seconds)
 
     async def set_serving(self, serving: bool) -> None:

@@ -75,7 +75,8 @@ def test_a_parent_shows_what_its_descendants_ask_and_do(server: RunningServer) -
         assert info.children is not None
         assert (info.children.total, info.children.unfinished) == (2, 2)
         assert (low.parent.run_id, low.parent.depth, low.parent.step) == (children["Middle"], 2, "go")
-        assert info.status is RunStatus.WAITING
+        # A parent parks, and is written as waiting, a moment after its children began.
+        until(lambda: client.run(run_id).info().status is RunStatus.WAITING, "the parent to wait")
 
 
 def test_an_answer_to_the_parent_reaches_the_descendant_that_asks_once(server: RunningServer) -> None:

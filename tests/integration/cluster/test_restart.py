@@ -28,11 +28,12 @@ _RETRY = {
     "initialBackoff": "0.02s",
     "maxBackoff": "0.5s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],  # the two that mean a lost connection: docs/clients.md
 }
 _CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
-    # gRPC loses calls that reach a server in the moment in which it closes its connections.
+    # gRPC loses calls that reach a server in the moment in which it closes its connections: UNAVAILABLE if they find it
+    # closed, CANCELLED if it had not handed them to the server yet.
     "methodConfig": [{"name": [{"service": "stepwire.v1.RunService"}], "retryPolicy": _RETRY}],
 }
 ROUND_ROBIN = (
@@ -43,7 +44,7 @@ ROUND_ROBIN = (
 
 
 class Callers:
-    """Clients that spread their calls over all replicas, and repeat under its request_id what is UNAVAILABLE."""
+    """Clients that spread their calls over all replicas, and repeat under its request_id what a lost connection cut."""
 
     def __init__(self, addresses: Sequence[str], runs: Sequence[str], label: str) -> None:
         self.failures: list[str] = []
