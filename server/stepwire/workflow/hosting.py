@@ -128,13 +128,13 @@ A host without this runs such workflows nested, in process.
 """
 
 from stepwire.workflow.adoption import adopt, is_adoptable
-from stepwire.workflow.broker import executions, parts
+from stepwire.workflow.broker import executions, parts, progress
 from stepwire.workflow.broker.bounds import Bounds
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.child import ABANDON, CANCEL, Child, ChildCall, ChildHost, ChildOutcome, child_id
 from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock
 from stepwire.workflow.broker.current import running_execution
-from stepwire.workflow.broker.delivery import MAX_LOST_EXECUTIONS, Delivery, Execution, Waiter
+from stepwire.workflow.broker.delivery import Delivery, Execution, Waiter
 from stepwire.workflow.broker.entries import (
     CHILD,
     EXECUTION,
@@ -148,6 +148,7 @@ from stepwire.workflow.broker.entries import (
 from stepwire.workflow.broker.executions import Attempted, AttemptFailure
 from stepwire.workflow.broker.host import FailureReport, Host
 from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.losses import MAX_LOST_EXECUTIONS
 from stepwire.workflow.broker.outcome import Outcome, is_plain_stop, why_timed_out
 from stepwire.workflow.broker.parts_reader import CountLost, can_retry, one_more
 from stepwire.workflow.broker.receipts import Receipt
@@ -312,6 +313,7 @@ __all__ = [
     "own_tasks",
     "parts",
     "plan_of",
+    "progress",
     "receive",
     "registry_encoder",
     "restore",

@@ -12,6 +12,7 @@ from tests.integration.durability.support import advance, asked, key_of, life, r
 from tests.integration.rpc_serving import Rpc, event
 
 from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
+from stepwire.workflow.broker.progress import is_idle
 
 
 class Asks(Workflow):
@@ -106,7 +107,7 @@ async def test_a_run_whose_nested_run_would_repeat_finished_steps_stays_in_memor
         run = rpc.pool.in_memory(key_of(run_id))
         assert run is not None
         await until(lambda: run.clean)
-        assert run.broker.idle
+        assert is_idle(run.broker)
         assert not run.release()
         await rpc.send(run_id, event("Answer", n=3))
         assert result(await rpc.ended(run_id)) == 3

@@ -9,6 +9,7 @@ from tests.unit.broker.support import Item, Other, config, enqueue, start, work
 
 from stepwire.workflow.broker.delivery import PARKED, READY, Execution, Waiter
 from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.losses import lose
 from stepwire.workflow.broker.waits import Waits
 from stepwire.workflow.broker.work import Work
 
@@ -74,14 +75,14 @@ def test_deadlines_and_infinity() -> None:
 def test_what_an_earlier_execution_left() -> None:
     made, waits, execution = waiting()
     opened = open_wait(waits, execution, 1)
-    made.lose(execution)
+    lose(made, execution)
     again = start(made)
     assert waits.recorded(again, "other", Item, {}) is None
     assert waits.recorded(again, "q", Item, {}) is opened
     assert again.delivery.status == PARKED
     opened.notify = lambda answer: None
     waits.settle(opened, TIMED_OUT)
-    made.lose(again)
+    lose(made, again)
     third = start(made)
     assert waits.recorded(third, "q", Item, {}) is TIMED_OUT
     assert waits.recorded(third, "q", Item, {}) is None  # the second wait of this id was never made
@@ -90,7 +91,7 @@ def test_what_an_earlier_execution_left() -> None:
 def test_a_call_that_differs_is_new() -> None:
     made, waits, execution = waiting()
     open_wait(waits, execution, 1)
-    made.lose(execution)
+    lose(made, execution)
     again = start(made)
     assert waits.recorded(again, "q", Item, {"n": 5}) is None
     assert len(waits) == 0, "the one of before is forgotten"
@@ -138,7 +139,7 @@ def test_a_question_that_was_withdrawn_is_not_asked_again_by_the_same_wait() -> 
     waiter.notify = lambda answer: None
     assert waits.abandon(waiter, execution, lambda answer: None)
     assert not waits.asked(execution, "q", Other(n=1)), "its next wait asks"
-    made.lose(execution)
+    lose(made, execution)
     again = start(made)
     assert waits.recorded(again, "q", Item, {}) is None
     assert waits.asked(again, "q", Other(n=1))
@@ -146,5 +147,5 @@ def test_a_question_that_was_withdrawn_is_not_asked_again_by_the_same_wait() -> 
     second = open_wait(waits, again, 2, prompt=Other(n=1))
     waits.settle(second, Item(n=5))
     assert waits.recorded(again, "q", Item, {}) is None
-    made.lose(again)
+    lose(made, again)
     assert waits.recorded(start(made), "q", Item, {}) == Item(n=5)

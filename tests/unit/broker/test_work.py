@@ -1,18 +1,18 @@
-"""Deliveries and attempts: workers, retries, losses, parking and timeouts."""
+"""Deliveries and attempts: workers, retries and their ends."""
 
 from __future__ import annotations
 
 import pytest
-from tests.unit.broker.support import HandClock, Owner, config, enqueue, start, work
+from tests.unit.broker.support import Owner, enqueue, start, work
 
 from stepwire.workflow.broker.delivery import (
     BACKOFF,
-    MAX_LOST_EXECUTIONS,
     PARKED,
     QUEUED,
     READY,
     RUNNING,
 )
+from stepwire.workflow.broker.parking import park, unpark
 from stepwire.workflow.errors import DeadAttemptError
 
 
@@ -43,54 +43,15 @@ def test_a_retry_keeps_the_delivery_and_forgets_its_effects() -> None:
     assert start(made).delivery.attempt == 2
 
 
-def test_a_lost_execution_repeats_no_effects_and_is_poison_in_the_end() -> None:
-    made = work()
-    delivery = enqueue(made)
-    execution = start(made)
-    made.repeats(execution, b"12345678")
-    # The first one gets further than before, which clears it. The others do not repeat all that was done.
-    for number in range(MAX_LOST_EXECUTIONS):
-        made.lose(execution)
-        assert not made.poisoned
-        execution = start(made)
-        assert made.repeats(execution, b"12345678")
-        assert not made.repeats(execution, b"other%03d" % number), "only what was done is left out"
-    made.lose(execution)
-    assert made.poisoned == [delivery]
-    assert made.start_next(Owner()) is None
-
-
-def test_parking_gives_the_worker_back_and_stops_the_attempts_clock() -> None:
-    made = work(a=config(timeout=10.0))
-    assert isinstance(made.clock, HandClock)
-    delivery = enqueue(made)
-    execution = start(made)
-    assert made.timers.next_due() == 110.0
-    made.clock.time = 104.0
-    made.park(execution)
-    made.park(execution)
-    assert (delivery.status, made.parked, made.active, made.queues["a"].running) == (PARKED, 1, 0, 0)
-    assert (execution.open_waits, execution.remaining, made.timers.next_due()) == (2, 6.0, None)
-    made.clock.time = 200.0
-    made.unpark(delivery)
-    assert (delivery.status, made.parked) == (READY, 0)
-    told: list[object] = []
-    execution.settle(told.append, DeadAttemptError("answer"))
-    assert made.start_next(Owner()) is None, "the body goes on; it does not begin again"
-    assert (delivery.status, delivery.attempt, made.timers.next_due()) == (RUNNING, 1, 206.0)
-    assert len(made.take_resumed()) == 1
-    assert made.take_resumed() == []
-
-
 @pytest.mark.parametrize("status", [RUNNING, PARKED, READY])
 def test_retiring_gives_back_what_the_delivery_holds(status: str) -> None:
     made = work()
     delivery = enqueue(made)
     execution = start(made)
     if status != RUNNING:
-        made.park(execution)
+        park(made, execution)
     if status == READY:
-        made.unpark(delivery)
+        unpark(made, delivery)
     made.retire(execution)
     assert (made.queues["a"].running, made.parked, len(made.queues), made.executions) == (0, 0, 0, {})
 

@@ -23,7 +23,9 @@ from stepwire.workflow.broker.delivery import Execution, Waiter
 from stepwire.workflow.broker.entries import RECEIVED
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.losses import lose
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED
+from stepwire.workflow.broker.progress import tick
 from stepwire.workflow.broker.restore import restore
 from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
 from stepwire.workflow.definition.types import TypeRegistry
@@ -122,7 +124,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def settle_up(self) -> None:
         """Let both clocks stop or go on, and hand over what waits were told."""
-        self.broker.tick()
+        tick(self.broker)
         self.model.tick()
         resumed = self.broker.work.take_resumed()
         before = len(self.told)
@@ -332,7 +334,7 @@ class BrokerMachine(RuleBasedStateMachine):
         execution = self.execution(work)
         assert execution is not None
         self.dead.append(execution)
-        self.broker.work.lose(execution)
+        lose(self.broker.work, execution)
         self.poison([work.id] if self.model.lose(work) else [])
         self.settle_up()
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.unit.model.machine import BrokerMachine, rare_path
 
-from stepwire.workflow.broker import parts
+from stepwire.workflow.broker import parking, parts
 from stepwire.workflow.broker import snapshot as _snapshot
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.buffers import Buffers
@@ -218,10 +218,10 @@ def _prompt_repeated(right: Wrapped) -> Wrapped:
 
 
 def _worker_kept(right: Wrapped) -> Wrapped:
-    def park(self: Work, execution: Execution) -> None:
-        right(self, execution)
+    def park(work: Work, execution: Execution) -> None:
+        right(work, execution)
         if execution.delivery.status == PARKED and execution.open_waits == 1:
-            self.queues[execution.delivery.step].running += 1
+            work.queues[execution.delivery.step].running += 1
 
     return park
 
@@ -329,7 +329,7 @@ MUTANTS = [
     Mutant("last-first", "the last waiter of an id is resolved first", Waits, "matching", _last_waiter_first),
     Mutant("waiter-stays", "a resolved waiter stays open", Waits, "forget", _waiter_stays_open),
     Mutant("prompt-repeated", "a prompt is asked again while it is open", Waits, "prompted", _prompt_repeated),
-    Mutant("worker-kept", "a waiting step keeps its worker", Work, "park", _worker_kept),
+    Mutant("worker-kept", "a waiting step keeps its worker", parking, "park", _worker_kept),
     Mutant("too-many-workers", "more than num_workers run", StepQueue, "pop", _one_worker_too_many),
     Mutant("effects-repeated", "a run after a crash sends again", Work, "repeats", _effects_repeated),
     Mutant("retry-sends-nothing", "a retry does not repeat its sends", Work, "retry", _retry_reuses_effects),

@@ -13,6 +13,7 @@ from tests.unit.semantics.test_durability import Flow, settle
 
 from stepwire.workflow import Context, Event, StopEvent, WorkflowFailedEvent
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
+from stepwire.workflow.broker.progress import is_idle
 from stepwire.workflow.errors import (
     ChildRunError,
     StepError,
@@ -74,7 +75,7 @@ def end(run: DurableRun, run_id: str, told: Any = "done", status: str = COMPLETE
 
 def idle(run: DurableRun) -> bool:
     """Tell whether the run may leave memory."""
-    return run.broker.idle
+    return is_idle(run.broker)
 
 
 async def asked(run: DurableRun, host: Children, count: int) -> None:
@@ -152,7 +153,7 @@ async def test_children_are_awaited_without_worker_memory_and_time() -> None:
     flow = Flow(one)
     run = DurableRun(flow, children=host).start(timeout=10.0)
     (run_id,) = await started(run, host, 1)
-    assert run.broker.idle
+    assert is_idle(run.broker)
     run.release()
     run.recover()
     run.advance(7 * 24 * 3600.0)

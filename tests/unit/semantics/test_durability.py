@@ -23,6 +23,7 @@ from stepwire.workflow import (
     step,
 )
 from stepwire.workflow.broker.outcome import FAILED
+from stepwire.workflow.broker.progress import is_idle
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import DeadAttemptError, SerializationError, SnapshotError
 
@@ -913,7 +914,7 @@ async def test_pause_starts_nothing_and_keeps_what_comes() -> None:
     run.send(Answer(n=1))
     await run.until(lambda run: not run.kept("w"))
     assert [part["st"] for part in run.kept("d")] == ["ready"]
-    assert run.broker.idle
+    assert is_idle(run.broker)
     assert run.broker.next_due() is None
     run.release()
     run.recover()

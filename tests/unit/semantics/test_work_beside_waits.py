@@ -10,6 +10,7 @@ import pytest
 from tests.unit.semantics.harness import DurableRun
 
 from stepwire.workflow import Context, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent, Workflow, step
+from stepwire.workflow.broker.progress import is_idle, waits_outside
 
 
 class Ask(InputRequiredEvent):
@@ -129,7 +130,7 @@ def named(body: Any) -> str:
 
 
 def idle(run: DurableRun) -> bool:
-    return run.broker.idle
+    return is_idle(run.broker)
 
 
 async def asked(run: DurableRun) -> None:
@@ -142,8 +143,8 @@ async def asked(run: DurableRun) -> None:
 async def test_a_body_that_works_is_not_idle_and_its_run_has_no_rest(body: Any) -> None:
     run = DurableRun(flow := Flow(body)).start(timeout=100)
     await asked(run)
-    assert not run.broker.idle
-    assert not run.broker.waiting_outside
+    assert not is_idle(run.broker)
+    assert not waits_outside(run.broker)
     assert (run.broker.limit.due, run.broker.limit.remaining) == (run.clock.now() + 100, None)
     (saved,) = run.kept("d")
     assert saved["st"] == "running", "in a crash its work is lost"
@@ -161,7 +162,7 @@ async def test_a_body_that_works_is_not_idle_and_its_run_has_no_rest(body: Any) 
 async def test_a_body_that_can_only_wait_is_idle_and_stops_the_clock(body: Any) -> None:
     run = DurableRun(flow := Flow(body)).start(timeout=100)
     await asked(run)
-    assert run.broker.idle
+    assert is_idle(run.broker)
     assert (run.broker.limit.due, run.broker.limit.remaining) == (None, 100)
     (saved,) = run.kept("d")
     assert saved["st"] == "parked"

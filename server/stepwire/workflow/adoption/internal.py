@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from stepwire.workflow.adoption import installed
 from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.progress import is_idle
 from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.events import Event, InputRequiredEvent, StopEvent
 
@@ -109,7 +110,7 @@ class InternalEvents:
         """Tell of deliveries that wait for a worker, and whether nothing goes on any more."""
         broker = self._broker
         self._tell_crowded()
-        if not self._idle and broker.outcome is None and broker.idle:
+        if not self._idle and broker.outcome is None and is_idle(broker):
             self._idle = True
             self._write(theirs.WorkflowIdleEvent())
 
@@ -120,7 +121,7 @@ class InternalEvents:
             return
         cls = type(event)
         broker = self._broker
-        idle = broker.idle
+        idle = is_idle(broker)
         self._write(
             theirs.UnhandledEvent(
                 event_type=cls.__name__,

@@ -6,7 +6,8 @@ awaits, starts a task or looks at the world: the runner does that.
 The parts, each with an interface of its own: `work` (deliveries and the attempts at them), `queue` (those that wait for
 a worker), `waits` (open waiters), `children` (runs that steps have started), `buffers` (collected events), `ledger`
 (what calls got), `timers` and `clock` (time), `stream` and `journal` (what happened, for readers in process and for a
-host), `outcome` (how the run ended), `parts` (the keys of the snapshot).
+host), `outcome` (how the run ended), `parts` (the keys of the snapshot). `progress` tells whether the run goes on by
+itself, and has its time limit follow.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, digest_of
 from stepwire.workflow.broker.lineage import caught_lineage, sent_lineage
 from stepwire.workflow.broker.nesting import OuterStep
 from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage, limit_reached
+from stepwire.workflow.broker.parking import look_at
 from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
 from stepwire.workflow.broker.stream import EventStream
 from stepwire.workflow.broker.undo import Undos
@@ -485,14 +487,7 @@ class Broker:
         journal = self.journal
         encoded = None if journal is None else [self.encode_output(event) for event in outputs]
         step, number = execution.delivery.step, execution.delivery.id
-        lineage = execution.delivery.lineage
-        if self._fan_in is not None and execution.fanned_out:
-            lineage = self._fan_in.open(step, lineage)
-        if journal is not None and journal.attempts == LOG_ALL:
-            note(self, execution.delivery, FINISHED)
-        execution.finished = True
-        self.work.retire(execution)
-        self._drop(execution.delivery)
+        lineage = self._retire(execution)
         receipts: list[Receipt] = []
         if journal is None or encoded is None:
             for event in outputs:
@@ -511,17 +506,32 @@ class Broker:
                 sole = len(targets) == 1 and is_sole(event, 4)
                 taken = self._take(event, SENT, step, targets, data, saved, sole=sole, by=number, lineage=lineage)
                 receipts.append(taken)
-        self._settle()
-        if self.outcome is not None and self.outcome.left is not None:
-            self._leave_nothing()  # the delivery is through, and what it returned was not taken
+        self._settle_finished()
         return receipts
 
-    def _leave_nothing(self) -> None:
-        """Let the last snapshot keep nothing that was in progress: a retry would miss something."""
-        assert self.outcome is not None
-        self.outcome = self.outcome._replace(left=None)
-        for delivery in list(self.deliveries.values()):
-            self._drop(delivery)
+    def _retire(self, execution: Execution) -> Lineage | None:
+        """Take an attempt that returned, and its delivery, out of the run; return what its events inherit."""
+        delivery = execution.delivery
+        lineage = delivery.lineage
+        if self._fan_in is not None and execution.fanned_out:
+            lineage = self._fan_in.open(delivery.step, lineage)
+        if self.journal is not None and self.journal.attempts == LOG_ALL:
+            note(self, delivery, FINISHED)
+        execution.finished = True
+        self.work.retire(execution)
+        self._drop(delivery)
+        return lineage
+
+    def _settle_finished(self) -> None:
+        """Settle after a delivery is through. If the run failed on what it returned, its last snapshot keeps nothing.
+
+        A retry would miss what was not taken.
+        """
+        self._settle()
+        if self.outcome is not None and self.outcome.left is not None:
+            self.outcome = self.outcome._replace(left=None)
+            for delivery in list(self.deliveries.values()):
+                self._drop(delivery)
 
     def finish_in_slices(self, execution: Execution, encoded: Sequence[EncodedOutput]) -> None:
         """Finish a delivery that returned very much, in slices; other work may go on between them.
@@ -536,14 +546,7 @@ class Broker:
         self.complete()
         self.check(execution)
         step, number = execution.delivery.step, execution.delivery.id
-        lineage = execution.delivery.lineage
-        if self._fan_in is not None and execution.fanned_out:
-            lineage = self._fan_in.open(step, lineage)
-        note(self, execution.delivery, FINISHED)
-        execution.finished = True
-        self.work.retire(execution)
-        self._drop(execution.delivery)
-        self.partial = self._take_in_slices(step, number, encoded, lineage)
+        self.partial = self._take_in_slices(step, number, encoded, self._retire(execution))
 
     def _take_in_slices(
         self, step: str, number: int, encoded: Sequence[EncodedOutput], lineage: Lineage | None
@@ -557,9 +560,7 @@ class Broker:
                 self._take(event, SENT, step, targets, data, saved, by=number, lineage=lineage)
             yield
         self.partial = None
-        self._settle()
-        if self.outcome is not None and self.outcome.left is not None:
-            self._leave_nothing()
+        self._settle_finished()
 
     def complete(self) -> None:
         """Complete the transition that is made in slices, if there is one."""
@@ -651,9 +652,9 @@ class Broker:
         return self._waits
 
     @property
-    def made_waits(self) -> Waits | tuple[Waiter, ...]:
-        """Return the open waiters without making anything."""
-        return () if self._waits is None else self._waits
+    def made_waits(self) -> Waits | None:
+        """Return the open waiters; None if nothing has waited."""
+        return self._waits
 
     @property
     def children(self) -> Children | None:
@@ -695,58 +696,12 @@ class Broker:
         """How many deliveries are queued, running, ready or in back-off."""
         return self.work.active
 
-    @property
-    def pauses(self) -> bool:
-        """Whether the time limit stands still while the run only waits for outside input: in a service (S14)."""
-        return self.journal is not None or (self.outer is not None and self.outer.pauses)
-
-    @property
-    def waiting_outside(self) -> bool:
-        """Whether nothing is left to do before outside input arrives; a durable sleep waits for none.
-
-        What a child does is outside: it has a time limit of its own.
-
-        To a nested run comes only what the outer run is asked for.
-        """
-        children = self.made_children
-        if len(self.deliveries) > self.work.parked or not (
-            self.asked
-            or (self._waits is not None and self._waits.outside)
-            or (children is not None and children.awaited and not children.unsettled)
-        ):
-            return False
-        return (self.outer is None or self.outer.asks) and not self.work.working
-
-    @property
-    def stalled(self) -> bool:
-        """Whether nothing goes on, nothing is asked and nothing but the run's time limit falls due."""
-        return self.idle and not self.waiting_outside and self.work.next_due() is None and self.outcome is None
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing goes on before an event or a due time comes, so that the run may leave memory."""
-        work = self.work
-        if self.made_children is not None and self.made_children.unsettled:
-            return False
-        return (len(self.deliveries) == work.parked or (work.held and not work.at_work)) and not work.working
-
     def stir(self, execution: Execution) -> None:
         """Look again at a parked execution, a task of whose body is over."""
-        self.work.look_at(execution)
+        look_at(self.work, execution)
         self.work.touch(execution.delivery)
         if self.outer is not None:
             self.outer.moved()
-
-    def tick(self) -> None:
-        """Start or stop the run's clock as S14 says; called after each batch of transitions."""
-        limit = self.limit
-        if limit.seconds is None or self.outcome is not None or not self.started:
-            return
-        stopped = self.work.held or ((self.journal is not None or self.pauses) and self.waiting_outside)
-        if stopped == (limit.due is None):
-            return  # nothing to change, as most often: do not ask what time it is
-        if limit.tick(self.work.clock.now(), stopped=stopped) and self.journal is not None:
-            self.touch_head()
 
     def hold(self, held: bool) -> None:
         """Start nothing from now on, or start again what may; the time limit stands still meanwhile."""

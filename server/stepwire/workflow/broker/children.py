@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from stepwire.workflow.broker import parts
+from stepwire.workflow.broker import parking, parts
 from stepwire.workflow.broker.child import (
     ABANDON,
     CANCEL,
@@ -208,9 +208,9 @@ class Children:
         for execution, notify in waits:
             if not execution.dead and execution.awaiting is not None:
                 execution.awaiting.pop(notify, None)
-                work.hand(execution, notify, TIMED_OUT)
+                parking.hand(work, execution, notify, TIMED_OUT)
         if delivery is not None and delivery.execution is None and awaited and delivery.status == PARKED:
-            work.unpark(delivery)
+            parking.unpark(work, delivery)
 
     def wait(self, child: Child, execution: Execution, notify: Notify) -> None:
         """Have a body told when a child has ended; its delivery is parked until then."""
@@ -224,7 +224,7 @@ class Children:
             child.awaited = True
             self.awaited += 1
             self.touch(child)
-        self._work.park(execution)
+        parking.park(self._work, execution)
 
     def give_up(self, child: Child, execution: Execution, notify: Notify, back: Notify) -> bool:
         """Take back a wait whose task was cancelled; True when `back` tells that the body has a worker again."""
@@ -234,8 +234,8 @@ class Children:
             del execution.awaiting[notify]
             child.waits = [each for each in child.waits or () if each[1] is not notify]
             self._await_no_more(child)
-            self._work.take_back(execution)
-        return self._work.regain(execution, back)
+            parking.take_back(self._work, execution)
+        return parking.regain(execution, back)
 
     def _await_no_more(self, child: Child) -> None:
         if child.awaited and not child.waits:

@@ -29,9 +29,6 @@ BACKOFF: Final = "backoff"
 NO_EVENT: Final = Event()
 """The event of a delivery that is through."""
 
-MAX_LOST_EXECUTIONS: Final = 5
-"""After so many executions lost to crashes a delivery is poison (DESIGN: Poison)."""
-
 
 class Lineage(NamedTuple):
     """Where a delivery comes from, as far as that matters for what becomes of it.

@@ -15,7 +15,6 @@ from stepwire.workflow.broker.broker import SLICE, Broker
 from stepwire.workflow.broker.child import Child, ChildCall, ChildOutcome
 from stepwire.workflow.broker.delivery import (
     BACKOFF,
-    MAX_LOST_EXECUTIONS,
     PARKED,
     QUEUED,
     READY,
@@ -27,6 +26,7 @@ from stepwire.workflow.broker.delivery import (
 from stepwire.workflow.broker.executions import AttemptFailure
 from stepwire.workflow.broker.fan_in import OpenStream
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Buffered, OwnForm, Withdrawn
+from stepwire.workflow.broker.losses import poison
 from stepwire.workflow.broker.outcome import COMPLETED, Outcome
 from stepwire.workflow.broker.snapshot import FORMAT_VERSION
 from stepwire.workflow.codec.decoder import fields_from_tagged
@@ -320,16 +320,15 @@ class PartsReader:
         if broker.fan_in is not None:
             broker.fan_in.restored()
         for delivery in self.restored:
-            if delivery.lost >= MAX_LOST_EXECUTIONS:
-                work.poison(delivery)
-            elif delivery.status == PARKED and (
-                delivery.waiters or (children is not None and children.awaited_by(delivery))
-            ):
-                work.parked += 1
-            elif delivery.status == BACKOFF and delivery.due is not None:
-                work.arm(delivery.due, delivery)
-            else:
-                work.requeue(delivery)
+            if not poison(work, delivery):
+                if delivery.status == PARKED and (
+                    delivery.waiters or (children is not None and children.awaited_by(delivery))
+                ):
+                    work.parked += 1
+                elif delivery.status == BACKOFF and delivery.due is not None:
+                    work.arm(delivery.due, delivery)
+                else:
+                    work.requeue(delivery)
             yield from self.pause()
         for waiter in broker.waits:
             if waiter.due is not None:

@@ -20,6 +20,8 @@ from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Waiter
 from stepwire.workflow.broker.entries import Changes
 from stepwire.workflow.broker.ledger import Encoded, OwnForm, Withdrawn
 from stepwire.workflow.broker.outcome import damage
+from stepwire.workflow.broker.parking import is_unsure
+from stepwire.workflow.broker.progress import tick
 from stepwire.workflow.codec.encoder import encode
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
@@ -51,7 +53,7 @@ def take_changes(broker: Broker, *, everything: bool = False) -> Changes:
     assert journal is not None
     if broker.partial is not None:
         broker.complete()
-    broker.tick()  # bodies that were about to wait now do
+    tick(broker)  # bodies that were about to wait now do
     if everything:
         journal.dirty.update(dict.fromkeys(part_keys(broker)))
         if broker.store.made:
@@ -243,7 +245,7 @@ def _status(broker: Broker, delivery: Delivery) -> str:
     execution, works = delivery.execution, broker.work.works
     if works is None or execution is None or delivery.status != PARKED:
         return delivery.status
-    if not broker.work.is_unsure(execution):
+    if not is_unsure(broker.work, execution):
         return PARKED
     execution.beside = works(execution)
     return RUNNING if execution.beside else PARKED

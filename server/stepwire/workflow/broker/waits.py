@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from stepwire.workflow.broker import parts
+from stepwire.workflow.broker import parking, parts
 from stepwire.workflow.broker.clock import finite
 from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution, Waiter
 from stepwire.workflow.broker.ledger import Answer, Notify, Withdrawn
@@ -77,7 +77,7 @@ class Waits:
             self.forget(waiter)
             return None
         execution.note_wait(waiter_id)
-        self._work.park(execution)
+        parking.park(self._work, execution)
         return waiter
 
     def wait(
@@ -132,7 +132,7 @@ class Waits:
         self.add(waiter)
         self.touch(waiter)
         if execution is not None:
-            work.park(execution)
+            parking.park(work, execution)
         return waiter
 
     def settle(self, waiter: Waiter, answer: Answer, *, sole: bool = False) -> None:
@@ -158,11 +158,11 @@ class Waits:
         execution = delivery.execution
         if execution is None:
             if delivery.status == PARKED:
-                work.unpark(delivery)
+                parking.unpark(work, delivery)
             return
         if waiter.notify is None:
             return  # opened by an earlier execution; this one has not come to it
-        work.hand(execution, waiter.notify, answer)
+        parking.hand(work, execution, waiter.notify, answer)
 
     def abandon(self, waiter: Waiter, execution: Execution | None, notify: Notify) -> bool:
         """Remove a waiter whose await was cancelled; True when `notify` will tell that a worker is back."""
@@ -177,8 +177,8 @@ class Waits:
         if is_open:
             self.forget(waiter)
             self._note(delivery, waiter, Withdrawn(waiter.prompt))
-            self._work.take_back(execution)
-        return self._work.regain(execution, notify)
+            parking.take_back(self._work, execution)
+        return parking.regain(execution, notify)
 
     def asked(self, execution: Execution | None, waiter_id: str, prompt: Event) -> bool:
         """Tell whether a question needs not be asked: it is open, or its next wait was given up before.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stepwire.workflow.broker import parts
-from stepwire.workflow.broker.attempts import note, note_start
+from stepwire.workflow.broker.attempts import note_start
 from stepwire.workflow.broker.clock import CLOCK, Clock
 from stepwire.workflow.broker.delivery import (
     BACKOFF,
-    MAX_LOST_EXECUTIONS,
     NO_EVENT,
     PARKED,
     QUEUED,
@@ -21,9 +20,9 @@ from stepwire.workflow.broker.delivery import (
     RunBroker,
     Waiter,
 )
-from stepwire.workflow.broker.executions import LOST, AttemptFailure
+from stepwire.workflow.broker.executions import AttemptFailure
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Notify
+from stepwire.workflow.broker.ledger import Answer, Notify
 from stepwire.workflow.broker.queue import Queues
 from stepwire.workflow.broker.timers import TimerQueue
 from stepwire.workflow.broker.undo import Undos
@@ -126,42 +125,6 @@ class Work:
         """How many deliveries are queued, running, ready or in back-off."""
         return len(self.deliveries) - self.parked
 
-    @property
-    def at_work(self) -> bool:
-        """Whether the body of a step runs, rather than waits."""
-        return any(each.delivery.status == RUNNING for each in self.executions.values())
-
-    @property
-    def working(self) -> bool:
-        """Whether the body of a parked delivery works beside its waits."""
-        works, unsure = self.works, self.unsure
-        if works is None or not unsure:
-            return False
-        for number, execution in list(unsure.items()):
-            if works(execution):
-                return True
-            del unsure[number]
-            if execution.beside:
-                execution.beside = False
-                self.touch(execution.delivery)
-        return False
-
-    @property
-    def holds_finished(self) -> bool:
-        """Whether runs that its bodies have started would do again what they have finished, if it left memory."""
-        return any(nested.finished_steps for execution in self.executions.values() for nested in execution.nested or ())
-
-    def is_unsure(self, execution: Execution) -> bool:
-        """Tell whether something went on in a parked execution since it was last seen to only wait."""
-        return self.unsure is not None and execution.delivery.id in self.unsure
-
-    def look_at(self, execution: Execution) -> None:
-        """Have `working` look at a parked execution: something in it went on."""
-        if self.works is not None:
-            if self.unsure is None:
-                self.unsure = {}
-            self.unsure[execution.delivery.id] = execution
-
     # -- deliveries ---------------------------------------------------------------------------------------------------
 
     def enqueue(
@@ -182,7 +145,7 @@ class Work:
         delivery.due = delivery.timer = None
         delivery.status = QUEUED
         self.queues.push(delivery)
-        self._moved(delivery)
+        self.moved(delivery)
 
     def arm(self, due: float, item: Delivery | Waiter) -> None:
         """Set the timer of a delivery in back-off, or of the deadline of a wait."""
@@ -231,7 +194,7 @@ class Work:
             self.touch(delivery)
         return False
 
-    def _moved(self, delivery: Delivery) -> None:
+    def moved(self, delivery: Delivery) -> None:
         """Note that a delivery has another status from now on."""
         if self.journal is not None:
             delivery.since = self.clock.now()
@@ -305,33 +268,13 @@ class Work:
             delivery.status = BACKOFF
             delivery.due = self.clock.now() + delay
             self.arm(delivery.due, delivery)
-            self._moved(delivery)
+            self.moved(delivery)
 
     def note_failing(self, delivery: Delivery) -> None:
         """Note that a delivery failed and is repeated."""
         if self.failing is None:
             self.failing = {}
         self.failing[delivery.id] = delivery
-
-    def lose(self, execution: Execution) -> None:
-        """Note an execution that was lost though the process lives; it runs again as after a crash."""
-        delivery, broker = execution.delivery, execution.broker
-        if broker is not None:
-            note(broker, delivery, LOST)
-        self.retire(execution)
-        delivery.lost += 1
-        if delivery.lost >= MAX_LOST_EXECUTIONS:
-            delivery.status = QUEUED
-            self.poison(delivery)
-            self._moved(delivery)
-        else:
-            self.requeue(delivery)
-
-    def poison(self, delivery: Delivery) -> None:
-        """Note a delivery that was lost to crashes too often."""
-        if self.poisoned is None:
-            self.poisoned = []
-        self.poisoned.append(delivery)
 
     def retire(self, execution: Execution) -> None:
         """End an execution; its delivery gives its worker or its place back."""
@@ -424,7 +367,7 @@ class Work:
             self.parked -= execution.delivery.status == PARKED
             if execution.delivery.status != status:
                 execution.delivery.status = status
-                self._moved(execution.delivery)
+                self.moved(execution.delivery)
         return at_work
 
     def leave(self) -> None:
@@ -444,84 +387,11 @@ class Work:
             self.resumed = []
         self.resumed.append((notify, answer))
 
-    # -- parking ------------------------------------------------------------------------------------------------------
-
-    def park(self, execution: Execution) -> None:
-        """Give the worker back while at least one wait of the execution is open (S11)."""
-        execution.open_waits += 1
-        delivery = execution.delivery
-        if delivery.status == RUNNING:
-            self.queues.give_back(delivery.step)
-            self._stop_clock(execution)
-            delivery.status = PARKED
-            self.parked += 1
-            self._moved(delivery)
-        self.look_at(execution)
-
-    def unpark(self, delivery: Delivery) -> None:
-        """Queue a parked delivery for a worker, so that its body goes on."""
-        self.parked -= 1
-        if self.unsure:
-            self.unsure.pop(delivery.id, None)
-        delivery.status = READY
-        self.queues.push(delivery)
-        self._moved(delivery)
-
-    def hand(self, execution: Execution, notify: Notify, answer: Answer) -> None:
-        """Hand the answer of an open wait to its body, once that has a worker to go on with it."""
-        delivery = execution.delivery
-        execution.open_waits -= 1
-        if delivery.status == RUNNING or (delivery.status == PARKED and execution.open_waits):
-            if delivery.status == PARKED and self.works is not None:
-                self.resume(_Handing(execution, notify), answer)
-            else:
-                self.resume(notify, answer)
-        else:
-            execution.settle(notify, answer)
-            if delivery.status == PARKED:
-                self.unpark(delivery)
-
-    def take_back(self, execution: Execution) -> None:
-        """Note that a body gave an open wait up; without another one its delivery is queued for a worker."""
-        execution.open_waits -= 1
-        if execution.delivery.status == PARKED and execution.open_waits == 0:
-            self.unpark(execution.delivery)
-
-    def regain(self, execution: Execution, notify: Notify) -> bool:
-        """Have a body told when it has its worker back; False if it holds one."""
-        if execution.delivery.status == READY:
-            execution.settle(notify, TIMED_OUT)
-            return True
-        return False
-
     # -- the timeouts of steps ----------------------------------------------------------------------------------------
 
     def _start_clock(self, execution: Execution) -> None:
         if execution.remaining is not None:
             execution.timer = self.timers.add(self.clock.now() + execution.remaining, execution)
-
-    def _stop_clock(self, execution: Execution) -> None:
-        """Stop the clock of the step's timeout: a step that waits takes no time."""
-        if execution.timer is not None:
-            execution.remaining = max(0.0, execution.timer.due - self.clock.now())
-            self.timers.cancel(execution.timer)
-            execution.timer = None
-
-
-class _Handing:
-    """Hand an answer to a body that stays parked, and look then whether it goes on beside its other waits."""
-
-    __slots__ = ("_execution", "_notify")
-
-    def __init__(self, execution: Execution, notify: Notify) -> None:
-        self._execution = execution
-        self._notify = notify
-
-    def __call__(self, answer: Answer) -> None:
-        execution = self._execution
-        self._notify(answer)
-        if execution.broker is not None and execution.delivery.status == PARKED:
-            execution.broker.stir(execution)
 
 
 def dead(execution: Execution) -> DeadAttemptError:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import PARKED, Execution
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
+from stepwire.workflow.broker.progress import is_idle, pauses
 from stepwire.workflow.broker.stream import EventStream
 from stepwire.workflow.errors import DeadAttemptError, WorkflowError
 from stepwire.workflow.events import Event, HumanResponseEvent, InputRequiredEvent
@@ -100,7 +101,7 @@ class Outer:
             execution.nested = []
         execution.nested.append(self)
         outer = execution.broker
-        if isinstance(outer, Broker) and outer.pauses:
+        if isinstance(outer, Broker) and pauses(outer):
             self.pauses = True
             self._run.broker.work.works = outer.work.works
 
@@ -118,7 +119,7 @@ class Outer:
     def works(self) -> bool:
         """Whether the nested run can go on before one of its questions is answered."""
         broker = self._run.broker
-        return not self._asking or broker.next_due() is not None or not broker.idle
+        return not self._asking or broker.next_due() is not None or not is_idle(broker)
 
     @property
     def finished_steps(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from stepwire.workflow.checks import kind_of
@@ -17,15 +16,7 @@ from stepwire.workflow.errors import (
 )
 from stepwire.workflow.events import Event, StopEvent
 
-__all__ = ["call_sync", "is_final", "may_be_retried", "outputs_of", "result_error", "text_of"]
-
-
-def call_sync(function: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
-    """Call a sync step; StopIteration, which no future can carry, becomes RuntimeError."""
-    try:
-        return function(**kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the step raised StopIteration") from error
+__all__ = ["is_final", "may_be_retried", "outputs_of", "result_error", "text_of"]
 
 
 def outputs_of(step: str, result: Any, list_returns: bool) -> list[Event]:

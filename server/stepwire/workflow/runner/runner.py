@@ -19,16 +19,16 @@ from typing import Any, Protocol, TypeVar
 from stepwire.workflow.broker.broker import SLICE, Broker
 from stepwire.workflow.broker.child import Child
 from stepwire.workflow.broker.current import enter_execution
-from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution
+from stepwire.workflow.broker.delivery import PARKED, Execution
 from stepwire.workflow.broker.host import Host
 from stepwire.workflow.broker.ledger import Answer, Notify
+from stepwire.workflow.broker.losses import lose
 from stepwire.workflow.broker.outcome import CANCELLED
+from stepwire.workflow.broker.progress import tick
 from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
 from stepwire.workflow.broker.timers import Alarm, Timer
 from stepwire.workflow.definition.plan import Plan
-from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.errors import (
-    DeadAttemptError,
     StepTimeoutError,
 )
 from stepwire.workflow.events import (
@@ -37,13 +37,15 @@ from stepwire.workflow.events import (
 )
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.runner.beside import works_beside
+from stepwire.workflow.runner.bodies import call_sync, event_for
 from stepwire.workflow.runner.failures import fail, give_up_lost
-from stepwire.workflow.runner.results import call_sync, outputs_of
+from stepwire.workflow.runner.other_threads import call_on
+from stepwire.workflow.runner.results import outputs_of
+from stepwire.workflow.runner.slices import encode_in_slices, take_the_rest
 from stepwire.workflow.runner.stepwise import Stepwise
-from stepwire.workflow.runner.tasks import start_body, watch_tasks
+from stepwire.workflow.runner.tasks import runs_now, start_body, watch_tasks
 from stepwire.workflow.runner.tracing import RunTrace
 from stepwire.workflow.service import ServiceManager
-from stepwire.workflow.state.own import own
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -180,20 +182,7 @@ class Runner:
 
     def on_loop(self, function: Callable[[], T]) -> T:
         """Call a function on the run's event loop, from any thread, and give its result."""
-        if self.here:
-            return function()
-        done: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-        def call() -> None:
-            try:
-                done.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - handed to the calling thread, whatever it is
-                done.set_exception(error)
-
-        if self.loop.is_closed():
-            raise DeadAttemptError("the event loop of the run is closed")
-        self.loop.call_soon_threadsafe(call)
-        return done.result()
+        return function() if self.here else call_on(self.loop, function)
 
     # -- the pump -------------------------------------------------------------------------------------------------
 
@@ -227,7 +216,7 @@ class Runner:
             ):
                 self._host.after_commit(partial(self._carry_out, children.take_todo()))
             if broker.outcome is None:
-                broker.tick()
+                tick(broker)
                 self._set_timer()
             elif not self._ended:
                 self._ended = True
@@ -322,7 +311,9 @@ class Runner:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
             call = self.plan.calls[delivery.step]
-            kwargs = call.arguments(self._event_for(delivery, call.config), self.context)
+            kwargs = call.arguments(
+                event_for(self.broker, delivery, call.config, hosted=host is not None), self.context
+            )
             if call.injected:
                 await call.inject(self._services, self._resources, kwargs)
             if call.config.is_async:
@@ -336,7 +327,7 @@ class Runner:
                 execution.fanned_out = isinstance(result, list)
             encoded = None
             if host is not None and len(outputs) > SLICE and self.broker.journal is not None:
-                encoded = await self._encode(outputs)
+                encoded = await encode_in_slices(self.broker, outputs)
             if self._after_step is not None and not execution.dead:
                 # A checkpoint holds one event; of a step that returned more it is taken as not through.
                 execution.returned = len(outputs) <= 1
@@ -349,12 +340,12 @@ class Runner:
             task = asyncio.current_task()
             if self._host is not None and task is not None and task.cancelling():
                 # Not the step's doing: someone cancelled its task, as a loop does that is closed.
-                self.broker.work.lose(execution)
+                lose(self.broker.work, execution)
                 self.pump()
                 raise
             self._failed(execution, error)
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and not self._runs_now(execution):
+            if isinstance(error, GeneratorExit) and not runs_now(execution):
                 raise  # the loop is gone and the body is closed: it raised nothing
             # A step may raise anything, also what is no Exception: none of it may take its host down.
             execution.cancel = None
@@ -366,59 +357,11 @@ class Runner:
             if not execution.dead:
                 self._finished(execution, outputs, encoded)
                 if self.broker.partial is not None:
-                    await self._finish_the_rest()
+                    await take_the_rest(self.broker, self._host)
         finally:
             if self._host is not None:
                 self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
         self.pump()
-
-    def _event_for(self, delivery: Delivery, config: StepConfig) -> Event:
-        """Return the event for a body to do with what it likes: an attempt that may be repeated leaves it as it came.
-
-        With a journal the event is encoded, and few attempts are repeated: a copy would take as much memory as long as
-        the body waits.
-        """
-        event, journal = delivery.event, self.broker.journal
-        if config.retry_policy is None:
-            if self._host is None:
-                return event
-            if (
-                journal is not None
-                and delivery.encoded is not None
-                and not event.__pydantic_private__
-                and self.broker.routing.catcher(delivery.step) is None
-            ):
-                return delivery.lend(journal)
-        return own(event)
-
-    def _runs_now(self, execution: Execution) -> bool:
-        """Tell whether the task of an execution is running, rather than being closed from outside."""
-        try:
-            return asyncio.current_task() is getattr(execution.cancel, "__self__", None)
-        except RuntimeError:
-            return False
-
-    async def _encode(self, outputs: list[Event]) -> list[EncodedOutput]:
-        """Encode many outputs in slices, so that they do not starve the event loop."""
-        encoded: list[EncodedOutput] = []
-        for start in range(0, len(outputs), SLICE):
-            encoded += map(self.broker.encode_output, outputs[start : start + SLICE])
-            await asyncio.sleep(0)
-        while self.broker.partial is not None:  # noqa: ASYNC110 - another step makes a slice in each turn
-            await asyncio.sleep(0)
-        return encoded
-
-    async def _finish_the_rest(self) -> None:
-        """Take what a step returned in slices; the transition is whole afterwards, also after a cancellation."""
-        broker = self.broker
-        try:
-            while (rest := broker.partial) is not None:
-                next(rest, None)
-                await asyncio.sleep(0)
-        finally:
-            broker.complete()
-            if self._host is not None:
-                self._host.changed()
 
     def _finished(self, execution: Execution, outputs: list[Event], encoded: list[EncodedOutput] | None = None) -> None:
         step = execution.delivery.step

@@ -15,7 +15,7 @@ from typing import Any
 from stepwire.workflow.broker.current import execution_in, running_execution
 from stepwire.workflow.broker.delivery import PARKED, Execution
 
-__all__ = ["HostTask", "in_step", "own_tasks", "start_body", "watch_tasks"]
+__all__ = ["HostTask", "in_step", "own_tasks", "runs_now", "start_body", "watch_tasks"]
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -121,6 +121,14 @@ def start_body(loop: asyncio.AbstractEventLoop, body: Any, context: Context, exe
         execution.cancel = task.end
     else:
         execution.cancel = loop.create_task(body, context=context).cancel
+
+
+def runs_now(execution: Execution) -> bool:
+    """Tell whether the task that runs the body of an execution is running, rather than being closed from outside."""
+    try:
+        return asyncio.current_task() is getattr(execution.cancel, "__self__", None)
+    except RuntimeError:
+        return False
 
 
 def in_step() -> str:

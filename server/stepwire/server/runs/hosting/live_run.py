@@ -37,6 +37,7 @@ from stepwire.workflow.hosting import (
     InMemoryStateStore,
     Received,
     executions,
+    progress,
 )
 
 __all__ = ["LiveRun"]
@@ -201,8 +202,7 @@ class LiveRun:
     @property
     def busy(self) -> bool:
         """Whether the body of a step is at work, not parked. Those of the server's own workflows can end at once."""
-        running = (each for each in self.broker.executions.values() if each.delivery.status == "running")
-        return not self.served.own and any(running)
+        return not self.served.own and progress.is_at_work(self.broker)
 
     @property
     def _uncommitted(self) -> bool:
@@ -387,10 +387,9 @@ class LiveRun:
 
     def release(self) -> bool:
         """Leave memory, if the run only waits and everything is durable; return whether it did."""
-        broker = self.broker
-        if not self.clean or not broker.idle or (self.queued and self.pause is None) or self.store.locked:
+        if not self.clean or (self.queued and self.pause is None) or self.store.locked:
             return False
-        if broker.work.holds_finished or any(waiter.delivery is None for waiter in broker.made_waits):
+        if not progress.may_leave(self.broker):
             return False
         self._leave(None)
         self._loop.call_later(_DISPOSE_SECONDS, self._dispose)
@@ -516,7 +515,7 @@ class LiveRun:
                 self.stop_waiting()
                 if commit.record.status != Status.COMPLETED and not self.served.own:
                     self._reports.log_end(commit.record)
-            elif commit.record.status is Status.WAITING and self.broker.untaken and self.broker.stalled:
+            elif commit.record.status is Status.WAITING and self.broker.untaken and progress.has_stalled(self.broker):
                 self._reports.log_stall()
         self._durable(waiters, commit)
         if commit.record.status in TERMINAL and self.clean:

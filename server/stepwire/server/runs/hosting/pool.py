@@ -40,7 +40,7 @@ from stepwire.server.store import (
     StoreError,
 )
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, executions
+from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, executions, progress
 
 __all__ = ["RunPool"]
 
@@ -270,7 +270,7 @@ class RunPool:
         for run in runs:
             if run.gone:
                 continue
-            if (run.queued and run.pause is None) or not run.broker.idle:
+            if (run.queued and run.pause is None) or not progress.is_idle(run.broker):
                 run.idle_since = 0.0
             elif not run.idle_since:
                 run.idle_since = now

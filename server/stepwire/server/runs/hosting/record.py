@@ -23,6 +23,7 @@ from stepwire.workflow.hosting import (
     is_plain_stop,
     on_wire,
     parts,
+    progress,
     why_timed_out,
 )
 
@@ -177,7 +178,7 @@ def next_record(
         status, wake_at = Status.PAUSED, broker.next_due()
     elif queued:
         status, wake_at = Status.QUEUED, 0.0
-    elif not broker.idle:
+    elif not progress.is_idle(broker):
         status, wake_at = Status.RUNNING, 0.0
     elif broker.active:
         status, wake_at = Status.PAUSED, broker.next_due()  # its workflow is paused
