@@ -37,7 +37,7 @@ class ServerProcess:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = (str(COMMAND),),
-        timeout: float = 30.0,
+        timeout: float = 60.0,
     ) -> None:
         self._data_dir = data_dir
         self._specs = [specs] if isinstance(specs, str) else list(specs)

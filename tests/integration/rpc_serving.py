@@ -199,7 +199,7 @@ class Rpc:
     async def ended(self, run_id: str) -> types.Run:
         """Return a run once it has ended."""
         request = runs.WaitRunRequest(run_id=run_id, encoding=JSON)
-        answer: runs.WaitRunResponse = await self.runs.WaitRun(request, timeout=20)
+        answer: runs.WaitRunResponse = await self.runs.WaitRun(request, timeout=60)
         return answer.run
 
     async def status(self, run_id: str, status: str) -> types.Run:
@@ -222,7 +222,7 @@ class Rpc:
     async def asked(self, run_id: str) -> types.Run:
         """Return a run once it has written its question: its waiter is open in the same commit."""
         request = runs.StreamEventsRequest(run_id=run_id, options=runs.StreamOptions(event_types=["Question"]))
-        call = self.runs.StreamEvents(request, timeout=20)
+        call = self.runs.StreamEvents(request, timeout=60)
         async for frame in call:
             if frame.WhichOneof("frame") == "events" and frame.events.entries:
                 break
@@ -254,7 +254,7 @@ class Rpc:
         options = runs.StreamOptions(include_internal=True, encoding=JSON)
         request = runs.StreamEventsRequest(run_id=run_id, options=options, no_follow=True, **fields)
         entries: list[types.LogEntry] = []
-        async for frame in self.runs.StreamEvents(request, timeout=20):
+        async for frame in self.runs.StreamEvents(request, timeout=60):
             entries += frame.events.entries
         return entries
 
@@ -266,11 +266,11 @@ class Rpc:
             no_follow=no_follow,
             options=runs.StreamOptions(**{"encoding": JSON, **options}),
         )
-        return self.runs.StreamEvents(request, timeout=30)
+        return self.runs.StreamEvents(request, timeout=60)
 
     def converse(self) -> Any:
         """Open a conversation."""
-        return self.runs.Converse(timeout=30)
+        return self.runs.Converse(timeout=60)
 
 
 @asynccontextmanager

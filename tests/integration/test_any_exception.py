@@ -46,7 +46,7 @@ async def test_in_a_unary_handler(rpc: Rpc, error: BaseException, monkeypatch: p
     run = await rpc.start("ask", {"item": "tea"})
     with monkeypatch.context() as patched:
         patched.setattr(CommittedRecords, "get", _raising(error))
-        refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=10))
+        refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=60))
     assert refusal.reason == "INTERNAL"
     assert refusal.facts["reference_id"]
     assert (await rpc.get(run.run_id)).run_id == run.run_id
@@ -56,7 +56,7 @@ async def test_in_the_iterator_of_a_stream(rpc: Rpc, error: BaseException, monke
     run = await rpc.start("ask", {"item": "tea"})
     with monkeypatch.context() as patched:
         patched.setattr(Feeds, "ready", _raising(error))
-        stream = rpc.runs.StreamEvents(runs.StreamEventsRequest(run_id=run.run_id), timeout=10)
+        stream = rpc.runs.StreamEvents(runs.StreamEventsRequest(run_id=run.run_id), timeout=60)
         refusal = await refused(stream.read())
     assert refusal.reason == "INTERNAL"
     assert rpc.server.calls.streams == 0
@@ -64,7 +64,7 @@ async def test_in_the_iterator_of_a_stream(rpc: Rpc, error: BaseException, monke
 
 
 async def _attached(rpc: Rpc, run_id: str) -> Any:
-    call = rpc.runs.Converse(timeout=10)
+    call = rpc.runs.Converse(timeout=60)
     await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id)))
     assert (await call.read()).WhichOneof("frame") == "opened"
     return call
@@ -114,7 +114,7 @@ async def test_a_cancellation_by_the_servers_own_code(rpc: Rpc, monkeypatch: pyt
     with monkeypatch.context() as patched:
         patched.setattr(CommittedRecords, "get", _raising(asyncio.CancelledError()))
         patched.setattr(RunActions, "send", _raising(asyncio.CancelledError()))
-        refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=10))
+        refusal = await refused(rpc.runs.GetRun(runs.GetRunRequest(run_id=run.run_id), timeout=60))
         assert refusal.reason == "DRAINING"
         await call.write(runs.ConverseRequest(send=runs.ConverseSend(request_id="1", event=event("Note", n=1))))
         assert refusal_of_status((await _result(call)).error).reason == "DRAINING"

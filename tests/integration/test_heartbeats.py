@@ -23,7 +23,7 @@ async def opened(rpc: Rpc, kind: str, run_id: str, after: int = 0, window: int =
         return rpc.runs.StreamEvents(
             runs.StreamEventsRequest(run_id=run_id, after_sequence=after, options=chosen), timeout=20
         )
-    call = rpc.runs.Converse(timeout=20)
+    call = rpc.runs.Converse(timeout=60)
     attach = runs.ConverseAttach(run_id=run_id, after_sequence=after, options=chosen, max_unacked=window)
     await call.write(runs.ConverseRequest(attach=attach))
     assert (await call.read()).WhichOneof("frame") == "opened"

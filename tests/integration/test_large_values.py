@@ -80,7 +80,7 @@ async def test_what_is_read_and_what_is_made(rpc: Rpc, on_the_loop: list[str]) -
     run_id = started.run.run_id
     event = types.Event(type="More", payload=numbers(MANY + 1))
     await rpc.runs.PublishEvent(runs.PublishEventRequest(run_id=run_id, event=event))
-    call = rpc.runs.Converse(timeout=20)
+    call = rpc.runs.Converse(timeout=60)
     await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id)))
     seen: list[int] = []
     while not any(size > MANY for size in seen):
@@ -105,7 +105,7 @@ async def test_what_is_read_and_what_is_made(rpc: Rpc, on_the_loop: list[str]) -
     await rpc.runs.GetRun(runs.GetRunRequest(run_id=run_id))
     await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id))
     await rpc.runs.ListRuns(runs.ListRunsRequest(view=runs.RUN_VIEW_FULL))
-    again = rpc.runs.Converse(timeout=20)
+    again = rpc.runs.Converse(timeout=60)
     await again.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id)))
     assert (await again.read()).opened.run.outcome.HasField("result")
     again.cancel()

@@ -79,10 +79,10 @@ async def filled(tmp_path: Path) -> Filled:
         await asking.context.wait_for_event("Question")
         await rpc.runs.SendEvent(note(asking.run_id))
         ended = await client.start_run("count", n=3)
-        await ended.result(timeout=20)
+        await ended.result(timeout=60)
         failed = await client.start_run("fail")
         with pytest.raises(RunFailedError):
-            await failed.result(timeout=20)
+            await failed.result(timeout=60)
         await rpc.status(asking.run_id, "WAITING")
         runs = {"asking": asking.run_id, "ended": ended.run_id, "failed": failed.run_id}
         return Filled(data, runs, await all_of(client, runs), await asking.snapshot())
@@ -120,7 +120,7 @@ async def goes_on(rpc: Rpc, run: Run, filled: Filled) -> None:
     sent = await rpc.runs.SendEvent(note(run.run_id))
     assert sent.sequence <= filled.seen["asking"][0].last_sequence
     await run.context.send_event(("Answer", {"order": "7", "yes": True}))
-    assert await run.result(timeout=20) == {"yes": True, "note": 7}
+    assert await run.result(timeout=60) == {"yes": True, "note": 7}
 
 
 async def test_a_moved_directory_is_not_served_again(filled: Filled, database: PostgresServer) -> None:

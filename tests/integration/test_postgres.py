@@ -100,7 +100,7 @@ def test_what_can_lose_acknowledged_work_is_told_at_the_start(tmp_path: Path, ca
         command += ["-p", str(server.port), "-U", "stepwire"]  # to PostgreSQL it is an asynchronous standby
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as standby:
             try:
-                end = time.monotonic() + 20
+                end = time.monotonic() + 60
                 while server.sql("SELECT count(*) FROM pg_stat_replication") == "0":
                     assert time.monotonic() < end
                     time.sleep(0.05)  # between two looks

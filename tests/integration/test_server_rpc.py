@@ -93,7 +93,7 @@ async def test_the_web_serves_it_too(tmp_path: Path) -> None:
         def post(method: str) -> Any:
             address = f"http://{rpc.server.web_address}/stepwire.v1.ServerService/{method}"
             request = Request(address, data=b"{}", headers={"content-type": "application/json"})
-            with urlopen(request, timeout=10) as answer:
+            with urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read())
 
         assert (await asyncio.to_thread(post, "WhoAmI"))["scopes"] == ["admin"]

@@ -17,7 +17,7 @@ def wait(rpc: Rpc, run_id: str, event_type: str, /, **fields: Any) -> asyncio.Ta
     request = runs.WaitForEventRequest(run_id=run_id, event_type=event_type, encoding=JSON, **fields)
 
     async def call() -> runs.WaitForEventResponse:
-        answer: runs.WaitForEventResponse = await rpc.runs.WaitForEvent(request, timeout=20)
+        answer: runs.WaitForEventResponse = await rpc.runs.WaitForEvent(request, timeout=60)
         return answer
 
     return asyncio.create_task(call())

@@ -126,7 +126,7 @@ def children_of(client: SyncClient, run_id: str) -> list[Any]:
     return sorted(client.list_runs(parent=run_id), key=lambda run: run.created_at)
 
 
-def until(found: Callable[[], Any], what: str = "it", seconds: float = 30.0) -> Any:
+def until(found: Callable[[], Any], what: str = "it", seconds: float = 60.0) -> Any:
     """Wait until something is found."""
     end = time.monotonic() + seconds
     while not (value := found()):

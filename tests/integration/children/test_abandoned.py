@@ -52,7 +52,7 @@ def test_children_that_are_left_to_themselves_are_started(
             if killed:
                 patched.setattr(type(runs_of(server).family), "ended", lambda *_: None)
             run_id = client.start_run("Outer", n=5).run_id
-            assert client.run(run_id).result(timeout=20) == "fired"
+            assert client.run(run_id).result(timeout=60) == "fired"
             if killed:
                 server.kill()
                 server.start()
@@ -74,7 +74,7 @@ def test_children_that_are_left_to_themselves_are_started_though_their_parent_fa
     with serve(Outer(fire), Inner) as server, server.client() as client:
         run = client.start_run("Outer", n=1, how="raise")
         with pytest.raises(RunFailedError):
-            run.result(timeout=20)
+            run.result(timeout=60)
         until(lambda: BEGUN["inner t0"])
         assert len([each for each in children_of(client, run.run_id) if each.labels]) == 1
 
@@ -84,7 +84,7 @@ def test_a_delete_of_the_parent_starts_them_first(monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patched:
             patched.setattr(type(runs_of(server).family), "ended", lambda *_: None)
             run = client.start_run("Outer", n=2)
-            assert run.result(timeout=20) == "fired"
+            assert run.result(timeout=60) == "fired"
         run.delete()
         completed(client, run.run_id, 2)
 

@@ -631,12 +631,12 @@ def test_a_workflow_of_one_run_at_a_time_may_start_itself(tmp_path: Path, kill: 
 
     deep = Deep(num_concurrent_runs=1, timeout=None)
     with serve(deep, data=tmp_path) as server, server.client() as client:
-        assert client.start_run("Deep", text="a", n=2).result(timeout=20) == ["a", ["a", "bottom"]]
+        assert client.start_run("Deep", text="a", n=2).result(timeout=60) == ["a", ["a", "bottom"]]
         asks = client.start_run("Deep", text="b", n=1, how="ask")
         child = until(lambda: [each for each in children_of(client, asks.run_id) if each.pending_waiters])[0]
         next_one = client.start_run("Deep", text="c", n=0)
         server.restart(kill=kill)
         until(lambda: next_one.info().status is RunStatus.QUEUED, "the place in the queue")
         client.run(child.run_id).context.send_event(("Answer", {"text": "b"}))
-        assert client.run(asks.run_id).result(timeout=20) == ["b", "b"]
-        assert next_one.result(timeout=20) == "bottom"
+        assert client.run(asks.run_id).result(timeout=60) == ["b", "b"]
+        assert next_one.result(timeout=60) == "bottom"

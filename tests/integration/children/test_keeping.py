@@ -57,7 +57,7 @@ def test_a_delete_tells_the_parent_first(monkeypatch: pytest.MonkeyPatch) -> Non
         run_id, child = untold(server, client, monkeypatch)
         assert TELL in terms_of(server, child)
         client.run(child).delete()
-        assert client.run(run_id).result(timeout=20) == "a a"
+        assert client.run(run_id).result(timeout=60) == "a a"
         assert [each.run_id for each in client.list_runs()] == [run_id]
 
 
@@ -66,7 +66,7 @@ def test_a_delete_of_many_runs_tells_the_parents_first(monkeypatch: pytest.Monke
         pairs = [untold(server, client, monkeypatch) for _ in range(3)]
         *_, last = client.apply_to_runs("delete", workflow="Inner")
         assert last.done == 3
-        assert [client.run(run_id).result(timeout=20) for run_id, _ in pairs] == ["a a"] * 3
+        assert [client.run(run_id).result(timeout=60) for run_id, _ in pairs] == ["a a"] * 3
 
 
 def test_retention_keeps_a_child_until_its_parent_was_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_retention_keeps_a_child_until_its_parent_was_told(monkeypatch: pytest.M
         run_id, child = untold(server, client, monkeypatch)
         assert server._call(runs_of(server).pool.store.prune(keep_last=0)) == 0
         server.restart(kill=True)
-        assert client.run(run_id).result(timeout=20) == "a a"
+        assert client.run(run_id).result(timeout=60) == "a a"
         until(lambda: TELL not in terms_of(server, child), "the end of what is to be done")
         assert server._call(runs_of(server).pool.store.prune(keep_last=0)) == 2
 
@@ -87,7 +87,7 @@ def test_a_child_whose_parent_is_blocked_is_kept(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(FailedPreconditionError, match=f"The parent {run_id} has not heard of the end"):
             client.run(child).delete()
         server.restart(Outer(ask), Inner)
-        assert client.run(run_id).result(timeout=20) == "a a"
+        assert client.run(run_id).result(timeout=60) == "a a"
         client.run(child).delete()
 
 
@@ -168,7 +168,7 @@ def test_a_damaged_record_of_a_child_fails_the_wait_for_it(
             server.start()
             client.run(run_id).reload()
             client.run(good.run_id).context.send_event(("Answer", {"text": "good"}))
-            assert client.run(run_id).result(timeout=20) == "good good"
+            assert client.run(run_id).result(timeout=60) == "good good"
         told = [each for each in caplog.records if "is taken for failed" in each.getMessage()]
         assert len(told) == 1
         assert bad.run_id in told[0].getMessage()
@@ -214,4 +214,4 @@ def test_a_damaged_record_of_the_run_that_crashed_the_process_keeps_no_server_fr
         server.kill()
         monkeypatch.setattr(RunLoader, "note_crash", damaged)
         server.start()
-        assert client.run(run_id).result(timeout=20) == "a a"
+        assert client.run(run_id).result(timeout=60) == "a a"

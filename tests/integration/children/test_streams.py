@@ -43,7 +43,7 @@ def test_the_stream_of_a_child_that_is_cancelled_before_its_turn_ends(first: str
 
     with serve(Outer(act), Inner, settings={"max_children": 1}) as server, server.client() as client:
         expected = [["WorkflowCancelledEvent"], ["WorkflowCancelledEvent"], 0]
-        assert client.start_run("Outer").result(timeout=20) == expected
+        assert client.start_run("Outer").result(timeout=60) == expected
 
 
 def test_the_stream_of_a_child_that_cannot_be_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_the_stream_of_a_child_that_cannot_be_started_ends(monkeypatch: pytest.M
 
     with serve(Outer(act), Inner) as server, server.client() as client:
         monkeypatch.setattr(runs_of(server).family.local, "start", refuse)
-        assert client.start_run("Outer").result(timeout=20) == ["WorkflowFailedEvent", True]
+        assert client.start_run("Outer").result(timeout=60) == ["WorkflowFailedEvent", True]
 
 
 def test_the_stream_of_a_queued_child_is_read_once_it_has_its_turn() -> None:
@@ -68,7 +68,7 @@ def test_the_stream_of_a_queued_child_is_read_once_it_has_its_turn() -> None:
         return await asyncio.gather(*map(names_of, handlers))
 
     with serve(Outer(act), Inner, settings={"max_children": 1}) as server, server.client() as client:
-        assert client.start_run("Outer").result(timeout=20) == [["Note", "Note", "StopEvent"]] * 3
+        assert client.start_run("Outer").result(timeout=60) == [["Note", "Note", "StopEvent"]] * 3
 
 
 def test_a_store_that_fails_for_a_while_does_not_fail_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_a_store_that_fails_for_a_while_does_not_fail_the_reader(monkeypatch: py
 
         monkeypatch.setattr(feeds, "ready", fails)
         monkeypatch.setattr("stepwire.server.runs.family.patience._FIRST_SECONDS", 0.01)
-        assert client.start_run("Outer").result(timeout=20) == ["a 0", "a 1", "a 2", ""]
+        assert client.start_run("Outer").result(timeout=60) == ["a 0", "a 1", "a 2", ""]
         assert not failures
 
 
@@ -105,7 +105,7 @@ def test_a_damaged_log_of_a_child_is_told_as_an_error_of_the_engine(monkeypatch:
 
     with serve(Outer(act), Inner) as server, server.client() as client:
         monkeypatch.setattr(runs_of(server).pool.feeds, "ready", damaged)
-        assert client.start_run("Outer").result(timeout=20) == "told"
+        assert client.start_run("Outer").result(timeout=60) == "told"
 
 
 def test_the_stream_of_a_child_that_is_deleted_while_it_is_read_ends() -> None:
@@ -134,4 +134,4 @@ def test_the_stream_of_a_child_that_is_deleted_while_it_is_read_ends() -> None:
 
         server._call(lose())
         server._call(runs_of(server).family.ends.take_end(RunKey("default", run.run_id), child.run_id))
-        assert run.result(timeout=20) == ["Question", "WorkflowFailedEvent"]
+        assert run.result(timeout=60) == ["Question", "WorkflowFailedEvent"]

@@ -94,7 +94,7 @@ def test_without_a_terminal_a_question_is_answered_elsewhere() -> None:
         )
         sent = document("send", run, "Approval", 'order="7"', "approved=false", "parcels=1", "speed=slow")
         assert sent["delivered"] == 1
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert json.loads(stdout)["approved"] is False
 

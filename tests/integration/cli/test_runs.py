@@ -140,7 +140,7 @@ def test_a_watched_run_is_written_at_each_change_until_it_ends() -> None:
     first = json.loads(watching.stdout.readline())
     assert first["status"] == "waiting"
     cli("send", run, "Approval", 'order="7"', "approved=true", "parcels=1", "speed=slow")
-    out, _ = watching.communicate(timeout=30)
+    out, _ = watching.communicate(timeout=60)
     assert json.loads(out.splitlines()[-1])["status"] == "completed"
     assert watching.returncode == 0
 

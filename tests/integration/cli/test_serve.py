@@ -39,7 +39,7 @@ def test_following_survives_a_crash_of_the_server(tmp_path: Path, monkeypatch: p
                 pass
             process.restart(kill=True)
             cli("send", "crossed", "Approval", 'order="7"', "approved=true", "parcels=1", "speed=slow")
-            stdout, _ = run.communicate(timeout=30)
+            stdout, _ = run.communicate(timeout=60)
         assert run.returncode == 0
         kinds = [next(iter(json.loads(line))) for line in stdout.splitlines()]
         assert kinds[-2:] == ["event", "outcome"]

@@ -51,7 +51,7 @@ def test_a_signal_leaves_and_says_how_to_come_back(number: signal.Signals, code:
         while "Ask" not in process.stdout.readline():
             pass
         process.send_signal(number)
-        _, said = process.communicate(timeout=50)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"left; come back: stepwire events {run} --follow --after" in said
 

@@ -47,7 +47,7 @@ class Terminal:
         if error is not None:
             error.add_note(self.shown)
 
-    def expect(self, text: str, timeout: float = 30.0) -> None:
+    def expect(self, text: str, timeout: float = 60.0) -> None:
         """Read until `text` is shown, after what was expected before."""
         end = time.monotonic() + timeout
         while (found := self.shown.find(text, self._at)) < 0:

@@ -63,7 +63,7 @@ class Database:
         return self.sql(f"SELECT address FROM runs JOIN replicas r ON r.id = owner WHERE run_id = '{run_id}'")
 
 
-def alive(database: Database, count: int, timeout: float = 15.0) -> None:
+def alive(database: Database, count: int, timeout: float = 60.0) -> None:
     """Wait until so many replicas are alive."""
     deadline = time.monotonic() + timeout
     while database.sql("SELECT count(*) FROM replicas") != str(count):
@@ -89,7 +89,7 @@ async def first(run: Run, count: int, type_name: str = "Pong", after: int = 0) -
     return found
 
 
-async def until(holds: Callable[[], object], timeout: float = 15.0) -> None:
+async def until(holds: Callable[[], object], timeout: float = 60.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(timeout):
         while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - it is another process that changes it

@@ -45,7 +45,7 @@ def pair(postgres: PostgresServer) -> Iterator[Pair]:
 
 async def asking(client: Client, run_id: str) -> RunInfo:
     """Wait until a child of a run asks; return the child."""
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(60):
         while True:
             async for child in client.list_runs(parent=run_id):
                 if child.pending_waiters:
@@ -55,7 +55,7 @@ async def asking(client: Client, run_id: str) -> RunInfo:
 
 async def ended(client: Client, run_id: str) -> Any:
     """Wait for the end of a run; return its result."""
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(60):
         return await client.run(run_id).result()
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from tests.integration.cluster.conftest import Trio
 from tests.integration.cluster.support import split
 
 from stepwire.client import Client, SyncClient
-
-pytestmark = pytest.mark.timeout(60)
 
 
 async def test_a_conversation_survives_the_death_of_the_replica_that_it_talks_with(trio: Trio) -> None:

@@ -185,7 +185,7 @@ def test_children_that_are_left_to_themselves_start_elsewhere(two: Two) -> None:
 
     GATE["act"] = act
     run = two.client.start_run("Outer")
-    assert run.result(timeout=20) == "fired"
+    assert run.result(timeout=60) == "fired"
     until(lambda: [each for each in children_of(two.client, run.run_id) if each.status is RunStatus.COMPLETED])
     assert BEGUN["inner on"] == 1
 
@@ -202,7 +202,7 @@ def test_the_stream_of_a_child_elsewhere_is_that_of_the_child(two: Two) -> None:
         return found
 
     GATE["act"] = act
-    found = two.client.start_run("Outer").result(timeout=20)
+    found = two.client.start_run("Outer").result(timeout=60)
     assert [name for name, _ in found] == ["Note", "Note", "StopEvent", "Measured"]
     assert [fields["text"] for _, fields in found[:2]] == ["a 0", "a 1"]
     assert (found[2][1]["result"], found[3][1]["length"]) == ("A", 8)
@@ -223,7 +223,7 @@ def test_events_of_classes_that_are_not_here_come_with_their_fields_as_they_come
     child = until(lambda: GATE.get("asked"), "the question in the stream")
     with two.below.client() as client:
         client.run(child).context.send_event(("Answer", {"text": "b"}))
-    assert run.result(timeout=20) == [["Event", "a"], ["InputRequiredEvent", "a"], ["StopEvent", ["a", "b"]]]
+    assert run.result(timeout=60) == [["Event", "a"], ["InputRequiredEvent", "a"], ["StopEvent", ["a", "b"]]]
 
 
 # -- restarts -------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_a_start_waits_for_the_replica_that_serves_the_workflow(two: Two, monkey
         lambda: [each for each in children_of(two.client, run.run_id) if each.pending_waiters], "the question"
     )[0]
     two.client.run(first.run_id).context.send_event(("Answer", {"text": "first"}))
-    assert run.result(timeout=40) == ["first first", "SECOND"]
+    assert run.result(timeout=60) == ["first first", "SECOND"]
 
 
 # -- places ---------------------------------------------------------------------------------------------------------
@@ -289,5 +289,5 @@ def test_a_workflow_of_one_run_at_a_time_may_start_itself(database: Database) ->
         other.restart()
         until(lambda: queued.info().status is RunStatus.QUEUED, "the place in the queue")
         client.run(child.run_id).context.send_event(("Answer", {"text": "a"}))
-        assert run.result(timeout=30) == ["a", ["a", "a"]]
+        assert run.result(timeout=60) == ["a", ["a", "a"]]
         until(lambda: queued.info().pending_waiters, "the slot")

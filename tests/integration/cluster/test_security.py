@@ -13,8 +13,6 @@ from tests.system.security.test_tls import Authority
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -11,8 +11,6 @@ from tests.integration.cluster.support import Database, until
 
 from stepwire.client import Client, RunStatus
 
-pytestmark = pytest.mark.timeout(60)
-
 ONE = ["tests.integration.cluster.flows_one:Approval=approval"]
 TWO = ["tests.integration.cluster.flows_two:Approval=approval"]
 
@@ -66,7 +64,7 @@ def _holds(database: Database, runs: list[str]) -> bool:
 @pytest.mark.slow
 async def test_places_are_never_exceeded_and_go_in_order_over_replicas_and_their_death(trio: Trio) -> None:
     database = trio.database
-    clients = [Client(each.address, timeout=30) for each in trio.replicas]
+    clients = [Client(each.address, timeout=60) for each in trio.replicas]
     try:
         runs = [(await clients[number % 3].start_run("limited")).run_id for number in range(9)]
         most = 0
@@ -83,7 +81,7 @@ async def test_places_are_never_exceeded_and_go_in_order_over_replicas_and_their
             if number == 3:
                 trio.c.kill()  # it owns a third of the runs, at work and queued
             await clients[number % 2].run(runs[number]).context.send_event(("Answer", {"text": str(number)}))
-            assert await clients[1].run(runs[number]).result(timeout=20) == str(number)
+            assert await clients[1].run(runs[number]).result(timeout=60) == str(number)
         await until(lambda: held(database) == runs[7:])
         queued = await clients[0].start_run("limited")
         assert (await queued.info()).status is RunStatus.QUEUED

@@ -54,7 +54,7 @@ def advance(seconds: float) -> None:
 async def settle(rpc: Rpc) -> None:
     """Give the server a few turns: what is asserted after it must not have happened."""
     for _ in range(5):
-        await rpc.health.Check(health_pb2.HealthCheckRequest(service=""), timeout=20)
+        await rpc.health.Check(health_pb2.HealthCheckRequest(service=""), timeout=60)
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -191,27 +191,27 @@ def result(run: types.Run) -> Any:
 async def state_of(rpc: Rpc, run_id: str, path: str = "") -> Any:
     """Return a run's state."""
     request = states.GetStateRequest(run_id=run_id, path=path, encoding=types.PAYLOAD_ENCODING_JSON)
-    return json.loads((await rpc.states.GetState(request, timeout=20)).value.json)
+    return json.loads((await rpc.states.GetState(request, timeout=60)).value.json)
 
 
 async def set_state(rpc: Rpc, run_id: str, path: str, value: Any, request_id: str = "") -> str:
     """Set a value of a run's state; return the etag."""
     item = states.PathValue(path=path, value=types.Payload(json=json.dumps(value).encode()))
     request = states.SetStateRequest(run_id=run_id, values=[item], request_id=request_id)
-    return str((await rpc.states.SetState(request, timeout=20)).etag)
+    return str((await rpc.states.SetState(request, timeout=60)).etag)
 
 
 async def publish(rpc: Rpc, run_id: str, text: str, request_id: str = "") -> int:
     """Write a note to a run's stream; return its sequence."""
     event = types.Event(type="Note", payload=types.Payload(json=json.dumps({"text": text}).encode()))
     request = runs.PublishEventRequest(run_id=run_id, event=event, request_id=request_id)
-    return int((await rpc.runs.PublishEvent(request, timeout=20)).sequence)
+    return int((await rpc.runs.PublishEvent(request, timeout=60)).sequence)
 
 
 async def snapshot_of(rpc: Rpc, run_id: str, sequence: int = 0) -> types.ContextSnapshot:
     """Return a snapshot."""
     request = snapshots.GetSnapshotRequest(run_id=run_id, sequence=sequence)
-    found: types.ContextSnapshot = (await rpc.snapshots.GetSnapshot(request, timeout=20)).snapshot
+    found: types.ContextSnapshot = (await rpc.snapshots.GetSnapshot(request, timeout=60)).snapshot
     return found
 
 
@@ -221,7 +221,7 @@ async def kept_snapshots(rpc: Rpc, run_id: str) -> list[int]:
     token = ""
     while True:
         request = snapshots.ListSnapshotsRequest(run_id=run_id, page_size=3, page_token=token)
-        page = await rpc.snapshots.ListSnapshots(request, timeout=20)
+        page = await rpc.snapshots.ListSnapshots(request, timeout=60)
         found += [info.sequence for info in page.snapshots]
         token = page.next_page_token
         if not token:
@@ -232,7 +232,7 @@ async def fork(rpc: Rpc, run_id: str, sequence: int = 0, workflow: str = "flow",
     """Start a run from a snapshot that the server keeps."""
     source: dict[str, Any] = {"from": types.SnapshotRef(run_id=run_id, sequence=sequence)}
     request = runs.StartRunRequest(workflow=workflow, encoding=types.PAYLOAD_ENCODING_JSON, **source, **fields)
-    found: types.Run = (await rpc.runs.StartRun(request, timeout=20)).run
+    found: types.Run = (await rpc.runs.StartRun(request, timeout=60)).run
     return found
 
 
@@ -263,7 +263,7 @@ async def reaching(process: ServerProcess) -> AsyncIterator[Rpc]:
 async def asked(rpc: Rpc, run_id: str, prompt: str = "Prompt") -> types.Run:
     """Return a run once its question is in the log: its waiter is open in the same commit."""
     options = runs.StreamOptions(event_types=[prompt])
-    call = rpc.runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=options), timeout=20)
+    call = rpc.runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=options), timeout=60)
     async for frame in call:
         if frame.WhichOneof("frame") == "events" and frame.events.entries:
             break

@@ -26,7 +26,7 @@ from stepwire.v1 import run_service_pb2 as runs
 
 
 async def cancel(rpc: Rpc, run_id: str) -> str:
-    answer = await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id, reason="enough"), timeout=20)
+    answer = await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id, reason="enough"), timeout=60)
     return status(answer.run)
 
 

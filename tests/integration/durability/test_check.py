@@ -43,13 +43,13 @@ async def waiting_runs(rpc: Rpc, counts: Sequence[int] = (1, 1, 2)) -> list[str]
 
 
 async def until_status(rpc: Rpc, run_id: str, wanted: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while status(await rpc.get(run_id)) != wanted:
             pass
 
 
 def page(rpc: Rpc, path: str) -> str:
-    with urlopen(f"http://{rpc.server.observing.admin_address}/{path}", timeout=10) as answer:
+    with urlopen(f"http://{rpc.server.observing.admin_address}/{path}", timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -124,7 +124,7 @@ async def test_the_server_blocks_what_does_not_fit_at_its_start_and_tells_of_it(
         assert text == "ok\nblocked: 3 runs of flow\nblocked: 1 run of picky\n"
         metrics = await asyncio.to_thread(page, rpc, "metrics")
         assert 'stepwire_runs{status="blocked",workflow="flow"} 3.0' in metrics
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "1 run of picky is blocked: migrate() raised ValueError" not in caplog.text:
                 await rpc.get(small)
         assert "3 runs of flow are blocked: The snapshot names a step that does not exist: charge" in caplog.text

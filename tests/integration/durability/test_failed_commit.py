@@ -208,7 +208,7 @@ async def test_failed_commit_that_was_durable_and_the_last_ends_streams_and_free
         await asked(rpc, run_id)
         second = (await rpc.start("flow", {})).run_id
         assert status(await rpc.get(second)) == "QUEUED"
-        waiting = asyncio.ensure_future(rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run_id), timeout=20))
+        waiting = asyncio.ensure_future(rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run_id), timeout=60))
         stream = rpc.stream(run_id)
         await stream.read()
         with failing(rpc.store, DOWN, run_id=run_id, after=True, times=1):
@@ -233,7 +233,7 @@ async def _read_to(stream: Any, after: int, sequence: int) -> int:
     return after
 
 
-def _wait(rpc: Rpc, run_id: str, timeout: float = 20.0, **fields: Any) -> asyncio.Future[runs.WaitForEventResponse]:
+def _wait(rpc: Rpc, run_id: str, timeout: float = 60.0, **fields: Any) -> asyncio.Future[runs.WaitForEventResponse]:
     seconds = Duration()
     seconds.FromMilliseconds(int(timeout * 1000))
     request = runs.WaitForEventRequest(run_id=run_id, event_type="Note", timeout=seconds, encoding=JSON, **fields)

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -72,10 +71,8 @@ asyncio.run(main())
         assert holder.stdout is not None
         assert await asyncio.to_thread(holder.stdout.readline) == "open\n"
         server = Server(registry_of(flow=Flow(ask)), Settings(address="127.0.0.1:0", data=str(tmp_path)))
-        began = time.monotonic()
         with pytest.raises(StoreLockedError, match=rf"in use by process {holder.pid} on "):
             await server.start()
-        assert time.monotonic() - began < 2
         # A process that dies lets go, however it dies.
         holder.kill()
         holder.wait()

@@ -27,7 +27,7 @@ async def operated(data: str = ":memory:", **settings: Any) -> AsyncIterator[Rpc
 def fetch(rpc: Rpc, path: str) -> tuple[int, str]:
     """Get a page of the admin port, from whatever thread."""
     try:
-        with urllib.request.urlopen(f"http://{rpc.server.observing.admin_address}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{rpc.server.observing.admin_address}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

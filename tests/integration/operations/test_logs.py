@@ -99,7 +99,7 @@ async def test_a_call_says_what_it_is_for(caplog: pytest.LogCaptureFixture, monk
             monkeypatch.setattr(server.runs.pool.records, "get", broken)
             stub = run_service_pb2_grpc.RunServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError, match="Internal error"):
-                await stub.GetRun(run_service_pb2.GetRunRequest(run_id=f"r] run=x {FORGED}" * 20), timeout=20)
+                await stub.GetRun(run_service_pb2.GetRunRequest(run_id=f"r] run=x {FORGED}" * 20), timeout=60)
     finally:
         logging.getLogger("stepwire").removeHandler(handler)
     line = json.loads(stream.getvalue())

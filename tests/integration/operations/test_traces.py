@@ -40,7 +40,7 @@ def spans_in(path: Path) -> list[dict[str, Any]]:
 def start(address: str, workflow: str, *metadata: tuple[str, str]) -> str:
     with grpc.insecure_channel(address) as channel:
         stub = run_service_pb2_grpc.RunServiceStub(channel)
-        return str(stub.StartRun(runs.StartRunRequest(workflow=workflow), metadata=metadata, timeout=20).run.run_id)
+        return str(stub.StartRun(runs.StartRunRequest(workflow=workflow), metadata=metadata, timeout=60).run.run_id)
 
 
 def until_asked(client: SyncClient, run_id: str) -> None:
@@ -91,7 +91,7 @@ def test_a_trace_goes_on_from_a_call_over_http(tmp_path: Path) -> None:
         (page,) = re.findall(r"console at (http://\S+)", server.log)
         headers = {"content-type": "application/json", "traceparent": PARENT}
         url = f"{page}/stepwire.v1.RunService/StartRun"
-        with urllib.request.urlopen(urllib.request.Request(url, b'{"workflow": "ask"}', headers), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, b'{"workflow": "ask"}', headers), timeout=60) as answer:
             run_id = json.load(answer)["run"]["runId"]
         with SyncClient(server.address) as client:
             until_asked(client, run_id)

@@ -144,7 +144,7 @@ class Schedules:
             schedule_id=schedule_id, page_size=1000, encoding=types_pb2.PAYLOAD_ENCODING_JSON, view="RUN_VIEW_FULL"
         )
         while True:
-            page = self.runs_stub.ListRuns(request, metadata=self._metadata, timeout=20)
+            page = self.runs_stub.ListRuns(request, metadata=self._metadata, timeout=60)
             found += page.runs
             if not page.next_page_token:
                 return found[::-1]
@@ -157,5 +157,5 @@ class Schedules:
     def finish(self, run_id: str) -> None:
         """Let a run of Job end."""
         event = types_pb2.Event(type="Done")
-        self.runs_stub.SendEvent(run_service_pb2.SendEventRequest(run_id=run_id, event=event), timeout=20)
-        self.runs_stub.WaitRun(run_service_pb2.WaitRunRequest(run_id=run_id), timeout=20)
+        self.runs_stub.SendEvent(run_service_pb2.SendEventRequest(run_id=run_id, event=event), timeout=60)
+        self.runs_stub.WaitRun(run_service_pb2.WaitRunRequest(run_id=run_id), timeout=60)

@@ -60,7 +60,7 @@ async def due(rpc: Rpc) -> list[datetime]:
 
 async def started(rpc: Rpc, count: int) -> pb.Schedule:
     """Return the schedule once it has acted on so many due times."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(outcomes(found := await get(rpc)).values()) < count:  # noqa: ASYNC110 - a server is asked
             await asyncio.sleep(0.05)
     return found

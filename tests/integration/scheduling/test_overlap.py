@@ -292,7 +292,7 @@ def test_a_run_of_the_same_id_that_the_schedule_has_not_started_is_a_failure(sch
     later = [f"{due + timedelta(hours=hours):%Y%m%dT%H%M%S}" for hours in (1, 2)]
     taken = first.run_id.replace(f"{due:%Y%m%dT%H%M%S}", later[0])
     assert taken != first.run_id
-    schedules.runs_stub.StartRun(run_service_pb2.StartRunRequest(workflow="Quick", run_id=taken), timeout=20)
+    schedules.runs_stub.StartRun(run_service_pb2.StartRunRequest(workflow="Quick", run_id=taken), timeout=60)
     schedules.server.skip(hours=2)
     found = schedules.get("s")
     assert outcomes(found) == {"started": 2, "failed": 1}

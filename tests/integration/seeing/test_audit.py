@@ -46,7 +46,7 @@ def caller(directory: Path, name: str, *scopes: str) -> tuple[str, Path]:
 
 
 def post(host: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(host, timeout=20)
+    connection = http.client.HTTPConnection(host, timeout=60)
     try:
         connection.request("POST", path, json.dumps(body), {"content-type": "application/json", **headers})
         answer = connection.getresponse()

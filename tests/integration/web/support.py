@@ -57,7 +57,7 @@ class Web:
     def request(
         self, method: str, path: str, body: bytes | str = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection = http.client.HTTPConnection(self.host, timeout=60)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -80,7 +80,7 @@ class Web:
         self, run_id: str, query: str = "", headers: Mapping[str, str] | None = None
     ) -> Iterator[Iterator[Sent]]:
         """Follow a run's server-sent events."""
-        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection = http.client.HTTPConnection(self.host, timeout=60)
         try:
             connection.request("GET", f"/v1/runs/{run_id}/events{query}", headers=dict(headers or {}))
             response = connection.getresponse()

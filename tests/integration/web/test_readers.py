@@ -17,8 +17,6 @@ from tests.system.security.test_streams import talk
 
 from stepwire.server.app import Server
 
-pytestmark = pytest.mark.timeout(60)
-
 Headers = Iterable[tuple[str, str]]
 
 

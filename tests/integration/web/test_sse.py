@@ -128,7 +128,7 @@ def test_a_stream_by_connect_of_a_server_that_stops_says_so_at_its_end() -> None
     with ExitStack() as serving:
         stopping = serving.enter_context(web())
         run_id = stopping.start("ask", item="pen")
-        connection = http.client.HTTPConnection(stopping.host, timeout=20)
+        connection = http.client.HTTPConnection(stopping.host, timeout=60)
         headers = {"content-type": "application/connect+json"}
         body = frame(json.dumps({"runId": run_id}).encode())
         connection.request("POST", "/stepwire.v1.RunService/StreamEvents", body, headers)

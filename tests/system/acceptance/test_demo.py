@@ -90,7 +90,7 @@ def test_the_answer_may_be_given_in_the_console() -> None:
             json.dumps({"runId": run_id, "event": event}).encode(),
             {"content-type": "application/json"},
         )
-        with urllib.request.urlopen(asked, timeout=20) as sent:
+        with urllib.request.urlopen(asked, timeout=60) as sent:
             assert json.load(sent)["delivered"] == 1
         output += read_until(terminal, None)
         assert process.wait(60) == 0, output

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -301,9 +300,7 @@ def test_what_the_image_builds_serves_without_rights(stages: list[Stage], open_f
             assert hello.returncode == 0, hello
             assert "Ada" in hello.stdout
         finally:
-            began = time.monotonic()
             server.terminate()
             log = server.communicate(timeout=60)[1]
     assert server.returncode == 0, log
-    assert time.monotonic() - began < 40
     assert (data / "stepwire.db").stat().st_uid == (10001 if os.geteuid() == 0 else os.geteuid())

@@ -40,7 +40,7 @@ async def asked(address: str) -> str:
     """Start a run that waits for its answer; return its id."""
     async with Client(address) as client:
         run = await client.start_run("approval", who="ada", amount=120)
-        await run.context.wait_for_event("ApprovalQuestion", timeout=20)
+        await run.context.wait_for_event("ApprovalQuestion", timeout=60)
         return run.run_id
 
 

@@ -386,7 +386,7 @@ class EffectsFile:
         self._place = 0
         self._seen: set[str] = set()
 
-    async def wait_for(self, tokens: set[str], timeout: float = 30.0) -> None:
+    async def wait_for(self, tokens: set[str], timeout: float = 60.0) -> None:
         """Wait until each of these tokens has had an effect."""
         async with asyncio.timeout(timeout):
             while not tokens <= self._seen:

@@ -97,7 +97,7 @@ class ServerProcess:
                 stderr=log,
             )
 
-    async def ready(self, timeout: float = 30.0) -> float:
+    async def ready(self, timeout: float = 60.0) -> float:
         """Wait for the first call that succeeds; return the seconds since the process was started."""
         async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
             stub = workflow_service_pb2_grpc.WorkflowServiceStub(channel)

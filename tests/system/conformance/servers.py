@@ -86,7 +86,7 @@ def _blocked_run(data: Path) -> str:
     with ServerProcess(data, [f"{FLOWS}:Dialog=retired"]) as server, grpc.insecure_channel(server.address) as channel:
         stub = run_service_pb2_grpc.RunServiceStub(channel)
         run_id = _start(stub, "retired", {"topics": ["name"]})
-        for response in stub.StreamEvents(pb.StreamEventsRequest(run_id=run_id), timeout=30):
+        for response in stub.StreamEvents(pb.StreamEventsRequest(run_id=run_id), timeout=60):
             if any(entry.type == "Question" for entry in response.events.entries):
                 return run_id
     raise RuntimeError("the run asked nothing")
@@ -120,7 +120,7 @@ def _start(stub: Any, workflow: str, fields: dict[str, Any], request_id: str = "
     value.update(fields)
     payload = types_pb2.Payload(value=struct_pb2.Value(struct_value=value))
     request = pb.StartRunRequest(workflow=workflow, input=payload, request_id=request_id)
-    return str(stub.StartRun(request, timeout=30).run.run_id)
+    return str(stub.StartRun(request, timeout=60).run.run_id)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def test_a_full_pipe_stops_neither_runs_nor_the_end(tmp_path: Path) -> None:
             for _ in range(3):
                 client.start_run("Chatter", lines=MOST_LINES).result(40)
             assert client.start_run("Fine").result(20) == "fine"
-        with urllib.request.urlopen(f"http://{admin[1]}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{admin[1]}/metrics", timeout=60) as answer:
             dropped = re.search(r"^stepwire_log_records_dropped_total (\S+)$", answer.read().decode(), re.MULTILINE)
         assert dropped is not None
         assert float(dropped[1]) > MOST_LINES

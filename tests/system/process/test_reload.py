@@ -73,7 +73,7 @@ def test_runs_go_on_under_new_code_and_broken_code_is_told_and_not_served(server
         server.hear("reloaded after")
         server.hear("(?s)(listening on.*){2}")
         run.context.send_event(("Go", {}))
-        assert run.result(timeout=30) == "two"
+        assert run.result(timeout=60) == "two"
 
 
 def test_the_server_ends_with_the_process_that_reloads_it(server: ServerProcess) -> None:
@@ -107,7 +107,7 @@ def test_code_that_was_loaded_is_served_although_its_file_is_broken_since(beside
         assert beside.log.count("SyntaxError") == 1
         assert "no server runs" not in beside.log
         run.context.send_event(("Go", {}))
-        assert run.result(timeout=30) == "two"
+        assert run.result(timeout=60) == "two"
 
 
 def test_only_files_that_the_served_code_imports_restart_it(beside: ServerProcess, code: Path) -> None:

@@ -24,7 +24,7 @@ def serving(data: Path, *args: str) -> ServerProcess:
 def readiness(server: ServerProcess) -> tuple[int, str]:
     address = server.hear(r"admin port on (\S+)")
     try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -60,8 +60,8 @@ def test_a_step_can_neither_stop_the_event_loop_nor_cancel_what_is_not_its_own(t
     with serving(tmp_path) as server, SyncClient(server.address) as client:
         beside = client.start_run("Sleep")
         server.hear("sleeping")
-        assert client.start_run("Wreck", how=how).result(timeout=20) == "went on"
-        assert client.start_run("Wreck", how="").result(timeout=20) == "went on"
+        assert client.start_run("Wreck", how=how).result(timeout=60) == "went on"
+        assert client.start_run("Wreck", how="").result(timeout=60) == "went on"
         assert beside.info().status.name == "RUNNING"
         assert server.running
         assert server.stop() == 0

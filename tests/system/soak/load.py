@@ -136,7 +136,7 @@ async def bad(client: Client) -> None:
 async def waits(client: Client) -> None:
     """Wait for an event that another call brings, and look around."""
     run = await asking(client)
-    waiting = asyncio.create_task(run.context.wait_for_event("Note", requirements={"text": "now"}, timeout=30))
+    waiting = asyncio.create_task(run.context.wait_for_event("Note", requirements={"text": "now"}, timeout=60))
     await run.context.send_event(GenericEvent("Note", text="then"))
     sent = await run.context.send_event(GenericEvent("Note", text="now"))
     assert event_meta(await waiting).sequence <= sent.sequence

@@ -51,7 +51,7 @@ class Site:
         if self.credential:
             headers["authorization"] = f"Bearer {self.credential}"
         asked = urllib.request.Request(f"{self.url}/stepwire.v1.{method}", json.dumps(request).encode(), headers)
-        with urllib.request.urlopen(asked, timeout=20) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.load(answer)
 
     def start(self, workflow: str, labels: dict[str, str] | None = None, run_id: str = "", **fields: Any) -> str:

@@ -56,7 +56,7 @@ async def join(server: PostgresServer) -> AsyncIterator[Callable[..., object]]:
         yield join
 
 
-async def holds(condition: Callable[[], object], timeout: float = 8.0) -> None:
+async def holds(condition: Callable[[], object], timeout: float = 60.0) -> None:
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110 - a thread and a database change it
             await asyncio.sleep(0.01)

@@ -77,7 +77,7 @@ async def test_frames_that_are_passed_on_keep_their_order(here: bool) -> None:
     world = cast(Any, World(here=here))
     inbox = Inbox(cast(Any, Call()), world, world, lambda _: None, world)
     inbox.open(frames())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await world.run()
         await inbox.finished()
     assert world.done == [*map(str, range(SENDS)), "cancel"]

@@ -25,7 +25,7 @@ async def test_a_watch_goes_on_when_the_store_is_down_and_tells_again() -> None:
     watching = asyncio.create_task(wall.watch(changed, 0.01))
     await asyncio.sleep(0)
     ahead = 60.0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await again.wait()
     await asyncio.sleep(0.1)
     assert told == [60.0, 60.0]
