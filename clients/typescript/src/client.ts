@@ -14,7 +14,7 @@ import { RunIdConflictPolicy, RunService } from "./gen/stepwire/v1/run_service_p
 import { type Schedule as ScheduleInfo, ScheduleService, ScheduleSpecSchema } from "./gen/stepwire/v1/schedule_service_pb.js";
 import { type ContextSnapshot, PayloadEncoding } from "./gen/stepwire/v1/types_pb.js";
 import { WorkflowService, type Workflow } from "./gen/stepwire/v1/workflow_service_pb.js";
-import { toPayload } from "./payload.js";
+import { toPayload, toSequence } from "./payload.js";
 import { type Connection, Replicas } from "./replicas.js";
 import { type AnyEvent, Run } from "./run.js";
 import { Schedule, type ScheduleSpec, change } from "./schedule.js";
@@ -86,14 +86,14 @@ export class Client {
       RunService.method.startRun,
       {
         workflow,
-        input: input && toPayload(input),
+        input: input && toPayload(input, "input"),
         runId,
         requestId,
         labels,
         runIdConflictPolicy: useExisting ? RunIdConflictPolicy.USE_EXISTING : RunIdConflictPolicy.UNSPECIFIED,
         source: snapshot
           ? { case: "snapshot", value: snapshot }
-          : from && { case: "from", value: { runId: from.runId, sequence: BigInt(from.sequence ?? 0) } },
+          : from && { case: "from", value: { runId: from.runId, sequence: toSequence(from.sequence ?? 0, "from.sequence") } },
         encoding: PayloadEncoding.JSON,
       },
       options,

@@ -4,7 +4,7 @@ import { StepwireError } from "./errors.js";
 import type { ConverseSendResult } from "./gen/stepwire/v1/run_service_pb.js";
 import { type LogEntry, PayloadEncoding } from "./gen/stepwire/v1/types_pb.js";
 import { newId } from "./client.js";
-import { toPayload } from "./payload.js";
+import { toPayload, toSequence } from "./payload.js";
 import { type AnyEvent, type EventOptions, type Run, type Sent, eventOf } from "./run.js";
 import { Frames } from "./stream.js";
 
@@ -30,7 +30,7 @@ export class Conversation<E extends AnyEvent = AnyEvent> implements AsyncIterabl
     const { after = 0, types = [], internal = false, ...call } = options;
     if (!run.client.bidirectional) return;
     const stream = { encoding: PayloadEncoding.JSON, includeInternal: internal, eventTypes: types };
-    const value = { runId: run.id, afterSequence: BigInt(after), options: stream, maxUnacked: WINDOW };
+    const value = { runId: run.id, afterSequence: toSequence(after, "after"), options: stream, maxUnacked: WINDOW };
     this.#frames = Frames.ofConverse(run.client, { frame: { case: "attach", value } }, call);
     void this.#receive();
   }
@@ -39,9 +39,10 @@ export class Conversation<E extends AnyEvent = AnyEvent> implements AsyncIterabl
   async send(type: string, data: object = {}): Promise<Sent> {
     if (!this.#frames) return await this.run.send(type, data);
     if (this.#failure) throw this.#failure.error;
+    const event = { type, payload: toPayload(data, "data") };
     const requestId = newId();
     const result = new Promise<Sent>((resolve, reject) => this.#sends.set(requestId, { resolve, reject }));
-    this.#frames.send({ frame: { case: "send", value: { requestId, event: { type, payload: toPayload(data) } } } });
+    this.#frames.send({ frame: { case: "send", value: { requestId, event } } });
     return await result;
   }
 

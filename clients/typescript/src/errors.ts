@@ -46,6 +46,13 @@ export class StepwireError extends Error {
     return thrown instanceof StepwireError ? thrown : new StepwireError(ConnectError.from(thrown));
   }
 
+  /** Return the error of an argument that no request can hold, as the server words those that a request can. */
+  static refused(field: string, description: string, cause: unknown): StepwireError {
+    const info = { desc: ErrorInfoSchema, value: { reason: "INVALID_REQUEST", domain: "stepwire" } };
+    const bad = { desc: BadRequestSchema, value: { fieldViolations: [{ field, description }] } };
+    return new StepwireError(new ConnectError("The request is not valid", Code.InvalidArgument, undefined, [info, bad], cause));
+  }
+
   /** Return a google.rpc.Status, such as that of a refused send. */
   static fromStatus({ code, message, details }: Status): StepwireError {
     const error = new ConnectError(message, code);

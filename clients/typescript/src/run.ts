@@ -1,7 +1,5 @@
 // A run: events, answers, state, snapshots.
 
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
-
 import { type CallOptions, type Client, pages } from "./client.js";
 import { Conversation } from "./conversation.js";
 import { RunError, type StepwireError } from "./errors.js";
@@ -17,7 +15,7 @@ import {
   type Run as RunInfo,
   RunStatus,
 } from "./gen/stepwire/v1/types_pb.js";
-import { fromPayload, toPayload } from "./payload.js";
+import { fromPayload, toDuration, toPayload, toSequence } from "./payload.js";
 import { Frames } from "./stream.js";
 
 const encoding = PayloadEncoding.JSON;
@@ -51,7 +49,7 @@ export class Run<E extends AnyEvent = AnyEvent, R = unknown, S = any> {
   /** Iterate over the run's events to its end, each once, over lost connections. Throws StepwireError. */
   async *events({ after = 0, types = [], internal = false, ...call }: EventOptions = {}): AsyncGenerator<E, void> {
     const options = { encoding, includeInternal: internal, eventTypes: types };
-    const request = { runId: this.id, afterSequence: BigInt(after), options };
+    const request = { runId: this.id, afterSequence: toSequence(after, "after"), options };
     for await (const { frame } of Frames.ofStream(this.client, request, call)) {
       if (frame.case === "events") yield* frame.value.entries.map((entry) => eventOf<E>(entry));
     }
@@ -68,7 +66,7 @@ export class Run<E extends AnyEvent = AnyEvent, R = unknown, S = any> {
     for (;;) {
       // Proxies end calls that take longer than some 30 seconds.
       const wait = Math.max(0, Math.min(25_000, end - Date.now()));
-      const request = { runId: this.id, timeout: durationFromMs(Math.floor(wait)), encoding };
+      const request = { runId: this.id, timeout: toDuration(Math.floor(wait), "timeout"), encoding };
       const limit = wait + this.client.options.timeout;
       const { run } = await this.client.call(RunService.method.waitRun, request, { signal, timeout: limit });
       if (run?.outcome) return resultOf<R>(this.id, run.outcome);
@@ -91,7 +89,7 @@ export class Run<E extends AnyEvent = AnyEvent, R = unknown, S = any> {
 
   /** Send an event to the run. */
   async send(type: string, data: object = {}, options: CallOptions & { requestId?: string } = {}): Promise<Sent> {
-    const request = { runId: this.id, event: { type, payload: toPayload(data) }, requestId: options.requestId ?? "" };
+    const request = { runId: this.id, event: { type, payload: toPayload(data, "data") }, requestId: options.requestId ?? "" };
     const { sequence, delivered } = await this.client.call(RunService.method.sendEvent, request, options);
     return { sequence: Number(sequence), delivered };
   }
@@ -163,7 +161,7 @@ export class Run<E extends AnyEvent = AnyEvent, R = unknown, S = any> {
 
   /** Return the snapshot at a sequence, 0 for the latest. `client.start` takes it as `snapshot`. */
   async snapshot(sequence = 0, options?: CallOptions): Promise<ContextSnapshot> {
-    const request = { runId: this.id, sequence: BigInt(sequence) };
+    const request = { runId: this.id, sequence: toSequence(sequence, "sequence") };
     return (await this.client.call(SnapshotService.method.getSnapshot, request, options)).snapshot!;
   }
 

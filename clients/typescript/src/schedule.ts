@@ -1,7 +1,6 @@
 // Schedules, which start runs at due times.
 
 import { create } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 
 import type { CallOptions, Client } from "./client.js";
 import {
@@ -13,7 +12,7 @@ import {
   type ScheduleTiming,
   ScheduleTimingSchema,
 } from "./gen/stepwire/v1/schedule_service_pb.js";
-import { toPayload } from "./payload.js";
+import { toDuration, toPayload, toTimestamp } from "./payload.js";
 import type { Run } from "./run.js";
 
 /** When a schedule is due: by a cron expression, UTC unless a time zone is given; every so many milliseconds; or once. */
@@ -91,7 +90,7 @@ export class Schedule {
    * Return how many there are.
    */
   async backfill(from: Date, to: Date, { atOnce = false, ...options }: CallOptions & { atOnce?: boolean } = {}): Promise<number> {
-    const range = { startTime: timestampFromDate(from), endTime: timestampFromDate(to) };
+    const range = { startTime: toTimestamp(from, "from"), endTime: toTimestamp(to, "to") };
     const request = { scheduleId: this.id, ...range, atOnce };
     return (await this.client.call(ScheduleService.method.backfillSchedule, request, options)).dueTimes;
   }
@@ -104,22 +103,24 @@ export function change(spec: SpecMessage, changes: Partial<ScheduleSpec>): SpecM
   if (when) timing.when = dueBy(when);
   if (when) timing.timeZone = ("cron" in when && when.timeZone) || "";
   if (overlap) spec.overlap = OverlapPolicy[overlap.toUpperCase() as keyof typeof OverlapPolicy];
-  if ("jitter" in changes) timing.jitter = duration(changes.jitter);
-  if ("startTime" in changes) timing.startTime = timestamp(changes.startTime);
-  if ("endTime" in changes) timing.endTime = timestamp(changes.endTime);
-  if ("input" in changes) spec.input = changes.input && toPayload(changes.input);
-  if ("catchUpWindow" in changes) spec.catchUpWindow = duration(changes.catchUpWindow);
-  if ("runTimeout" in changes) spec.runTimeout = duration(changes.runTimeout);
+  if ("jitter" in changes) timing.jitter = given(changes.jitter, toDuration, "jitter");
+  if ("startTime" in changes) timing.startTime = given(changes.startTime, toTimestamp, "startTime");
+  if ("endTime" in changes) timing.endTime = given(changes.endTime, toTimestamp, "endTime");
+  if ("input" in changes) spec.input = changes.input && toPayload(changes.input, "input");
+  if ("catchUpWindow" in changes) spec.catchUpWindow = given(changes.catchUpWindow, toDuration, "catchUpWindow");
+  if ("runTimeout" in changes) spec.runTimeout = given(changes.runTimeout, toDuration, "runTimeout");
   const { workflow = spec.workflow, labels = spec.labels, description = spec.description } = changes;
   return Object.assign(spec, { workflow, labels, description });
 }
 
 function dueBy(when: When): ScheduleTiming["when"] {
   if ("cron" in when) return { case: "cron", value: when.cron };
-  if ("at" in when) return { case: "at", value: timestampFromDate(when.at) };
-  const every = durationFromMs(when.every);
-  return { case: "interval", value: create(ScheduleIntervalSchema, { every, anchor: timestamp(when.anchor) }) };
+  if ("at" in when) return { case: "at", value: toTimestamp(when.at, "when.at") };
+  const every = toDuration(when.every, "when.every");
+  const anchor = given(when.anchor, toTimestamp, "when.anchor");
+  return { case: "interval", value: create(ScheduleIntervalSchema, { every, anchor }) };
 }
 
-const duration = (milliseconds?: number) => (milliseconds === undefined ? undefined : durationFromMs(milliseconds));
-const timestamp = (date?: Date) => date && timestampFromDate(date);
+/** Encode what may be left out. */
+const given = <T, M>(value: T | null | undefined, encode: (value: T, field: string) => M, field: string): M | undefined =>
+  value === undefined || value === null ? undefined : encode(value, field);

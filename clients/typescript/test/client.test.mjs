@@ -171,3 +171,43 @@ test("settings that cannot be", () => {
   assert.throws(() => connect("server.example:1", { token: "secret" }), /unencrypted/);
   connect("127.0.0.1:1,[::1]:1,localhost:1", { token: "secret" }).close();
 });
+
+test("arguments that no message can hold are the client's own errors", async () => {
+  const client = connect("127.0.0.1:1");
+  const schedule = client.schedule("nightly");
+  const run = client.run("r");
+  const refused = (field, call) =>
+    assert.rejects(call(), (error) => {
+      assert.ok(error instanceof StepwireError, String(error));
+      assert.deepEqual([error.reason, error.code], ["INVALID_REQUEST", Code.InvalidArgument]);
+      assert.deepEqual(error.violations.map((each) => each.field), [field]);
+      return true;
+    });
+  const never = new Date("the day after");
+  const circle = {};
+  circle.circle = circle;
+  const create = (spec) => () => client.createSchedule("nightly", { workflow: "approval", when: { cron: "@daily" }, ...spec });
+  await refused("when.at", create({ when: { at: never } }));
+  await refused("when.at", create({ when: { at: "2027-01-01" } }));
+  await refused("when.every", create({ when: { every: NaN } }));
+  await refused("when.anchor", create({ when: { every: 1000, anchor: never } }));
+  await refused("startTime", create({ startTime: never }));
+  await refused("endTime", create({ endTime: never }));
+  await refused("jitter", create({ jitter: Infinity }));
+  await refused("catchUpWindow", create({ catchUpWindow: NaN }));
+  await refused("runTimeout", create({ runTimeout: NaN }));
+  await refused("input", create({ input: circle }));
+  await refused("from", () => schedule.backfill(never, new Date()));
+  await refused("to", () => schedule.backfill(new Date(), never));
+  await refused("input", () => client.start("approval", { amount: 1n }));
+  await refused("from.sequence", () => client.start("approval", undefined, { from: { runId: "r", sequence: 0.5 } }));
+  await refused("data", () => run.send("Approval", circle));
+  await refused("data", () => run.converse().send("Approval", circle));
+  await refused("value", () => run.set("total", 1n));
+  await refused("value", () => run.set("total", undefined));
+  await refused("sequence", () => run.snapshot(NaN));
+  await refused("after", async () => (await run.events({ after: 0.5 }).next()).value);
+  await refused("after", async () => run.converse({ after: 0.5 }));
+  await refused("timeout", () => run.result({ timeout: NaN }));
+  client.close();
+});

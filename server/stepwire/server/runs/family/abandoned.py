@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -17,7 +18,7 @@ from stepwire.server.runs.family.patience import Patience, may_be_served, may_pa
 from stepwire.server.runs.hosting.delta import children_in
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import Parent, StartRequest
-from stepwire.server.store import RunRecord, StoreCorruptError
+from stepwire.server.store import RunKey, RunRecord, StoreCorruptError
 from stepwire.workflow.hosting import ABANDON
 
 __all__ = ["Abandoned"]
@@ -26,6 +27,11 @@ logger = logging.getLogger("stepwire.runs")
 
 _RESTART_SECONDS: Final = 60.0
 """For how long a workflow may be served by no replica before a child of it is given up."""
+_KEPT: Final = 8
+"""Ended runs whose children to start are kept in memory: each child that ends has the next one started."""
+
+Part = Mapping[str, Any]
+"""What a snapshot says of a child."""
 
 
 class Abandoned:
@@ -41,33 +47,45 @@ class Abandoned:
         self.calls = calls
         self._slots = slots
         self.started: Callable[[RunRecord, str, str], None] | None = None
+        self._known: OrderedDict[RunKey, dict[str, Part]] = OrderedDict()
 
-    async def start(self, caller: Principal, record: RunRecord) -> set[str] | None:
-        """Start the children of a run that has ended.
-
-        Args:
-            caller: The caller that they act for.
-            record: The record of the run.
-
-        Returns:
-            Their ids; None if they cannot be started now.
+    async def children(self, record: RunRecord) -> dict[str, Part]:
+        """Return the children of an ended run that were to be started when it ended, by id, in their order.
 
         Raises:
             StoreError: The store does not say which there are.
         """
-        if not record.info["children"].get("to_start"):
-            return set()
-        try:
-            stored = await self._pool.store.load(record.key)
-            parts = {} if stored is None else await self._pool.restorer.fold(stored)
-        except StoreCorruptError as error:
-            logger.error("run %s: children that were to go on cannot be started: %s", record.key.run_id, error)
-            return set()
-        todo = children_in(parts, ABANDON, "queued", "starting")
-        done = await asyncio.gather(*(self._start(caller, record, part) for part in todo))
-        return {part["r"] for part in todo} if all(done) else None
+        if not record.info.get("children", {}).get("to_start"):
+            return {}
+        if (known := self._known.get(record.key)) is None:
+            try:
+                stored = await self._pool.store.load(record.key)
+                parts = {} if stored is None else await self._pool.restorer.fold(stored)
+            except StoreCorruptError as error:
+                logger.error("run %s: children that were to go on cannot be started: %s", record.key.run_id, error)
+                parts = {}
+            known = {part["r"]: part for part in children_in(parts, ABANDON, "queued", "starting")}
+            self._known[record.key] = known
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(record.key)
+        return known
 
-    async def _start(self, caller: Principal, record: RunRecord, part: Mapping[str, Any]) -> bool:
+    def forget(self, key: RunKey) -> None:
+        """Forget the children of a run: there is nothing to start any more."""
+        self._known.pop(key, None)
+
+    async def start(self, caller: Principal, record: RunRecord, parts: Sequence[Part]) -> bool:
+        """Start children of a run that has ended; return whether nothing is left to do about them.
+
+        Args:
+            caller: The caller that they act for.
+            record: The record of the run.
+            parts: What its snapshot says of them.
+        """
+        return all(await asyncio.gather(*(self._start(caller, record, part) for part in parts)))
+
+    async def _start(self, caller: Principal, record: RunRecord, part: Part) -> bool:
         """Start one child; return whether nothing is left to do about it."""
         above, key = record.info.get("parent"), record.key
         chain = (*(above["chain"] if above else ()), record.workflow)

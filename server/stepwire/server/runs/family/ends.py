@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from stepwire.server.principal import Principal
@@ -12,6 +12,7 @@ from stepwire.server.runs.errors import (
     DrainingError,
     RunBlockedError,
     RunElsewhereError,
+    RunNotEndedError,
     RunNotFoundError,
     RunsError,
     StoreDownError,
@@ -20,22 +21,20 @@ from stepwire.server.runs.errors import (
 from stepwire.server.runs.family.abandoned import Abandoned
 from stepwire.server.runs.family.beginnings import Beginnings
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.family.fence import fence
+from stepwire.server.runs.family.closing import Closing, to_start
 from stepwire.server.runs.family.outcomes import DAMAGED, GONE, outcome_in_memory, outcome_of
 from stepwire.server.runs.family.patience import Patience, is_damage, may_pass
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.store import TERMINAL, RunKey, RunQuery, RunRecord, StoreError
-from stepwire.server.store.terms import CLOSE, PARENT, TELL, term
-from stepwire.workflow.hosting import CANCEL, ChildOutcome
+from stepwire.server.store import TERMINAL, RunKey, RunRecord, StoreError
+from stepwire.server.store.terms import CLOSE, TELL
+from stepwire.workflow.hosting import ABANDON, ChildOutcome
 
 __all__ = ["Ends", "caller_of", "parent_of"]
 
 logger = logging.getLogger("stepwire.runs")
 
-_PAGE: Final = 200
 _SETTLE_SECONDS: Final = 10.0
 """How long a delete waits for those that are to be told first."""
-_UNFINISHED: Final = ("QUEUED", "RUNNING", "WAITING", "PAUSED", "BLOCKED")
 
 
 class Ends:
@@ -43,6 +42,8 @@ class Ends:
 
     Attributes:
         calls: Does what concerns other runs, here or at the replica that has them.
+        abandoned: Starts the children that are to go on.
+        close_now: Closes a run that has ended, as far as that can be done now.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Ends:
         slots: asyncio.Semaphore,
         beginnings: Beginnings,
         starting: Callable[[RunKey], Collection[asyncio.Task[None]]],
+        at_once: Callable[[RunRecord], int],
     ) -> None:
         """Tell and close the runs of a pool.
 
@@ -61,14 +63,15 @@ class Ends:
             slots: Bounds what is under way at a time.
             beginnings: Told of each end.
             starting: Gives the starts of children of a run that are under way in this process.
+            at_once: Says how many children of a run may be under way at a time.
         """
         self._pool = pool
         self.calls = calls
         self._slots = slots
         self._beginnings = beginnings
-        self._starting = starting
         self.abandoned = Abandoned(pool, calls, slots)
-        """Starts those that are to go on."""
+        self._closing = Closing(pool, self.abandoned, self.cancel, starting, at_once)
+        self.close_now: Callable[[RunRecord], Awaitable[None]] | None = None
 
     async def outcome(self, record: RunRecord) -> ChildOutcome:
         """Return how a run has ended. Raises StoreError."""
@@ -112,6 +115,8 @@ class Ends:
         patience = Patience(f"its parent {parent} cannot be told of its end yet", record.key.run_id)
         while True:
             try:
+                if not await self._is_counted(record):
+                    return False
                 await self._tell_once(record, outcome)
                 return True
             except (RunBlockedError, DrainingError):
@@ -121,6 +126,32 @@ class Ends:
                     logger.warning("run %s: its parent cannot be told of its end: %s", record.key.run_id, error)
                     return False
                 await patience.after(error)
+
+    async def _is_counted(self, record: RunRecord) -> bool:
+        """Have the parent of a run that has ended, if it has ended, too, start further children in the run's place.
+
+        Returns:
+            Whether the parent will never start this run again, even if the run is deleted now.
+
+        Raises:
+            RunsError: That is not known.
+        """
+        above = record.info["parent"]
+        if above["close"] != ABANDON:
+            return True
+        key = RunKey(record.key.namespace, above["run_id"])
+        parent = await self._pool.records.find(key)
+        if parent is None or not to_start(parent):
+            return True
+        assert self.close_now is not None
+        await self.close_now(parent)
+        parent = await self._pool.records.find(key)
+        if parent is None or not to_start(parent):
+            return True
+        try:
+            return await self._closing.has_started(parent, record.key.run_id)
+        except StoreError as error:
+            raise as_runs_error(error) from error
 
     async def _tell_once(self, record: RunRecord, outcome: ChildOutcome | None = None) -> None:
         """Tell the parent of a run that has ended, or that there is nobody to tell. Raises RunsError."""
@@ -160,34 +191,8 @@ class Ends:
                 await patience.after(error)
 
     async def close(self, record: RunRecord) -> int | None:
-        """Cancel the children of a run that has ended; start those that are to go on and were not started.
-
-        Returns:
-            How many children go on; None if something could not be done yet.
-
-        Raises:
-            StoreError: The store does not say which there are.
-        """
-        key, caller = record.key, caller_of(record)
-        while starting := self._starting(key):
-            await asyncio.wait(list(starting))
-        if self._pool.cluster.shared:
-            for run_id, workflow in record.info["children"].get("starting", ()):
-                await fence(self._pool, record, run_id, workflow)
-        late = await self.abandoned.start(caller, record)
-        if late is None:
-            return None
-        query = RunQuery(namespace=key.namespace, statuses=_UNFINISHED, terms=(term(PARENT, key.run_id),), limit=_PAGE)
-        kept, settled = 0, True
-        reason = f"its parent {key.run_id} has ended"
-        while records := await self._pool.store.list(query):
-            query.before = (records[-1].created_at, records[-1].key.run_id)
-            todo = [each.key for each in records if each.info["parent"]["close"] == CANCEL]
-            settled &= all(await asyncio.gather(*(self.cancel(each, caller, reason) for each in todo)))
-            kept += len(records) - len(todo)
-            late.difference_update(each.key.run_id for each in records)
-        kept += len(late)  # they have ended since
-        return kept if settled and not self._pool.draining else None
+        """Close a run that has ended; see `Closing.close`."""
+        return await self._closing.close(caller_of(record), record)
 
     # -- before a delete ----------------------------------------------------------------------------------------------
 
@@ -195,15 +200,18 @@ class Ends:
         """Do what is to be done still about a run that has ended, and that is to be deleted.
 
         Raises:
+            RunNotEndedError: It is to start children yet, when others have ended.
             RunBlockedError: Its parent is blocked, so it cannot be told.
             StoreDownError: It cannot be done now.
             RunsError: The parent cannot be told.
         """
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):
-                if CLOSE in record.terms and await self._closed(record) is None:
-                    raise StoreDownError("The children of the run are not cancelled yet: retry")
+                if CLOSE in record.terms:
+                    await self._settle_children(record)
                 if TELL in record.terms:
+                    if not await self._is_counted(record):
+                        raise StoreDownError("The parent of the run does not know yet that it was started: retry")
                     await self._tell_once(record)
         except TimeoutError:
             raise StoreDownError("The parent or the children of the run do not answer: retry") from None
@@ -212,11 +220,18 @@ class Ends:
             message = f"The parent {parent} has not heard of the end of the run, and is blocked: cancel it first"
             raise RunBlockedError(message, run_id=parent) from error
 
-    async def _closed(self, record: RunRecord) -> int | None:
-        try:
-            return await self.close(record)
-        except StoreError as error:
-            raise as_runs_error(error) from error
+    async def _settle_children(self, record: RunRecord) -> None:
+        assert self.close_now is not None
+        await self.close_now(record)
+        now = await self._pool.records.find(record.key)
+        if now is not None and (left := to_start(now)):
+            message = (
+                f"The run has ended, but is to start {left} more children, which go on without it, as others end"
+                " (max_children): delete it when they are started"
+            )
+            raise RunNotEndedError(message, run_id=record.key.run_id)
+        if now is not None and CLOSE in now.terms:
+            raise StoreDownError("The children of the run are not cancelled yet: retry")
 
 
 def parent_of(record: RunRecord) -> str:

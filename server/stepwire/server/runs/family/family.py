@@ -59,10 +59,11 @@ class Family:
         self._starting: dict[RunKey, set[asyncio.Task[None]]] = {}
         """Starts under way, by parent."""
         slots = asyncio.Semaphore(_AT_ONCE)
-        self.ends = Ends(pool, self.local, slots, self._beginnings, self._starting_of)
+        self.ends = Ends(pool, self.local, slots, self._beginnings, self._starting_of, self._at_once)
         self.starts = Starts(pool, self.local, self.ends, slots, self._beginnings, self._parent_of)
         self.local.take_end = self.ends.take_end
         self._undone = Undone(pool, {TELL: self._tell, CLOSE: self.ends.close})
+        self.ends.close_now = partial(self._undone.attempt, what=CLOSE)
         self._stopped = False
         pool.family = self
 
@@ -84,6 +85,9 @@ class Family:
     def children_of(self, record: RunRecord) -> RunChildren:
         """Return what starts runs for the steps of the run of a record."""
         return RunChildren(self, record)
+
+    def _at_once(self, record: RunRecord) -> int:
+        return self.children_of(record).at_once
 
     def _parent_of(self, record: RunRecord, child: Child, step: str) -> Parent:
         return self.children_of(record).parent(child, step)

@@ -26,11 +26,31 @@ _SWEEP_SECONDS: Final = 60.0
 every server looks again after so long."""
 _SET_ASIDE_SECONDS: Final = 3600.0
 """For how long a record that fails again and again is passed over at most."""
-_TO_DO: Final = ("to_close", "to_start", "starting")
+BEGUN: Final = "begun"
+"""In the record of a run that has ended: how many of its children that are `to_start` were started."""
+_TO_DO: Final = ("to_close", "to_start", "starting", BEGUN)
 """What the record of a run that has ended says of children until its term CLOSE is taken off."""
 
 Act = Callable[[RunRecord], Awaitable[int | None]]
 """Do what is to be done about a record; return how many of its children go on, or None if it could not be done."""
+
+
+class LaterError(Exception):
+    """What is to be done waits for something; the one that brings that about has it attempted again."""
+
+
+def closed(children: Mapping[str, int], kept: int) -> dict[str, int]:
+    """Return what the record of an ended run says of its children once those that end with it are cancelled.
+
+    Args:
+        children: What it said before.
+        kept: How many go on.
+    """
+    told = {name: told for name, told in children.items() if name not in _TO_DO}
+    if BEGUN not in children:
+        told["cancelled"] += told["living"] - kept
+        told["living"] = kept
+    return {**told, "queued": 0}
 
 
 class Undone:
@@ -50,6 +70,8 @@ class Undone:
         self._again: asyncio.TimerHandle | None = None
         self._aside: dict[tuple[RunKey, str], tuple[float, float]] = {}
         """Records that failed: when to look at each again, and how long it was passed over the last time."""
+        self._under_way: dict[tuple[RunKey, str], asyncio.Future[None]] = {}
+        """Attempts under way: one at a time at each record and term."""
 
     async def keep(self) -> None:
         """Make up for what a crash prevented: at the start, when a replica has gone, and some time after a failure."""
@@ -113,14 +135,35 @@ class Undone:
     async def attempt(self, record: RunRecord, what: str, act: Act | None = None) -> None:
         """Do what is to be done about one record; a failure keeps no other record from it, and comes again later.
 
+        An attempt at the same waits for the end of the one that is under way.
+
         Args:
             record: The record.
             what: The term that says what is to be done.
             act: Does it; None for what is done about every record.
         """
+        at, known = (record.key, what), True
+        while (under_way := self._under_way.get(at)) is not None:
+            await asyncio.wait([under_way])
+            known = False
+        done = self._under_way[at] = asyncio.get_running_loop().create_future()
         try:
-            kept = await (act or self._acts[what])(record)
-        except StoreError as error:
+            await self._attempt(record, what, act, known=known)
+        finally:
+            del self._under_way[at]
+            done.set_result(None)
+
+    async def _attempt(self, record: RunRecord, what: str, act: Act | None, *, known: bool) -> None:
+        """Attempt it; unless the record is `known` to be as it is, look at what another attempt has left of it."""
+        try:
+            now = record if known else await self._pool.records.find(record.key)
+            if now is None or what not in now.terms:
+                return
+            kept = await (act or self._acts[what])(now)
+        except LaterError:
+            self.again()  # for the case that the other one is lost
+            return
+        except (StoreError, StoreDownError) as error:
             logger.warning("run %s: what its end entails cannot be done yet: %s", record.key.run_id, error)
             self.again()
             return
@@ -159,10 +202,7 @@ class Undone:
                 return None
             info = record.info
             if what == CLOSE:
-                told = {name: told for name, told in info["children"].items() if name not in _TO_DO}
-                told["cancelled"] += told["living"] - kept
-                told["living"], told["queued"] = kept, 0
-                info = {**info, "children": told}
+                info = {**info, "children": closed(info["children"], kept)}
             terms = tuple(each for each in record.terms if each != what)
             return Commit(replace(record, terms=terms, info=info), claim, encode_delta({}), False)
 

@@ -38,8 +38,8 @@ def fold(stored: StoredSnapshot) -> Parts:
 
 
 def children_in(parts: Mapping[str, Any], close: str, *states: str) -> list[dict[str, Any]]:
-    """Return the parts of the children with one of these states that are closed so when their parent ends."""
-    found = (part for key, part in parts.items() if key.startswith(f"{keys.CHILD}/"))
+    """Return the parts of the children with one of these states that are closed so when their parent ends, in order."""
+    found = (parts[keys.child(number)] for number in keys.numbers_of(parts, keys.CHILD))
     return [
         part
         for part in found
