@@ -183,3 +183,42 @@ async def test_a_cancel_that_may_pass_is_tried_again() -> None:
     acting.runs.failure = StoreDownError("The store is down")
     assert await acting.act()
     assert (acting.progress.running, acting.progress.attempts) == (("stuck",), 1)
+
+
+@pytest.mark.parametrize("window", [10.0, 60.0, 86_400.0])
+async def test_a_jitter_longer_than_the_interval_and_the_window_misses_nothing_and_keeps_the_order(
+    window: float,
+) -> None:
+    acting = Acting(timing=Timing(every=10.0, jitter=300.0), window=window, overlap=ANYWAY)
+    started: dict[str, float] = {}
+    due = [T0 + 10.0 * number for number in range(1, 60)]
+    for second in range(0, 1000, 5):
+        acting.now = T0 + second
+        while await acting.act():
+            started.setdefault(acting.runs.started[-1], acting.now)
+            acting.has(running=())
+    assert list(started)[: len(due)] == [acting.schedule.run_id(each) for each in due]
+    assert all(0.0 <= at - each <= 305.0 for each, at in zip(due, started.values(), strict=False))
+    assert set(acting.progress.counts) == {"started"}
+
+
+async def test_a_start_that_jitter_held_back_is_tried_again_for_the_whole_window() -> None:
+    acting = Acting(timing=Timing(every=10.0, jitter=300.0), window=5.0, overlap=ANYWAY)
+    delays = [acting.schedule.start_at(T0 + 10.0 * number) for number in range(1, 30)]
+    late = next(number for number in range(1, 29) if delays[number] < max(delays[:number]) - 60.0)
+    acting.has(cursor=T0 + 10.0 * late, floor=max(delays[:late]))
+    acting.now = max(delays[:late])
+    acting.runs.failure = StoreDownError("down")
+    assert await acting.act()
+    assert (acting.progress.attempts, dict(acting.progress.counts)) == (1, {})
+    acting.runs.failure = None
+    acting.now += 2.0
+    assert await acting.act()
+    assert acting.progress.counts == {"started": 1}
+
+
+async def test_progress_of_a_version_without_floors_is_read() -> None:
+    acting = Acting()
+    saved = acting.progress.saved()
+    del saved["floor"]
+    assert Progress.of(saved) == acting.progress

@@ -125,7 +125,7 @@ class Round:
             until = progress.again_at
         elif schedule.pause is None:
             due = schedule.spec.timing.next(progress.cursor)
-            until = None if due is None else schedule.start_at(due)
+            until = None if due is None else schedule.start_at(due, progress.floor)
             if progress.queue or progress.backfills:
                 ends = progress.running if progress.backfills and _is_full(progress) else progress.running[:1]
         delay = None if until is None else min(max(0.0, until - now), _LONGEST_WAIT)
@@ -141,9 +141,9 @@ class Round:
 
     async def _look(self, schedule: Schedule, progress: Progress, now: float) -> tuple[float, int, float | None]:
         """Return how far the cursor may go, how many due times were missed until there, and the next one to act on."""
-        cursor, missed = progress.cursor, 0
+        cursor, missed, at = progress.cursor, 0, progress.floor
         for due in schedule.spec.timing.after(cursor):
-            at = schedule.start_at(due)
+            at = schedule.start_at(due, at)
             if at > now:
                 break
             if now - at <= schedule.spec.window:
@@ -175,7 +175,8 @@ class Round:
                 self._settle(schedule, earlier, SKIPPED)
             progress = kept(self._store)[1]
         if len(progress.queue) < room:
-            self._change(lambda now: replace(now.settled(due), queue=(*now.queue, due)))
+            at = schedule.start_at(due.at)
+            self._change(lambda now: replace(now.settled(due, at), queue=(*now.queue, due)))
         else:
             self._settle(schedule, due, SKIPPED)
         return True
@@ -186,7 +187,7 @@ class Round:
         try:
             await self._tools.starter.start(schedule.principal, start_request(schedule, due))
         except RunsError as error:
-            since = self._tried_at(now) if due.manual else schedule.start_at(due.at)
+            since = self._tried_at(now) if due.manual else schedule.start_at(due.at, kept(self._store)[1].floor)
             passes = may_pass(error) or (self._tools.starter.may_be_served(error) and not due.manual)
             if passes and now - since < schedule.spec.window:
                 self._try_again(schedule, due, error)
@@ -203,7 +204,7 @@ class Round:
         """Start the run of a due time of the past, unless it has one."""
         origin = await self._tools.starter.origin(schedule.principal, schedule.run_id(due.at))
         if origin is not None and origin.schedule_id == schedule.schedule_id and not origin.manual:
-            self._change(lambda now: now.settled(due, backfill))
+            self._change(lambda now: now.settled(due, 0.0, backfill))
             return True
         return await self._start(schedule, due, backfill)
 
@@ -251,7 +252,8 @@ class Round:
             error: Why it failed.
         """
         acted = self._acted(due, outcome, schedule.run_id(due.at) if outcome == STARTED else "", error)
-        self._change(lambda now: now.settled(due, backfill).acted(acted))
+        at = schedule.start_at(due.at)
+        self._change(lambda now: now.settled(due, at, backfill).acted(acted))
         self._tools.count(schedule.spec.workflow, outcome, 1)
 
     def _acted(self, due: Due, outcome: str, run_id: str = "", error: RunsError | None = None) -> Acted:

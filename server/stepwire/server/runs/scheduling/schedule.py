@@ -149,9 +149,15 @@ class Schedule:
         fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
         return f"{self.schedule_id}-{moment:%Y%m%dT%H%M%S}{fraction}Z-{self.uid[:8]}"
 
-    def start_at(self, due: float) -> float:
-        """Return when the run of a due time starts: after its share of the jitter."""
-        return due + self.spec.timing.delay(self.uid, due)
+    def start_at(self, due: float, floor: float = 0.0) -> float:
+        """Return when the run of a due time starts: after its share of the jitter, not before `floor`.
+
+        Args:
+            due: The due time.
+            floor: When the run of the due time before it starts. Due times keep their order, also where the jitter is
+                longer than what is between them.
+        """
+        return max(floor, due + self.spec.timing.delay(self.uid, due))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +166,7 @@ class Progress:
 
     Attributes:
         cursor: Due times up to this one are settled, or queued.
+        floor: When the run of the due time at the cursor was to start: later due times start no earlier.
         queue: Due times that wait for the end of a run, in order.
         backfills: Ranges to backfill.
         running: The runs that it started and that had not ended when it looked last.
@@ -183,6 +190,7 @@ class Progress:
     attempts: int = 0
     again_at: float = 0.0
     tried_at: float = 0.0
+    floor: float = 0.0
 
     @classmethod
     def begin(cls, now: float) -> Progress:
@@ -216,6 +224,7 @@ class Progress:
             "attempts": self.attempts,
             "again_at": self.again_at,
             "tried_at": self.tried_at,
+            "floor": self.floor,
         }
 
     def count(self, outcome: str, number: int = 1) -> Progress:
@@ -231,13 +240,19 @@ class Progress:
             return replace(after, failure=acted, failures=self.failures + 1)
         return after
 
-    def settled(self, due: Due, backfill: Backfill | None = None) -> Progress:
-        """Return the progress once a due time is off what is to be done: the queue, or the range it was taken from."""
+    def settled(self, due: Due, start_at: float, backfill: Backfill | None = None) -> Progress:
+        """Return the progress once a due time is off what is to be done: the queue, or the range it was taken from.
+
+        Args:
+            due: The due time.
+            start_at: When its run was to start.
+            backfill: The range.
+        """
         if backfill is not None:
             return self.backfilled(backfill, due.at)
         if due in self.queue:
             return replace(self, queue=tuple(each for each in self.queue if each != due))
-        return replace(self, cursor=max(self.cursor, due.at))
+        return replace(self, cursor=max(self.cursor, due.at), floor=max(self.floor, start_at))
 
     def backfilled(self, backfill: Backfill, at: float) -> Progress:
         """Return the progress once a range has gone past a due time; a range that is not there any more is let be."""

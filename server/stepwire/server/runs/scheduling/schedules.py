@@ -223,7 +223,7 @@ class Schedules:
             if spec.timing != schedule.spec.timing:
                 if spec.timing.next(now) is None and not schedule.declared:
                     refuse([Violation("spec.timing", "has no due time in the future")])
-                progress = replace(progress, cursor=now, queue=(), backfills=())
+                progress = replace(progress, cursor=now, floor=0.0, queue=(), backfills=())
             changed = replace(schedule, spec=spec, updated_at=now, revision=schedule.revision + 1)
             return ScheduleView(changed, progress)
 
