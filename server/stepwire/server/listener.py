@@ -89,6 +89,7 @@ class Listener:
         gate = Gate(runs.pool, audited=self._settings.audit_log is not None)
         if gate.audit is not None:
             runs.family.on_start(gate.audit.started)
+            runs.schedules.deeds.listener = gate.audit.done
         handlers = Handlers()
         gatekeeper = Gatekeeper(handlers, calls, gate, peers)
         server = grpc.aio.server(handlers=(gatekeeper,), options=self._options(shared=peers is not None))

@@ -13,6 +13,7 @@ from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import InvalidError, PeerRefusedError, RunsError, StoreDownError, WorkflowNotFoundError
 from stepwire.server.runs.origin import Origin
 from stepwire.server.runs.requests import StartRequest
+from stepwire.server.runs.scheduling.deeds import Deeds
 from stepwire.server.runs.scheduling.rounds import Round, Tools
 from stepwire.server.runs.scheduling.schedule import Backfill, Due, Progress, Schedule, keep, kept
 from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, ScheduleSpec
@@ -87,7 +88,7 @@ class Acting:
         clock = Clock()
         wall = Wall(clock, shared=False, now=lambda: self.now)
         alarm = Alarm(asyncio.get_running_loop(), clock)
-        tools = Tools(cast(Starter, self.runs), wall, clock, alarm, lambda *_: None)
+        tools = Tools(cast(Starter, self.runs), wall, clock, alarm, lambda *_: None, Deeds())
         return await Round(cast(Any, SimpleNamespace(store=self.store)), tools, asyncio.Event()).act()
 
 

@@ -26,6 +26,7 @@ from stepwire.server.rpc.gate.access import RETRY, RULES, SEND, START, TRIGGER, 
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.scheduling.deeds import Deed
 from stepwire.server.store import RunRecord
 from stepwire.v1 import run_service_pb2, schedule_service_pb2
 from stepwire.workflow.hosting import HumanResponseEvent
@@ -160,6 +161,24 @@ class Audit:
             }
         )
 
+    def done(self, deed: Deed) -> None:
+        """Record what a schedule has done, or the code to a schedule that it declares: nobody has called."""
+        code, reason = (0, "") if deed.error is None else reason_of(deed.error)
+        due = "" if deed.due is None else _time_text(deed.due)
+        self.write(
+            {
+                "action": deed.action,
+                "principal": "" if deed.caller.name == ANONYMOUS.name else deed.caller.name,
+                "namespace": deed.caller.namespace,
+                "run": deed.run_id,
+                "schedule": deed.schedule_id,
+                "due": due,
+                "workflow": deed.workflow,
+                "result": _CODES[code],
+                "reason": reason,
+            }
+        )
+
     def refused(self, method: str, caller: Principal, address: str, via: str, refusal: Status) -> None:
         """Record a call that was refused before its request was received; `caller` as far as it is known."""
         call = Call(method, "unary", caller, _NO_LIMITS, None)
@@ -188,7 +207,7 @@ class Audit:
         run = told.get("run", told.get("made", ""))
         by = told.get("principal", "anonymous")
         of = f" of run {run}" if run else f" {told['schedule']}" if "schedule" in told else ""
-        place = f"run {told['parent']}" if "parent" in told else told["address"]
+        place = f"run {told['parent']}" if "parent" in told else told.get("address", f"schedule {told.get('schedule')}")
         text = f"{told['action']}{of} by {by} from {place}: {told['result']}"
         logger.info("%s", text, extra={"stepwire": told})
 
@@ -213,12 +232,17 @@ def _reason_of(status: Status) -> str:
     return next((info.reason for detail in status.details if detail.Unpack(info)), "")
 
 
+def _time_text(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 class _Lines(logging.Formatter):
     """Write a record as one JSON object a line, its time first."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return json.dumps({"time": time, **getattr(record, "stepwire", {})}).replace("\x7f", "\\u007f")
+        return json.dumps({"time": _time_text(record.created), **getattr(record, "stepwire", {})}).replace(
+            "\x7f", "\\u007f"
+        )
 
 
 class _File(WatchedFileHandler):

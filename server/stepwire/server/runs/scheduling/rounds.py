@@ -15,6 +15,7 @@ from typing import Any, Final
 from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.origin import Origin
 from stepwire.server.runs.requests import StartRequest
+from stepwire.server.runs.scheduling.deeds import Deed, Deeds
 from stepwire.server.runs.scheduling.schedule import (
     FAILED,
     MAX_QUEUED,
@@ -54,7 +55,13 @@ class Tools:
     """What the rounds of all schedules share."""
 
     def __init__(
-        self, starter: Starter, wall: Wall, clock: Clock, alarm: Alarm, count: Callable[[str, str, int], None]
+        self,
+        starter: Starter,
+        wall: Wall,
+        clock: Clock,
+        alarm: Alarm,
+        count: Callable[[str, str, int], None],
+        deeds: Deeds,
     ) -> None:
         """Put the tools together.
 
@@ -64,12 +71,14 @@ class Tools:
             clock: The clock of the runs.
             alarm: Rings by that clock.
             count: Counts due times, by workflow and outcome.
+            deeds: Told of the runs that are started and cancelled.
         """
         self.starter = starter
         self.wall = wall
         self.clock = clock
         self.alarm = alarm
         self.count = count
+        self.deeds = deeds
 
 
 class Round:
@@ -195,8 +204,10 @@ class Round:
             logger.warning(
                 "schedule %s: the run that was due at %s cannot be started: %s", schedule.schedule_id, due.at, error
             )
+            self._tell("start", schedule, due, schedule.run_id(due.at), error)
             self._settle(schedule, due, FAILED, backfill, error)
         else:
+            self._tell("start", schedule, due, schedule.run_id(due.at))
             self._settle(schedule, due, STARTED, backfill)
         return True
 
@@ -221,12 +232,19 @@ class Round:
                     return True
                 logger.warning("schedule %s: run %s cannot be cancelled: %s", schedule.schedule_id, run_id, error)
                 failure = self._acted(due, FAILED, error=error)
+                self._tell("cancel", schedule, due, run_id, error)
+            else:
+                self._tell("cancel", schedule, due, run_id)
         self._change(lambda now: replace(now.ended(runs), failure=failure or now.failure))
         return True
 
     def _drop(self, backfill: Backfill) -> bool:
         self._change(lambda now: now.without(backfill))
         return True
+
+    def _tell(self, action: str, schedule: Schedule, due: Due, run_id: str, error: RunsError | None = None) -> None:
+        deed = Deed(action, schedule.principal, schedule.schedule_id, schedule.spec.workflow, run_id, due.at, error)
+        self._tools.deeds.tell(deed)
 
     # -- changes: transitions of the run ------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.limits import MAX_REASON, check_length, refuse
 from stepwire.server.runs.payloads import parse_input
 from stepwire.server.runs.requests import StartRequest
+from stepwire.server.runs.scheduling.deeds import Deeds
 from stepwire.server.runs.scheduling.keeping import ScheduleKeeper
 from stepwire.server.runs.scheduling.on_demand import OnDemand
 from stepwire.server.runs.scheduling.schedule import Progress, Schedule, state_of
@@ -52,6 +53,7 @@ class Schedules:
         on_demand: Triggers and backfills schedules.
         starter: Starts their runs, here or at the replica that can.
         wall: Tells the time.
+        deeds: Told of what is done without a call.
     """
 
     def __init__(self, pool: RunPool, lifecycle: RunLifecycle, wall: Wall | None = None) -> None:
@@ -66,7 +68,8 @@ class Schedules:
         self._lifecycle = lifecycle
         self.wall = wall or Wall(pool.clock, shared=pool.cluster.shared)
         self.starter = Starter(pool, lifecycle)
-        self._keeper = ScheduleKeeper(pool, self.starter, self.wall)
+        self.deeds = Deeds()
+        self._keeper = ScheduleKeeper(pool, self.starter, self.wall, self.deeds)
         self._tasks: list[asyncio.Task[None]] = []
         self.runs = ScheduleRuns(pool, self._keeper)
         self.on_demand = OnDemand(self.runs, self.starter, self.wall)
