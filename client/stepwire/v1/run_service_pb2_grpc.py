@@ -175,7 +175,7 @@ class RunServiceServicer(object):
     def DeleteRun(self, request, context):
         """DeleteRun deletes an ended run with its log and snapshots. What its end entails is done first: the run whose step
         started it is told, and its own children are cancelled. Errors: NOT_FOUND (RUN_NOT_FOUND), FAILED_PRECONDITION
-        (RUN_NOT_ENDED; RUN_BLOCKED if the parent has not heard of its end and is blocked: cancel the parent first),
+        (RUN_NOT_ENDED, also if it is to start further children that go on without it; RUN_BLOCKED if the parent has not heard of its end and is blocked: cancel the parent first),
         UNAVAILABLE (STORE_UNAVAILABLE if the parent or the children cannot be reached now).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
