@@ -93,6 +93,47 @@ async def test_in_process_it_fails_the_run(kind: type[Raises]) -> None:
         assert failed.value.__cause__ is error
 
 
+async def cancels_itself(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+async def is_cancelled_by_its_child(task: asyncio.Task[Any]) -> None:
+    await asyncio.create_task(cancels_itself(task))
+
+
+async def is_cancelled_by_its_timer(task: asyncio.Task[Any]) -> None:
+    asyncio.get_running_loop().call_soon(task.cancel)
+
+
+async def is_cancelled_by_its_thread(task: asyncio.Task[Any]) -> None:
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(lambda: loop.call_soon_threadsafe(task.cancel))
+
+
+@pytest.mark.parametrize(
+    "how", [cancels_itself, is_cancelled_by_its_child, is_cancelled_by_its_timer, is_cancelled_by_its_thread]
+)
+async def test_a_step_that_cancels_itself_fails_and_is_not_taken_for_lost(how: Any) -> None:
+    class Work(Workflow):
+        attempts = 0
+
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            type(self).attempts += 1
+            task = asyncio.current_task()
+            assert task is not None
+            await how(task)
+            await asyncio.Event().wait()
+            return StopEvent()
+
+    run = DurableRun(Work()).start()
+    outcome = await run.ended()
+    assert (outcome.status, outcome.event.error_type, Work.attempts) == ("failed", "CancelledError", 1)
+    with pytest.raises(StepError) as failed:
+        await Work().run()
+    assert isinstance(failed.value.__cause__, asyncio.CancelledError)
+
+
 async def test_a_panic_of_a_child_task_ends_the_attempt() -> None:
     class Group(Workflow):
         @step

@@ -240,6 +240,7 @@ class Execution:
         "returned",
         "settled",
         "starts",
+        "taken",
         "timer",
         "waits",
         "watch",
@@ -271,6 +272,8 @@ class Execution:
         """Its waits for the ends of runs that its delivery has started."""
         self.starts: Counter[bytes] | None = None
         """How often it has started a run, by the digest of the call."""
+        self.taken = False
+        """Whether somebody other than its run and its step has cancelled the task of its body."""
         self.is_async = True
         """Whether its body is a coroutine."""
         self.open_waits = 0

@@ -43,7 +43,7 @@ from stepwire.workflow.runner.other_threads import call_on
 from stepwire.workflow.runner.results import outputs_of
 from stepwire.workflow.runner.slices import encode_in_slices, take_the_rest
 from stepwire.workflow.runner.stepwise import Stepwise
-from stepwire.workflow.runner.tasks import runs_now, start_body, watch_tasks
+from stepwire.workflow.runner.tasks import is_taken, runs_now, start_body, watch_tasks
 from stepwire.workflow.runner.tracing import RunTrace
 from stepwire.workflow.service import ServiceManager
 
@@ -337,9 +337,7 @@ class Runner:
             if execution.dead:
                 raise
             execution.cancel = None
-            task = asyncio.current_task()
-            if self._host is not None and task is not None and task.cancelling():
-                # Not the step's doing: someone cancelled its task, as a loop does that is closed.
+            if self._host is not None and is_taken(execution):
                 lose(self.broker.work, execution)
                 self.pump()
                 raise

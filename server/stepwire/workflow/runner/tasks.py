@@ -15,7 +15,7 @@ from typing import Any
 from stepwire.workflow.broker.current import execution_in, running_execution
 from stepwire.workflow.broker.delivery import PARKED, Execution
 
-__all__ = ["HostTask", "in_step", "own_tasks", "runs_now", "start_body", "watch_tasks"]
+__all__ = ["HostTask", "in_step", "is_taken", "own_tasks", "runs_now", "start_body", "watch_tasks"]
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -40,6 +40,8 @@ class HostTask(asyncio.Task[Any]):
             delivery = caller.delivery
             logger.error("step %s tried to cancel a task that is not its own: refused", delivery.step)
             return False
+        if caller is None and self.is_body and self.owner is not None:
+            self.owner.taken = True
         return super().cancel(msg)
 
     def end(self) -> bool:
@@ -129,6 +131,15 @@ def runs_now(execution: Execution) -> bool:
         return asyncio.current_task() is getattr(execution.cancel, "__self__", None)
     except RuntimeError:
         return False
+
+
+def is_taken(execution: Execution) -> bool:
+    """Tell whether somebody else than the step, such as a loop that is closed, has cancelled the task of its body.
+
+    Of a task that a factory of the host made it is not known who cancelled it: it counts as somebody else.
+    """
+    task = asyncio.current_task()
+    return execution.taken if isinstance(task, StepTask) else task is not None and task.cancelling() > 0
 
 
 def in_step() -> str:
