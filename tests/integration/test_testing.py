@@ -36,6 +36,19 @@ class Answered(HumanResponseEvent):
     text: str
 
 
+class Interrupts(Workflow):
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        async def leave() -> None:
+            raise SystemExit
+
+        left = asyncio.create_task(leave())
+        await asyncio.wait([left])
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return StopEvent(result="goes on")
+
+
 class Echo(Workflow):
     @step
     async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
@@ -50,6 +63,12 @@ def test_a_blocking_test_talks_with_a_real_server(stepwire_serve: Callable[..., 
         assert next(iter(run.events())).type == "Asked"
         run.context.send_event(("Answered", {"text": "yes"}))
         assert run.result() == "yes"
+
+
+def test_a_step_does_not_end_the_server(stepwire_serve: Callable[..., RunningServer]) -> None:
+    with stepwire_serve(Interrupts, Echo).client() as client:
+        assert client.start_run("Interrupts").result(timeout=20) == "goes on"
+        assert next(iter(client.start_run("Echo", text="?").events())).type == "Asked"
 
 
 async def test_an_asyncio_test_does_too(stepwire_serve: Callable[..., RunningServer]) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +15,7 @@ from stepwire.client import Client, SyncClient
 from stepwire.server.app import Server
 from stepwire.server.config import Settings
 from stepwire.server.principal import DEFAULT_NAMESPACE
+from stepwire.server.process.loops import new_loop, run_to_end
 from stepwire.server.registry import Registry
 from stepwire.server.runs import Runs
 from stepwire.server.store import RunKey
@@ -191,8 +193,9 @@ def serve(
     """
     registry = registry_of(*workflows, **named)
     chosen = {"address": "127.0.0.1:0", "data": str(data), "grace": 0.0, "failure_detail": "traceback"}
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="stepwire-test-server", daemon=True)
+    loop, over = new_loop(), asyncio.Event()
+    running = partial(run_to_end, loop, over.wait(), lambda: None)
+    thread = threading.Thread(target=running, name="stepwire-test-server", daemon=True)
     thread.start()
 
     def call(work: Coroutine[Any, Any, T], seconds: float = _START_SECONDS) -> T:
@@ -209,7 +212,7 @@ def serve(
         finally:
             server.stop()
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(over.set)
         thread.join()
         loop.close()
 
