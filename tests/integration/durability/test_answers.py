@@ -275,6 +275,7 @@ TRANSITIONS: dict[str, Call] = {
     "unset": unset("kept"),
     "replaced": replace(new=1),
     "started": start(".started", ".start"),
+    "paused": lambda rpc, run_id: rpc.runs.PauseRun(runs.PauseRunRequest(run_id=run_id, reason="no")),
 }
 
 
