@@ -106,6 +106,19 @@ async def test_message_bytes():
                 assert metrics.refused["limit", "message_bytes"] == before + answer.calls
 
 
+async def test_what_carries_no_payload_is_short():
+    # Lists of millions of tiny items fit into `max_message_bytes`, and each item would cost time on the event loop.
+    long = {name: request for name, request in too_long((1 << 20) + 1).items() if name not in CARRIERS}
+    long["ListRuns"] = runs.ListRunsRequest(statuses=[types_pb2.RUN_STATUS_RUNNING] * ((1 << 20) + 1))
+    async with limited() as (channel, run_id):
+        for name, request in long.items():
+            refused(await ask(channel, name, request), "message_bytes")
+        # The number of values is looked at before any of them.
+        values = [state_service_pb2.PathValue(path="a", value=types_pb2.Payload(json=b"[" * 1000))] * 1001
+        answer = await ask(channel, "SetState", state_service_pb2.SetStateRequest(run_id=run_id, values=values))
+        assert (answer.code, answer.reason) == (Code.INVALID_ARGUMENT, "INVALID_REQUEST")
+
+
 def carries(message: Descriptor, seen: frozenset[str] = frozenset()) -> bool:
     """Tell whether a message may hold a payload."""
     if message.full_name in ("stepwire.v1.Payload", "stepwire.v1.ContextSnapshot"):

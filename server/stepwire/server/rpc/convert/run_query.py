@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stepwire.server.principal import Principal
+from stepwire.server.rpc.convert.labels import labels_of
 from stepwire.server.rpc.convert.runs import status_names
 from stepwire.server.rpc.convert.times import just_before, time_of
 from stepwire.server.runs.errors import Violation
@@ -40,7 +41,7 @@ def run_query(caller: Principal, request: pb.ListRunsRequest | pb.RunFilter) -> 
         namespace=caller.namespace,
         workflow=request.workflow,
         statuses=status_names(request.statuses),
-        labels=dict(request.labels),
+        labels=labels_of(request.labels),
         created_after=just_before(request.created_after) if request.HasField("created_after") else None,
         created_before=time_of(request.created_before) if request.HasField("created_before") else None,
         limit=0,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepwire.server.registry import Registry, Served
+from stepwire.server.rpc.convert.labels import labels_of
 from stepwire.server.rpc.convert.times import duration, seconds_of, timestamp, wait_of
 from stepwire.server.rpc.entry_codec import failure_message
 from stepwire.server.rpc.payloads import is_slow_to_write, payload
@@ -53,7 +54,7 @@ def status_number(status: str) -> types_pb2.RunStatus:
 def status_names(numbers: Any) -> list[str]:
     """Return the statuses of a filter as they are stored. InvalidError for an unknown number."""
     names: list[str] = []
-    for number in numbers:
+    for number in dict.fromkeys(numbers):
         if number == types_pb2.RUN_STATUS_UNSPECIFIED:
             continue
         try:
@@ -91,7 +92,7 @@ def start_request(
         run_id=request.run_id,
         use_existing=policy == run_service_pb2.RUN_ID_CONFLICT_POLICY_USE_EXISTING,
         request_id=request.request_id,
-        labels=dict(request.labels) if request.labels else {},  # its keys are a class of Python
+        labels=labels_of(request.labels),
         snapshot=snapshot,
         from_run=None if ref is None else (ref.run_id, ref.sequence),
         timeout=seconds_of(request.timeout) if request.HasField("timeout") else None,
@@ -106,7 +107,7 @@ def retry_request(request: run_service_pb2.RetryRunRequest) -> RunRetry:
         run_id=request.run_id,
         at=request.at_sequence,
         request_id=request.request_id,
-        labels=dict(request.labels),
+        labels=labels_of(request.labels),
         trace=dict(CARRIER.get()),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from stepwire.server.rpc.convert.labels import labels_of
 from stepwire.server.rpc.convert.times import duration, seconds_of, time_of, timestamp
 from stepwire.server.rpc.payloads import payload, read_payload
 from stepwire.server.runs.errors import InvalidError, Violation
@@ -36,7 +37,7 @@ async def spec_of(message: pb.ScheduleSpec) -> ScheduleSpec:
         input=text,
         overlap=name if name in OVERLAPS else SKIP,
         window=seconds_of(message.catch_up_window) if message.HasField("catch_up_window") else DAY,
-        labels=dict(message.labels),
+        labels=labels_of(message.labels),
         run_timeout=seconds_of(message.run_timeout) if message.HasField("run_timeout") else None,
         description=message.description,
     )

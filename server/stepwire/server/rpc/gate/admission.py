@@ -26,14 +26,16 @@ class Admission:
     In this order: the caller's rate, the size and depth of payloads, the scope for the workflow concerned.
     """
 
-    __slots__ = ("_limited", "_looks", "_needs", "_pool", "_prompts", "_starts", "_streams", "rule")
+    __slots__ = ("_limited", "_looks", "_needs", "_pool", "_prompts", "_starts", "_streams", "plain", "rule")
 
     def __init__(self, pool: RunPool, method: str) -> None:
         self._pool = pool
         self.rule = rule = RULES.get(method, UNKNOWN)
         self._starts = method == START
         self._prompts = method == WAIT_FOR_EVENT
-        self._limited = rule.spends or method.rpartition("/")[2] in CARRIERS
+        self.plain = method.rpartition("/")[2] not in CARRIERS
+        """Whether its requests carry no payload."""
+        self._limited = rule.spends or not self.plain
         self._streams = method == STREAM
         self._looks = self._prompts or self._streams
         """Whether what the caller must be allowed depends on the request."""

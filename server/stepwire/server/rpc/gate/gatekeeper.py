@@ -218,6 +218,8 @@ class Gatekeeper(grpc.GenericRpcHandler):
                 call.limits.check_message(len(data))
                 if held:
                     call.limits.check_held(call.kind, len(data))
+                if admission.plain:
+                    call.limits.check_plain(len(data))
                 if audited is not None:
                     ending.entry = audited.of(call, method, None)
                 request = call.request = parse(data)

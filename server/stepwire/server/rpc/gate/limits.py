@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stepwire.server.runs.errors import LimitError
+from stepwire.server.runs.limits import check_count, refuse
 from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import schedule_service_pb2 as schedules
@@ -49,6 +50,12 @@ class Limits:
         """Raise LimitError if a message is too long to be parsed."""
         if size > self.message_bytes:
             raise LimitError(f"A message may have at most {self.message_bytes} bytes", limit="message_bytes")
+
+    def check_plain(self, size: int) -> None:
+        """Raise LimitError if a request without a payload is too long to be parsed: each of its items costs time."""
+        if size > _PLAIN_BYTES:
+            message = f"A request of this method may have at most {_PLAIN_BYTES} bytes"
+            raise LimitError(message, limit="message_bytes")
 
     def check_held(self, kind: str, size: int) -> None:
         """Raise LimitError if the request of a stream or a wait is too long to stay in memory as long as the call.
@@ -94,6 +101,9 @@ class Limits:
 
 _HELD_BYTES: Final = 64 * 1024
 """Bytes of a request that stays in memory: cursors and filters need a small part of that."""
+_PLAIN_BYTES: Final = 1 << 20
+"""Bytes of a unary request without a payload: a thousand paths or 32 labels need less. A list of so many bytes takes
+some 50 ms; 16 MiB of tiny items would hold the event loop for seconds."""
 _DEEPEST_VALUE: Final = 34
 """Levels of a protobuf Value: its parser refuses deeper ones."""
 
@@ -127,6 +137,7 @@ def _wait(limits: Limits, request: Any) -> None:
 
 
 def _set(limits: Limits, request: Any) -> None:
+    refuse(check_count("values", len(request.values)))
     for item in request.values:
         limits.check_state(item.value)
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 from stepwire.server.principal import SCHEDULE, WRITE, Action, Principal
 from stepwire.server.rpc.convert import pages
 from stepwire.server.rpc.convert import schedules as convert
+from stepwire.server.rpc.convert.labels import labels_of
 from stepwire.server.rpc.convert.times import time_of
 from stepwire.server.rpc.gate.access import permit
 from stepwire.server.rpc.gate.call import caller_of_call
@@ -42,7 +43,7 @@ class ScheduleService(grpc_code.ScheduleServiceServicer):
         return pb.GetScheduleResponse(schedule=convert.schedule(view))
 
     async def ListSchedules(self, request: pb.ListSchedulesRequest, context: Context) -> pb.ListSchedulesResponse:
-        caller, labels = caller_of_call(), dict(request.labels)
+        caller, labels = caller_of_call(), labels_of(request.labels)
         refuse(check_label_count(labels) + check_label_texts(labels))
         page = pages.Page(pages.page_size(request.page_size))
         bound = digest("schedules", caller.namespace, request.workflow, labels)
