@@ -241,6 +241,10 @@ class Rpc:
         await self.send(run_id, event("Answer", order="7", yes=yes))
         return await self.ended(run_id)
 
+    async def listed(self, **fields: Any) -> list[types.Run]:
+        """Return a page of the list of runs."""
+        return list((await self.runs.ListRuns(runs.ListRunsRequest(encoding=JSON, **fields))).runs)
+
     async def logged(self, run_id: str, **fields: Any) -> list[types.LogEntry]:
         """Return the events in the log as far as it is, internal ones too, without the entries of executions."""
         return [entry for entry in await self.log(run_id, **fields) if entry.kind != types.ENTRY_KIND_EXECUTION]

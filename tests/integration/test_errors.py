@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
-from tests.integration.refusals import messages, requests
+from tests.integration.refusals import messages, missing, payloads, requests
 from tests.integration.refusals import runs as _runs
 from tests.integration.refusals import schedules as _schedules
 from tests.integration.refusals import snapshots as _snapshots
@@ -33,7 +33,7 @@ from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2 as types
 
-assert all((messages, requests, _runs, _schedules, _snapshots))  # each fills the table
+assert all((messages, missing, payloads, requests, _runs, _schedules, _snapshots))  # each fills the table
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

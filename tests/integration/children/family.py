@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from stepwire.client import SyncClient
-from stepwire.server.testing import RunningServer
+from stepwire.server.store import RunQuery
+from stepwire.server.store.terms import CLOSE, TELL
+from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
     Context,
@@ -143,3 +145,24 @@ def runs_of(server: RunningServer) -> Any:
 def in_memory(server: RunningServer) -> set[str]:
     """Return the ids of the runs in memory."""
     return {run.key.run_id for run in runs_of(server).pool}
+
+
+def outcome_of(act: Callable[..., Any], *others: Any, **options: Any) -> Any:
+    """Return the result of a run whose step does `act`, on a server of its own."""
+    with serve(Outer(act, **options), Inner, *others) as server, server.client() as client:
+        return client.start_run("Outer").result()
+
+
+def undone(server: Any) -> list[str]:
+    """Return the runs of which something is to be done still."""
+    runs = runs_of(server)
+
+    async def find() -> list[str]:
+        found: list[str] = []
+        for what in (CLOSE, TELL):
+            records = await runs.pool.store.list(RunQuery(namespace="default", terms=(what,)))
+            found += [record.key.run_id for record in records]
+        return found
+
+    left: list[str] = server._call(find())
+    return left

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.children.family import BEGUN, GATE, Finish, Given, Inner, Outer, children_of, runs_of, until
+from tests.integration.children.family import BEGUN, Finish, Given, Inner, Outer, children_of, runs_of, until
 
 from stepwire.client import FailedPreconditionError, RunFailedError, RunInfo, RunStatus, SyncClient
 from stepwire.server.principal import Principal
@@ -15,12 +15,6 @@ from stepwire.server.runs.family.closing import Closing
 from stepwire.server.store import RunKey, StoreUnavailableError
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context, StopEvent, Workflow, step
-
-
-@pytest.fixture(autouse=True)
-def _afresh() -> None:
-    BEGUN.clear()
-    GATE.clear()
 
 
 async def fire(outer: Outer, ctx: Context, ev: Given) -> Any:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.children.family import BEGUN, GATE, Given, Inner, Outer, children_of, runs_of, until
+from tests.integration.children.family import Given, Inner, Outer, children_of, runs_of, until
 
 from stepwire.client import FailedPreconditionError, RunStatus, SyncClient
 from stepwire.server.principal import Principal
@@ -20,12 +20,6 @@ from stepwire.server.store.terms import CLOSE, TELL
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context
 from stepwire.workflow.errors import ChildRunError
-
-
-@pytest.fixture(autouse=True)
-def _afresh() -> None:
-    BEGUN.clear()
-    GATE.clear()
 
 
 async def ask(outer: Outer, ctx: Context, ev: Given) -> Any:

@@ -15,12 +15,6 @@ from stepwire.workflow import Context
 from stepwire.workflow.errors import ChildRunError, WorkflowError
 
 
-@pytest.fixture(autouse=True)
-def _afresh() -> None:
-    BEGUN.clear()
-    GATE.clear()
-
-
 async def names_of(handler: Any) -> list[str]:
     return [type(event).__name__ async for event in handler.stream_events()]
 

@@ -25,6 +25,9 @@ from stepwire.v1 import types_pb2 as types
 from stepwire.workflow import Workflow
 from stepwire.workflow.broker.clock import CLOCK
 
+DATABASE = "stepwire.db"
+"""The file of the runs, in a data directory."""
+
 
 def life(data: Path, served: Registry | Workflow | type[Workflow], **settings: Any) -> Any:
     """Serve on a data directory until the block ends; a workflow is served as `flow`."""
@@ -287,3 +290,8 @@ async def waiting(rpc: Rpc, run_id: str, waiter_id: str) -> None:
         return any(waiter.waiter_id == waiter_id for waiter in (await rpc.get(run_id)).pending_waiters)
 
     await until(is_open)
+
+
+async def apply_retention(rpc: Rpc) -> int:
+    """Apply the rules now, as the server does now and then; return how many runs went."""
+    return await rpc.keeper.retention.apply(rpc.pool)

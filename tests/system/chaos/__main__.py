@@ -17,7 +17,8 @@ from tests.system.chaos import scenarios
 from tests.system.chaos.checker import check
 from tests.system.chaos.families import families
 from tests.system.chaos.history import read
-from tests.system.chaos.scenarios import Report, Unsupported
+from tests.system.chaos.report import Report, Unsupported
+from tests.system.chaos.slow_disk import fdatasync
 
 
 class Scenario(NamedTuple):
@@ -32,7 +33,7 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     "sigkill": Scenario(scenarios.sigkill, "kills", 50, 1000),
     "failpoints": Scenario(scenarios.crash_at, "hits", 2, 20),
-    "fdatasync": Scenario(scenarios.fdatasync, "writes", 1000, 10_000),
+    "fdatasync": Scenario(fdatasync, "writes", 1000, 10_000),
     "lost_replies": Scenario(scenarios.lost_replies, "calls", 1000, 10_000),
     "stream_cuts": Scenario(scenarios.stream_cuts, "cuts", 500, 5000),
     "disk_full": Scenario(scenarios.disk_full, "rounds", 5, 50),

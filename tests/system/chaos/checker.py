@@ -10,14 +10,16 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.system.chaos.history import OK, UNKNOWN, Record
+from tests.system.chaos.logs import FinalLog, identity
 from tests.system.chaos.workload import EFFECTFUL, GROUP, REPLIES
 
 PUBLIC = ("STREAM", "TERMINAL")
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
+
+
 REFUSALS = ("RUN_ENDED",)
 """The only refusals that the workload's clients can meet: they write to runs that others have closed."""
 
@@ -34,38 +36,6 @@ class Violation:
         return f"{self.kind} (run {self.run}): {self.text}"
 
 
-@dataclass(slots=True)
-class _Log:
-    """The final log of a run, and what is looked up in it."""
-
-    record: Record
-    entries: list[list[Any]]
-    at: dict[int, list[Any]] = field(default_factory=dict)
-    received: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-    """(type, what identifies it) → sequences, of what came from outside."""
-    streamed: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-
-    def __post_init__(self) -> None:
-        for entry in self.entries:
-            sequence, kind, type_name, fields = entry
-            self.at[sequence] = entry
-            if kind == "RECEIVED":
-                self.received[type_name, identity(type_name, fields)].append(sequence)
-            elif kind == "STREAM":
-                self.streamed[type_name, identity(type_name, fields)].append(sequence)
-
-    @property
-    def ended(self) -> bool:
-        return self.record["status"] in ENDED
-
-
-def identity(type_name: str, fields: Record) -> str:
-    """Return what tells an event from every other of its type."""
-    if type_name == "Answer":
-        return str(fields.get("text"))  # a question may be answered more than once, each answer has its own text
-    return str(fields.get("token") or fields.get("tokens", ""))
-
-
 class Checker:
     """Read the lines of a history, then `finish`."""
 
@@ -76,7 +46,7 @@ class Checker:
         self._batches: dict[tuple[str, str], list[Record]] = defaultdict(list)
         self._effects: list[Record] = []
         self._finals: dict[str, Record] = {}
-        self._logs: dict[str, _Log] = {}
+        self._logs: dict[str, FinalLog] = {}
 
     def feed(self, records: Iterable[Record]) -> Checker:
         """Take in lines."""
@@ -105,7 +75,7 @@ class Checker:
         if self.counts["healed"] != 1:
             self._found("incomplete", "", "the history does not tell what the healed server holds")
         for run, record in self._finals.items():
-            self._logs[run] = _Log(record, record["entries"])
+            self._logs[run] = FinalLog(record, record["entries"])
         self._check_logs()
         self._check_starts()
         self._check_answers()
@@ -318,7 +288,7 @@ class Checker:
                     self._found("reply_lost", run, f"{type_name} {token} was received and got no {reply}")
             self._check_questions(run, log)
 
-    def _check_questions(self, run: str, log: _Log) -> None:
+    def _check_questions(self, run: str, log: FinalLog) -> None:
         """Check that the first answer to a question, and no other, was taken."""
         first: dict[str, tuple[int, str]] = {}
         for sequence, kind, type_name, fields in log.entries:

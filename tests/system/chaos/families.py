@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from tests.system.chaos.checker import Violation
 from tests.system.chaos.family_flows import LEAVES, PARENTS, expected
-from tests.system.chaos.scenarios import Progress, Report, percentile, quiet
+from tests.system.chaos.report import Progress, Report, percentile, quiet
 from tests.system.chaos.server import ServerProcess
 
 from stepwire.client import Client, RunInfo, StepwireError

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.system.chaos import scenarios
 from tests.system.chaos.families import families
-from tests.system.chaos.scenarios import Report, Unsupported
+from tests.system.chaos.report import Report, Unsupported
+from tests.system.chaos.slow_disk import fdatasync
 
 SEED = 20
 
@@ -64,4 +65,4 @@ async def test_killed_steps_run_again_under_their_key(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 async def test_every_acknowledgement_follows_its_fdatasync(tmp_path: Path) -> None:
-    assert_kept(await scenarios.fdatasync(tmp_path, writes=60, seed=SEED))
+    assert_kept(await fdatasync(tmp_path, writes=60, seed=SEED))

@@ -12,7 +12,7 @@ import pytest
 from tests.system.chaos import checker
 from tests.system.chaos.checker import check
 from tests.system.chaos.history import Record, parse
-from tests.system.chaos.scenarios import parse_trace, unproven
+from tests.system.chaos.slow_disk import parse_trace, unproven
 
 
 class Sound:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import asyncpg
 from tests.postgres import MISSING, PostgresServer, free_port, programs
 from tests.system.chaos.cluster.cutting import Cable
-from tests.system.chaos.scenarios import Unsupported
+from tests.system.chaos.report import Unsupported
 from tests.system.chaos.server import ServerProcess
 
 COUNT = 3

@@ -19,7 +19,7 @@ from tests.system.chaos.cluster.replicas import Replicas
 from tests.system.chaos.history import History, read
 from tests.system.chaos.proxy import LosingProxy
 from tests.system.chaos.reader import finals
-from tests.system.chaos.scenarios import Progress, Report, percentile, quiet
+from tests.system.chaos.report import Progress, Report, percentile, quiet
 from tests.system.chaos.server import ServerProcess
 
 from stepwire.server.failpoints import REPLICA_POINTS

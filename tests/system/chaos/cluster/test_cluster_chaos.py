@@ -8,7 +8,7 @@ import pytest
 from tests.postgres import MISSING, programs
 from tests.system.chaos.cluster import promises, scenarios
 from tests.system.chaos.history import Record
-from tests.system.chaos.scenarios import Report
+from tests.system.chaos.report import Report
 
 SEED = 21
 
