@@ -26,6 +26,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from tests.connections import Connections
 
 BIG_WINDOW = 1 << 24
 
@@ -45,26 +46,20 @@ class H2Proxy:
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._max_streams = max_streams
-        self._server: asyncio.Server | None = None
+        self._connections = Connections(self._serve)
         self._links: set[Link] = set()
         self._rules: dict[str, deque[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
         self.calls: list[str] = []
         self.connections = 0
         self.moved = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.address = await self._connections.open()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connections.close()
 
     def cut_next(self, method: str, *kinds: str) -> None:
         """End the next calls of a method in these ways, one each, as soon as their request was forwarded."""
@@ -94,10 +89,6 @@ class H2Proxy:
         return kinds.popleft() if kinds else None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         self.connections += 1
         with contextlib.suppress(asyncio.CancelledError):  # only the proxy cancels this task, at its own end
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)

@@ -240,12 +240,7 @@ class Server:
         end = asyncio.get_running_loop().time() + self.settings.grace + _STOP_SECONDS
         await self._health.drain()
         committed = await self._drain_runs()
-        self.calls.stop()
-        if self._web is not None:
-            await self._web.stop()
-        await self._listener.stop()
-        if self._peers is not None:
-            await self._peers.close()
+        await self._end_calls()
         closed = await self._close_store(end)
         self._close_audit()
         self.observing.close()
@@ -258,16 +253,20 @@ class Server:
             self.runs.schedules.stop()
             self.runs.keeper.stop()
             self.runs.pool.vanish()
+        await self._end_calls()
+        await self._store.close()
+        self.notes.leave()
+        self._close_audit()
+        self.observing.close()
+
+    async def _end_calls(self) -> None:
+        """End the calls of clients and replicas; take no more."""
         self.calls.stop()
         if self._web is not None:
             await self._web.stop()
         await self._listener.stop()
         if self._peers is not None:
             await self._peers.close()
-        await self._store.close()
-        self.notes.leave()
-        self._close_audit()
-        self.observing.close()
 
     def refuse_work(self) -> None:
         """Answer from now on that the server takes no work: a stop is near. From any thread."""

@@ -49,6 +49,17 @@ def until_asked(client: SyncClient, run_id: str) -> None:
             return
 
 
+def answer_after_a_kill(server: ServerProcess, run_id: str) -> None:
+    """Kill the server, start it again, and answer what the run asks."""
+    server.kill()
+    server.start()
+    with SyncClient(server.address) as client:
+        run = client.run(run_id)
+        until_asked(client, run_id)
+        run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
+        assert run.result(20) == "fine"
+
+
 def test_a_trace_goes_from_the_client_to_the_steps_and_over_a_restart(tmp_path: Path) -> None:
     spans = tmp_path / "spans"
     with ServerProcess(tmp_path / "data", FLOWS, env={"SPANS": str(spans)}) as server:
@@ -58,13 +69,7 @@ def test_a_trace_goes_from_the_client_to_the_steps_and_over_a_restart(tmp_path: 
         run_id, trace, caller = done.stdout.split()
         with SyncClient(server.address) as client:
             until_asked(client, run_id)
-        server.kill()
-        server.start()
-        with SyncClient(server.address) as client:
-            run = client.run(run_id)
-            until_asked(client, run_id)
-            run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
-            assert run.result(20) == "fine"
+        answer_after_a_kill(server, run_id)
     found = [span for span in spans_in(spans) if span["trace"] == trace]
     named = {span["name"]: span for span in found}
     call = named["stepwire.v1.RunService/StartRun"]
@@ -243,13 +248,7 @@ def test_without_opentelemetry_runs_keep_their_callers_trace_for_the_log(tmp_pat
         tmp_path / "data", FLOWS, args=["--log-format", "json"], env={"PYTHONPATH": str(blocked.parent)}
     ) as server:
         run_id = start(server.address, "ask", ("traceparent", PARENT), STATE)
-        server.kill()
-        server.start()
-        with SyncClient(server.address) as client:
-            run = client.run(run_id)
-            until_asked(client, run_id)
-            run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
-            assert run.result(20) == "fine"
+        answer_after_a_kill(server, run_id)
     lines = [json.loads(line) for line in server.log.splitlines()]
     steps = [line for line in lines if line["logger"] == "author"]
     assert {line["step"] for line in steps} == {"ask", "work"}

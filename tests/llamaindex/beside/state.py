@@ -4,24 +4,15 @@ import asyncio
 from typing import Any
 
 from pydantic import BaseModel
+from tests.llamaindex.beside.common import A, Asking, B, raised, until_asked
 from tests.llamaindex.beside.harness import Engine, flow, of
 from workflows import Context, Workflow, step
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.events import (
-    Event,
     HumanResponseEvent,
-    InputRequiredEvent,
     StartEvent,
     StopEvent,
 )
-
-
-class A(Event):
-    n: int = 0
-
-
-class B(Event):
-    n: int = 0
 
 
 class Base(BaseModel):
@@ -31,30 +22,6 @@ class Base(BaseModel):
 
 class Derived(Base):
     extra: int = 2
-
-
-class Asking(Workflow):
-    @step
-    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        answer = await ctx.wait_for_event(HumanResponseEvent, InputRequiredEvent(prefix="?"))
-        return StopEvent(result=answer.response)
-
-
-async def until_asked(handler: Any) -> None:
-    async for event in handler.stream_events():
-        if isinstance(event, InputRequiredEvent):
-            return
-
-
-async def raised(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return the class and the text of what a call raises; None if it raises nothing."""
-    try:
-        result = function(*args, **kwargs)
-        if asyncio.iscoroutine(result):
-            await result
-    except Exception as error:  # noqa: BLE001 - whatever it is
-        return type(error), str(error)
-    return None
 
 
 @flow

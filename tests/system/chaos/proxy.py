@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from tests.connections import Connections
 from tests.system.chaos.server import CHANNEL_OPTIONS
 
 _STREAMS = ("/stepwire.v1.RunService/StreamEvents", "/stepwire.internal.Replicas/Follow")
@@ -98,26 +99,16 @@ class CuttingProxy:
         self._port = int(port)
         self._most = most
         self._random = random.Random(f"cuts/{seed}")
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve)
 
     async def __aenter__(self) -> CuttingProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.address = await self._connections.open()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connections.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         try:
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
         except OSError:

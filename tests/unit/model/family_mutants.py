@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from tests.unit.model.families import RARE, deeds, live, plans
-from tests.unit.model.mutants import Mutant, Wrapped, applied, report
+from tests.unit.model.mutants import Mutant, Wrapped, applied, report, said
 
 from stepwire.workflow.broker import snapshot as _snapshot
 from stepwire.workflow.broker.child import Child, ChildCall
@@ -43,16 +43,14 @@ def families_live(examples: int, *, derandomize: bool = True, shrink: bool = Tru
 
 def caught_in_families(mutant: Mutant, examples: int) -> str:
     """Have families live with the defect; return what they said, "" when they saw nothing."""
-    try:
+
+    def go() -> None:
         with applied(mutant):
             for life in RARE:
                 asyncio.run(live(*life))
             families_live(examples, shrink=False)
-    except Exception as error:  # a defect may show as any error, that of the engine too
-        if "<locals>" in f"{error} {error.__cause__} {error.__context__}":
-            raise  # the defect does not fit the engine any more: that would show nothing
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:70]
-    return ""
+
+    return said(go)
 
 
 # -- the defects ------------------------------------------------------------------------------------------------------

@@ -55,6 +55,17 @@ def applied(mutant: Mutant) -> Iterator[None]:
         yield
 
 
+def said(go: Callable[[], None]) -> str:
+    """Return what went wrong in a run of the model with a defect; "" when nothing did."""
+    try:
+        go()
+    except Exception as error:  # a defect may show as any error, that of the engine too
+        if "<locals>" in f"{error} {error.__cause__} {error.__context__}":
+            raise  # the defect does not fit the engine any more: that would show nothing
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:70]
+    return ""
+
+
 def caught(mutant: Mutant | None, examples: int, steps: int = 40) -> str:
     """Run the machine with the defect; return what it said, "" when it saw nothing. It does not shrink."""
     found = settings(
@@ -67,18 +78,16 @@ def caught(mutant: Mutant | None, examples: int, steps: int = 40) -> str:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    try:
+
+    def go() -> None:
         if mutant is None:
             run_state_machine_as_test(BrokerMachine, settings=found)
         else:
             with applied(mutant):
                 rare_path()
                 run_state_machine_as_test(BrokerMachine, settings=found)
-    except Exception as error:  # a defect may show as any error, that of the engine too
-        if "<locals>" in f"{error} {error.__cause__} {error.__context__}":
-            raise  # the defect does not fit the engine any more: that would show nothing
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:70]
-    return ""
+
+    return said(go)
 
 
 # -- the defects ------------------------------------------------------------------------------------------------------
