@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.layers import layer_of_file
 from benchmarks.load import event
-from benchmarks.operations import STREAMED, Client, hooked
+from benchmarks.operations import STREAMED, WARM, Client, counted, hooked
 
 from stepwire.server.app import Server
 from stepwire.v1 import run_service_pb2 as runs
@@ -30,7 +30,6 @@ LOOP = {
 }
 """What is counted of the event loop, by the function that makes it."""
 _OPERATIONS = 40
-_WARM = 5
 
 
 class _Counter:
@@ -76,23 +75,13 @@ class _Counting:
         self._counter = counter
         self._client = Client(address)
 
-    def _count(self, call: Callable[[], object], operations: int = _OPERATIONS) -> Any:
-        for _ in range(_WARM):
-            call()  # caches are filled
-        self._counter.on = True
-        for _ in range(operations):
-            call()
-        self._counter.on = False
-        return self._counter.take(operations)
+    def _count(self, call: Callable[[], object]) -> Any:
+        counted(self._counter, _OPERATIONS, call)
+        return self._counter.take(_OPERATIONS)
 
     def measure(self, questions: tuple[int, ...]) -> dict[str, Any]:
         """Return what each operation cost."""
-        client = self._client
-        found: dict[str, Any] = {}
-        found["StartRun(wait)"] = self._count(lambda: client.runs.StartRun(client.trivial))
-        send, read = client.parked()
-        found["SendEvent"] = self._count(lambda: client.runs.SendEvent(send))
-        found["GetState"] = self._count(lambda: client.state.GetState(read))
+        found = {name: self._count(call) for name, call in self._client.unary().items()}
         found["a streamed event"] = self._stream()
         for count in questions:
             found[f"an answer beside {count}"] = self._answer(count)
@@ -106,7 +95,7 @@ class _Counting:
         return self._counter.take(STREAMED)
 
     def _answer(self, count: int) -> Any:
-        client, questions = self._client, count + _OPERATIONS + _WARM
+        client, questions = self._client, count + _OPERATIONS + WARM
         run_id = client.start("Survey", b'{"count":%d}' % questions)
         while len(client.runs.GetRun(runs.GetRunRequest(run_id=run_id)).run.pending_waiters) < questions:
             pass

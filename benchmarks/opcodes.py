@@ -14,14 +14,13 @@ from types import CodeType, FrameType
 from typing import Any, Final, Self
 
 from benchmarks.layers import layer_of_file
-from benchmarks.operations import Client, hooked
+from benchmarks.operations import Client, counted, hooked
 
 from stepwire.server.app import Server
 
 __all__ = ["count_opcodes"]
 
 _OPERATIONS: Final = 20
-_WARM: Final = 5
 
 
 class _Tracer:
@@ -54,20 +53,9 @@ async def count_opcodes(directory: Path) -> dict[str, Counter[str]]:
 
     def measured(server: Server) -> dict[str, Counter[str]]:
         sys.settrace(None)
-        client = Client(server.address)
-        send, read = client.parked()
         found: dict[str, Counter[str]] = {}
-        for name, method, request in (
-            ("StartRun(wait)", client.runs.StartRun, client.trivial),
-            ("SendEvent", client.runs.SendEvent, send),
-            ("GetState", client.state.GetState, read),
-        ):
-            for _ in range(_WARM):
-                method(request)  # caches are filled
-            tracer.on = True
-            for _ in range(_OPERATIONS):
-                method(request)
-            tracer.on = False
+        for name, call in Client(server.address).unary().items():
+            counted(tracer, _OPERATIONS, call)
             found[name] = tracer.take()
         return found
 

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import grpc
 from benchmarks.load import IN_FLIGHT, OPTIONS, event, start_request
@@ -24,13 +24,15 @@ from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state
 
-__all__ = ["STREAMED", "Client", "Operation", "hooked"]
+__all__ = ["STREAMED", "WARM", "Client", "Operation", "counted", "hooked"]
 
 T = TypeVar("T")
 
 STREAMED: Final = 1024
 """Events of a stream that is read."""
 _CALLS: Final = 320
+WARM: Final = 5
+"""Calls that are made before any are counted: they fill caches."""
 
 
 class Operation(NamedTuple):
@@ -74,6 +76,22 @@ async def hooked(directory: Path, hook: Any, work: Callable[[Server], T], *, web
         threading.setprofile(None)
 
 
+class Counts(Protocol):
+    """Counts something of a server while it is `on`."""
+
+    on: bool
+
+
+def counted(counts: Counts, operations: int, call: Callable[[], object]) -> None:
+    """Have so many calls counted, once caches are filled."""
+    for _ in range(WARM):
+        call()
+    counts.on = True
+    for _ in range(operations):
+        call()
+    counts.on = False
+
+
 class Client:
     """Make the operations."""
 
@@ -96,6 +114,15 @@ class Client:
         run_id = self.start("Park")
         read = state.GetStateRequest(run_id=run_id, path="text", encoding=types_pb2.PAYLOAD_ENCODING_JSON)
         return runs.SendEventRequest(run_id=run_id, event=event("Ping")), read
+
+    def unary(self) -> dict[str, Callable[[], object]]:
+        """Return what makes each unary operation once."""
+        send, read = self.parked()
+        return {
+            "StartRun(wait)": lambda: self.runs.StartRun(self.trivial),
+            "SendEvent": lambda: self.runs.SendEvent(send),
+            "GetState": lambda: self.state.GetState(read),
+        }
 
     def talk(self, web: str = "") -> Callable[[], None]:
         """Start a run that streams; return what has it write and reads all of it, as server-sent events of `web`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,8 +12,8 @@ from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.server.runs.hosting.commit_waiters import CommitWaiters
 from stepwire.server.runs.hosting.failures import FailureReports
-from stepwire.server.runs.hosting.record import PAUSED_SECONDS, RunPause
-from stepwire.server.runs.hosting.run_scope import RUN, RunScope
+from stepwire.server.runs.hosting.record import RunPause
+from stepwire.server.runs.hosting.run_scope import RunScope
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.runs.idempotency import Answers
 from stepwire.server.store import (
@@ -29,14 +28,11 @@ from stepwire.server.store import (
     Status,
     StoreError,
 )
-from stepwire.server.telemetry.tracing import trace_id
 from stepwire.workflow.hosting import (
     ChildOutcome,
     FailureReport,
-    HostedRun,
     InMemoryStateStore,
     Received,
-    executions,
     progress,
 )
 
@@ -109,25 +105,8 @@ class LiveRun:
         self._around = around
         self._claim = claim
         self._loop = asyncio.get_running_loop()
-        # Steps and their log records find their run through a context variable that the runner keeps for them. They
-        # inherit nothing of the call that started or loaded the run: its message and credential would live as long.
-        principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
-        self._scope = RunScope(served.name, record.key.run_id, principal, trace)
-        variables = contextvars.Context()
-        variables.run(RUN.set, self._scope)
-        self._hosted = HostedRun(
-            served.workflow,
-            served.names,
-            self,
-            run_id=record.key.run_id,
-            executor=around.threads.of(served.name, record.key.run_id) if served.has_sync_steps else None,
-            alarm=around.alarm,
-            variables=variables,
-            clock=around.clock,
-            bounds=around.bounds,
-            executions=executions.LOG_NONE if served.own else around.executions,
-            children=around.children(record),
-        )
+        self._scope = RunScope.of(served.name, record)
+        self._hosted = around.drive(served, record, self, self._scope)
         self.broker = self._hosted.broker
         self._made_reports: FailureReports | None = None
         self._builder = CommitBuilder(served, self.broker, around.codec, around.bounds)
@@ -237,37 +216,18 @@ class LiveRun:
     def hold(self) -> None:
         """Start nothing while the run or its workflow is paused; start again what may once neither is."""
         if not self.gone:
-            key = self.key
-            held = self.pause is not None or self._around.pauses.get(key.namespace, self.served.name) is not None
+            held = self.pause is not None or self._around.pauses.of(self.record) is not None
             if self.broker.work.held != held:
                 self._hosted.hold(held)
 
     def catch_up(self) -> None:
         """Set the clock of a run that was loaded: it stood still while its workflow was paused."""
-        limit = self.broker.limit
-        passed = self._paused_seconds()
-        passed -= self.record.info.get(PAUSED_SECONDS, 0.0)
-        if limit.due is not None and passed > 0:
-            limit.due += passed
-            self.broker.touch_head()
-
-    def _paused_seconds(self) -> float:
-        """Return for how long the workflow was paused until now."""
-        return self._around.pauses.seconds(self.key.namespace, self.served.name, self.broker.clock.now())
+        self._around.pauses.catch_up(self.broker, self.record)
 
     def act(self) -> None:
         """Let the runner act on a transition that was just made."""
         if not self.queued:
             self._hosted.act()
-
-    def survive(self, suspect: int) -> None:
-        """Note that the run has survived its trial: its deliveries are `suspect` of that many crashes at most."""
-        self.survived = True
-        self.broker.touch_head()
-        for delivery in self.broker.deliveries.values():
-            if delivery.lost > suspect:
-                delivery.lost = suspect
-                self.broker.work.touch(delivery)
 
     def exceed(self, message: str) -> None:
         """Fail the run because it has reached a limit."""
@@ -476,7 +436,7 @@ class LiveRun:
                 requests,
                 queued=self.queued,
                 pause=self.pause,
-                paused_seconds=self._paused_seconds() if self._around.pauses.known else 0.0,
+                paused_seconds=self._around.pauses.seconds_of(self.record, self.broker.clock),
                 survived=self.survived,
                 traceback="" if self._made_reports is None else self._made_reports.traceback,
             )

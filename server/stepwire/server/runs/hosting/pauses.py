@@ -8,9 +8,12 @@ workflow costs one write, however many runs it has.
 from __future__ import annotations
 
 from stepwire.server.store import RunRecord, RunStore, WorkflowPause
-from stepwire.workflow.hosting import Clock
+from stepwire.workflow.hosting import Broker, Clock
 
-__all__ = ["WorkflowPauses"]
+__all__ = ["PAUSED_SECONDS", "WorkflowPauses"]
+
+PAUSED_SECONDS = "paused_seconds"
+"""In the record of a run: for how many seconds its workflow was paused before its last commit."""
 
 
 class WorkflowPauses:
@@ -47,10 +50,17 @@ class WorkflowPauses:
             return 0.0
         return pause.total + (0.0 if pause.since is None else max(0.0, now - pause.since))
 
-    @property
-    def known(self) -> bool:
-        """Whether any workflow is paused, or was."""
-        return bool(self._pauses)
+    def seconds_of(self, record: RunRecord, clock: Clock) -> float:
+        """Return for how many seconds in all the workflow of a run was paused until now, by the run's clock."""
+        return self.seconds(record.key.namespace, record.workflow, clock.now()) if self._pauses else 0.0
+
+    def catch_up(self, broker: Broker, record: RunRecord) -> None:
+        """Set the clock of a run that was loaded: it stood still while its workflow was paused."""
+        limit = broker.limit
+        passed = self.seconds_of(record, broker.clock) - record.info.get(PAUSED_SECONDS, 0.0)
+        if limit.due is not None and passed > 0:
+            limit.due += passed
+            broker.touch_head()
 
     def waking(self) -> list[WorkflowPause]:
         """Return the workflows that were resumed and whose runs may not all be at work again."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json, to_json
 
 from stepwire.server.registry import Served
+from stepwire.server.runs.hosting.pauses import PAUSED_SECONDS
 from stepwire.server.runs.hosting.run_terms import RunTerms
 from stepwire.server.runs.payloads import value_to_json
 from stepwire.server.store import RunRecord, Status
@@ -31,7 +32,6 @@ __all__ = [
     "BLOCKED_REASON",
     "CODE",
     "LOAD_CRASHES",
-    "PAUSED_SECONDS",
     "SURVIVED",
     "WAS_QUEUED",
     "RunPause",
@@ -48,8 +48,6 @@ LOAD_CRASHES = "load_crashes"
 SURVIVED = "survived"
 """In the record of a run: it was suspect of a crash, and has survived its trial since."""
 
-PAUSED_SECONDS = "paused_seconds"
-"""In the record of a run: for how many seconds its workflow was paused before its last commit."""
 WAS_QUEUED = "queued"
 """In the record of a paused run: it has no slot of `num_concurrent_runs`."""
 _PAUSE = "pause"

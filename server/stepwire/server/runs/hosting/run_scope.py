@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import NamedTuple
+from contextvars import Context, ContextVar
+from typing import NamedTuple, Self
 
 from stepwire.server.principal import ANONYMOUS
+from stepwire.server.store import RunRecord
+from stepwire.server.telemetry.tracing import trace_id
 
 __all__ = ["RUN", "RunScope"]
 
@@ -24,6 +26,21 @@ class RunScope(NamedTuple):
     run_id: str
     principal: str
     trace_id: str
+
+    @classmethod
+    def of(cls, workflow: str, record: RunRecord) -> Self:
+        """Name the run of a record, of a workflow as it is served now."""
+        principal, trace = record.info.get("principal", ""), trace_id(record.info.get("trace", {}))
+        return cls(workflow, record.key.run_id, principal, trace)
+
+    def variables(self) -> Context:
+        """Return context variables by which steps and their log records find their run.
+
+        They inherit nothing of the call that started or loaded the run: its message and credential would live as long.
+        """
+        variables = Context()
+        variables.run(RUN.set, self)
+        return variables
 
     def log_fields(self) -> dict[str, str | int]:
         """Return the fields that name the run in a log record."""

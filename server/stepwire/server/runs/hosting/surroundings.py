@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepwire.server.registry import Served
 from stepwire.server.runs.hosting.pauses import WorkflowPauses
+from stepwire.server.runs.hosting.run_scope import RunScope
 from stepwire.server.runs.hosting.step_threads import StepThreads
 from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.store import Cluster, Commit, RunRecord, RunStore
 from stepwire.server.telemetry.metrics import Metrics
-from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, executions
+from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, Host, HostedRun, executions
 
 __all__ = ["Surroundings"]
 
@@ -55,3 +57,27 @@ class Surroundings:
     on_commit: Callable[[Commit], None]
     on_gone: Callable[[Any, BaseException | None], None]
     children: Callable[[RunRecord], ChildHost | None]
+
+    def drive(self, served: Served, record: RunRecord, host: Host, scope: RunScope) -> HostedRun:
+        """Return what drives a run among these surroundings.
+
+        Args:
+            served: Its workflow.
+            record: Its record.
+            host: Commits what changed, and logs failures.
+            scope: Names the run to its steps.
+        """
+        run_id = record.key.run_id
+        return HostedRun(
+            served.workflow,
+            served.names,
+            host,
+            run_id=run_id,
+            executor=self.threads.of(served.name, run_id) if served.has_sync_steps else None,
+            alarm=self.alarm,
+            variables=scope.variables(),
+            clock=self.clock,
+            bounds=self.bounds,
+            executions=executions.LOG_NONE if served.own else self.executions,
+            children=self.children(record),
+        )

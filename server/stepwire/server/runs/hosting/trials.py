@@ -58,7 +58,7 @@ class Trials:
         """Let a run go, now or when its trial comes."""
         if self._notes.last.killer_is_outside and run.lost > SUSPECT:
             run.lost = SUSPECT
-            run.survive(SUSPECT)
+            _survive(run, SUSPECT)
         lost = run.lost
         if lost >= MAX_LOST_EXECUTIONS:
             self._found = True
@@ -131,7 +131,7 @@ class Trials:
 
     def _survived(self, run: LiveRun) -> None:
         if _goes_on(run):
-            run.survive(SUSPECT)
+            _survive(run, SUSPECT)
             if not self._notes.last.itself:
                 asyncio.get_running_loop().call_later(_LONGEST_SECONDS, self._cleared, run)
         self.left(run)
@@ -139,9 +139,19 @@ class Trials:
     def _cleared(self, run: LiveRun) -> None:
         """Suspect a run no more: the crash that comes now is another matter."""
         if _goes_on(run):
-            run.survive(0)
+            _survive(run, 0)
         if not self._waiting and self._on_trial is None:
             self._notes.calm()
+
+
+def _survive(run: LiveRun, suspect: int) -> None:
+    """Note that a run has survived its trial: its deliveries are `suspect` of that many crashes at most."""
+    run.survived = True
+    run.broker.touch_head()
+    for delivery in run.broker.deliveries.values():
+        if delivery.lost > suspect:
+            delivery.lost = suspect
+            run.broker.work.touch(delivery)
 
 
 def _goes_on(run: LiveRun) -> bool:
