@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import asyncpg
 import pytest
-from tests.postgres import MISSING, PostgresServer, programs
-from tests.unit.contract.test_run_store import create, first, later, record
+from tests.postgres import PostgresServer
+from tests.unit.contract.support import create, first, later, record
 
 from stepwire.server.store import (
     Chunk,
@@ -29,25 +29,17 @@ LEASE = 1.2
 KEY = RunKey("default", "r1")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    if programs() is None:
-        pytest.skip(MISSING)
-    with PostgresServer(["fsync=off"]) as server:
-        yield server
-
-
 Join = Callable[..., "asyncio.Future[PostgresStore]"]
 
 
 @pytest.fixture
-async def join(server: PostgresServer) -> AsyncIterator[Callable[..., object]]:
+async def join(postgres: PostgresServer) -> AsyncIterator[Callable[..., object]]:
     """Open a store and join as a replica: `await join("address")`."""
-    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    postgres.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     async with AsyncExitStack() as stack:
 
         async def join(address: str, versions: dict[str, str] | None = None, lease: float = LEASE) -> PostgresStore:
-            store = PostgresStore(server.dsn, clock=time.time, lease=lease)
+            store = PostgresStore(postgres.dsn, clock=time.time, lease=lease)
             await store.open()
             stack.push_async_callback(store.close)
             await store.cluster.join(address, {"orders": "1"} if versions is None else versions)
@@ -94,13 +86,13 @@ async def test_a_late_release_frees_nothing_of_the_next_owner(join) -> None:
 
 
 async def test_a_fenced_commit_writes_nothing_beside_one_of_the_claim_that_fenced_it(
-    join, server: PostgresServer
+    join, postgres: PostgresServer
 ) -> None:
     """Both are in one group, as when a replica was taken for dead and loads a run while its old commit still waits."""
     one = await join("one:1")
     claim = await create(one)
     others = [await create(one, f"locked-{n}") for n in range(LANES)]
-    blocker = await asyncpg.connect(server.dsn)
+    blocker = await asyncpg.connect(postgres.dsn)
     blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     try:
         async with blocker.transaction():
@@ -146,13 +138,13 @@ async def test_a_replica_that_leaves_frees_its_runs_at_once(join) -> None:
     assert (other.cluster.rank, other.cluster.size) == (0, 1)
 
 
-async def test_a_replica_without_a_beat_is_dead_and_begins_anew(join, server: PostgresServer) -> None:
+async def test_a_replica_without_a_beat_is_dead_and_begins_anew(join, postgres: PostgresServer) -> None:
     one, other = await join("one:1"), await join("other:1")
     await create(one)
     died = asyncio.Event()
     one.cluster.on_death(died.set)
     before = one.cluster.me
-    server.sql(f"DELETE FROM replicas WHERE id = {before}")  # as an observer does
+    postgres.sql(f"DELETE FROM replicas WHERE id = {before}")  # as an observer does
     assert await other.claim(KEY) is not None
     await asyncio.wait_for(died.wait(), 5)
     await holds(lambda: one.cluster.me > before)
@@ -184,7 +176,7 @@ async def test_a_replica_is_taken_for_dead_by_its_own_lease(join) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_lost_session_is_found_out_after_a_third_of_the_lease(join, server: PostgresServer) -> None:
+async def test_a_lost_session_is_found_out_after_a_third_of_the_lease(join, postgres: PostgresServer) -> None:
     one, other = await join("one:1"), await join("other:1")
     await create(one)
     await holds(lambda: len(other.cluster.peers) == 1)
@@ -197,16 +189,16 @@ async def test_a_lost_session_is_found_out_after_a_third_of_the_lease(join, serv
     assert other.cluster.takeovers == 1
 
 
-async def test_a_replica_at_the_address_of_a_dead_one_takes_its_place_at_once(join, server: PostgresServer) -> None:
+async def test_a_replica_at_the_address_of_a_dead_one_takes_its_place_at_once(join, postgres: PostgresServer) -> None:
     one = await join("one:1")
     await create(one)
-    server.sql("INSERT INTO replicas (address, versions) VALUES ('two:1', '{}')")
-    server.sql("UPDATE runs SET owner = (SELECT id FROM replicas WHERE address = 'two:1')")
+    postgres.sql("INSERT INTO replicas (address, versions) VALUES ('two:1', '{}')")
+    postgres.sql("UPDATE runs SET owner = (SELECT id FROM replicas WHERE address = 'two:1')")
     with pytest.raises(OwnedElsewhereError):
         await one.claim(KEY)
     two = await join("two:1")
     assert await two.claim(KEY) is not None
-    assert server.sql("SELECT count(*) FROM replicas WHERE address = 'two:1'") == "1"
+    assert postgres.sql("SELECT count(*) FROM replicas WHERE address = 'two:1'") == "1"
 
 
 async def test_due_runs_are_shared_and_only_of_code_that_fits(join) -> None:
@@ -298,15 +290,15 @@ async def test_unfinished_runs_of_a_caller_are_counted_over_all_replicas(join) -
     assert await other.cluster.count_unfinished("else", "ann", 10) == 0
 
 
-async def test_the_clock_is_that_of_the_database(server: PostgresServer, join) -> None:
+async def test_the_clock_is_that_of_the_database(postgres: PostgresServer, join) -> None:
     told: list[float] = []
-    store = PostgresStore(server.dsn, on_clock=told.append)
+    store = PostgresStore(postgres.dsn, on_clock=told.append)
     await store.open()
     try:
         await store.cluster.join("one:1", {})
     finally:
         await store.close()
-    assert abs(told[0] - float(server.sql("SELECT extract(epoch FROM clock_timestamp())"))) < 10.0
+    assert abs(told[0] - float(postgres.sql("SELECT extract(epoch FROM clock_timestamp())"))) < 10.0
 
 
 async def test_a_first_commit_makes_its_replica_the_owner(join) -> None:
