@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from uuid import UUID
 
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
 from stepwire.workflow.events import Event
+from stepwire.workflow.jsonable import is_text
 
-__all__ = ["check_expected", "check_settings", "check_start", "check_wait", "is_seconds", "kind_of"]
+__all__ = ["check_expected", "check_settings", "check_start", "check_wait", "is_seconds", "kind_of", "name_of"]
 
 
 _NUMBERS = (int, float, Real)  # the usual ones first: Real is slow to ask
@@ -61,6 +63,26 @@ def check_start(run_id: object, labels: object, timeout: object) -> None:
                 raise WorkflowRuntimeError(f"start_run: labels must be a dict of str to str, one holds {kind_of(each)}")
     if timeout is not None and not is_seconds(timeout):
         raise WorkflowRuntimeError(f"start_run: timeout must be a number of seconds or None, not {kind_of(timeout)}")
+
+
+def name_of(what: str, name: object) -> str:
+    """Return a name that an author has chosen as the text that a snapshot keeps.
+
+    Args:
+        what: Which argument it is.
+        name: Text, or a number or UUID, which is taken as its text.
+
+    Raises:
+        WorkflowRuntimeError: It is something else, or text that no snapshot could hold.
+    """
+    if isinstance(name, str):
+        text = str.__str__(name)
+        if not is_text(text):
+            raise WorkflowRuntimeError(f"{what} must be valid Unicode")
+        return text
+    if isinstance(name, int | UUID):
+        return str(name)
+    raise WorkflowRuntimeError(f"{what} must be a str, not {kind_of(name)}")
 
 
 def check_expected(expected: object) -> None:

@@ -18,7 +18,14 @@ from pydantic_core import InitErrorDetails, PydanticSerializationError, SchemaSe
 from stepwire.workflow.adopted_events import AdoptingMeta, EventForm, Subclasses
 from stepwire.workflow.dynamic_fields import DynamicFields
 from stepwire.workflow.errors import SerializationError
-from stepwire.workflow.finite import may_hold_non_finite, non_finite
+from stepwire.workflow.jsonable import (
+    MAX_INT_DIGITS,
+    has_long_integer,
+    may_hold_non_finite,
+    non_finite,
+    unserializable,
+    with_long_integers,
+)
 from stepwire.workflow.wire_names import are_names, extra_forbidden, wire_names
 from stepwire.workflow.wire_schemas import wire_serializer, wire_validator
 
@@ -304,13 +311,13 @@ def event_to_json(event: Event) -> bytes:
         SerializationError: A value has no JSON form, or is NaN or infinite; the error names the fields.
     """
     if (form := type(event).__stepwire_form__) is not None:
-        return form.to_json(event)
+        return _readable(event, form.to_json(event))
     exclude = {"result"} if event.__hides_result__ and event.__dict__.get("result") is None else None
     try:
         serializer = type(event).__dict__.get("__wire_serializer__") or _wire_serializer(type(event))
         data = serializer.to_json(event, exclude=exclude, by_alias=True, polymorphic_serialization=True)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        keys = _unserializable(event)
+        keys = unserializable(event)
         raise SerializationError(
             f"{type(event).__name__} has no JSON form: cannot serialize {', '.join(keys)}",
             keys=keys,
@@ -323,7 +330,16 @@ def event_to_json(event: Event) -> bytes:
                 f"{type(event).__name__} has no JSON form: NaN or infinity in {', '.join(keys)}",
                 keys=keys,
             )
-    return data
+    return data if len(data) <= MAX_INT_DIGITS else _readable(event, data)
+
+
+def _readable(event: Event, data: bytes) -> bytes:
+    """Return JSON of an event unless an integer in it has more digits than readers take: SerializationError."""
+    if not has_long_integer(data):
+        return data
+    keys = with_long_integers(event)
+    told = f"an integer of more than {MAX_INT_DIGITS} digits in {', '.join(keys)}"
+    raise SerializationError(f"{type(event).__name__} has no JSON form: {told}", keys=keys)
 
 
 def event_from_json(cls: type[EventT], data: bytes | str | Mapping[str, Any]) -> EventT:
@@ -382,18 +398,3 @@ def _wire_validator(cls: type[Event]) -> SchemaValidator:
     validator = wire_validator(cls)
     type.__setattr__(cls, "__wire_validator__", validator)
     return validator
-
-
-def _fields_of(model: BaseModel) -> dict[str, Any]:
-    return {**model.__dict__, **(model.__pydantic_extra__ or {})}
-
-
-def _unserializable(event: Event) -> tuple[str, ...]:
-    """Return the names of the fields that cannot be serialized."""
-    keys = []
-    for key in _fields_of(event):
-        try:
-            event.__pydantic_serializer__.to_json(event, include={key}, polymorphic_serialization=True)
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
-            keys.append(key)
-    return tuple(keys)

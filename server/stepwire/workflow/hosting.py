@@ -201,6 +201,7 @@ from stepwire.workflow.events import (
     event_to_json,
 )
 from stepwire.workflow.hosted_run import HostedRun
+from stepwire.workflow.jsonable import has_long_integer, is_text, readable
 from stepwire.workflow.migration import Snapshot
 from stepwire.workflow.retry_policy import ExponentialBackoffRetryPolicy
 from stepwire.workflow.runner.results import text_of
@@ -303,9 +304,11 @@ __all__ = [
     "execution_in",
     "executions",
     "from_tagged",
+    "has_long_integer",
     "in_step",
     "is_adoptable",
     "is_plain_stop",
+    "is_text",
     "legacy_view",
     "library_json",
     "on_wire",
@@ -314,6 +317,7 @@ __all__ = [
     "parts",
     "plan_of",
     "progress",
+    "readable",
     "receive",
     "registry_encoder",
     "restore",

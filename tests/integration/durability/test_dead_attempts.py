@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.durability.flows import Answer, Flow, Note, Work, ask
 from tests.integration.durability.support import asked, life, result, state_of, status, until
 from tests.integration.rpc_serving import event, registry_of
 
+from stepwire.server.testing import serve
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
@@ -131,3 +134,21 @@ async def test_dead_attempts_of_a_cancelled_run_change_nothing(tmp_path: Path) -
         assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent", "WorkflowCancelledEvent"]
         assert status(await rpc.get(run_id)) == "CANCELLED"
         assert await state_of(rpc, run_id) == {}
+
+
+class FirstOfTwo(Workflow):
+    @step
+    async def go(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        waits = [asyncio.create_task(ctx.wait_for_event(Answer, waiter_id=name, timeout=None)) for name in ("a", "b")]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return StopEvent(result=[wait.done() for wait in waits])
+
+
+def test_what_ends_the_tasks_of_a_body_is_no_fault_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with serve(FirstOfTwo, data=tmp_path) as server, server.client() as client:
+        run = client.start_run("FirstOfTwo")
+        while len(run.info().pending_waiters) < 2:
+            pass
+        server.restart()
+        gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -6,6 +6,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,5 +87,6 @@ async def test_resources_and_services(page: Any) -> None:
     assert await report.run() == (3, "these")
 
 
-def test_the_test_of_the_page_passes(page: Any) -> None:
+def test_the_tests_of_the_page_pass(page: Any, tmp_path: Path) -> None:
     page.test_the_longest_word()
+    page.test_an_order_that_nobody_approves(tmp_path)

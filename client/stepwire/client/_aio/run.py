@@ -13,7 +13,7 @@ from stepwire.client._aio.context import Context
 from stepwire.client._aio.converse import Conversation
 from stepwire.client._aio.transport import AioTransport
 from stepwire.client._core.converse import MAX_UNACKED
-from stepwire.client._core.polls import wait_for_result
+from stepwire.client._core.polls import wait_for_end, wait_for_result
 from stepwire.client._core.progress import Progress
 from stepwire.client._core.run_calls import RunCalls
 
@@ -74,6 +74,17 @@ class Run:
             DeadlineError: The run has not ended within `timeout`.
         """
         return await self._transport.run(wait_for_result(self._calls, timeout, as_))
+
+    async def wait(self, timeout: float | None = None) -> models.RunInfo:
+        """Wait for the end of the run and return the run, however it ended: its `outcome` says how.
+
+        Args:
+            timeout: Seconds to wait; None for no limit.
+
+        Raises:
+            DeadlineError: The run has not ended within `timeout`.
+        """
+        return await self._transport.run(wait_for_end(self._calls, timeout))
 
     async def show(self, file: TextIO | None = None, *, as_: Any = None) -> Any:
         """Write a line for each event of the run as it comes; return what `result` returns.

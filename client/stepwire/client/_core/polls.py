@@ -1,4 +1,4 @@
-"""Long waits made of short calls: `result` and `wait_for_event`."""
+"""Long waits made of short calls: `result`, `wait` and `wait_for_event`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from pydantic import BaseModel
 
-from stepwire.client import errors
-from stepwire.client._core.answers import to_outcome
+from stepwire.client import errors, models
+from stepwire.client._core.answers import to_outcome, to_run_info
 from stepwire.client._core.backoff import Backoff, Clock
 from stepwire.client._core.call import Call, Operation
 from stepwire.client._core.event_types import encode_event, type_name
@@ -21,6 +21,7 @@ from stepwire.client._core.run_calls import RunCalls
 from stepwire.client._core.times import to_duration
 from stepwire.client.events import EventLike
 from stepwire.v1 import run_service_pb2 as runs
+from stepwire.v1 import types_pb2 as types
 
 # Seconds of one poll, so that no call is open for ever.
 POLL = 30.0
@@ -122,13 +123,25 @@ def _as_it_is(response: Any) -> Any:
 
 def wait_for_result(run: RunCalls, timeout: float | None, as_: Any) -> Operation[Any]:
     """Wait for the end of a run and return its result; parameters and errors as of `Run.result`."""
+    ended = yield from _wait_for_end(run, timeout)
+    return run.to_result(to_outcome(ended.outcome), as_)
+
+
+def wait_for_end(run: RunCalls, timeout: float | None) -> Operation[models.RunInfo]:
+    """Wait for the end of a run and return the run; parameters and errors as of `Run.wait`."""
+    ended = yield from _wait_for_end(run, timeout)
+    return to_run_info(ended, run.types)
+
+
+def _wait_for_end(run: RunCalls, timeout: float | None) -> Operation[types.Run]:
     late = f"run {run.run_id} has not ended within {timeout or 0:g} s"
     waiting = Waiting(timeout, run.settings.reconnect_timeout, late=late)
     request = runs.WaitRunRequest(run_id=run.run_id, encoding=JSON)
     while True:
         response = yield from waiting.ask("RunService.WaitRun", request)
         if response.run.HasField("outcome"):
-            return run.to_result(to_outcome(response.run.outcome), as_)
+            found: types.Run = response.run
+            return found
         waiting.check()
 
 

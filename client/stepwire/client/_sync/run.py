@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from stepwire.client import models
 from stepwire.client._core.converse import MAX_UNACKED
-from stepwire.client._core.polls import wait_for_result
+from stepwire.client._core.polls import wait_for_end, wait_for_result
 from stepwire.client._core.progress import Progress
 from stepwire.client._core.run_calls import RunCalls
 from stepwire.client._sync.context import SyncContext
@@ -48,6 +48,10 @@ class SyncRun:
     def result(self, timeout: float | None = None, as_: Any = None) -> Any:
         """Wait for the end of the run, at most `timeout` seconds, and return its result."""
         return self._transport.run(wait_for_result(self._calls, timeout, as_))
+
+    def wait(self, timeout: float | None = None) -> models.RunInfo:
+        """Wait for the end of the run, at most `timeout` seconds, and return the run, however it ended."""
+        return self._transport.run(wait_for_end(self._calls, timeout))
 
     def show(self, file: TextIO | None = None, *, as_: Any = None) -> Any:
         """Write a line for each event of the run to a file as they come; return what `result` does."""

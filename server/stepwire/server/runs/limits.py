@@ -12,6 +12,7 @@ from typing import Final
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import InvalidError, LimitError, Violation
 from stepwire.server.store import TERMINAL, Cluster, Commit, RunKey, RunQuery, RunRecord, RunStore, Status
+from stepwire.workflow.hosting import is_text
 
 MAX_ID: Final = 128
 """Characters of a run_id, request_id or waiter_id. The store keeps each of them in an index."""
@@ -73,9 +74,12 @@ def check_labels(labels: dict[str, str]) -> list[Violation]:
 
 
 def check_label_texts(labels: dict[str, str]) -> list[Violation]:
-    """Return a violation if a label holds a NUL."""
-    if any("\x00" in text for label in labels.items() for text in label):
+    """Return a violation if a label holds a NUL, or is no valid text: a step may have made it."""
+    texts = [text for label in labels.items() for text in label]
+    if any("\x00" in text for text in texts):
         return [Violation("labels", "must not hold a NUL")]
+    if not all(map(is_text, texts)):
+        return [Violation("labels", "must be valid Unicode")]
     return []
 
 

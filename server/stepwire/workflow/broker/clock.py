@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from typing import Protocol
+from typing import Final, Protocol
 from weakref import WeakSet
 
-__all__ = ["CLOCK", "Clock", "Ringing", "SkippingClock", "TimeLimit", "finite"]
+__all__ = ["CLOCK", "LONGEST", "Clock", "Ringing", "SkippingClock", "TimeLimit", "finite"]
 
 
 _AHEAD_SECONDS = 0.05
@@ -118,6 +117,10 @@ class TimeLimit:
         self.due = self.remaining = None
 
 
+LONGEST: Final = 100e9
+"""Seconds, about 3,000 years. What would fall due later never falls due: dates end with the year 9999."""
+
+
 def finite(seconds: float | None) -> float | None:
-    """Return None for infinity: what never falls due."""
-    return None if seconds is None or math.isinf(seconds) else seconds
+    """Return None for what never falls due: infinity, and more than LONGEST."""
+    return None if seconds is None or seconds > LONGEST else max(seconds, -LONGEST)

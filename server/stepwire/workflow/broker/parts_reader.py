@@ -354,9 +354,9 @@ _FARTHEST = 200e9
 def _time(value: Any) -> float | None:
     if value is None:
         return None
-    if type(value) not in (int, float) or not -_FARTHEST < value < _FARTHEST:
+    if type(value) not in (int, float) or math.isnan(value):
         raise SnapshotError("The snapshot holds something else where a time belongs")
-    return float(value)
+    return float(min(max(value, -_FARTHEST), _FARTHEST))
 
 
 def _brief(value: Any) -> str:

@@ -39,6 +39,7 @@ from stepwire.workflow.codec.limits import MAX_INT_DIGITS
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.codec.tagging import Refused, refuse_unwritable, tagged, to_text, type_name
 from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.jsonable import is_text
 
 __all__ = ["OwnJson", "encode", "encode_keys", "to_tagged"]
 
@@ -85,6 +86,8 @@ def encode_keys(mapping: Mapping[str, Any], names: Names, own: OwnJson | None = 
         try:
             if type(key) is not str:
                 raise Refused(f"a top-level key of type {type_name(type(key))}")
+            if not is_text(key):
+                raise Refused("a key that is not valid Unicode")
             encoded[key] = _encode(value, names)
         except Refused as refused:
             refusals[key] = refused

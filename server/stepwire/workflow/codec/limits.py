@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from stepwire.workflow.jsonable import MAX_INT_DIGITS
+
 __all__ = ["MAX_DEPTH", "MAX_INT_BITS", "MAX_INT_DIGITS"]
 
 MAX_DEPTH: Final = 100
@@ -11,9 +13,6 @@ MAX_DEPTH: Final = 100
 
 Deeper values come close to the recursion limit of Python, and of the parsers of clients.
 """
-
-MAX_INT_DIGITS: Final = 4200
-"""Decimal digits of an integer: json.loads refuses more than 4300 (sys.set_int_max_str_digits)."""
 
 MAX_INT_BITS: Final = 14_000
 """Bits of an integer: just above MAX_INT_DIGITS, and cheaper to measure."""

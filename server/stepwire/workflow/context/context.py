@@ -16,7 +16,7 @@ from stepwire.workflow.broker.entries import RECEIVED, SENT
 from stepwire.workflow.broker.ledger import TIMED_OUT
 from stepwire.workflow.broker.outcome import COMPLETED, result_of
 from stepwire.workflow.broker.receipts import Receipt
-from stepwire.workflow.checks import check_wait, kind_of
+from stepwire.workflow.checks import check_wait, is_seconds, kind_of, name_of
 from stepwire.workflow.context.blocking import BlockingContext
 from stepwire.workflow.context.dict_form import StreamingQueue, restore_form, saved_form
 from stepwire.workflow.context.run import Run, RunHandle
@@ -148,6 +148,8 @@ class Context(Generic[StateT]):
         """
         if not isinstance(ev, Event):
             raise WorkflowRuntimeError(f"collect_events takes an Event, not {kind_of(ev)}")
+        if buffer_id is not None:
+            buffer_id = name_of("collect_events: buffer_id", buffer_id)
         execution = current_execution(self._broker)
         return self._run.do(lambda: self._broker.collect(ev, expected, buffer_id, execution))
 
@@ -176,6 +178,8 @@ class Context(Generic[StateT]):
             waiter_event = Event(**waiter_event)
         if waiter_id is None:
             waiter_id = default_waiter_id(event_type, required)
+        else:
+            waiter_id = name_of("wait_for_event: waiter_id", waiter_id)
         answer = await wait(self._run, waiter_id, event_type, required, waiter_event, timeout, self._opened)
         if answer is TIMED_OUT:
             raise TimeoutError(f"no {event_type.__name__} within {timeout} seconds")
@@ -185,6 +189,8 @@ class Context(Generic[StateT]):
         """Sleep like a waiter: without a worker, and in a service over restarts."""
         if in_edit_state():
             raise WorkflowRuntimeError("sleep cannot be awaited inside edit_state")
+        if not is_seconds(seconds):
+            raise WorkflowRuntimeError(f"sleep takes a number of seconds, not {kind_of(seconds)}")
         await wait(self._run, "sleep", None, {}, None, max(0.0, seconds))
 
     def _opened(self, waiter: Waiter, execution: Execution) -> bool:

@@ -20,7 +20,22 @@ __all__ = ["default_waiter_id", "wait"]
 def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:
     """Name a wait by the event's full name and what is required of it."""
     name = f"{event_type.__module__}.{event_type.__qualname__}"
-    return f"waiter_{name}_{requirements!r}" if requirements else f"waiter_{name}"
+    return f"waiter_{name}_{_told(requirements)}" if requirements else f"waiter_{name}"
+
+
+def _told(value: Any) -> str:
+    """Return a value as `repr` does, sets in an order that the next process will find, too."""
+    cls = type(value)
+    if cls is dict:
+        return "{" + ", ".join([f"{key!r}: {_told(item)}" for key, item in value.items()]) + "}"
+    if cls is list:
+        return f"[{', '.join(map(_told, value))}]"
+    if cls is tuple and len(value) > 1:
+        return f"({', '.join(map(_told, value))})"
+    if cls in (set, frozenset) and len(value) > 1:
+        items = f"{{{', '.join(sorted(map(_told, value)))}}}"
+        return items if cls is set else f"frozenset({items})"
+    return repr(value)
 
 
 async def wait(

@@ -7,6 +7,7 @@ import math
 
 from stepwire.workflow.broker.attempts import note
 from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.clock import LONGEST
 from stepwire.workflow.broker.delivery import Delivery, Execution
 from stepwire.workflow.broker.executions import FAILED as FAILED_ATTEMPT
 from stepwire.workflow.broker.executions import TIMED_OUT, AttemptFailure
@@ -14,6 +15,7 @@ from stepwire.workflow.broker.host import FailureReport, Host
 from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.errors import CrashLoopError, StepTimeoutError
 from stepwire.workflow.events import StepFailedEvent, WorkflowFailedEvent
+from stepwire.workflow.jsonable import readable
 from stepwire.workflow.runner.results import is_final, may_be_retried, text_of
 
 __all__ = ["fail", "give_up_lost"]
@@ -41,8 +43,10 @@ def fail(broker: Broker, host: Host | None, execution: Execution, error: BaseExc
         elapsed = max(0.0, broker.clock.now() - (delivery.first_started or 0.0))
         try:
             delay = policy.next(elapsed, delivery.failures, error)  # type: ignore[arg-type]
-            if delay is not None and not math.isfinite(delay):
-                raise ValueError("the delay is not a finite number of seconds")
+            if delay is not None:
+                if not math.isfinite(delay):
+                    raise ValueError("the delay is not a finite number of seconds")
+                delay = min(max(0.0, float(delay)), LONGEST)
         except BaseException as failure:  # a policy is the author's code
             delay = None
             if host is None:
@@ -50,7 +54,7 @@ def fail(broker: Broker, host: Host | None, execution: Execution, error: BaseExc
             else:  # which knows how much a log may tell
                 host.report(f"{delivery.step} (its retry policy)", failure)
         if delay is not None:
-            next_at = broker.clock.now() + max(0.0, delay)
+            next_at = broker.clock.now() + delay
             told = None
             if host is not None or broker.routing.steps[delivery.step].tells_times:
                 told = _told(_report(host, delivery, error, next_at), error)
@@ -121,8 +125,7 @@ def _told(report: FailureReport, error: BaseException) -> AttemptFailure:
     message = report.message
     if len(message) > _ATTEMPT_CHARACTERS:
         message = f"{message[:_ATTEMPT_CHARACTERS]}…"
-    trace = report.traceback.encode(errors="replace").decode()
-    return AttemptFailure(_name(error), message, trace, report.reference)
+    return AttemptFailure(_name(error), message, report.traceback, report.reference)
 
 
 def _report(host: Host | None, delivery: Delivery, error: BaseException, next_at: float | None = None) -> FailureReport:
@@ -133,5 +136,4 @@ def _report(host: Host | None, delivery: Delivery, error: BaseException, next_at
     message = report.message
     if len(message) > _MESSAGE_CHARACTERS:
         message = f"{message[:_MESSAGE_CHARACTERS]}… ({len(message)} characters)"
-    # An exception's text may hold what no log can: halves of surrogate pairs.
-    return report._replace(message=message.encode(errors="replace").decode())
+    return report._replace(message=readable(message))

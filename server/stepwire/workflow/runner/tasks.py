@@ -14,6 +14,7 @@ from typing import Any
 
 from stepwire.workflow.broker.current import execution_in, running_execution
 from stepwire.workflow.broker.delivery import PARKED, Execution
+from stepwire.workflow.errors import DeadAttemptError
 
 __all__ = ["HostTask", "in_step", "is_taken", "own_tasks", "runs_now", "start_body", "watch_tasks"]
 
@@ -96,6 +97,8 @@ class _Ended:
 
     def __call__(self, task: asyncio.Task[Any]) -> None:
         execution = self._execution
+        if execution.dead and isinstance(getattr(task, "_exception", None), DeadAttemptError):
+            task.exception()  # it was told to end; that nobody asks for the error is no fault to be logged
         if execution.children is not None:
             execution.children.discard(task)
         if execution.watch is not None:

@@ -21,7 +21,7 @@ from stepwire.server.runs.retrying import RunRetry
 from stepwire.server.store import TERMINAL, RunRecord, WorkflowPause
 from stepwire.server.telemetry.tracing import CARRIER
 from stepwire.v1 import run_service_pb2, types_pb2
-from stepwire.workflow.hosting import ABANDON
+from stepwire.workflow.hosting import ABANDON, readable
 
 # Seconds. A message cannot hold an interval without bound; ten years is as good as never.
 _LONGEST_INTERVAL = 315_360_000.0
@@ -344,10 +344,17 @@ def outcome(record: RunRecord, encoding: int, *, basic: bool = False) -> types_p
     if "result" in info and not basic:
         message.result.CopyFrom(payload(info["result"].encode(), encoding))
     if "failure" in info:
-        message.failure.CopyFrom(types_pb2.Failure(**info["failure"]))
-        if basic:
-            message.failure.ClearField("traceback")
+        message.failure.CopyFrom(failure(info["failure"], basic=basic))
     return message
+
+
+def failure(told: Mapping[str, Any], *, basic: bool = False) -> types_pb2.Failure:
+    """Return why a run failed; `basic` leaves out the traceback.
+
+    Records of older versions may hold text that no message can. That must not keep a caller from a whole list.
+    """
+    trace = "" if basic else readable(told.get("traceback", ""))
+    return types_pb2.Failure(**{**told, "traceback": trace})
 
 
 def heartbeat(sequence: int, interval: float) -> run_service_pb2.Heartbeat:

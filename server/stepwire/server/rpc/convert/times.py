@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -42,7 +42,13 @@ def just_before(timestamp: Timestamp) -> float:
     return math.nextafter(time_of(timestamp), -math.inf)
 
 
+_EARLIEST: Final = -62_135_596_800
+_LATEST: Final = 253_402_300_799
+"""Seconds since the epoch: the years 1 and 9999, between which a timestamp must be."""
+
+
 def timestamp(seconds: float) -> Timestamp:
-    """Return seconds since the epoch as a timestamp."""
+    """Return seconds since the epoch as a timestamp; the first or last one for what none can say."""
+    seconds = min(max(seconds, _EARLIEST), _LATEST)
     whole = int(seconds)
     return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))

@@ -22,6 +22,7 @@ from stepwire.workflow.hosting import (
     Workflow,
     WorkflowRuntimeError,
     event_to_json,
+    has_long_integer,
 )
 
 __all__ = ["ChildLimits", "RunChildren"]
@@ -145,7 +146,10 @@ def _input_of(workflow: Workflow | None, name: str, fields: Mapping[str, Any]) -
     """Return an input as JSON; it is validated if the workflow is served here. WorkflowRuntimeError if it is wrong."""
     try:
         if workflow is None:
-            return to_json(dict(fields))
+            data = to_json(dict(fields))
+            if has_long_integer(data):
+                raise ValueError("an integer is too long")
+            return data
         return event_to_json(workflow.start_event_class(**fields))
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)

@@ -17,6 +17,7 @@ from stepwire.workflow.hosting import (
     Broker,
     FailureReport,
     WorkflowError,
+    readable,
     running_execution,
     text_of,
 )
@@ -61,7 +62,7 @@ class FailureReports:
         elif public is not None:
             message = public
         if self._detail == "traceback":
-            trace = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
+            trace = readable("".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:])
         self.traceback = trace
         return FailureReport(message, trace, reference)
 

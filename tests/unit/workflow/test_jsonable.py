@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from stepwire.workflow.events import Event, event_from_json
-from stepwire.workflow.finite import may_hold_non_finite
+from stepwire.workflow.jsonable import may_hold_non_finite
 
 
 class Measured(Event):
