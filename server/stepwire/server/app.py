@@ -176,7 +176,7 @@ class Server:
             logger.warning("INSECURE: other machines can reach the admin port %s, without authentication", address)
 
     def _bind_web(self) -> None:
-        web = web_of(self.settings)
+        web = web_of(self.settings, self.port)
         if web is not None and web.bind():
             self._web = web
 

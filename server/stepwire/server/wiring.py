@@ -244,8 +244,12 @@ def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:
     return Certificates(settings.tls_cert, settings.tls_key, settings.client_ca).credentials()
 
 
-def web_of(settings: Settings) -> WebServer | None:
+def web_of(settings: Settings, grpc_port: int) -> WebServer | None:
     """Return the web server, not opened; None when it is off.
+
+    Args:
+        settings: The server's.
+        grpc_port: The port that gRPC got.
 
     Raises:
         ConfigError: Its packages are missing.
@@ -268,6 +272,7 @@ def web_of(settings: Settings) -> WebServer | None:
             max_body=_WEB_SLACK * settings.max_message_bytes,
             stalled_after=settings.stalled_after and settings.stalled_after + _STALL_SECONDS,
             optional=settings.web_is_default,
+            grpc_port=grpc_port,
         )
     )
 

@@ -21,6 +21,15 @@ FLOWS = "tests/system/web/flows.py"
 NAMES = ("Expenses", "Notes", "Forger", "Failing", "Flood", "Trips", "Tours", "Tides")
 SPECS = [f"{FLOWS}:{name}={name.lower()}" for name in NAMES]
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(300))  # each wait for the page ends before, and says what is missing
+
+
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -67,14 +76,14 @@ class Site:
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """Wait until a run has ended."""
-        found: dict[str, Any] = self.call("RunService/WaitRun", {"runId": run_id, "timeout": "15s"})
+        found: dict[str, Any] = self.call("RunService/WaitRun", {"runId": run_id, "timeout": "50s"})
         assert not found.get("timedOut"), found
         return self.run(run_id)
 
     def asking(self, who: str, **labels: str) -> str:
         """Start a run, and wait until it asks."""
         run_id = self.start("expenses", labels, who=who, amount=7)
-        asked = {"runId": run_id, "eventType": "InputRequiredEvent", "afterSequence": 0, "timeout": "10s"}
+        asked = {"runId": run_id, "eventType": "InputRequiredEvent", "afterSequence": 0, "timeout": "50s"}
         self.call("RunService/WaitForEvent", asked)
         return run_id
 

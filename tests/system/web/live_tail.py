@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10, help="events that the run writes each second")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder) / "data", specs=[f"{FLOWS}:TIDES=tides"])
+        site = Site(Path(folder) / "data", specs=[f"{FLOWS}:Tides=tides"])
         browser = open_browser()
         try:
             with site.server:

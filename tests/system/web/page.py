@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, TimeoutException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-SECONDS = 15
+SECONDS = 60  # a busy machine takes many times what a page takes alone
 
 
 class Page:
@@ -34,8 +34,10 @@ class Page:
             except (NoSuchElementException, StaleElementReferenceException):
                 return False
 
-        waiting = WebDriverWait(self.browser, SECONDS, poll_frequency=0.05)
-        return waiting.until(holds, f"{what}; the page says:\n{self.text()[:2000]}")
+        try:
+            return WebDriverWait(self.browser, SECONDS, poll_frequency=0.05).until(holds)
+        except TimeoutException:
+            raise AssertionError(f"{what}; the page says:\n{self.text()[:2000]}") from None
 
     def text(self) -> str:
         return self.browser.find_element(By.TAG_NAME, "body").text

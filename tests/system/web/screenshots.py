@@ -85,7 +85,7 @@ def fill(site: Site) -> list[Shot]:
         Shot("console-schedule", "/schedules/weekly-expenses", "Next due times"),
         Shot("failed-overview", f"/runs/{failed}", "Outcome", ""),
         Shot("failed-events", f"/runs/{failed}?tab=events", "charge failed", ""),
-        Shot("parent", f"/runs/{tour}", "A question of the child", ""),
+        Shot("parent", f"/runs/{tour}", "The child expenses asks", ""),
         Shot("state", f"/runs/{asking}?tab=state", "amount", ""),
         Shot("travel", f"/runs/{asking}?tab=travel", "Work at that moment", ""),
         Shot("timeline", f"/runs/{asking}?tab=timeline", "attempts at steps", ""),
@@ -115,6 +115,7 @@ def take(page: Page, shot: Shot, folder: Path, width: int) -> None:
     page.open(shot.path)
     page.sees(shot.said)
     if "children" in shot.path:
+        page.until(lambda: len(page.all(".descent summary")) == 2, "the children are not there")
         for summary in page.all(".descent summary"):
             summary.click()
         page.until(lambda: len(page.all(".descent .descent .kin")) == 3, "the children do not unfold")

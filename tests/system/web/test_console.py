@@ -62,10 +62,13 @@ def test_the_server_checks_an_answer_and_the_form_shows_it(page: Page, site: Sit
     page.open(f"/runs/{run}")
     page.sees("Pay 7 to Ada?")
     page.fill("by", "Grace")
-    # The form does not know this limit of the server.
-    page.fill("limit", "1" * 400)
     page.click("Answer")
-    page.until(lambda: page.one(".question .problem[role=alert]").text, "the refusal is not shown")
+    page.until(lambda: page.one(".wrong .problem").text == "this is required", "a verdict was chosen beforehand")
+    Select(page.field("verdict")).select_by_visible_text("approve")
+    page.fill("limit", "5000")  # only the server checks this bound
+    page.click("Answer")
+    page.until(lambda: "1000" in page.one(".wrong .problem").text, "the refusal is not shown at its field")
+    assert "do not fit Approval" in page.one(".question .problem[role=alert]").text
     page.fill("limit", "5")
     page.click("Answer")
     page.sees("approve by Grace")
@@ -229,6 +232,14 @@ def schedule(site: Site, text: str) -> None:
     site.call("ScheduleService/PauseSchedule", {"scheduleId": "weekly", "reason": text})
 
 
+SELECTED_IN_SIGHT = """
+return [...document.querySelectorAll('[aria-selected=true]')].every((tab) => {
+  const { left, right } = tab.getBoundingClientRect();
+  return left >= 0 && right <= innerWidth;
+});
+"""
+
+
 @pytest.mark.parametrize("width", [1360, 360])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_accessibility_fault(page: Page, site: Site, axe: str, theme: str, width: int) -> None:
@@ -248,6 +259,7 @@ def test_no_accessibility_fault(page: Page, site: Site, axe: str, theme: str, wi
             found = faults(page, axe)
             assert found == [], (path, found)
             assert page.script("return document.documentElement.scrollWidth <= innerWidth + 1"), f"{path} is too wide"
+            assert page.script(SELECTED_IN_SIGHT), f"the selected tab of {path} is out of sight"
     finally:
         page.script("localStorage.clear()")
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -260,7 +272,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("axe")
     command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", "axe-core@4.10.3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     if done.returncode:
         pytest.skip(f"axe-core cannot be installed: {done.stderr[-200:]}")
     return (Path(folder) / "node_modules" / "axe-core" / "axe.min.js").read_text()

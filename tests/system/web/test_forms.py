@@ -69,6 +69,11 @@ class Required(BaseModel):
     count: int
 
 
+class Decision(BaseModel):
+    verdict: Literal["approve", "refuse"]
+    again: Literal["yes", "no"] | None = None
+
+
 def sent(page: Page, model: type[BaseModel], **typed: str) -> tuple[str, str]:
     """Fill a form; return what it sends as JSON, and the first problem that it tells."""
     page.open("/server")
@@ -117,6 +122,12 @@ def test_what_is_typed_arrives(page: Page, field: str, text: str, value: Any) ->
 )
 def test_what_cannot_be_sent_is_told_at_its_field(page: Page, typed: dict[str, str], problem: str) -> None:
     assert sent(page, Required, **typed) == ("null", problem)
+
+
+def test_a_choice_that_nobody_made_is_not_sent(page: Page) -> None:
+    assert sent(page, Decision) == ("null", "this is required")
+    assert json.loads(sent(page, Decision, verdict="refuse")[0]) == {"verdict": "refuse", "again": None}
+    assert json.loads(sent(page, Decision, verdict="approve", again="no")[0]) == {"verdict": "approve", "again": "no"}
 
 
 def test_a_nested_object_is_a_form_of_its_own(page: Page) -> None:

@@ -28,6 +28,7 @@ from starlette.responses import JSONResponse
 from stepwire.server.rpc import LocalCalls, RefusedError
 from stepwire.server.rpc.errors import DOMAIN
 from stepwire.server.web.headers import metadata_of
+from stepwire.server.web.http2 import is_grpc
 
 __all__ = ["ContractApp", "connect_error"]
 
@@ -58,9 +59,12 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
         services: Descriptors of the services.
         calls: Makes the calls.
         max_bytes: The longest request body, before and after decompression.
+        refusal: What a call of gRPC is told.
     """
 
-    def __init__(self, services: Iterable[ServiceDescriptor], calls: LocalCalls, max_bytes: int) -> None:
+    def __init__(
+        self, services: Iterable[ServiceDescriptor], calls: LocalCalls, max_bytes: int, refusal: str = ""
+    ) -> None:
         endpoints = {
             f"/{service.full_name}/{method.name}": _endpoint(method, calls)
             for service in services
@@ -73,6 +77,7 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
             codecs=(_BinaryCodec(), _JsonCodec()),
         )
         self.paths = frozenset(endpoints)
+        self._refusal = refusal
 
     @property
     def path(self) -> str:
@@ -86,6 +91,12 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
             # 404 is what Connect and gRPC-Web take for UNIMPLEMENTED when they read no further.
             await JSONResponse(body, status_code=404)(scope, receive, send)
             return
+        for name, value in scope.get("headers", ()):
+            if name == b"content-type" and is_grpc(value):
+                body = {"code": Code.UNIMPLEMENTED.value, "message": self._refusal}
+                told = {"grpc-status": "12", "grpc-message": self._refusal}
+                await JSONResponse(body, status_code=415, headers=told)(scope, receive, send)
+                return
         await super().__call__(scope, receive, send)
 
 

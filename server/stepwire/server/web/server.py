@@ -22,6 +22,7 @@ from stepwire.server.rpc import LocalCalls
 from stepwire.server.web.browsers import BrowserGuard, ClientAddress, with_cors
 from stepwire.server.web.connect import ContractApp
 from stepwire.server.web.console_files import ConsoleFiles
+from stepwire.server.web.http2 import grpc_is_elsewhere
 from stepwire.server.web.sse import RunEventsEndpoint
 from stepwire.server.web.tls import RenewedContext
 from stepwire.server.web.writing import JoiningProtocol
@@ -59,6 +60,7 @@ class WebSettings:
         max_body: The longest request body in bytes.
         stalled_after: Seconds after which a connection is cut whose reader takes nothing; 0 for never.
         optional: Whether a taken port is only a line in the log.
+        grpc_port: Where gRPC is, for those that look for it here; 0 if it has no port.
     """
 
     address: str
@@ -69,6 +71,7 @@ class WebSettings:
     max_body: int = 4 << 20
     stalled_after: float = 0.0
     optional: bool = False
+    grpc_port: int = 0
 
 
 class WebServer:
@@ -110,9 +113,11 @@ class WebServer:
         """Serve the contract through `calls`."""
         assert self._socket is not None, "bind first"
         settings = self._settings
+        refusal = grpc_is_elsewhere(settings.grpc_port)
+        protocol = partial(JoiningProtocol, stalled_after=settings.stalled_after, refusal=refusal)
         config = uvicorn.Config(
-            self._app(calls),
-            http=partial(JoiningProtocol, stalled_after=settings.stalled_after),  # type: ignore[arg-type]
+            self._app(calls, refusal),
+            http=protocol,  # type: ignore[arg-type]
             lifespan="off",
             log_config=None,
             log_level="warning",  # its lines of start and stop say nothing that ours do not
@@ -130,7 +135,7 @@ class WebServer:
         self._server = _Quiet(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="stepwire-web")
 
-    def _app(self, calls: LocalCalls) -> Any:
+    def _app(self, calls: LocalCalls, refusal: str) -> Any:
         services = tuple(contract_services())
         pages = Starlette(
             routes=[
@@ -138,7 +143,7 @@ class WebServer:
                 Mount("/", app=ConsoleFiles()),
             ]
         )
-        contract = ContractApp(services, calls, self._settings.max_body)
+        contract = ContractApp(services, calls, self._settings.max_body, refusal)
         app = _ByService({service.full_name for service in services}, contract, pages)
         app_of_all = ClientAddress(with_cors(app, self._settings.origins))
         return BrowserGuard(app_of_all, self._settings.hosts, self._settings.origins)

@@ -1,4 +1,4 @@
-"""Write to HTTP connections: what is ready as one piece, and not for ever to a reader that takes nothing."""
+"""Connections of HTTP: write what is ready as one piece, and not for ever; refuse HTTP/2 in its own words."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from stepwire.server.web.http2 import PREFACE, Http2Refusal, without_offer
+
 __all__ = ["JoiningProtocol"]
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """Linger for no time."""
+_REFUSAL_SECONDS: Final = 10.0
+"""How long a client of HTTP/2 may take to send its request, and to read that it is refused."""
 
 
 class JoiningProtocol(HttpToolsProtocol):
@@ -20,12 +24,33 @@ class JoiningProtocol(HttpToolsProtocol):
 
     Args:
         stalled_after: Seconds for which a reader may leave the buffer full, 0 for any time. Then the connection is cut.
+        refusal: What a client of HTTP/2 is told, in ASCII.
     """
 
-    def __init__(self, *args: Any, stalled_after: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stalled_after: float = 0.0, refusal: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stalled_after = stalled_after
         self._stalled: asyncio.TimerHandle | None = None
+        self._refusal = refusal
+        self._refused: Http2Refusal | None = None
+        self._new = True
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        if self._new:
+            self._new = False
+            if data[:4] == PREFACE[:4]:
+                self._refused = Http2Refusal(self._refusal)
+                self._stalled = self.loop.call_later(_REFUSAL_SECONDS, self.transport.close)
+        if self._refused is None:
+            cycle: Any = self.cycle  # None before the first request
+            if b"pgrade:" in data and (cycle is None or not cycle.more_body):
+                data = without_offer(data)
+            super().data_received(data)
+            return
+        self.transport.write(self._refused.answer(data))
+        if self._refused.over:
+            self.transport.close()
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection."""

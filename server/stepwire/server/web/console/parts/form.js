@@ -29,8 +29,10 @@ function input(schema, root, start, depth, optional) {
     return { id, element: h("output", { id }, JSON.stringify(schema.const)), get: () => schema.const };
   }
   if (schema.enum) {
-    const select = h("select", { id }, schema.nullable ? h("option", { value: "" }, "—") : null, schema.enum.map((value, index) => h("option", { value: index, selected: value === start }, String(value))));
-    return { id, element: select, get: () => (select.value === "" ? null : schema.enum[Number(select.value)]) };
+    // A choice that nobody made is not sent: what is required must be chosen, and what is not required may be left out.
+    const none = schema.nullable ? h("option", { value: "" }, "—") : start === undefined ? h("option", { value: "" }, "choose…") : null;
+    const select = h("select", { id }, none, schema.enum.map((value, index) => h("option", { value: index, selected: value === start }, String(value))));
+    return { id, element: select, get: () => (select.value !== "" ? schema.enum[Number(select.value)] : schema.nullable ? null : undefined) };
   }
   if (schema.type === "boolean") {
     const yes = h("input", { type: "radio", name: id, id, checked: start === true });

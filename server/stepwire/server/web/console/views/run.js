@@ -34,7 +34,7 @@ export async function runPage(place, [runId], signal) {
   } catch (error) {
     if (error.name === "AbortError") return;
     if (error.code !== "unavailable") {
-      show(place, h("div", { class: "empty" }, h("h1", null, error.reason === "RUN_NOT_FOUND" ? "There is no such run" : "The run cannot be shown"), h("p", null, error.reason === "RUN_NOT_FOUND" ? `The server has no run ${runId}. Perhaps it was never there, or it was deleted: by a caller, or because it was too old to be kept.` : error.message), h("a", { href: "/runs" }, "All runs")));
+      show(place, h("div", { class: "empty" }, h("h1", null, error.reason === "RUN_NOT_FOUND" ? "There is no such run" : "The run cannot be shown"), h("p", null, error.reason === "RUN_NOT_FOUND" ? ["The server has no run ", h("span", { class: "mono" }, runId), ". Perhaps it was never there, or it was deleted: by a caller, or because it was too old to be kept."] : error.message), h("a", { href: "/runs" }, "All runs")));
       return;
     }
     show(header, h("p", { class: "quiet" }, "Waiting for the server…"));
@@ -206,7 +206,11 @@ export async function runPage(place, [runId], signal) {
     leaving.abort();
     leaving = new AbortController();
     tab = name;
-    for (const each of tabs.children) each.setAttribute("aria-selected", String(each.dataset.tab === tab));
+    for (const each of tabs.children) {
+      each.setAttribute("aria-selected", String(each.dataset.tab === tab));
+      // On a narrow window the tabs scroll, and the selected one is to be in sight.
+      if (each.dataset.tab === tab) tabs.scrollLeft = each.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - each.offsetWidth) / 2;
+    }
     model.listeners = new Set([headerSoon]);
     show(body);
     (panels[tab] ?? overview)(body, model, AbortSignal.any([signal, leaving.signal]));

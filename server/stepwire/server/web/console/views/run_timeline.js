@@ -6,7 +6,8 @@ import { clock, ended, many, span } from "../format.js";
 import { Attempts, childText, kindClass } from "../parts/attempts.js";
 import { Scale } from "../parts/scale.js";
 
-const LEFT = 150;
+const LEFT = 150; // at most, for the longest name of a step
+const LETTER = 8; // pixels of one of its letters
 const RIGHT = 44;
 const LINE = 34;
 const MARKS = 4000; // entries drawn, the newest
@@ -64,13 +65,14 @@ export function timelinePanel(body, model, signal) {
     for (const entry of entries) if (!lanes.has(entry.step || "outside")) lanes.set(entry.step || "outside", lanes.size);
     const width = wide();
     const high = lanes.size * LINE + 34 + (scale.cuts.length ? 16 : 0);
-    const x = (time) => LEFT + scale.of(time) * (width - LEFT - RIGHT);
+    const left = Math.min(LEFT, 24 + LETTER * Math.max(...[...lanes.keys()].map((name) => name.length)));
+    const x = (time) => left + scale.of(time) * (width - left - RIGHT);
     const ticks = Array.from({ length: 6 }, (_, index) => scale.at(index / 5));
     const [bars, waits, dots] = ["bars", "waits", "dots"].map((name) => svg("g", { class: name }));
     const root = svg("svg", { viewBox: `0 0 ${width} ${high}`, width, height: high, role: "img" },
       scale.cuts.map(({ from, to }) => svg("g", { class: "cut" }, svg("rect", { x: x(from), y: 0, width: x(to) - x(from), height: lanes.size * LINE + 8 }), svg("text", { x: (x(from) + x(to)) / 2, y: high - 24, class: "tick-label" }, to === end && resting ? "waits" : `${span(to - from)} later`))),
       ticks.map((time) => svg("g", null, svg("line", { x1: x(time), x2: x(time), y1: 0, y2: lanes.size * LINE + 10, class: "tick" }), svg("text", { x: x(time), y: high - 8, class: "tick-label" }, `+${span(time - first) || "0"}`))),
-      [...lanes].map(([name, index]) => svg("g", null, svg("line", { x1: LEFT, x2: width - RIGHT, y1: index * LINE + 20, y2: index * LINE + 20, class: "lane" }), svg("text", { x: LEFT - 12, y: index * LINE + 24, class: "lane-label" }, name.length > 20 ? `${name.slice(0, 19)}…` : name, svg("title", null, name)))),
+      [...lanes].map(([name, index]) => svg("g", null, svg("line", { x1: left, x2: width - RIGHT, y1: index * LINE + 20, y2: index * LINE + 20, class: "lane" }), svg("text", { x: left - 12, y: index * LINE + 24, class: "lane-label" }, name.length > 20 ? `${name.slice(0, 19)}…` : name, svg("title", null, name)))),
       bars, waits, dots);
     drawn = { begin: first, end, over, resting, width, workflow: model.workflow, lanes, x, root, waits, bars, dots, from: known() - entries.length, next: known() - entries.length, events: 0, attempts: new Attempts(), rects: new Map(), open: new Set(), asked: new Map(), run: null };
     show(failures);

@@ -100,6 +100,7 @@ export function runsPage(place, _, signal) {
   function present() {
     const all = ids();
     list.set(all);
+    if (matching) matching.hidden = !all.length;
     count.textContent = `${all.length}${token ? "+" : ""} run${all.length === 1 ? "" : "s"}`;
     if (all.length) {
       if (list.element.parentNode !== holder) show(holder, head, list.element);
@@ -137,6 +138,8 @@ export function runsPage(place, _, signal) {
     }
   }
 
+  const matching = isFiltered(wanted) ? matchingActions(requestOf(wanted), refresh, signal) : null;
+  if (matching) matching.hidden = true; // until a run matches
   const head = h("div", { class: "row head", "aria-hidden": "true" }, h("span", { class: "tick" }), h("span", { class: "c-status" }, "Status"), h("span", { class: "c-id" }, "Run"), h("span", { class: "c-workflow" }, "Workflow"), h("span", { class: "c-wait" }, "Waits for, or failed with"), h("span", { class: "c-labels" }, "Labels"), h("span", { class: "c-age" }, "Created"));
   // The heads stand above their columns also beside a scroll bar: 12 px, less two borders of the list.
   const aligned = new ResizeObserver(() => { head.style.paddingRight = `${10 + list.element.offsetWidth - list.element.clientWidth}px`; });
@@ -158,7 +161,7 @@ export function runsPage(place, _, signal) {
   show(
     place,
     h("div", { class: "page list" },
-      h("div", { class: "title" }, h("h1", null, "Runs"), count, isFiltered(wanted) ? matchingActions(requestOf(wanted), refresh, signal) : null, h("a", { class: "button primary", href: "/workflows" }, "Start a run")),
+      h("div", { class: "title" }, h("h1", null, "Runs"), count, matching, h("a", { class: "button primary", href: "/workflows" }, "Start a run")),
       h("form", { class: "filters", role: "search", onsubmit: find }, search, pick,
         h("div", { class: "chips", role: "group", "aria-label": "Status" }, STATUS_NAMES.map((name) => {
           const [shape, text] = status(name);

@@ -3,7 +3,7 @@
 import { may } from "../access.js";
 import { call, requestId } from "../api.js";
 import { h, show, toast } from "../dom.js";
-import { ago, duration, span } from "../format.js";
+import { ago, duration, span, STATUS_NAMES } from "../format.js";
 import { badge } from "../parts/badge.js";
 import { schemaForm } from "../parts/form.js";
 import { graph } from "../parts/graph.js";
@@ -11,6 +11,8 @@ import { tree } from "../parts/json.js";
 
 // Types of the library that any workflow has; all others are the author's.
 const LIBRARY = new Set(["Event", "StartEvent", "StopEvent", "InputRequiredEvent", "HumanResponseEvent", "StepFailedEvent", "WorkflowCancelledEvent", "WorkflowFailedEvent", "WorkflowTimedOutEvent", "DictState"]);
+
+const COUNTED = 200; // runs of a status that are counted
 
 export async function workflowsPage(place, _, signal) {
   let found;
@@ -52,7 +54,7 @@ export async function workflowPage(place, [name], signal) {
       dispatchEvent(new CustomEvent("stepwire-go", { detail: { address: `/runs/${encodeURIComponent(started.run.runId)}` } }));
     },
   });
-  const counts = h("p", { class: "quiet" });
+  const counts = h("p", { class: "quiet counts" }, "Counting its runs…");
   const pause = h("div");
   const steering = h("span", { class: "actions" });
   async function steer(method, fields) {
@@ -82,7 +84,7 @@ export async function workflowPage(place, [name], signal) {
     h("div", { class: "page" },
       h("div", { class: "title" }, h("h1", null, name), steering),
       workflow.description ? h("p", null, workflow.description) : null,
-      h("p", { class: "quiet" }, `Version ${(workflow.version ?? "").slice(0, 12)} · runs time out after ${timeout === null ? "no time" : span(timeout)} · state ${workflow.stateType || "of any keys"}`),
+      h("p", { class: "quiet" }, `Version ${(workflow.version ?? "").slice(0, 12)} · ${timeout === null ? "runs have no timeout" : `runs time out after ${span(timeout)}`} · state ${workflow.stateType || "of any keys"}`),
       counts,
       pause,
       h("h2", null, "Graph"), graph(workflow).element,
@@ -94,13 +96,19 @@ export async function workflowPage(place, [name], signal) {
       library.length ? h("details", { class: "library" }, h("summary", null, `Types of the library: ${library.length}`), h("div", { class: "types" }, library.map(typeCard))) : null,
     ),
   );
-  for (const kind of ["RUNNING", "WAITING", "QUEUED", "PAUSED", "BLOCKED"]) {
-    call("RunService/ListRuns", { workflow: name, statuses: [`RUN_STATUS_${kind}`], pageSize: 1000 }, signal)
-      .then((page) => {
-        const many = (page.runs ?? []).length;
-        if (many) counts.append(badge(kind), ` ${many}${page.nextPageToken ? "+" : ""}  `, kind === "BLOCKED" ? page.runs[0].blockedReason : "");
-      })
-      .catch(() => {});
+  const counted = await Promise.all(STATUS_NAMES.map((kind) => count(name, kind, signal)));
+  show(counts, counted.some(Boolean) ? counted : "No runs yet.");
+}
+
+/** Count the runs of a workflow that have a status, and say why one is blocked; null when there are none. */
+async function count(workflow, kind, signal) {
+  try {
+    const { runs = [], nextPageToken } = await call("RunService/ListRuns", { workflow, statuses: [`RUN_STATUS_${kind}`], pageSize: COUNTED }, signal);
+    if (!runs.length) return null;
+    const address = `/runs?workflow=${encodeURIComponent(workflow)}&status=${kind}`;
+    return h("span", null, h("a", { class: "plainlink", href: address }, badge(kind)), ` ${runs.length}${nextPageToken ? "+" : ""} `, kind === "BLOCKED" ? runs[0].blockedReason : null);
+  } catch {
+    return null;
   }
 }
 
