@@ -153,8 +153,8 @@ def _step_missing(right: Wrapped) -> Wrapped:
 
 
 def _answer_lost(right: Wrapped) -> Wrapped:
-    def settle(self: Waits, waiter: Waiter, answer: Any) -> None:
-        right(self, waiter, answer)
+    def settle(self: Waits, waiter: Waiter, answer: Any, **options: Any) -> None:
+        right(self, waiter, answer, **options)
         delivery, journal = waiter.delivery, self._work.journal
         if delivery is not None and delivery.ledger is not None and journal is not None:
             for number in range(len(delivery.ledger.answers)):
@@ -304,8 +304,8 @@ def _back_off_lost(right: Wrapped) -> Wrapped:
 
 
 def _timed_out_twice(right: Wrapped) -> Wrapped:
-    def settle(self: Waits, waiter: Waiter, answer: Any) -> None:
-        right(self, waiter, answer)
+    def settle(self: Waits, waiter: Waiter, answer: Any, **options: Any) -> None:
+        right(self, waiter, answer, **options)
         if answer is TIMED_OUT and waiter.notify is not None:
             self._work.resume(waiter.notify, answer)
 

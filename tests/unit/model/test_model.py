@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
+from tests.unit.model.family_mutants import FAMILY_MUTANTS
 from tests.unit.model.machine import BrokerMachine, rare_path
-from tests.unit.model.mutants import MUTANTS, caught
+from tests.unit.model.mutants import MUTANTS, Mutant, caught
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
@@ -74,6 +76,15 @@ def test_an_answer_that_takes_the_place_of_another_is_written_in_its_place() -> 
         assert delivery.ledger is not None
         assert [type(answer).__name__ for answer in delivery.ledger.waits["p"].values()] == ["B"]
         assert delivery.ledger.answers == [("p", 0)]
+
+
+@pytest.mark.parametrize("mutant", [*MUTANTS, *FAMILY_MUTANTS], ids=lambda mutant: mutant.name)
+def test_a_defect_fits_the_engine(mutant: Mutant) -> None:
+    """It takes what the right method takes: else it would be caught by its signature, which shows nothing."""
+    right = getattr(mutant.owner, mutant.method)
+    taken = inspect.signature(right).parameters.values()
+    named = {each.name: None for each in taken if each.kind is each.KEYWORD_ONLY}
+    inspect.signature(mutant.make(right)).bind(*[None] * (len(taken) - len(named)), **named)
 
 
 @pytest.mark.timeout(120)

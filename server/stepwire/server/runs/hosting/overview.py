@@ -20,7 +20,7 @@ def depths(pool: Iterable[LiveRun]) -> dict[str, tuple[int, int]]:
         queued, waiters = found.get(run.served.name, (0, 0))
         if broker.active:
             queued += len(broker.queues)
-        found[run.served.name] = queued, waiters + len(broker.waits)
+        found[run.served.name] = queued, waiters + len(broker.made_waits or ())
     return found
 
 
