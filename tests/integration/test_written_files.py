@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from stepwire.cli import app
 from stepwire.client import SyncClient
+from stepwire.server.rpc.gate.audit import open_audit
 from stepwire.server.store import DATABASE
 
 FLOWS = str(Path(__file__).with_name("cli_flows.py"))
@@ -29,6 +30,12 @@ WRITTEN = {"backup FILE", "snapshot --out"}
 
 CHANGED = {"keys new --file", "keys revoke --file"}
 """Parameters that name a file which must be valid before it is changed."""
+
+GENERATED = {"generate OUT", "protos OUT"}
+"""Parameters that name what is generated; each command has --force."""
+
+APPENDED = {"serve --audit-log", "doctor --audit-log"}
+"""Parameters that name a file to append to, if it is one of that kind."""
 
 MARKED = {"move DIR"}
 """Parameters that name a data directory, which must be one: a mark goes into its database."""
@@ -53,7 +60,7 @@ def path_parameters() -> set[str]:
             for sub in command.list_commands(context):
                 look(command.get_command(context, sub), f"{name} {sub}".strip())
         for parameter in command.params:
-            if parameter.metavar in {"FILE", "DIR"}:
+            if parameter.metavar in {"FILE", "DIR", "OUT"} or "a file of" in (getattr(parameter, "help", "") or ""):
                 option = next((text for text in parameter.opts if text.startswith("--")), None)
                 found.add(f"{name} {option or parameter.metavar}")
 
@@ -62,7 +69,7 @@ def path_parameters() -> set[str]:
 
 
 def test_every_parameter_that_names_a_file_is_known_to_be_read_or_protected() -> None:
-    assert path_parameters() == READ | WRITTEN | MARKED | CHANGED
+    assert path_parameters() == READ | WRITTEN | GENERATED | APPENDED | MARKED | CHANGED
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +226,23 @@ def test_a_snapshot_can_go_into_a_pipe(
     assert CliRunner().invoke(app, command("snapshot --out", pipe, data, run_id)).exit_code == 0
     reader.join(30)
     assert len(got[0]) > 0
+
+
+def test_nothing_is_generated_into_a_data_directory(data: Path) -> None:
+    before = {path for path in data.iterdir() if path.is_dir()}
+    result = CliRunner().invoke(app, ["protos", str(data), "--force"])
+    assert (result.exit_code, "data directory" in result.output) == (2, True)
+    assert {path for path in data.iterdir() if path.is_dir()} == before
+
+
+def test_an_audit_log_is_appended_to_nothing_else(data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    for _ in range(2):  # new, and then its own
+        open_audit(str(log))()
+        log.write_text('{"time": "2026-11-30T00:00:00Z"}\n')
+    for other in (data / DATABASE, data / "lock", Path(FLOWS)):
+        with pytest.raises(FileExistsError, match="is no audit log"):
+            open_audit(str(other))
 
 
 @pytest.mark.parametrize("content", [b"precious", b"SQLite format 3\x00\xff", b'[server]\nport = "1"\n'])

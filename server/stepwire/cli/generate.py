@@ -14,7 +14,7 @@ from stepwire.cli._calling import call
 from stepwire.cli._contract import contract_files
 from stepwire.cli._exit_codes import ERROR, USAGE
 from stepwire.cli._help import examples
-from stepwire.cli._targets import TargetError, writing
+from stepwire.cli._targets import TargetError, check_target, writing
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
 from stepwire.client import Client, WorkflowInfo
@@ -58,7 +58,9 @@ def generate(
     try:
         with tempfile.TemporaryDirectory(prefix="stepwire-generate-") as folder:
             text = LANGUAGES[language](Shapes.of(info), Path(folder), out)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        if not out.parent.exists():
+            check_target(out, force=force)
+            out.parent.mkdir(parents=True)
         with writing(out, force=force) as file:
             file.write(text.encode())
     except (GeneratorError, TargetError) as error:
@@ -81,6 +83,8 @@ def protos(
         taken = [name for name in files if (out / name).exists()]
         if taken and not force:
             raise TargetError(f"{out / taken[0]} exists: name another folder, or replace the files with --force")
+        for name in files:
+            check_target(out / name, force=force)
         for name, data in files.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             with writing(out / name, force=force) as file:

@@ -6,6 +6,7 @@ method. A record is written before the caller gets the answer.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -236,6 +237,10 @@ def _time_text(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+_BEGINNING: Final = b'{"time": "'
+"""How each line of an audit log begins."""
+
+
 class _Lines(logging.Formatter):
     """Write a record as one JSON object a line, its time first."""
 
@@ -271,12 +276,27 @@ class _File(WatchedFileHandler):
         _trouble.warning("audit: %s", record.getMessage(), extra={"stepwire": getattr(record, "stepwire", {})})
 
 
+def check_is_ours(path: Path) -> None:
+    """Raise OSError if a file exists and is no audit log: a database would be damaged by the first record."""
+    if not path.is_file():
+        return  # new, or a pipe or device
+    with path.open("rb") as file:
+        beginning = file.read(len(_BEGINNING))
+    if beginning and beginning != _BEGINNING:
+        raise FileExistsError(errno.EEXIST, "it exists and is no audit log", str(path))
+
+
 def open_audit(setting: str) -> Callable[[], None]:
-    """Send the records where the setting says: `log`, or a file; return what closes it. OSError if it cannot."""
+    """Send the records where the setting says: `log`, or a file; return what closes it.
+
+    Raises:
+        OSError: The file cannot be written, or is something else, to which nothing may be appended.
+    """
     logger.setLevel(logging.INFO)
     if setting == LOG:
         logger.propagate = True
         return lambda: None
+    check_is_ours(Path(setting))
     handler = _File(Path(setting))
     handler.setFormatter(_Lines())
     logger.addHandler(handler)
