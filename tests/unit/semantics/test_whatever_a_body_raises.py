@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.unit.semantics.harness import DurableRun
+from tests.unit.semantics.test_children import Children
 
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
     Context,
+    DictState,
     Event,
     HumanResponseEvent,
     StartEvent,
@@ -22,6 +25,7 @@ from stepwire.workflow import (
     catch_error,
     step,
 )
+from stepwire.workflow.context.blocking import BlockingContext, BlockingStore
 from stepwire.workflow.errors import DeadAttemptError, StepError
 
 
@@ -251,3 +255,59 @@ async def test_a_sync_step_takes_its_end_for_no_failure(how: str, call: str) -> 
     goes_on.set()
     assert await asyncio.to_thread(over.wait, 20)
     assert acted == []
+
+
+def edit_state(ctx: Context, ev: Event) -> None:
+    with ctx.blocking.store.edit_state() as state:
+        state["a"] = 1
+
+
+CALLS: dict[str, Callable[[Context, Event], Any]] = {
+    "send_event": lambda ctx, ev: ctx.send_event(Answer()),
+    "write_event_to_stream": lambda ctx, ev: ctx.write_event_to_stream(Answer()),
+    "collect_events": lambda ctx, ev: ctx.collect_events(ev, [StartEvent]),
+    "wait_for_event": lambda ctx, ev: ctx.blocking.wait_for_event(Answer),
+    "sleep": lambda ctx, ev: ctx.blocking.sleep(0.001),
+    "start_run": lambda ctx, ev: ctx.blocking.start_run("work"),
+    "set": lambda ctx, ev: ctx.blocking.store.set("a", 1),
+    "set_state": lambda ctx, ev: ctx.blocking.store.set_state(DictState(a=1)),
+    "clear": lambda ctx, ev: ctx.blocking.store.clear(),
+    "edit_state": edit_state,
+}
+READS: dict[str, Callable[[Context, Event], Any]] = {
+    "get": lambda ctx, ev: ctx.blocking.store.get("a", default=None),
+    "get_state": lambda ctx, ev: ctx.blocking.store.get_state(),
+}
+
+
+@pytest.mark.parametrize("how", ["released", "crashed", "cancelled"])
+async def test_each_call_of_a_sync_step_that_was_abandoned_raises_no_exception_and_changes_nothing(how: str) -> None:
+    twins = {name for kind in (BlockingContext, BlockingStore) for name in vars(kind) if not name.startswith("_")}
+    assert twins <= CALLS.keys() | READS.keys()
+    began, goes_on, over = threading.Event(), threading.Event(), threading.Event()
+    told: dict[str, Any] = {}
+
+    class Work(Workflow):
+        @step
+        def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            began.set()
+            goes_on.wait(20)
+            for name, call in {**CALLS, **READS}.items():
+                try:
+                    told[name] = call(ctx, ev)
+                except BaseException as error:  # noqa: BLE001 - noted
+                    told[name] = type(error)
+            over.set()
+            return StopEvent()
+
+        @step
+        async def never(self, ev: Answer) -> StopEvent:
+            return StopEvent()
+
+    run = DurableRun(Work(), children=Children()).start()
+    await asyncio.to_thread(began.wait, 20)
+    {"released": run.release, "crashed": run.crash, "cancelled": run.cancel}[how]()
+    goes_on.set()
+    assert await asyncio.to_thread(over.wait, 20)
+    assert {told[name] for name in CALLS} == {DeadAttemptError}
+    assert (told["get"], told["get_state"]) == (None, DictState())
