@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from benchmarks import readme
 from tests.serving import COMMAND, ROOT, ServerProcess
 
 from stepwire.server.rpc.errors import CODES
+from stepwire.server.testing import serve
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -59,6 +61,23 @@ def test_the_client_prints_what_its_comments_say(address: str, tmp_path: Path) -
     script = tmp_path / "client.py"
     script.write_text(code.replace(DEFAULT_ADDRESS, address))
     assert run([sys.executable, str(script)]).splitlines() == expected
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_workflow_gives_the_same_whether_a_restart_comes_between(
+    restarts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trip.py").write_text(snippet("trip.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trip", raising=False)
+    with serve(trip=importlib.import_module("trip").Trip, data=tmp_path / "data") as server, server.client() as client:
+        run = client.start_run("trip", city="Oslo")
+        run.context.wait_for_event("InputRequiredEvent")
+        run.context.store.set("city", "Bergen")  # a client changes its mind while the run waits
+        if restarts:
+            server.restart()
+        run.context.send_event(("Confirm", {"yes": True}))
+        assert run.result(timeout=30) == "booked Bergen"
 
 
 def test_the_two_snippets_are_thirty_lines(address: str) -> None:
