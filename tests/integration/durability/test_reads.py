@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.integration.durability.flows import Flow, ask, stay
 from tests.integration.durability.support import asked, held, life, publish, set_state, settle, snapshot_of, state_of
+from tests.integration.durability.test_answers import PROBES
 from tests.integration.rpc_serving import Rpc, refused
 
 from stepwire.server.principal import Principal, Scopes
@@ -102,20 +103,19 @@ async def test_reads_of_a_run_that_is_not_in_memory_need_no_write(tmp_path: Path
         answer = await rpc.states.GetState(states.GetStateRequest(run_id=run_id, path="k", encoding=JSON))
         assert (json.loads(answer.value.json), answer.etag) == ("v", etag)
         assert (await snapshot_of(rpc, run_id)).sequence == last
-        assert (await rpc.get(run_id)).last_sequence == last
+        for name in READS:
+            await PROBES[name].call(rpc, run_id)
         assert len(await rpc.log(run_id)) == last
         assert len(rpc.pool) == 0
 
 
+READS = [
+    "GetRun", "ListRuns", "WaitRun", "WaitForEvent", "WaitForEvent from the start", "StreamEvents", "Converse",
+    "GetState", "GetSnapshot", "ListSnapshots", "ApplyToRuns", "ListWorkflows", "GetWorkflow",
+]  # fmt: skip
+"""The calls that change nothing."""
+
 Call = Callable[[Rpc, str], Awaitable[Any]]
-
-
-async def _wait(rpc: Rpc, run_id: str) -> Any:
-    return await rpc.runs.WaitRun(runs.WaitRunRequest(run_id=run_id))
-
-
-async def _snapshots(rpc: Rpc, run_id: str) -> Any:
-    return await rpc.snapshots.ListSnapshots(snapshots.ListSnapshotsRequest(run_id=run_id))
 
 
 async def _delete(rpc: Rpc, run_id: str) -> Any:
@@ -126,19 +126,28 @@ async def _cancel(rpc: Rpc, run_id: str) -> Any:
     return await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id))
 
 
-OF_A_RUN: dict[str, Call] = {
-    "GetRun": lambda rpc, run_id: rpc.get(run_id),
-    "WaitRun": _wait,
-    "CancelRun": _cancel,
-    "DeleteRun": _delete,
-    "SendEvent": lambda rpc, run_id: publish(rpc, run_id, "x"),
-    "SetState": lambda rpc, run_id: set_state(rpc, run_id, "k", 1),
-    "GetState": lambda rpc, run_id: state_of(rpc, run_id),
-    "GetSnapshot": lambda rpc, run_id: snapshot_of(rpc, run_id),
-    "GetSnapshot at 1": lambda rpc, run_id: snapshot_of(rpc, run_id, 1),
-    "ListSnapshots": _snapshots,
-    "StreamEvents": lambda rpc, run_id: rpc.log(run_id),
-}
+def _of_a_run() -> dict[str, Call]:
+    """Return a call of each method that names a run, and of the starts that do."""
+    methods = {
+        method.name
+        for file in (runs, states, snapshots)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if "run_id" in method.input_type.fields_by_name
+    } - {"StartRun"}
+    found: dict[str, Call] = {
+        probe.method: probe.call for probe in reversed(PROBES.values()) if probe.method in methods
+    }
+    assert found.keys() == methods
+    also = ("Converse", "StartRun from a run")
+    return found | {name: PROBES[name].call for name in also} | {"GetSnapshot at 1": _first_snapshot}
+
+
+async def _first_snapshot(rpc: Rpc, run_id: str) -> Any:
+    return await snapshot_of(rpc, run_id, 1)
+
+
+OF_A_RUN = _of_a_run()
 
 
 @pytest.mark.parametrize("deleted", ["by DeleteRun", "by pruning", "beside the call"])
