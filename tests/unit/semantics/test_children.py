@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import pytest
+from tests.unit.semantics.durable_flow import Flow, settle
 from tests.unit.semantics.harness import DurableRun
-from tests.unit.semantics.test_durability import Flow, settle
 
 from stepwire.workflow import Context, Event, StopEvent, WorkflowFailedEvent
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, FAILED
