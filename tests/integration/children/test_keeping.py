@@ -111,8 +111,8 @@ def test_a_delete_is_refused_while_a_child_cannot_be_cancelled(monkeypatch: pyte
     with serve(Outer(ask), Inner) as server, server.client() as client:
         run_id = client.start_run("Outer").run_id
         child = until(lambda: [each for each in children_of(client, run_id) if each.pending_waiters], "the question")[0]
-        monkeypatch.setattr("stepwire.server.runs.family.ends._SETTLE_SECONDS", 0.2)
         with monkeypatch.context() as patched:
+            patched.setattr("stepwire.server.runs.family.ends._SETTLE_SECONDS", 0.2)  # this delete waits in vain
             down = StoreDownError("down")
 
             async def fail(*_: Any) -> None:
