@@ -77,6 +77,14 @@ class Name(Workflow):
         return StopEvent(result=f"Hello, {ev.response}!")
 
 
+class Parcels(Workflow):
+    """Ask in a child."""
+
+    @step
+    async def order(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=await Order(timeout=None).run())
+
+
 class Fail(Workflow):
     @step
     async def fail(self, ev: StartEvent) -> StopEvent:

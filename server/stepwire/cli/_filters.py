@@ -53,10 +53,11 @@ class Filters:
     before: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs created before this.")] = None
     error: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Only runs that failed with this class of error, or repeat what did."),
+        typer.Option(metavar="TYPE", help="Only runs that failed or timed out with this class of error, or repeat it."),
     ] = None
     step: Annotated[
-        str | None, typer.Option(metavar="STEP", help="Only runs that failed in this step, wait in it, or repeat it.")
+        str | None,
+        typer.Option(metavar="STEP", help="Only runs that ended badly in this step, wait in it, or repeat it."),
     ] = None
     waiting_for: Annotated[
         str | None, typer.Option("--waiting-for", metavar="TYPE", help="Only runs that wait for this event type.")

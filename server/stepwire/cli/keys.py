@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -98,7 +98,10 @@ def list_keys(
     file: AccessPath,
     json_: Annotated[bool, typer.Option("--json", help="Write a line of JSON for each key.")] = False,
 ) -> None:
-    """List the keys of an access file: who holds them and what they may do. The keys themselves are not in it."""
+    """List an access file's keys: holders, scopes, expiry.
+
+    The keys themselves are not in it.
+    """
     from stepwire.cli.render.tables import keys_table
 
     with _failing(file):
@@ -135,7 +138,7 @@ def revoke(
             if (grant.principal.name == name if key_id is None else each.startswith(key_id))
         ]  # fmt: skip
         if not found:
-            raise _UnusableFile(f"no key {'of ' + str(name) if key_id is None else str(key_id)} in it")
+            raise _UnusableFile(_not_found(key_id, name, {grant.principal.name for grant in known.values()}))
         if key_id is not None and len(found) > 1:
             raise _UnusableFile(f"several keys begin with {key_id}: {', '.join(found)}")
         for each in found:
@@ -143,6 +146,12 @@ def revoke(
         _replace(file, text)
     for each in found:
         output.note(f"revoked {each} of {known[each].principal.name}")
+
+
+def _not_found(key_id: str | None, name: str | None, holders: Collection[str]) -> str:
+    if key_id is None:
+        return f"no key of {name} in it"
+    return f"no key {key_id} in it" + (f"; {key_id} holds keys: --name {key_id}" if key_id in holders else "")
 
 
 class _UnusableFile(Exception):

@@ -56,7 +56,9 @@ def pause(
 
     async def body(client: Client) -> None:
         if run_id is not None:
-            await show_run(client, output, await client.run(await whole_id(client, run_id)).pause(reason))
+            run = client.run(await whole_id(client, run_id))
+            await run.pause(reason)
+            await show_run(client, output, await run.info())  # the answer does not tell what the run works on
             return
         found = await client.pause_workflow(workflow, reason)
         if as_json:
@@ -87,7 +89,9 @@ def resume(
 
     async def body(client: Client) -> None:
         if run_id is not None:
-            await show_run(client, output, await client.run(await whole_id(client, run_id)).resume())
+            run = client.run(await whole_id(client, run_id))
+            await run.resume()
+            await show_run(client, output, await run.info())
             return
         await client.resume_workflow(workflow)
         if as_json:

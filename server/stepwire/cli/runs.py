@@ -12,7 +12,7 @@ from stepwire.cli._calling import call
 from stepwire.cli._filters import Filters, takes_options
 from stepwire.cli._help import examples
 from stepwire.cli._run_ids import whole_id
-from stepwire.cli._showing import show_run, workflow_of
+from stepwire.cli._showing import show_run
 from stepwire.cli.following.watching import watch as watch_run
 from stepwire.cli.render.family import family_tree
 from stepwire.cli.render.records import run_record
@@ -67,7 +67,7 @@ def runs(
         if as_json:
             output.document([run_record(info) for info in found[:limit]])
             return
-        output.show(runs_table(found[:limit]))
+        output.show(runs_table(found[:limit], width=output.width))
         if len(found) > limit:
             output.note(f"there are more: --limit {limit * 2}, or a filter", style="dim")
 
@@ -82,16 +82,15 @@ def runs(
 
     async def show_one(client: Client) -> None:
         info = await client.get_run(await whole_id(client, run_id or ""))
-        workflow = await workflow_of(client, info)
         if watch and not info.ended:
             try:
-                info = await watch_run(client, info, workflow, output)
+                info = await watch_run(client, info, output)
             except asyncio.CancelledError:
                 output.note(f"left; run {info.run_id} goes on")
                 raise
             if not output.live:
                 return
-        await show_run(client, output, info, workflow)
+        await show_run(client, output, info)
 
     if watch and run_id is None:
         raise typer.BadParameter("name the run to watch", param_hint="RUN")

@@ -134,7 +134,7 @@ from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.child import ABANDON, CANCEL, Child, ChildCall, ChildHost, ChildOutcome, child_id
 from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock
 from stepwire.workflow.broker.current import running_execution
-from stepwire.workflow.broker.delivery import Delivery, Execution, Waiter
+from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Execution, Waiter
 from stepwire.workflow.broker.entries import (
     CHILD,
     EXECUTION,
@@ -224,7 +224,9 @@ __all__ = [
     "INLINE_VALUES",
     "MAX_DEPTH",
     "MAX_LOST_EXECUTIONS",
+    "PARKED",
     "RECEIVED",
+    "RUNNING",
     "STREAM",
     "TERMINAL",
     "Alarm",

@@ -167,7 +167,7 @@ def test_fork_goes_on_from_a_moment_and_leaves_the_run_as_it_is() -> None:
 
 
 def test_workflows() -> None:
-    assert [item["name"] for item in document("workflows")] == ["Fail", "Greet", "Name", "Order"]
+    assert [item["name"] for item in document("workflows")] == ["Fail", "Greet", "Name", "Order", "Parcels"]
     assert "Greet someone." in cli("workflows").stdout
     page = cli("workflows", "Order").stdout
     assert "order: StartEvent -> StopEvent" in page
@@ -195,6 +195,29 @@ def test_history_of_an_answered_run_and_of_a_retry() -> None:
     assert cli("history", again).stdout.startswith(f"retries {failed} at ")
     row = next(line for line in cli("runs", "--id", failed).stdout.splitlines() if line.startswith(failed))
     assert row.endswith(f"retried as {again}")
+
+
+def test_the_history_of_a_retry_has_the_attempts_at_what_it_took_over() -> None:
+    failed = start("Fail")
+    cli("result", failed, code=3)
+    again = document("retry", failed)["run_id"]
+    cli("result", again, code=3)
+    told = cli("history", again).stdout
+    assert re.search(r"▸ fail  failed, attempt 2\n.*! attempt 2 failed after .*: ValueError: boom", told)
+
+
+def test_a_question_of_a_child_is_told_with_its_fields_and_answered_from_its_parent() -> None:
+    parent = start("Parcels")
+    found = document("runs", parent)
+    while [each["status"] for each in found["active_deliveries"]] != ["parked", "parked"]:
+        found = document("runs", parent)
+    child = found["pending_waiters"][0]["run_id"]
+    page = cli("runs", parent).stdout
+    answer = "approved=true/false parcels=INTEGER speed=slow/fast"
+    assert f"stepwire send {child} Approval 'order=\"7\"' {answer}" in page
+    assert re.search(rf"order +waits for \S+ for Approval  \(StartEvent 1 of run {child}\)", page)
+    assert re.search(r"▸ order  waiting\n", cli("history", parent).stdout), "the child's question is not its own"
+    assert json.loads(cli("run", "Parcels", *ANSWERS).stdout)["speed"] == "fast"
 
 
 def test_tables_have_no_trailing_blanks_and_results_in_short() -> None:

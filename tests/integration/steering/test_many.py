@@ -83,6 +83,20 @@ async def test_the_failed_ones_are_retried_once() -> None:
         assert set(dependency.done.values()) == {1}
 
 
+async def test_repeats_with_a_bound_come_to_all_runs() -> None:
+    """Runs that an earlier call has retried do not count, so each call takes the next ones."""
+    dependency = Dependency(up=False)
+    async with serving(world(dependency)) as rpc:
+        for run_id in await many(rpc, "pay", 5):
+            await rpc.ended(run_id)
+        dependency.up = True
+        told = []
+        for _ in range(4):
+            *_, last = await apply(rpc, retry=runs.RetryRuns(), max_runs=2, **PAY)
+            told.append((*counts(last), last.more))
+        assert told == [(2, 2, 0, 0, True), (4, 2, 2, 0, True), (5, 1, 4, 0, False), (5, 0, 5, 0, False)]
+
+
 async def test_runs_are_paused_and_resumed() -> None:
     async with serving(world(Dependency())) as rpc:
         await many(rpc, "approve", 5)

@@ -356,6 +356,8 @@ def test_keys_are_listed_and_revoked_and_the_rest_of_the_file_stays(tmp_path: Pa
     ):
         assert runner.invoke(app, ["keys", "revoke", *wrong, "--file", str(file)]).exit_code == code, wrong
     assert file.read_text() == before
+    mistaken = runner.invoke(app, ["keys", "revoke", "ann", "--file", str(file)])
+    assert "no key ann in it; ann holds keys: --name ann" in mistaken.stderr
     assert runner.invoke(app, ["keys", "revoke", "--name", "ann", "--file", str(file)]).exit_code == 0
     left = AccessFile.parse(file.read_bytes())
     assert not left.keys

@@ -101,7 +101,8 @@ class Answering:
 
     def _send_command(self, question: Question) -> str:
         event_type = question.types[0]
-        return send_command(self._run.run_id, event_type, question.fixed, self._view.known_schema(event_type))
+        schema = self._view.known_schema(event_type, question.run_id)
+        return send_command(question.run_id or self._run.run_id, event_type, question.fixed, schema)
 
     async def _ask(self, question: Question, asker: Asker) -> None:
         """Ask until the answer is taken, the person leaves the question open, or it is answered elsewhere."""
@@ -130,7 +131,9 @@ class Answering:
             event_type: str | None = question.types[0]
             if len(question.types) > 1:
                 event_type = await asker.choose("answer with", question.types)
-            fields = None if event_type is None else await asker.answer(self._view.schema(event_type), question.fixed)
+            fields = None
+            if event_type is not None:
+                fields = await asker.answer(self._view.schema(event_type, question.run_id), question.fixed)
             if event_type is None or fields is None:
                 asker.say(f"\n  left open; answer: {self._send_command(question)}", "dim")
                 self._left.add(question.key)
@@ -145,7 +148,7 @@ class Answering:
     async def _send(self, question: Question, event_type: str, fields: Mapping[str, Any]) -> bool:
         """Send an answer; return whether it was taken. When it was not, the person may correct it."""
         try:
-            sent = await self._run.context.send_event((event_type, fields))
+            sent = await self._view.run_of(question).context.send_event((event_type, fields))
         except InvalidArgumentError as error:
             self._output.note(error_text(error), style="red")
             if self._asker is None:

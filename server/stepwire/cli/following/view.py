@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwire.cli.render.pages import question_text, schema_of, waiter_text
+from stepwire.cli.following.answer_schemas import AnswerSchemas
+from stepwire.cli.render.pages import Schemas, question_text, schema_of, waiter_text
 from stepwire.cli.render.records import run_record
 from stepwire.client import (
     Client,
     EntryKind,
     EventRole,
     GenericEvent,
-    NotFoundError,
     Run,
     RunInfo,
     RunStatus,
@@ -31,11 +31,13 @@ class Question:
     """A question that a run waits to have answered.
 
     Attributes:
-        key: Tells it from other questions: ("waiter", waiter_id) or ("event", sequence).
+        key: Tells it from other questions: ("waiter", waiter_id), with the child that asks before it, or
+            ("event", sequence).
         types: The event types that answer it.
         fixed: The values that fields of the answer must have.
         text: The question for people.
         record: The question for scripts.
+        run_id: The child that asks; empty when the run itself does.
     """
 
     key: tuple[str, str]
@@ -43,6 +45,7 @@ class Question:
     fixed: Mapping[str, Any]
     text: str
     record: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    run_id: str = ""
 
 
 class RunView:
@@ -57,7 +60,10 @@ class RunView:
     def __init__(self, client: Client, run: Run, after: int) -> None:
         self._client = client
         self._run = run
+        self._answers = AnswerSchemas(client)
         self._workflow: WorkflowInfo | None = None
+        # What the answers to the questions of waiters take.
+        self._schemas: Schemas = {}
         # Questions in the log that no waiter stands behind, oldest first.
         self._prompts: list[GenericEvent] = []
         # The sequences of the answers that were sent from here.
@@ -80,16 +86,16 @@ class RunView:
     async def open(self) -> RunInfo:
         """Ask the server for the run and its workflow."""
         self.info = await self._run.info()
-        try:
-            self._workflow = await self._client.workflow(self.info.workflow)
-        except NotFoundError:  # an old run, whose workflow is no longer served
-            self._workflow = None
+        self._workflow = await self._answers.workflow(self.info.workflow)
+        self._schemas = await self._answers.of(self.info)
         return self.info
 
     async def refresh(self) -> RunInfo:
         """Look at the run's status."""
         async with self._lock:  # an older answer must not replace a newer one
-            info = self.info = await self._run.info()
+            info = await self._run.info()
+            self._schemas = await self._answers.of(info)
+            self.info = info
         self.refreshed.set()
         return info
 
@@ -117,11 +123,12 @@ class RunView:
             records = run_record(info)["pending_waiters"]
             return [
                 Question(
-                    ("waiter", waiter.waiter_id),
+                    ("waiter", f"{waiter.run_id} {waiter.waiter_id}".lstrip()),
                     (waiter.event_type,),
                     waiter.requirements,
                     waiter_text(waiter),
                     record,
+                    waiter.run_id,
                 )
                 for waiter, record in zip(info.pending_waiters, records, strict=True)
             ]
@@ -130,13 +137,18 @@ class RunView:
         # A step returned the question and another one takes the answer, so there is no waiter.
         return [_returned_question(prompt, types) for prompt in self._prompts]
 
-    def schema(self, event_type: str) -> Mapping[str, Any]:
-        """Return the JSON Schema of an event type; {} when it is unknown."""
-        return self.known_schema(event_type) or {}
+    def run_of(self, question: Question) -> Run:
+        """Return the run that an answer is sent to: the child that asks, where it can be seen, else the run itself."""
+        seen = question.run_id and any((question.run_id, each) in self._schemas for each in question.types)
+        return self._client.run(question.run_id) if seen else self._run
 
-    def known_schema(self, event_type: str) -> Mapping[str, Any] | None:
-        """Return the JSON Schema of an event type; None when it is unknown."""
-        return schema_of(self._workflow, event_type)
+    def schema(self, event_type: str, child: str = "") -> Mapping[str, Any]:
+        """Return the JSON Schema of an answer to the run, or to a child that asks; {} when it is unknown."""
+        return self.known_schema(event_type, child) or {}
+
+    def known_schema(self, event_type: str, child: str = "") -> Mapping[str, Any] | None:
+        """Return the JSON Schema of an answer to the run, or to a child that asks; None when it is unknown."""
+        return self._schemas.get((child, event_type)) if child else schema_of(self._workflow, event_type)
 
     def _answer_types(self) -> tuple[str, ...]:
         if self._workflow is None:

@@ -9,10 +9,11 @@ from typing import Final
 from rich.console import Group
 from rich.live import Live
 
-from stepwire.cli.render.pages import run_page
+from stepwire.cli.following.answer_schemas import AnswerSchemas
+from stepwire.cli.render.pages import Schemas, run_page
 from stepwire.cli.render.records import run_record
 from stepwire.cli.render.terminal import Output
-from stepwire.client import Client, RunInfo, WorkflowInfo
+from stepwire.client import Client, RunInfo
 
 __all__ = ["watch"]
 
@@ -24,12 +25,12 @@ _LOOK_SECONDS: Final = 5.0
 """How often the server is asked although the log has nothing new."""
 
 
-async def watch(client: Client, info: RunInfo, workflow: WorkflowInfo | None, output: Output) -> RunInfo:
+async def watch(client: Client, info: RunInfo, output: Output) -> RunInfo:
     """Show a run until it has ended or the person leaves; return it as it was last.
 
     At a terminal the page stays in its place; elsewhere each change is written anew, as JSON a line each.
     """
-    run, news = client.run(info.run_id), asyncio.Event()
+    run, news, answers = client.run(info.run_id), asyncio.Event(), AnswerSchemas(client)
 
     async def listen() -> None:
         async for _ in run.events(info.last_sequence, internal=True):
@@ -47,9 +48,9 @@ async def watch(client: Client, info: RunInfo, workflow: WorkflowInfo | None, ou
     try:
         while True:
             if at_terminal:
-                live.update(Group(run_page(info, workflow=workflow)), refresh=True)
+                live.update(Group(run_page(info, schemas=await answers.of(info))), refresh=True)
             elif shown is None or _differs(shown, info):
-                _write(output, info, workflow)
+                _write(output, info, await answers.of(info))
                 shown = info
             if info.ended:
                 return info
@@ -78,9 +79,9 @@ def _differs(one: RunInfo, other: RunInfo) -> bool:
     )
 
 
-def _write(output: Output, info: RunInfo, workflow: WorkflowInfo | None) -> None:
+def _write(output: Output, info: RunInfo, schemas: Schemas) -> None:
     if output.json:
         output.record(run_record(info))
     else:
-        output.show(run_page(info, workflow=workflow))
+        output.show(run_page(info, schemas=schemas))
         output.text("")

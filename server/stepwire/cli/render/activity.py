@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from stepwire.cli.render.text import duration, since
 from stepwire.client import ActiveDelivery, DeliveryStatus, Failure, RunInfo, RunStatus
 
-__all__ = ["Row", "activity_rows", "delivery_states", "failure_text"]
+__all__ = ["Row", "activity_rows", "activity_text", "delivery_states", "failure_text"]
 
 _MOST: Final = 20
 """Deliveries that are shown one by one; the rest is counted."""
@@ -52,6 +52,23 @@ def activity_rows(info: RunInfo, now: datetime | None = None) -> Iterator[Row]:
         yield Row("step", "none is at work and nothing is asked: the run waits for an event, or is stalled", "yellow")
 
 
+def activity_text(info: RunInfo, now: datetime | None = None) -> str:
+    """Return in short what an unfinished run repeats, or waits for without a question; empty if it just works."""
+    now = now or datetime.now(UTC)
+    failing = [each for each in info.active_deliveries if each.last_error is not None]
+    for each in failing[:1]:
+        assert each.last_error is not None
+        more = f"; so did {len(failing) - 1} more" if len(failing) > 1 else ""
+        error = ": ".join(filter(None, [each.last_error.error_type, each.last_error.message]))
+        return f"step {each.step} {_attempts(each, info, now)}: {error}{more}"
+    if info.pending_waiters or info.status is not RunStatus.WAITING:
+        return ""
+    if info.children is not None and info.children.unfinished:
+        return f"waits for {info.children.unfinished} child{'ren' * (info.children.unfinished > 1)}"
+    waiting = dict.fromkeys(each.step for each in info.active_deliveries)
+    return f"waits in {', '.join(waiting)}" if waiting else "waits for an event, or is stalled"
+
+
 def delivery_states(info: RunInfo) -> dict[int, str]:
     """Return what the unfinished deliveries of a run do, by their ids: `at work`, `waiting for Approval`."""
     words = {
@@ -62,6 +79,8 @@ def delivery_states(info: RunInfo) -> dict[int, str]:
     }
     states: dict[int, str] = {}
     for each in info.active_deliveries:
+        if each.run_id:
+            continue  # a child counts its deliveries from 1, too
         asked = _asked(each, info) if each.status is DeliveryStatus.PARKED else ""
         states[each.delivery_id] = words.get(each.status, str(each.status)) + (f" for {asked}" if asked else "")
     return states
@@ -74,6 +93,11 @@ def failure_text(failure: Failure) -> str:
 
 
 def _doing(each: ActiveDelivery, info: RunInfo, now: datetime) -> str:
+    where = f" of run {each.run_id}" if each.run_id else ""
+    return f"{_attempts(each, info, now)}  ({each.event_type} {each.caused_by}{where})"
+
+
+def _attempts(each: ActiveDelivery, info: RunInfo, now: datetime) -> str:
     since_when = since(each.since, now)
     words = {
         DeliveryStatus.RUNNING: "runs",
@@ -83,23 +107,23 @@ def _doing(each: ActiveDelivery, info: RunInfo, now: datetime) -> str:
     }
     doing = words.get(each.status, str(each.status))
     if each.status is DeliveryStatus.BACKING_OFF:
-        # The server counts the attempt that comes next.
-        number = f"attempt {each.attempt - 1} " if each.attempt > 1 else ""
-        text = f"{number}{doing}{f' {since_when} ago' if since_when else ''}"
+        text = f"attempt {each.attempt} {doing}{f' {since_when} ago' if since_when else ''}"
         if each.next_attempt_at is not None:
             left = (each.next_attempt_at - now).total_seconds()
-            text += f", attempt {each.attempt} {'in ' + duration(left) if left > 0 else 'now'}"
+            text += f", attempt {each.attempt + 1} {'in ' + duration(left) if left > 0 else 'now'}"
     else:
         text = f"{doing}{f' for {since_when}' if since_when else ''}"
     if each.status is DeliveryStatus.PARKED and (asked := _asked(each, info)):
         text += f" for {asked}"
     if each.status is not DeliveryStatus.BACKING_OFF and (each.attempt > 1 or each.last_error is not None):
         text += f", attempt {each.attempt}"
-    return f"{text}  ({each.event_type} {each.caused_by})"
+    return text
 
 
 def _asked(each: ActiveDelivery, info: RunInfo) -> str:
-    types = dict.fromkeys(waiter.event_type for waiter in info.pending_waiters if waiter.step == each.step)
+    types = dict.fromkeys(
+        waiter.event_type for waiter in info.pending_waiters if (waiter.step, waiter.run_id) == (each.step, each.run_id)
+    )
     return " or ".join(types)
 
 

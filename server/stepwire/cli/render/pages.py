@@ -20,6 +20,7 @@ from stepwire.client import ChildSummary, GenericEvent, Outcome, Pause, PendingW
 
 __all__ = [
     "Page",
+    "Schemas",
     "children_text",
     "outcome_lines",
     "pause_text",
@@ -32,14 +33,17 @@ __all__ = [
     "workflow_page",
 ]
 
+Schemas = dict[tuple[str, str], Mapping[str, Any]]
+"""The JSON Schemas of answers, by the child that asks (empty for the run itself) and the event type."""
+
 _ENGINE_EVENTS = frozenset({"InputRequiredEvent", "HumanResponseEvent"})
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
 # Fields in which authors most likely put the question itself; `prefix` is that of the 1.x examples.
 _QUESTIONS = ("question", "prompt", "prefix", "message", "text", "msg")
 
 
-def run_page(info: RunInfo, now: datetime | None = None, workflow: WorkflowInfo | None = None) -> Text:
-    """Return everything about a run. Its workflow tells which fields the answers to its questions have."""
+def run_page(info: RunInfo, now: datetime | None = None, schemas: Schemas | None = None) -> Text:
+    """Return everything about a run. The schemas tell which fields the answers to its questions have."""
     page = Page()
     page.row("run", info.run_id)
     page.row("workflow", _versioned(info.workflow, info.workflow_version))
@@ -77,7 +81,7 @@ def run_page(info: RunInfo, now: datetime | None = None, workflow: WorkflowInfo 
             page.row("", f"open until {waiter.deadline.isoformat(' ', 'seconds')}")
         if info.status is RunStatus.BLOCKED:
             continue  # it takes no answer
-        schema = None if waiter.run_id else schema_of(workflow, waiter.event_type)
+        schema = (schemas or {}).get((waiter.run_id, waiter.event_type))
         command = send_command(waiter.run_id or info.run_id, waiter.event_type, waiter.requirements, schema)
         page.row("", f"answer: {command}")
     if info.outcome is not None:

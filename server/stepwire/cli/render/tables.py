@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from stepwire.cli.render.activity import activity_text
 from stepwire.cli.render.pages import outcome_lines, short_version, waiter_text
 from stepwire.cli.render.styles import STATUS_STYLES
 from stepwire.cli.render.text import clean, compact, since
 from stepwire.client import RunInfo, RunStatus, SnapshotInfo, WorkflowSummary
 
 __all__ = ["keys_table", "new_table", "replicas_table", "runs_table", "snapshots_table", "workflows_table"]
+
+
+_GAP: Final = 3
+"""Columns between two columns of a table."""
+_ABOUT_WIDTH: Final = 60
+"""Columns that ABOUT needs to be read with ease."""
+_ABOUT_LINES: Final = 4
+"""Lines that ABOUT has at most at a terminal, about: the page of a run has all of it."""
+_SHORT_ID: Final = 12
+_CHOSEN_BY_SERVER: Final = re.compile("[0-9a-f]{32}")
+"""Such ids are random: 12 digits are as good as all, but for one in a thousand servers with a million runs."""
 
 
 class Replica(Protocol):
@@ -63,33 +76,64 @@ def replicas_table(replicas: Iterable[Replica], now: datetime | None = None) -> 
     return table
 
 
-def runs_table(runs: Iterable[RunInfo], now: datetime | None = None) -> Table:
-    """Return a table of runs."""
+def runs_table(runs: Iterable[RunInfo], now: datetime | None = None, width: int | None = None) -> Table:
+    """Return a table of runs.
+
+    Args:
+        runs: The runs.
+        now: What time it is; None for the time of the machine.
+        width: The width of the terminal; None elsewhere. In a narrow one the ids that a server chose are cut to a
+            beginning, which every command takes, and ABOUT is cut after a few lines.
+    """
     table = new_table("RUN", "WORKFLOW", "STATUS", "AGE", "ABOUT")
-    for info in runs:
+    rows = [(info, since(info.created_at, now)) for info in runs]
+    about_width = _ABOUT_WIDTH
+    if width is not None:
+        columns = zip(*((info.run_id, info.workflow, str(info.status), age) for info, age in rows), strict=True)
+        fixed = sum(max(map(len, column)) + _GAP for column in columns)
+        about_width = width - fixed
+        for column in table.columns[2:4]:
+            column.no_wrap = True
+    short = about_width < _ABOUT_WIDTH
+    for info, age in rows:
         status = Text(str(info.status), style=STATUS_STYLES.get(info.status, ""))
-        about = _text(_about(info, now))
-        table.add_row(_text(info.run_id), _text(info.workflow), status, since(info.created_at, now), about)
+        run_id = info.run_id[:_SHORT_ID] if short and _CHOSEN_BY_SERVER.fullmatch(info.run_id) else info.run_id
+        most = None
+        if width is not None:
+            most = _ABOUT_LINES * max(about_width + len(info.run_id) - len(run_id), _ABOUT_WIDTH // 2)
+        about = _about(info, now, most)
+        table.add_row(_text(run_id), _text(info.workflow), status, age, _text(about))
     return table
 
 
-def _about(info: RunInfo, now: datetime | None) -> str:
-    """Return what a run asks, its result, why it is blocked, or why and since when it has failed or is paused."""
+def _about(info: RunInfo, now: datetime | None, most: int | None) -> str:
+    """Return what a run asks or repeats, its result, why it is blocked, or why and since when it failed or is paused.
+
+    Where that has more than `most` characters its longest part is cut: when it was, and the retry, remain.
+    """
+    told: list[tuple[str, str]] = []
     if info.status is RunStatus.BLOCKED:
-        told = [_one_line(info.blocked_reason)]
-    else:
-        told = [_one_line(waiter_text(waiter)) for waiter in info.pending_waiters]
+        told.append((info.blocked_reason, ""))
+    elif not info.ended:
+        told += [(waiter_text(waiter), "") for waiter in info.pending_waiters]
+        told.append((activity_text(info, now), ""))
     if info.pause is not None:
         what = "workflow paused" if info.pause.workflow else "paused"
         why = f": {info.pause.reason}" if info.pause.reason else ""
-        told.append(_one_line(f"{what} {since(info.pause.time, now)} ago{why}"))
+        told.append((f"{what} {since(info.pause.time, now)} ago{why}", ""))
     outcome = info.outcome
     if outcome is not None and outcome.status is RunStatus.COMPLETED:
-        told += [compact(outcome.result)] if outcome.result is not None else []
+        told.append((compact(outcome.result) if outcome.result is not None else "", ""))
     elif outcome is not None:
-        told.append(_one_line(f"{outcome_lines(outcome)[0]}, {since(info.ended_at, now)} ago"))
-    told += [f"retried as {run_id}" for run_id in info.retried_as[-1:]]
-    return "; ".join(told)
+        told.append((outcome_lines(outcome)[0], f", {since(info.ended_at, now)} ago"))
+    told += [("", f"retried as {run_id}") for run_id in info.retried_as[-1:]]
+    parts = [(" ".join(text.split()), tail) for text, tail in told if text or tail]
+    excess = sum(len(text) + len(tail) + 2 for text, tail in parts) - 2 - most if most is not None else 0
+    if excess > 0:
+        longest = max(range(len(parts)), key=lambda place: len(parts[place][0]))
+        text, tail = parts[longest]
+        parts[longest] = (f"{text[: max(0, len(text) - excess - 1)]}…", tail)
+    return "; ".join(f"{text}{tail}" for text, tail in parts)
 
 
 def workflows_table(workflows: Iterable[WorkflowSummary]) -> Table:
@@ -122,10 +166,6 @@ def keys_table(holders: Mapping[str, KeyHolder], now: datetime | None = None) ->
         scopes = ", ".join(holder.scopes) or "none"
         table.add_row(key_id, _text(holder.name), holder.namespace, _text(scopes), expires)
     return table
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _text(text: str) -> Text:

@@ -26,7 +26,8 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 def error_text(error: StepwireError) -> str:
     """Return `error: REASON: message`, a line for each field that the server refused, and the reference."""
     reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
-    lines = [indented(f"error: {reason}: {error.message}")]
+    about = error.metadata.get("run_id", "") if reason == "RUN_NOT_FOUND" else ""
+    lines = [indented(f"error: {reason}: {error.message}{about and f': {about}'}")]
     lines += [f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.field_violations]
     if error.reference_id:
         lines.append(f"  reference: {clean(error.reference_id, keep='')}")
@@ -50,6 +51,11 @@ class Output:
     def live(self) -> bool:
         """Say whether standard error is a terminal that can redraw lines."""
         return not self.json and sys.stderr.isatty() and not self.err.is_dumb_terminal
+
+    @property
+    def width(self) -> int | None:
+        """The width of the terminal that standard output is; None for a file or a pipe."""
+        return self.out.width if self.out.is_terminal else None
 
     def document(self, value: Any) -> None:
         """Write a JSON document, indented for people, on one line for scripts."""

@@ -41,6 +41,11 @@ class _Delivery:
     """What came from outside and ended a wait of the step; `made` has it too, for its place in the tree."""
 
     @property
+    def place(self) -> int:
+        """The sequence of the beginning of its first attempt."""
+        return self.attempts[0][0].sequence
+
+    @property
     def ended_at(self) -> int | None:
         """The sequence of the end of its last attempt; None while it is unfinished."""
         meta, last = self.attempts[-1]
@@ -70,6 +75,14 @@ class _Event:
     meta: EventMeta
     taken: dict[int, _Delivery] = field(default_factory=dict)
 
+    @property
+    def place(self) -> int:
+        """The sequence of the event."""
+        return self.meta.sequence
+
+
+_Node = _Event | _Delivery
+
 
 def history_tree(
     events: Iterable[GenericEvent], kept: Collection[int], states: Mapping[int, str] | None = None
@@ -81,12 +94,12 @@ def history_tree(
         kept: The sequences at which the run can be forked.
         states: What the unfinished deliveries do now, by id; empty when the run has ended, None when it is not known.
     """
-    stack: list[tuple[_Event | _Delivery, str, str]] = [(root, "", "") for root in reversed(_roots(events))]
+    stack: list[tuple[_Node, str, str]] = [(root, "", "") for root in reversed(_roots(events))]
     while stack:
         node, lead, indent = stack.pop()
         if isinstance(node, _Event):
-            yield _line(node.meta, node.meta.sequence in kept, lead, event_text(node.event))
-            children: list[_Event | _Delivery] = list(node.taken.values())
+            yield _line(node.meta, node.meta.sequence in kept, lead, _event_text(node))
+            children: list[_Node] = list(node.taken.values())
         else:
             yield from _delivery_lines(node, kept, lead, indent, states)
             children = list(node.made)
@@ -101,17 +114,21 @@ def history_tree(
             stack.append((child, indent + branch, indent + rest))
 
 
-def _goes_on(node: _Event | _Delivery) -> bool:
+def _goes_on(node: _Node) -> bool:
     """Tell whether anything comes of an event or a delivery."""
     return bool(node.taken) if isinstance(node, _Event) else True
 
 
-def _roots(events: Iterable[GenericEvent]) -> list[_Event]:
-    """Link events and deliveries; return the events that nothing in the log has made."""
+def _roots(events: Iterable[GenericEvent]) -> list[_Node]:
+    """Link events and deliveries; return the events that nothing in the log has made.
+
+    A delivery whose event is not in the log is one of them: the log of the run that this one retries or forks has the
+    event, or the server keeps it no longer.
+    """
     roots: list[_Event] = []
     by_sequence: dict[int, _Event] = {}
     deliveries: dict[int, _Delivery] = {}
-    orphans: list[tuple[int, int]] = []
+    begun: list[_Node] = []
     for event in events:
         meta = event_meta(event)
         if (execution := meta.execution) is not None:
@@ -120,7 +137,7 @@ def _roots(events: Iterable[GenericEvent]) -> list[_Event]:
             if (cause := by_sequence.get(execution.caused_by)) is not None:
                 cause.taken[execution.delivery_id] = delivery
             elif len(delivery.attempts) == 1:
-                orphans.append((execution.delivery_id, meta.sequence))
+                begun.append(delivery)
             continue
         node = by_sequence[meta.sequence] = _Event(event, meta)
         maker = deliveries.get(meta.delivery_id)
@@ -128,11 +145,8 @@ def _roots(events: Iterable[GenericEvent]) -> list[_Event]:
             roots.append(node)
         else:
             maker.made.append(node)
-    # Steps whose event the server no longer keeps: what they made is told.
-    for number, _ in orphans:
-        roots += deliveries[number].made
-    roots = [root for root in roots if not _answers(root, deliveries.values())]
-    return sorted(roots, key=lambda root: root.meta.sequence)
+    begun += [root for root in roots if not _answers(root, deliveries.values())]
+    return sorted(begun, key=lambda root: root.place)
 
 
 def _answers(event: _Event, deliveries: Collection[_Delivery]) -> bool:
@@ -160,6 +174,14 @@ def _answers(event: _Event, deliveries: Collection[_Delivery]) -> bool:
     return True
 
 
+def _event_text(node: _Event) -> Text:
+    """Return the text of an event, and whether it was lost on the run: then the run may be stalled."""
+    text, meta = event_text(node.event), node.meta
+    if meta.kind in (EntryKind.RECEIVED, EntryKind.SENT) and not meta.delivered:
+        text.append("  (no step took it)", style="yellow")
+    return text
+
+
 def _delivery_lines(
     delivery: _Delivery, kept: Collection[int], lead: str, indent: str, states: Mapping[int, str] | None
 ) -> Iterator[Text]:
@@ -171,15 +193,19 @@ def _delivery_lines(
     # A wait that was resumed counts as an attempt too: without a failure its number says nothing.
     first = delivery.attempts[0][1].attempt
     failed = first > 1 or any(_went_wrong(each) for _, each in delivery.attempts)
-    number = f", attempt {last.attempt}" if last.attempt > 1 and failed else ""
+    backs_off = last.status is ExecutionStatus.FAILED and last.next_attempt_at is not None
+    count = " after attempt" if backs_off and states and last.delivery_id in states else ", attempt"
+    number = f"{count} {last.attempt}" if last.attempt > 1 and failed else ""
     number += delivery.waited()
     took = f" {span(last.duration.total_seconds())}" if last.duration is not None else ""
     if last.status is ExecutionStatus.FINISHED:
         text.append(f"{took}{number}", style="dim")
     else:
         word = str(last.status).replace("_", " ")
-        if last.status is ExecutionStatus.STARTED and states is not None:
-            word = states.get(last.delivery_id, "unfinished" if not states else word)
+        if states is not None and last.delivery_id in states:
+            word = states[last.delivery_id]
+        elif states == {} and last.status is ExecutionStatus.STARTED:
+            word = "unfinished"
         text.append(f"  {word}{number}", style=_STYLES.get(last.status, "red"))
     yield _line(meta, meta.sequence in kept, lead, text)
     for meta, attempt in delivery.attempts:

@@ -134,12 +134,11 @@ class ManyRuns:
         left, more = most, False
         said = asyncio.get_running_loop().time()
         async for group in self._groups(query, action):
-            if left <= 0:
-                more = True
+            taken = _first(group, left, action)
+            more = len(taken) < len(group)
+            if not taken:
                 break
-            taken = group[:left]
-            more = len(group) > left
-            left -= len(taken)
+            left -= sum(not _is_done(each, action) for each in taken)
             if request.dry_run:
                 for record in taken:
                     progress.done += not _is_done(record, action)
@@ -283,6 +282,19 @@ _GONE: Final = frozenset({"RUN_NOT_FOUND", "RUN_ENDED"})
 
 def _is_done(record: RunRecord, action: _Action) -> bool:
     return action.method == RETRY and RETRIED_AS in record.info
+
+
+def _first(group: list[RunRecord], most: int, action: _Action) -> list[RunRecord]:
+    """Return the beginning of a group that has at most so many runs to act on, and any number that is done already.
+
+    Otherwise a repeat with the same bound would find the runs of the last call, and never come to the others.
+    """
+    for place, record in enumerate(group):
+        if not _is_done(record, action):
+            if most == 0:
+                return group[:place]
+            most -= 1
+    return group
 
 
 async def _while(work: asyncio.Future[Any]) -> AsyncIterator[None]:

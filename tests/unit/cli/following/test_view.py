@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +47,7 @@ class FakeRun:
         self.status = RunStatus.WAITING
         self.waiters: tuple[PendingWaiter, ...] = ()
         self.served = True
+        self.asked: list[str] = []
 
     async def info(self) -> RunInfo:
         return RunInfo(
@@ -67,9 +69,17 @@ class FakeRun:
         )
 
     async def workflow(self, name: str) -> WorkflowInfo:
+        self.asked.append(name)
         if not self.served:
             raise NotFoundError(name)
         return workflow()
+
+    async def get_run(self, run_id: str) -> RunInfo:
+        self.asked.append(run_id)
+        return replace(await self.info(), run_id=run_id, workflow="inner")
+
+    def run(self, run_id: str) -> str:
+        return f"run {run_id}"
 
 
 async def opened(run: FakeRun, after: int = 0) -> RunView:
@@ -89,6 +99,17 @@ async def test_a_waiter_is_a_question() -> None:
     assert question.record["waiter_id"] == "w"
     assert view.schema("Answer") == SCHEMA
     assert view.schema("Other") == {}
+
+
+async def test_a_question_of_a_child_is_answered_by_a_type_of_the_child() -> None:
+    run = FakeRun()
+    run.waiters = (PendingWaiter("w", "Answer", {}, GenericEvent("Ask", text="Go?"), None, "work", "low"),)
+    view = await opened(run)
+    [question] = view.questions()
+    assert (question.key, question.run_id) == (("waiter", "low w"), "low")
+    assert view.known_schema("Answer", "low") == SCHEMA
+    assert str(view.run_of(question)) == "run low"
+    assert run.asked == ["flow", "low", "inner"]
 
 
 async def test_a_returned_question_is_answered_by_what_steps_take() -> None:

@@ -46,7 +46,7 @@ def test_each_status_has_its_words() -> None:
     )  # fmt: skip
     assert found == [
         "step|pay     runs for 1m30s  (Order 1)",
-        "step|charge  attempt 1 failed 1m30s ago, attempt 2 in 4.0s  (Order 1)",
+        "step|charge  attempt 2 failed 1m30s ago, attempt 3 in 4.0s  (Order 1)",
         "|        Down: refused\n        by the bank (reference ref1)",
         "step|work    waits for 1m30s for Approval  (Order 1)",
         "queued|ship (2)",

@@ -21,7 +21,7 @@ class Log:
 
     def event(self, type: str, by: int = 0, kind: EntryKind = EntryKind.SENT, **fields: Any) -> int:
         self.now += timedelta(seconds=fields.pop("later", 0))
-        return self._add(type, kind, "", by, None, fields)
+        return self._add(type, kind, "", by, None, fields, fields.pop("delivered", 1))
 
     def attempt(self, delivery: int, step: str, cause: int, status: str, number: int = 1, **more: Any) -> None:
         took = None if status in ("started", "lost") else timedelta(milliseconds=3)
@@ -29,10 +29,12 @@ class Log:
         execution = Execution(delivery, ExecutionStatus(status), number, cause, took, **values)
         self._add("", EntryKind.EXECUTION, step, 0, execution, {})
 
-    def _add(self, type: str, kind: EntryKind, step: str, by: int, execution: Any, fields: Any) -> int:
+    def _add(
+        self, type: str, kind: EntryKind, step: str, by: int, execution: Any, fields: Any, delivered: int = 1
+    ) -> int:
         number = len(self.entries) + 1
         role = EventRole.INPUT_REQUIRED if type == "Ask" else EventRole.UNSPECIFIED
-        meta = EventMeta(type, number, self.now, kind, role, step, 1, by, execution)
+        meta = EventMeta(type, number, self.now, kind, role, step, delivered, by, execution)
         self.entries.append(GenericEvent.of(type, fields, meta))
         return number
 
@@ -139,7 +141,51 @@ def test_a_log_without_attempts_or_with_a_trimmed_beginning_is_a_list() -> None:
     log.event("Made", by=7)
     log.attempt(9, "gone", 1000, "finished")
     log.event("Later", by=9)
-    assert [line.split()[-1] for line in log.lines()] == ["Start", "Made", "Later"]
+    assert log.lines() == [
+        "     1 → Start",
+        "     2 · Made",
+        "     3 ▸ gone 3ms",
+        "     4 · Later",
+    ]
+
+
+def test_a_retry_shows_the_attempts_at_what_it_took_over() -> None:
+    """The events of those deliveries are in the log of the run that it retries."""
+    log = Log()
+    error = Failure("pay", "Down", "refused", 1, "ref1", "")
+    log.attempt(2, "pay", 4, "started", 5)
+    log.attempt(2, "pay", 4, "failed", 5, error=error, next_attempt_at=NOW)
+    log.attempt(2, "pay", 4, "started", 6)
+    log.attempt(2, "pay", 4, "finished", 6)
+    paid = log.event("Paid", by=2)
+    log.attempt(3, "ship", paid, "started")
+    again = f"{NOW.astimezone():%H:%M:%S}"
+    assert log.lines() == [
+        "     1 ▸ pay 3ms, attempt 6",
+        f"     2   ! attempt 5 failed after 3ms, the next at {again}: Down: refused (reference ref1)",
+        "     5 · Paid",
+        "     6 ▸ ship  started",
+    ]
+
+
+def test_a_step_that_is_to_be_tried_again_has_not_failed_for_good() -> None:
+    log = Log()
+    start = log.event("Start", kind=EntryKind.RECEIVED)
+    for number in (1, 2):
+        log.attempt(1, "pay", start, "started", number)
+        log.attempt(1, "pay", start, "failed", number, error=Failure("", "Down", "", 0, "", ""), next_attempt_at=NOW)
+    told = [line.plain for line in history_tree(log.entries, (), {1: "to be tried again"})]
+    assert told[1].endswith("▸ pay  to be tried again after attempt 2")
+    ended = [line.plain for line in history_tree(log.entries, (), {})]
+    assert ended[1].endswith("▸ pay  failed, attempt 2")
+
+
+def test_an_event_that_no_step_took_is_marked() -> None:
+    log = Log()
+    log.event("Start", kind=EntryKind.RECEIVED)
+    log.event("Lost", delivered=0)
+    log.event("Tick", kind=EntryKind.STREAM, delivered=0)
+    assert log.lines() == ["     1 → Start", "     2 · Lost  (no step took it)", "     3   Tick"]
 
 
 def test_a_deep_log_needs_no_deep_stack() -> None:

@@ -100,8 +100,7 @@ class FailureReports:
                 why += f" (reference {failure['reference_id']})"
             logger.error("run %s failed: %s", self._scope.run_id, why, extra=about)
         elif status == Status.TIMED_OUT:
-            active = getattr(self._broker.outcome and self._broker.outcome.event, "active_steps", None)
-            why = f"; at work: {', '.join(active)}" if active else f"; {self._nobody_took()}"
+            why = "" if self._broker.deliveries else f"; {self._nobody_took()}"
             logger.error("run %s timed out: %s%s", self._scope.run_id, told.get("reason", ""), why, extra=about)
         elif status == Status.CANCELLED:
             reason = first_line(told.get("reason", "")) or "no reason was given"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
 from stepwire.server.registry import Served
+from stepwire.server.runs.hosting.failures import first_line
 from stepwire.server.runs.hosting.pauses import PAUSED_SECONDS
 from stepwire.server.runs.hosting.run_terms import RunTerms
 from stepwire.server.runs.payloads import value_to_json
 from stepwire.server.store import RunRecord, Status
 from stepwire.workflow.hosting import (
+    PARKED,
+    RUNNING,
     TERMINAL,
     Broker,
     Changes,
@@ -166,7 +170,7 @@ def next_record(
                 info["children"]["starting"] = children.unsure
     wake_at: float | None
     if outcome is not None:
-        info["outcome"] = _told(outcome, served, changes.entries, traceback)
+        info["outcome"] = _told(outcome, served, broker, changes.entries, traceback)
         info["timeout_at"] = wake_at = None
         status = _STATUS[outcome.status]
     elif pause is not None:
@@ -227,7 +231,7 @@ def _result(event: StopEvent, data: bytes) -> bytes:
 _ONLY_RESULT = b'{"result":'
 
 
-def _told(outcome: Outcome, served: Served, entries: list[LogEntry], traceback: str) -> dict[str, Any]:
+def _told(outcome: Outcome, served: Served, broker: Broker, entries: list[LogEntry], traceback: str) -> dict[str, Any]:
     """Describe how the run ended."""
     status, event = outcome.status, outcome.event
     told: dict[str, Any] = {"status": _STATUS[status], "event_type": served.names.name_of(type(event))}
@@ -247,7 +251,21 @@ def _told(outcome: Outcome, served: Served, entries: list[LogEntry], traceback: 
             "traceback": traceback,
         }
     elif status == "timed_out":
-        told["reason"] = why_timed_out(fields.get("timeout"))
+        told["reason"] = "; ".join([why_timed_out(fields.get("timeout")), *_unfinished(broker)])
     else:
         told["reason"] = str(fields.get("reason", ""))
     return told
+
+
+def _unfinished(broker: Broker) -> Iterator[str]:
+    """Yield what kept a run that timed out: the steps at work, those that waited, the last error of a repeated one."""
+    for word, status in (("at work", RUNNING), ("waiting", PARKED)):
+        if steps := sorted({each.step for each in broker.deliveries.values() if each.status == status}):
+            yield f"{word}: {', '.join(steps)}"
+    failed = [each for each in (broker.work.failing or {}).values() if each.failure is not None]
+    for delivery in failed[:1]:
+        assert delivery.failure is not None
+        error = delivery.failure
+        text = ": ".join(filter(None, [error.error_type, first_line(error.message)]))
+        more = f"; so had {len(failed) - 1} more" if len(failed) > 1 else ""
+        yield f"step {delivery.step} had failed with {text} (reference {error.reference}){more}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from stepwire.server.runs.origin import ORIGIN
-from stepwire.server.store import RunRecord
+from stepwire.server.store import RunRecord, Status
 from stepwire.server.store.terms import CLOSE, ERROR, EVENT, PARENT, SCHEDULE, STARTED_BY, STEP, TELL, term
-from stepwire.workflow.hosting import Broker
+from stepwire.workflow.hosting import PARKED, RUNNING, Broker, Delivery
 
 __all__ = ["RunTerms", "undone"]
 
@@ -63,15 +63,16 @@ class RunTerms:
             if (failure := info["outcome"].get("failure")) is not None:
                 said = ((ERROR, "error_type"), (STEP, "step"))
                 found += [term(name, failure[key]) for name, key in said if failure.get(key)]
+            elif info["outcome"]["status"] == Status.TIMED_OUT:
+                begun = (RUNNING, PARKED)
+                found += {term(STEP, each.step) for each in broker.deliveries.values() if each.status in begun}
+                found += _of_failing(failing)
             if "parent" in info or "children" in info:
                 found += undone(info)
         else:
             if pending or self._counts is not None:
                 found += [term(name, value) for name, value in self._asked(last.pending, pending, changed)]
-            for delivery in failing.values() if failing else ():
-                found.append(term(STEP, delivery.step))
-                if delivery.failure is not None:
-                    found.append(term(ERROR, delivery.failure.error_type))
+            found += _of_failing(failing)
         return tuple(sorted(set(found))) if len(found) > 1 else tuple(found)
 
     def _asked(
@@ -105,6 +106,13 @@ def undone(info: Mapping[str, Any]) -> set[str]:
     if children.get("to_close") or children.get("to_start"):
         found.add(CLOSE)
     return found
+
+
+def _of_failing(failing: Mapping[int, Delivery] | None) -> Iterator[str]:
+    for delivery in failing.values() if failing else ():
+        yield term(STEP, delivery.step)
+        if delivery.failure is not None:
+            yield term(ERROR, delivery.failure.error_type)
 
 
 def _said(question: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
