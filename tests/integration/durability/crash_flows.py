@@ -14,6 +14,9 @@ from stepwire.workflow import Context, DictState, HumanResponseEvent, StartEvent
 class Crash(Workflow):
     """End the process, at once or late."""
 
+    def __init__(self) -> None:
+        super().__init__(timeout=None)  # a server that dies and starts again, on a busy machine, takes its time
+
     @step
     async def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
         await asyncio.sleep(ev.get("after", 0.0))

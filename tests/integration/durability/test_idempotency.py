@@ -132,7 +132,7 @@ async def test_idempotency_of_a_start_over_restarts_and_after_the_end(tmp_path: 
         assert len((await rpc.runs.ListRuns(runs.ListRunsRequest())).runs) == 1
 
 
-async def test_idempotency_of_starts_at_the_same_time(tmp_path: Path) -> None:
+async def test_idempotency_of_starts_at_the_same_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     flow = Flow(ask)
     async with life(tmp_path, flow) as rpc:
         started = await asyncio.gather(*(rpc.start("flow", {}, request_id="s") for _ in range(10)))
@@ -140,9 +140,12 @@ async def test_idempotency_of_starts_at_the_same_time(tmp_path: Path) -> None:
         await asked(rpc, started[0].run_id)
         assert flow.attempts == 1
         assert len((await rpc.runs.ListRuns(runs.ListRunsRequest())).runs) == 1
+    assert "failed" not in caplog.text  # a repeat is no failure of the store
 
 
-async def test_idempotency_of_starts_at_the_same_time_with_a_chosen_run_id(tmp_path: Path) -> None:
+async def test_idempotency_of_starts_at_the_same_time_with_a_chosen_run_id(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     flow = Flow(ask)
     async with life(tmp_path, flow) as rpc:
         # Whatever the conflict policy is, a repeat is a repeat, also while the first is under way.
@@ -160,6 +163,7 @@ async def test_idempotency_of_starts_at_the_same_time_with_a_chosen_run_id(tmp_p
             await hold.pass_all()
             assert (await first).run_id == (await again).run_id == "next"
             assert (await refused(another)).reason == "REQUEST_ID_REUSED"
+    assert "failed" not in caplog.text
 
 
 async def test_idempotency_of_a_chosen_run_id(tmp_path: Path) -> None:

@@ -164,14 +164,14 @@ async def test_release_never_with_a_commit_in_flight(tmp_path: Path) -> None:
 
 
 async def test_release_frees_the_run_at_once(tmp_path: Path) -> None:
-    async with life(tmp_path, Flow(ask), idle_after=IDLE) as rpc:
+    async with life(tmp_path, Flow(ask)) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)
         gc.collect()
         gc.disable()  # it must need no collection: of old objects there are few
         try:
             freed = weakref.ref(rpc.pool._live[key_of(run_id)]._hosted.context)  # which the run and its runner hold
-            await released(rpc)
+            await until(lambda: all(pool_run.release() for pool_run in list(rpc.pool)))
             await until(lambda: freed() is None)
         finally:
             gc.enable()
