@@ -41,6 +41,7 @@ from stepwire.client.events import (
 from stepwire.client.models import (
     ActiveDelivery,
     ApplyProgress,
+    BlockedRun,
     ChildSummary,
     DeliveryStatus,
     Failure,
@@ -83,6 +84,7 @@ __all__ = [
     "AlreadyExistsError",
     "ApplyProgress",
     "At",
+    "BlockedRun",
     "ChildEvent",
     "ChildSummary",
     "Client",

@@ -27,6 +27,7 @@ from stepwire.v1 import types_pb2
 __all__ = [
     "ActiveDelivery",
     "ApplyProgress",
+    "BlockedRun",
     "ChildSummary",
     "DeliveryStatus",
     "Failure",
@@ -197,6 +198,21 @@ class ScheduleOrigin:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedRun:
+    """A run that cannot go on by itself.
+
+    Attributes:
+        run_id: Its id.
+        workflow: The name of its workflow.
+        reason: Why it cannot go on, and what to do.
+    """
+
+    run_id: str
+    workflow: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """A run at the moment of the server's answer.
 
@@ -214,7 +230,7 @@ class RunInfo:
         pending_waiters: Its open questions.
         outcome: How it ended; None while it lives.
         forked_from: The run and the sequence that it was started from; None when it was not.
-        blocked_reason: Why it is BLOCKED; "" when it is not.
+        blocked_reason: Why it cannot go on, and what to do: it is BLOCKED, or no server serves its workflow; else "".
         timeout_at: When its own timeout ends it; None when it has none, or while its clock stands still.
         partial: Whether the server left out what is large: the result and the traceback in a list, the contents of
             many open questions, and active deliveries beyond a thousand. `get_run` returns results and tracebacks.
@@ -227,6 +243,7 @@ class RunInfo:
         parent: The run whose step has started it; None if a call did.
         children: How many runs its steps have started; None if they have started none.
         schedule: The schedule that started it; None if none did.
+        blocked_children: Its children, and theirs, that cannot go on or cannot be started; as active_deliveries.
     """
 
     run_id: str
@@ -253,6 +270,7 @@ class RunInfo:
     parent: RunParent | None = None
     children: ChildSummary | None = None
     schedule: ScheduleOrigin | None = None
+    blocked_children: tuple[BlockedRun, ...] = ()
 
     @property
     def ended(self) -> bool:

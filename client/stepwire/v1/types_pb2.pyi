@@ -309,7 +309,7 @@ class ChildSummary(_message.Message):
     def __init__(self, total: _Optional[int] = ..., unfinished: _Optional[int] = ..., queued: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., timed_out: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "workflow", "workflow_version", "status", "labels", "created_at", "updated_at", "ended_at", "last_sequence", "first_available", "pending_waiters", "outcome", "forked_from", "blocked_reason", "timeout_at", "partial", "started_by", "retried_from", "retried_as", "active_deliveries", "pause", "parent", "children", "schedule")
+    __slots__ = ("run_id", "workflow", "workflow_version", "status", "labels", "created_at", "updated_at", "ended_at", "last_sequence", "first_available", "pending_waiters", "outcome", "forked_from", "blocked_reason", "timeout_at", "partial", "started_by", "retried_from", "retried_as", "active_deliveries", "pause", "parent", "children", "schedule", "blocked_children")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -341,6 +341,7 @@ class Run(_message.Message):
     PARENT_FIELD_NUMBER: _ClassVar[int]
     CHILDREN_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_CHILDREN_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     workflow: str
     workflow_version: str
@@ -365,7 +366,18 @@ class Run(_message.Message):
     parent: RunParent
     children: ChildSummary
     schedule: ScheduleOrigin
-    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., first_available: _Optional[int] = ..., pending_waiters: _Optional[_Iterable[_Union[PendingWaiter, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., forked_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., blocked_reason: _Optional[str] = ..., timeout_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partial: bool = ..., started_by: _Optional[str] = ..., retried_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., retried_as: _Optional[_Iterable[str]] = ..., active_deliveries: _Optional[_Iterable[_Union[ActiveDelivery, _Mapping]]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., parent: _Optional[_Union[RunParent, _Mapping]] = ..., children: _Optional[_Union[ChildSummary, _Mapping]] = ..., schedule: _Optional[_Union[ScheduleOrigin, _Mapping]] = ...) -> None: ...
+    blocked_children: _containers.RepeatedCompositeFieldContainer[BlockedRun]
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., workflow_version: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., first_available: _Optional[int] = ..., pending_waiters: _Optional[_Iterable[_Union[PendingWaiter, _Mapping]]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., forked_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., blocked_reason: _Optional[str] = ..., timeout_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partial: bool = ..., started_by: _Optional[str] = ..., retried_from: _Optional[_Union[SnapshotRef, _Mapping]] = ..., retried_as: _Optional[_Iterable[str]] = ..., active_deliveries: _Optional[_Iterable[_Union[ActiveDelivery, _Mapping]]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., parent: _Optional[_Union[RunParent, _Mapping]] = ..., children: _Optional[_Union[ChildSummary, _Mapping]] = ..., schedule: _Optional[_Union[ScheduleOrigin, _Mapping]] = ..., blocked_children: _Optional[_Iterable[_Union[BlockedRun, _Mapping]]] = ...) -> None: ...
+
+class BlockedRun(_message.Message):
+    __slots__ = ("run_id", "workflow", "reason")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    workflow: str
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., workflow: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ScheduleOrigin(_message.Message):
     __slots__ = ("schedule_id", "due_time", "manual")

@@ -131,7 +131,16 @@ from stepwire.workflow.adoption import adopt, is_adoptable
 from stepwire.workflow.broker import executions, parts, progress
 from stepwire.workflow.broker.bounds import Bounds
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.child import ABANDON, CANCEL, Child, ChildCall, ChildHost, ChildOutcome, child_id
+from stepwire.workflow.broker.child import (
+    ABANDON,
+    CANCEL,
+    STARTING,
+    Child,
+    ChildCall,
+    ChildHost,
+    ChildOutcome,
+    child_id,
+)
 from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Execution, Waiter
@@ -227,6 +236,7 @@ __all__ = [
     "PARKED",
     "RECEIVED",
     "RUNNING",
+    "STARTING",
     "STREAM",
     "TERMINAL",
     "Alarm",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.children.family import Given, Inner, Outer, children_of, runs_of, until
+from tests.integration.children.family import Given, Inner, Outer, children_of, in_memory, runs_of, until
 
-from stepwire.client import FailedPreconditionError, RunStatus, SyncClient
+from stepwire.client import FailedPreconditionError, InternalServerError, RunStatus, SyncClient
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import StoreDownError
 from stepwire.server.runs.hosting.loading import RunLoader
@@ -166,6 +168,48 @@ def test_a_damaged_record_of_a_child_fails_the_wait_for_it(
         told = [each for each in caplog.records if "is taken for failed" in each.getMessage()]
         assert len(told) == 1
         assert bad.run_id in told[0].getMessage()
+
+
+def park_both(server: RunningServer, client: SyncClient) -> tuple[str, str]:
+    """Have a run and its child leave memory, both of which wait; return their ids."""
+    run_id: str = client.start_run("Outer").run_id
+    child = until(lambda: [each for each in children_of(client, run_id) if each.pending_waiters], "the question")[0]
+    until(lambda: not in_memory(server), "the release")
+    return run_id, child.run_id
+
+
+def damage(data: Path, run_id: str) -> None:
+    with closing(sqlite3.connect(data / "stepwire.db")) as database, database:
+        database.execute("UPDATE runs SET info = replace(info, 'Inner', 'inner') || ' ' WHERE run_id = ?", (run_id,))
+
+
+async def ask_and_tell(outer: Outer, ctx: Context, ev: Given) -> Any:
+    with pytest.raises(ChildRunError, match="its record is damaged"):
+        await outer.inner.run(text="a", how="ask")
+    return "told"
+
+
+@pytest.mark.parametrize("found", ["by a start", "by a call", "by a list"])
+def test_a_parent_that_is_parked_hears_of_the_damage_of_its_child_from_whoever_finds_it(
+    tmp_path: Path, found: str
+) -> None:
+    settings = {"idle_after": 0.1}
+    with (
+        serve(Outer(ask_and_tell), Inner, data=tmp_path, settings=settings) as server,
+        server.client() as client,
+    ):
+        run_id, child = park_both(server, client)
+        if found == "by a start":
+            server.stop()
+        damage(tmp_path, child)
+        if found == "by a start":
+            server.start()
+        elif found == "by a list":
+            assert children_of(client, run_id) == []
+        else:
+            with pytest.raises(InternalServerError):
+                client.run(child).info()
+        assert client.run(run_id).result(timeout=20) == "told"
 
 
 def test_a_store_that_fails_is_asked_less_and_less_often(

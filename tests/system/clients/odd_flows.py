@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Generic, Literal, TypeVar
 
@@ -36,6 +36,13 @@ class Line(BaseModel):
     children: list[Line] = []
 
 
+class Part(BaseModel):
+    """A part, which has parts."""
+
+    colour: Colour = Colour.RED
+    parts: list[Part] = []
+
+
 class Order(StartEvent):
     """Begin with an order."""
 
@@ -46,6 +53,10 @@ class Order(StartEvent):
     either: Line | Colour | None = None
     by_name: dict[str, Line] = Field(default={})
     due: datetime | None = None
+    day: date | None = None
+    at: time | None = None
+    lasts: timedelta = timedelta(seconds=90)
+    hidden: Part = Part()
     order_id: str = Field(default="", alias="orderId")
 
 
@@ -76,4 +87,4 @@ class OrderFlow(Workflow):
         """Pack it."""
         for line in ev.lines:
             ctx.write_event_to_stream(Packed(box=Box[Line](inside=line), count=1))
-        return Shipped(result={"lines": len(ev.lines)})
+        return Shipped(result={"lines": len(ev.lines), "seconds": int(ev.lasts.total_seconds())})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_python(tmp_path: Path) -> None:
                 async for event in run.events():
                     if isinstance(event, Packed):
                         assert isinstance(event.box, BoxLine) and event.box.inside.colour == "blue", event
-                assert (await result(run)).result == {"lines": 1}
+                assert (await result(run)).result == {"lines": 1, "seconds": 90}
                 assert (await run.context.store.get_state(as_=OrderState)).seen == 0
                 assert Packed in EVENTS
 
@@ -79,7 +80,9 @@ def test_go(tmp_path: Path) -> None:
             client := stepwire.Must(stepwire.New(os.Args[1], stepwire.Options{}))
             blue := orders.ColourBlue
             line := orders.Line{Total: "1.50", Colour: &blue}
-            run := stepwire.Must(orders.StartRun(ctx, client, orders.Order{Lines: []orders.Line{line}, OrderID: "o1"}))
+            day, lasts := "2027-01-31", "PT1M"
+            order := orders.Order{Lines: []orders.Line{line}, OrderID: "o1", Day: &day, Lasts: &lasts}
+            run := stepwire.Must(orders.StartRun(ctx, client, order))
             for event, err := range run.Events(ctx) {
                 if packed, ok := stepwire.Must(orders.Decode(stepwire.Must(event, err))).(orders.Packed); ok {
                     fmt.Println(*packed.Box.Inside.Colour, packed.Count)
@@ -95,7 +98,7 @@ def test_go(tmp_path: Path) -> None:
     run(["go", "vet", "./orders"], tmp_path, GOFLAGS="-mod=mod")
     with serve(orders=OrderFlow) as server:
         output = run(["go", "run", ".", server.address], tmp_path, GOFLAGS="-mod=mod")
-    assert output.splitlines() == ["blue 1", "map[lines:1]"]
+    assert output.splitlines() == ["blue 1", "map[lines:1 seconds:60]"]
 
 
 @pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed")
@@ -109,16 +112,17 @@ def test_typescript(tmp_path: Path) -> None:
     generate("typescript", tmp_path / "orders.ts")
     program = """
         import { connect } from "@stepwire/client";
-        import { type Line, startRun } from "./orders.js";
+        import { type Colour, type Line, type Part, startRun } from "./orders.js";
 
         const client = connect(ADDRESS);
         const line: Line = { total: "1.50", colour: "blue" };
-        const run = await startRun(client, { lines: [line], orderId: "o1" });
+        const hidden: Part = { colour: "red" satisfies Colour, parts: [{}] };
+        const run = await startRun(client, { lines: [line], orderId: "o1", lasts: "PT1M", hidden });
         for await (const event of run.events()) {
           if (event.type === "Packed") console.log(event.data.box.inside.colour, event.data.count);
         }
         const shipped = await run.result();
-        console.log(shipped.result.lines);
+        console.log(shipped.result.lines, shipped.result.seconds);
         client.close();
     """
     tsc = str(package / "node_modules" / ".bin" / "tsc")
@@ -126,7 +130,10 @@ def test_typescript(tmp_path: Path) -> None:
     with serve(orders=OrderFlow) as server:
         (tmp_path / "use.ts").write_text(textwrap.dedent(program).replace("ADDRESS", f'"{server.address}"'))
         run([*compiler, "use.ts"], tmp_path)
-        assert run(["node", "use.js"], tmp_path).splitlines() == ["blue 1", "1"]
+        assert run(["node", "use.js"], tmp_path).splitlines() == ["blue 1", "1 60"]
+    source = (tmp_path / "orders.ts").read_text()
+    assert re.findall(r"(?:interface|type) (\w*[A-Za-z]\d)\b", source) == []
+    assert "colour?: Colour;" in source
     for wrong in ('{ lines: [], size: "huge" }', "{ lines: [], sise: 1 }", "{}"):
         (tmp_path / "use.ts").write_text(
             'import { connect } from "@stepwire/client";\nimport { startRun } from "./orders.js";\n'

@@ -28,7 +28,7 @@ def test_names_are_those_that_a_person_would_choose(shapes: Shapes) -> None:
     assert shapes.title == "OrderFlow"
     own = set(shapes.definitions) - {"InputRequiredEvent"}
     own = {name for name in own if not name.startswith("Workflow")}
-    assert own == {"BoxInt", "BoxLine", "Colour", "Line", "Order", "OrderState", "Packed", "Shipped"}
+    assert own == {"BoxInt", "BoxLine", "Colour", "Line", "Order", "OrderState", "Packed", "Part", "Shipped"}
     assert (shapes.input, shapes.state, shapes.result) == ("Order", "OrderState", "Shipped")
     assert shapes.events["Packed"] == "Packed"
     assert "Order" not in shapes.events

@@ -48,6 +48,7 @@ EVENTS = [
 MODELS = [
     "ActiveDelivery",
     "ApplyProgress",
+    "BlockedRun",
     "ChildSummary",
     "DeliveryStatus",
     "Failure",

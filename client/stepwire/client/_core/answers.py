@@ -12,6 +12,7 @@ from stepwire.client._core.run_status import status_of
 from stepwire.client._core.times import to_datetime
 from stepwire.client.models import (
     ActiveDelivery,
+    BlockedRun,
     ChildSummary,
     DeliveryStatus,
     Identity,
@@ -68,6 +69,7 @@ def to_run_info(run: types_pb2.Run, types: EventTypes) -> RunInfo:
         parent=_to_parent(run.parent) if run.HasField("parent") else None,
         children=_to_children(run.children) if run.HasField("children") else None,
         schedule=_to_origin(run.schedule) if run.HasField("schedule") else None,
+        blocked_children=tuple(BlockedRun(each.run_id, each.workflow, each.reason) for each in run.blocked_children),
     )
 
 

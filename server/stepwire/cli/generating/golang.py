@@ -16,6 +16,8 @@ GENERATOR: Final = "github.com/atombender/go-jsonschema@v0.24.1"
 _CLIENT: Final = "github.com/stepwire/stepwire/clients/go"
 _NOTHING_SAID: Final = re.compile(r"^\t// \w+ corresponds to the JSON schema field \"[^\"]*\"\.\n", re.MULTILINE)
 _IMPORT: Final = re.compile(r"^import (\"[^\"]+\"|\((.*?)\))\n", re.MULTILINE | re.DOTALL)
+_TEXTS: Final = frozenset({"date", "time", "duration"})
+"""Formats for which Go has no type that reads and writes the same JSON: `time.Duration` is a number there."""
 
 
 def golang(shapes: Shapes, folder: Path, out: Path) -> str:
@@ -42,10 +44,9 @@ def golang(shapes: Shapes, folder: Path, out: Path) -> str:
     )
     _, _, text = run(command, folder).partition(f"package {package}\n")
     imports = {'"context"', '"fmt"'}
-    if (lines := _IMPORT.search(text)) is not None:
+    for lines in _IMPORT.finditer(text):
         imports |= set(re.findall(r"\"[^\"]+\"", str(lines[1])))
-        text = text.replace(lines[0], "")
-    text = _NOTHING_SAID.sub("", text)
+    text = _NOTHING_SAID.sub("", _IMPORT.sub("", text))
     listed = "".join(f"\t{line}\n" for line in sorted(imports)) + f'\n\tstepwire "{_CLIENT}"\n'
 
     def kind(name: str) -> str:
@@ -84,6 +85,8 @@ def _simple(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     found = {key: value if key in ("enum", "const", "default") else _simple(value) for key, value in node.items()}
+    if found.get("format") in _TEXTS:
+        del found["format"]
     if isinstance(properties := found.get("properties"), dict):
         nullable = {name for name, each in node["properties"].items() if _may_be_null(each)}
         found["required"] = [name for name in found.get("required", ()) if name not in nullable]

@@ -50,12 +50,15 @@ def typescript(shapes: Shapes, folder: Path, out: Path) -> str:
 def _known(node: Any) -> Any:
     """Return a schema in what the generator knows.
 
-    A tuple has `items` with a list, as before draft 2020-12. A schema that allows anything would become an object.
+    A tuple has `items` with a list, as before draft 2020-12. A schema that allows anything would become an object. A
+    reference with anything beside it, such as a default, would become a type of its own with a number in its name.
     """
     if isinstance(node, list):
         return [_known(item) for item in node]
     if not isinstance(node, dict):
         return node
+    if isinstance(node.get("$ref"), str):
+        return {"$ref": node["$ref"]}
     found = {key: _known(value) for key, value in node.items()}
     if isinstance(found.get("prefixItems"), list):
         found["items"] = found.pop("prefixItems")

@@ -36,6 +36,10 @@ def family_tree(
         for number, child in enumerate(reversed(told)):
             branch, rest = ("└─ ", "   ") if number == 0 else ("├─ ", "│  ")
             stack.append((child, indent + branch, indent + rest))
+    shown = {each.run_id for told in children.values() for each in told}
+    for each in root.blocked_children:
+        if each.run_id not in shown:  # it is not started, or beyond the limit
+            yield Text(f"   {each.run_id} {clean(each.workflow, keep='')}: {clean(each.reason)}", style="red")
 
 
 def _line(info: RunInfo, lead: str, now: datetime | None) -> Text:
@@ -45,6 +49,8 @@ def _line(info: RunInfo, lead: str, now: datetime | None) -> Text:
     line.append(f" {str(info.status).replace('_', ' ')}", style=STATUS_STYLES.get(info.status, ""))
     if info.outcome is not None and info.outcome.failure is not None:
         line.append(f": {compact(outcome_lines(info.outcome)[0], 80)}", style="red")
+    if info.blocked_reason:
+        line.append(f": {compact(info.blocked_reason, 160)}", style="red")
     for waiter in info.pending_waiters:
         if not waiter.run_id:
             line.append(f", waits for {clean(waiter.event_type, keep='')}", style="yellow")

@@ -71,15 +71,18 @@ def run_page(info: RunInfo, now: datetime | None = None, schemas: Schemas | None
     if info.parent is not None:
         page.row("parent", f"{info.parent.run_id}, step {info.parent.step}")
     page.row("children", children_text(info.children))
+    for child in info.blocked_children:
+        page.row("blocked", f"child {child.run_id} of {clean(child.workflow, keep='')}: {clean(child.reason)}", "red")
     for row in activity_rows(info, now):
         page.row(*row)
+    stuck = {child.run_id for child in info.blocked_children}
     for waiter in info.pending_waiters:
         page.row("question", waiter_text(waiter), "yellow")
         if waiter.run_id:
             page.row("", f"asked by run {waiter.run_id}")
         if waiter.deadline is not None:
             page.row("", f"open until {waiter.deadline.isoformat(' ', 'seconds')}")
-        if info.status is RunStatus.BLOCKED:
+        if info.status is RunStatus.BLOCKED or waiter.run_id in stuck:
             continue  # it takes no answer
         schema = (schemas or {}).get((waiter.run_id, waiter.event_type))
         command = send_command(waiter.run_id or info.run_id, waiter.event_type, waiter.requirements, schema)

@@ -87,6 +87,9 @@ def run_record(info: RunInfo) -> dict[str, Any]:
             else None
         ),
         "blocked_reason": info.blocked_reason,
+        "blocked_children": [
+            {"run_id": each.run_id, "workflow": each.workflow, "reason": each.reason} for each in info.blocked_children
+        ],
         "partial": info.partial,
     }
 

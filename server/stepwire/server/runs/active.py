@@ -12,6 +12,7 @@ from stepwire.server.runs.errors import RunsError, as_runs_error
 from stepwire.server.runs.hosting.delta import fold
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.obstacles import Stuck, obstacle, unserved
 from stepwire.server.store import (
     TERMINAL,
     RunQuery,
@@ -22,7 +23,7 @@ from stepwire.server.store import (
     StoreError,
 )
 from stepwire.server.store.terms import PARENT, term
-from stepwire.workflow.hosting import AttemptFailure, Delivery
+from stepwire.workflow.hosting import STARTING, AttemptFailure, Delivery
 from stepwire.workflow.hosting import parts as keys
 
 __all__ = ["Active", "ActiveDeliveries", "Activity"]
@@ -67,13 +68,18 @@ class Active(NamedTuple):
 class Activity(NamedTuple):
     """The active deliveries of a run, by id; `partial` when some are left out. `record` fits them.
 
-    `below` has the activities of living children, of their children, and so on.
+    Attributes:
+        below: The activities of living children, of their children, and so on.
+        obstacle: Why the run cannot go on by itself; empty if it can.
+        stuck: Descendants that cannot go on by themselves, those too that are not started yet.
     """
 
     record: RunRecord
     deliveries: list[Active]
     partial: bool = False
     below: Sequence[Activity] = ()
+    obstacle: str = ""
+    stuck: Sequence[Stuck] = ()
 
 
 class ActiveDeliveries:
@@ -92,11 +98,16 @@ class ActiveDeliveries:
             return Activity(record, [])
         run = self._pool.in_memory(record.key)
         if run is not None and run.created and run.clean:  # so what is in memory is what is committed
-            return Activity(run.record, *_of_run(run))
-        try:
-            return await self._stored(record)
-        except RunsError:
-            return Activity(record, [], True)
+            starting = _starting_of(run)
+            found = Activity(run.record, *_of_run(run))
+        else:
+            try:
+                found, starting = await self._stored(record)
+            except RunsError:
+                found, starting = Activity(record, [], True), []
+        reasons = {workflow: unserved(self._pool, workflow) for _, workflow in starting}
+        stuck = [Stuck(run_id, workflow, reasons[workflow]) for run_id, workflow in starting if reasons[workflow]]
+        return found._replace(obstacle=obstacle(self._pool, found.record), stuck=stuck[:MOST_BELOW])
 
     async def of_family(self, caller: Principal, record: RunRecord) -> Activity:
         """Return what `of` does, with the activities of the descendants that live and that the caller may see.
@@ -105,6 +116,7 @@ class ActiveDeliveries:
         """
         activity = await self.of(record)
         below: list[Activity] = []
+        stuck = list(activity.stuck)
         todo, partial = [activity.record], activity.partial
         while todo and not partial:
             above = todo.pop(0)
@@ -119,25 +131,30 @@ class ActiveDeliveries:
             try:
                 found = [each for each in await self._pool.store.list(query) if caller.scopes.sees(each.workflow)]
             except StoreError:
-                return activity._replace(below=below, partial=True)
+                return activity._replace(below=below, partial=True, stuck=stuck)
             partial = len(found) == query.limit
             for child in found[: query.limit - 1]:
-                below.append(await self.of(child))
-                todo.append(below[-1].record)
-        return activity._replace(below=below, partial=partial)
+                told = await self.of(child)
+                if told.obstacle:
+                    stuck.append(Stuck(child.key.run_id, child.workflow, told.obstacle))
+                stuck += told.stuck
+                below.append(told)
+                todo.append(told.record)
+        return activity._replace(below=below, partial=partial, stuck=stuck)
 
-    async def _stored(self, record: RunRecord) -> Activity:
+    async def _stored(self, record: RunRecord) -> tuple[Activity, list[_Starting]]:
         try:
             stored = await self._pool.store.load(record.key)
             if stored is None:
-                return Activity(record, [])
+                return Activity(record, []), []
             slow = len(stored.full) + sum(map(len, stored.deltas)) > _SLOW_BYTES
-            found, more = await asyncio.to_thread(_of_snapshot, stored) if slow else _of_snapshot(stored)
+            told = await asyncio.to_thread(_of_snapshot, stored) if slow else _of_snapshot(stored)
         except StoreError as error:
             raise as_runs_error(error) from error
+        found, more, starting = told
         if (served := self._pool.registry.get(record.workflow)) is not None:
             found = [_named_now(served, each) for each in found]
-        return Activity(record, found, more)
+        return Activity(record, found, more), starting
 
 
 def _of_run(run: LiveRun) -> tuple[list[Active], bool]:
@@ -159,15 +176,31 @@ def _of_delivery(served: Served, delivery: Delivery) -> Active:
     )
 
 
-def _of_snapshot(stored: StoredSnapshot) -> tuple[list[Active], bool]:
-    """Read deliveries from parts as they are stored, without the workflow's code. StoreCorruptError if damaged."""
+_Starting = tuple[str, str]
+"""The id and the workflow of a child that is to be started, and is not yet."""
+
+
+def _starting_of(run: LiveRun) -> list[_Starting]:
+    children = run.broker.made_children
+    found = () if children is None else children
+    return [(child.run_id, child.call.workflow) for child in found if child.state == STARTING]
+
+
+def _of_snapshot(stored: StoredSnapshot) -> tuple[list[Active], bool, list[_Starting]]:
+    """Read deliveries and children from parts as they are stored, without the workflow's code.
+
+    Raises:
+        StoreCorruptError: The snapshot is damaged.
+    """
     parts = fold(stored)
     try:
         if "outcome" in parts[keys.HEAD]:
-            return [], False
+            return [], False, []
+        made = (parts[keys.child(number)] for number in keys.numbers_of(parts, keys.CHILD))
+        starting = [(part["r"], part["w"]) for part in made if part["st"] == STARTING]
         found = ((number, parts[keys.delivery(number)]) for number in keys.numbers_of(parts, keys.DELIVERY))
         chosen, more = _chosen((part["st"], number, (number, part)) for number, part in found)
-        return [_of_part(number, part) for number, part in chosen], more
+        return [_of_part(number, part) for number, part in chosen], more, starting
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreCorruptError(f"the snapshot at sequence {stored.sequence} cannot be read") from error
 

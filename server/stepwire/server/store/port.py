@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stepwire.server.store.cluster import Cluster
+from stepwire.server.store.damage import Damage
 from stepwire.server.store.errors import StoreError
 from stepwire.server.store.records import (
     Chunk,
@@ -63,7 +64,12 @@ class RunStore(Protocol):
 
     All methods are called on one event loop. A read sees every commit whose future has resolved,
     and never needs to write. What is damaged raises StoreCorruptError; it is never left out.
+
+    Attributes:
+        damage: Tells of the records that `get` and `list` find damaged.
     """
+
+    damage: Damage
 
     @property
     def cluster(self) -> Cluster:
@@ -134,6 +140,9 @@ class RunStore(Protocol):
 
     async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
         """Return the records of runs; one that there is not, or whose record is damaged, is left out."""
+
+    async def terms_of(self, key: RunKey, name: str) -> Sequence[str]:
+        """Return the values of the terms of a name by which lists find a run, also if its record is damaged."""
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started.

@@ -32,6 +32,8 @@ Some steps ask thousands of questions, and a message must stay below the 4 MiB t
 """
 _DELIVERIES = 512 << 10
 """Bytes of the active deliveries of one run."""
+_REASON = 1000
+"""Characters of the reason for which a child cannot go on: a hundred of them may be told."""
 _DELIVERY_STATUSES = {
     "queued": types_pb2.DELIVERY_STATUS_QUEUED,
     "ready": types_pb2.DELIVERY_STATUS_QUEUED,
@@ -132,6 +134,9 @@ async def shown_activity(
     """Do what `shown` does, with the active deliveries, and with the questions and deliveries of children."""
     served = registry.get(activity.record.workflow)
     message = await shown(activity.record, encoding, served=served, paused=paused)
+    message.blocked_reason = activity.obstacle
+    for stuck in activity.stuck:
+        message.blocked_children.add(run_id=stuck.run_id, workflow=stuck.workflow, reason=stuck.reason[:_REASON])
     room = _DELIVERIES
     for each in activity.deliveries:
         delivery = active_delivery(each)

@@ -25,6 +25,7 @@ from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs import Runs
 from stepwire.server.runs.active import Activity
 from stepwire.server.runs.event_waits import EventQuery
+from stepwire.server.runs.obstacles import obstacle
 from stepwire.server.runs.payloads import parse_object
 from stepwire.server.store import TERMINAL, RunQuery, RunRecord
 from stepwire.v1 import run_service_pb2 as pb
@@ -111,7 +112,10 @@ class RunService(grpc_code.RunServiceServicer):
 
     async def _shown(self, record: RunRecord, encoding: int, *, basic: bool = False) -> types_pb2.Run:
         served, paused = self._pool.registry.get(record.workflow), self._pool.pauses.of(record)
-        return await convert.shown(record, encoding, served=served, basic=basic, paused=paused)
+        message = await convert.shown(record, encoding, served=served, basic=basic, paused=paused)
+        if served is None:
+            message.blocked_reason = obstacle(self._pool, record)
+        return message
 
     async def _shown_whole(self, record: RunRecord, encoding: int) -> types_pb2.Run:
         return await self._shown_activity(await self._active.of(record), encoding)

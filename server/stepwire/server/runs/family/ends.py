@@ -71,7 +71,7 @@ class Ends:
         self._beginnings = beginnings
         self.abandoned = Abandoned(pool, calls, slots)
         self._closing = Closing(pool, self.abandoned, self.cancel, starting, at_once)
-        self.close_now: Callable[[RunRecord], Awaitable[None]] | None = None
+        self.close_now: Callable[..., Awaitable[None]] | None = None
 
     async def outcome(self, record: RunRecord) -> ChildOutcome:
         """Return how a run has ended. Raises StoreError."""
@@ -125,6 +125,26 @@ class Ends:
                 if not may_pass(error):
                     logger.warning("run %s: its parent cannot be told of its end: %s", record.key.run_id, error)
                     return False
+                await patience.after(error)
+
+    async def tell_of_damage(self, parent: RunKey, child: str) -> None:
+        """Tell a parent that the record of its child is damaged: to it, that is the child's end.
+
+        Raises:
+            RunsError: It cannot be told; if it is blocked, it finds out when it is loaded.
+        """
+        patience = Patience(f"its parent {parent.run_id} cannot be told of the damage yet", child)
+        logger.error("run %s: its child %s is taken for failed: its record is damaged", parent.run_id, child)
+        while True:
+            try:
+                async with self._slots:
+                    await self.calls.tell(parent, child)
+                return
+            except RunNotFoundError:
+                return
+            except RunsError as error:
+                if not may_pass(error):
+                    raise
                 await patience.after(error)
 
     async def _is_counted(self, record: RunRecord) -> bool:
@@ -222,7 +242,7 @@ class Ends:
 
     async def _settle_children(self, record: RunRecord) -> None:
         assert self.close_now is not None
-        await self.close_now(record)
+        await self.close_now(record, in_a_hurry=True)
         now = await self._pool.records.find(record.key)
         if now is not None and (left := to_start(now)):
             message = (

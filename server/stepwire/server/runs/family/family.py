@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iter
 from functools import partial
 from typing import Any, Final
 
+from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.family.beginnings import Beginnings
 from stepwire.server.runs.family.calls import FamilyCalls, LocalCalls
 from stepwire.server.runs.family.ends import Ends
@@ -20,8 +21,8 @@ from stepwire.server.runs.family.undone import Undone
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.requests import Parent
-from stepwire.server.store import RunKey, RunRecord
-from stepwire.server.store.terms import CLOSE, TELL
+from stepwire.server.store import RunKey, RunRecord, StoreError
+from stepwire.server.store.terms import CLOSE, PARENT, TELL
 from stepwire.workflow.hosting import Child, ChildOutcome, Event
 
 __all__ = ["Family"]
@@ -64,7 +65,10 @@ class Family:
         self.local.take_end = self.ends.take_end
         self._undone = Undone(pool, {TELL: self._tell, CLOSE: self.ends.close})
         self.ends.close_now = partial(self._undone.attempt, what=CLOSE)
+        self._damaged: set[RunKey] = set()
+        """Runs whose records were found damaged: their parents were told, or are being told."""
         self._stopped = False
+        pool.store.damage.listener = self.damaged
         pool.family = self
 
     def reach(self, calls: FamilyCalls) -> None:
@@ -139,6 +143,20 @@ class Family:
 
     async def _tell(self, record: RunRecord, outcome: ChildOutcome | None = None) -> int | None:
         return 0 if await self.ends.tell(record, outcome) else None
+
+    def damaged(self, key: RunKey) -> None:
+        """Note that the record of a run cannot be read: a parent of it would wait for its end for ever."""
+        if not self._stopped and key not in self._damaged:
+            self._damaged.add(key)
+            self._spawn(self._tell_of_damage(key))
+
+    async def _tell_of_damage(self, key: RunKey) -> None:
+        try:
+            for parent in await self._pool.store.terms_of(key, PARENT):
+                await self.ends.tell_of_damage(RunKey(key.namespace, parent), key.run_id)
+        except (StoreError, RunsError) as error:
+            self._damaged.discard(key)  # whoever reads it next has it tried again
+            logger.warning("run %s: its parent cannot be told that its record is damaged: %s", key.run_id, error)
 
     async def settle(self, record: RunRecord) -> None:
         """Do what is to be done still about a run that has ended, and that is to be deleted. Raises RunsError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 from typing import Final
 
 from stepwire.server.runs.errors import (
@@ -16,7 +17,7 @@ from stepwire.server.runs.errors import (
 )
 from stepwire.server.store import Cluster, StoreCorruptError, StoreError
 
-__all__ = ["Patience", "is_damage", "may_be_served", "may_pass"]
+__all__ = ["HURRY", "Hurry", "Patience", "is_damage", "may_be_served", "may_pass"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -44,6 +45,29 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, StoreCorruptError) or getattr(error, "code_reason", "") == DamagedError.reason
 
 
+class Hurry:
+    """Cut the pauses of what is under way: a caller waits for it."""
+
+    def __init__(self) -> None:
+        self._cut: asyncio.Future[None] | None = None
+
+    def now(self) -> None:
+        """End the pauses of this moment; later ones are as long as ever."""
+        if self._cut is not None:
+            self._cut.set_result(None)
+            self._cut = None
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for some seconds, or until it is cut."""
+        if self._cut is None:
+            self._cut = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._cut], timeout=seconds)
+
+
+HURRY: ContextVar[Hurry | None] = ContextVar("stepwire_hurry", default=None)
+"""What may cut the pauses of the attempt that is being made."""
+
+
 class Patience:
     """Wait before each further try, longer each time; the log says once that something waits, and why.
 
@@ -62,11 +86,17 @@ class Patience:
     async def after(self, error: StoreError | RunsError) -> None:
         """Wait after a failure that may pass. A limit says itself after how long."""
         if isinstance(error, LimitError) and error.retry_after is not None:
-            await asyncio.sleep(max(_FIRST_SECONDS, error.retry_after))
+            await self._pause(max(_FIRST_SECONDS, error.retry_after))
             return
         if not self._told:
             self._told = True
             logger.warning("run %s: %s: %s", self._run_id, self._what, error)
         self.waited += self._seconds
-        await asyncio.sleep(self._seconds)
+        await self._pause(self._seconds)
         self._seconds = min(_MOST_SECONDS, 2 * self._seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        if (hurry := HURRY.get()) is not None:
+            await hurry.pause(seconds)
+        else:
+            await asyncio.sleep(seconds)

@@ -11,6 +11,7 @@ from typing import Final
 
 from stepwire.server.runs.amending import amend
 from stepwire.server.runs.errors import StoreDownError
+from stepwire.server.runs.family.patience import HURRY, Hurry
 from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError
@@ -70,7 +71,7 @@ class Undone:
         self._again: asyncio.TimerHandle | None = None
         self._aside: dict[tuple[RunKey, str], tuple[float, float]] = {}
         """Records that failed: when to look at each again, and how long it was passed over the last time."""
-        self._under_way: dict[tuple[RunKey, str], asyncio.Future[None]] = {}
+        self._under_way: dict[tuple[RunKey, str], tuple[asyncio.Future[None], Hurry]] = {}
         """Attempts under way: one at a time at each record and term."""
 
     async def keep(self) -> None:
@@ -132,7 +133,7 @@ class Undone:
             if len(due) < len(records):
                 self.again()
 
-    async def attempt(self, record: RunRecord, what: str, act: Act | None = None) -> None:
+    async def attempt(self, record: RunRecord, what: str, act: Act | None = None, *, in_a_hurry: bool = False) -> None:
         """Do what is to be done about one record; a failure keeps no other record from it, and comes again later.
 
         An attempt at the same waits for the end of the one that is under way.
@@ -141,15 +142,20 @@ class Undone:
             record: The record.
             what: The term that says what is to be done.
             act: Does it; None for what is done about every record.
+            in_a_hurry: Whether a caller waits for it: the one that is under way pauses no longer.
         """
         at, known = (record.key, what), True
         while (under_way := self._under_way.get(at)) is not None:
-            await asyncio.wait([under_way])
+            if in_a_hurry:
+                under_way[1].now()
+            await asyncio.wait([under_way[0]])
             known = False
-        done = self._under_way[at] = asyncio.get_running_loop().create_future()
+        done, hurry = self._under_way[at] = asyncio.get_running_loop().create_future(), Hurry()
+        token = HURRY.set(hurry)
         try:
             await self._attempt(record, what, act, known=known)
         finally:
+            HURRY.reset(token)
             del self._under_way[at]
             done.set_result(None)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from stepwire.server.store.aging import Aging
 from stepwire.server.store.cluster import Cluster, Solo
 from stepwire.server.store.completion import notify, resolve
+from stepwire.server.store.damage import Damage
 from stepwire.server.store.encoding import encode_commit, encode_request
 from stepwire.server.store.errors import (
     RunExistsError,
@@ -38,7 +39,7 @@ from stepwire.server.store.records import (
     StoredSnapshot,
     WorkflowPause,
 )
-from stepwire.server.store.terms import CLOSE, TELL, terms_from
+from stepwire.server.store.terms import CLOSE, TELL, term_parts, terms_from
 
 _UNDONE = {TELL, CLOSE}
 
@@ -54,6 +55,7 @@ class MemoryStore:
         self._listeners: list[CommitListener] = []
         self._going: list[DeletionListener] = []
         self._gone: list[DeletionListener] = []
+        self.damage = Damage()
         self._aging = Aging(clock)
         self._last_id = 0
         self._open = False
@@ -114,6 +116,12 @@ class MemoryStore:
     async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
         """Return the records of runs."""
         return {key: run.record for key in keys if (run := self._runs.get(key)) is not None}
+
+    async def terms_of(self, key: RunKey, name: str) -> list[str]:
+        """Return the values of the terms of a name of a run."""
+        record = await self.get(key)
+        parts = [] if record is None else map(term_parts, record.terms)
+        return [value for found, value in parts if found == name]
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from stepwire.server.store.damage import Damage
 from stepwire.server.store.errors import StoreError
 from stepwire.server.store.postgres import run_queries, work_queries
 from stepwire.server.store.postgres.connections import LOST, not_accepted, refused, unavailable, unreachable
@@ -71,7 +72,7 @@ class PostgresReading:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await work_queries.list_runs(self._read, query)
+        return await work_queries.list_runs(self._read, query, Damage())
 
     async def _read(self, statement: str, *values: Any) -> Sequence[Any]:
         try:

@@ -17,6 +17,7 @@ import asyncpg
 
 from stepwire.server import failpoints
 from stepwire.server.store.aging import Aging
+from stepwire.server.store.damage import Damage
 from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError, StoreUnavailableError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
@@ -100,6 +101,7 @@ class PostgresStore:
         self._lists: asyncpg.Pool[Any] | None = None
         self._going: list[DeletionListener] = []
         self._gone: list[DeletionListener] = []
+        self.damage = Damage()
         self._upkeep = Upkeep(self._list, self._change, self._aging)
 
     async def open(self) -> None:
@@ -207,11 +209,15 @@ class PostgresStore:
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
-        return await run_queries.get(self._read, key)
+        return await self.damage.noted(key, run_queries.get(self._read, key))
 
     async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
         """Return the records of runs."""
         return await run_queries.records(self._read, keys)
+
+    async def terms_of(self, key: RunKey, name: str) -> list[str]:
+        """Return the values of the terms of a name of a run."""
+        return await work_queries.terms_of(self._list, key, name)
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
@@ -343,7 +349,7 @@ class PostgresStore:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await work_queries.list_runs(self._list, query)
+        return await work_queries.list_runs(self._list, query, self.damage)
 
     async def secret(self, name: str, new: bytes) -> bytes:
         """Return the secret of this name that all users of the database share; the first use keeps `new`."""
@@ -372,8 +378,7 @@ class PostgresStore:
             if found is None:
                 raise StoreUnavailableError("the store is not open")
             try:
-                rows: Sequence[Any] = await found.fetch(statement, *values)
-                return rows
+                return list(await found.fetch(statement, *values))
             except LOST as error:
                 if monotonic() > deadline:
                     raise unavailable(error) from error

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from stepwire.server.store.damage import Damage
 from stepwire.server.store.encoding import read_record
 from stepwire.server.store.errors import StoreCorruptError
 from stepwire.server.store.limits import LIST_BYTES
@@ -15,7 +16,7 @@ from stepwire.server.store.postgres.claiming import DEAD
 from stepwire.server.store.postgres.run_queries import COLUMNS, Fetch
 from stepwire.server.store.postgres.schema import LONG, UNFINISHED
 from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, RunQuery, RunRecord, WorkflowPause
-from stepwire.server.store.terms import CLOSE, TELL
+from stepwire.server.store.terms import CLOSE, TELL, term_parts
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,11 @@ async def next_wake(fetch: Fetch, after: float, workflows: Sequence[str]) -> flo
     return rows[0][0] if rows else None
 
 
-async def list_runs(fetch: Fetch, query: RunQuery) -> list[RunRecord]:
-    """Return a page of runs, newest first; see `RunStore.list`. A damaged record is left out and logged."""
+async def list_runs(fetch: Fetch, query: RunQuery, damage: Damage) -> list[RunRecord]:
+    """Return a page of runs, newest first; see `RunStore.list`.
+
+    A damaged record is left out and logged, and told of.
+    """
     values: list[Any] = [query.namespace]
 
     def given(value: Any) -> str:
@@ -148,7 +152,20 @@ async def list_runs(fetch: Fetch, query: RunQuery) -> list[RunRecord]:
             records.append(read_record(row))
         except StoreCorruptError as error:
             log.error("a damaged run is left out of a list: %s", error)
+            damage.found([RunKey(query.namespace, row["run_id"])])
     return records
+
+
+async def terms_of(fetch: Fetch, key: RunKey, name: str) -> list[str]:
+    """Return the values of the terms of a name of a run. It walks the index of that name: for damaged runs alone."""
+    rows = await fetch(
+        "SELECT term FROM terms WHERE namespace = $1 AND term >= $2 AND term < $3 AND run_id = $4",
+        key.namespace,
+        f"{name}=",
+        f"{name}>",
+        key.run_id,
+    )
+    return [term_parts(row[0])[1] for row in rows]
 
 
 async def _rarest_first(fetch: Fetch, query: RunQuery) -> list[str]:

@@ -13,7 +13,7 @@ from stepwire.server.store.errors import StoreCorruptError
 from stepwire.server.store.limits import LIST_BYTES
 from stepwire.server.store.records import TERMINAL, PrunedStart, RunKey, RunQuery, RunRecord, Status
 from stepwire.server.store.sqlite.run_queries import STORED
-from stepwire.server.store.terms import CLOSE, TELL
+from stepwire.server.store.terms import CLOSE, TELL, term_parts
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ def find_start(connection: sqlite3.Connection, namespace: str, request_id: str) 
     return PrunedStart(RunKey(namespace, kept[0]), kept[1], kept[2]) if kept else None
 
 
-def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
+def list_runs(connection: sqlite3.Connection, query: RunQuery, damaged: list[RunKey]) -> list[RunRecord]:
     """Return a page of runs, newest first; see `RunStore.list`.
 
-    A damaged record is left out and logged: it must not hide the other runs.
+    A damaged record is left out and logged: it must not hide the other runs. Its key is added to `damaged`.
     """
     rows: list[Any] = []
     end: tuple[float, str] | None = None  # the oldest run of the page: what is behind it was not read everywhere
@@ -65,7 +65,17 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRecord
             records.append(read_record(row))
         except StoreCorruptError as error:
             log.error("a damaged run is left out of a list: %s", error)
+            damaged.append(RunKey(query.namespace, row[_RUN_ID]))
     return records
+
+
+def terms_of(connection: sqlite3.Connection, key: RunKey, name: str) -> list[str]:
+    """Return the values of the terms of a name of a run. It walks the index of that name: for damaged runs alone."""
+    rows = connection.execute(
+        "SELECT term FROM terms WHERE namespace = ? AND term >= ? AND term < ? AND run_id = ?",
+        (key.namespace, f"{name}=", f"{name}>", key.run_id),
+    )
+    return [term_parts(term)[1] for (term,) in rows]
 
 
 _INFO = RecordRow._fields.index("info")

@@ -67,4 +67,4 @@ class SqliteReading:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await self._pool.run(list_queries.list_runs, query)
+        return await self._pool.run(list_queries.list_runs, query, [])

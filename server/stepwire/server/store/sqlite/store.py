@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stepwire.server.store.aging import Aging, Gap
 from stepwire.server.store.cluster import Cluster, Solo
+from stepwire.server.store.damage import Damage
 from stepwire.server.store.errors import StoreError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
@@ -81,6 +82,7 @@ class SqliteStore:
         self._lists = ReaderPool(self.path, "lists")
         self._going: list[DeletionListener] = []
         self._gone: list[DeletionListener] = []
+        self.damage = Damage()
         self._sweeper: asyncio.Task[None] | None = None
         self.cluster: Cluster = Solo()
 
@@ -149,11 +151,15 @@ class SqliteStore:
 
     async def get(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run."""
-        return await self._loads.run(run_queries.get, key)
+        return await self.damage.noted(key, self._loads.run(run_queries.get, key))
 
     async def records(self, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
         """Return the records of runs."""
         return await self._lists.run(run_queries.records, list(keys))
+
+    async def terms_of(self, key: RunKey, name: str) -> list[str]:
+        """Return the values of the terms of a name of a run."""
+        return await self._lists.run(list_queries.terms_of, key, name)
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
@@ -285,7 +291,10 @@ class SqliteStore:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await self._lists.run(list_queries.list_runs, query)
+        damaged: list[RunKey] = []
+        found = await self._lists.run(list_queries.list_runs, query, damaged)
+        self.damage.found(damaged)
+        return found
 
     @property
     def _pools(self) -> tuple[ReaderPool, ...]:

@@ -76,7 +76,8 @@ export async function runPage(place, [runId], signal) {
       h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", { class: WIDE.has(name) ? "wide" : null }, h("dt", null, name), h("dd", null, value)))),
       run.pause ? h("p", { class: "notice" }, run.pause.workflow ? "Its workflow is paused" : "Paused", ` for ${span(Date.now() - Date.parse(run.pause.time))} by ${run.pause.by}`, run.pause.reason ? `: ${run.pause.reason}` : "", ". Nothing new starts; input is kept.") : null,
       run.retriedAs?.length ? h("p", { class: "notice" }, "Retried as ", run.retriedAs.map((each, index) => [index ? ", " : "", h("a", { class: "mono", href: `/runs/${encodeURIComponent(each)}` }, each)]), ".") : null,
-      blocked(run.status) ? blockedNotice(run) : null,
+      blocked(run.status) ? blockedNotice(run) : run.blockedReason ? h("p", { class: "notice bad" }, h("strong", null, "It cannot go on: "), run.blockedReason, ".") : null,
+      (run.blockedChildren ?? []).map((child) => h("p", { class: "notice bad" }, h("strong", null, "A child cannot go on: "), h("a", { class: "mono", href: `/runs/${encodeURIComponent(child.runId)}` }, child.runId), ` of ${child.workflow}: ${child.reason}.`)),
     );
   }
 
