@@ -85,6 +85,8 @@ async def test_list_by_terms_ids_and_ends(store: RunStore) -> None:
     ):
         claims[run_id] = await create(store, run_id, created_at=float(n), terms=terms)
     assert await ids(store, terms=["by=ada"]) == ["order-2", "order-1"]
+    assert list(await store.terms_of(RunKey("default", "order-1"), "error")) == ["ValueError"]
+    assert list(await store.terms_of(RunKey("default", "order-2"), "error")) == []
     assert await ids(store, terms=["by=ada", "error=ValueError"]) == ["order-1"]
     assert await ids(store, terms=["by=ad"]) == []
     assert await ids(store, terms=["by=ada"], workflow="mail") == []

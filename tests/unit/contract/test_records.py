@@ -52,6 +52,7 @@ async def test_a_record_comes_back_whole_and_apart(store: RunStore) -> None:
 async def test_what_is_not_there(store: RunStore) -> None:
     key = RunKey("default", "none")
     assert await store.get(key) is None
+    assert list(await store.terms_of(key, "parent")) == []
     assert await store.claim(key) is None
     assert await store.find_start("default", "none") is None
     assert await store.find_start("default", "") is None
