@@ -157,6 +157,8 @@ class Workflow(Planned):
             child = _start_child(self, outer, start_event, kwargs)
             if child is not None:
                 return child
+        if outer is not None and outer.context is not None:
+            run_of(outer.context).check_nesting(plan.name)
         context: Context[Any] = self.context_type(self, stepwise=stepwise) if ctx is None else ctx
         held = run_of(context)
         if held.plan.workflow_type is not type(self):
@@ -173,7 +175,7 @@ class Workflow(Planned):
         handler = WorkflowHandler(context, os.urandom(16).hex(), held)
         context.run_id = handler.run_id
         if outer is not None and outer.context is not None:
-            held.nest(outer, outer.context, plan.name)
+            held.nest(outer, outer.context, run_of(outer.context), plan.name)
         event: StartEvent | None = None
         if not goes_on:
             try:

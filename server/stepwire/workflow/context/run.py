@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import Execution
@@ -17,13 +17,18 @@ from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
 from stepwire.workflow.broker.state_notes import LOCAL_NOTES, DurableNotes
 from stepwire.workflow.context.nested import Outer, OuterContext
 from stepwire.workflow.definition.plan import Plan
-from stepwire.workflow.errors import DeadAttemptError, WorkflowRuntimeError
+from stepwire.workflow.errors import ChildRunError, DeadAttemptError, WorkflowRuntimeError
 from stepwire.workflow.events import Event, HumanResponseEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.runner.runner import Runner
 
-__all__ = ["ChildStarts", "Run", "RunHandle"]
+__all__ = ["MOST_NESTED", "ChildStarts", "Run", "RunHandle"]
 
 T = TypeVar("T")
+
+MOST_NESTED: Final = 100
+"""Runs that steps start in each other in process. Ending some hundreds at once is deeper than Python's stack."""
+_TOLD: Final = 16
+"""Workflows that the error names of those."""
 
 
 class RunHandle(Protocol):
@@ -79,12 +84,13 @@ class Run:
         in_use: Whether a run in this process has the context.
         fresh: Whether no run has had the context yet.
         outer: The step of another run that has started it; None for a run of its own.
+        above: The run of that step; None once it has ended.
         children: Starts runs of their own for the steps; None where nothing is made durable.
         on_end: Called once with the outcome.
         withdraw: Takes a run that waits for others to end out of their queue.
     """
 
-    __slots__ = ("broker", "children", "fresh", "in_use", "on_end", "outer", "plan", "runner", "withdraw")
+    __slots__ = ("above", "broker", "children", "fresh", "in_use", "on_end", "outer", "plan", "runner", "withdraw")
 
     def __init__(self, plan: Plan) -> None:
         store = plan.new_store()
@@ -95,6 +101,7 @@ class Run:
         self.in_use = False
         self.fresh = True
         self.outer: Outer | None = None
+        self.above: Run | None = None
         self.children: ChildStarts | None = None
         self.on_end: Callable[[Outcome], None] | None = None
         self.withdraw: Callable[[], None] | None = None
@@ -132,14 +139,36 @@ class Run:
         if callback is not None:
             callback(outcome)
 
-    def nest(self, execution: Execution, context: OuterContext, name: str) -> None:
+    def check_nesting(self, name: str) -> None:
+        """Refuse that a step of this run starts another one in process, if runs are nested too deep.
+
+        Args:
+            name: The name of the workflow that is to run.
+
+        Raises:
+            ChildRunError: They are; the error says which workflows start each other.
+        """
+        names = [name]
+        run: Run | None = self
+        while run is not None:
+            names.append(run.plan.name)
+            if run.above is not None and run.above.broker.outcome is not None:
+                run.above = None  # it goes on alone
+            run = run.above
+        if len(names) > MOST_NESTED:
+            told = " -> ".join(reversed(names[:_TOLD]))
+            raise ChildRunError(f"runs are nested too deep in process, at most {MOST_NESTED}: … -> {told}")
+
+    def nest(self, execution: Execution, context: OuterContext, above: Run, name: str) -> None:
         """Ask the questions of this run at the step that has started it.
 
         Args:
             execution: The attempt of that step.
             context: The context of its run.
+            above: Its run.
             name: The name of this run's workflow.
         """
+        self.above = above
         accepted = (cls for config in self.plan.routing.steps.values() for cls in config.accepted_events)
         answers = [cls for cls in accepted if issubclass(cls, HumanResponseEvent)]
         if execution.broker is not None:
