@@ -62,7 +62,7 @@ async def test_no_frequent_query_scans_a_table(store: SqliteStore) -> None:
                             statuses=statuses,
                             terms=terms,
                         )
-                        list_queries.list_runs(connection, query)
+                        list_queries.list_runs(connection, query, [])
                         list(list_queries.rows_by_status(connection, query, list_queries.parts_of(query)))
         list_queries.prunable(connection, None, 5.0, None, 10)
         connection.set_trace_callback(None)
@@ -71,7 +71,7 @@ async def test_no_frequent_query_scans_a_table(store: SqliteStore) -> None:
         connection.set_trace_callback(statements.append)
         for fields in ({"run_id_prefix": "r"}, {"ended_after": 1.0}, {"ended_before": 9.0, "ended_after": 1.0}):
             query = RunQuery(namespace="default", workflow="orders", **fields)  # type: ignore[arg-type]
-            list_queries.list_runs(connection, query)
+            list_queries.list_runs(connection, query, [])
             list(list_queries.rows_by_status(connection, query, list_queries.parts_of(query)))
         connection.set_trace_callback(None)
         for number, statement in enumerate(statements):
