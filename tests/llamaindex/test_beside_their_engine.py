@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 from tests.llamaindex.beside.harness import BACK, ENGINES, FLOWS, MOVED, Engine
 
-for name in ("contexts", "events", "failures", "nested", "resources", "saved", "spans", "state", "waits"):
+for name in ("contexts", "events", "failures", "names", "nested", "resources", "saved", "spans", "state", "waits"):
     import_module(f"tests.llamaindex.beside.{name}")
 
 

@@ -168,7 +168,18 @@ async def test_a_recovery_budget_is_kept_over_a_crash() -> None:
     assert (run.outcome.status, workflow.caught) == ("failed", 1)
 
 
-async def test_the_last_failure_is_told_after_a_crash() -> None:
+class OwnError(Exception):
+    """An error of the author's, which nothing saves."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (KeyError("first"), "KeyError(\"'first'\")"),
+        (OwnError("first"), "UnreconstructedException(original_type='OwnError', 'first')"),
+    ],
+)
+async def test_the_last_failure_is_told_after_a_crash(error: Exception, kept: str) -> None:
     at_work, go_on = asyncio.Event(), asyncio.Event()
 
     class Flaky(Workflow):
@@ -176,7 +187,7 @@ async def test_the_last_failure_is_told_after_a_crash() -> None:
         async def flaky(self, ctx: Context, ev: StartEvent) -> StopEvent:
             info = ctx.retry_info()
             if not info.retry_number:
-                raise KeyError("first")
+                raise error
             if not go_on.is_set():
                 at_work.set()
                 await asyncio.Event().wait()
@@ -186,7 +197,7 @@ async def test_the_last_failure_is_told_after_a_crash() -> None:
     await at_work.wait()
     run.commit()
     go_on.set()
-    assert await result_of(run.crash_and_recover()) == (1, "KeyError(\"'first'\")", True)
+    assert await result_of(run.crash_and_recover()) == (1, kept, True)
 
 
 async def test_a_wait_takes_subclasses_where_the_step_does() -> None:
