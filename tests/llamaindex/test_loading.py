@@ -1,6 +1,8 @@
 """What is done and said when a workflow of LlamaIndex is loaded, before any run."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from workflows.events import StartEvent, StopEvent
 
 from stepwire.client import Client
 from stepwire.workflow import adopt
-from stepwire.workflow.adoption import installed
+from stepwire.workflow.adoption import versions
 from stepwire.workflow.errors import WorkflowConfigurationError
 
 
@@ -45,11 +47,35 @@ def test_what_is_slow_to_load_is_loaded_before_a_run(monkeypatch: pytest.MonkeyP
     assert llama_index.core.global_tokenizer is not None
 
 
-@pytest.mark.parametrize("found", ["1.3.0", "2.0.0", "2.24.9"])
-def test_a_version_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
-    monkeypatch.setattr(installed, "version", lambda _: found)
-    with pytest.raises(WorkflowConfigurationError, match=found):
+@pytest.mark.parametrize("found", ["1.3.0", "2.0.0", "2.24.9", "3.0.0", "unknown"])
+def test_a_version_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    monkeypatch.setattr(versions, "version", lambda _: found)
+    with pytest.raises(WorkflowConfigurationError, match=f"workflows {found} is installed; .* from 2.25 on"):
         adopt(Remembering(None))
+
+
+LACKING = """
+import sys
+import workflows.workflow
+from stepwire.workflow import adopt
+
+class Flow(workflows.Workflow):
+    @workflows.step
+    async def only(self, ev: workflows.events.StartEvent) -> workflows.events.StopEvent: ...
+
+flow = Flow()
+sys.modules["workflows._event_summary"] = None  # what a version without this private module does
+try:
+    adopt(flow)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_version_that_lacks_a_private_name_is_refused_in_words() -> None:
+    done = subprocess.run([sys.executable, "-c", LACKING], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("WorkflowConfigurationError llama-index-workflows 2.")
+    assert "tested with 2.25 and 2.26 (import of workflows._event_summary halted" in done.stdout
 
 
 OWN = """

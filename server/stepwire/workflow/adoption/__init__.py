@@ -4,6 +4,7 @@ Their package (`workflows`, from llama-index-workflows) stays what it is: its cl
 retry policies are used as installed, and the author's module is not touched. Nothing here imports it before the first
 workflow of theirs is adopted.
 
+- `versions` says which versions fit.
 - `installed` knows the names of the other package, the private ones too; no other module does.
 - `event_form` makes their events count as ours, and writes and reads them as plain JSON.
 - `steps` turns the configurations of their steps into ours.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from stepwire.workflow.adoption.versions import check_version, unfit
 from stepwire.workflow.workflow import Workflow
 
 __all__ = ["adopt", "is_adoptable"]
@@ -43,6 +45,9 @@ def adopt(workflow: Any, *, module: str | None = None) -> Workflow:
         WorkflowConfigurationError: It is neither, or an unsupported version of llama-index-workflows is installed.
         WorkflowValidationError: Its steps do not fit together.
     """
-    from stepwire.workflow.adoption.adopted import adopt_workflow
-
+    check_version()
+    try:
+        from stepwire.workflow.adoption.adopted import adopt_workflow
+    except ImportError as error:  # a version to come may lack a private name
+        raise unfit(str(error)) from error
     return adopt_workflow(workflow, module)

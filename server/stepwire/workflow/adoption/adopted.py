@@ -97,7 +97,6 @@ class AdoptedWorkflow(Workflow):
 
 def adopt_workflow(workflow: Any, module: str | None) -> AdoptedWorkflow:
     """Make the Workflow of the engine for one of theirs; contract of `adopt`."""
-    installed.check_version()
     adopt_events()
     if isinstance(workflow, type) and issubclass(workflow, installed.workflow_type):
         try:

@@ -1,6 +1,6 @@
 """The installed llama-index-workflows: the only module that knows private names of it.
 
-Tested with the newest two minor versions, `TESTED`. What is private there and used here: `_step_config` of a step,
+Tested with the newest two minor versions (`versions`). What is private there and used here: `_step_config` of a step,
 `_get_steps`, `_timeout`, `_num_concurrent_runs`, `_verbose`, `_resource_manager`, `_validate`,
 `_validate_valid_step_message`, `_step_functions_version`, `_dispatcher` and `_get_start_event_instance` of a workflow;
 `_face` and `_create_face` of a context, `_store` of one that no run has had yet, and the modules of both;
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import workflows
@@ -37,11 +36,8 @@ from workflows.runtime.types.results import InternalContextVar
 from workflows.runtime.types.step_function import SpanCancelledEvent, WorkflowRunOutputEvent, WorkflowStepOutputEvent
 from workflows.runtime.verbose import _resolve_output
 
-from stepwire.workflow.errors import WorkflowConfigurationError
-
 __all__ = [
     "NULL_HANDLERS",
-    "TESTED",
     "ContextStateError",
     "ExternalContext",
     "InternalContext",
@@ -57,7 +53,6 @@ __all__ = [
     "WorkflowValidationError",
     "active_span_id",
     "active_tags",
-    "check_version",
     "context_of",
     "context_types",
     "dispatcher_of",
@@ -79,9 +74,6 @@ __all__ = [
     "workflow_type",
 ]
 
-TESTED: Final = ("2.25", "2.26")
-"""The minor versions of llama-index-workflows that CI runs the tests of adoption with."""
-
 ExternalContext: Final = external_context.ExternalContext
 InternalContext: Final = internal_context.InternalContext
 PreContext: Final = pre_context.PreContext
@@ -89,21 +81,6 @@ workflow_type: Final = workflows.Workflow
 infer_state_type: Final = stores.infer_state_type
 NULL_HANDLERS: Final = (NullSpanHandler, NullEventHandler)
 """The classes of the handlers of spans and events that do nothing."""
-
-
-def check_version() -> None:
-    """Raise WorkflowConfigurationError if the installed version is not one of 2.x that has what is used here."""
-    try:
-        found = version("llama-index-workflows")
-    except PackageNotFoundError:
-        found = "none"
-    major, _, rest = found.partition(".")
-    minor = rest.partition(".")[0]
-    if major != "2" or not minor.isdigit() or int(minor) < 25:
-        raise WorkflowConfigurationError(
-            f"llama-index-workflows {found} is installed; workflows are adopted from 2.25 on:"
-            " pip install 'stepwire[llamaindex]'"
-        )
 
 
 def is_workflow(value: object) -> bool:
