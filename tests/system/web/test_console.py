@@ -232,6 +232,16 @@ def schedule(site: Site, text: str) -> None:
     site.call("ScheduleService/PauseSchedule", {"scheduleId": "weekly", "reason": text})
 
 
+@pytest.mark.parametrize("width", [700, 1000, 1360])
+def test_a_long_label_makes_no_page_too_wide(page: Page, site: Site, width: int) -> None:
+    run = site.asking("Ada", region="north", why="a-value-without-end-" * 3)
+    page.browser.set_window_size(width, 900)
+    for path in (f"/runs/{run}", "/runs"):
+        page.open(path)
+        page.until(lambda: len(page.all(".tag")) >= 2, "the labels are not shown")
+        assert page.script("return document.documentElement.scrollWidth <= innerWidth"), path
+
+
 SELECTED_IN_SIGHT = """
 return [...document.querySelectorAll('[aria-selected=true]')].every((tab) => {
   const { left, right } = tab.getBoundingClientRect();

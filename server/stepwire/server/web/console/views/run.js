@@ -17,7 +17,7 @@ import { timelinePanel } from "./run_timeline.js";
 import { travelPanel } from "./run_travel.js";
 
 const TABS = [["overview", "Overview"], ["timeline", "Timeline"], ["events", "Events"], ["children", "Children"], ["state", "State"], ["travel", "Time travel"]];
-const WIDE = new Set(["Forked from", "Parent", "Children", "Schedule", "Retries"]); // facts that have two places
+const WIDE = new Set(["Forked from", "Parent", "Children", "Schedule", "Retries", "Labels"]); // facts that have two places
 const KEPT = 120_000; // entries of the log that are kept in the page; the oldest go first
 
 export async function runPage(place, [runId], signal) {

@@ -85,7 +85,7 @@ export function statePanel(body, model, signal) {
       }
     };
     const box = dialog(isNew ? "Set a value" : `Change ${path.join(".")}`, h("form", { onsubmit: submit }, h("label", { for: "path" }, "Path"), name, h("label", { for: "json" }, "Value, as JSON"), text, problem, conflict, h("footer", null, h("button", { class: "primary" }, "Save"))));
-    text.focus();
+    (isNew ? name : text).focus();
   }
 
   const add = h("button", { type: "button", onclick: () => change([], "", true) }, "Set a value");
