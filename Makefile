@@ -8,6 +8,8 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 CODE := $(wildcard client server tests examples benchmarks tools)
 ARGS ?=
+# Python keeps what it compiled. Without that each server that a test starts would compile Stepwire anew: half its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo demo-cluster test test-slow test-web tail-web test-llamaindex screenshots check lint ruff types imports protos-check protos bench chaos chaos-cluster config docs security soak clean profile conformance model clients
 
