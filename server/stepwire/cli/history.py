@@ -88,6 +88,9 @@ def fork(
     new_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The id of the new run. Default: the server chooses.")
     ] = None,
+    fresh_budgets: Annotated[
+        bool, typer.Option("--fresh-budgets", help="Give it whole retry budgets and a whole timeout.")
+    ] = False,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +101,9 @@ def fork(
     async def body(client: Client) -> None:
         original = await client.get_run(await whole_id(client, run_id))
         start = given if values else None
-        forked = await client.start_run(original.workflow, start, run_id=new_id, from_run=(original.run_id, at))
+        forked = await client.start_run(
+            original.workflow, start, run_id=new_id, from_run=(original.run_id, at), fresh_budgets=fresh_budgets
+        )
         if as_json:
             output.document(run_record(await forked.info()))
             return

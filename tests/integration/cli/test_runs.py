@@ -6,9 +6,13 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.integration.cli.support import ANSWERS, asking, cli, document, records, start
 from tests.serving import COMMAND
+
+from stepwire.client import Client
 
 
 def test_runs_and_filters() -> None:
@@ -164,6 +168,20 @@ def test_fork_goes_on_from_a_moment_and_leaves_the_run_as_it_is() -> None:
     assert cli("fork", run, code=1).stderr.startswith("error: INVALID_REQUEST: ")
     assert document("fork", run, "again=true")["forked_from"]["run_id"] == run
     assert cli("fork", run, "--at", "999", code=1).stderr.startswith("error: SEQUENCE_OUT_OF_RANGE: ")
+
+
+def test_a_fork_may_ask_for_fresh_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_run, asked = Client.start_run, []
+
+    async def noting(self: Client, *args: Any, **fields: Any) -> Any:
+        asked.append(fields.get("fresh_budgets", False))
+        return await start_run(self, *args, **fields)
+
+    run = asking()
+    monkeypatch.setattr(Client, "start_run", noting)
+    for more in ([], ["--fresh-budgets"]):
+        assert document("fork", run, *more)["forked_from"]["run_id"] == run
+    assert asked == [False, True]
 
 
 def test_workflows() -> None:

@@ -20,11 +20,25 @@ from tests.system.security.support import METHODS
 from stepwire.server.auth import new_key
 from stepwire.server.rpc import RULES
 from stepwire.server.rpc.gate.access import FRAMES
+from stepwire.server.store import Status
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import schedule_service_pb2 as schedules
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2 as types
 from stepwire.v1 import workflow_service_pb2 as workflows
+from stepwire.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
+
+
+class Paid(Event):
+    """An answer, but no HumanResponseEvent."""
+
+
+class Wait(Workflow):
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.wait_for_event(Paid, timeout=None)
+        return StopEvent()
+
 
 READING = {
     "ListWorkflows", "GetWorkflow", "GetRun", "ListRuns", "WaitRun", "StreamEvents", "GetState", "GetSnapshot",
@@ -183,6 +197,29 @@ async def test_each_frame_is_a_record(tmp_path: Path) -> None:
     assert SECRET not in path.read_text()
 
 
+@pytest.mark.parametrize("frame", ["", "send"])
+async def test_an_answer_to_a_run_that_is_not_in_memory_is_one(tmp_path: Path, frame: str) -> None:
+    """Most answers come to such runs. The question is of a type that only the question makes an answer."""
+    path, data = tmp_path / "audit.jsonl", str(tmp_path / "data")
+    async with serving(registry_of(wait=Wait), data) as rpc:
+        run_id = (await rpc.start("wait", {})).run_id
+        await rpc.status(run_id, Status.WAITING)
+    async with serving(registry_of(wait=Wait), data, audit_log=str(path)) as rpc:
+        if frame:
+            call = rpc.converse()
+            await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id)))
+            await call.write(runs.ConverseRequest(send=runs.ConverseSend(event=event("Paid"))))
+        else:
+            await rpc.runs.SendEvent(runs.SendEventRequest(run_id=run_id, event=event("Paid")))
+        assert (await rpc.ended(run_id)).status == types.RUN_STATUS_COMPLETED
+        await rpc.runs.DeleteRun(runs.DeleteRunRequest(run_id=run_id))
+    answered, deleted = records(path)
+    assert answered["action"] == "answer"
+    assert answered.get("frame", "") == frame
+    for record in (answered, deleted):
+        assert (record["run"], record["workflow"], record["result"]) == (run_id, "wait", "OK")
+
+
 async def test_what_is_done_with_many_runs_is_a_record_for_each(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     async with serving(registry_of(ask=Ask), audit_log=str(path)) as rpc:
@@ -197,6 +234,7 @@ async def test_what_is_done_with_many_runs_is_a_record_for_each(tmp_path: Path) 
     found = records(path)
     assert [(each["action"], each["frame"], each["result"]) for each in found] == [("cancel", "apply", "OK")] * 3
     assert {each["run"] for each in found} == made
+    assert {each["workflow"] for each in found} == {"ask"}
     assert SECRET not in path.read_text()
 
 

@@ -35,8 +35,11 @@ class World:
     def has(self, call: Call) -> bool:
         return self.here
 
-    def recorded(self, *_: Any) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    def recorded(self, *_: Any) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext(self)
+
+    async def complete(self) -> None:
+        await self._look_up()
 
     async def admit_frame(self, call: Call, method: str, request: Any) -> None:
         if not self.here:

@@ -238,11 +238,12 @@ class ManyRuns:
         run_id = record.key.run_id
         request = action.request(run_id)
         try:
-            with self._gate.recorded(call, action.method, request, "apply") as made:
+            with self._gate.recorded(call, action.method, request, "apply") as entry:
+                entry.about(record)
                 await self._admit(call, action, request)
                 answer = await self._carry(call, action, request)
                 if isinstance(answer, RunRecord) and action.method == RETRY:
-                    made(answer.key.run_id)
+                    entry.made(answer.key.run_id)
         except (RunsError, PassedOnError) as error:
             self._refused(error, action, run_id, progress)
         else:

@@ -159,9 +159,12 @@ class Inbox:
             request = pb.SendEventRequest(
                 run_id=self._call.run_id, event=send.event, step=send.step, request_id=send.request_id
             )
-            with self._gate.recorded(self._call, SEND, request, "send"):
-                async with self._turn() if self._must_queue() else contextlib.nullcontext():
+            with self._gate.recorded(self._call, SEND, request, "send") as entry:
+                queued = self._must_queue()
+                async with self._turn() if queued else contextlib.nullcontext():
                     await self._gate.admit_frame(self._call, SEND, request)
+                    if queued:
+                        await entry.complete()  # else a look into the store could let a later frame overtake
                     result.sequence, result.delivered = await self._do_send(request)
         except BaseException as error:  # `interrupted` tells what ends the frame alone
             if (ending := interrupted(error)) is None:
@@ -177,8 +180,9 @@ class Inbox:
     async def _cancel(self, cancel: pb.ConverseCancel) -> None:
         try:
             request = pb.CancelRunRequest(run_id=self._call.run_id, reason=cancel.reason)
-            with self._gate.recorded(self._call, CANCEL, request, "cancel"):
+            with self._gate.recorded(self._call, CANCEL, request, "cancel") as entry:
                 await self._gate.admit_frame(self._call, CANCEL, request)
+                await entry.complete()
                 await self._do_cancel(request)
         except BaseException as error:  # `interrupted` tells what ends the frame alone
             if (ending := interrupted(error)) is None:

@@ -121,10 +121,10 @@ class Session:
         if kind == "start":
             begin = first.start
             options, window = self._options(begin.options), _window(begin.max_unacked)
-            with self._gate.recorded(self._call, START, begin.request, "start") as made:
+            with self._gate.recorded(self._call, START, begin.request, "start") as entry:
                 await self._gate.admit_frame(self._call, START, begin.request)
                 key, workflow = await self._start(begin.request)
-                made(key.run_id)
+                entry.made(key.run_id)
             if workflow != begin.request.workflow:  # one that existed: starting its like was not asked for
                 request = pb.StreamEventsRequest(run_id=key.run_id, options=options)
                 await self._gate.admit_frame(self._call, STREAM, request)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from stepwire.server.principal import READ, SEE, WRITE, Action
 from stepwire.server.rpc.gate.access import RULES, START, STREAM, UNKNOWN, WAIT_FOR_EVENT, permit, permit_method
-from stepwire.server.rpc.gate.audit import Audit
+from stepwire.server.rpc.gate.audit import UNRECORDED, Audit, Recorded
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.limits import CARRIERS
 from stepwire.server.runs.hosting.pool import RunPool
-
-Made = Callable[[str], None]
-
-
-def _nothing(run_id: str) -> None:
-    """Note nothing."""
 
 
 class Admission:
@@ -105,12 +99,9 @@ class Gate:
         """Tell whether the run of a call is in the memory of this process."""
         return self._pool.in_memory(call.caller.key(call.run_id)) is not None
 
-    def recorded(self, call: Call, method: str, request: Any, kind: str) -> AbstractContextManager[Made]:
-        """Record a frame of a conversation in the audit log: admit it and do what it asks for inside.
-
-        Call what it gives with the id of a run that was made.
-        """
-        return nullcontext(_nothing) if self.audit is None else self.audit.frame(call, method, request, kind)
+    def recorded(self, call: Call, method: str, request: Any, kind: str) -> AbstractContextManager[Recorded]:
+        """Record a frame of a conversation in the audit log: admit it and do what it asks for inside."""
+        return nullcontext(UNRECORDED) if self.audit is None else self.audit.frame(call, method, request, kind)
 
     async def admit_frame(self, call: Call, method: str, request: Any) -> None:
         """Admit a frame of a conversation, given as the request of the method that does the same.

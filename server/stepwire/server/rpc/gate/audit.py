@@ -11,11 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 from google.rpc import error_details_pb2
@@ -26,13 +26,14 @@ from stepwire.server.rpc.errors import reason_of
 from stepwire.server.rpc.gate.access import RETRY, RULES, SEND, START, TRIGGER, WAIT_FOR_EVENT
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.limits import Limits
+from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.scheduling.deeds import Deed
 from stepwire.server.store import RunRecord
 from stepwire.v1 import run_service_pb2, schedule_service_pb2
 from stepwire.workflow.hosting import HumanResponseEvent
 
-__all__ = ["LOG", "Audit", "AuditEntry", "open_audit"]
+__all__ = ["LOG", "UNRECORDED", "Audit", "AuditEntry", "Recorded", "open_audit"]
 
 LOG: Final = "log"
 """The setting that sends records to the log of the process."""
@@ -55,16 +56,58 @@ _NO_LIMITS: Final = Limits()
 Fields = dict[str, Any]
 
 
-class AuditEntry:
-    """One record to be, from the moment that its request is admitted."""
+class Recorded(Protocol):
+    """What a frame tells the audit log, and an `AuditEntry` takes."""
 
-    __slots__ = ("_audit", "_call", "fields", "method")
+    def made(self, run_id: str) -> None:
+        """Note the run that was made."""
+
+    def about(self, record: RunRecord) -> None:
+        """Note the record of the run."""
+
+    async def complete(self) -> None:
+        """Look up the record of the run, if there is need."""
+
+
+class _Unrecorded:
+    """Take the place of an entry where nothing is recorded."""
+
+    def made(self, run_id: str) -> None:
+        pass
+
+    def about(self, record: RunRecord) -> None:
+        pass
+
+    async def complete(self) -> None:
+        pass
+
+
+UNRECORDED: Final = _Unrecorded()
+
+
+class AuditEntry:
+    """One record to be, from the moment that its request is received."""
+
+    __slots__ = ("_audit", "_call", "fields", "method", "unknown")
 
     def __init__(self, audit: Audit, call: Call, method: str, fields: Fields) -> None:
         self._audit = audit
         self._call = call
         self.method = method
         self.fields = fields
+        self.unknown = False
+        """Whether it names a run whose record is not at hand, so that the store knows more: `complete` asks it."""
+
+    def about(self, record: RunRecord) -> None:
+        """Add what the record of the run tells: its workflow, and whether the event answers a question."""
+        self.unknown = False
+        self._audit.tell_of(record, self.method, self.fields)
+
+    async def complete(self) -> None:
+        """Do as `about` with the record that the store has, if there is need; to be called before anything changes."""
+        if self.unknown:
+            self.unknown = False
+            await self._audit.look_up(self._call, self.method, self.fields)
 
     def made(self, run_id: str) -> None:
         """Note the run that was made; `run` is the one that was asked for, if that is another one."""
@@ -84,6 +127,7 @@ class AuditEntry:
             self.made(made)
         if self._call.relayed:
             fields["child"], self._call.relayed = self._call.relayed, ""
+            fields["action"] = "answer"
         fields["result"] = _CODES.get(code, str(code))
         if refusal is not None and (reason := _reason_of(refusal)):
             fields["reason"] = reason
@@ -121,11 +165,17 @@ class Audit:
         fields["run"] = getattr(request, "run_id", "") or call.run_id
         fields["schedule"] = getattr(request, "schedule_id", "")
         fields["workflow"] = getattr(request, "name" if RULES[method].workflow else "workflow", "")
+        entry = AuditEntry(self, call, method, fields)
         if request is not None:
-            self._tell(call, method, request, fields)
-        return AuditEntry(self, call, method, fields)
+            self._tell(method, request, fields)
+            if fields["run"] and method != START:
+                record = self._pool.records.at_hand(call.caller.key(fields["run"]))
+                entry.unknown = record is None
+                if record is not None:
+                    entry.about(record)
+        return entry
 
-    def _tell(self, call: Call, method: str, request: Any, fields: Fields) -> None:
+    def _tell(self, method: str, request: Any, fields: Fields) -> None:
         """Add what the request says: of an event its type, of a fork where from."""
         if method == START and (source := request.WhichOneof("source")) is not None:
             fields["action"] = "fork"
@@ -135,17 +185,27 @@ class Audit:
             fields["workflow"] = request.spec.workflow
         if method == RETRY and request.at_sequence:
             fields["from"] = f"{request.run_id}@{request.at_sequence}"
-        run = self._pool.in_memory(call.caller.key(fields["run"])) if fields["run"] else None
-        if run is not None:
-            fields["workflow"] = run.served.name
         for name in ("event", "waiter_event"):
             if name in request.DESCRIPTOR.fields_by_name:
                 fields["event"] = getattr(request, name).type
-        if method == SEND and run is not None:
-            asked = any(question["event_type"] == fields["event"] for question in run.record.pending.values())
-            cls = run.served.names.events().get(fields["event"])
-            if asked or (cls is not None and issubclass(cls, HumanResponseEvent)):
-                fields["action"] = "answer"
+
+    def tell_of(self, record: RunRecord, method: str, fields: Fields) -> None:
+        """Add what the record of a run tells."""
+        fields["workflow"] = record.workflow
+        if method != SEND:
+            return
+        served = self._pool.registry.get(record.workflow)
+        cls = served.names.events().get(fields["event"]) if served is not None else None
+        asked = any(question["event_type"] == fields["event"] for question in record.pending.values())
+        if asked or (cls is not None and issubclass(cls, HumanResponseEvent)):
+            fields["action"] = "answer"
+
+    async def look_up(self, call: Call, method: str, fields: Fields) -> None:
+        """Do as `tell_of` with the record that the store has. What a failing store does not tell is left out."""
+        with suppress(RunsError):
+            record = await self._pool.records.look_up(call.caller.key(fields["run"]))
+            if record is not None:
+                self.tell_of(record, method, fields)
 
     def started(self, parent: RunRecord, run_id: str, workflow: str) -> None:
         """Record that a run has started a child: on the account of the caller that started the parent."""
@@ -188,14 +248,14 @@ class Audit:
             entry.end(refusal.code, refusal)
 
     @contextmanager
-    def frame(self, call: Call, method: str, request: Any, kind: str) -> Iterator[Callable[[str], None]]:
-        """Record a frame of a conversation, which is handled inside; call what it gives with a run that was made."""
+    def frame(self, call: Call, method: str, request: Any, kind: str) -> Iterator[Recorded]:
+        """Record a frame of a conversation, which is handled inside."""
         entry = self.of(call, method, request, kind)
         if entry is None:
-            yield _nothing
+            yield UNRECORDED
             return
         try:
-            yield entry.made
+            yield entry
         except BaseException as error:  # a cancelled call may have had its effect: it is recorded, too
             code, entry.fields["reason"] = reason_of(error)
             entry.end(code)
@@ -222,10 +282,6 @@ def _run_of(answer: Any, method: str) -> str:
     if not isinstance(message, kind):
         return ""
     return str(message.run_id if method == TRIGGER else message.run.run_id)
-
-
-def _nothing(run_id: str) -> None:
-    """Take the place of what notes a run."""
 
 
 def _reason_of(status: Status) -> str:

@@ -231,6 +231,8 @@ class Gatekeeper(grpc.GenericRpcHandler):
                     ending.enter(call)
                 if (pending := admission.admit(call, request)) is not None:
                     await pending
+                if ending.entry is not None and ending.entry.unknown:
+                    await ending.entry.complete()
                 answer = await handler(request, context)
                 if audited is not None:
                     ending.answer = answer

@@ -85,6 +85,13 @@ class CommittedRecords:
         if self._looked_at.get(key) is feed:
             del self._looked_at[key]
 
+    def at_hand(self, key: RunKey) -> RunRecord | None:
+        """Return the record of a run that is in memory, or that has readers here and no other replica; else None."""
+        if (run := self._live.get(key)) is not None:
+            return run.record
+        feed = None if self._shared else self.feeds.of(key)
+        return None if feed is None or feed.deleted else feed.record
+
     def known(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run that was looked up in this turn of the event loop."""
         feed = self._looked_at.get(key)
