@@ -71,6 +71,24 @@ class LocalCalls:
         finally:
             context.end()
 
+    async def admit(self, method: str, metadata: Metadata) -> None:
+        """Check who calls, before anything of the request is received; it costs nothing where nobody has to say that.
+
+        Raises:
+            RefusedError: The credential is missing or not valid, or the caller may not use the method.
+        """
+        if not self._gatekeeper.authenticates:
+            return
+        handler = self._handler(method, metadata)
+        if self._gatekeeper.refuses:
+            context = _Context(metadata, None)
+            try:
+                await handler.stream_stream(None, _given(context))
+            except grpc.aio.AbortError:
+                raise RefusedError(context.refusal) from None
+            finally:
+                context.end()
+
     def stream(self, method: str, request: bytes, metadata: Metadata, timeout: float | None = None) -> LocalStream:
         """Begin a call with a stream of responses; the arguments are those of `unary`."""
 

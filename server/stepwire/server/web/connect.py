@@ -13,6 +13,7 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.codec import Codec
 from connectrpc.errors import ConnectError, ErrorDetail
+from connectrpc.interceptor import MetadataInterceptor
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication, Endpoint
@@ -73,6 +74,7 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
         super().__init__(
             service=calls,
             endpoints=lambda _: endpoints,
+            interceptors=(_AdmitFirst(calls),),
             read_max_bytes=max_bytes,
             codecs=(_BinaryCodec(), _JsonCodec()),
         )
@@ -97,7 +99,29 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
                 told = {"grpc-status": "12", "grpc-message": self._refusal}
                 await JSONResponse(body, status_code=415, headers=told)(scope, receive, send)
                 return
+        if scope["type"] == "http" and not all(value.isascii() for _, value in scope["headers"]):
+            scope = {**scope, "headers": [(name, _text(value)) for name, value in scope["headers"]]}
         await super().__call__(scope, receive, send)
+
+
+def _text(value: bytes) -> bytes:
+    """Return a header's value as UTF-8, with a mark for what is none: no header that a call takes along has such."""
+    return value.decode(errors="replace").encode()
+
+
+class _AdmitFirst(MetadataInterceptor[None]):
+    """Refuse a caller without a good credential before the request is read."""
+
+    def __init__(self, calls: LocalCalls) -> None:
+        self._calls = calls
+
+    async def on_start(self, ctx: RequestContext[Any, Any]) -> None:
+        """Check who calls. ConnectError if that is refused."""
+        method = ctx.method
+        try:
+            await self._calls.admit(f"/{method.service_name}/{method.name}", metadata_of(ctx.request_headers))
+        except RefusedError as error:
+            raise connect_error(error.status) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ import socket
 import struct
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from stepwire.server.web.heads import BoundedProtocol
 from stepwire.server.web.http2 import PREFACE, Http2Refusal, without_offer
 
 __all__ = ["JoiningProtocol"]
@@ -19,7 +18,7 @@ _REFUSAL_SECONDS: Final = 10.0
 """How long a client of HTTP/2 may take to send its request, and to read that it is refused."""
 
 
-class JoiningProtocol(HttpToolsProtocol):
+class JoiningProtocol(BoundedProtocol):
     """uvicorn's protocol over a transport that joins the writes of one turn of the event loop.
 
     Args:
@@ -54,7 +53,7 @@ class JoiningProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection."""
-        super().connection_made(_JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(_JoiningTransport(transport, self.loop))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone."""

@@ -94,6 +94,16 @@ class Gatekeeper(grpc.GenericRpcHandler):
         self._wrapped: dict[str, Wrapped] = {}
         self._spans = enabled()
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers must say who they are."""
+        return self._calls.authenticator is not None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the last `service` of this task has returned a handler that refuses the call."""
+        return _REFUSAL.get() is not None
+
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the wrapped handler of a method, or one that refuses the call without receiving a message.
 
