@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from stepwire.cli.render.text import clean, indented
+from stepwire.cli.render.text import clean, clean_json, indented
 from stepwire.client import StepwireError
 
 __all__ = ["Output", "error_text", "to_json"]
@@ -20,7 +20,7 @@ __all__ = ["Output", "error_text", "to_json"]
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """Return JSON text, on one line unless `indent` is given."""
     separators = (",", ":") if indent is None else None
-    return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=str)
+    return clean_json(json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=str))
 
 
 def error_text(error: StepwireError) -> str:

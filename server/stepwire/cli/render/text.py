@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["clean", "compact", "duration", "fields_text", "indented", "since", "span"]
+__all__ = ["clean", "clean_json", "compact", "duration", "fields_text", "indented", "since", "span"]
 
 # Unicode categories that can move the cursor, hide text or turn its direction: the text of a run is not trusted.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -21,6 +21,13 @@ def clean(text: str, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _harmless(char) or char in keep else _escape(char) for char in text)
+
+
+def clean_json(text: str) -> str:
+    """Return JSON text with control and direction characters as escapes of JSON: it is the same value."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(char if _harmless(char) or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def indented(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from stepwire.cli.render.text import clean, compact, duration
+from stepwire.cli.render.text import clean, clean_json, compact, duration
 
 
 def test_clean_leaves_text_and_disarms_terminals() -> None:
@@ -41,3 +42,12 @@ def test_compact(value: Any, expected: str) -> None:
 )
 def test_duration(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_disarms_terminals_and_says_the_same(indent: int | None) -> None:
+    value = {"a\x9b31m": ["b\u202ec\x7f", "\U000e0041", "\x1b]0;\x07"], "plain": "héllo 漢字 👩\u200d🔬"}
+    text = clean_json(json.dumps(value, ensure_ascii=False, indent=indent))
+    assert json.loads(text) == value
+    assert text.replace("\n", "").replace("\u200d", "").isprintable()
+    assert "héllo 漢字 👩\u200d🔬" in text
