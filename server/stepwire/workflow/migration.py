@@ -15,10 +15,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from stepwire.workflow.broker import parts as keys
+from stepwire.workflow.broker.default_names import with_step, with_type
 
 __all__ = ["Snapshot"]
 
@@ -53,6 +54,7 @@ class Snapshot(dict[str, Any]):
         for part in self._parts(keys.DELIVERY):
             if part["s"] == old:
                 part["s"] = new
+        self._rename(lambda saved: with_step(saved, old, new))
 
     def rename_type(self, old: str, new: str) -> None:
         """Name an event, model, enum, dataclass or named tuple `new` wherever it is saved, waits for it included."""
@@ -64,6 +66,7 @@ class Snapshot(dict[str, Any]):
         for part in self._parts(keys.WAITER):
             if part["t"] == old:
                 part["t"] = new
+        self._rename(lambda saved: with_type(saved, old, new))
 
     def rename_field(self, type_name: str, old: str, new: str) -> None:
         """Rename a field of an event or model wherever it is saved, requirements of waits included."""
@@ -92,6 +95,17 @@ class Snapshot(dict[str, Any]):
                 number = self[key]["d"]
             if kind in (keys.DELIVERY, keys.ANSWER, keys.EFFECTS, keys.WAITER) and number in gone:
                 del self[key]
+
+    def _rename(self, changed: Callable[[str], str]) -> None:
+        """Change the names of waits and buffers that their steps have not named."""
+        for key, part in self.items():
+            kind = keys.parse(key)[0]
+            if kind == keys.WAITER:
+                part["id"] = changed(part["id"])
+            elif kind in (keys.ANSWER, keys.BUFFERED):
+                part["i"] = changed(part["i"])
+            elif kind == keys.DELIVERY and "c" in part:
+                part["c"] = {changed(buffer_id): results for buffer_id, results in part["c"].items()}
 
     def _parts(self, kind: str) -> Iterator[dict[str, Any]]:
         for number in keys.numbers_of(self, kind):

@@ -17,8 +17,8 @@ from tests.unit.semantics.harness import HandClock
 
 from stepwire.workflow import Context, Event
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.buffers import default_buffer_id
 from stepwire.workflow.broker.current import enter_execution
+from stepwire.workflow.broker.default_names import default_buffer_id
 from stepwire.workflow.broker.delivery import Execution, Waiter
 from stepwire.workflow.broker.entries import RECEIVED
 from stepwire.workflow.broker.journal import Journal

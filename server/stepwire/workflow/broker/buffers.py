@@ -6,22 +6,13 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from stepwire.workflow.broker import parts
+from stepwire.workflow.broker.default_names import default_buffer_id
 from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.broker.work import Work
 from stepwire.workflow.checks import check_expected
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.own import own
-
-
-def default_buffer_id(step: str, expected: Collection[type[Event]]) -> str:
-    """Name the buffer of a step and the *set* of expected types, so that two different collects do not share (S8).
-
-    `expected` has each type once.
-    """
-    names = sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in expected)
-    return f"{step}:{','.join(names)}"
-
 
 _NOTHING: tuple[Sequence[type[Event]], Counter[type[Event]]] = ((), Counter())
 

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from stepwire.workflow.broker import parts as keys
 from stepwire.workflow.broker.broker import SLICE, Broker
 from stepwire.workflow.broker.child import Child, ChildCall, ChildOutcome
+from stepwire.workflow.broker.default_names import current_buffer_id, current_waiter_id
 from stepwire.workflow.broker.delivery import (
     BACKOFF,
     PARKED,
@@ -198,7 +199,10 @@ class PartsReader:
 
     def buffered(self, number: int, part: Any) -> None:
         """Read a collected event; a ledger may hold it."""
-        self.loose[number] = Buffered(number, str(part["i"]), self.event(part["e"]), None)
+        self.loose[number] = Buffered(number, self._buffer_id(part["i"]), self.event(part["e"]), None)
+
+    def _buffer_id(self, saved: Any) -> str:
+        return current_buffer_id(str(saved), self.names, self.broker.routing.current)
 
     def held(self, number: int) -> Buffered:
         """Take an event that a ledger holds."""
@@ -237,12 +241,14 @@ class PartsReader:
             if delivery.due is not None:
                 delivery.due += shift
         for buffer_id, results in part.get("c", {}).items():
-            delivery.ensure_ledger().collects[buffer_id] = [
+            delivery.ensure_ledger().collects[self._buffer_id(buffer_id)] = [
                 None if numbers is None else [self.held(number) for number in numbers] for numbers in results
             ]
         index = 0
         while (found := self.parts.get(keys.answer(number, index))) is not None:
-            delivery.ensure_ledger().answer(str(found["i"]), _int(found["n"]), self.answer(found))
+            delivery.ensure_ledger().answer(
+                current_waiter_id(str(found["i"]), self.names), _int(found["n"]), self.answer(found)
+            )
             index += 1
         page = 0
         while (digests := self.parts.get(keys.effects(number, page))) is not None:
@@ -279,7 +285,7 @@ class PartsReader:
         prompt = None if part["p"] is None else self.event(part["p"])
         waiter = Waiter(
             number,
-            str(part["id"]),
+            current_waiter_id(str(part["id"]), self.names),
             event_type,
             dict(requirements),
             prompt,

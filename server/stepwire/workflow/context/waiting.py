@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from stepwire.workflow.broker.current import current_execution
+from stepwire.workflow.broker.default_names import path_of
 from stepwire.workflow.broker.delivery import Execution, Waiter
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
 from stepwire.workflow.broker.stream import Told
@@ -19,7 +20,7 @@ __all__ = ["default_waiter_id", "wait"]
 
 def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:
     """Name a wait by the event's full name and what is required of it."""
-    name = f"{event_type.__module__}.{event_type.__qualname__}"
+    name = path_of(event_type)
     return f"waiter_{name}_{_told(requirements)}" if requirements else f"waiter_{name}"
 
 
