@@ -49,7 +49,10 @@ class Paid(Event, internal=True):
 
 
 class Shop(Workflow):
-    """Reserve, pay, ship."""
+    """Reserve, pay, ship. An order waits for as long as the outage takes."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
 
     @step(num_workers=4)
     async def reserve(self, ctx: Context[DictState], ev: Order) -> Reserved | Deferred:
