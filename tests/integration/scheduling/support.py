@@ -95,7 +95,7 @@ class Schedules:
 
     def call(self, method: str, **fields: Any) -> Any:
         request = getattr(pb, f"{method}Request")(**fields)
-        return getattr(self.stub, method)(request, metadata=self._metadata, timeout=20)
+        return getattr(self.stub, method)(request, metadata=self._metadata, timeout=60)
 
     def create(
         self,

@@ -47,7 +47,7 @@ ALLOWED = {
     # The console's files, by importlib.resources, whose folder is fixed.
     "server/web/console_files.py": {"importlib"},
     # The version of the installed llama-index-workflows, by importlib.metadata.
-    "workflow/adoption/installed.py": {"importlib"},
+    "workflow/adoption/versions.py": {"importlib"},
     # Names of 1.x payloads, in process.
     "workflow/codec/names.py": {"importlib", "import_module"},
 }
