@@ -122,6 +122,7 @@ async def test_runs_of_an_unserved_workflow_sleep(tmp_path: Any) -> None:
         run = await rpc.asking("tea")
         busy = await rpc.start("hold", {"name": "a"})
     async with serving(registry_of(count=Count), str(tmp_path)) as rpc:
+        run.blocked_reason = "no server serves the workflow ask: serve it, or cancel the run"
         assert await rpc.get(run.run_id) == run
         assert (await rpc.get(busy.run_id)).status == types.RUN_STATUS_RUNNING
         assert len(rpc.pool) == 0

@@ -264,7 +264,8 @@ async def test_new_code_old_runs_of_unserved_workflows_sleep(tmp_path: Path) -> 
         refusal = await refused(rpc.send(run_id, event("Answer", n=1)))
         assert refusal.reason == "RUN_BLOCKED"
         run = await rpc.get(run_id)
-        assert (status(run), run.blocked_reason) == ("WAITING", "")
+        unserved = "no server serves the workflow flow: serve it, or cancel the run"
+        assert (status(run), run.blocked_reason) == ("WAITING", unserved)
         assert len(await rpc.log(run_id)) == run.last_sequence
     async with life(tmp_path, flow) as rpc:
         await rpc.send(run_id, event("Answer", n=1))

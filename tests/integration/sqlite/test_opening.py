@@ -63,6 +63,19 @@ async def test_a_forked_child_does_not_keep_the_directory_locked(store: SqliteSt
         await asyncio.to_thread(os.waitpid, child, 0)
 
 
+async def test_a_child_that_still_has_the_files_of_its_parent_does_not_keep_the_directory_locked(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    copy = os.dup(store._lock._file.fileno())  # type: ignore[union-attr]  # what a fork gives a child until it closes it
+    try:
+        await store.close()
+        second = SqliteStore(tmp_path)
+        await second.open()
+        await second.close()
+    finally:
+        os.close(copy)
+
+
 async def test_a_lock_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("held by a package manager")
     with pytest.raises(StoreError, match="not made by Stepwire"):

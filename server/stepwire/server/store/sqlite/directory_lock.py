@@ -25,11 +25,18 @@ if sys.platform == "win32":
         file.seek(_PLACE)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
+    def _unlock(file: IO[Any]) -> None:
+        file.seek(_PLACE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
     def _lock(file: IO[Any]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file: IO[Any]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 LOCK = "lock"
@@ -104,6 +111,8 @@ class DirectoryLock:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file.fileno(), 0)
+            with contextlib.suppress(OSError):
+                _unlock(self._file)  # to close is not enough: a child that was forked just now still has the file open
             self._file.close()
             self._file = None
 
