@@ -20,6 +20,7 @@ from typing import Any
 
 from stepwire.workflow.broker import parts as keys
 from stepwire.workflow.broker.default_names import with_step, with_type
+from stepwire.workflow.broker.former_names import with_former_step, with_former_type
 
 __all__ = ["Snapshot"]
 
@@ -54,7 +55,11 @@ class Snapshot(dict[str, Any]):
         for part in self._parts(keys.DELIVERY):
             if part["s"] == old:
                 part["s"] = new
+        for part in self._parts(keys.CHILD):
+            if part.get("s") == old:
+                part["s"] = new
         self._rename(lambda saved: with_step(saved, old, new))
+        self._note_former(lambda saved: with_former_step(saved, old, new))
 
     def rename_type(self, old: str, new: str) -> None:
         """Name an event, model, enum, dataclass or named tuple `new` wherever it is saved, waits for it included."""
@@ -67,6 +72,7 @@ class Snapshot(dict[str, Any]):
             if part["t"] == old:
                 part["t"] = new
         self._rename(lambda saved: with_type(saved, old, new))
+        self._note_former(lambda saved: with_former_type(saved, old, new))
 
     def rename_field(self, type_name: str, old: str, new: str) -> None:
         """Rename a field of an event or model wherever it is saved, requirements of waits included."""
@@ -106,6 +112,13 @@ class Snapshot(dict[str, Any]):
                 part["i"] = changed(part["i"])
             elif kind == keys.DELIVERY and "c" in part:
                 part["c"] = {changed(buffer_id): results for buffer_id, results in part["c"].items()}
+
+    def _note_former(self, changed: Callable[[Any], Any]) -> None:
+        """Keep an earlier name for the digests of sends and writes, which hold it."""
+        for number in keys.numbers_of(self, keys.DELIVERY):
+            if keys.effects(number, 0) in self:
+                part = self[keys.delivery(number)]
+                part["n"] = changed(part.get("n"))
 
     def _parts(self, kind: str) -> Iterator[dict[str, Any]]:
         for number in keys.numbers_of(self, kind):

@@ -55,11 +55,13 @@ class Late(Workflow):
 
     def __init__(self) -> None:
         super().__init__(timeout=None, disable_validation=True)
+        self.at_work = threading.Event()
         self.alive: list[str] | None = None
 
-    @step(timeout=0.1, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
+    @step(timeout=3600, retry_policy=ConstantDelayRetryPolicy(maximum_attempts=1, delay=0))
     async def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
         if ctx.step_info().attempt == 1:
+            self.at_work.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -69,13 +71,16 @@ class Late(Workflow):
         return StopEvent(result="alive")
 
 
-async def test_dead_attempts_of_a_timeout_change_nothing(tmp_path: Path) -> None:
+def test_dead_attempts_of_a_timeout_change_nothing(tmp_path: Path) -> None:
     flow = Late()
-    async with life(tmp_path, registry_of(flow=flow)) as rpc:
-        run_id = (await rpc.start("flow", {})).run_id
-        assert result(await rpc.ended(run_id)) == "alive"
+    with serve(flow=flow, data=tmp_path) as server, server.client() as client:
+        run = client.start_run("flow")
+        assert flow.at_work.wait(60)
+        server.skip(hours=1)  # the second attempt has an hour of its own
+        assert run.result(60) == "alive"
         assert flow.alive == []
-        assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent", "StopEvent"]
+        entries = [entry for entry in server.history(run.run_id) if entry.kind != "step"]
+        assert [entry.type for entry in entries] == ["StartEvent", "StopEvent"]
 
 
 async def test_dead_attempts_of_a_release_change_nothing(tmp_path: Path) -> None:

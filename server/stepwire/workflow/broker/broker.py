@@ -38,8 +38,9 @@ from stepwire.workflow.broker.executions import (
     AttemptFailure,
 )
 from stepwire.workflow.broker.fan_in import FanIn
+from stepwire.workflow.broker.former_names import known_digest
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, digest_of
+from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
 from stepwire.workflow.broker.lineage import caught_lineage, sent_lineage
 from stepwire.workflow.broker.nesting import OuterStep
 from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage, limit_reached
@@ -331,8 +332,8 @@ class Broker:
         journal = self.journal
         data = None if journal is None else journal.wire(event)
         if execution is not None:
-            source = execution.delivery.step
-            if self.work.repeats(execution, digest_of("write", event, data)):
+            source, former = execution.delivery.step, execution.delivery.former
+            if self.work.repeats(execution, known_digest(former, execution.replay, "write", event, data)):
                 return False
         if journal is not None and self.sequence >= journal.last_entry and source:
             self.exceed(journal.bounds.reached(log=True), source)
@@ -373,8 +374,9 @@ class Broker:
         targets = self.routing.targets(cls) if step is None else self.routing.target(step, cls)
         data, encoded = (None, None) if self.journal is None else self._encode(event, targets)
         if execution is not None:
-            source = execution.delivery.step
-            if self.work.repeats(execution, digest_of(f"send {step or ''}", event, data)):
+            source, former = execution.delivery.step, execution.delivery.former
+            call = f"send {step or ''}"
+            if self.work.repeats(execution, known_digest(former, execution.replay, call, event, data)):
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False

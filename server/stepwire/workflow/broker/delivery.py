@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from stepwire.workflow.broker.clock import Clock
 from stepwire.workflow.broker.executions import AttemptFailure, AttemptJournal
+from stepwire.workflow.broker.former_names import FormerNames
 from stepwire.workflow.broker.ledger import Answer, Buffered, Ledger, Notify, effects_by_digest, has_fields
 from stepwire.workflow.broker.nesting import Nested
 from stepwire.workflow.broker.timers import Timer
@@ -63,6 +64,7 @@ class Delivery:
         "failure",
         "failures",
         "first_started",
+        "former",
         "id",
         "last_failure",
         "ledger",
@@ -110,6 +112,8 @@ class Delivery:
         self.ledger: Ledger | None = None
         self.effects: bytearray | None = None
         """Digests of the sends and stream writes since the last failure, in order."""
+        self.former: FormerNames | None = None
+        """The names that may be in these digests instead of those of today."""
         self.undo: dict[str, Any] | None = None
         """What values of the state were before it changed them; see `undo`."""
         self.undo_changed = False

@@ -23,6 +23,7 @@ __all__ = [
     "TimedOut",
     "Withdrawn",
     "digest_of",
+    "digest_under",
     "effects_by_digest",
     "has_fields",
 ]
@@ -183,6 +184,13 @@ def digest_of(call: str, event: Event, data: bytes | None) -> bytes:
     return hasher.digest()
 
 
+def digest_under(call: str, name: str, data: bytes) -> bytes:
+    """Return the digest that a send or write has if the class of its event is called `name`."""
+    hasher = _named_hasher(call, name)
+    hasher.update(data)
+    return hasher.digest()
+
+
 def effects_by_digest(effects: bytearray) -> Counter[bytes]:
     """Count the digests of an earlier execution: what the next one repeats has no second effect."""
     data = bytes(effects)
@@ -192,7 +200,11 @@ def effects_by_digest(effects: bytearray) -> Counter[bytes]:
 @lru_cache(maxsize=1024)
 def _hasher(call: str, event_type: type[Event]) -> hashlib.blake2b:
     """Return what has hashed the kind of an effect, to go on with its data."""
-    return hashlib.blake2b(f"{call} {event_type.__name__} ".encode(), digest_size=EFFECT_SIZE)
+    return _named_hasher(call, event_type.__name__)
+
+
+def _named_hasher(call: str, name: str) -> hashlib.blake2b:
+    return hashlib.blake2b(f"{call} {name} ".encode(), digest_size=EFFECT_SIZE)
 
 
 @lru_cache(maxsize=1024)

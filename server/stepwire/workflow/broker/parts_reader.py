@@ -26,6 +26,7 @@ from stepwire.workflow.broker.delivery import (
 )
 from stepwire.workflow.broker.executions import AttemptFailure
 from stepwire.workflow.broker.fan_in import OpenStream
+from stepwire.workflow.broker.former_names import FormerNames
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer, Buffered, OwnForm, Withdrawn
 from stepwire.workflow.broker.losses import poison
 from stepwire.workflow.broker.outcome import COMPLETED, Outcome
@@ -71,6 +72,7 @@ class PartsReader:
         self.failed = 0
         """The delivery that a retried run failed with; 0 if there is none."""
         self._count = 0
+        self._former = FormerNames.of(names.former(), broker.routing.former)
 
     def pause(self) -> Iterator[None]:
         """Count one more thing that was read, and let other work go on after each slice."""
@@ -256,6 +258,8 @@ class PartsReader:
             page += 1
         if delivery.effects is not None and len(delivery.effects) % keys.EFFECT_SIZE:
             raise SnapshotError("The snapshot's effects are torn")
+        if delivery.effects is not None:
+            delivery.former = FormerNames.joined(part.get("n"), self._former)
         if (undone := self.parts.get(keys.undo(number))) is not None:
             delivery.undo = self.undone(undone)
             delivery.undo_saved = True
@@ -307,7 +311,7 @@ class PartsReader:
         timeout = math.inf if timeout is not None and timeout < 0 else timeout
         call = ChildCall(str(part["w"]), data, str(part.get("id", "")), labels, str(part["p"]), timeout)
         child = Child(number, str(part["r"]), _int(part["d"]), call, bytes.fromhex(part["g"]))
-        child.state, child.step = str(part["st"]), str(part.get("s", ""))
+        child.state, child.step = str(part["st"]), self.broker.routing.current(str(part.get("s", "")))
         child.awaited, child.cancelling = bool(part.get("a")), bool(part.get("k"))
         if outcome is not None:
             event = to_json(part["e"]) if "e" in part else b""

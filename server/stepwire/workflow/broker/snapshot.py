@@ -269,6 +269,8 @@ def _delivery_part(delivery: Delivery, status: str, encode_value: EncodeValue) -
         meta["x"] = delivery.failure.saved()
     if delivery.last_failure is not None:
         meta["xt"] = delivery.last_failure[1]
+    if delivery.former is not None and delivery.effects:
+        meta["n"] = delivery.former
     if delivery.encoded is None:  # it was restored
         delivery.encoded = encode_value(delivery.event)
     fragments = [to_json(meta)[:-1], b',"e":', delivery.encoded]

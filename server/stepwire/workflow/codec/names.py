@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from stepwire.workflow.errors import SerializationError, UnknownTypeError
@@ -31,6 +32,9 @@ class Names(Protocol):
         Raises:
             UnknownTypeError: No type has this name.
         """
+
+    def former(self) -> Mapping[str, str]:
+        """Return the names that types had before, with those that they have now."""
 
 
 class QualifiedNames:
@@ -73,6 +77,10 @@ class QualifiedNames:
                 return found
             break
         raise UnknownTypeError(f"there is no type {name[:200]!r}", type_name=name)
+
+    def former(self) -> Mapping[str, str]:
+        """Return nothing: types are found where they are."""
+        return {}
 
 
 def qualified(cls: type) -> str:

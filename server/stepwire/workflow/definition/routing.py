@@ -47,6 +47,11 @@ class Routing:
         """Return the name that a step has now, from a name that it has or had; any other text as it is."""
         return self._current.get(name, name)
 
+    @property
+    def former(self) -> Mapping[str, str]:
+        """Return the names that steps had before, with those that they have now."""
+        return self._current
+
     def targets(self, event_type: type[Event]) -> tuple[str, ...]:
         """Return the names of the steps that accept an event of this type, in order of definition."""
         targets = self._targets.get(event_type)

@@ -171,6 +171,10 @@ class TypeRegistry:
         found = self._aliases.get(name)
         return name if found is None else self._names[found]
 
+    def former(self) -> Mapping[str, str]:
+        """Return the names that types had before, with those that they have now."""
+        return {alias: self._names[cls] for alias, cls in self._aliases.items()}
+
     def aliases(self, name: str) -> list[str]:
         """Return the names that the type called `name` had before, sorted."""
         cls = self._types.get(name)
