@@ -151,19 +151,35 @@ def _tags(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _State(MutableMapping[str, Any]):
-    """The values of the state in a snapshot."""
+    """The values of the state in a snapshot.
+
+    When a step begins again, the values that it had changed in place are put back as they were. Those that `migrate`
+    has changed, or may have, are not: they would have the old form.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def __getitem__(self, name: str) -> Any:
-        return self._snapshot[keys.state(name)]
+        value = self._snapshot[keys.state(name)]
+        if isinstance(value, dict | list):
+            self._keep(name)
+        return value
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._snapshot[keys.state(name)] = value
+        self._keep(name)
 
     def __delitem__(self, name: str) -> None:
         del self._snapshot[keys.state(name)]
+        self._keep(name)
+
+    def _keep(self, name: str) -> None:
+        for number in keys.numbers_of(self._snapshot, keys.UNDO):
+            key = keys.undo(number)
+            self._snapshot[key].pop(name, None)
+            if not self._snapshot[key]:
+                del self._snapshot[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter([name for key in self._snapshot if (name := keys.state_name(key)) is not None])
