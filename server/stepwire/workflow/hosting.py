@@ -172,7 +172,7 @@ from stepwire.workflow.codec.library_json import library_json
 from stepwire.workflow.codec.limits import MAX_DEPTH
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.context.dict_form import legacy_view
-from stepwire.workflow.context.waiting import default_waiter_id
+from stepwire.workflow.context.waiting import default_waiter_id, waiter_id_of
 from stepwire.workflow.decorators import step
 from stepwire.workflow.definition.graph import WorkflowDescription
 from stepwire.workflow.definition.plan import Settings, plan_of, settings_of
@@ -345,6 +345,7 @@ __all__ = [
     "take_changes",
     "text_of",
     "values_in",
+    "waiter_id_of",
     "watch_tasks",
     "why_timed_out",
     "wire_names",

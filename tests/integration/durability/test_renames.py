@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 from tests.integration.durability.support import life, parked, result
-from tests.integration.rpc_serving import event, refused, registry_of
+from tests.integration.rpc_serving import Rpc, event, refused, registry_of
 
 from stepwire.server.registry import Registry
 from stepwire.v1 import run_service_pb2 as runs
@@ -24,6 +24,7 @@ from stepwire.workflow import (
     WorkflowValidationError,
     step,
 )
+from stepwire.workflow.hosting import default_waiter_id
 
 
 class Line(BaseModel):
@@ -157,6 +158,29 @@ async def test_an_earlier_name_of_a_step_may_be_sent_to(tmp_path: Path) -> None:
             runs.WaitForEventRequest(run_id=run_id, event_type="Approve", after_sequence=0)
         )
         assert waited.entry.type == "Approval"
+
+
+async def test_an_observer_that_asked_under_an_earlier_name_asks_no_second_time(tmp_path: Path) -> None:
+    async def ask(rpc: Rpc, run_id: str, event_type: str, waiter_id: str = "") -> int:
+        """Wait with a prompt; return how often the prompt is in the log."""
+        question = event("InputRequiredEvent", text="approved?")
+        request = runs.WaitForEventRequest(
+            run_id=run_id, event_type=event_type, waiter_event=question, waiter_id=waiter_id
+        )
+        request.timeout.FromSeconds(0)
+        assert (await rpc.runs.WaitForEvent(request, timeout=60)).timed_out
+        return sum(b"approved?" in entry.payload.json for entry in await rpc.log(run_id))
+
+    async with life(tmp_path, before()) as rpc:
+        run_id = (await rpc.start("flow", {})).run_id
+        await parked(rpc, run_id)
+        assert await ask(rpc, run_id, "Approve") == 1
+    async with life(tmp_path, after()) as rpc:
+        assert await ask(rpc, run_id, "Approval") == 1
+        assert await ask(rpc, run_id, "Approve") == 1
+        other = (await rpc.start("flow", {})).run_id
+        assert await ask(rpc, other, "Approval", default_waiter_id(Approval, {})) == 1, "as earlier versions called it"
+        assert await ask(rpc, other, "Approval") == 1
 
 
 async def test_a_run_is_blocked_without_the_aliases(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from stepwire.server.runs.log.chunks import EntryCodec, portions
 from stepwire.server.runs.log.feed import check_cursor
 from stepwire.server.runs.payloads import digest, parse_event
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunRecord
-from stepwire.workflow.hosting import LogEntry, Received, default_waiter_id, wire_names
+from stepwire.workflow.hosting import LogEntry, Received, default_waiter_id, waiter_id_of, wire_names
 
 __all__ = ["EventQuery", "EventWaits", "Found"]
 
@@ -131,11 +131,9 @@ class EventWaits:
             raise RunBlockedError("The run's workflow is not served here", run_id=record.key.run_id)
         assert query.prompt is not None
         received = await parse_event(served, *query.prompt)
-        waiter_id = query.waiter_id
-        if not waiter_id:
-            waiter_id = default_waiter_id(served.names.events()[query.type_name], query.requirements)
-        request_id = _PROMPT + (waiter_id if len(waiter_id) <= MAX_ID else digest(waiter_id))
-        task = asyncio.create_task(self._write_once(caller, record.key.run_id, request_id, received))
+        ids = [query.waiter_id] if query.waiter_id else _default_ids(served, query)
+        request_ids = [_PROMPT + (each if len(each) <= MAX_ID else digest(each)) for each in ids]
+        task = asyncio.create_task(self._write_once(caller, record.key.run_id, request_ids, received))
         self._prompts.add(task)
         task.add_done_callback(self._prompted)
         return task
@@ -145,20 +143,28 @@ class EventWaits:
         if not task.cancelled():
             task.exception()  # the call may have timed out before: nobody else asks for it
 
-    async def _write_once(self, caller: Principal, run_id: str, request_id: str, received: Received) -> None:
+    async def _write_once(self, caller: Principal, run_id: str, request_ids: list[str], received: Received) -> None:
+        """Write a prompt, unless it was written under one of these ids; remember it under the first."""
         try:
             run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             return  # nobody is left to answer; the log says that the run has ended
-        await run.answer(lambda: self._write(run, request_id, received))
+        await run.answer(lambda: self._write(run, request_ids, received))
 
-    def _write(self, run: LiveRun, request_id: str, received: Received) -> None:
-        if run.answers.get(request_id) is None:
+    def _write(self, run: LiveRun, request_ids: list[str], received: Received) -> None:
+        if all(run.answers.get(each) is None for each in request_ids):
             check_room(run, self._pool.limits)
             receipt = take_event(run, received, "publish")
             response = {"sequence": receipt.sequence, "delivered": 0}
-            run.remember(RequestRecord(request_id, "", response, run.broker.clock.now()))
+            run.remember(RequestRecord(request_ids[0], "", response, run.broker.clock.now()))
             run.act()
+
+
+def _default_ids(served: Served, query: EventQuery) -> list[str]:
+    """Return what a wait without an id is called, by each name of its event; the last is from earlier versions."""
+    names = [query.type_name, *served.names.aliases(query.type_name)]
+    by_path = default_waiter_id(served.names.events()[query.type_name], query.requirements)
+    return [*(waiter_id_of(name, query.requirements) for name in names), by_path]
 
 
 def _entries(codec: EntryCodec, chunks: list[Chunk], after: int) -> list[LogEntry]:

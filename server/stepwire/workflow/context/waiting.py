@@ -15,12 +15,16 @@ from stepwire.workflow.broker.stream import Told
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.events import Event
 
-__all__ = ["default_waiter_id", "wait"]
+__all__ = ["default_waiter_id", "wait", "waiter_id_of"]
 
 
 def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:
     """Name a wait by the event's full name and what is required of it."""
-    name = path_of(event_type)
+    return waiter_id_of(path_of(event_type), requirements)
+
+
+def waiter_id_of(name: str, requirements: dict[str, Any]) -> str:
+    """Name a wait by a name of the event and what is required of it."""
     return f"waiter_{name}_{_told(requirements)}" if requirements else f"waiter_{name}"
 
 
