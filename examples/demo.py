@@ -44,6 +44,7 @@ class Demo:
 
     def __init__(self) -> None:
         self._part = 0
+        self._checked = 0
 
     def part(self, title: str) -> None:
         """Begin a part."""
@@ -59,6 +60,11 @@ class Demo:
         print(f"   {paint('✓', '32') if condition else paint('✗', '31')} {what}", flush=True)
         if not condition:
             sys.exit(1)
+        self._checked += 1
+
+    def end(self) -> None:
+        """Say what came of it, and where to go from here."""
+        print(f"\n{paint(f'All {self._checked} checks hold.', '1')} Next: docs/quickstart.md", flush=True)
 
 
 class Server:
@@ -236,6 +242,7 @@ async def show(
 
     demo.part("Stop the server")
     demo.check(await server.end(kill=False) == 0, "it stopped cleanly")
+    demo.end()
 
 
 async def bounded(talk: Conversation) -> AsyncIterator[Any]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 import typer
@@ -41,8 +41,17 @@ _OUTCOME_REASONS: dict[type[RunOutcomeError], str] = {
 }
 
 
-def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's calls. An error becomes a line on standard error and an exit code."""
+def call(
+    server: str, output: Output, body: Callable[[Client], Coroutine[Any, Any, T]], given: Collection[str] = ()
+) -> T:
+    """Run a command's calls. An error becomes a line on standard error and an exit code.
+
+    Args:
+        server: The address to call.
+        output: Where errors are written.
+        body: Makes the calls.
+        given: The names of the fields that the caller gave: one of them may be misspelled.
+    """
     token, tls = credentials(os.environ)
     try:
         if tls is not None:
@@ -64,7 +73,7 @@ def call(server: str, output: Output, body: Callable[[Client], Coroutine[Any, An
         raise typer.Exit(RUN_ENDED_BADLY) from None
     except StepwireError as error:
         output.error(error)
-        told = hint(error, server, tls=tls is not None, token=token is not None)
+        told = hint(error, server, tls=tls is not None, token=token is not None, given=given)
         if told is not None:
             output.note(f"  {told}")
         raise typer.Exit(ERROR) from None

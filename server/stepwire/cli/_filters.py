@@ -42,7 +42,9 @@ class Chosen(TypedDict):
 class Filters:
     """What was given to choose runs by."""
 
-    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")] = None
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", "-w", metavar="NAME", help="Only runs of this workflow.")
+    ] = None
     status: Annotated[
         list[str] | None, typer.Option(metavar="STATUS", help=f"Only runs with this status: {', '.join(STATUSES)}.")
     ] = None
@@ -53,11 +55,13 @@ class Filters:
     before: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs created before this.")] = None
     error: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Only runs that failed or timed out with this class of error, or repeat it."),
+        typer.Option(
+            metavar="TYPE", help="Only runs that failed or timed out with this class of error, or try again after it."
+        ),
     ] = None
     step: Annotated[
         str | None,
-        typer.Option(metavar="STEP", help="Only runs that ended badly in this step, wait in it, or repeat it."),
+        typer.Option(metavar="STEP", help="Only runs that ended badly in this step, wait in it, or try it again."),
     ] = None
     waiting_for: Annotated[
         str | None, typer.Option("--waiting-for", metavar="TYPE", help="Only runs that wait for this event type.")

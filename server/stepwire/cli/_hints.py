@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 from stepwire.client import StepwireError, UnauthenticatedError, UnavailableError
 
 __all__ = ["hint"]
@@ -18,7 +21,7 @@ _REASONS = {
 }
 
 
-def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | None:
+def hint(error: StepwireError, server: str, *, tls: bool, token: bool, given: Collection[str] = ()) -> str | None:
     """Return a line that says what to do, None when nothing is known.
 
     Args:
@@ -26,6 +29,7 @@ def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | 
         server: The address that was called.
         tls: The call spoke TLS.
         token: The call had a token.
+        given: The names of the fields that the caller gave.
     """
     if "Received http2 header with status" in error.message:
         return f"what answers at {server} is not a Stepwire server, or a proxy that does not know one"
@@ -35,7 +39,17 @@ def hint(error: StepwireError, server: str, *, tls: bool, token: bool) -> str | 
         if token:
             return "the token in STEPWIRE_TOKEN was refused: set it to an API key or a token that this server knows"
         return "set STEPWIRE_TOKEN to an API key or a token"
-    return _REASONS.get(error.reason)
+    if misspelled := _misspelled(error, given):
+        return misspelled
+    told = _REASONS.get(error.reason)
+    return told.replace("NAME", error.metadata.get("workflow", "NAME")) if told else None
+
+
+def _misspelled(error: StepwireError, given: Collection[str]) -> str:
+    """Return which of the names that the caller gave may be meant for one that is missing: events take any field."""
+    missing = [each.field for each in error.field_violations if each.field not in given]
+    pairs = [(name, near) for name in given for near in get_close_matches(name, missing, 1)]
+    return ", ".join(f"{name}: did you mean {near}?" for name, near in pairs)
 
 
 def _unreachable(message: str, server: str, *, tls: bool) -> str:

@@ -103,7 +103,8 @@ def send(
     values: Fields = None,
     document: FieldsDocument = None,
     step: Annotated[
-        str | None, typer.Option(help="The step to send it to. Default: all steps and waiters that take it.")
+        str | None,
+        typer.Option(metavar="STEP", help="The step to send it to. Default: all steps and waiters that take it."),
     ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
@@ -121,7 +122,7 @@ def send(
         else:
             output.note(f"sent as {sent.sequence}, but nothing took it", style="yellow")
 
-    call(server, output, body)
+    call(server, output, body, given)
 
 
 def _takers(count: int) -> str:

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 @takes_options
 def pause(
     run_id: SomeRun = None,
-    reason: Annotated[str, typer.Option(help="The reason, for people.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="The reason, for people.")] = "",
     many: Many = _ONE,
     filters: Filters = _ANY,
     server: Server = DEFAULT_SERVER,

@@ -27,10 +27,11 @@ def register(app: typer.Typer) -> None:
 
 def reload(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="The ids of the runs.", show_default=False)
+        list[str] | None, typer.Argument(metavar="RUN", help="The ids of the runs.", show_default=False)
     ] = None,
     workflow: Annotated[
-        str | None, typer.Option("--workflow", "-w", help="All waiting and blocked runs of this workflow instead.")
+        str | None,
+        typer.Option("--workflow", "-w", metavar="NAME", help="All waiting and blocked runs of this workflow instead."),
     ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: JsonLines = False,

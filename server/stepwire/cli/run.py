@@ -102,7 +102,7 @@ def run(
         output.progress_note(f"run {started.run_id} of {workflow}")
         await _follow(client, started, output, answers, server)
 
-    call(server, output, body)
+    call(server, output, body, given or ())
 
 
 async def _follow(client: Client, started: Run, output: Output, answers: Answers, server: str) -> None:

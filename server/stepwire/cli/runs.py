@@ -43,7 +43,7 @@ def runs(
     ] = None,
     filters: Filters = NO_FILTERS,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, help="How many to list at most. The newest come first.")
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many to list at most. The newest come first.")
     ] = 50,
     results: Annotated[
         bool, typer.Option("--results", help="List results and tracebacks too, which --json shows.")
@@ -66,6 +66,9 @@ def runs(
                 break
         if as_json:
             output.document([run_record(info) for info in found[:limit]])
+            return
+        if not found:
+            output.note("no runs fit" if any(chosen.values()) else "no runs", style="dim")
             return
         output.show(runs_table(found[:limit], width=output.width))
         if len(found) > limit:

@@ -23,7 +23,7 @@ _NONE = ScheduleOptions()
 ScheduleId = Annotated[str, typer.Argument(metavar="SCHEDULE", help="The id of the schedule.", show_default=False)]
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Fields of the start event of the runs.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Fields of the start event of the runs.", show_default=False),
 ]
 
 
@@ -74,7 +74,9 @@ def create(
 
 
 def list_all(
-    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only schedules of this workflow.")] = None,
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", "-w", metavar="NAME", help="Only schedules of this workflow.")
+    ] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only schedules with this label.")
     ] = None,
@@ -98,7 +100,7 @@ def list_all(
 
 
 def show(schedule_id: ScheduleId, server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
-    """Show a schedule: what it does, what it did, and when it is due next."""
+    """Show a schedule: what it does, what it did, what comes next."""
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
@@ -133,7 +135,7 @@ def update(
 
 def pause(
     schedule_id: ScheduleId,
-    reason: Annotated[str, typer.Option(help="The reason, for people.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="The reason, for people.")] = "",
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
@@ -157,7 +159,7 @@ def resume(schedule_id: ScheduleId, server: Server = DEFAULT_SERVER, as_json: Js
 
 
 def trigger(schedule_id: ScheduleId, server: Server = DEFAULT_SERVER, as_json: Json = False) -> None:
-    """Start a run now, whatever the times, the overlap policy and a pause say, and write its id."""
+    """Start a run now and write its id. The times, the overlap policy and a pause do not matter."""
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
@@ -196,7 +198,7 @@ def backfill(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Have the due times of a range in the past start their runs, those that have started one excepted."""
+    """Start the runs of the due times in a past range. Those that have started one are left out."""
     output = Output(json=as_json)
     first, last = moment(start), moment(end)
 

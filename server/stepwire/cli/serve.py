@@ -91,6 +91,10 @@ def serve(
         if server.web_address is not None:
             scheme = "http" if chosen.tls_cert is None else "https"
             logs.announce(f"console at {scheme}://{server.web_address}")
+        if "://" not in chosen.data:  # a database's address may have a password
+            logs.announce(
+                "keeping nothing: runs are in memory" if chosen.data == ":memory:" else f"data in {chosen.data}"
+            )
         logs.announce(f"listening on {server.address}")
 
     try:

@@ -55,7 +55,9 @@ def set_(
             show_default=False,
         ),
     ],
-    etag: Annotated[str | None, typer.Option(help="Write only if the state still has this etag.")] = None,
+    etag: Annotated[
+        str | None, typer.Option(metavar="ETAG", help="Write only if the state still has this etag.")
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +74,9 @@ def set_(
 def unset(
     run_id: RunId,
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Dotted paths.", show_default=False)],
-    etag: Annotated[str | None, typer.Option(help="Write only if the state still has this etag.")] = None,
+    etag: Annotated[
+        str | None, typer.Option(metavar="ETAG", help="Write only if the state still has this etag.")
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 @takes_options
 def cancel(
     run_id: SomeRun = None,
-    reason: Annotated[str, typer.Option(help="The reason, for people. It is kept with the run.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="The reason, for people. It is kept with the run.")] = "",
     many: Many = _ONE,
     filters: Filters = _ANY,
     server: Server = DEFAULT_SERVER,
@@ -78,8 +78,9 @@ def retry(
 ) -> None:
     """Go on from what failed: start runs that continue ended ones.
 
-    It takes over what a run that failed, timed out or was cancelled had in progress, with whole retry budgets and a
-    whole timeout. Steps that are through are not done again. A repeat finds the run that the first retry started.
+    The new run takes over what a run that failed, timed out or was cancelled had in progress, with new retry budgets
+    and a new timeout. Steps that have finished do not run again. A second retry of the same run starts nothing: it
+    shows the run that the first one started.
     """
     output = Output(json=as_json)
     many.check(run_id, filters)

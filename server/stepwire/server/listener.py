@@ -145,7 +145,7 @@ class Listener:
     def _take_address(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
         address = self._settings.address
         if not is_free(address):
-            raise OSError(f"cannot listen on {address}: another server listens there")
+            raise OSError(f"cannot listen on {address}: another server listens there; --address names another port")
         try:
             if credentials is not None:
                 port = server.add_secure_port(address, credentials)

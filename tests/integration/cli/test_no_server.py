@@ -65,7 +65,7 @@ def test_no_server(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_calling, "CONNECT_TIMEOUT", 0.05)
     monkeypatch.setattr(_calling, "CALL_TIMEOUT", 600.0)
     result = cli(*command, "--server", "127.0.0.1:1", code=1)
-    assert result.stderr.startswith("error: UNAVAILABLE: ")
+    assert result.stderr.startswith("error: UNAVAILABLE: cannot connect to ipv4:127.0.0.1:1: ")
     assert "\n  no server answers at 127.0.0.1:1: start one with stepwire serve" in result.stderr
 
 

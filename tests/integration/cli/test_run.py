@@ -51,13 +51,14 @@ def test_refusals_are_one_line_and_the_fields() -> None:
     assert result.stderr.splitlines() == [
         "error: INVALID_INPUT: The input does not fit Greeting",
         "  name: Field required",
+        "  nme: did you mean name?",
     ]
     for refused, reason, told in (
         (cli("run", "Nothing", code=1), "WORKFLOW_NOT_FOUND", "stepwire workflows lists"),
         (cli("runs", "no-such-run", code=1), "RUN_NOT_FOUND", "stepwire runs lists"),
-        (cli("send", asking("--label", "told=1"), "Nothing", code=1), "UNKNOWN_EVENT_TYPE", "stepwire workflows NAME"),
+        (cli("send", asking("--label", "told=1"), "Nothing", code=1), "UNKNOWN_EVENT_TYPE", "stepwire workflows Order"),
     ):
-        assert refused.stderr.startswith(f"error: {reason}: ")
+        assert re.match(rf"error: {reason}: .*(Nothing|no-such-run)", refused.stderr)
         assert f"\n  {told} " in refused.stderr
     assert cli("run", "Greet", "name=Ada", "--timeout", "1", "--run-id", "bad id", code=1).stdout == ""
 
@@ -72,7 +73,10 @@ def test_a_run_in_the_background() -> None:
 
 def test_answers_given_before() -> None:
     assert json.loads(cli("run", "Order", *ANSWERS).stdout) == {"approved": True, "speed": "fast", "note": None}
-    assert cli("run", "Name", "--answer", "HumanResponseEvent:response=Ada").stdout == "Hello, Ada!\n"
+    named = cli("run", "Name", "--answer", "HumanResponseEvent:response=Ada")
+    assert named.stdout == "Hello, Ada!\n"
+    assert "\n  answered: HumanResponseEvent response=Ada\n" in named.stderr
+    assert "stepwire send" not in named.stderr  # nothing is left to answer
 
 
 def test_answers_that_no_question_took() -> None:

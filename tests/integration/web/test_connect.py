@@ -171,6 +171,16 @@ def test_converse_says_what_to_use_instead(site: Web) -> None:
 def test_bad_requests_are_refused(site: Web, method: str, headers: dict[str, str], body: bytes, status: int) -> None:
     answer = site.request(method, "/stepwire.v1.RunService/GetRun", body, headers)
     assert answer.status == status, answer.body
+    assert answer.json["message"]
+
+
+def test_a_call_without_a_content_type_or_not_posted_is_told_what_to_do(site: Web) -> None:
+    path = "/stepwire.v1.RunService/GetRun"
+    bare = site.request("POST", path, b"{}", {"content-type": "application/x-www-form-urlencoded"})
+    assert "content-type: application/json" in bare.json["message"]
+    got = site.request("GET", path, b"", {})
+    assert "POST" in got.json["message"]
+    assert got.headers["allow"] == "POST"
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read() -> None:

@@ -89,4 +89,5 @@ async def test_resources_and_services(page: Any) -> None:
 
 def test_the_tests_of_the_page_pass(page: Any, tmp_path: Path) -> None:
     page.test_the_longest_word()
+    page.test_an_order_that_a_person_approves()
     page.test_an_order_that_nobody_approves(tmp_path)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from stepwire.cli import app
 from stepwire.cli._app import COMMANDS as LISTED
 from stepwire.cli._hints import hint
-from stepwire.client import UnauthenticatedError
+from stepwire.client import FieldViolation, InvalidArgumentError, UnauthenticatedError
 
 COMMANDS = [
     "serve",
@@ -173,6 +173,34 @@ def test_the_line_in_the_list_is_how_the_commands_help_begins(command: str) -> N
 def test_the_help_of_json_says_which_shape_it_has(command: str, shape: str) -> None:
     text = " ".join(runner.invoke(app, [command, "--help"]).stdout.split())
     assert shape in text.partition("--json")[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("worfklows", "'worfklows'. Did you mean workflows?"),
+        ("pase", "'pase'. Did you mean pause"),
+        ("xyzzy", "'xyzzy'"),
+    ],
+)
+def test_a_misspelled_command_is_told_what_may_be_meant(typed: str, told: str) -> None:
+    result = runner.invoke(app, [typed])
+    assert result.exit_code == 2
+    assert f"No such command {told}" in result.stderr
+
+
+def test_no_line_of_a_list_of_commands_is_cut() -> None:
+    for group in ("schedule", "state", "keys"):
+        assert "..." not in runner.invoke(app, [group, "--help"]).stdout.partition("Commands:")[2]
+
+
+def test_a_misspelled_field_is_named_and_the_workflow_is() -> None:
+    missing = InvalidArgumentError("No", field_violations=[FieldViolation("approved", "Field required")])
+    assert hint(missing, "h:1", tls=False, token=False, given=["approvd"]) == "approvd: did you mean approved?"
+    assert hint(missing, "h:1", tls=False, token=False, given=["speed"]) is None
+    assert hint(missing, "h:1", tls=False, token=False, given=["approved"]) is None  # it is there, and wrong
+    unknown = InvalidArgumentError("No", reason="UNKNOWN_EVENT_TYPE", metadata={"workflow": "orders"})
+    assert "stepwire workflows orders shows" in str(hint(unknown, "h:1", tls=False, token=False))
 
 
 def test_a_token_that_is_refused_is_named() -> None:

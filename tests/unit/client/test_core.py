@@ -22,7 +22,7 @@ from stepwire.client._core.payload import to_json_bytes
 from stepwire.client._core.reconnect import is_connection_loss
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.side_table import SideTable
-from stepwire.client._core.status import from_status
+from stepwire.client._core.status import from_rpc_error, from_status
 from stepwire.v1 import types_pb2
 from stepwire.workflow.events import Event, HumanResponseEvent, StopEvent
 
@@ -186,6 +186,26 @@ def test_events_of_the_engine_go_there_and_back() -> None:
 )
 def test_what_counts_as_a_lost_connection(message: str, code: grpc.StatusCode, reason: str, lost: bool) -> None:
     assert is_connection_loss(api.StepwireError(message, code=code, reason=reason)) is lost
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: "
+            "Failed to connect to remote host: Connection refused",
+            "cannot connect to ipv4:127.0.0.1:9: Connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: Ssl handshake failed",
+            "cannot connect: Ssl handshake failed",
+        ),
+        ("Socket closed", "Socket closed"),
+    ],
+)
+def test_why_there_is_no_connection_is_said_plainly(told: str, expected: str) -> None:
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), told)
+    assert from_rpc_error(error).message == expected
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from stepwire.workflow.hosting import Alarm, Clock, InMemoryStateStore
 
 HOUR = 3600.0
 T0 = 1_800_000_000.0 - 1_800_000_000.0 % HOUR
-GONE = WorkflowNotFoundError("No workflow of this name is served", workflow="w")
+GONE = WorkflowNotFoundError("w")
 
 
 class Runs:

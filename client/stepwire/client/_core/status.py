@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,11 @@ _ADVICE = (
     ": the server takes no request of that size (--max-message-bytes), or the channel that this client was given"
     " takes no answer of that size (grpc.max_receive_message_length)"
 )
+
+_NO_CONNECTION = re.compile(
+    r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?(?:(.*?): Failed to connect to remote host)?"
+)
+"""What gRPC puts before the reason for which it has no connection; the address may be in it."""
 
 _CLASSES: Mapping[grpc.StatusCode, type[errors.StepwireError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
@@ -57,6 +63,9 @@ def from_rpc_error(error: grpc.RpcError) -> errors.StepwireError:
     message = call.details() or ""
     if _TOO_LARGE in message:
         message += _ADVICE
+    message = _NO_CONNECTION.sub(
+        lambda found: f"cannot connect to {found[1]}" if found[1] else "cannot connect: ", message
+    )
     return _build(call.code() or grpc.StatusCode.UNKNOWN, message, ())
 
 

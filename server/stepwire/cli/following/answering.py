@@ -12,6 +12,7 @@ from stepwire.cli.following.view import Question, RunView
 from stepwire.cli.render.pages import send_command
 from stepwire.cli.render.questions import Asker
 from stepwire.cli.render.terminal import Output, error_text
+from stepwire.cli.render.text import fields_text
 from stepwire.client import DeadlineError, FailedPreconditionError, InvalidArgumentError, Run, UnavailableError
 
 __all__ = ["Answering"]
@@ -76,7 +77,7 @@ class Answering:
         for event_type in question.types:
             fields = self._answers.take(event_type, question.fixed)
             if fields is not None:
-                self._tell(question)
+                self._tell(question, (event_type, fields))
                 await self._send(question, event_type, fields)
                 return True
         if self._asker is None:
@@ -87,7 +88,8 @@ class Answering:
             await self._ask(question, self._asker)
         return True
 
-    def _tell(self, question: Question) -> None:
+    def _tell(self, question: Question, answer: tuple[str, Mapping[str, Any]] | None = None) -> None:
+        """Print a question, once, and the answer that was given beforehand or how to answer."""
         if question.key in self._told:
             return
         self._told.add(question.key)
@@ -96,7 +98,9 @@ class Answering:
                 self._output.record({"question": question.record})
             return
         self._output.note(f"? {question.text}", style="yellow")
-        if self._asker is None:
+        if answer is not None:
+            self._output.note(f"  answered: {answer[0]} {fields_text(answer[1])}".rstrip())
+        elif self._asker is None:
             self._output.note(f"  answer: {self._send_command(question)}")
 
     def _send_command(self, question: Question) -> str:

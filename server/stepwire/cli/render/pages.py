@@ -90,6 +90,8 @@ def run_page(info: RunInfo, now: datetime | None = None, schemas: Schemas | None
     if info.outcome is not None:
         for line in outcome_lines(info.outcome):
             page.row("outcome", line)
+        if info.outcome.status is not RunStatus.COMPLETED and not info.retried_as:
+            page.row("", f"go on from there: stepwire retry {info.run_id}")
     return page.text
 
 

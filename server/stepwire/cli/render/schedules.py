@@ -14,7 +14,7 @@ from rich.text import Text
 from stepwire.cli.render.pages import Page, pause_text
 from stepwire.cli.render.records import pause_record, time_text
 from stepwire.cli.render.tables import new_table
-from stepwire.cli.render.text import clean, compact, duration, fields_text, since
+from stepwire.cli.render.text import clean, compact, exact, fields_text, since
 from stepwire.client import At, Cron, DueTime, Every, Schedule, ScheduleSpec
 
 __all__ = ["schedule_page", "schedule_record", "schedules_table"]
@@ -44,13 +44,13 @@ def schedule_page(schedule: Schedule, now: datetime | None = None) -> Text:
     page.row("about", spec.description)
     page.row("workflow", spec.workflow)
     page.row("when", _when(spec))
-    page.row("jitter", duration(spec.jitter.total_seconds()) if spec.jitter else "")
+    page.row("jitter", exact(spec.jitter.total_seconds()) if spec.jitter else "")
     page.row("from", _moment(spec.start_time, spec))
     page.row("until", _moment(spec.end_time, spec))
     page.row("input", compact(spec.input, 200) if spec.input is not None else "")
     page.row("overlap", str(spec.overlap).replace("_", "-"))
-    page.row("catch up", duration(spec.catch_up_window.total_seconds()))
-    page.row("timeout", duration(spec.run_timeout.total_seconds()) if spec.run_timeout is not None else "")
+    page.row("catch up", exact(spec.catch_up_window.total_seconds()))
+    page.row("timeout", exact(spec.run_timeout.total_seconds()) if spec.run_timeout is not None else "")
     page.row("labels", fields_text(spec.labels))
     page.row("runs as", schedule.created_by)
     page.row("declared", "in the code of the workflow" if schedule.declared else "")
@@ -134,7 +134,7 @@ def _when(spec: ScheduleSpec) -> str:
         return f"{when.expression} ({when.tz})"
     if isinstance(when, Every):
         anchor = f" from {_moment(when.anchor, spec)}" if when.anchor else ""
-        return f"every {duration(when.interval.total_seconds())}{anchor}"
+        return f"every {exact(when.interval.total_seconds())}{anchor}"
     assert isinstance(when, At)
     return f"at {_moment(when.time, spec)}"
 

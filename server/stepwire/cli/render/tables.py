@@ -97,16 +97,21 @@ def runs_table(runs: Iterable[RunInfo], now: datetime | None = None, width: int 
     short = about_width < _ABOUT_WIDTH
     for info, age in rows:
         status = Text(str(info.status), style=STATUS_STYLES.get(info.status, ""))
-        run_id = info.run_id[:_SHORT_ID] if short and _CHOSEN_BY_SERVER.fullmatch(info.run_id) else info.run_id
+        run_id = _short_id(info.run_id) if short else info.run_id
         most = None
         if width is not None:
             most = _ABOUT_LINES * max(about_width + len(info.run_id) - len(run_id), _ABOUT_WIDTH // 2)
-        about = _about(info, now, most)
+        about = _about(info, now, most, short=short)
         table.add_row(_text(run_id), _text(info.workflow), status, age, _text(about))
     return table
 
 
-def _about(info: RunInfo, now: datetime | None, most: int | None) -> str:
+def _short_id(run_id: str) -> str:
+    """Return the beginning of an id that a server chose, and all of another one."""
+    return run_id[:_SHORT_ID] if _CHOSEN_BY_SERVER.fullmatch(run_id) else run_id
+
+
+def _about(info: RunInfo, now: datetime | None, most: int | None, *, short: bool) -> str:
     """Return what a run asks or repeats, its result, why it is blocked, or why and since when it failed or is paused.
 
     Where that has more than `most` characters its longest part is cut: when it was, and the retry, remain.
@@ -126,7 +131,7 @@ def _about(info: RunInfo, now: datetime | None, most: int | None) -> str:
         told.append((compact(outcome.result) if outcome.result is not None else "", ""))
     elif outcome is not None:
         told.append((outcome_lines(outcome)[0], f", {since(info.ended_at, now)} ago"))
-    told += [("", f"retried as {run_id}") for run_id in info.retried_as[-1:]]
+    told += [("", f"retried as {_short_id(run_id) if short else run_id}") for run_id in info.retried_as[-1:]]
     parts = [(" ".join(text.split()), tail) for text, tail in told if text or tail]
     excess = sum(len(text) + len(tail) + 2 for text, tail in parts) - 2 - most if most is not None else 0
     if excess > 0:

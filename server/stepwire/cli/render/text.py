@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["clean", "clean_json", "compact", "duration", "fields_text", "indented", "since", "span"]
+__all__ = ["clean", "clean_json", "compact", "duration", "exact", "fields_text", "indented", "since", "span"]
 
 # Unicode categories that can move the cursor, hide text or turn its direction: the text of a run is not trusted.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -61,6 +61,16 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole // 60 % 60:02}m"
     return f"{whole // 86400}d{whole // 3600 % 24:02}h"
+
+
+def exact(seconds: float) -> str:
+    """Return a time span as it is set: `1m`, `1m30s`, `1d`, `0.5s`."""
+    whole, told = int(seconds), ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        count, whole = divmod(whole, size)
+        told += f"{count}{unit}" if count else ""
+    rest = whole + seconds % 1
+    return f"{told}{rest:g}s" if rest or not told else told
 
 
 def span(seconds: float) -> str:

@@ -19,7 +19,8 @@ from stepwire.client import EntryKind, EventMeta, EventRole, Execution, Executio
 __all__ = ["LEGEND", "history_tree"]
 
 LEGEND: Final = (
-    "* can be forked   → came from outside   ▸ a step   · sent by a step   ! went wrong   no mark: for readers"
+    "* can be forked   → from outside   ▸ step   · sent by a step   ! went wrong\n"
+    "⇢ a run that the step started   no mark: written for those who follow the run"
 )
 """What the marks of a history mean."""
 

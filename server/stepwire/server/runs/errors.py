@@ -77,6 +77,9 @@ class WorkflowNotFoundError(RunsError):
 
     reason = "WORKFLOW_NOT_FOUND"
 
+    def __init__(self, workflow: str, what: str = "No workflow of this name is served") -> None:
+        super().__init__(f"{what}: {workflow[:128]}", workflow=workflow[:128])
+
 
 class RunNotFoundError(RunsError):
     """The caller's namespace has no such run."""

@@ -84,7 +84,9 @@ class EventWaits:
             query = query._replace(type_name=served.names.current(query.type_name))
         if served is not None and query.type_name not in served.names.events():
             raise UnknownEventTypeError(
-                "The workflow has no event type of this name", workflow=served.name, type=query.type_name[:128]
+                f"The workflow has no event type of this name: {query.type_name[:128]}",
+                workflow=served.name,
+                type=query.type_name[:128],
             )
         # What is not committed may be lost, and its sequence given to another event: a wait never begins behind it.
         position = record.last_sequence if query.after is None else query.after

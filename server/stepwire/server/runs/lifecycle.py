@@ -81,7 +81,7 @@ class RunLifecycle:
         if served is None or not caller.scopes.sees(request.workflow):
             if served is None and caller.scopes.sees(request.workflow):
                 self._pool.routes.for_start(request.workflow, request.run_id or request.request_id)
-            raise WorkflowNotFoundError("No workflow of this name is served", workflow=request.workflow[:128])
+            raise WorkflowNotFoundError(request.workflow)
         fingerprint = Fingerprint.of_start(request) if request.request_id else None
         if (known := await self._repeated(caller, served, request, fingerprint)) is not None:
             return known

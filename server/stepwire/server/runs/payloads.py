@@ -121,7 +121,7 @@ async def parse_event(served: Served, type_name: str, data: bytes) -> Received:
                 type=type_name[:128],
             )
         raise UnknownEventTypeError(
-            f"Workflow {served.name} has no event type of this name that can be sent",
+            f"Workflow {served.name} has no event type of this name that can be sent: {type_name[:128]}",
             workflow=served.name,
             type=type_name[:128],
         )

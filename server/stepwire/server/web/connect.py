@@ -52,6 +52,12 @@ _CODES: Mapping[int, Code] = {
     16: Code.UNAUTHENTICATED,
 }
 
+_STATUS_WORDS: Mapping[int, str] = {
+    405: "This is a method of the contract: call it with POST",
+    415: "Say what the body is, as with curl -H 'content-type: application/json'",
+}
+"""What is wrong with a request that is not one of Connect, by the status that it gets."""
+
 
 class ContractApp(ConnectASGIApplication[LocalCalls]):
     """The ASGI application of all services of the contract.
@@ -101,7 +107,27 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
                 return
         if scope["type"] == "http" and not all(value.isascii() for _, value in scope["headers"]):
             scope = {**scope, "headers": [(name, _text(value)) for name, value in scope["headers"]]}
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, _Worded(scope, receive, send))
+
+
+class _Worded:
+    """Send a response; one of a status alone, which says nothing to a person with curl, as an error in words."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._replaced = False
+
+    async def __call__(self, message: Any) -> None:
+        """Take a message of the application."""
+        if message["type"] == "http.response.start" and (told := _STATUS_WORDS.get(message["status"])):
+            self._replaced = True
+            headers = {name.decode(): value.decode() for name, value in message.get("headers", ())}
+            kept = {name: value for name, value in headers.items() if not name.lower().startswith("content-")}
+            body = {"code": Code.UNKNOWN.value, "message": told}
+            answer = JSONResponse(body, status_code=message["status"], headers=kept)
+            await answer(self._scope, self._receive, self._send)
+        elif not self._replaced:
+            await self._send(message)
 
 
 def _text(value: bytes) -> bytes:

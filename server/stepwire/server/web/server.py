@@ -104,7 +104,9 @@ class WebServer:
                     error.strerror,
                 )
                 return False
-            raise OSError(f"cannot listen on {self._settings.address}: {error.strerror}") from None
+            raise OSError(
+                f"cannot listen on {self._settings.address}: {error.strerror}; --web names another port, or off"
+            ) from None
         self._socket = listening
         self.address = f"{self._settings.address.rpartition(':')[0]}:{listening.getsockname()[1]}"
         return True

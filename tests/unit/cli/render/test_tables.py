@@ -55,6 +55,12 @@ def test_a_run_tells_its_result_its_pause_and_its_retry() -> None:
     ]
 
 
+def test_in_a_narrow_terminal_a_retry_has_a_short_id_too() -> None:
+    cancelled = Outcome(RunStatus.CANCELLED, "WorkflowCancelledEvent", to_payload(None), None, "no")
+    run = info(status=RunStatus.CANCELLED, outcome=cancelled, ended_at=NOW, retried_as=("ab" * 16,))
+    assert "retried as abababababab\n" in shown(runs_table([run], NOW, width=70)) + "\n"
+
+
 def test_a_paused_workflow_has_a_column_that_says_so() -> None:
     paused = WorkflowSummary("orders", "1", "Pay an order.", Pause(NOW, "", "ada", True))
     rows = shown(workflows_table([paused, WorkflowSummary("greet", "1", "Greet.")])).splitlines()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stepwire.cli.render.text import clean, clean_json, compact, duration
+from stepwire.cli.render.text import clean, clean_json, compact, duration, exact
 
 
 def test_clean_leaves_text_and_disarms_terminals() -> None:
@@ -51,3 +51,11 @@ def test_json_disarms_terminals_and_says_the_same(indent: int | None) -> None:
     assert json.loads(text) == value
     assert text.replace("\n", "").replace("\u200d", "").isprintable()
     assert "héllo 漢字 👩\u200d🔬" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0s"), (0.5, "0.5s"), (45, "45s"), (60, "1m"), (90.5, "1m30.5s"), (86400, "1d"), (90_061, "1d1h1m1s")],
+)
+def test_a_span_that_was_set(seconds: float, expected: str) -> None:
+    assert exact(seconds) == expected

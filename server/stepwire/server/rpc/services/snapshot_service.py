@@ -40,7 +40,7 @@ class SnapshotService(grpc_code.SnapshotServiceServicer):
         if request.include_context_dict:
             await self._runs.snapshots.check_code(record)
             if served is None:
-                raise WorkflowNotFoundError("The run's workflow is not served here", workflow=record.workflow)
+                raise WorkflowNotFoundError(record.workflow, "The run's workflow is not served here")
             found = await self._runs.snapshots.context_of(served, snapshot)
             view = legacy_view(run_of(found).broker, RegistrySerializer(served.names), stepwise=False)
             data = json.dumps(view, ensure_ascii=False).encode()

@@ -285,5 +285,5 @@ class Schedules:
             except RunElsewhereError:
                 return
         if served is None or not sees:
-            raise WorkflowNotFoundError("No workflow of this name is served", workflow=spec.workflow[:128])
+            raise WorkflowNotFoundError(spec.workflow)
         await parse_input(served, (spec.input or "").encode())

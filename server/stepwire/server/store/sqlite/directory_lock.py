@@ -71,7 +71,9 @@ class DirectoryLock:
         except OSError as error:
             holder = _holder(file)
             file.close()
-            raise StoreLockedError(f"the data directory {self._directory} is in use by {holder}") from error
+            raise StoreLockedError(
+                f"the data directory {self._directory} is in use by {holder}; --data names another"
+            ) from error
         if not self._is_lock(file):
             file.close()
             raise StoreError(
