@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwire.cli._exit_codes import ERROR
+from stepwire.cli._groups import Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import seconds
 from stepwire.cli.render.terminal import Output
@@ -27,7 +28,9 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    keys = typer.Typer(help="Make, list and revoke the API keys of a server's access file.", no_args_is_help=True)
+    keys = typer.Typer(
+        cls=Subcommands, help="Make, list and revoke the API keys of a server's access file.", no_args_is_help=True
+    )
     keys.command("new", epilog=examples("stepwire keys new orders-service --scope write:orders --file access.toml"))(
         new
     )

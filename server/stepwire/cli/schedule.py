@@ -9,6 +9,7 @@ import typer
 from stepwire.cli._arguments import DEFAULT_SERVER, Json, Server
 from stepwire.cli._calling import call
 from stepwire.cli._filters import takes_options
+from stepwire.cli._groups import Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import labels, moment
 from stepwire.cli._schedule_options import ScheduleOptions
@@ -30,6 +31,7 @@ Inputs = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(
+        cls=Subcommands,
         help="Start runs at due times: by cron, at intervals, or once.",
         no_args_is_help=True,
         rich_markup_mode=None,

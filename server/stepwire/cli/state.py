@@ -8,6 +8,7 @@ import typer
 
 from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
 from stepwire.cli._calling import call
+from stepwire.cli._groups import Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import pairs
 from stepwire.cli._run_ids import whole_id
@@ -20,7 +21,11 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(
-        help="Read and write the state of a run.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+        cls=Subcommands,
+        help="Read and write the state of a run.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=False,
     )
     group.command("get", epilog=examples("stepwire state get 3f2a9c", "stepwire state get 3f2a9c order.lines.0.price"))(
         get

@@ -189,6 +189,11 @@ def test_a_misspelled_command_is_told_what_may_be_meant(typed: str, told: str) -
     assert f"No such command {told}" in result.stderr
 
 
+def test_a_group_names_its_commands_when_it_is_given_a_run() -> None:
+    assert "No such command '3f2a9c'. There are get, set, unset." in runner.invoke(app, ["state", "3f2a9c"]).stderr
+    assert "Did you mean 'unset'?" in runner.invoke(app, ["state", "unsett"]).stderr
+
+
 def test_no_line_of_a_list_of_commands_is_cut() -> None:
     for group in ("schedule", "state", "keys"):
         assert "..." not in runner.invoke(app, [group, "--help"]).stdout.partition("Commands:")[2]

@@ -48,7 +48,8 @@ def findings_lines(findings: Findings, named: Sequence[str]) -> Iterator[Text]:
         yield Text(f"{text}{findings.blocked:,} would be blocked", style="red")
         yield Text("docs/workflows.md, Change code under waiting runs: aliases, defaults, migrate()", style="dim")
     else:
-        yield Text(text + ("those would go on" if findings.tried else "nothing to do"), style="green")
+        who = "all" if findings.complete else "those"
+        yield Text(text + (f"{who} would go on" if findings.tried else "nothing to do"), style="green")
     if not findings.complete:
         yield Text("not all were tried: give more time with --within", style="yellow")
 
