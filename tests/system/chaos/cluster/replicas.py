@@ -52,7 +52,7 @@ class Replicas:
     async def __aenter__(self) -> Self:
         try:
             await self._start()
-        except BaseException:
+        except BaseException:  # a cancelled start too leaves no process behind
             await self.__aexit__()
             raise
         return self
