@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 Record = dict[str, Any]
 
@@ -20,27 +19,15 @@ UNKNOWN = "unknown"
 
 
 class History:
-    """Write a history; a context manager."""
+    """Write a history; nothing is held open between lines, so a killed run can be checked all the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("a", encoding="utf-8", buffering=1)  # a killed run can be checked all the same
-
-    def close(self) -> None:
-        """Write what is left and close it."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def add(self, op: str, **fields: Any) -> None:
         """Write a line."""
-        self._file.write(json.dumps({"op": op, **fields}, separators=(",", ":")) + "\n")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"op": op, **fields}, separators=(",", ":")) + "\n")
 
 
 def read(*paths: Path) -> Iterator[Record]:

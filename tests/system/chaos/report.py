@@ -41,7 +41,6 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def verdict(name: str, history: History, server: ServerProcess, **measured: Any) -> Report:
     """Have the history checked."""
-    history.close()
     checker = Checker().feed(read(history.path, server.effects))
     violations = checker.finish()
     counts = checker.counts

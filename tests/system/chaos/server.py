@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -40,6 +41,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class ProcessEndedError(RuntimeError):
+    """A server ended before it answered."""
 
 
 class ServerProcess:
@@ -98,14 +103,25 @@ class ServerProcess:
             )
 
     async def ready(self, timeout: float = 60.0) -> float:
-        """Wait for the first call that succeeds; return the seconds since the process was started."""
+        """Wait for the first call that succeeds; return the seconds since the process was started.
+
+        Raises `ProcessEndedError` as soon as the process ends instead, `RuntimeError` if it does not answer in time.
+        """
         async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
             stub = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
             request = workflow_service_pb2.ListWorkflowsRequest()
+            answered = asyncio.ensure_future(stub.ListWorkflows(request, wait_for_ready=True, timeout=timeout))
             try:
-                await stub.ListWorkflows(request, wait_for_ready=True, timeout=timeout)
+                while not (await asyncio.wait((answered,), timeout=0.05))[0]:
+                    if not self.running:
+                        raise ProcessEndedError(
+                            f"the server ended with {self.wait()} before it answered\n{self.tail()}"
+                        )
+                await answered
             except grpc.aio.AioRpcError as error:
                 raise RuntimeError(f"the server does not answer: {error.details()}\n{self.tail()}") from error
+            finally:
+                answered.cancel()
         return time.monotonic() - self.spawned_at
 
     @property

@@ -9,6 +9,7 @@ import pytest
 from tests.system.chaos import scenarios
 from tests.system.chaos.families import families
 from tests.system.chaos.report import Report, Unsupported
+from tests.system.chaos.server import ProcessEndedError, ServerProcess
 from tests.system.chaos.slow_disk import fdatasync
 
 SEED = 20
@@ -20,6 +21,13 @@ def assert_kept(report: Report) -> None:
     """Assert that no promise was broken, and that something happened at all."""
     assert not report.violations, "\n".join(report.lines())
     assert report.measured["acknowledged"] > 0
+
+
+async def test_a_server_that_dies_while_it_starts_is_seen_to(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    server.spawn({"STEPWIRE_FAILPOINTS": "nowhere=1"})
+    with pytest.raises(ProcessEndedError, match="expected NAME=COUNT"):
+        await server.ready()
 
 
 async def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
