@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -106,7 +107,7 @@ def status_of(error: BaseException, method: str, metrics: Metrics) -> status_pb2
     if not isinstance(error, RunsError):
         reference = uuid.uuid4().hex[:16]
         logger.error("%s failed unexpectedly (reference %s)", method, reference, exc_info=error)
-        return _status("INTERNAL", "Internal error", {"reference_id": reference}, [])
+        return status_with("INTERNAL", "Internal error", {"reference_id": reference}, [])
     if error.refusal is not None:
         metrics.refused[error.refusal] += 1
     details: list[Message] = []
@@ -128,13 +129,23 @@ def status_of(error: BaseException, method: str, metrics: Metrics) -> status_pb2
             quota = error_details_pb2.QuotaFailure()
             quota.violations.add(subject=error.limit, description=str(error)[:512])
             details.append(quota)
-    return _status(error.code_reason, str(error)[:1024], error.facts, details)
+    return status_with(error.code_reason, str(error)[:1024], error.facts, details)
 
 
-def _status(reason: str, message: str, facts: dict[str, str], details: list[Message]) -> status_pb2.Status:
+def status_with(
+    reason: str, message: str, facts: Mapping[str, str] | None = None, details: Sequence[Message] = ()
+) -> status_pb2.Status:
+    """Return the status of a reason of the table, with its ErrorInfo.
+
+    Args:
+        reason: The reason.
+        message: What happened, for people.
+        facts: Metadata of the ErrorInfo.
+        details: What goes behind the ErrorInfo.
+    """
     status = status_pb2.Status(code=CODES[reason].value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
-    for name, value in facts.items():
+    for name, value in (facts or {}).items():
         info.metadata[name] = value[:512]
     for detail in (info, *details):
         packed = any_pb2.Any()

@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
+from stepwire.server.rpc.errors import status_of
 from stepwire.server.rpc.gate.gatekeeper import Gatekeeper
 from stepwire.server.rpc.grpc_types import Context
 
@@ -88,6 +89,10 @@ class LocalCalls:
                 raise RefusedError(context.refusal) from None
             finally:
                 context.end()
+
+    def status_of(self, error: Exception, method: str) -> Status:
+        """Return the status that a gRPC client would get for an error of a method; count and log it likewise."""
+        return status_of(error, method, self._gatekeeper.metrics)
 
     def stream(self, method: str, request: bytes, metadata: Metadata, timeout: float | None = None) -> LocalStream:
         """Begin a call with a stream of responses; the arguments are those of `unary`."""

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
 
 from stepwire.server.rpc import CLIENT, vouch
+from stepwire.server.rpc.errors import status_with
+from stepwire.server.web.errors import error_answer
 
 __all__ = ["BrowserGuard", "ClientAddress", "with_cors"]
 
@@ -66,8 +67,7 @@ class BrowserGuard:
         if refusal is None:
             await self._app(scope, receive, confined)
         else:
-            body = {"code": "permission_denied", "message": refusal}
-            await JSONResponse(body, status_code=403)(scope, receive, confined)
+            await error_answer(scope, 403, status_with("PERMISSION_DENIED", refusal))(scope, receive, confined)
 
     def _refusal(self, scope: Any, headers: dict[str, str]) -> str | None:
         host = headers.get("host", "").lower()

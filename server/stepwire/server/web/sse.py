@@ -9,7 +9,6 @@ See https://html.spec.whatwg.org/multipage/server-sent-events.html for the forma
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterable
@@ -21,8 +20,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from stepwire.server.rpc import LocalCalls, LocalStream, RefusedError
+from stepwire.server.rpc.errors import status_with
 from stepwire.server.web.columns import columns
-from stepwire.server.web.connect import connect_error
+from stepwire.server.web.errors import error_body
 from stepwire.server.web.headers import metadata_of
 from stepwire.v1 import run_service_pb2, types_pb2
 
@@ -64,7 +64,7 @@ class RunEventsEndpoint:
         try:
             call = self._call(request)
         except ValueError as error:
-            await _refused(400, "invalid_argument", str(error))(scope, receive, send)
+            await JSONResponse(error_body(status_with("INVALID_REQUEST", str(error))), 400)(scope, receive, send)
             return
         try:
             try:
@@ -118,8 +118,9 @@ async def _copy(call: LocalStream, send: Send) -> None:
             await send({"type": "http.response.body", "body": _text(response), "more_body": True})
     except RefusedError as error:
         # EventSource connects again by itself, with the last id.
-        body = _body(error)
-        await send({"type": "http.response.body", "body": _named(FAILED, _json(body)), "more_body": True})
+        await send(
+            {"type": "http.response.body", "body": _named(FAILED, _json(error_body(error.status))), "more_body": True}
+        )
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -173,23 +174,8 @@ def _json(body: dict[str, Any]) -> str:
     return bytes(JSONResponse(body).body).decode()
 
 
-def _body(error: RefusedError) -> dict[str, Any]:
-    """Return an error as Connect writes it in JSON: code, message, details."""
-    shown = connect_error(error.status)
-    details = [{"type": each.type_name, "value": _base64(each.message_bytes)} for each in shown.details]
-    return {"code": shown.code.value, "message": shown.message, "details": details}
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode().rstrip("=")
-
-
 def _failure(error: RefusedError) -> JSONResponse:
-    return JSONResponse(_body(error), status_code=_HTTP_STATUS.get(error.status.code, 500))
-
-
-def _refused(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message}, status_code=status)
+    return JSONResponse(error_body(error.status), status_code=_HTTP_STATUS.get(error.status.code, 500))
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,7 @@ from stepwire.server.rpc.grpc_types import Context, Handler
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.tracing import traced
 from stepwire.server.runs.errors import PermissionDeniedError, UnauthenticatedError
+from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER, carrier_of, enabled
 
 _IDENTITIES = ("x509_subject_alternative_name", "x509_common_name")
@@ -98,6 +99,11 @@ class Gatekeeper(grpc.GenericRpcHandler):
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
         return self._calls.authenticator is not None
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where calls and refusals are counted."""
+        return self._calls.metrics
 
     @property
     def refuses(self) -> bool:
