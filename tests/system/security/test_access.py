@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ import pytest
 import pytest_asyncio
 from tests.system.security.support import (
     METHODS,
-    Keys,
     Method,
     call,
     channel_to,
@@ -23,11 +19,9 @@ from tests.system.security.support import (
     requests_for,
     serving,
     start_run,
-    waiting,
 )
-from tests.unit.server.test_auth import EC, ED, JWKS, RSA, token
+from tests.system.security.worlds import World, made
 
-from stepwire.server.app import Server
 from stepwire.server.auth import new_key
 from stepwire.server.principal import ADMIN, ANSWER, READ, SCHEDULE, SEE, WRITE
 from stepwire.server.rpc import RULES
@@ -41,46 +35,6 @@ Code = grpc.StatusCode
 
 ENDED_ONLY = ("RUN_NOT_ENDED", "RUN_NOT_RETRYABLE")
 """What methods for ended runs answer for one that waits: the caller was let in."""
-
-
-class World:
-    """A server with access control, a run of the namespace `shop`, and credentials."""
-
-    server: Server
-    channel: grpc.aio.Channel
-
-    def __init__(self, keys: Keys) -> None:
-        self.keys = keys
-        self.admin = keys.add("admin", ["admin"], "shop")
-        self.writer = keys.add("writer", ["write"], "shop")
-        self.reader = keys.add("reader", ["read"], "shop")
-        self.answerer = keys.add("answerer", ["answer"], "shop")
-        self.asking_answerer = keys.add("asking-answerer", ["answer:asking", "read:other"], "shop")
-        self.nobody = keys.add("nobody", [], "shop")
-        self.other_workflow = keys.add("other", ["admin:other"], "shop")
-        self.asking_reader = keys.add("asking-reader", ["read:asking"], "shop")
-        self.asking_writer = keys.add("asking-writer", ["write:asking"], "shop")
-        self.stranger = keys.add("stranger", ["admin"], "elsewhere")
-        self.expired = keys.add("expired", ["admin"], "shop", "2020-01-01T00:00:00Z")
-        self.run_id = ""
-
-    async def new_run(self) -> None:
-        """Start a run and wait until it asks."""
-        self.run_id = await start_run(self.channel, metadata=self.admin)
-        await waiting(self.channel, self.run_id, self.admin)
-
-    async def call(self, name: str, metadata: Any, run_id: str | None = None) -> Any:
-        """Call a method about the run with a credential."""
-        request = requests_for(self.run_id if run_id is None else run_id)[name]
-        return await call(self.channel, METHODS[name], frames(request), metadata, most=2)
-
-
-@asynccontextmanager
-async def made(folder: Path) -> AsyncIterator[World]:
-    found = World(Keys(folder / "access.toml"))
-    async with serving(api_keys=found.keys.path) as server, channel_to(server) as channel:
-        found.server, found.channel = server, channel
-        yield found
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -303,91 +257,6 @@ async def test_asking_a_question_for_others_needs_write(world: World):
         assert answer.code is Code.PERMISSION_DENIED
     answer = await call(world.channel, METHODS["WaitForEvent"], frames(request), world.asking_writer)
     assert answer.code is Code.OK
-
-
-@pytest.fixture
-async def own_world(tmp_path: Path) -> AsyncIterator[World]:
-    async with made(tmp_path) as found:
-        await found.new_run()
-        yield found
-
-
-@pytest.mark.asyncio
-async def test_an_expired_or_withdrawn_key_ends_its_streams_within_a_second(own_world: World):
-    world = own_world
-    ends = time.time() + 1.5
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ends)) + f".{int(ends % 1 * 1000):03}Z"
-    short = world.keys.add("short", ["admin"], "shop", moment)
-    while (await world.call("GetRun", short)).code is Code.UNAUTHENTICATED:
-        pass  # the file is looked at four times a second
-
-    async def follow(name: str, metadata: Any) -> tuple[float, Any]:
-        attach = requests_for(world.run_id)["Converse"][0]
-        stream = runs.StreamEventsRequest(run_id=world.run_id)
-        wait = runs.WaitRunRequest(run_id=world.run_id)
-        start = runs.StartRunRequest(workflow="asking")
-        start.wait.seconds = 60
-        request: Any = {"Converse": [attach], "StreamEvents": stream, "WaitRun": wait, "StartRun": start}[name]
-        method = METHODS[name]
-        if not method.many_requests:
-            answer = await call(world.channel, method, frames(request), metadata, timeout=10, most=1000)
-        else:
-            # The client does not half-close.
-            stream_call = world.channel.stream_stream(method.name)(metadata=metadata, timeout=10)
-            await stream_call.write(frames(request)[0])
-            try:
-                while await stream_call.read() is not grpc.aio.EOF:
-                    pass
-                answer = None
-            except grpc.aio.AioRpcError as error:
-                answer = error
-            assert await stream_call.code() is Code.UNAUTHENTICATED
-            return time.time(), answer
-        assert answer.code is Code.UNAUTHENTICATED, answer
-        return time.time(), answer
-
-    long = ("Converse", "StreamEvents", "WaitRun", "StartRun")
-    kept = asyncio.create_task(follow("StreamEvents", world.admin))
-    for ended, _ in await asyncio.gather(*(follow(name, short) for name in long)):
-        assert -0.05 <= ended - ends <= 1.0
-    assert not kept.done()
-    world.keys.drop_all()
-    dropped = time.time()
-    ended, _ = await kept
-    assert ended - dropped <= 1.0
-
-
-async def test_an_expired_token_or_a_withdrawn_signer_ends_streams_within_a_second(tmp_path: Path):
-    file = tmp_path / "jwks.json"
-    file.write_text(json.dumps(JWKS))
-    good = [("authorization", f"Bearer {token(EC, scope='admin')}")]
-    withdrawn = [("authorization", f"Bearer {token(ED, 'EdDSA', 'd', scope='admin')}")]
-    settings = {"jwks": file, "jwt_issuer": "us", "jwt_audience": "stepwire", "jwt_leeway": 0}
-    async with serving(**settings) as server, channel_to(server) as channel:
-        run_id = await start_run(channel, metadata=good)
-        ends = float(int(time.time()) + 2)  # whole seconds are what tokens have
-        short = [("authorization", f"Bearer {token(RSA, 'RS256', 'r', scope='read', exp=ends)}")]
-        request = runs.StreamEventsRequest(run_id=run_id).SerializeToString()
-        wait = runs.WaitRunRequest(run_id=run_id).SerializeToString()
-
-        async def follow(name: str, data: bytes, metadata: Any) -> float:
-            answer = await call(channel, METHODS[name], [data], metadata, timeout=20, most=1000)
-            assert answer.code is Code.UNAUTHENTICATED, answer
-            return time.time()
-
-        kept = asyncio.create_task(follow("StreamEvents", request, good))
-        last = asyncio.create_task(follow("StreamEvents", request, withdrawn))
-        for ended in await asyncio.gather(follow("StreamEvents", request, short), follow("WaitRun", wait, short)):
-            assert -0.05 <= ended - ends <= 1.0
-        assert not last.done()
-        beside = file.with_suffix(".new")
-        beside.write_text(json.dumps({"keys": [key for key in JWKS["keys"] if key["kid"] != "d"]}))
-        beside.replace(file)
-        changed = time.time()
-        assert await last - changed <= 1.0
-        assert not kept.done()
-        kept.cancel()
-        await asyncio.wait([kept])
 
 
 async def test_health_is_open_and_reflection_needs_read(world: World):
