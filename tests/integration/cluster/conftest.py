@@ -1,7 +1,8 @@
 """Replicas as processes over one PostgreSQL, which starts once for all tests here.
 
 `trio` are three replicas that the tests share: those that a test killed or stopped are started again for the next one.
-`start` starts others, with settings of their own, over a database of their own.
+`start` starts others, with settings of their own, over a database of their own. All of them end when a worker leaves
+this folder: three idle replicas and their database use a fifteenth of a core.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FLOWS = [f"tests.integration.cluster.flows:{name}" for name in ("Ask=ask", "Chat
 GRACE = ["--grace", "1s"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres() -> Iterator[PostgresServer]:
     """The PostgreSQL server."""
     if programs() is None:
@@ -44,7 +45,7 @@ class Trio(NamedTuple):
         return [self.a, self.b, self.c]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(postgres: PostgresServer) -> Iterator[Trio]:
     """Three replicas that are started once."""
     database = Database(postgres, "stepwire")

@@ -15,7 +15,7 @@ EXAMPLES = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the examples once for all tests of this folder; give the address."""
     with ServerProcess(tmp_path_factory.mktemp("data"), EXAMPLES) as server:
