@@ -13,7 +13,9 @@ PATHS = ["/", "/app.js", "/v1/runs/none/events", "/stepwire.v1.RunService/GetRun
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:50080", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:50080", "127.0.0.1.evil.example", "", "127.0.0.1:80@evil.example", "[::1]x"]
+)
 def test_another_host_is_refused(site: Web, path: str, host: str) -> None:
     assert site.request("GET", path, headers={"host": host}).status in (400, 403)
 

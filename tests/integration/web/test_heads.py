@@ -13,6 +13,7 @@ import pytest
 from tests.integration.web.support import Web, web
 
 from stepwire.server.web import heads
+from stepwire.server.web.browsers import ONCE
 
 JSON = {"content-type": "application/json"}
 GET_RUN = b"POST /stepwire.v1.RunService/GetRun HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
@@ -108,6 +109,39 @@ def test_pipelined_requests_are_answered(site: Web) -> None:
     with connected(site) as connection:
         connection.sendall(one * 3 + last)
         assert answered(connection).count(b"HTTP/1.1 404") == 4
+
+
+@pytest.mark.parametrize("bad", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nno header\r\n\r\n"])
+def test_what_is_no_http_gets_no_answer_of_another_request(site: Web, bad: bytes) -> None:
+    with connected(site) as connection:
+        connection.sendall(bad)
+        answer = answered(connection)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"google.rpc.ErrorInfo" in answer
+        assert b"content-security-policy: " in answer
+    with connected(site) as connection:
+        connection.sendall((GET_RUN + b"content-length: 2\r\n\r\n{}") * 2 + bad)
+        assert b"HTTP/1.1 400 " not in answered(connection)
+
+
+@pytest.mark.parametrize("name", sorted(ONCE))
+def test_a_header_that_decides_something_is_given_once(site: Web, name: str) -> None:
+    line = name.encode() + b": 127.0.0.1\r\n"
+    lines = line if name in ("host", "content-type") else line * 2
+    with connected(site) as connection:
+        connection.sendall(GET_RUN + lines + b"connection: close\r\ncontent-length: 2\r\n\r\n{}")
+        answer = answered(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert f"The header {name} is given more than once".encode() in answer
+    assert b"google.rpc.ErrorInfo" in answer
+
+
+def test_trailers_are_no_headers(site: Web) -> None:
+    with connected(site) as connection:
+        head = GET_RUN + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        trailers = b"host: evil.example\r\norigin: http://evil.example\r\ncontent-type: text/plain\r\n"
+        connection.sendall(head + b"2\r\n{}\r\n0\r\n" + trailers + b"\r\n")
+        assert answered(connection).startswith(b"HTTP/1.1 404 ")
 
 
 def test_a_caller_without_a_credential_is_refused_before_its_body_comes(tmp_path: Path) -> None:

@@ -250,6 +250,16 @@ def test_events_that_are_refused_have_a_reason(site: Web, headers: dict[str, str
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [(method, "runs/x/events", 405) for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")]
+    + [("GET", path, 404) for path in ("", "runs", "runs//events", "runs/x/events/", "runs/a%2fb/events", "x")],
+)
+def test_what_is_not_served_below_v1_has_a_reason(site: Web, method: str, path: str, status: int) -> None:
+    answer = site.request(method, f"/v1/{path}")
+    assert (answer.status, told(answer)[1]) == (status, ["INVALID_REQUEST"])
+
+
 def test_what_nobody_expects_is_internal_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: JsonCodec, message: object) -> bytes:
         raise ZeroDivisionError("secret")

@@ -8,7 +8,8 @@ origins may read the answers (CORS).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from starlette.middleware.cors import CORSMiddleware
@@ -17,13 +18,13 @@ from stepwire.server.rpc import CLIENT, vouch
 from stepwire.server.rpc.errors import status_with
 from stepwire.server.web.errors import error_answer
 
-__all__ = ["BrowserGuard", "ClientAddress", "with_cors"]
+__all__ = ["CONFINING", "ONCE", "BrowserGuard", "ClientAddress", "with_cors"]
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_CONFINING: Final = [
+CONFINING: Final = [
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -32,7 +33,27 @@ _CONFINING: Final = [
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
     (b"cache-control", b"no-store"),  # answers hold data of runs; the console's files say otherwise for themselves
 ]
+"""Headers of every response."""
 _CLIENT: Final = CLIENT.encode()
+ONCE: Final = frozenset(
+    {
+        "host",
+        "origin",
+        "authorization",
+        "content-type",
+        "content-encoding",
+        "connect-protocol-version",
+        "connect-timeout-ms",
+        "grpc-timeout",
+        "grpc-encoding",
+        "connect-content-encoding",
+        "last-event-id",
+        "sec-fetch-site",
+        "sec-fetch-mode",
+    }
+)
+"""Headers that decide something. One that is given twice is read in two ways by two programs."""
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:@\[\]]+)(?::[0-9]*)?")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -60,11 +81,14 @@ class BrowserGuard:
         async def confined(message: Any) -> None:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(each for each in _CONFINING if each[0] not in present)]
+                message["headers"] = [*message["headers"], *(each for each in CONFINING if each[0] not in present)]
             await send(message)
 
         refusal = self._refusal(scope, headers)
-        if refusal is None:
+        if len(headers) < len(scope["headers"]) and (twice := _twice(scope["headers"])):
+            status = status_with("INVALID_REQUEST", f"The header {twice} is given more than once")
+            await error_answer(scope, 400, status)(scope, receive, confined)
+        elif refusal is None:
             await self._app(scope, receive, confined)
         else:
             await error_answer(scope, 403, status_with("PERMISSION_DENIED", refusal))(scope, receive, confined)
@@ -84,11 +108,20 @@ class BrowserGuard:
         return None
 
 
+def _twice(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the name of a header that is given more than once, and must not be."""
+    seen: set[str] = set()
+    for name in (name.decode("latin-1") for name, _ in headers):
+        if name in ONCE and name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _name_of(host: str) -> str:
-    """Return a Host header's name without the port."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    """Return a Host header's name without the port; nothing if it is none."""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else ""
 
 
 class ClientAddress:

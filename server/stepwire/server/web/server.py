@@ -23,7 +23,7 @@ from stepwire.server.web.browsers import BrowserGuard, ClientAddress, with_cors
 from stepwire.server.web.connect import ContractApp
 from stepwire.server.web.console_files import ConsoleFiles
 from stepwire.server.web.http2 import grpc_is_elsewhere
-from stepwire.server.web.sse import RunEventsEndpoint
+from stepwire.server.web.sse import RunEventsEndpoint, no_such_path
 from stepwire.server.web.tls import RenewedContext
 from stepwire.server.web.writing import JoiningProtocol
 from stepwire.v1 import (
@@ -141,7 +141,8 @@ class WebServer:
         services = tuple(contract_services())
         pages = Starlette(
             routes=[
-                Route("/v1/runs/{run_id}/events", endpoint=RunEventsEndpoint(calls), methods=["GET"]),
+                Route("/v1/runs/{run_id}/events", endpoint=RunEventsEndpoint(calls)),
+                Mount("/v1", app=no_such_path),
                 Mount("/", app=ConsoleFiles()),
             ]
         )

@@ -26,7 +26,7 @@ from stepwire.server.web.errors import error_body
 from stepwire.server.web.headers import metadata_of
 from stepwire.v1 import run_service_pb2, types_pb2
 
-__all__ = ["END", "RunEventsEndpoint"]
+__all__ = ["END", "RunEventsEndpoint", "no_such_path"]
 
 END: Final = "end"
 """The name of the last event. No event type can be called so: types are class names, and the terminal entry has one."""
@@ -60,6 +60,10 @@ class RunEventsEndpoint:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
+        if scope["method"] not in ("GET", "HEAD"):
+            status = status_with("INVALID_REQUEST", "The events of a run are read with GET")
+            await JSONResponse(error_body(status), 405, {"allow": "GET, HEAD"})(scope, receive, send)
+            return
         request = Request(scope, receive)
         try:
             call = self._call(request)
@@ -99,6 +103,12 @@ class RunEventsEndpoint:
             ),
         )
         return self._calls.stream(_METHOD, stream.SerializeToString(), metadata_of(request.headers))
+
+
+async def no_such_path(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request for a path below `/v1/` that has nothing."""
+    status = status_with("INVALID_REQUEST", "There is only /v1/runs/RUN_ID/events")
+    await JSONResponse(error_body(status), 404)(scope, receive, send)
 
 
 def _sequence(request: Request) -> int:
