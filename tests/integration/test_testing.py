@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, wait
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 from stepwire.client import FailedPreconditionError, NotFoundError, RunFailedError
-from stepwire.server.testing import RunningServer, serve, stepwire_restore, stepwire_serve
+from stepwire.server.testing import RunningServer, running, serve, stepwire_restore, stepwire_serve
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
     Context,
+    Event,
     HumanResponseEvent,
     InputRequiredEvent,
     StartEvent,
@@ -269,6 +271,51 @@ def test_time_does_not_go_back_and_stands_while_the_server_is_off(
 
 
 # -- restarts, history, failures ------------------------------------------------------------------------------------
+
+
+class Round(Event):
+    """Again."""
+
+
+class Restless(Workflow):
+    @step
+    async def again(self, ev: StartEvent | Round) -> Round | StopEvent:
+        return Round()
+
+
+def test_a_run_that_never_rests_ends_a_skip(
+    stepwire_serve: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = stepwire_serve(Restless)
+    with server.client() as client:
+        client.start_run("Restless")
+        monkeypatch.setattr(running, "_STALL_SECONDS", 0.5)
+        with pytest.raises(TimeoutError, match=r"got nowhere for 0\.5 seconds"):
+            server.skip(days=1)
+        monkeypatch.undo()
+
+
+def test_a_skip_takes_as_long_as_it_gets_on(
+    stepwire_serve: Callable[..., RunningServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the machine is: each look finds the skip unfinished, but further on."""
+    server = stepwire_serve(Sleeps)
+    looks: list[int] = []
+
+    def look(futures: Collection[Future[object]], timeout: float) -> tuple[set[Future[object]], set[Future[object]]]:
+        looks.append(server._clock.skips)
+        while server._clock.skips == looks[-1]:
+            if (found := wait(futures, 0.001)).done:
+                return found.done, found.not_done
+        return set(), set(futures)
+
+    with server.client() as client:
+        run = client.start_run("Sleeps", timeout=10 * DAY)
+        monkeypatch.setattr(running, "wait", look)
+        server.skip(days=3)
+        monkeypatch.undo()
+        assert [waiter.event_type for waiter in run.info().pending_waiters] == ["Answered"]
+    assert len(looks) > 1
 
 
 class Twice(Workflow):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,9 +27,9 @@ from stepwire.workflow.hosting import SkippingClock
 
 __all__ = ["RunningServer", "serve"]
 
-_START_SECONDS: Final = 30.0
-_SKIP_SECONDS: Final = 120.0
-"""Real seconds that skipping may take: each due time on the way is one turn of the runs."""
+_STALL_SECONDS: Final = 60.0
+"""Real seconds after which a call that gets nowhere is given up. A busy machine makes everything slow: to be slow is no
+failure."""
 
 Served = Workflow | type[Workflow]
 T = TypeVar("T")
@@ -42,13 +43,15 @@ class RunningServer:
         web_address: HOST:PORT of the web; None unless the settings have a `web_address`.
     """
 
-    def __init__(self, registry: Registry, settings: dict[str, Any], call: Callable[..., Any]) -> None:
+    def __init__(
+        self, registry: Registry, settings: dict[str, Any], call: Callable[..., Any], clock: SkippingClock
+    ) -> None:
         self.address = ""
         self.web_address: str | None = None
         self._registry = registry
         self._settings = settings
         self._call = call
-        self._clock = SkippingClock()
+        self._clock = clock
         self._server: Server | None = None
 
     def client(self, **options: Any) -> SyncClient:
@@ -133,11 +136,12 @@ class RunningServer:
         Raises:
             RuntimeError: The server does not run.
             ValueError: Time does not go back.
+            TimeoutError: The runs stay busy, and the clock stands still, for a minute of real time.
         """
         seconds = (time if time is not None else timedelta(**units)).total_seconds()
         if seconds < 0:
             raise ValueError("time does not go back")
-        self._call(skip(self._runs, self._clock, seconds), _SKIP_SECONDS)
+        self._call(skip(self._runs, self._clock, seconds))
 
     # -- what happened --------------------------------------------------------------------------------------------
 
@@ -193,15 +197,23 @@ def serve(
     """
     registry = registry_of(*workflows, **named)
     chosen = {"address": "127.0.0.1:0", "data": str(data), "grace": 0.0, "failure_detail": "traceback"}
-    loop, over = new_loop(), asyncio.Event()
+    loop, over, clock = new_loop(), asyncio.Event(), SkippingClock()
     running = partial(run_to_end, loop, over.wait(), lambda: None)
     thread = threading.Thread(target=running, name="stepwire-test-server", daemon=True)
     thread.start()
 
-    def call(work: Coroutine[Any, Any, T], seconds: float = _START_SECONDS) -> T:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(seconds)
+    def call(work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        while True:
+            before = clock.skips
+            done, _ = wait((future,), _STALL_SECONDS)
+            if done:
+                return future.result()
+            if clock.skips == before:
+                future.cancel()
+                raise TimeoutError(f"the server got nowhere for {_STALL_SECONDS:g} seconds: its runs stay busy")
 
-    server = RunningServer(registry, {**chosen, **(settings or {})}, call)
+    server = RunningServer(registry, {**chosen, **(settings or {})}, call, clock)
     try:
         server.start()
         try:

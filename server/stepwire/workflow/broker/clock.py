@@ -52,10 +52,15 @@ class Ringing(Protocol):
 
 
 class SkippingClock(Clock):
-    """A clock that can be set forward, for tests: whatever is due then happens at once. Not thread-safe."""
+    """A clock that can be set forward, for tests: whatever is due then happens at once. Not thread-safe.
+
+    Attributes:
+        skips: How often it was set forward.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.skips = 0
         self._alarms: WeakSet[Ringing] = WeakSet()
 
     def watch(self, alarm: Ringing) -> None:
@@ -68,6 +73,7 @@ class SkippingClock(Clock):
 
     def skip_to(self, moment: float) -> None:
         """Let it be that moment, in seconds since the epoch, unless it is later already."""
+        self.skips += 1
         self._offset += max(0.0, moment - self.now())
         for alarm in list(self._alarms):
             alarm.look()
