@@ -68,7 +68,7 @@ def programme(folder: Path, *, kills: int, seed: int, progress: Callable[[str], 
         folder: Where the data are kept.
         kills: How often the server is killed, at least.
         seed: Makes the moments of the kills.
-        progress: Takes a line after each round.
+        progress: Takes what came of it until then, after each round.
     """
     chance = random.Random(seed)
     report = Report()
@@ -90,7 +90,7 @@ def programme(folder: Path, *, kills: int, seed: int, progress: Callable[[str], 
                 for name in names:
                     _settle(client, name)
                     _check(client, name, report)
-                progress(report.lines()[0])
+                progress("\n".join(report.lines()))  # violations too: a programme that is stopped has told them
     finally:
         server.kill()
     return report
