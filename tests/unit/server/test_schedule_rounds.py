@@ -16,7 +16,7 @@ from stepwire.server.runs.requests import StartRequest
 from stepwire.server.runs.scheduling.deeds import Deeds
 from stepwire.server.runs.scheduling.rounds import Round, Tools
 from stepwire.server.runs.scheduling.schedule import Backfill, Due, Progress, Schedule, keep, kept
-from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, ScheduleSpec
+from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, QUEUE_ALL, QUEUE_ONE, SKIP, ScheduleSpec
 from stepwire.server.runs.scheduling.starting import Starter
 from stepwire.server.runs.scheduling.timing import Timing
 from stepwire.server.runs.scheduling.wall import Wall
@@ -34,6 +34,7 @@ class Runs:
         self.shared = shared
         self.failure: RunsError | None = None
         self.started: list[str] = []
+        self.manual: set[str] = set()
         self.ended: set[str] = set()
 
     def may_be_served(self, error: RunsError) -> bool:
@@ -44,6 +45,9 @@ class Runs:
         if self.failure is not None:
             raise self.failure
         self.started.append(request.run_id)
+        assert request.origin is not None
+        if request.origin.manual:
+            self.manual.add(request.run_id)
 
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> None:
         if self.failure is not None:
@@ -54,7 +58,7 @@ class Runs:
         return run_id in self.ended
 
     async def origin(self, caller: Principal, run_id: str) -> Origin | None:
-        return None
+        return Origin("s", 0.0, run_id in self.manual) if run_id in self.started else None
 
 
 class Acting:
@@ -83,6 +87,18 @@ class Acting:
     def has(self, **fields: Any) -> None:
         """Change the progress."""
         keep(self.store, progress=replace(self.progress, **fields))
+
+    async def all(self) -> None:
+        """Act until there is nothing to do now."""
+        while await self.act():
+            pass
+
+    async def lost(self) -> list[str]:
+        """Act, but have a crash lose what the progress says of it; return the runs that were started."""
+        before, known = self.progress, len(self.runs.started)
+        await self.act()
+        keep(self.store, progress=before)
+        return self.runs.started[known:]
 
     async def act(self) -> bool:
         clock = Clock()
@@ -223,3 +239,92 @@ async def test_progress_of_a_version_without_floors_is_read() -> None:
     saved = acting.progress.saved()
     del saved["floor"]
     assert Progress.of(saved) == acting.progress
+
+
+# -- a crash between the start of a run and the commit that says so ---------------------------------------------------
+
+
+@pytest.mark.parametrize("passed", [0.0, 2 * HOUR, 20 * HOUR], ids=["at once", "in time", "after the window"])
+@pytest.mark.parametrize("overlap", [ANYWAY, CANCEL, QUEUE_ALL, QUEUE_ONE, SKIP])
+async def test_a_start_before_a_crash_is_counted_whatever_has_passed(overlap: str, passed: float) -> None:
+    acting = Acting(overlap=overlap)
+    acting.now = T0 + HOUR
+    (run,) = await acting.lost()
+    acting.now += passed
+    await acting.all()
+    assert acting.progress.counts["started"] == len(set(acting.runs.started))
+    assert any(each.run_id == run for each in acting.progress.last) or len(acting.progress.last) == 10
+    assert run in acting.progress.running or run in acting.runs.ended
+    assert sum(acting.progress.counts.values()) + acting.progress.waiting == 1 + passed / HOUR
+
+
+async def test_a_queued_due_time_that_started_before_a_crash_is_cancelled_by_the_next_one() -> None:
+    acting = Acting(overlap=CANCEL)
+    acting.has(cursor=T0 + HOUR, queue=(Due(T0 + HOUR),))
+    acting.now = T0 + HOUR
+    (run,) = await acting.lost()
+    acting.now = T0 + 2 * HOUR
+    await acting.all()
+    assert acting.progress.counts == {"started": 2}
+    assert acting.runs.ended == {run}
+    assert acting.progress.running == (acting.schedule.run_id(T0 + 2 * HOUR),)
+
+
+async def test_a_run_by_hand_after_the_crash_does_not_hide_that_one_was_started() -> None:
+    acting = Acting(overlap=SKIP)
+    acting.now = T0 + HOUR
+    (run,) = await acting.lost()
+    acting.has(running=("by hand",))
+    await acting.all()
+    assert acting.progress.counts == {"started": 1}
+    assert acting.progress.running == ("by hand", run)
+
+
+async def test_a_start_before_a_crash_has_not_failed_where_its_workflow_is_gone_after_it() -> None:
+    acting = Acting()
+    acting.now = T0 + HOUR
+    (run,) = await acting.lost()
+    acting.runs.failure = GONE
+    await acting.all()
+    assert (acting.progress.counts, acting.progress.running) == ({"started": 1}, (run,))
+
+
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_change_after_the_crash_does_not_hide_that_a_run_was_started(paused: bool, by_hand: bool) -> None:
+    acting = Acting(overlap=SKIP)
+    acting.now = T0 + HOUR
+    if by_hand:
+        acting.has(cursor=acting.now, backfills=(Backfill(T0 - 9 * HOUR, T0 - 6 * HOUR, False, 3),))
+    (run,) = await acting.lost()
+    acting.now += HOUR / 2
+    keep(acting.store, progress=acting.progress.begun_anew(acting.schedule.spec.timing, acting.now))
+    pause = (acting.now, "ann", "") if paused else None
+    changed = replace(acting.schedule, pause=pause, spec=replace(acting.schedule.spec, timing=Timing(every=7 * HOUR)))
+    keep(acting.store, changed)
+    await acting.all()
+    assert acting.progress.counts == {"started": 1}
+    assert (acting.progress.running, acting.progress.unsure) == ((run,), ())
+    assert Progress.of(acting.progress.saved()) == acting.progress
+
+
+async def test_a_start_that_a_change_meets_is_counted_once() -> None:
+    acting = Acting()
+    acting.now = T0 + HOUR
+    start = acting.runs.start
+
+    async def changed(caller: Principal, request: StartRequest) -> None:
+        await start(caller, request)
+        keep(acting.store, progress=acting.progress.begun_anew(acting.schedule.spec.timing, acting.now))
+
+    acting.runs.start = changed  # type: ignore[method-assign]
+    await acting.all()
+    assert (acting.progress.counts, acting.progress.unsure) == ({"started": 1}, ())
+
+
+async def test_due_times_that_a_pause_passed_start_nothing() -> None:
+    acting = Acting()
+    acting.now = T0 + 100 * HOUR
+    keep(acting.store, progress=acting.progress.given_up(acting.schedule.spec.timing, acting.now))
+    await acting.all()
+    assert (acting.progress.counts, acting.progress.unsure, acting.runs.started) == ({}, (), [])

@@ -11,7 +11,7 @@ from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.scheduling.deeds import Deeds
 from stepwire.server.runs.scheduling.rounds import Round, Tools
-from stepwire.server.runs.scheduling.schedule import kept
+from stepwire.server.runs.scheduling.schedule import MAX_UNSURE, kept
 from stepwire.server.runs.scheduling.starting import Starter
 from stepwire.server.runs.scheduling.wall import Wall
 from stepwire.server.runs.scheduling.workflow import HIDDEN, NAME, Nudge, key_of
@@ -22,8 +22,6 @@ __all__ = ["ScheduleKeeper"]
 
 logger = logging.getLogger("stepwire.schedules")
 
-_ACTS: Final = 32
-"""Due times that one delivery acts on."""
 _TRIM_ABOVE: Final = 512
 """Entries of the log of a schedule's run; nobody reads it."""
 _KEPT_ENTRIES: Final = 16
@@ -94,7 +92,7 @@ class ScheduleKeeper:
         news = self._news[key] = asyncio.Event()
         try:
             round_ = Round(ctx, self._tools, news)
-            for _ in range(_ACTS):
+            for _ in range(MAX_UNSURE):
                 news.clear()
                 if not await round_.act():
                     await round_.rest()

@@ -1,7 +1,8 @@
 """One round of a schedule's run: act on due times, one after another, then wait for the next.
 
 Each act is idempotent: the run of a due time has an id that is made from the due time, so a start that a crash repeats
-finds the run that is there. Only then the progress says that the due time is settled.
+finds the run that is there. Only then the progress says that the due time is settled. So before a due time is settled
+in another way, the round looks whether it has a run: a crash may have come after the start.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from stepwire.server.runs.scheduling.schedule import (
     FAILED,
     MAX_QUEUED,
     MAX_RUNNING,
+    MAX_UNSURE,
     MISSED,
     SKIPPED,
     STARTED,
@@ -101,6 +103,8 @@ class Round:
         """Do the next thing that is due; return whether there was one."""
         schedule, progress = kept(self._store)
         now = self._tools.wall.now()
+        if progress.unsure:
+            return await self._make_sure(schedule, progress.unsure[0])
         if schedule.pause is not None or progress.again_at > now:
             return False
         cursor, missed, due = await self._look(schedule, progress, now)
@@ -155,7 +159,7 @@ class Round:
             at = schedule.start_at(due, at)
             if at > now:
                 break
-            if now - at <= schedule.spec.window:
+            if now - at <= schedule.spec.window or (missed < MAX_UNSURE and await self._has_run(schedule, Due(due))):
                 return cursor, missed, due
             cursor, missed = due, missed + 1
             if missed >= _COUNTED:
@@ -178,10 +182,15 @@ class Round:
         policy = schedule.spec.overlap
         if policy == ANYWAY or not (busy or progress.queue):
             return await self._start(schedule, due)
+        if await self._has_run(schedule, due):
+            return self._started(schedule, due)
         room = {QUEUE_ONE: 1, QUEUE_ALL: MAX_QUEUED, CANCEL: 1}.get(policy, 0)
         if policy == CANCEL:
             for earlier in progress.queue:
-                self._settle(schedule, earlier, SKIPPED)
+                if await self._has_run(schedule, earlier):
+                    self._started(schedule, earlier)
+                else:
+                    self._settle(schedule, earlier, SKIPPED)
             progress = kept(self._store)[1]
         if len(progress.queue) < room:
             at = schedule.start_at(due.at)
@@ -201,14 +210,31 @@ class Round:
             if passes and now - since < schedule.spec.window:
                 self._try_again(schedule, due, error)
                 return True
+            if await self._has_run(schedule, due):
+                return self._started(schedule, due, backfill)
             logger.warning(
                 "schedule %s: the run that was due at %s cannot be started: %s", schedule.schedule_id, due.at, error
             )
             self._tell("start", schedule, due, schedule.run_id(due.at), error)
             self._settle(schedule, due, FAILED, backfill, error)
-        else:
-            self._tell("start", schedule, due, schedule.run_id(due.at))
-            self._settle(schedule, due, STARTED, backfill)
+            return True
+        return self._started(schedule, due, backfill)
+
+    def _started(self, schedule: Schedule, due: Due, backfill: Backfill | None = None) -> bool:
+        self._tell("start", schedule, due, schedule.run_id(due.at))
+        self._settle(schedule, due, STARTED, backfill)
+        return True
+
+    async def _has_run(self, schedule: Schedule, due: Due) -> bool:
+        """Tell whether the run of a due time was started, which a crash may have kept from the progress."""
+        origin = await self._tools.starter.origin(schedule.principal, schedule.run_id(due.at))
+        return origin is not None and (origin.schedule_id, origin.manual) == (schedule.schedule_id, due.manual)
+
+    async def _make_sure(self, schedule: Schedule, due: Due) -> bool:
+        """Note the run of a due time that a caller's change took off what is to be done, if it has one."""
+        if await self._has_run(schedule, due):
+            return self._started(schedule, due)
+        self._change(lambda now: now.sure_of(due))
         return True
 
     async def _backfill(self, schedule: Schedule, due: Due, backfill: Backfill) -> bool:

@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice, takewhile
 from typing import Any, Final, NamedTuple
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.scheduling.spec import ScheduleSpec
+from stepwire.server.runs.scheduling.timing import Timing
 from stepwire.workflow.hosting import InMemoryStateStore
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "MAX_BACKFILLS",
     "MAX_QUEUED",
     "MAX_RUNNING",
+    "MAX_UNSURE",
     "MISSED",
     "SKIPPED",
     "STARTED",
@@ -48,6 +51,11 @@ _LAST: Final = 10
 """Due times of the past that are shown."""
 MAX_RUNNING: Final = 100
 """Runs of a schedule whose ends it waits for; an older one is forgotten when there are more."""
+
+
+MAX_UNSURE: Final = 32
+"""Due times that may have runs of which the progress does not tell after a crash: one delivery acts on as many, and the
+next one begins only once that is durable."""
 
 
 class Due(NamedTuple):
@@ -177,6 +185,8 @@ class Progress:
         attempts: How often the next start has failed for a reason that may pass.
         again_at: When to try that start again.
         tried_at: When it was tried first.
+        unsure: Due times that a change took off what is to be done, and that may have a run: a crash may have come
+            between its start and the commit that says so.
     """
 
     cursor: float
@@ -191,6 +201,7 @@ class Progress:
     again_at: float = 0.0
     tried_at: float = 0.0
     floor: float = 0.0
+    unsure: tuple[Due, ...] = ()
 
     @classmethod
     def begin(cls, now: float) -> Progress:
@@ -207,6 +218,7 @@ class Progress:
             "running": tuple(saved["running"]),
             "last": tuple(Acted(*each) for each in saved["last"]),
             "failure": failure and Acted(*failure),
+            "unsure": tuple(Due(*each) for each in saved.get("unsure", ())),
         }
         return cls(**{**saved, **kept})
 
@@ -225,6 +237,7 @@ class Progress:
             "again_at": self.again_at,
             "tried_at": self.tried_at,
             "floor": self.floor,
+            "unsure": [list(each) for each in self.unsure],
         }
 
     def count(self, outcome: str, number: int = 1) -> Progress:
@@ -250,9 +263,33 @@ class Progress:
         """
         if backfill is not None:
             return self.backfilled(backfill, due.at)
+        if due in self.unsure:
+            return self.sure_of(due)
         if due in self.queue:
             return replace(self, queue=tuple(each for each in self.queue if each != due))
         return replace(self, cursor=max(self.cursor, due.at), floor=max(self.floor, start_at))
+
+    def given_up(self, timing: Timing, now: float) -> Progress:
+        """Return the progress once due times up to now start nothing any more, unless they have started a run already.
+
+        Args:
+            timing: When it was due.
+            now: The time.
+        """
+        unsure = (*self.unsure, *_passed(timing, self.cursor, now))
+        return replace(self, cursor=max(self.cursor, now), attempts=0, again_at=0.0, unsure=unsure)
+
+    def begun_anew(self, timing: Timing, now: float) -> Progress:
+        """Return the progress once nothing is to be done any more of what there was; arguments are as of `given_up`."""
+        dropped = [*self.queue[:MAX_UNSURE]]
+        for each in self.backfills:
+            dropped += _passed(timing, each.cursor, each.end, manual=True)
+        given_up = self.given_up(timing, now)
+        return replace(given_up, cursor=now, floor=0.0, queue=(), backfills=(), unsure=(*given_up.unsure, *dropped))
+
+    def sure_of(self, due: Due) -> Progress:
+        """Return the progress once it is known whether a due time has a run."""
+        return replace(self, unsure=tuple(each for each in self.unsure if each != due))
 
     def backfilled(self, backfill: Backfill, at: float) -> Progress:
         """Return the progress once a range has gone past a due time; a range that is not there any more is let be."""
@@ -275,6 +312,12 @@ class Progress:
     def waiting(self) -> int:
         """How many due times wait for the end of a run, or are yet to be backfilled."""
         return len(self.queue) + sum(each.left for each in self.backfills)
+
+
+def _passed(timing: Timing, cursor: float, end: float, *, manual: bool = False) -> list[Due]:
+    """Return the due times after a cursor that may have a run."""
+    due = islice(takewhile(lambda each: each <= end, timing.after(cursor)), MAX_UNSURE)
+    return [Due(each, manual) for each in due]
 
 
 SCHEDULE: Final = "schedule"

@@ -226,7 +226,7 @@ class Schedules:
             if spec.timing != schedule.spec.timing:
                 if spec.timing.next(now) is None and not schedule.declared:
                     refuse([Violation("spec.timing", "has no due time in the future")])
-                progress = replace(progress, cursor=now, floor=0.0, queue=(), backfills=())
+                progress = progress.begun_anew(schedule.spec.timing, now)
             changed = replace(schedule, spec=spec, updated_at=now, revision=schedule.revision + 1)
             return ScheduleView(changed, progress)
 
@@ -250,7 +250,7 @@ class Schedules:
         def act(schedule: Schedule, progress: Progress) -> ScheduleView:
             if schedule.pause is not None:
                 schedule = replace(schedule, pause=None, revision=schedule.revision + 1)
-                progress = replace(progress, cursor=max(progress.cursor, self.wall.now()), attempts=0, again_at=0.0)
+                progress = progress.given_up(schedule.spec.timing, self.wall.now())
             return ScheduleView(schedule, progress)
 
         return await self.runs.change(caller, schedule_id, act)
