@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from stepwire.cli._groups import refuse_unknown
+from stepwire.cli._groups import Commands, refuse_unknown
 
 __all__ = ["COMMANDS", "make_app"]
 
@@ -94,7 +94,7 @@ class CommandGroup(TyperGroup):
 
 @cache
 def _commands_of(module: str) -> Mapping[str, Any]:
-    made = typer.Typer(rich_markup_mode=None)
+    made = Commands(rich_markup_mode=None)
     made.callback()(_no_options)  # without a callback typer makes no group of a single command
     import_module(f"stepwire.cli.{module}").register(made)
     return typer.main.get_group(made).commands

@@ -1,14 +1,21 @@
-"""What a group of commands says of a command that it does not have."""
+"""What groups of commands say of a command that they do not have, and how commands show their arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
-from typer.core import TyperGroup
+import typer
+from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["Subcommands", "refuse_unknown"]
+__all__ = ["Commands", "Subcommands", "refuse_unknown"]
+
+_BRACES: Final = re.compile(r"\{(.*)\}")
+"""What newer versions of typer write around the name of an argument that must be given."""
+_TYPE: Final = re.compile(r" <.*>$")
+"""What they write behind the name of an argument."""
 
 
 def refuse_unknown(ctx: Any, typed: str, names: Collection[str]) -> None:
@@ -29,3 +36,28 @@ class Subcommands(TyperGroup):
             refuse_unknown(ctx, args[0], self.commands)
             ctx.fail(f"No such command {args[0]!r}. There are {', '.join(self.commands)}.")
         return super().resolve_command(ctx, args)
+
+
+class Commands(typer.Typer):
+    """A typer app whose commands show their arguments as other programs do: `RUN`, not `RUN <str>` or `{RUN}`."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Register a command, as `typer.Typer.command` does."""
+        return super().command(name, **{"cls": Command, **options})
+
+
+class Command(TyperCommand):
+    """A command whose arguments are shown by their names alone, whatever the version of typer."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line."""
+        return [_BRACES.sub(r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options."""
+        for title, kind in (("Arguments", "argument"), ("Options", "option")):
+            records = [each.get_help_record(ctx) for each in self.get_params(ctx) if each.param_type_name == kind]
+            rows = [(_TYPE.sub("", name) if kind == "argument" else name, text) for name, text in filter(None, records)]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwire.cli._exit_codes import ERROR
-from stepwire.cli._groups import Subcommands
+from stepwire.cli._groups import Commands, Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import seconds
 from stepwire.cli.render.terminal import Output
@@ -28,7 +28,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    keys = typer.Typer(
+    keys = Commands(
         cls=Subcommands, help="Make, list and revoke the API keys of a server's access file.", no_args_is_help=True
     )
     keys.command("new", epilog=examples("stepwire keys new orders-service --scope write:orders --file access.toml"))(
@@ -123,7 +123,7 @@ def list_keys(
 def revoke(
     file: AccessPath,
     key_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The id of the key, or its beginning.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="The id of the key, or its beginning.", show_default=False)
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Revoke every key of this holder instead.", show_default=False)

@@ -9,7 +9,7 @@ import typer
 from stepwire.cli._arguments import DEFAULT_SERVER, Json, Server
 from stepwire.cli._calling import call
 from stepwire.cli._filters import takes_options
-from stepwire.cli._groups import Subcommands
+from stepwire.cli._groups import Commands, Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import labels, moment
 from stepwire.cli._schedule_options import ScheduleOptions
@@ -30,7 +30,7 @@ Inputs = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
-    group = typer.Typer(
+    group = Commands(
         cls=Subcommands,
         help="Start runs at due times: by cron, at intervals, or once.",
         no_args_is_help=True,
@@ -94,7 +94,7 @@ def list_all(
         if as_json:
             output.document([schedule_record(each) for each in found])
         elif found:
-            output.show(schedules_table(found))
+            output.show(schedules_table(found, width=output.width))
         else:
             output.note("no schedules", style="dim")
 

@@ -8,7 +8,7 @@ import typer
 
 from stepwire.cli._arguments import DEFAULT_SERVER, Json, RunId, Server
 from stepwire.cli._calling import call
-from stepwire.cli._groups import Subcommands
+from stepwire.cli._groups import Commands, Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import pairs
 from stepwire.cli._run_ids import whole_id
@@ -20,7 +20,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
-    group = typer.Typer(
+    group = Commands(
         cls=Subcommands,
         help="Read and write the state of a run.",
         no_args_is_help=True,
@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 def get(
     run_id: RunId,
-    path: Annotated[str, typer.Argument(help="A dotted path. Default: the whole state.", show_default=False)] = "",
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A dotted path. Default: the whole state.", show_default=False)
+    ] = "",
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:

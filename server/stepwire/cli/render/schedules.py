@@ -13,28 +13,49 @@ from rich.text import Text
 
 from stepwire.cli.render.pages import Page, pause_text
 from stepwire.cli.render.records import pause_record, time_text
-from stepwire.cli.render.tables import new_table
-from stepwire.cli.render.text import clean, compact, exact, fields_text, since
+from stepwire.cli.render.tables import new_table, table_width
+from stepwire.cli.render.text import clean, compact, exact, fields_text, since, until
 from stepwire.client import At, Cron, DueTime, Every, Schedule, ScheduleSpec
 
 __all__ = ["schedule_page", "schedule_record", "schedules_table"]
 
 
-def schedules_table(schedules: Iterable[Schedule], now: datetime | None = None) -> Table:
-    """Return a table of schedules."""
+def schedules_table(schedules: Iterable[Schedule], now: datetime | None = None, width: int | None = None) -> Table:
+    """Return a table of schedules.
+
+    Args:
+        schedules: The schedules.
+        now: What time it is; None for the time of the machine.
+        width: The width of the terminal; None elsewhere. In one that is too narrow, NEXT is how soon it is: the page of
+            a schedule has the time.
+    """
+    found = list(schedules)
+    rows = [_row(each, now, soon=False) for each in found]
     table = new_table("SCHEDULE", "WORKFLOW", "WHEN", "STATUS", "NEXT", "LAST")
-    for each in schedules:
-        if each.pause is not None:
-            status = Text("paused", style="magenta")
-        elif each.consecutive_failures:
-            status = Text(f"failing ({each.consecutive_failures})", style="red")
-        else:
-            status = Text("active" if each.next_times else "over", style="green" if each.next_times else "dim")
-        following = _moment(each.next_times[0], each.spec) if each.next_times else ""
-        last = f"{each.last[0].outcome} {since(each.last[0].time, now)} ago" if each.last else ""
-        cells = (each.schedule_id, each.spec.workflow, _when(each.spec))
-        table.add_row(*(Text(clean(cell, keep=""), overflow="fold") for cell in cells), status, following, last)
+    if width is not None and rows and table_width(table, rows) > width:
+        rows = [_row(each, now, soon=True) for each in found]
+        for column in table.columns[3:]:
+            column.no_wrap = True
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _row(schedule: Schedule, now: datetime | None, *, soon: bool) -> tuple[Text, ...]:
+    if schedule.pause is not None:
+        status = Text("paused", style="magenta")
+    elif schedule.consecutive_failures:
+        status = Text(f"failing ({schedule.consecutive_failures})", style="red")
+    else:
+        status = Text(*("active", "green") if schedule.next_times else ("over", "dim"))
+    following = ""
+    if schedule.next_times:
+        time = schedule.next_times[0]
+        following = f"in {until(time, now)}" if soon else _moment(time, schedule.spec)
+    last = f"{schedule.last[0].outcome} {since(schedule.last[0].time, now)} ago" if schedule.last else ""
+    cells = (schedule.schedule_id, schedule.spec.workflow, _when(schedule.spec))
+    shown = (Text(clean(cell, keep=""), overflow="fold") for cell in cells)
+    return (*shown, status, Text(following), Text(last))
 
 
 def schedule_page(schedule: Schedule, now: datetime | None = None) -> Text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -17,7 +17,15 @@ from stepwire.cli.render.styles import STATUS_STYLES
 from stepwire.cli.render.text import clean, compact, since
 from stepwire.client import RunInfo, RunStatus, SnapshotInfo, WorkflowSummary
 
-__all__ = ["keys_table", "new_table", "replicas_table", "runs_table", "snapshots_table", "workflows_table"]
+__all__ = [
+    "keys_table",
+    "new_table",
+    "replicas_table",
+    "runs_table",
+    "snapshots_table",
+    "table_width",
+    "workflows_table",
+]
 
 
 _GAP: Final = 3
@@ -183,3 +191,10 @@ def new_table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def table_width(table: Table, rows: Iterable[Sequence[Text]]) -> int:
+    """Return how many columns of a terminal a table with these rows takes if no cell is wrapped."""
+    headers = [Text(str(column.header)) for column in table.columns]
+    widths: list[int] = [max(cell.cell_len for cell in column) for column in zip(headers, *rows, strict=True)]
+    return sum(widths) + _GAP * (len(widths) - 1)

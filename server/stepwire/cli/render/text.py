@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["clean", "clean_json", "compact", "duration", "exact", "fields_text", "indented", "since", "span"]
+__all__ = ["clean", "clean_json", "compact", "duration", "exact", "fields_text", "indented", "since", "span", "until"]
 
 # Unicode categories that can move the cursor, hide text or turn its direction: the text of a run is not trusted.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -83,6 +83,11 @@ def since(time: datetime | None, now: datetime | None = None) -> str:
     if time is None:
         return ""
     return duration(((now or datetime.now(UTC)) - time).total_seconds())
+
+
+def until(time: datetime, now: datetime | None = None) -> str:
+    """Return how long it is until a time; `0.0s` for a past one."""
+    return duration((time - (now or datetime.now(UTC))).total_seconds())
 
 
 def _harmless(char: str) -> bool:
