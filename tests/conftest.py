@@ -8,16 +8,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Tests that are run in the background may ignore SIGINT, and so would the commands that they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Shared machines stall: a slow example is no failure, pytest-timeout bounds the whole test.
-settings.register_profile("default", deadline=None)
+# Shared machines stall: slow examples are no failure, whether in the test or in their making; pytest-timeout bounds the
+# whole test.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", _PATIENT)
 # In CI the same examples every time, so that a failure there repeats here.
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("ci", _PATIENT, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 # Until all tests are collected nothing that they import becomes garbage: looking for it takes a quarter of the time.
