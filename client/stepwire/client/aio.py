@@ -19,6 +19,7 @@ from stepwire.client._aio.transport import AioTransport
 from stepwire.client._core.call import Settings
 from stepwire.client._core.channel import Endpoint, TlsConfig, Token
 from stepwire.client._core.event_types import EventTypes
+from stepwire.client._core.first_contact import FirstContact
 from stepwire.client._core.run_calls import RunCalls
 from stepwire.client._core.run_filters import run_filters
 from stepwire.client._core.schedule_calls import ScheduleCalls
@@ -47,6 +48,8 @@ class Client:
         tls: None or False for plaintext, True for TLS with gRPC's roots, or a `TlsConfig`.
         timeout: Seconds that a call may take, its retries included.
         reconnect_timeout: Seconds after which a stream or a wait gives up a lost server; None for never.
+        connect_timeout: Seconds for which calls, streams and waits try to connect if nothing has answered this client
+            yet; None to try as long as for a lost server.
         keepalive: Seconds between pings, at least 10; None for none.
         events: Classes that received events become, by class name. Events of other types become `GenericEvent`.
         channel: A channel to use instead of an own one, whatever the addresses. It is used as it is and never closed.
@@ -63,12 +66,13 @@ class Client:
         tls: TlsConfig | bool | None = None,
         timeout: float = 30.0,
         reconnect_timeout: float | None = 120.0,
+        connect_timeout: float | None = 3.0,
         keepalive: float | None = 30.0,
         events: Iterable[type[BaseModel]] = (),
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         endpoint = Endpoint.of(address, token=token, tls=tls, keepalive=keepalive)
-        self._transport = AioTransport(endpoint, channel)
+        self._transport = AioTransport(endpoint, channel, FirstContact(connect_timeout))
         self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), len(endpoint.addresses))
         self._calls = ClientCalls(self._settings)
         self.schedules = Schedules(self._transport, ScheduleCalls(self._settings))

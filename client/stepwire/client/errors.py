@@ -13,6 +13,7 @@ Each is a `StepwireError`, so one `except` catches them all::
     ├── UnauthenticatedError           UNAUTHENTICATED
     ├── PermissionDeniedError          PERMISSION_DENIED
     ├── UnavailableError               UNAVAILABLE          not reachable; the outcome is unknown
+    │   └── NotConnectedError          nothing has ever answered; the call was not sent
     ├── DeadlineError                  DEADLINE_EXCEEDED    also a TimeoutError
     ├── UnimplementedError             UNIMPLEMENTED
     ├── InternalServerError            INTERNAL, UNKNOWN, DATA_LOSS; see reference_id
@@ -46,6 +47,7 @@ __all__ = [
     "FieldViolation",
     "InternalServerError",
     "InvalidArgumentError",
+    "NotConnectedError",
     "NotFoundError",
     "OutOfRangeError",
     "PermissionDeniedError",
@@ -167,6 +169,10 @@ class PermissionDeniedError(StepwireError):
 
 class UnavailableError(StepwireError):
     """The server was not reachable. Whether the call took effect is unknown."""
+
+
+class NotConnectedError(UnavailableError):
+    """Nothing has ever answered the client at its addresses, for its `connect_timeout`. The call was not sent."""
 
 
 class DeadlineError(StepwireError, TimeoutError):

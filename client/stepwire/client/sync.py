@@ -14,6 +14,7 @@ from stepwire.client import models
 from stepwire.client._core.call import Settings
 from stepwire.client._core.channel import Endpoint, TlsConfig, Token
 from stepwire.client._core.event_types import EventTypes
+from stepwire.client._core.first_contact import FirstContact
 from stepwire.client._core.run_calls import RunCalls
 from stepwire.client._core.run_filters import run_filters
 from stepwire.client._core.schedule_calls import ScheduleCalls
@@ -46,12 +47,13 @@ class SyncClient:
         tls: TlsConfig | bool | None = None,
         timeout: float = 30.0,
         reconnect_timeout: float | None = 120.0,
+        connect_timeout: float | None = 3.0,
         keepalive: float | None = 30.0,
         events: Iterable[type[BaseModel]] = (),
         channel: grpc.Channel | None = None,
     ) -> None:
         endpoint = Endpoint.of(address, token=token, tls=tls, keepalive=keepalive)
-        self._transport = SyncTransport(endpoint, channel)
+        self._transport = SyncTransport(endpoint, channel, FirstContact(connect_timeout))
         self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), len(endpoint.addresses))
         self._calls = ClientCalls(self._settings)
         self.schedules = SyncSchedules(self._transport, ScheduleCalls(self._settings))

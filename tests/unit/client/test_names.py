@@ -20,6 +20,7 @@ ERRORS = [
     "FieldViolation",
     "InternalServerError",
     "InvalidArgumentError",
+    "NotConnectedError",
     "NotFoundError",
     "OutOfRangeError",
     "PermissionDeniedError",

@@ -158,6 +158,7 @@ class Conversation:
         try:
             with Alarm(self._core.heartbeats, call) as alarm:
                 async for frame in call:
+                    self._transport.contact.made()
                     self._core.receive(frame)
                     alarm.received()
                     self._write(self._core.ack())
@@ -171,7 +172,7 @@ class Conversation:
                 raise
             return failure
         except grpc.RpcError as error:
-            return from_rpc_error(error)
+            return self._transport.contact.judge(from_rpc_error(error))
         finally:
             self._outbox = None
             outbox.put_nowait(None)

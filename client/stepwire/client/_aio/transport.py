@@ -12,6 +12,7 @@ import grpc.aio
 from stepwire.client._aio.alarm import Alarm
 from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
+from stepwire.client._core.first_contact import FirstContact
 from stepwire.client._core.reachability import check_reached, probe
 from stepwire.client._core.reconnect import STREAM_DEADLINE, is_connection_loss
 from stepwire.client._core.replicas import Replicas, run_of
@@ -26,8 +27,9 @@ T = TypeVar("T")
 class AioTransport:
     """Channels of the running loop, one for each address. The first call opens one."""
 
-    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel | None) -> None:
+    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel | None, contact: FirstContact) -> None:
         self._endpoint = endpoint
+        self.contact = contact
         self._owned = channel is None
         self.replicas = Replicas(endpoint.addresses if channel is None else endpoint.addresses[:1])
         self._channels: list[Any] = [channel] if channel is not None else [None] * len(self.replicas)
@@ -55,6 +57,7 @@ class AioTransport:
         try:
             async with asyncio.timeout(timeout):
                 self.replicas.prefer(await self._first_ready())
+            self.contact.made()
         except TimeoutError:
             try:
                 await self.unary(probe())
@@ -94,11 +97,12 @@ class AioTransport:
                     call.request, timeout=attempts.timeout(), metadata=self._endpoint.metadata()
                 )
                 response = await made
+                self.contact.made()
                 if several:
                     self.replicas.heard(run_of(call.request, response), await made.trailing_metadata())
                 return call.parse(response)
             except grpc.RpcError as error:
-                failure = from_rpc_error(error)
+                failure = self.contact.judge(from_rpc_error(error))
                 if several and is_connection_loss(failure):
                     self.replicas.failed(run_id, index)
                 delay = attempts.delay_after(failure)
@@ -140,6 +144,7 @@ class AioTransport:
             try:
                 with Alarm(follow.heartbeats, call) as alarm:
                     async for frame in call:
+                        self.contact.made()
                         follow.receive(frame)
                         alarm.received()
                         while (event := follow.pop()) is not None:
@@ -152,7 +157,7 @@ class AioTransport:
                 if failure is None:
                     raise
             except grpc.RpcError as error:
-                failure = from_rpc_error(error)
+                failure = self.contact.judge(from_rpc_error(error))
             finally:
                 call.cancel()
             delay = follow.delay_after(failure)

@@ -7,7 +7,7 @@ import time
 import grpc
 
 from stepwire.client._core.backoff import Backoff, Clock
-from stepwire.client.errors import StepwireError, UnavailableError
+from stepwire.client.errors import NotConnectedError, StepwireError, UnavailableError
 
 # No call is open for ever: after these seconds a stream connects again where it was.
 STREAM_DEADLINE = 3600.0
@@ -32,6 +32,8 @@ def is_connection_loss(error: StepwireError) -> bool:
     grpc.aio (grpc/grpc#36066) puts in the place of the server's when a write was under way as the stream ended; the
     next connection meets the server's if it lasts. A stopping server ends calls with CANCELLED.
     """
+    if isinstance(error, NotConnectedError):
+        return False
     if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
     if error.code not in _CUTS or error.reason:

@@ -6,7 +6,7 @@ import time
 
 from stepwire.client._core.backoff import Backoff, Clock
 from stepwire.client._core.reconnect import is_connection_loss
-from stepwire.client.errors import StepwireError, UnavailableError
+from stepwire.client.errors import NotConnectedError, StepwireError, UnavailableError
 
 # Seconds. An attempt at one of several addresses gets so much at least.
 SHORTEST = 1.0
@@ -60,4 +60,6 @@ class Attempts:
 
     def _passing(self, error: StepwireError) -> bool:
         # A stopping server may end calls under way with CANCELLED. A cancellation by this client is no RpcError.
+        if isinstance(error, NotConnectedError):
+            return False
         return isinstance(error, UnavailableError) or (is_connection_loss(error) and not error.reason)

@@ -26,6 +26,8 @@ _NO_CONNECTION = re.compile(
     r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?(?:(.*?): Failed to connect to remote host)?"
 )
 """What gRPC puts before the reason for which it has no connection; the address may be in it."""
+_CANNOT_CONNECT = "cannot connect"
+_NO_NAME = "DNS resolution failed"
 
 _CLASSES: Mapping[grpc.StatusCode, type[errors.StepwireError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
@@ -64,9 +66,14 @@ def from_rpc_error(error: grpc.RpcError) -> errors.StepwireError:
     if _TOO_LARGE in message:
         message += _ADVICE
     message = _NO_CONNECTION.sub(
-        lambda found: f"cannot connect to {found[1]}" if found[1] else "cannot connect: ", message
+        lambda found: f"{_CANNOT_CONNECT} to {found[1]}" if found[1] else f"{_CANNOT_CONNECT}: ", message
     )
     return _build(call.code() or grpc.StatusCode.UNKNOWN, message, ())
+
+
+def says_no_connection(error: errors.StepwireError) -> bool:
+    """Tell whether gRPC says by an error that it has no connection, so that it has sent nothing."""
+    return isinstance(error, errors.UnavailableError) and error.message.startswith((_CANNOT_CONNECT, _NO_NAME))
 
 
 def from_status(status: status_pb2.Status) -> errors.StepwireError:

@@ -164,6 +164,7 @@ class SyncConversation:
         try:
             with self._transport.alarm(self._core.heartbeats, call) as alarm:
                 for frame in call:
+                    self._transport.contact.made()
                     with self._changed:
                         self._core.receive(frame)
                         self._write(self._core.ack())
@@ -173,7 +174,7 @@ class SyncConversation:
                     alarm.received()
                     alarm.waiting()
         except grpc.RpcError as error:
-            return alarm.loss() or from_rpc_error(error)
+            return alarm.loss() or self._transport.contact.judge(from_rpc_error(error))
         finally:
             with self._changed:
                 self._outbox = None

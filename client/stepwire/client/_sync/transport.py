@@ -13,6 +13,7 @@ import grpc
 
 from stepwire.client._core.call import Call, Operation, Pages, find_method, make_stubs
 from stepwire.client._core.channel import Endpoint
+from stepwire.client._core.first_contact import FirstContact
 from stepwire.client._core.heartbeats import Heartbeats
 from stepwire.client._core.reachability import check_reached, probe
 from stepwire.client._core.reconnect import STREAM_DEADLINE, is_connection_loss
@@ -29,8 +30,9 @@ T = TypeVar("T")
 class SyncTransport:
     """Channels that threads share, one for each address. The first call opens one."""
 
-    def __init__(self, endpoint: Endpoint, channel: grpc.Channel | None) -> None:
+    def __init__(self, endpoint: Endpoint, channel: grpc.Channel | None, contact: FirstContact) -> None:
         self._endpoint = endpoint
+        self.contact = contact
         self._owned = channel is None
         self.replicas = Replicas(endpoint.addresses if channel is None else endpoint.addresses[:1])
         self._channels: list[Any] = [channel] if channel is not None else [None] * len(self.replicas)
@@ -64,6 +66,7 @@ class SyncTransport:
             each.add_done_callback(partial(_put, connected, index))
         try:
             self.replicas.prefer(connected.get(timeout=timeout))
+            self.contact.made()
         except queue.Empty:
             try:
                 self.unary(probe())
@@ -100,11 +103,12 @@ class SyncTransport:
                 response, made = self.method(call.method, index).with_call(
                     call.request, timeout=attempts.timeout(), metadata=self._endpoint.metadata()
                 )
+                self.contact.made()
                 if several:
                     self.replicas.heard(run_of(call.request, response), made.trailing_metadata())
                 return call.parse(response)
             except grpc.RpcError as error:
-                failure = from_rpc_error(error)
+                failure = self.contact.judge(from_rpc_error(error))
                 if several and is_connection_loss(failure):
                     self.replicas.failed(run_id, index)
                 delay = attempts.delay_after(failure)
@@ -145,6 +149,7 @@ class SyncTransport:
             try:
                 with self.alarm(follow.heartbeats, call) as alarm:
                     for frame in call:
+                        self.contact.made()
                         follow.receive(frame)
                         alarm.received()
                         while (event := follow.pop()) is not None:
@@ -153,7 +158,7 @@ class SyncTransport:
                             return
                         alarm.waiting()
             except grpc.RpcError as error:
-                failure = alarm.loss() or from_rpc_error(error)
+                failure = alarm.loss() or self.contact.judge(from_rpc_error(error))
             finally:
                 call.cancel()
             delay = follow.delay_after(failure)

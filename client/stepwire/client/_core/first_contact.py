@@ -1,0 +1,50 @@
+"""Give up a server that refuses connections from the first on: it is more likely absent than restarting."""
+
+from __future__ import annotations
+
+import time
+
+from stepwire.client._core.backoff import Clock
+from stepwire.client._core.reconnect import is_connection_loss
+from stepwire.client._core.status import says_no_connection
+from stepwire.client.errors import NotConnectedError, StepwireError
+
+# Seconds after which a refusal is not one more of the same: gRPC's channel connects anew only after 3 s and its jitter.
+_APART = 5.0
+
+
+class FirstContact:
+    """Know whether anything has answered a client, and for how long nothing has. Threads may share it.
+
+    Args:
+        timeout: Seconds of refusals after which there is no server; None to go on as with a lost one.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, timeout: float | None, clock: Clock = time.monotonic) -> None:
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"connect_timeout must be 0 or more, not {timeout:g}")
+        self._timeout = timeout
+        self._clock = clock
+        self._made = timeout is None
+        self._refused: tuple[float, float] | None = None
+        """When the first and the last of the refusals were."""
+
+    def made(self) -> None:
+        """Note that a server has answered: from now on it is lost if it does not."""
+        self._made = True
+
+    def judge(self, error: StepwireError) -> StepwireError:
+        """Return the error of a call, or a NotConnectedError, which is final, if there seems to be no server."""
+        if self._made or error.reason or not is_connection_loss(error):
+            self._made = True
+            return error
+        if not says_no_connection(error):
+            return error
+        now = self._clock()
+        first, last = self._refused or (now, now)
+        first = now if now - last > _APART else first
+        self._refused = (first, now)
+        if self._timeout is None or now - first < self._timeout:
+            return error
+        return NotConnectedError(error.message, code=error.code)
