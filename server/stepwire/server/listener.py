@@ -88,7 +88,7 @@ class Listener:
         """
         gate = Gate(runs.pool, audited=self._settings.audit_log is not None)
         if gate.audit is not None:
-            runs.family.on_start(gate.audit.started)
+            runs.family.deeds.listener = gate.audit.done_to_child
             runs.schedules.deeds.listener = gate.audit.done
         handlers = Handlers()
         gatekeeper = Gatekeeper(handlers, calls, gate, peers)

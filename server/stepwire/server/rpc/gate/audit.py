@@ -27,6 +27,7 @@ from stepwire.server.rpc.gate.access import RETRY, RULES, SEND, START, TRIGGER, 
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.runs.errors import RunsError
+from stepwire.server.runs.family.deeds import ChildDeed
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.scheduling.deeds import Deed
 from stepwire.server.store import RunRecord
@@ -207,18 +208,19 @@ class Audit:
             if record is not None:
                 self.tell_of(record, method, fields)
 
-    def started(self, parent: RunRecord, run_id: str, workflow: str) -> None:
-        """Record that a run has started a child: on the account of the caller that started the parent."""
-        principal = str(parent.info.get("principal", ""))
+    def done_to_child(self, deed: ChildDeed) -> None:
+        """Record what a run has done to a child: on the account of the caller that started the run."""
+        code, reason = (0, "") if deed.error is None else reason_of(deed.error)
         self.write(
             {
-                "action": "start",
-                "principal": "" if principal == ANONYMOUS.name else principal,
-                "namespace": parent.key.namespace,
-                "run": run_id,
-                "workflow": workflow,
-                "parent": parent.key.run_id,
-                "result": "OK",
+                "action": deed.action,
+                "principal": "" if deed.caller.name == ANONYMOUS.name else deed.caller.name,
+                "namespace": deed.caller.namespace,
+                "run": deed.run_id,
+                "workflow": deed.workflow,
+                "parent": deed.parent,
+                "result": _CODES[code],
+                "reason": reason,
             }
         )
 

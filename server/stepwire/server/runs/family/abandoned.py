@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import DrainingError, RunsError
 from stepwire.server.runs.family.calls import FamilyCalls
+from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
 from stepwire.server.runs.family.patience import Patience, may_be_served, may_pass
 from stepwire.server.runs.hosting.delta import children_in
 from stepwire.server.runs.hosting.pool import RunPool
@@ -39,14 +40,13 @@ class Abandoned:
 
     Attributes:
         calls: Starts runs, here or at the replica that can.
-        started: Called with the parent's record, the child's id and its workflow when a child was started.
     """
 
-    def __init__(self, pool: RunPool, calls: FamilyCalls, slots: asyncio.Semaphore) -> None:
+    def __init__(self, pool: RunPool, calls: FamilyCalls, slots: asyncio.Semaphore, deeds: ChildDeeds) -> None:
         self._pool = pool
         self.calls = calls
         self._slots = slots
-        self.started: Callable[[RunRecord, str, str], None] | None = None
+        self._deeds = deeds
         self._known: OrderedDict[RunKey, dict[str, Part]] = OrderedDict()
 
     async def children(self, record: RunRecord) -> dict[str, Part]:
@@ -100,13 +100,13 @@ class Abandoned:
             trace=dict(record.info.get("trace", {})),
             parent=Parent(key.run_id, part.get("s", ""), part["d"], ABANDON, chain),
         )
+        deed = ChildDeed("start", caller, key.run_id, request.run_id, request.workflow)
         patience = Patience(f"its child {request.run_id}, which is to go on, cannot be started yet", key.run_id)
         while True:
             try:
                 async with self._slots:
                     await self.calls.start(caller, request)
-                if self.started is not None:
-                    self.started(record, request.run_id, request.workflow)
+                self._deeds.tell(deed)
                 return True
             except DrainingError:
                 return False
@@ -114,5 +114,6 @@ class Abandoned:
                 restarting = may_be_served(error, self._pool.cluster) and patience.waited < _RESTART_SECONDS
                 if not may_pass(error) and not restarting:
                     logger.warning("run %s: its child %s is not started: %s", key.run_id, request.run_id, error.details)
+                    self._deeds.tell(deed._replace(error=error))
                     return True
                 await patience.after(error)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from stepwire.server.principal import Principal
 from stepwire.server.runs.amending import amend
 from stepwire.server.runs.family.abandoned import Abandoned
+from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
 from stepwire.server.runs.family.fence import fence
 from stepwire.server.runs.family.undone import BEGUN, LaterError, closed
 from stepwire.server.runs.hosting.delta import encode_delta
@@ -28,8 +29,8 @@ __all__ = ["Closing", "to_start"]
 _PAGE: Final = 200
 _UNFINISHED: Final = ("QUEUED", "RUNNING", "WAITING", "PAUSED", "BLOCKED")
 
-Cancel = Callable[[RunKey, Principal, str], Awaitable[bool]]
-"""Cancel a run; return whether nothing is left to do about it."""
+Cancel = Callable[[RunKey, str, Principal, str, str], Awaitable[bool]]
+"""Cancel a child, as `Ends.cancel`; return whether nothing is left to do about it."""
 
 
 class Closing:
@@ -40,6 +41,7 @@ class Closing:
         pool: RunPool,
         abandoned: Abandoned,
         cancel: Cancel,
+        deeds: ChildDeeds,
         starting: Callable[[RunKey], Collection[asyncio.Task[None]]],
         at_once: Callable[[RunRecord], int],
     ) -> None:
@@ -49,12 +51,14 @@ class Closing:
             pool: The runs.
             abandoned: Starts the children that go on.
             cancel: Cancels the others.
+            deeds: Told of those that are cancelled before they begin.
             starting: Gives the starts of children of a run that are under way in this process.
             at_once: Says how many children of a run may be under way at a time.
         """
         self._pool = pool
         self._abandoned = abandoned
         self._cancel = cancel
+        self._deeds = deeds
         self._starting = starting
         self._at_once = at_once
 
@@ -77,7 +81,8 @@ class Closing:
             await asyncio.wait(list(starting))
         if self._pool.cluster.shared:
             for run_id, workflow in record.info["children"].get("starting", ()):
-                await fence(self._pool, record, run_id, workflow)
+                if await fence(self._pool, record, run_id, workflow):
+                    self._deeds.tell(ChildDeed("cancel", caller, key.run_id, run_id, workflow))
         todo = await self._abandoned.children(record)
         living = await self._cancel_children(caller, record)
         if living is None or self._pool.draining:
@@ -103,12 +108,13 @@ class Closing:
         """Cancel those that end with their parent; return the others that live, None if some cannot be cancelled."""
         living: set[str] = set()
         settled = True
-        reason = f"its parent {record.key.run_id} has ended"
+        parent = record.key.run_id
         query = _unfinished(record.key)
         while records := await self._pool.store.list(query):
             query.before = (records[-1].created_at, records[-1].key.run_id)
-            todo = [each.key for each in records if each.info["parent"]["close"] == CANCEL]
-            settled &= all(await asyncio.gather(*(self._cancel(each, caller, reason) for each in todo)))
+            todo = [each for each in records if each.info["parent"]["close"] == CANCEL]
+            cancels = (self._cancel(each.key, each.workflow, caller, parent, "has ended") for each in todo)
+            settled &= all(await asyncio.gather(*cancels))
             living.update(each.key.run_id for each in records if each.info["parent"]["close"] != CANCEL)
         return living if settled else None
 

@@ -22,6 +22,7 @@ from stepwire.server.runs.family.abandoned import Abandoned
 from stepwire.server.runs.family.beginnings import Beginnings
 from stepwire.server.runs.family.calls import FamilyCalls
 from stepwire.server.runs.family.closing import Closing, to_start
+from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
 from stepwire.server.runs.family.outcomes import DAMAGED, GONE, outcome_in_memory, outcome_of
 from stepwire.server.runs.family.patience import Patience, is_damage, may_pass
 from stepwire.server.runs.hosting.pool import RunPool
@@ -52,6 +53,7 @@ class Ends:
         calls: FamilyCalls,
         slots: asyncio.Semaphore,
         beginnings: Beginnings,
+        deeds: ChildDeeds,
         starting: Callable[[RunKey], Collection[asyncio.Task[None]]],
         at_once: Callable[[RunRecord], int],
     ) -> None:
@@ -62,6 +64,7 @@ class Ends:
             calls: Tells and cancels runs.
             slots: Bounds what is under way at a time.
             beginnings: Told of each end.
+            deeds: Told of each cancel, and of each start of a child that goes on alone.
             starting: Gives the starts of children of a run that are under way in this process.
             at_once: Says how many children of a run may be under way at a time.
         """
@@ -69,8 +72,9 @@ class Ends:
         self.calls = calls
         self._slots = slots
         self._beginnings = beginnings
-        self.abandoned = Abandoned(pool, calls, slots)
-        self._closing = Closing(pool, self.abandoned, self.cancel, starting, at_once)
+        self._deeds = deeds
+        self.abandoned = Abandoned(pool, calls, slots, deeds)
+        self._closing = Closing(pool, self.abandoned, self.cancel, deeds, starting, at_once)
         self.close_now: Callable[..., Awaitable[None]] | None = None
 
     async def outcome(self, record: RunRecord) -> ChildOutcome:
@@ -192,13 +196,24 @@ class Ends:
 
     # -- down ---------------------------------------------------------------------------------------------------------
 
-    async def cancel(self, key: RunKey, caller: Principal, reason: str) -> bool:
-        """Cancel a run; return whether it has ended, is not there, or can never go on."""
+    async def cancel(self, key: RunKey, workflow: str, caller: Principal, parent: str, why: str) -> bool:
+        """Cancel a child; return whether it has ended, is not there, or can never go on.
+
+        Args:
+            key: The child.
+            workflow: Its workflow.
+            caller: The caller that its parent acts for.
+            parent: Its parent.
+            why: What its parent has done: `has ended`.
+        """
+        reason = f"its parent {parent} {why}"
+        deed = ChildDeed("cancel", caller, parent, key.run_id, workflow)
         patience = Patience(f"it cannot be cancelled yet, though {reason}", key.run_id)
         while True:
             try:
                 async with self._slots:
                     await self.calls.cancel(caller, key.run_id, reason)
+                self._deeds.tell(deed)
                 return True
             except RunNotFoundError:
                 return True
@@ -207,6 +222,7 @@ class Ends:
             except RunsError as error:
                 if not may_pass(error):
                     logger.warning("run %s: cannot be cancelled, though %s: %s", key.run_id, reason, error)
+                    self._deeds.tell(deed._replace(error=error))
                     return is_damage(error)
                 await patience.after(error)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any, Final
 
 from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.family.beginnings import Beginnings
 from stepwire.server.runs.family.calls import FamilyCalls, LocalCalls
+from stepwire.server.runs.family.deeds import ChildDeeds
 from stepwire.server.runs.family.ends import Ends
 from stepwire.server.runs.family.outcomes import outcome_in_memory
 from stepwire.server.runs.family.questions import ChildQuestions
@@ -44,6 +45,7 @@ class Family:
         registry: The served workflows.
         limits: How many runs one run may start.
         local: Does what concerns runs of this process.
+        deeds: Told of what parents do to children.
         questions: Sends answers on to the descendants that ask.
         starts: Starts children.
         ends: Tells and closes.
@@ -53,6 +55,7 @@ class Family:
         self.registry = pool.registry
         self.limits = limits
         self.local = LocalCalls(pool, lifecycle)
+        self.deeds = ChildDeeds()
         self.questions = ChildQuestions(pool, self.local)
         self._pool = pool
         self._beginnings = Beginnings()
@@ -60,8 +63,8 @@ class Family:
         self._starting: dict[RunKey, set[asyncio.Task[None]]] = {}
         """Starts under way, by parent."""
         slots = asyncio.Semaphore(_AT_ONCE)
-        self.ends = Ends(pool, self.local, slots, self._beginnings, self._starting_of, self._at_once)
-        self.starts = Starts(pool, self.local, self.ends, slots, self._beginnings, self._parent_of)
+        self.ends = Ends(pool, self.local, slots, self._beginnings, self.deeds, self._starting_of, self._at_once)
+        self.starts = Starts(pool, self.local, self.ends, slots, self._beginnings, self.deeds, self._parent_of)
         self.local.take_end = self.ends.take_end
         self._undone = Undone(pool, {TELL: self._tell, CLOSE: self.ends.close})
         self.ends.close_now = partial(self._undone.attempt, what=CLOSE)
@@ -74,10 +77,6 @@ class Family:
     def reach(self, calls: FamilyCalls) -> None:
         """Reach runs of other replicas, too, from now on."""
         self.questions.calls = self.ends.calls = self.ends.abandoned.calls = self.starts.calls = calls
-
-    def on_start(self, listener: Callable[[RunRecord, str, str], None]) -> None:
-        """Have a listener called with the parent's record, the child's id and its workflow when a child was started."""
-        self.starts.started = self.ends.abandoned.started = listener
 
     @property
     def busy(self) -> bool:

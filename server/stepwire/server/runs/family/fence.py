@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -60,7 +59,7 @@ _WORKFLOW: Final = _Unbegun()
 _NAMES: Final = TypeRegistry.of(_Unbegun, plan_of(_WORKFLOW).steps)
 
 
-async def fence(pool: RunPool, parent: RunRecord, run_id: str, workflow: str) -> None:
+async def fence(pool: RunPool, parent: RunRecord, run_id: str, workflow: str) -> bool:
     """Create a child as a run that was cancelled before it began, unless it is there.
 
     A start of the child that comes later finds it, and starts nothing. One that came before is found by whoever looks
@@ -71,6 +70,9 @@ async def fence(pool: RunPool, parent: RunRecord, run_id: str, workflow: str) ->
         parent: The record of the parent, which has ended.
         run_id: The id of the child.
         workflow: Its workflow.
+
+    Returns:
+        Whether it was not there.
 
     Raises:
         StoreError: The store does not say.
@@ -98,5 +100,8 @@ async def fence(pool: RunPool, parent: RunRecord, run_id: str, workflow: str) ->
         terms=tuple(sorted({term(PARENT, parent.key.run_id), *([term(STARTED_BY, principal)] if principal else [])})),
     )
     commit = Commit(record, None, encode_delta(changes.parts), True, chunks_of(changes.entries, pool.codec))
-    with contextlib.suppress(RunExistsError):
+    try:
         await pool.store.commit(commit)
+    except RunExistsError:
+        return False
+    return True

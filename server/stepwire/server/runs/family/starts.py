@@ -11,6 +11,7 @@ from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import DrainingError, RunIdTakenError, RunsError
 from stepwire.server.runs.family.beginnings import Beginnings
 from stepwire.server.runs.family.calls import FamilyCalls
+from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
 from stepwire.server.runs.family.ends import Ends, caller_of, parent_of
 from stepwire.server.runs.family.outcomes import DAMAGED, GONE
 from stepwire.server.runs.family.patience import Patience, is_damage, may_be_served, may_pass
@@ -32,7 +33,6 @@ class Starts:
 
     Attributes:
         calls: Does what concerns other runs, here or at the replica that has them.
-        started: Called with the parent's record, the child's id and its workflow when a child was started.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Starts:
         ends: Ends,
         slots: asyncio.Semaphore,
         beginnings: Beginnings,
+        deeds: ChildDeeds,
         parent: Callable[[RunRecord, Child, str], Parent],
     ) -> None:
         """Start children of the runs of a pool.
@@ -52,6 +53,7 @@ class Starts:
             ends: Cancels what is not to live.
             slots: Bounds what is under way at a time.
             beginnings: Told of each start.
+            deeds: Told of each start, and of each that was refused.
             parent: Gives what the record of a child says of its parent, whose record and step are given.
         """
         self._pool = pool
@@ -59,8 +61,8 @@ class Starts:
         self._ends = ends
         self._slots = slots
         self._beginnings = beginnings
+        self._deeds = deeds
         self._parent_of = parent
-        self.started: Callable[[RunRecord, str, str], None] | None = None
 
     def _parent(self, key: RunKey) -> LiveRun | None:
         """Return a run that may have children: one in memory that has not ended."""
@@ -82,10 +84,12 @@ class Starts:
                     continue
                 said = getattr(error, "details", "stored data is damaged")
                 reason = getattr(error, "code_reason", type(error).__name__)
+                self._tell(run.record, child, error)
                 await self._ended(key, child.run_id, ChildOutcome("failed", error=reason, message=said))
                 return
             except Exception as error:
                 logger.exception("run %s: its child %s cannot be started", key.run_id, child.run_id)
+                self._tell(run.record, child, error)
                 message = "it could not be started; the log of the server says why"
                 await self._ended(
                     key, child.run_id, ChildOutcome("failed", error=type(error).__name__, message=message)
@@ -112,15 +116,16 @@ class Starts:
         existing = await self._pool.records.find(child_key)
         if existing is not None and parent_of(existing) != key.run_id:
             raise RunIdTakenError("A run with this run_id exists", run_id=child.run_id)
-        if (parent := self._parent(key)) is not None:
+        parent = self._parent(key)
+        if parent is not None or (existing is not None and existing.status not in TERMINAL):
+            self._tell(record, child)
+        if parent is not None:
             parent.child_started(child.run_id)
-            if self.started is not None:
-                self.started(record, child.run_id, call.workflow)
             if existing is not None and existing.status in TERMINAL:
                 await self.look_at(key, [child])
         elif call.close == CANCEL and (ended := await self._pool.records.find(key)) and ended.status in TERMINAL:
             # It ended while this child was being started.
-            await self._ends.cancel(child_key, caller, f"its parent {key.run_id} has ended")
+            await self._ends.cancel(child_key, call.workflow, caller, key.run_id, "has ended")
         self._beginnings.tell(child_key)
 
     async def look_at(self, key: RunKey, children: Sequence[Child]) -> None:
@@ -157,7 +162,11 @@ class Starts:
         elif record.status in TERMINAL:
             await self._ended(key, child.run_id, await self._ends.outcome(record))
         elif child.cancelling:
-            await self._ends.cancel(child_key, caller, f"its parent {key.run_id} cancelled it")
+            await self._ends.cancel(child_key, record.workflow, caller, key.run_id, "cancelled it")
+
+    def _tell(self, parent: RunRecord, child: Child, error: Exception | None = None) -> None:
+        deed = ChildDeed("start", caller_of(parent), parent.key.run_id, child.run_id, child.call.workflow, error)
+        self._deeds.tell(deed)
 
     async def _ended(self, key: RunKey, child: str, outcome: ChildOutcome) -> None:
         """Tell a parent in memory, if it is there, that a child has ended."""
