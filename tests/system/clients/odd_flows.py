@@ -65,6 +65,7 @@ class Packed(Event):
 
     box: Box[Line]
     count: int
+    due: datetime | None = None
 
 
 class Shipped(StopEvent):
@@ -86,5 +87,5 @@ class OrderFlow(Workflow):
     async def pack(self, ctx: Context[OrderState], ev: Order) -> Shipped:
         """Pack it."""
         for line in ev.lines:
-            ctx.write_event_to_stream(Packed(box=Box[Line](inside=line), count=1))
+            ctx.write_event_to_stream(Packed(box=Box[Line](inside=line), count=1, due=ev.due))
         return Shipped(result={"lines": len(ev.lines), "seconds": int(ev.lasts.total_seconds())})

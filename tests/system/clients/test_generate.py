@@ -68,6 +68,7 @@ def test_go(tmp_path: Path) -> None:
 
         import (
             "context"
+            "encoding/json"
             "fmt"
             "os"
 
@@ -82,13 +83,19 @@ def test_go(tmp_path: Path) -> None:
             line := orders.Line{Total: "1.50", Colour: &blue}
             day, lasts := "2027-01-31", "PT1M"
             order := orders.Order{Lines: []orders.Line{line}, OrderID: "o1", Day: &day, Lasts: &lasts}
-            run := stepwire.Must(orders.StartRun(ctx, client, order))
-            for event, err := range run.Events(ctx) {
-                if packed, ok := stepwire.Must(orders.Decode(stepwire.Must(event, err))).(orders.Packed); ok {
-                    fmt.Println(*packed.Box.Inside.Colour, packed.Count)
+            for _, text := range []string{`"2027-01-31T10:00:00.5"`, `"2027-01-31T10:00:00+01:00"`, `null`} {
+                order.Due = nil
+                stepwire.Must(0, json.Unmarshal([]byte(text), &order.Due))
+                run := stepwire.Must(orders.StartRun(ctx, client, order))
+                for event, err := range run.Events(ctx) {
+                    if packed, ok := stepwire.Must(orders.Decode(stepwire.Must(event, err))).(orders.Packed); ok {
+                        due := string(stepwire.Must(json.Marshal(packed.Due)))
+                        fmt.Println(*packed.Box.Inside.Colour, packed.Count, due)
+                    }
                 }
+                fmt.Println(stepwire.Must(orders.WaitResult(ctx, run)).Result)
             }
-            fmt.Println(stepwire.Must(orders.WaitResult(ctx, run)).Result)
+            fmt.Println(json.Unmarshal([]byte(`"tomorrow"`), &order.Due) != nil)
         }
     """
     (tmp_path / "main.go").write_text(textwrap.dedent(program))
@@ -98,7 +105,16 @@ def test_go(tmp_path: Path) -> None:
     run(["go", "vet", "./orders"], tmp_path, GOFLAGS="-mod=mod")
     with serve(orders=OrderFlow) as server:
         output = run(["go", "run", ".", server.address], tmp_path, GOFLAGS="-mod=mod")
-    assert output.splitlines() == ["blue 1", "map[lines:1 seconds:60]"]
+    result = "map[lines:1 seconds:60]"
+    assert output.splitlines() == [
+        'blue 1 "2027-01-31T10:00:00.5"',
+        result,
+        'blue 1 "2027-01-31T10:00:00+01:00"',
+        result,
+        "blue 1 null",
+        result,
+        "true",
+    ]
 
 
 @pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed")

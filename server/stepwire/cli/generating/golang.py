@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,46 @@ _NOTHING_SAID: Final = re.compile(r"^\t// \w+ corresponds to the JSON schema fie
 _IMPORT: Final = re.compile(r"^import (\"[^\"]+\"|\((.*?)\))\n", re.MULTILINE | re.DOTALL)
 _TEXTS: Final = frozenset({"date", "time", "duration"})
 """Formats for which Go has no type that reads and writes the same JSON: `time.Duration` is a number there."""
+_TIME: Final = re.compile(r"\btime\.Time\b")
+_TIME_TYPE: Final = """
+// TIME is a moment as Python writes it: with a zone, or, if it is Naive, without one. What a naive clock shows is taken
+// for UTC, and written without a zone again.
+type TIME struct {
+	time.Time
+	Naive bool
+}
+
+// UnmarshalJSON reads a moment with or without a zone.
+func (t *TIME) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	read, err := time.Parse(time.RFC3339Nano, text)
+	if err == nil {
+		*t = TIME{Time: read}
+		return nil
+	}
+	naive, err2 := time.Parse("2006-01-02T15:04:05.999999999", text)
+	if err2 != nil {
+		return err
+	}
+	*t = TIME{Time: naive, Naive: true}
+	return nil
+}
+
+// MarshalJSON writes it as it was read.
+func (t TIME) MarshalJSON() ([]byte, error) {
+	if t.Naive {
+		return json.Marshal(t.Format("2006-01-02T15:04:05.999999999"))
+	}
+	return json.Marshal(t.Time)
+}
+"""
+"""Go's own type refuses times without a zone, which pydantic writes of naive datetimes."""
 
 
 def golang(shapes: Shapes, folder: Path, out: Path) -> str:
@@ -47,6 +89,10 @@ def golang(shapes: Shapes, folder: Path, out: Path) -> str:
     for lines in _IMPORT.finditer(text):
         imports |= set(re.findall(r"\"[^\"]+\"", str(lines[1])))
     text = _NOTHING_SAID.sub("", _IMPORT.sub("", text))
+    if '"time"' in imports:
+        imports.add('"encoding/json"')
+        name = next(each for each in _names() if not re.search(rf"^type {each} ", text, re.MULTILINE))
+        text = _TIME.sub(name, text).rstrip() + "\n" + _TIME_TYPE.replace("TIME", name)
     listed = "".join(f"\t{line}\n" for line in sorted(imports)) + f'\n\tstepwire "{_CLIENT}"\n'
 
     def kind(name: str) -> str:
@@ -76,6 +122,13 @@ def golang(shapes: Shapes, folder: Path, out: Path) -> str:
         f"func WaitResult(ctx context.Context, run *stepwire.Run) ({result}, error) {{\n"
         f"\treturn stepwire.Result[{result}](ctx, run)\n}}\n"
     )
+
+
+def _names() -> Iterator[str]:
+    """Yield names for the type of moments, until one is free."""
+    yield "Time"
+    for number in count(2):
+        yield f"Time{number}"
 
 
 def _simple(node: Any) -> Any:
