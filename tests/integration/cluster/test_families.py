@@ -26,7 +26,7 @@ from tests.postgres import PostgresServer
 
 from stepwire.client import RunStatus, SyncClient
 from stepwire.server.principal import Principal
-from stepwire.server.store import RunKey
+from stepwire.server.store import RunKey, RunRecord
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context, Event, InputRequiredEvent, StopEvent, Workflow, step
 
@@ -189,6 +189,60 @@ def test_children_that_are_left_to_themselves_start_elsewhere(two: Two) -> None:
     assert run.result(timeout=60) == "fired"
     until(lambda: [each for each in children_of(two.client, run.run_id) if each.status is RunStatus.COMPLETED])
     assert BEGUN["inner on"] == 1
+
+
+def test_a_replica_that_is_behind_starts_no_child_a_second_time(database: Database) -> None:
+    """Both close the same parent; the second knows what was true before the first began."""
+
+    async def act(outer: Outer, ctx: Context, ev: Given) -> Any:
+        for number in range(4):
+            ctx.start_run("Inner", text=f"t{number}", how="ask", parent_close="abandon")
+        return "fired"
+
+    with (
+        serve(Outer(act), Inner(timeout=None), data=database.dsn, settings={"max_children": 1}) as first,
+        serve(Measure, data=database.dsn, settings={"max_children": 8}) as second,
+        first.client() as client,
+    ):
+        alive(database, 2)
+        until(lambda: runs_of(second).pool.routes.serves("Inner"), "the news of the other replica")
+        run_id = client.start_run("Outer").run_id
+        assert client.run(run_id).result(timeout=60) == "fired"
+
+        def answer(number: int) -> str:
+            """Answer a child once it asks, and wait for its end."""
+            text = f"t{number}"
+            child = until(
+                lambda: next(
+                    (
+                        each.run_id
+                        for each in children_of(client, run_id)
+                        if any(waiter.requirements["text"] == text for waiter in each.pending_waiters)
+                    ),
+                    None,
+                )
+            )
+            client.run(child).context.send_event(("Answer", {"text": text}))
+            client.run(child).result(timeout=60)
+            return str(child)
+
+        def record() -> RunRecord:
+            found = first._call(runs_of(first).pool.store.get(RunKey("default", run_id)))
+            assert isinstance(found, RunRecord)
+            return found
+
+        until(lambda: record().info["children"].get("begun") == 1, "the start of the first one")
+        behind = record()
+        answer(0)
+        gone = answer(1)
+        until(lambda: record().info["children"]["begun"] == 3, "the start of the third one")
+        client.run(gone).delete()
+        assert second._call(runs_of(second).family.ends.close(behind)) is not None
+        answer(2)
+        answer(3)
+        until(lambda: not _undone(first, run_id), "the close")
+        assert [BEGUN[f"inner t{number}"] for number in range(4)] == [1] * 4
+        assert gone not in [each.run_id for each in children_of(client, run_id)]
 
 
 # -- streams --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -33,6 +33,8 @@ _KEPT: Final = 8
 
 Part = Mapping[str, Any]
 """What a snapshot says of a child."""
+Begun = Callable[[RunKey], Awaitable[float]]
+"""Tells how many of such children of a run were started already, by what the store says now."""
 
 
 class Abandoned:
@@ -75,17 +77,18 @@ class Abandoned:
         """Forget the children of a run: there is nothing to start any more."""
         self._known.pop(key, None)
 
-    async def start(self, caller: Principal, record: RunRecord, parts: Sequence[Part]) -> bool:
+    async def start(self, caller: Principal, record: RunRecord, parts: Mapping[int, Part], begun: Begun) -> bool:
         """Start children of a run that has ended; return whether nothing is left to do about them.
 
         Args:
             caller: The caller that they act for.
             record: The record of the run.
-            parts: What its snapshot says of them.
+            parts: What its snapshot says of them, by their place among those to start.
+            begun: Tells how many another replica has started meanwhile.
         """
-        return all(await asyncio.gather(*(self._start(caller, record, part) for part in parts)))
+        return all(await asyncio.gather(*(self._start(caller, record, *part, begun) for part in parts.items())))
 
-    async def _start(self, caller: Principal, record: RunRecord, part: Part) -> bool:
+    async def _start(self, caller: Principal, record: RunRecord, place: int, part: Part, begun: Begun) -> bool:
         """Start one child; return whether nothing is left to do about it."""
         above, key = record.info.get("parent"), record.key
         chain = (*(above["chain"] if above else ()), record.workflow)
@@ -105,6 +108,8 @@ class Abandoned:
         while True:
             try:
                 async with self._slots:
+                    if place < await begun(key):
+                        return True
                     await self.calls.start(caller, request)
                 self._deeds.tell(deed)
                 return True

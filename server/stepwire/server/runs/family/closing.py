@@ -8,19 +8,21 @@ it was deleted meanwhile: its end counts as told only once that is durable.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.amending import amend
+from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.family.abandoned import Abandoned
 from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
 from stepwire.server.runs.family.fence import fence
 from stepwire.server.runs.family.undone import BEGUN, LaterError, closed
 from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord
+from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError
 from stepwire.server.store.terms import CLOSE, PARENT, term
 from stepwire.workflow.hosting import CANCEL
 
@@ -80,6 +82,8 @@ class Closing:
         while starting := self._starting(key):
             await asyncio.wait(list(starting))
         if self._pool.cluster.shared:
+            if math.isinf(await self._begun_elsewhere(key)):
+                return 0  # another replica has closed it
             for run_id, workflow in record.info["children"].get("starting", ()):
                 if await fence(self._pool, record, run_id, workflow):
                     self._deeds.tell(ChildDeed("cancel", caller, key.run_id, run_id, workflow))
@@ -92,7 +96,7 @@ class Closing:
         begun, parts = children.get(BEGUN, 0), list(todo.values())
         while begun < len(parts):
             batch = parts[begun : begun + max(0, self._at_once(record) - len(living))]
-            if not await self._abandoned.start(caller, record, batch):
+            if not await self._abandoned.start(caller, record, dict(enumerate(batch, begun)), self._begun_elsewhere):
                 return None
             begun += len(batch)
             if begun < len(parts):
@@ -141,6 +145,22 @@ class Closing:
         if commit is not None:
             self._pool.records.amended(commit)
         return {} if record is None else dict(record.info["children"])
+
+    async def _begun_elsewhere(self, key: RunKey) -> float:
+        """Tell how many of the children that go on another replica has started, which closes the same run.
+
+        They may have ended and been deleted since: a start would make them anew.
+
+        Raises:
+            RunsError: That is not known.
+        """
+        if not self._pool.cluster.shared:
+            return 0
+        try:
+            now = await self._pool.store.get(key)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        return math.inf if now is None or CLOSE not in now.terms else int(now.info["children"].get(BEGUN, 0))
 
     async def has_started(self, parent: RunRecord, child: str) -> bool:
         """Tell whether it is durable that an ended run has started a child, or the child was started before its end.
