@@ -21,6 +21,17 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
+# All tables of the store but the two in which its migrations have put a row.
+_EMPTY = """
+DO $$ DECLARE tables text; BEGIN
+    SELECT string_agg(format('%I', tablename), ', ') INTO tables FROM pg_tables
+        WHERE schemaname = 'public' AND tablename NOT IN ('schema_version', 'probe');
+    IF tables IS NOT NULL THEN
+        EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
+    END IF;
+END $$
+"""
+
 MISSING = "PostgreSQL is not installed (Debian: postgresql)"
 
 
@@ -116,6 +127,10 @@ class PostgresServer:
         """Execute a statement."""
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "stepwire", "-d", database]
         return self._run("psql", "-qAtX", *address, "-c", statement)
+
+    def empty(self) -> None:
+        """Make the database as new. Tables that are there stay, emptied: to make them again takes twice the time."""
+        self.sql(_EMPTY)
 
     def kill(self) -> None:
         """End it with SIGKILL, all of its processes."""

@@ -37,7 +37,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def database(postgres: PostgresServer) -> PostgresServer:
-    postgres.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    postgres.empty()
     return postgres
 
 

@@ -39,7 +39,7 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
     if request.param in ADAPTERS:
         return ADAPTERS[request.param]
     server: PostgresServer = request.getfixturevalue("postgres")
-    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    server.empty()
     return lambda _, clock: PostgresStore(server.dsn, clock=clock)
 
 

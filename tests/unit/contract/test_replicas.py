@@ -35,7 +35,7 @@ Join = Callable[..., "asyncio.Future[PostgresStore]"]
 @pytest.fixture
 async def join(postgres: PostgresServer) -> AsyncIterator[Callable[..., object]]:
     """Open a store and join as a replica: `await join("address")`."""
-    postgres.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    postgres.empty()
     async with AsyncExitStack() as stack:
 
         async def join(address: str, versions: dict[str, str] | None = None, lease: float = LEASE) -> PostgresStore:
