@@ -14,7 +14,8 @@ from unittest import mock
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.unit.model.machine import BrokerMachine, rare_path
+from tests.unit.model.machine import BrokerMachine
+from tests.unit.model.rare_paths import rare_path
 
 from stepwire.workflow.broker import parking, parts
 from stepwire.workflow.broker import snapshot as _snapshot

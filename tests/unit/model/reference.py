@@ -1,98 +1,36 @@
-"""The reference model: what a run is, in plain dicts and lists, written from the semantics and not from the engine.
-
-An event is a pair (name of its type, n); equal events are equal pairs, so only ids tell deliveries apart.
-"""
+"""The reference model: what a run is, in plain dicts and lists, written from the semantics and not from the engine."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from tests.unit.model.flow import ROUTES, WORKERS
-
-Ev = tuple[str, int]
-Call = tuple[Any, ...]
-"""One call of a body: its kind, then its arguments."""
-Log = tuple[int, int, str, int | None, str, int]
-"""Sequence, kind, type, n, step, delivered."""
-
-STREAM, RECEIVED, SENT, TERMINAL = 1, 2, 3, 4
-TIMEOUT, DEAD, ENDED = "timeout", "dead", "ended"
-MAX_LOST = 5
-
-
-@dataclass
-class Item:
-    """An event in a buffer, or held by a ledger."""
-
-    number: int
-    buffer: str
-    event: Ev
+from tests.unit.model.model_state import ModelState
+from tests.unit.model.records import (
+    DEAD,
+    ENDED,
+    MAX_LOST,
+    RECEIVED,
+    SENT,
+    STREAM,
+    TERMINAL,
+    TIMEOUT,
+    Call,
+    Ev,
+    Item,
+    Log,
+    Wait,
+    Work,
+)
 
 
-@dataclass
-class Work:
-    """A delivery. What its executions were told is the ledger; `live` and what follows belong to one execution."""
-
-    id: int
-    step: str
-    event: Ev
-    sequence: int
-    status: str = "queued"
-    attempt: int = 0
-    failures: int = 0
-    lost: int = 0
-    first_started: float | None = None
-    due: float | None = None
-    collects: dict[str, list[list[Item] | None]] = field(default_factory=dict)
-    answers: dict[tuple[str, int], Any] = field(default_factory=dict)
-    withdrawn: dict[tuple[str, int], Any] = field(default_factory=dict)
-    """The prompts of waits that were given up: they are not written again."""
-    effects: list[Call] = field(default_factory=list)
-    script: list[tuple[Call, Any]] = field(default_factory=list)
-    """The calls that executions have made, with what each got at first: what the next one makes again."""
-    faithful: bool = True
-    """Every execution made the same calls and none failed, so that a call made again has no second effect."""
-    live: bool = False
-    pos: int = 0
-    nth_collect: Counter[str] = field(default_factory=Counter)
-    nth_wait: Counter[str] = field(default_factory=Counter)
-    replay: Counter[Call] = field(default_factory=Counter)
-    awaited: int = 0
-    settled: list[tuple[int, Any]] = field(default_factory=list)
-
-    def reset(self) -> None:
-        """Forget the execution."""
-        self.live = False
-        self.pos = self.awaited = 0
-        self.nth_collect, self.nth_wait, self.replay, self.settled = Counter(), Counter(), Counter(), []
-
-    def held(self) -> list[Item]:
-        return [item for results in self.collects.values() for items in results for item in items or ()]
-
-
-@dataclass
-class Wait:
-    """An open waiter; `token` is what its body listens with, None when nobody does."""
-
-    number: int
-    id: str
-    type: str | None
-    n: int | None
-    prompt: Ev | None
-    due: float | None
-    work: int | None
-    index: int
-    token: int | None = None
-
-
-class Model:
+class Model(ModelState):
     def __init__(self, now: float) -> None:
+        super().__init__()
         self.now = now
         self.sequence = self.delivery_ids = self.numbers = 0
-        self.works: dict[int, Work] = {}
         self.through: set[int] = set()
         """Deliveries that are finished, or went with their run."""
         self.buffers: list[Item] = []
@@ -100,7 +38,6 @@ class Model:
         self.consumed: set[int] = set()
         self.waits: dict[int, Wait] = {}
         self.log: list[Log] = []
-        self.state: dict[str, Any] = {}
         self.asked = False
         self.outcome: str | None = None
         self.left: dict[int, Work] = {}
@@ -158,7 +95,7 @@ class Model:
 
     def accept(self, event: Ev, step: str | None, work: Work | None) -> tuple[int, int]:
         if work is not None:
-            if self.repeated(work, ("send", event, step)):
+            if work.repeats(("send", event, step)):
                 return 0, 0
         else:
             self.asked = False
@@ -187,22 +124,13 @@ class Model:
 
     def write(self, event: Ev, work: Work | None, source: str = "") -> tuple[int, int]:
         if work is not None:
-            if self.repeated(work, ("write", event)):
+            if work.repeats(("write", event)):
                 return 0, 0
             source = work.step
         self.entry(STREAM, *event, source, 0)
         if event[0] == "Ask":
             self.asked = True
         return self.sequence, 0
-
-    def repeated(self, work: Work, effect: Call) -> bool:
-        if work.replay[effect] > 0:
-            work.replay[effect] -= 1
-            return True
-        work.effects.append(effect)
-        if not any(work.replay.values()):
-            work.lost = 0  # it got further than any execution before
-        return False
 
     # -- executions ---------------------------------------------------------------------------------------------------
 
@@ -218,6 +146,8 @@ class Model:
             self.resumed += work.settled
             work.settled = []
             return
+        self.state.update(work.undo)
+        work.undo = {}
         work.attempt += 1
         if work.first_started is None:
             work.first_started = self.now
@@ -234,6 +164,7 @@ class Model:
         self.kill(work)
         work.failures += 1
         work.effects = []
+        work.undo = {}
         work.faithful = False
         work.status = "queued" if delay <= 0 else "backoff"
         work.due = None if delay <= 0 else self.now + delay
@@ -246,6 +177,7 @@ class Model:
         return work.lost >= MAX_LOST
 
     def kill(self, work: Work) -> None:
+        self.note_changes(work)
         for wait in self.of(work):
             if wait.token is not None:
                 self.resumed.append((wait.token, DEAD))
@@ -460,10 +392,3 @@ class Model:
             if self.due is not None:
                 self.due = now + max(0.0, self.due - saved_at)
         return poisoned
-
-    def in_order(self, items: Iterable[Item]) -> dict[tuple[str, str], list[int]]:
-        """Return the numbers of buffered events by buffer and type."""
-        found: dict[tuple[str, str], list[int]] = {}
-        for item in items:
-            found.setdefault((item.buffer, item.event[0]), []).append(item.number)
-        return found

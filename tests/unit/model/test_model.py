@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.unit.model.family_mutants import FAMILY_MUTANTS
-from tests.unit.model.machine import BrokerMachine, rare_path
+from tests.unit.model.machine import BrokerMachine
 from tests.unit.model.mutants import MUTANTS, Mutant, caught
+from tests.unit.model.rare_paths import rare_path
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
 
 
-@pytest.mark.timeout(0 if "MODEL_EXAMPLES" in os.environ else 120)
+@pytest.mark.timeout(0 if "MODEL_EXAMPLES" in os.environ else 600)
 def test_the_broker_does_what_the_model_does() -> None:
     run_state_machine_as_test(
         BrokerMachine,

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.model.driven import event_of, log_of
 from tests.unit.model.flow import TYPES
-from tests.unit.model.machine import BrokerMachine, event_of, log_of
-from tests.unit.model.reference import Call, Ev
+from tests.unit.model.machine import BrokerMachine
+from tests.unit.model.records import Call, Ev
 
 from stepwire.workflow.broker.delivery import Delivery, Execution, Waiter
 from stepwire.workflow.broker.entries import RECEIVED, SENT, STREAM
