@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,7 +79,10 @@ class WithChildren:
     def cpu(self) -> float:
         """Return the seconds of CPU that they have used. Those of a child that has ended are its parent's."""
         own = self._process.cpu_times()
-        times = [own, *(each.cpu_times() for each in self._process.children())]
+        times = [own]
+        for each in self._process.children():
+            with suppress(psutil.NoSuchProcess):  # autovacuum's processes come and go
+                times.append(each.cpu_times())
         return float(sum(each.user + each.system for each in times) + own.children_user + own.children_system)
 
 

@@ -16,7 +16,17 @@ import asyncpg
 
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
 
-__all__ = ["LOST", "PATIENCE", "WriteConnection", "connect", "not_accepted", "open_pool", "unavailable", "unreachable"]
+__all__ = [
+    "LOST",
+    "PATIENCE",
+    "WriteConnection",
+    "connect",
+    "for_lists",
+    "not_accepted",
+    "open_pool",
+    "unavailable",
+    "unreachable",
+]
 
 PATIENCE: Final = 30.0
 """Seconds for which a lost connection is opened again before a caller is told: a failover takes some."""
@@ -124,15 +134,26 @@ def refused(error: asyncpg.PostgresError) -> StoreError:
     return StoreError(f"PostgreSQL refused a statement: {type(error).__name__} ({code})")
 
 
-async def open_pool(dsn: str, size: int) -> asyncpg.Pool[Any]:
+async def open_pool(dsn: str, size: int, *, lists: bool = False) -> asyncpg.Pool[Any]:
     """Connect, with up to `size` connections. No statement may leave anything in a session.
 
-    Resetting sessions would cost a second query for each statement.
+    Resetting sessions would cost a second query for each statement. With `lists` the sessions are for `list_queries`.
     """
     pool: asyncpg.Pool[Any] = await asyncpg.create_pool(
-        dsn, min_size=1, max_size=size, statement_cache_size=64, timeout=5.0, reset=_keep
+        dsn,
+        min_size=1,
+        max_size=size,
+        statement_cache_size=64,
+        timeout=5.0,
+        reset=_keep,
+        init=for_lists if lists else None,
     )
     return pool
+
+
+async def for_lists(connection: Any) -> None:
+    """Have a session plan as `list_queries` needs it: compiling, too, takes longer than reading a page."""
+    await connection.execute("SET enable_bitmapscan = off; SET jit = off")
 
 
 async def _keep(connection: Any) -> None:

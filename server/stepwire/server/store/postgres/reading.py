@@ -9,8 +9,8 @@ import asyncpg
 
 from stepwire.server.store.damage import Damage
 from stepwire.server.store.errors import StoreError
-from stepwire.server.store.postgres import run_queries, work_queries
-from stepwire.server.store.postgres.connections import LOST, not_accepted, refused, unavailable, unreachable
+from stepwire.server.store.postgres import list_queries, run_queries
+from stepwire.server.store.postgres.connections import LOST, for_lists, not_accepted, refused, unavailable, unreachable
 from stepwire.server.store.postgres.schema import MIGRATIONS
 from stepwire.server.store.records import RunKey, RunQuery, RunRecord, StoredSnapshot
 
@@ -38,6 +38,7 @@ class PostgresReading:
                 min_size=1,
                 max_size=2,
                 timeout=_CONNECT_SECONDS,
+                init=for_lists,
                 server_settings={"default_transaction_read_only": "on"},
             )
             rows = await self._fetch("SELECT max(version) FROM schema_version")
@@ -72,7 +73,7 @@ class PostgresReading:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await work_queries.list_runs(self._read, query, Damage())
+        return await list_queries.list_runs(self._read, query, Damage())
 
     async def _read(self, statement: str, *values: Any) -> Sequence[Any]:
         try:

@@ -249,5 +249,45 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """,
     # 6. Replicas may have leases of different lengths: the others take each for dead by its own.
     "ALTER TABLE replicas ADD lease double precision NOT NULL DEFAULT 3",
+    # 7. Each filter has an index with its runs in the order of a list: see `list_queries`. Rows of labels are written
+    # when a run's labels change, where the index of label_set was written with each change of status.
+    """
+    CREATE INDEX runs_flow ON runs (namespace, (workflow || ''), created_at, run_id);
+    CREATE INDEX runs_flow_status ON runs (namespace, (workflow || '/' || status), created_at, run_id);
+    DROP INDEX runs_workflow;
+    DROP INDEX runs_labels;
+
+    CREATE TABLE labels (
+        namespace text COLLATE "C" NOT NULL,
+        name text COLLATE "C" NOT NULL,
+        value text COLLATE "C" NOT NULL,
+        created_at double precision NOT NULL,
+        run_id text COLLATE "C" NOT NULL,
+        workflow text COLLATE "C" NOT NULL,
+        run bigint NOT NULL,
+        PRIMARY KEY (namespace, name, value, created_at, run_id)
+    );
+    CREATE FUNCTION keep_labels() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN
+            DELETE FROM labels l USING jsonb_each_text(OLD.label_set) AS gone (name, value)
+                WHERE l.namespace = OLD.namespace AND l.name = gone.name AND l.value = gone.value
+                AND l.created_at = OLD.created_at AND l.run_id = OLD.run_id;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            INSERT INTO labels SELECT NEW.namespace, key, value, NEW.created_at, NEW.run_id, NEW.workflow, NEW.pk
+                FROM jsonb_each_text(NEW.label_set) ON CONFLICT DO NOTHING;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER runs_labels_new AFTER INSERT ON runs FOR EACH ROW WHEN (NEW.label_set <> '{}')
+        EXECUTE FUNCTION keep_labels();
+    CREATE TRIGGER runs_labels_changed AFTER UPDATE OF label_set ON runs FOR EACH ROW
+        WHEN (OLD.label_set <> NEW.label_set) EXECUTE FUNCTION keep_labels();
+    CREATE TRIGGER runs_labels_gone AFTER DELETE ON runs FOR EACH ROW WHEN (OLD.label_set <> '{}')
+        EXECUTE FUNCTION keep_labels();
+    INSERT INTO labels SELECT namespace, key, value, created_at, run_id, workflow, pk
+        FROM runs, jsonb_each_text(label_set) WHERE label_set <> '{}';
+    """,
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

@@ -21,7 +21,7 @@ from stepwire.server.store.damage import Damage
 from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError, StoreUnavailableError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
-from stepwire.server.store.postgres import claiming, removal, run_queries, work_queries
+from stepwire.server.store.postgres import claiming, list_queries, removal, run_queries, work_queries
 from stepwire.server.store.postgres.commit_statements import Row
 from stepwire.server.store.postgres.connections import (
     LOST,
@@ -116,7 +116,7 @@ class PostgresStore:
             try:
                 await migrate(self._dsn)
                 self._reads = await open_pool(self._dsn, READERS)
-                self._lists = await open_pool(self._dsn, LISTERS)
+                self._lists = await open_pool(self._dsn, LISTERS, lists=True)
                 break
             except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
                 raise not_accepted(error) from error
@@ -217,7 +217,7 @@ class PostgresStore:
 
     async def terms_of(self, key: RunKey, name: str) -> list[str]:
         """Return the values of the terms of a name of a run."""
-        return await work_queries.terms_of(self._list, key, name)
+        return await list_queries.terms_of(self._list, key, name)
 
     async def find_start(self, namespace: str, request_id: str) -> RunRecord | PrunedStart | None:
         """Return the run that a StartRun with this request_id started."""
@@ -349,7 +349,7 @@ class PostgresStore:
 
     async def list(self, query: RunQuery) -> list[RunRecord]:
         """Return the records that match, newest first."""
-        return await work_queries.list_runs(self._list, query, self.damage)
+        return await list_queries.list_runs(self._list, query, self.damage)
 
     async def secret(self, name: str, new: bytes) -> bytes:
         """Return the secret of this name that all users of the database share; the first use keeps `new`."""

@@ -1,25 +1,15 @@
-"""Find runs in PostgreSQL: those that the server has work with, and pages of a list."""
+"""Find the runs in PostgreSQL that the server has work with."""
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from stepwire.server.store.damage import Damage
-from stepwire.server.store.encoding import read_record
-from stepwire.server.store.errors import StoreCorruptError
-from stepwire.server.store.limits import LIST_BYTES
 from stepwire.server.store.postgres.claiming import DEAD
-from stepwire.server.store.postgres.run_queries import COLUMNS, Fetch
+from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import LONG, UNFINISHED
-from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, RunQuery, RunRecord, WorkflowPause
-from stepwire.server.store.terms import CLOSE, TELL, term_parts
-
-log = logging.getLogger(__name__)
-
+from stepwire.server.store.records import DueRun, EndedRun, LongRun, RunKey, WorkflowPause
+from stepwire.server.store.terms import CLOSE, TELL
 
 _FREE = f"(owner IS NULL OR {DEAD})"
 _FITS = """NOT EXISTS (SELECT 1 FROM replicas p WHERE NOT p.draining AND p.versions ->> r.workflow = r.code
@@ -92,90 +82,6 @@ async def next_wake(fetch: Fetch, after: float, workflows: Sequence[str]) -> flo
         list(workflows),
     )
     return rows[0][0] if rows else None
-
-
-async def list_runs(fetch: Fetch, query: RunQuery, damage: Damage) -> list[RunRecord]:
-    """Return a page of runs, newest first; see `RunStore.list`.
-
-    A damaged record is left out and logged, and told of.
-    """
-    values: list[Any] = [query.namespace]
-
-    def given(value: Any) -> str:
-        values.append(value)
-        return f"${len(values)}"
-
-    where = ["r.namespace = $1"]
-    source, order = "runs r", "r"
-    if query.terms:
-        # The index of a term has its runs in order. That of the rarest one is walked, the others are looked up.
-        rarest, *others = query.terms if len(query.terms) == 1 else await _rarest_first(fetch, query)
-        source, order = "terms t JOIN runs r ON r.pk = t.run", "t"
-        where.append(f"t.namespace = $1 AND t.term = {given(rarest)}")
-        where += [
-            f"EXISTS (SELECT 1 FROM terms o WHERE o.namespace = $1 AND o.term = {given(each)}"
-            " AND o.created_at = t.created_at AND o.run_id = t.run_id)"
-            for each in others
-        ]
-    if query.run_id_prefix:
-        where.append(f"r.run_id >= {given(query.run_id_prefix)} AND r.run_id < {given(query.prefix_end)}")
-    for bound, sign in ((query.ended_after, ">"), (query.ended_before, "<")):
-        if bound is not None:
-            where.append(f"r.ended_at IS NOT NULL AND r.ended_at {sign} {given(float(bound))}")
-    if query.workflow:
-        where.append(f"{order}.workflow = {given(query.workflow)}")
-    if query.workflows is not None:
-        where.append(f"{order}.workflow = ANY({given(list(query.workflows))}::text[])")
-    if query.statuses:
-        where.append(f"r.status = ANY({given(list(query.statuses))}::text[])")
-    if query.labels:
-        where.append(f"r.label_set @> {given(json.dumps(query.labels))}::jsonb AND r.label_set <> '{{}}'")
-    if query.created_after is not None:
-        where.append(f"{order}.created_at > {given(float(query.created_after))}")
-    created_before = [bound for bound in (query.created_before, query.ended_before) if bound is not None]
-    if created_before:  # a run ends after it was created
-        where.append(f"{order}.created_at < {given(float(min(created_before)))}")
-    if query.before is not None:
-        at, run_id = query.before
-        where.append(f"({order}.created_at, {order}.run_id) < ({given(float(at))}, {given(run_id)})")
-    rows = await fetch(
-        f"""SELECT {COLUMNS} FROM
-        (SELECT *, sum(length(info)) OVER (ORDER BY created_at DESC, run_id DESC) - length(info) AS bytes_before FROM
-            (SELECT r.* FROM {source} WHERE {" AND ".join(where)}
-            ORDER BY {order}.created_at DESC, {order}.run_id DESC LIMIT {given(query.limit)}) AS page) AS runs
-        WHERE bytes_before < {LIST_BYTES} ORDER BY created_at DESC, run_id DESC""",
-        *values,
-    )
-    records = []
-    for row in rows:
-        try:
-            records.append(read_record(row))
-        except StoreCorruptError as error:
-            log.error("a damaged run is left out of a list: %s", error)
-            damage.found([RunKey(query.namespace, row["run_id"])])
-    return records
-
-
-async def terms_of(fetch: Fetch, key: RunKey, name: str) -> list[str]:
-    """Return the values of the terms of a name of a run. It walks the index of that name: for damaged runs alone."""
-    rows = await fetch(
-        "SELECT term FROM terms WHERE namespace = $1 AND term >= $2 AND term < $3 AND run_id = $4",
-        key.namespace,
-        f"{name}=",
-        f"{name}>",
-        key.run_id,
-    )
-    return [term_parts(row[0])[1] for row in rows]
-
-
-async def _rarest_first(fetch: Fetch, query: RunQuery) -> list[str]:
-    rows = await fetch(
-        """SELECT each FROM unnest($2::text[]) AS t (each) ORDER BY (SELECT count(*) FROM
-        (SELECT 1 FROM terms WHERE namespace = $1 AND term = each LIMIT 10000) AS counted)""",
-        query.namespace,
-        list(query.terms),
-    )
-    return [row[0] for row in rows]
 
 
 async def prunable(
