@@ -141,6 +141,8 @@ def test_several_by_name(serving: Callable[[Any], Schedules]) -> None:
         (Cron("@daily", tz="Mars"), "timing.time_zone must be the name"),
         (Cron("@daily", input={"times": "many"}), "schedule Report of Report: times"),
         (Every(timedelta(0)), "timing.interval.every must be from 1 second"),
+        (Every("1m"), "schedule Report of Report: interval should be a valid timedelta"),  # type: ignore[arg-type]
+        (Cron("@daily", labels={"a": 1}), "labels.a should be a valid string"),  # type: ignore[dict-item]
         (At(datetime(2100, 1, 1)), "time has no time zone"),  # noqa: DTZ001 - what is refused
         ("0 7 * * *", r"Report.schedule must be a Cron, an Every or an At"),
         ([Cron("@daily")], "give each a name"),

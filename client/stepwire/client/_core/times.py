@@ -28,8 +28,10 @@ def to_datetime(message: Any, name: str) -> datetime | None:
 
 
 def to_duration(seconds: float | timedelta) -> duration_pb2.Duration:
-    """Return a time span as a message. Raises ValueError for one that a message cannot hold."""
+    """Return a time span as a message. Raises ValueError for one that a message cannot hold, TypeError for none."""
     message = duration_pb2.Duration()
+    if not isinstance(seconds, int | float | timedelta):
+        raise TypeError(f"{seconds!r} is not a time span: pass a timedelta, or seconds")
     try:
         message.FromTimedelta(seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds))
     except (OverflowError, ValueError):

@@ -10,8 +10,9 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from stepwire.server.principal import Principal
@@ -68,6 +69,17 @@ async def declared_specs(registry: Registry) -> dict[str, ScheduleSpec]:
 
 
 def _spec(served: Served, declared: Schedule) -> ScheduleSpec:
+    wrong: list[Violation] = []
+    for name, kind in get_type_hints(type(declared)).items():
+        try:
+            TypeAdapter(kind).validate_python(getattr(declared, name), strict=True)
+        except ValidationError as error:
+            wrong += [
+                Violation(".".join(map(str, (name, *each["loc"]))), each["msg"].removeprefix("Input "))
+                for each in error.errors()
+            ]
+    if wrong:
+        raise InvalidError("INVALID_REQUEST", "it cannot be", wrong)
     return ScheduleSpec(
         workflow=served.name,
         timing=_timing(declared),
