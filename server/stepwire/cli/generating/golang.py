@@ -117,7 +117,7 @@ def golang(shapes: Shapes, folder: Path, out: Path) -> str:
         f"\treturn client.Start(ctx, {json.dumps(shapes.workflow)}, input, options...)\n}}\n\n"
         "// Decode returns the fields of an event as the struct of its type.\n"
         f"func Decode(event stepwire.Event) (any, error) {{\n\tswitch event.Type {{\n{cases}\t}}\n"
-        '\treturn nil, fmt.Errorf("the workflow had no event %s when this was generated", event.Type)\n}\n\n'
+        '\treturn nil, fmt.Errorf("no type for event %s: it is internal, or newer than this file", event.Type)\n}\n\n'
         "// WaitResult waits for the end of a run and returns its result.\n"
         f"func WaitResult(ctx context.Context, run *stepwire.Run) ({result}, error) {{\n"
         f"\treturn stepwire.Result[{result}](ctx, run)\n}}\n"
