@@ -57,9 +57,12 @@ runner = CliRunner()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example(command: str) -> None:
+def test_help_shows_an_example_and_arguments_by_their_names_alone(command: str) -> None:
     result = runner.invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
+    usage, _, arguments = result.stdout.partition("Options:")[0].partition("Arguments:")
+    assert "{" not in usage
+    assert "<" not in arguments
     examples = result.stdout.partition("Example")[2]
     assert f"    stepwire {command}" in examples
 
