@@ -1,4 +1,4 @@
-"""Every error over HTTP has an ErrorInfo, as over gRPC, also those that the Connect library makes itself."""
+"""Errors over HTTP have the ErrorInfo that they have over gRPC, also those that the Connect library makes itself."""
 
 from __future__ import annotations
 
@@ -132,7 +132,6 @@ CASES: dict[str, Case] = {
         "unimplemented", "INVALID_REQUEST", frame(RUN) * 2, kinds=ENVELOPED, sites=("unary request has multiple",)
     ),
     "converse": Case("unimplemented", "INVALID_REQUEST", frame(b""), kinds=ENVELOPED, path="RunService/Converse"),
-    "no such method": Case("unimplemented", "INVALID_REQUEST", path="RunService/NoSuchMethod"),
     "GET": Case("invalid_argument", "INVALID_REQUEST", b"", kinds=ALL, method="GET"),
     "DELETE": Case("invalid_argument", "INVALID_REQUEST", b"", kinds=ALL, method="DELETE"),
     "host": Case("permission_denied", "PERMISSION_DENIED", headers={"host": "example.com"}),
@@ -238,6 +237,14 @@ def test_a_deadline_has_no_reason_as_over_grpc(site: Web, kind: str) -> None:
     connection.close()
     assert b"ErrorInfo" not in body
     assert (b"grpc-status: 4\r\n" if kind == GRPC_WEB else b'"code": "deadline_exceeded"') in body
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_method_that_does_not_exist_has_no_reason_as_over_grpc(site: Web, kind: str) -> None:
+    answer = site.request("POST", "/stepwire.v1.RunService/NoSuchMethod", RUN, {"content-type": kind})
+    assert (answer.status, answer.json["code"]) == (404, "unimplemented")
+    assert "details" not in answer.json
+    assert answer.headers.get("grpc-status") == ("12" if kind == GRPC_WEB else None)
 
 
 @pytest.mark.parametrize("headers", [{"last-event-id": "x"}, {"host": "example.com"}, {"origin": "null"}, {}])

@@ -68,8 +68,8 @@ class ContractApp(ConnectASGIApplication[LocalCalls]):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request. A method that does not exist is UNIMPLEMENTED, in words."""
         if scope["type"] == "http" and scope["path"] not in self.paths:
-            # 404 is what Connect and gRPC-Web take for UNIMPLEMENTED when they read no further.
-            missing = _unimplemented(f"The contract has no method {scope['path'][1:]}"[:_MESSAGE])
+            # 404 is what Connect and gRPC-Web take for UNIMPLEMENTED when they read no further. gRPC tells no reason.
+            missing = Status(code=_UNIMPLEMENTED, message=f"The contract has no method {scope['path'][1:]}"[:_MESSAGE])
             await error_answer(scope, 404, missing)(scope, receive, send)
             return
         for name, value in scope.get("headers", ()):

@@ -87,7 +87,7 @@ def connect_error(status: Status) -> ConnectError:
 def error_body(status: Status) -> dict[str, Any]:
     """Return a status as Connect writes it in JSON: code, message, details."""
     details = [{"type": each.type_url.rpartition("/")[2], "value": _base64(each.value)} for each in status.details]
-    return {"code": code_of(status).value, "message": status.message, "details": details}
+    return {"code": code_of(status).value, "message": status.message, **({"details": details} if details else {})}
 
 
 def error_answer(
