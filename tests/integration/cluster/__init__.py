@@ -1,0 +1,1 @@
+"""Replicas over one PostgreSQL. A package, so that its fixtures end with its last test."""
