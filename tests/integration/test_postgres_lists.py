@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.postgres import MISSING, PostgresServer, programs
 
 from stepwire.server.store import RunQuery
 from stepwire.server.store.damage import Damage
-from stepwire.server.store.postgres import list_queries
+from stepwire.server.store.postgres import list_queries, migration, schema
 from stepwire.server.store.postgres.connections import for_lists
 from stepwire.server.store.postgres.migration import migrate
 
@@ -35,9 +36,19 @@ FILTERS: list[tuple[str, dict[str, Any]]] = [
 """Filters with the index that is read."""
 
 
+RUNS = """INSERT INTO runs (token, version, nonce, namespace, run_id, workflow, status, created_at, updated_at,
+    ended_at, last_sequence, first_available, labels, label_set, start_request_id, start_digest, info, terms,
+    began, checksum)
+SELECT 1, 0, 0, 'default', 'r' || n, CASE WHEN n < 2000 THEN 'old' ELSE 'new' END,
+    CASE WHEN n < 2000 THEN 'CANCELLED' ELSE 'COMPLETED' END, n, n, n + 1, 0, 1, '{{}}',
+    CASE WHEN n < 3000 THEN '{{"all":"1","era":"old"}}' ELSE '{{"all":"1"}}' END::jsonb, '', '', repeat('x', 200),
+    CASE WHEN n < 2000 THEN '["by=ada"]' ELSE '["by=bob"]' END, 0, 0 FROM generate_series(1, {last}) AS n"""
+"""Writes runs, of which few are old."""
+
+
 @pytest.fixture(scope="module")
 def database() -> Iterator[PostgresServer]:
-    """A database with 20,000 runs, of which few are old, and no statistics."""
+    """A server that makes no statistics by itself."""
     if programs() is None:
         pytest.skip(MISSING)
     with PostgresServer(["fsync=off", "autovacuum=off"]) as server:
@@ -46,15 +57,7 @@ def database() -> Iterator[PostgresServer]:
 
 async def test_each_filter_walks_its_index_with_and_without_statistics(database: PostgresServer) -> None:
     await migrate(database.dsn)
-    database.sql(
-        """INSERT INTO runs (token, version, nonce, namespace, run_id, workflow, status, created_at, updated_at,
-            ended_at, last_sequence, first_available, labels, label_set, start_request_id, start_digest, info, terms,
-            began, checksum)
-        SELECT 1, 0, 0, 'default', 'r' || n, CASE WHEN n < 2000 THEN 'old' ELSE 'new' END,
-            CASE WHEN n < 2000 THEN 'CANCELLED' ELSE 'COMPLETED' END, n, n, n + 1, 0, 1, '{}',
-            CASE WHEN n < 3000 THEN '{"all":"1","era":"old"}' ELSE '{"all":"1"}' END::jsonb, '', '', repeat('x', 200),
-            CASE WHEN n < 2000 THEN '["by=ada"]' ELSE '["by=bob"]' END, 0, 0 FROM generate_series(1, 20000) AS n"""
-    )
+    database.sql(RUNS.format(last=20_000))
     connection = await asyncpg.connect(database.dsn)
     await for_lists(connection)
     for statistics in (False, True):
@@ -85,3 +88,44 @@ async def _plan(connection: Any, query: RunQuery) -> str:
     await list_queries.list_runs(fetch, query, Damage())
     statement, values = statements[-1]
     return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *values))
+
+
+async def test_runs_of_an_older_database_are_found_by_their_labels(
+    database: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.sql("CREATE DATABASE older")
+    older = re.sub(r"/stepwire$", "/older", database.dsn)
+    with monkeypatch.context() as before:
+        before.setattr(migration, "MIGRATIONS", schema.MIGRATIONS[:6])
+        await migrate(older)
+    connection = await asyncpg.connect(older)
+    await connection.execute(RUNS.format(last=3000))
+    await migrate(older)
+
+    async def labelled(**labels: str) -> int:
+        return len(await _rows(connection, RunQuery(namespace="default", limit=5000, labels=labels)))
+
+    assert [await labelled(era="old", all="1"), await labelled(era="old"), await labelled(era="new")] == [2999, 2999, 0]
+    # Labels follow what a run gets and loses, and go with it.
+    await connection.execute("""UPDATE runs SET label_set = '{"era":"new"}' WHERE run_id = 'r7'""")
+    assert [await labelled(era="old"), await labelled(era="new"), await labelled(all="1")] == [2998, 1, 2999]
+    await connection.execute("UPDATE runs SET label_set = '{}' WHERE run_id = 'r7'")
+    await connection.execute("DELETE FROM runs WHERE run_id = 'r8'")
+    assert [await labelled(era="old"), await labelled(era="new")] == [2997, 0]
+    assert await connection.fetchval("SELECT count(*) FROM labels WHERE run_id IN ('r7', 'r8')") == 0
+    await connection.close()
+
+
+async def _rows(connection: Any, query: RunQuery) -> Sequence[Any]:
+    """Return the rows of a page, unread: these records have no content."""
+    pages: list[Sequence[Any]] = []
+
+    async def fetch(statement: str, *values: Any) -> Sequence[Any]:
+        rows: Sequence[Any] = await connection.fetch(statement, *values)
+        if "AS counted" in statement:
+            return rows
+        pages.append(rows)
+        return []
+
+    await list_queries.list_runs(fetch, query, Damage())
+    return pages[-1]
