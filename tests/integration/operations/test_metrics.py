@@ -49,7 +49,7 @@ async def test_calls_are_counted_by_method_and_code(tmp_path: Path) -> None:
     assert value("stepwire_rpc_total", method=RUNS + "StreamEvents", code="CANCELLED") == 1
     assert value("stepwire_rpc_total", method="grpc.health.v1.Health/Check", code="OK") == 1
     assert value("stepwire_rpc_duration_seconds_count", method=RUNS + "GetRun") == 4
-    assert 0 < value("stepwire_rpc_duration_seconds_sum", method=RUNS + "GetRun") < 10
+    assert 0 < value("stepwire_rpc_duration_seconds_sum", method=RUNS + "GetRun") < 100
     assert value("stepwire_rpc_duration_seconds_bucket", method=RUNS + "GetRun", le="+Inf") == 4
 
 
@@ -79,7 +79,7 @@ async def test_runs_and_steps_are_counted_by_how_they_ended(tmp_path: Path) -> N
         assert value("stepwire_step_duration_seconds_count", **labels) == count, outcome
     labels = {"workflow": "work", "step": "hurry", "outcome": "timed_out"}
     assert value("stepwire_step_duration_seconds_count", **labels) == 1
-    assert 0 < value("stepwire_step_duration_seconds_sum", **labels) < 20
+    assert 0 < value("stepwire_step_duration_seconds_sum", **labels) < 100
     assert value("stepwire_commit_duration_seconds_count") >= 10
     assert value("stepwire_commit_batch_items_count") >= 5
     assert value("stepwire_commits_queued") == 0

@@ -39,7 +39,7 @@ async def test_a_run_says_which_steps_back_off_and_wait() -> None:
         assert error.message == "connection refused\nby the bank"
         assert error.reference_id
         pause = charge.next_attempt_at.ToSeconds() - charge.since.ToSeconds()
-        assert 3595 <= pause <= 3605
+        assert 3500 <= pause <= 3605  # an hour, less what the attempt took
         assert (ship.step, ship.event_type, ship.attempt) == ("ship", "Ship", 1)
         assert not ship.HasField("next_attempt_at")
         assert not ship.HasField("last_error")
