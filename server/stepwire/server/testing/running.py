@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,7 +15,7 @@ from stepwire.client import Client, SyncClient
 from stepwire.server.app import Server
 from stepwire.server.config import Settings
 from stepwire.server.principal import DEFAULT_NAMESPACE
-from stepwire.server.process.loops import new_loop, run_to_end
+from stepwire.server.process.loops import cancel_tasks, new_loop, run_to_end
 from stepwire.server.registry import Registry
 from stepwire.server.runs import Runs
 from stepwire.server.store import RunKey
@@ -198,8 +197,12 @@ def serve(
     registry = registry_of(*workflows, **named)
     chosen = {"address": "127.0.0.1:0", "data": str(data), "grace": 0.0, "failure_detail": "traceback"}
     loop, over, clock = new_loop(), asyncio.Event(), SkippingClock()
-    running = partial(run_to_end, loop, over.wait(), lambda: None)
-    thread = threading.Thread(target=running, name="stepwire-test-server", daemon=True)
+
+    def run() -> None:
+        run_to_end(loop, over.wait(), lambda: None)
+        cancel_tasks(loop)  # of servers that were killed
+
+    thread = threading.Thread(target=run, name="stepwire-test-server", daemon=True)
     thread.start()
 
     def call(work: Coroutine[Any, Any, T]) -> T:
