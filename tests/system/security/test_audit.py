@@ -107,4 +107,6 @@ def test_the_service_reads_attributes_by_names_of_its_own_only():
         # The cause and the context of an error.
         "server/runs/hosting/redact.py: getattr(error, name)",
         "server/runs/hosting/redact.py: setattr(shown, name, value.with_traceback(frames))",
+        # The fields of a schedule that an author declares, by the annotations of its class.
+        "server/runs/scheduling/declared.py: getattr(declared, name)",
     ]
