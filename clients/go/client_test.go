@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -248,6 +249,31 @@ func TestADeadAddressIsPassedOver(t *testing.T) {
 	if result, err := stepwire.Result[string](ctx, run); err != nil || result != "approved by grace" {
 		t.Fatal(result, err)
 	}
+}
+
+func TestAClosedClientTriesNothingAgain(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer time.AfterFunc(time.Minute, cancel).Stop() // a deadline would end it too
+	lost := make(chan struct{})
+	logger := slog.New(slog.NewTextHandler(notice(lost), nil))
+	client := stepwire.Must(stepwire.New("127.0.0.1:1", stepwire.Options{Reconnect: time.Hour, Logger: logger}))
+	go func() {
+		<-lost
+		client.Close()
+	}()
+	for _, err := range client.Run("r").Events(ctx) {
+		if err == nil || ctx.Err() != nil {
+			t.Fatal("it went on after its end:", err)
+		}
+	}
+}
+
+// notice is closed by the first line of a log.
+type notice chan struct{}
+
+func (n notice) Write(line []byte) (int, error) {
+	close(n)
+	return len(line), nil
 }
 
 func TestSettingsThatCannotBe(t *testing.T) {

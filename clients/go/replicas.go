@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -112,7 +113,7 @@ func (r *replicas) close() (err error) {
 }
 
 // pause waits before the next attempt: not at all while there are addresses that were not tried, then ever longer. It
-// returns false when the context ends first.
+// returns false when the context ends first, or the client was closed.
 func (r *replicas) pause(ctx context.Context, failures int, asked time.Duration) bool {
 	var delay time.Duration
 	if round := failures/len(r.addresses) - 1; round >= 0 {
@@ -126,7 +127,7 @@ func (r *replicas) pause(ctx context.Context, failures int, asked time.Duration)
 	case <-ctx.Done():
 		return false
 	case <-time.After(delay):
-		return true
+		return r.connections[0].GetState() != connectivity.Shutdown
 	}
 }
 

@@ -16,6 +16,7 @@ export type Connection = { address: string; transport: Transport; close: () => v
  */
 export class Replicas {
   #current = 0;
+  readonly #closed = new AbortController();
   readonly #owners = new Map<string, number>();
 
   constructor(readonly connections: Connection[]) {}
@@ -45,25 +46,22 @@ export class Replicas {
 
   /**
    * Wait before the next attempt: not at all while there are addresses that were not tried, then ever longer. Return
-   * false when there is no time left.
+   * false when there is no time left, or the client was closed.
    */
   async pause(failures: number, asked: number, left: number, signal?: AbortSignal): Promise<boolean> {
     const round = Math.floor(failures / this.connections.length) - 1;
     const full = Math.min(5000, 100 * 2 ** Math.min(round, 10));
     const delay = round < 0 ? 0 : Math.max(asked, full * (0.5 + Math.random() / 2));
-    if (delay >= left || signal?.aborted) return false;
+    const ends = AbortSignal.any([this.#closed.signal, ...(signal ? [signal] : [])]);
+    if (delay >= left || ends.aborted) return false;
     return await new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", done);
-        resolve(!signal?.aborted);
-      };
-      const timer = setTimeout(done, delay);
-      signal?.addEventListener("abort", done);
+      const timer = setTimeout(resolve, delay, true);
+      ends.addEventListener("abort", () => (clearTimeout(timer), resolve(false)));
     });
   }
 
   close(): void {
+    this.#closed.abort();
     for (const connection of this.connections) connection.close();
   }
 }

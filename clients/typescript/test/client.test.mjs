@@ -165,6 +165,17 @@ test("a dead address is passed over", { skip: !address }, async () => {
   client.close();
 });
 
+test("a closed client tries nothing again", { timeout: 60_000 }, async () => {
+  const lines = [];
+  const client = connect("127.0.0.1:1", { reconnect: Infinity, log: (line) => lines.push(line) });
+  const conversation = client.run("r").converse();
+  conversation.send("Approval", { approved: true }).catch(() => {});
+  const reads = [client.run("r").events().next(), conversation[Symbol.asyncIterator]().next()];
+  while (lines.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  client.close();
+  for (const read of reads) await assert.rejects(read, { code: Code.Unavailable });
+});
+
 test("settings that cannot be", () => {
   for (const wrong of ["", "http://127.0.0.1:1", "127.0.0.1:1,", "localhost"]) assert.throws(() => connect(wrong), TypeError);
   assert.throws(() => connectWeb("127.0.0.1:1"), TypeError);
