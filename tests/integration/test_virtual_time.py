@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stepwire.client import NotFoundError, RunFailedError
+from stepwire.client import NotFoundError, RunFailedError, RunStatus
 from stepwire.server.testing import RunningServer, running, stepwire_serve
 from stepwire.workflow import (
     ConstantDelayRetryPolicy,
@@ -197,6 +197,27 @@ def test_retention_counts_what_was_skipped_over_restarts_too(
         server.skip(days=2)
         with pytest.raises(NotFoundError):
             run.info()
+
+
+def test_a_call_for_many_runs_takes_those_of_skipped_time(stepwire_serve: Callable[..., RunningServer]) -> None:
+    server = stepwire_serve(Sleeps)
+    server.skip(days=30)
+    with server.client() as client:
+        run = client.start_run("Sleeps")
+        *_, last = client.apply_to_runs("cancel", workflow="Sleeps")
+        assert (last.done, run.wait().status) == (1, RunStatus.CANCELLED)
+
+
+def test_time_stands_at_a_time_of_choice(stepwire_serve: Callable[..., RunningServer]) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    server = stepwire_serve(Sleeps, standing_at=moment)
+    with server.client() as client:
+        runs = [client.start_run("Sleeps", timeout=10 * DAY) for _ in range(3)]
+        created = [run.info().created_at for run in runs]
+        assert moment < created[0] < created[1] < created[2] < moment + timedelta(seconds=0.1)
+        server.skip(days=11)
+        assert {run.info().status for run in runs} == {RunStatus.COMPLETED}
+        assert moment + timedelta(days=11) <= server.now < moment + timedelta(days=11, seconds=0.1)
 
 
 def test_time_does_not_go_back_and_stands_while_the_server_is_off(

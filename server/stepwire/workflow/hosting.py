@@ -141,7 +141,7 @@ from stepwire.workflow.broker.child import (
     ChildOutcome,
     child_id,
 )
-from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock
+from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock, StandingClock
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Execution, Waiter
 from stepwire.workflow.broker.entries import (
@@ -284,6 +284,7 @@ __all__ = [
     "SkippingClock",
     "Snapshot",
     "SnapshotError",
+    "StandingClock",
     "StartEvent",
     "StateNotFoundError",
     "StatePathError",

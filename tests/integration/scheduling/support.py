@@ -16,7 +16,10 @@ from stepwire.v1 import run_service_pb2, run_service_pb2_grpc, schedule_service_
 from stepwire.v1 import schedule_service_pb2 as pb
 from stepwire.workflow import Context, HumanResponseEvent, StartEvent, StopEvent, Workflow, step
 
-__all__ = ["Done", "Job", "Quick", "Schedules", "at", "cron", "every", "outcomes"]
+__all__ = ["NOON", "Done", "Job", "Quick", "Schedules", "at", "cron", "every", "outcomes"]
+
+NOON = datetime(2026, 6, 17, 12, 0, 20, tzinfo=UTC)
+"""When the servers of these tests start, and stand: a Wednesday, away from the due times of hours and minutes."""
 
 OVERLAPS = {
     "skip": pb.OVERLAP_POLICY_SKIP,

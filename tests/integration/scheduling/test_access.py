@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.integration.scheduling.support import Job, Quick, Schedules, every, outcomes, stamp
+from tests.integration.scheduling.support import NOON, Job, Quick, Schedules, every, outcomes, stamp
 from typer.testing import CliRunner
 
 from stepwire.cli import app
@@ -36,7 +36,7 @@ def as_(tmp_path: Path) -> Iterator[As]:
         made = CliRunner().invoke(app, given)
         assert made.exit_code == 0, made.output
         keys[name] = made.stdout.split()[0]
-    with serve(Quick, Job, data=tmp_path / "data", settings={"api_keys": str(access)}) as server:
+    with serve(Quick, Job, data=tmp_path / "data", settings={"api_keys": str(access)}, standing_at=NOON) as server:
         yield lambda name: Schedules(server, keys[name])
 
 
@@ -125,7 +125,7 @@ def test_runs_start_as_the_creator_in_its_namespace(as_: As) -> None:
 
 
 def test_a_quota_of_runs_bounds_schedules_and_what_they_start(tmp_path: Path) -> None:
-    with serve(Quick, Job, settings={"max_runs": 2}) as server:
+    with serve(Quick, Job, settings={"max_runs": 2}, standing_at=NOON) as server:
         schedules = Schedules(server)
         schedules.create("a", every(hours=1), "Job", overlap="start_anyway")
         schedules.create("b", every(days=300))

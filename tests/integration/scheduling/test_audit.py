@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.integration.scheduling.support import Job, Quick, Schedules, every, outcomes
+from tests.integration.scheduling.support import NOON, Job, Quick, Schedules, every, outcomes
 
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Every, StartEvent, StopEvent, Workflow, step
@@ -32,7 +32,7 @@ def until(server: RunningServer, so: Callable[[], bool]) -> None:
 def test_starts_refusals_and_cancels_of_a_schedule_are_recorded(tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     settings = {"audit_log": str(audit)}
-    with serve(Quick, Job, data=tmp_path / "data", settings=settings) as server:
+    with serve(Quick, Job, data=tmp_path / "data", settings=settings, standing_at=NOON) as server:
         schedules = Schedules(server)
         schedules.create("hourly", every(hours=1), input={"text": "secret"})
         schedules.create("one", every(hours=1), "Job", overlap="cancel_running")
@@ -80,5 +80,5 @@ def test_what_the_code_does_to_schedules_is_recorded(tmp_path: Path) -> None:
     every_hour, every_day = Every(timedelta(hours=1)), Every(timedelta(days=1))
     for declared, action in ((every_hour, "create"), (every_day, "update"), (None, "pause"), (every_day, "resume")):
         expected.append(f"{action} schedule")
-        with serve(w=declaring(declared), data=data, settings=settings) as server:
+        with serve(w=declaring(declared), data=data, settings=settings, standing_at=NOON) as server:
             until(server, lambda: actions() == expected)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from tests.integration.scheduling.support import Schedules
+from tests.integration.scheduling.support import Job, Quick, Schedules
 from typer.testing import CliRunner
 
 from stepwire.cli import app
@@ -24,6 +26,7 @@ from stepwire.client import (
     RunStatus,
     ScheduleSpec,
 )
+from stepwire.server.testing import serve
 
 runner = CliRunner()
 
@@ -121,7 +124,16 @@ def test_wrong_specs_are_refused_before_a_call(schedules: Schedules) -> None:
                 client.schedules.create("s", spec)
 
 
-def test_the_command(schedules: Schedules) -> None:
+@pytest.fixture
+def today(tmp_path: Path) -> Iterator[Schedules]:
+    """A server of the present, which the command reckons from."""
+    with serve(Quick, Job, data=tmp_path, standing_at=datetime.now(UTC)) as server:
+        yield Schedules(server)
+
+
+def test_the_command(today: Schedules) -> None:
+    schedules = today
+
     def stepwire(*arguments: str, code: int = 0) -> str:
         result = runner.invoke(app, [*arguments, "--server", schedules.server.address])
         assert result.exit_code == code, result.output

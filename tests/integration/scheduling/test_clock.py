@@ -11,20 +11,25 @@ from itertools import pairwise
 import pytest
 import pytest_asyncio
 from tests.integration.rpc_serving import Rpc, registry_of, serving
-from tests.integration.scheduling.support import OVERLAPS, Quick, every, outcomes
+from tests.integration.scheduling.support import NOON, OVERLAPS, Quick, every, outcomes
 
 from stepwire.v1 import run_service_pb2
 from stepwire.v1 import schedule_service_pb2 as pb
 
 
 class WallClock:
-    """What time it is on the wall."""
+    """What time it is on the wall. It goes on, from `NOON`: an hour of this clock does not begin while a test runs."""
 
     def __init__(self) -> None:
-        self.ahead = 0.0
+        self.ahead = NOON.timestamp() - time.time()
+        self._stands_at: float | None = None
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return (time.time() if self._stands_at is None else self._stands_at) + self.ahead
+
+    def stop(self) -> None:
+        """Stand still until `ahead` changes."""
+        self._stands_at = time.time()
 
 
 @pytest.fixture
@@ -91,12 +96,12 @@ async def test_back_nothing_starts_twice_and_the_wait_goes_by_the_wall(rpc: Rpc,
 
 
 async def test_a_wait_that_is_over_too_early_waits_on(rpc: Rpc, wall: WallClock) -> None:
-    """The clock of the runs rings; on the wall it is not yet time, because the clock was set back meanwhile."""
-    await create(rpc, every(seconds=3))
-    wall.ahead -= 3600
+    """The clock of the runs rings; on the wall it is not yet time, because that clock stands."""
+    wall.stop()
+    await create(rpc, every(seconds=3))  # a second from `NOON`
     await asyncio.sleep(4)
     assert outcomes(await get(rpc)) == {}
-    wall.ahead += 3600
+    wall.ahead += 3
     await started(rpc, 1)
 
 
@@ -105,7 +110,7 @@ async def test_jitter_counts_from_the_due_time(rpc: Rpc, wall: WallClock) -> Non
     timing.jitter.FromTimedelta(timedelta(minutes=59))
     created = await create(rpc, timing)
     due_first = created.next_times[0].ToDatetime(UTC)
-    wall.ahead = (due_first + timedelta(minutes=59, seconds=30)).timestamp() - time.time()
+    wall.ahead += (due_first + timedelta(minutes=59, seconds=30)).timestamp() - wall()
     found = await started(rpc, 1)
     late = found.last[0].time.ToDatetime(UTC) - found.last[0].due_time.ToDatetime(UTC)
     assert timedelta(0) <= late <= timedelta(minutes=61)

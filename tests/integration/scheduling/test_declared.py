@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.scheduling.support import Begin, Schedules, cron
+from tests.integration.scheduling.support import NOON, Begin, Schedules, cron
 
 from stepwire.server.app import ConfigError
 from stepwire.server.testing import RunningServer, serve
@@ -40,7 +40,7 @@ def serving(tmp_path: Path) -> Iterator[Callable[[Any], Schedules]]:
         if running:
             running[0].restart(made(declared))
         else:
-            context = serve(made(declared), data=tmp_path)
+            context = serve(made(declared), data=tmp_path, standing_at=NOON)
             contexts.append(context)
             running.append(context.__enter__())
         found = Schedules(running[0])
@@ -152,7 +152,7 @@ def test_several_by_name(serving: Callable[[Any], Schedules]) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_at_the_start(declared: Any, says: str) -> None:
-    with pytest.raises(ConfigError, match=says), serve(made(declared)):
+    with pytest.raises(ConfigError, match=says), serve(made(declared), standing_at=NOON):
         pass
 
 
@@ -162,6 +162,6 @@ def test_a_step_may_be_named_schedule() -> None:
         async def schedule(self, ev: StartEvent) -> StopEvent:  # type: ignore[override]
             return StopEvent(result="planned")
 
-    with serve(Plan) as server, server.client() as client:
+    with serve(Plan, standing_at=NOON) as server, server.client() as client:
         assert client.start_run("Plan").result() == "planned"
         assert not Schedules(server).call("ListSchedules").schedules

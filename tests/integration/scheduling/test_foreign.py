@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.scheduling.support import Job, Quick
+from tests.integration.scheduling.support import NOON, Job, Quick
 from tests.serving import COMMAND
 
 from stepwire.server.testing import RunningServer, serve
@@ -28,7 +28,7 @@ SPEC = {
 
 @pytest.fixture
 def server() -> Iterator[RunningServer]:
-    with serve(Quick, Job, settings={"web_address": "127.0.0.1:0"}) as server:
+    with serve(Quick, Job, settings={"web_address": "127.0.0.1:0"}, standing_at=NOON) as server:
         yield server
 
 

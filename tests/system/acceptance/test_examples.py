@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ async def test_hello_on_a_server(address: str) -> None:
 
 @pytest.mark.slow
 def test_schedules_start_a_week_of_reports() -> None:
-    with serve(Report, Poll) as server, server.client() as client:
+    with serve(Report, Poll, standing_at=datetime(2026, 6, 17, 12, tzinfo=UTC)) as server, server.client() as client:
         server.skip(days=7)
         reports = list(client.list_runs(workflow="Report", results=True))
         assert [report.outcome and report.outcome.result for report in reports] == ["the daily report"] * 5

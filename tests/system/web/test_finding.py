@@ -22,9 +22,9 @@ def runs(site: Site) -> dict[str, str]:
     site.send(failed, "Note", n=1)
     site.ended(failed)
     repeats = site.start("failing", {"team": "south"}, "order-2")
-    spec = {"workflow": "notes", "timing": {"interval": {"every": "3600s"}}}
-    site.call("ScheduleService/CreateSchedule", {"scheduleId": "hourly", "spec": spec})
-    due = site.call("ScheduleService/TriggerSchedule", {"scheduleId": "hourly"})["runId"]
+    spec = {"workflow": "notes", "timing": {"cron": "0 0 29 2 *"}}
+    site.call("ScheduleService/CreateSchedule", {"scheduleId": "leaping", "spec": spec})
+    due = site.call("ScheduleService/TriggerSchedule", {"scheduleId": "leaping"})["runId"]
     while not (page := site.call("RunService/ListRuns", {"parentRunId": parent})).get("runs"):
         pass
     return {"parent": parent, "child": page["runs"][0]["runId"], "failed": failed, "repeats": repeats, "due": due}
@@ -47,7 +47,7 @@ def lists(page: Page, wanted: set[str]) -> None:
         ("Step", "decide", {"child"}),
         ("Waiting for event", "Approval", {"child"}),
         ("Parent run", "trip-1", {"child"}),
-        ("Schedule", "hourly", {"due"}),
+        ("Schedule", "leaping", {"due"}),
         ("Caller", "anonymous", {"parent", "child", "failed", "repeats", "due"}),
         ("Caller", "nobody", set()),
     ],

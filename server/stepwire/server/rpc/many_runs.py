@@ -27,7 +27,6 @@ from stepwire.server.runs.limits import MAX_REASON, check_length, refuse
 from stepwire.server.runs.retrying import RETRIED_AS
 from stepwire.server.store import RunQuery, RunRecord, Status
 from stepwire.v1 import run_service_pb2 as pb
-from stepwire.workflow.hosting import CLOCK
 
 __all__ = ["ManyRuns"]
 
@@ -122,7 +121,7 @@ class ManyRuns:
         """
         action, query, most = self._read(call, request)
         bound = f"{bound_to(query)} {request.WhichOneof('action')} {request.dry_run}"
-        progress = _Progress(CLOCK.now(), bound)
+        progress = _Progress(self._pool.clock.now(), bound)
         if request.resume_token:
             kinds = (float, float, str, int, int, int, int)
             cutoff, created_at, run_id, *counts = pages.page_place(request.resume_token, bound, *kinds)

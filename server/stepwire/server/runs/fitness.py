@@ -13,7 +13,7 @@ from stepwire.server.runs.hosting.delta import Parts, fold
 from stepwire.server.runs.hosting.load_crashes import LoadCrashes
 from stepwire.server.runs.hosting.restoring import restore_parts
 from stepwire.server.store import TERMINAL, RunQuery, RunReading, RunRecord, Status, StoreCorruptError
-from stepwire.workflow.hosting import Context, ContextSerdeError, run_of
+from stepwire.workflow.hosting import CLOCK, Context, ContextSerdeError, run_of
 
 __all__ = ["UNFINISHED", "Findings", "Tried", "examine", "misfit", "tried_in", "unfinished"]
 
@@ -155,7 +155,7 @@ async def tried_in(store: RunReading, registry: Registry) -> AsyncIterator[Tried
             blocked = record.status == Status.BLOCKED
             try:
                 crashed = LoadCrashes.of(record)
-                if crashed.guilty(served):  # trying it would crash this process, too
+                if crashed.guilty(served, CLOCK.now()):  # trying it would crash this process, too
                     reason = crashed.reason
                     yield Tried(record.key.run_id, record.workflow, record.key.namespace, blocked, reason)
                     continue

@@ -77,7 +77,7 @@ class RunSnapshots:
         if served is None:
             raise RunBlockedError("The run's workflow is not served here", workflow=record.workflow)
         crashed = LoadCrashes.of(record)
-        if crashed.guilty(served):
+        if crashed.guilty(served, self._pool.clock.now()):
             raise RunBlockedError(f"The run cannot be read: {crashed.reason}", run_id=record.key.run_id)
         snapshot = await self.of(record)
         return await self.context_of(served, snapshot, record.key)

@@ -22,7 +22,7 @@ from stepwire.server.store import RunKey
 from stepwire.server.testing.skipping import skip
 from stepwire.server.testing.telling import HistoryEntry, history_of, report_of
 from stepwire.workflow import Workflow
-from stepwire.workflow.hosting import SkippingClock
+from stepwire.workflow.hosting import SkippingClock, StandingClock
 
 __all__ = ["RunningServer", "serve"]
 
@@ -181,7 +181,11 @@ def registry_of(*workflows: Served, **named: Served) -> Registry:
 
 @contextmanager
 def serve(
-    *workflows: Served, data: str | Path = ":memory:", settings: dict[str, Any] | None = None, **named: Served
+    *workflows: Served,
+    data: str | Path = ":memory:",
+    settings: dict[str, Any] | None = None,
+    standing_at: datetime | None = None,
+    **named: Served,
 ) -> Iterator[RunningServer]:
     """Serve workflows until the block ends. What leaves the block with an exception is told what became of the runs.
 
@@ -189,6 +193,8 @@ def serve(
         *workflows: Served under their class names.
         data: A data directory, to test what survives a restart; by default nothing is kept.
         settings: Further fields of `Settings`. Failures are told with tracebacks unless `failure_detail` says less.
+        standing_at: What time it is for the server, which then stands still but for `skip`: a test of schedules sees
+            the same at any hour. By default it is the present time, and time goes on.
         **named: Workflows served under these names.
 
     Raises:
@@ -196,7 +202,8 @@ def serve(
     """
     registry = registry_of(*workflows, **named)
     chosen = {"address": "127.0.0.1:0", "data": str(data), "grace": 0.0, "failure_detail": "traceback"}
-    loop, over, clock = new_loop(), asyncio.Event(), SkippingClock()
+    clock = SkippingClock() if standing_at is None else StandingClock(standing_at.timestamp())
+    loop, over = new_loop(), asyncio.Event()
 
     def run() -> None:
         run_to_end(loop, over.wait(), lambda: None)

@@ -7,7 +7,6 @@ The form has all that their engine would go on with. Beside their state it holds
 from __future__ import annotations
 
 import json
-import time
 from typing import Any, Final
 
 from stepwire.workflow.adoption import installed
@@ -155,7 +154,7 @@ def _own_parts(context: AdoptedContext) -> dict[str, Any] | None:
     if own[HEAD].get("outcome") == CANCELLED:
         for name in ("outcome", "event", "left"):
             own[HEAD].pop(name, None)
-    return {"saved_at": time.time(), "parts": own}
+    return {"saved_at": run_of(context).broker.clock.now(), "parts": own}
 
 
 def _names(context: AdoptedContext) -> TypeRegistry:

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import hashlib
 import inspect
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from stepwire.workflow.adoption.caught import their_failure
 from stepwire.workflow.adoption.faces import face_for
 from stepwire.workflow.adoption.internal import FAILED
 from stepwire.workflow.adoption.spans import enter_tags, spanned
+from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.step_config import CollectSpec, StepConfig, set_step_config
@@ -182,7 +182,8 @@ class _Retries:
         execution = running_execution()
         seed: dict[str, int] = {}
         if execution is not None:
-            execution.delivery.last_failure = (error, time.time())
+            clock = CLOCK if execution.owner is None else execution.owner.clock
+            execution.delivery.last_failure = (error, clock.now())
             if self._takes_seed and execution.context is not None:
                 text = f"{execution.context.run_id}:{execution.delivery.step}:{failures}"
                 seed["seed"] = int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0xFFFF_FFFF

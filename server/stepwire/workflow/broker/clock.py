@@ -6,10 +6,13 @@ import time
 from typing import Final, Protocol
 from weakref import WeakSet
 
-__all__ = ["CLOCK", "LONGEST", "Clock", "Ringing", "SkippingClock", "TimeLimit", "finite"]
+__all__ = ["CLOCK", "LONGEST", "Clock", "Ringing", "SkippingClock", "StandingClock", "TimeLimit", "finite"]
 
 
 _AHEAD_SECONDS = 0.05
+
+
+_READ_SECONDS = 1e-6
 
 
 class Clock:
@@ -74,9 +77,37 @@ class SkippingClock(Clock):
     def skip_to(self, moment: float) -> None:
         """Let it be that moment, in seconds since the epoch, unless it is later already."""
         self.skips += 1
-        self._offset += max(0.0, moment - self.now())
+        if moment > self.now():
+            self._set(moment)
         for alarm in list(self._alarms):
             alarm.look()
+
+    def _set(self, moment: float) -> None:
+        self._offset += moment - self.now()
+
+
+class StandingClock(SkippingClock):
+    """A skipping clock whose time stands still otherwise: what a test sees is the same at any hour and pace.
+
+    It goes on by a microsecond whenever it is read, so that what happens in turn has times in that order.
+    """
+
+    def __init__(self, moment: float) -> None:
+        """Make a clock that stands at a moment, in seconds since the epoch."""
+        super().__init__()
+        self._moment = moment
+
+    def now(self) -> float:
+        """Return the time that it was set to, and the microseconds of reads since, in seconds since the epoch."""
+        now = self._moment
+        self._moment += _READ_SECONDS
+        return now
+
+    def follow(self, now: float) -> None:
+        """Stay where it is: only skips set this clock."""
+
+    def _set(self, moment: float) -> None:
+        self._moment = moment
 
 
 CLOCK = Clock()

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.delivery import QUEUED, Delivery
 from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.broker.restore import restore
@@ -50,7 +49,7 @@ def saved_form(
     data["stepwire"] = {
         "format": _FORMAT,
         "workflow": workflow,
-        "saved_at": CLOCK.now(),
+        "saved_at": broker.clock.now(),
         "parts": {key: json.loads(part) for key, part in parts.items()},
     }
     return data

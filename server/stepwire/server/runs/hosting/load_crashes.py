@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from stepwire.server.registry import Served
 from stepwire.server.runs.hosting.record import LOAD_CRASHES
 from stepwire.server.store import RunRecord
-from stepwire.workflow.hosting import CLOCK
 
 __all__ = ["LoadCrashes"]
 
@@ -36,17 +35,17 @@ class LoadCrashes:
         """Return what the record of a run says."""
         return cls(**record.info.get(LOAD_CRASHES, {}))
 
-    def again(self, served: Served) -> LoadCrashes:
-        """Count one more."""
+    def again(self, served: Served, now: float) -> LoadCrashes:
+        """Count one more, which is found at `now`, in seconds since the epoch."""
         count = self.count + 1 if self.version == served.version else 1
-        return LoadCrashes(count, served.version, CLOCK.now())
+        return LoadCrashes(count, served.version, now)
 
-    def guilty(self, served: Served) -> bool:
-        """Return whether the run must not be loaded with this code, for a while at least.
+    def guilty(self, served: Served, now: float) -> bool:
+        """Return whether the run must not be loaded with this code at `now`, in seconds since the epoch.
 
         Code may change without its version. So after an hour the run is tried once more.
         """
-        recent = CLOCK.now() - self.at < _TRY_AGAIN_SECONDS
+        recent = now - self.at < _TRY_AGAIN_SECONDS
         return self.count >= MAX_LOAD_CRASHES and self.version == served.version and recent
 
     @property

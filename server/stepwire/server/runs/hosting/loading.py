@@ -95,7 +95,7 @@ class RunLoader:
         """
         key = record.key
         crashed = LoadCrashes() if forgiving else LoadCrashes.of(record)
-        if record.status == Status.BLOCKED and crashed.guilty(served):
+        if record.status == Status.BLOCKED and crashed.guilty(served, self._clock.now()):
             raise RunBlockedError(crashed.reason, run_id=key.run_id)
         try:
             claim = await self._store.claim(key, force=force)
@@ -130,7 +130,7 @@ class RunLoader:
                 raise RunLeftError
         run = self._host(served, record, claim)
         try:
-            if crashed.guilty(served):
+            if crashed.guilty(served, self._clock.now()):
                 raise StoreCorruptError(crashed.reason)
             await self._fill(run, keep if served.own else count_lost or self._count_lost(record))
         except (ContextSerdeError, StoreCorruptError) as error:
@@ -180,7 +180,7 @@ class RunLoader:
         served = registry.get(record.workflow)
         if served is None or (claim := await self._store.claim(key)) is None:
             return
-        crashed = LoadCrashes.of(record).again(served)
+        crashed = LoadCrashes.of(record).again(served, self._clock.now())
         logger.error("run %s: loading it crashed the process (%d times)", key.run_id, crashed.count)
         counted = replace(record, info={**record.info, LOAD_CRASHES: asdict(crashed)})
         await self._store.commit(Commit(counted, claim, encode_delta({}), False))

@@ -52,13 +52,13 @@ async def _try(pool: RunPool, served: Served, record: RunRecord) -> None:
     if pool.in_memory(record.key) is not None:
         return
     try:
-        if LoadCrashes.of(record).guilty(served):
+        if LoadCrashes.of(record).guilty(served, pool.clock.now()):
             raise StoreCorruptError("trying it would crash this process, too")
         stored = await pool.store.load(record.key)
         if stored is None or pool.in_memory(record.key) is not None:
             return
         # Trying a run whose loading crashes the process would crash it again, at each start.
-        fits = not LoadCrashes.of(record).guilty(served) and await _fits(pool, served, record, stored)
+        fits = not LoadCrashes.of(record).guilty(served, pool.clock.now()) and await _fits(pool, served, record, stored)
     except StoreCorruptError:
         fits = False
     if not fits:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from stepwire.workflow.hosting import Clock
+from stepwire.workflow.hosting import Clock, SkippingClock
 
 __all__ = ["Wall"]
 
@@ -26,7 +26,8 @@ _STEP_SECONDS: Final = 0.5
 class Wall:
     """Tell the time, and when the clock was set.
 
-    Replicas go by the clock of their database, and tests by one that they set: `clock` is the wall's then.
+    Replicas go by the clock of their database, and tests by one that they set: `clock` is the wall's then. One that
+    tests set tells its alarms itself, and is not watched.
     """
 
     def __init__(self, clock: Clock, *, shared: bool, now: Callable[[], float] | None = None) -> None:
@@ -39,6 +40,7 @@ class Wall:
         """
         follows = shared or type(clock) is not Clock
         self.now: Callable[[], float] = now or (clock.now if follows else time.time)
+        self._watched = now is not None or not isinstance(clock, SkippingClock)
 
     async def watch(self, changed: Callable[[], Awaitable[None]], every: float = _LOOK_SECONDS) -> None:
         """Call `changed` whenever the clock was set, for as long as this is awaited; again if it fails.
@@ -48,7 +50,7 @@ class Wall:
             every: Seconds between two looks at the clock.
         """
         ahead = self._ahead()
-        while True:
+        while self._watched:
             await asyncio.sleep(every)
             if abs((moved := self._ahead()) - ahead) > _STEP_SECONDS:
                 try:
