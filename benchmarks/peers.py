@@ -17,6 +17,7 @@ __all__ = ["HERE", "Peer", "agents", "peer", "peer_server"]
 HERE = Path(__file__).resolve().parent / "peer"
 INSTALL_SECONDS = 300.0
 LOAD_SECONDS = 240.0
+CACHES = "resident size, in which SQLite's page caches grow too"
 FIRST_SECONDS = 60.0
 """How long the first run of an agent may take on the peer's server."""
 
@@ -46,7 +47,7 @@ AGENTS = (
     Figure("team_runs", "agent: message → answer, 64 in flight", "1/s", (100, 16)),
     Figure("team_token", "agent: start → first streamed token, p50", "s", (30, 5)),
     Figure("team_human", "agent: approval → answer, p50", "s", (20, 3)),
-    Figure("team_memory", "agent: memory of one that waits for a person", "B", (100, 20)),
+    Figure("team_memory", "agent: memory of one that waits for a person", "B", (200, 100)),
 )
 
 
@@ -68,9 +69,10 @@ class Side(NamedTuple):
         work = partial(self.load, figure.load, size)
         if figure.unit != "B":
             return await cost(self.server, work)
-        before = await self.server.settled()
+        await work()  # what the process takes for so many at once, and keeps
+        before = await self.server.settled(2.0)
         await work()
-        return Sample(max(0.0, (await self.server.settled() - before) / size))
+        return Sample(max(0.0, (await self.server.settled(2.0) - before) / size))
 
 
 async def peer(bench: Bench, folder: str, requirements: Sequence[str]) -> Peer | None:
@@ -146,7 +148,11 @@ async def _beside(
         except RuntimeError as error:
             bench.notes.append(f"{found.name}: {title}: no figure, its load failed: {error}")
             continue
+        if not all(sample.value for sample in both["peer"]):
+            bench.notes.append(f"{found.name}: {title}: no figure, it does not stand out of what the process keeps")
+            continue
         key = "_".join(filter(None, ("peer", figure.load, kind.lower())))
         samples = both["Stepwire"], both["peer"], both["peer"]
-        rows.append(row(key, title, figure.unit, found.name, *samples, group=PEER, guarded=False))
+        note = CACHES if figure.unit == "B" else ""
+        rows.append(row(key, title, figure.unit, found.name, *samples, group=PEER, guarded=False, note=note))
     return rows

@@ -14,6 +14,7 @@ from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
 from stepwire.client import Client
+from stepwire.server.testing import serve
 from stepwire.workflow import adopt
 from stepwire.workflow.adoption import versions
 from stepwire.workflow.errors import WorkflowConfigurationError
@@ -39,6 +40,11 @@ def test_a_memory_that_a_restart_loses_is_warned_of(caplog: pytest.LogCaptureFix
     (said,) = caplog.messages
     assert "keeps messages in RAM, and a restart loses them" in said
     assert "async_database_uri=" in said
+
+
+def test_a_server_of_a_test_adopts_what_it_is_given() -> None:
+    with serve(Remembering(None), other=Remembering(None)) as server, server.client() as client:
+        assert [client.start_run(name).result() for name in ("Remembering", "other")] == [None, None]
 
 
 def test_what_is_slow_to_load_is_loaded_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

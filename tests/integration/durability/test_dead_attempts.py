@@ -29,7 +29,7 @@ from stepwire.workflow.errors import DeadAttemptError
 
 
 async def try_everything(ctx: Context[DictState]) -> list[str]:
-    """Make every call that could change the run; return the names of those that did not raise DeadAttemptError."""
+    """Make every call that may be refused; return the names of those that did not raise DeadAttemptError."""
     alive: list[str] = []
 
     async def attempt(name: str, call: Callable[[], Any]) -> None:
@@ -47,6 +47,8 @@ async def try_everything(ctx: Context[DictState]) -> list[str]:
     await attempt("wait", lambda: ctx.wait_for_event(Answer, timeout=0.01))
     await attempt("sleep", lambda: ctx.sleep(0.01))
     await attempt("set", lambda: ctx.store.set("k", "dead"))
+    await attempt("get", lambda: ctx.store.get("k", default=None))
+    await attempt("get_state", lambda: ctx.store.get_state())
     return alive
 
 

@@ -110,7 +110,9 @@ async def test_dead_attempts_raise_and_change_nothing(how: str) -> None:
                     call()
                 except DeadAttemptError:
                     told.append("dead")
-            for awaitable in (ctx.store.set("a", 1), ctx.wait_for_event(Answer), ctx.sleep(1)):
+            store = ctx.store
+            reads = (store.get("a", default=1), store.get_state(), store.edit_state().__aenter__())
+            for awaitable in (store.set("a", 1), ctx.wait_for_event(Answer), ctx.sleep(1), *reads):
                 try:
                     await awaitable
                 except DeadAttemptError:
@@ -134,7 +136,7 @@ async def test_dead_attempts_raise_and_change_nothing(how: str) -> None:
     may_act.set()
     await acted.wait()
     await settle()
-    assert told == ["cancelled"] + ["dead"] * 6
+    assert told == ["cancelled"] + ["dead"] * 9
     assert (run.parts, len(run.log), run.broker.sequence) == before
 
 

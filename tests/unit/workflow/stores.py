@@ -50,6 +50,9 @@ class Hooks(StateHooks):
         self.refuse = False
         store.hooks = self
 
+    def reading(self, store: StateValues) -> None:
+        pass
+
     def changed(self, keys: set[str]) -> None:
         self.changes.append(keys)
 

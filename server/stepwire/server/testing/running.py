@@ -22,7 +22,7 @@ from stepwire.server.store import RunKey
 from stepwire.server.testing.skipping import skip
 from stepwire.server.testing.telling import HistoryEntry, history_of, report_of
 from stepwire.workflow import Workflow
-from stepwire.workflow.hosting import SkippingClock, StandingClock
+from stepwire.workflow.hosting import SkippingClock, StandingClock, adopt, is_adoptable
 
 __all__ = ["RunningServer", "serve"]
 
@@ -169,13 +169,13 @@ class RunningServer:
 
 
 def registry_of(*workflows: Served, **named: Served) -> Registry:
-    """Return a registry of workflows: by their class names, or by the names given."""
+    """Return a registry of workflows: by their class names, or by the names given. Those of LlamaIndex are adopted."""
     registry = Registry()
     for workflow in workflows:
         kind = workflow if isinstance(workflow, type) else type(workflow)
-        registry.add(kind.__name__, workflow)
+        registry.add(kind.__name__, adopt(workflow) if is_adoptable(workflow) else workflow)
     for name, workflow in named.items():
-        registry.add(name, workflow)
+        registry.add(name, adopt(workflow) if is_adoptable(workflow) else workflow)
     return registry
 
 

@@ -16,13 +16,17 @@ __all__ = ["GONE", "IN_PROCESS", "DurableHooks", "LocalHooks"]
 
 
 class LocalHooks:
-    """Refuse changes by attempts that were abandoned; used by a run without a store."""
+    """Refuse attempts that were abandoned; used by a run without a store."""
 
     __slots__ = ()
 
+    def reading(self, store: StateValues) -> None:
+        """Raise DeadAttemptError when the calling step's attempt was abandoned."""
+        _refuse_dead(store, "reads")
+
     def check(self, store: StateValues, values: dict[str, Any]) -> None:
         """Raise DeadAttemptError when the calling step's attempt was abandoned."""
-        _refuse_dead(store)
+        _refuse_dead(store, "sets")
 
     def changed(self, keys: set[str]) -> None:
         """Do nothing: nothing is written."""
@@ -40,6 +44,10 @@ class DurableHooks:
         self._broker = broker
         self._journal = journal
 
+    def reading(self, store: StateValues) -> None:
+        """Raise DeadAttemptError when the calling step's attempt was abandoned."""
+        _refuse_dead(store, "reads")
+
     def check(self, store: StateValues, values: dict[str, Any]) -> None:
         """Refuse new top-level values.
 
@@ -48,7 +56,7 @@ class DurableHooks:
             RunEndedError: The run has left memory.
             SerializationError: A value cannot be saved, or is too large; names every such key.
         """
-        _refuse_dead(store)
+        _refuse_dead(store, "sets")
         if self._broker.frozen:
             raise RunEndedError("the run is not in memory any more")
         self._journal.check_values(values, lambda keys: store.own_json(keys, values))
@@ -86,6 +94,10 @@ class _GoneHooks:
 
     __slots__ = ()
 
+    def reading(self, store: StateValues) -> None:
+        """Raise DeadAttemptError when the calling step's attempt was abandoned."""
+        _refuse_dead(store, "reads")
+
     def check(self, store: StateValues, values: dict[str, Any]) -> None:
         """Raise RunEndedError."""
         raise RunEndedError("the run is not in memory any more")
@@ -97,13 +109,13 @@ class _GoneHooks:
         """Do nothing: nothing is written."""
 
 
-def _refuse_dead(store: StateValues) -> None:
-    """Raise DeadAttemptError when the calling step's attempt was abandoned."""
+def _refuse_dead(store: StateValues, does: str) -> None:
+    """Raise DeadAttemptError when the attempt that does something with the state was abandoned."""
     execution = running_execution()
     if execution is None or not execution.dead or execution.finished:
         return
     if (owner := execution.owner) is not None and owner.store is store:
-        raise DeadAttemptError(f"step '{execution.delivery.step}' sets state after its attempt was abandoned")
+        raise DeadAttemptError(f"step '{execution.delivery.step}' {does} state after its attempt was abandoned")
 
 
 IN_PROCESS = LocalHooks()

@@ -22,7 +22,10 @@ class StateValues(Protocol):
 
 
 class StateHooks(Protocol):
-    """Let a run refuse changes of its state, and tell it of those that were made."""
+    """Let a run refuse reads and changes of its state, and tell it of the changes that were made."""
+
+    def reading(self, store: StateValues) -> None:
+        """Raise to refuse a read by a step; called before it."""
 
     def check(self, store: StateValues, values: dict[str, Any]) -> None:
         """Raise to refuse new top-level values; called before they apply."""

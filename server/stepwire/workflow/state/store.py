@@ -90,6 +90,7 @@ class InMemoryStateStore(Generic[S]):
 
     async def get_state(self) -> S:
         """Return a deep copy of the state."""
+        self._reading()
         if self.watched is not None:
             self._see(self.watched)
         return copy_state(self._state)
@@ -115,6 +116,7 @@ class InMemoryStateStore(Generic[S]):
             StatePathError: The path is malformed.
             StateNotFoundError: Nothing is there, and no default was given.
         """
+        self._reading()
         return self.peek(path, default)
 
     async def set(self, path: str, value: Any) -> None:
@@ -143,6 +145,10 @@ class InMemoryStateStore(Generic[S]):
         body or from validation, leaves the state as it was.
         """
         return EditState(self)
+
+    def _reading(self) -> None:
+        if self.hooks is not None:
+            self.hooks.reading(self)
 
     def _writing(self) -> asyncio.Lock:
         if in_edit_state(self):
@@ -316,7 +322,8 @@ class InMemoryStateStore(Generic[S]):
     # --- for edit_state() ---------------------------------------------------------------------
 
     def draft(self) -> Draft[S]:
-        """Return a copy of the state to change."""
+        """Return a copy of the state to change. Raises what the hooks raise to refuse a read."""
+        self._reading()
         if self.watched is not None:
             self._see(self.watched)
         return Draft(self._state)
