@@ -47,9 +47,8 @@ def main() -> int:
                 else:
                     for shot in shots:
                         for theme in ("light", "dark"):
-                            take(page, shot._replace(name=f"{shot.name}-{theme}", theme=theme), options.every, 1360)
-                        narrow = shot._replace(name=f"{shot.name}-narrow", theme="light")
-                        take(page, narrow, options.every, 360)
+                            for name, width in ((shot.name, 1360), (f"{shot.name}-narrow", 360)):
+                                take(page, shot._replace(name=f"{name}-{theme}", theme=theme), options.every, width)
         finally:
             browser.quit()
     return 0
