@@ -22,7 +22,7 @@ from tests.integration.children.family import (
 from stepwire.client import RunStatus, SyncClient
 from stepwire.server.runs.errors import InvalidError, LimitError
 from stepwire.server.runs.family.ends import Ends
-from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.hosting.run_commits import RunCommits
 from stepwire.server.store import RunKey, StoreCorruptError
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context
@@ -131,14 +131,14 @@ def test_an_end_counts_as_told_only_once_it_is_durable(monkeypatch: pytest.Monke
         take_end = runs_of(server).family.ends.take_end
         server._call(take_end(RunKey("default", run_id), child))
         waited = []
-        committed = LiveRun.committed
+        wait = RunCommits.wait
 
-        async def noted(run: LiveRun) -> None:
-            waited.append(run.key.run_id)
-            await committed(run)
+        async def noted(commits: RunCommits) -> None:
+            waited.append(commits.hosted.context.run_id)
+            await wait(commits)
 
         with monkeypatch.context() as patched:
-            patched.setattr(LiveRun, "committed", noted)
+            patched.setattr(RunCommits, "wait", noted)
             server._call(take_end(RunKey("default", run_id), child))
         assert run_id in waited
         client.run(run_id).context.send_event(("Finish", {}))

@@ -141,7 +141,7 @@ def test_a_long_request_id_is_refused_before_anything_is_kept(server: RunningSer
             server._call(events.send(Principal("", "default"), run.run_id, "Answer", data, "", "x" * 129))
         assert [each.field for each in raised.value.violations] == ["request_id"]
         live = runs_of(server).pool.in_memory(("default", run.run_id))
-        assert live is None or live.answers.get("stepwire-relayed/" + "x" * 129) is None
+        assert live is None or live.commits.answers.get("stepwire-relayed/" + "x" * 129) is None
 
 
 def test_what_the_run_itself_takes_stays_there(server: RunningServer) -> None:

@@ -40,8 +40,7 @@ async def crash(rpc: Rpc) -> None:
     pool, server = rpc.pool, rpc.server
     rpc.keeper.stop()
     for run in pool:
-        run.gone = True
-        run._hosted.freeze()
+        run.vanish()
     pool._live.clear()
     await rpc.channel.close()
     server.calls.stop()

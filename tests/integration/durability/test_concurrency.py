@@ -40,7 +40,7 @@ async def test_the_oldest_queued_runs_go_first_after_a_restart_with_free_slots(
         for run in rpc.pool:
             if run.key.run_id in ids[:2]:
                 run.cancel("")
-                await run.committed()
+                await run.commits.wait()
                 break
         await crash(rpc)
     began.clear()

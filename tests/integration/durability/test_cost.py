@@ -32,6 +32,7 @@ from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
 from stepwire.workflow.broker import journal
+from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.errors import SerializationError
 
@@ -203,9 +204,9 @@ async def test_cost_of_a_large_commit_is_paid_in_slices(tmp_path: Path, monkeypa
     turns = 0
     prepare = CommitBuilder.prepare
 
-    def count(builder: CommitBuilder) -> bool:
+    def count(builder: CommitBuilder, broker: Broker) -> bool:
         nonlocal turns
-        more = prepare(builder)
+        more = prepare(builder, broker)
         turns += more
         return more
 

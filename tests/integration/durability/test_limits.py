@@ -147,7 +147,7 @@ async def test_progress_since_the_last_crash_clears_a_delivery(tmp_path: Path) -
             run_id = run_id or (await rpc.start("flow", {})).run_id
             await flow.gate.arrived(times + 1)
             (run,) = rpc.pool
-            await run.committed()
+            await run.commits.wait()
             (delivery,) = run.broker.deliveries.values()
             assert delivery.lost == 0
             await crash(rpc)
@@ -165,4 +165,4 @@ async def test_state_within_the_limit_is_kept(tmp_path: Path) -> None:
         run_id = (await rpc.start("flow", {})).run_id
         await parked(rpc, run_id)
         assert len(await state_of(rpc, run_id, "blob")) == STATE - 100
-        await until(lambda: all(run.clean for run in rpc.pool))
+        await until(lambda: all(run.commits.clean for run in rpc.pool))

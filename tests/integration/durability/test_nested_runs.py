@@ -106,7 +106,7 @@ async def test_a_run_whose_nested_run_would_repeat_finished_steps_stays_in_memor
         run_id = await waiting(rpc)
         run = rpc.pool.in_memory(key_of(run_id))
         assert run is not None
-        await until(lambda: run.clean)
+        await until(lambda: run.commits.clean)
         assert is_idle(run.broker)
         assert not run.release()
         await rpc.send(run_id, event("Answer", n=3))

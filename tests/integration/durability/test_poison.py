@@ -95,7 +95,7 @@ async def test_poison_other_runs_go_on_beside_it(tmp_path: Path) -> None:
         (delivery,) = run.broker.deliveries.values()
         delivery.lost = 4
         run.broker.work.touch(delivery)
-        await run.committed()
+        await run.commits.wait()
         await crash(rpc)
     async with life(tmp_path, flow) as rpc:
         assert (await rpc.ended(bad)).outcome.failure.error_type == "CRASH_LOOP"

@@ -217,7 +217,7 @@ async def test_reads_of_callers_that_see_different_workflows_meet_in_one_load(tm
         await asked(rpc, run_id)
         for callers in ([OTHER, FLOW, OTHER, ANONYMOUS], [FLOW, OTHER, ANONYMOUS], [OTHER, ANONYMOUS, FLOW]):
             for run in rpc.pool:
-                await run.committed()
+                await run.commits.wait()
                 assert run.release()
             found = await asyncio.gather(
                 *(rpc.pool.reach(caller, run_id) for caller in callers), return_exceptions=True
@@ -232,7 +232,7 @@ async def test_reads_of_a_run_whose_load_has_just_failed_begin_another_load(tmp_
         run_id = (await rpc.start("flow", {})).run_id
         await asked(rpc, run_id)
         for run in rpc.pool:
-            await run.committed()
+            await run.commits.wait()
             assert run.release()
         failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         failed.set_exception(RunNotFoundError(run_id))

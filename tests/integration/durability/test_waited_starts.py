@@ -39,7 +39,7 @@ def begin(rpc: Rpc, wait: Duration = LONG) -> asyncio.Future[types.Run]:
 
 async def there(rpc: Rpc) -> None:
     """Wait until the run asks."""
-    await until(lambda: (run := rpc.pool.in_memory(key_of("mine"))) is not None and run.created)
+    await until(lambda: (run := rpc.pool.in_memory(key_of("mine"))) is not None and run.commits.created)
     await asked(rpc, "mine")
 
 

@@ -54,7 +54,7 @@ async def test_it_is_the_same_when_the_run_is_not_in_memory(tmp_path: Path) -> N
         for key in [each.key for each in rpc.pool]:
             live = rpc.pool.in_memory(key)
             assert live is not None
-            live._leave(None)
+            live.leave(None)
         assert not len(rpc.pool)
         found = await rpc.get(run.run_id)
         assert list(found.active_deliveries) == list(run.active_deliveries)

@@ -97,7 +97,7 @@ class ActiveDeliveries:
         if record.status in TERMINAL:
             return Activity(record, [])
         run = self._pool.in_memory(record.key)
-        if run is not None and run.created and run.clean:  # so what is in memory is what is committed
+        if run is not None and run.commits.created and run.commits.clean:  # so what is in memory is what is committed
             starting = _starting_of(run)
             found = Activity(run.record, *_of_run(run))
         else:

@@ -151,14 +151,14 @@ class EventWaits:
             run = await self._pool.live(caller, run_id)
         except RunFinishedError:
             return  # nobody is left to answer; the log says that the run has ended
-        await run.answer(lambda: self._write(run, request_ids, received))
+        await run.commits.answer(lambda: self._write(run, request_ids, received))
 
     def _write(self, run: LiveRun, request_ids: list[str], received: Received) -> None:
-        if all(run.answers.get(each) is None for each in request_ids):
+        if all(run.commits.answers.get(each) is None for each in request_ids):
             check_room(run, self._pool.limits)
             receipt = take_event(run, received, "publish")
             response = {"sequence": receipt.sequence, "delivered": 0}
-            run.remember(RequestRecord(request_ids[0], "", response, run.broker.clock.now()))
+            run.commits.remember(RequestRecord(request_ids[0], "", response, run.broker.clock.now()))
             run.act()
 
 

@@ -120,11 +120,11 @@ class RunEvents:
             if await self._repeats.of_ended_run(key, request_id) is None:
                 raise
             return ""
-        if marker and (known := run.answers.get(marker)) is not None:
-            await run.committed()
+        if marker and (known := run.commits.answers.get(marker)) is not None:
+            await run.commits.wait()
             return await self._remembered(caller, known)
         children = run.broker.made_children
-        if children is None or not children.living or (request_id and run.answers.get(request_id) is not None):
+        if children is None or not children.living or (request_id and run.commits.answers.get(request_id) is not None):
             return ""
         served = run.served
         cls = served.names.events().get(served.names.current(sending.type_name))
@@ -138,7 +138,7 @@ class RunEvents:
         if child and marker:
             run = await self._pool.live(caller, run_id)
             record = RequestRecord(marker, sending.fingerprint().text, {"child": child}, run.broker.clock.now())
-            await run.answer(lambda: run.remember(record))
+            await run.commits.answer(lambda: run.commits.remember(record))
         return child
 
     async def _remembered(self, caller: Principal, known: RequestRecord) -> str:
@@ -169,11 +169,11 @@ class RunEvents:
         answer: Receipt | RequestRecord | None = None
         while answer is None:
             received = None
-            if not request_id or run.answers.get(request_id) is None:
+            if not request_id or run.commits.answers.get(request_id) is None:
                 received = await parse_event(run.served, sending.type_name, sending.data)
                 if received.saved is not None:  # that took a while: the run may have left memory
                     run = await self._pool.live(caller, run_id)
-            answer = await run.answer(partial(self._take, caller, run, received, sending))
+            answer = await run.commits.answer(partial(self._take, caller, run, received, sending))
         if isinstance(answer, RequestRecord):
             return await self._repeated(run.key, answer, sending)
         return answer
@@ -186,7 +186,7 @@ class RunEvents:
         None if the run remembered the request when the call came, and has forgotten it since.
         """
         request_id = sending.request_id
-        if request_id and (known := run.answers.get(request_id)) is not None:
+        if request_id and (known := run.commits.answers.get(request_id)) is not None:
             return known
         if received is None:
             return None
@@ -196,7 +196,9 @@ class RunEvents:
         receipt = take_event(run, received, sending.method, sending.step)
         if request_id:
             response = {"sequence": receipt.sequence, "delivered": receipt.delivered}
-            run.remember(RequestRecord(request_id, sending.fingerprint().text, response, run.broker.clock.now()))
+            run.commits.remember(
+                RequestRecord(request_id, sending.fingerprint().text, response, run.broker.clock.now())
+            )
         run.act()
         return receipt
 

@@ -94,7 +94,7 @@ class RunLifecycle:
                 with self._quota.starting(caller):
                     run = await self._new(caller, served, request, fingerprint)
                     if not wait or self._quota.counts_starts:
-                        await run.committed()
+                        await run.commits.wait()
                 if wait:
                     await run.ended(wait)
                 return run.record
@@ -119,9 +119,9 @@ class RunLifecycle:
         """Return the run that has this id. Raise RunIdTakenError if the caller may not see it."""
         key = caller.key(run_id)
         run = self._pool.in_memory(key)
-        if run is not None and not run.created:
+        if run is not None and not run.commits.created:
             with contextlib.suppress(RunsError):  # another start of it is under way, and may fail
-                await run.committed()
+                await run.commits.wait()
         existing = await self._pool.records.find(key)
         if existing is not None and not caller.scopes.sees(existing.workflow):
             raise RunIdTakenError("A run with this run_id exists", run_id=run_id)
@@ -156,7 +156,7 @@ class RunLifecycle:
         known = await self._repeats.of_start(caller.namespace, request.request_id, fingerprint, event)
         # The live record may be ahead of the one that was read.
         run = None if known is None or self._pool.cluster.shared else self._pool.in_memory(known.key)
-        return run.record if run is not None and run.created else known
+        return run.record if run is not None and run.commits.created else known
 
     async def _new(
         self, caller: Principal, served: Served, request: StartRequest, fingerprint: Fingerprint | None
@@ -235,7 +235,7 @@ class RunLifecycle:
             for waiter in list(run.broker.waits):
                 if waiter.prompt is not None:
                     run.broker.write(waiter.prompt)
-        run.changed()
+        run.commits.changed()
         self._pool.slots.admit(run)
         return run
 
@@ -289,8 +289,8 @@ class RunLifecycle:
             return run  # it went on, and has come to its end meanwhile
         if code_of(run.record.info) != run.served.told:
             run.broker.touch_head()
-            run.changed()
-        await run.committed()
+            run.commits.changed()
+        await run.commits.wait()
         return run.record
 
     async def cancel(self, caller: Principal, run_id: str, reason: str) -> RunRecord:
@@ -305,7 +305,7 @@ class RunLifecycle:
         run.cancel(reason)
         if run.queued:
             run.go()
-        await run.committed()
+        await run.commits.wait()
         return run.record
 
     def _check_new(self, key: RunKey, workflow: str) -> None:

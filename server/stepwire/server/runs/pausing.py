@@ -31,7 +31,7 @@ class RunPauses:
         run = await self._pool.live(caller, run_id)
         if run.pause is None:
             run.set_pause(RunPause(self._pool.clock.now(), caller.name, reason))
-        await run.committed()
+        await run.commits.wait()
         if run.broker.outcome is not None:
             raise RunFinishedError("The run has ended", run_id=run_id)
         return run.record
@@ -45,7 +45,7 @@ class RunPauses:
         """
         run = await self._pool.live(caller, run_id)
         run.set_pause(None)
-        await run.committed()
+        await run.commits.wait()
         return run.record
 
     async def pause_workflow(self, caller: Principal, workflow: str, reason: str) -> WorkflowPause:

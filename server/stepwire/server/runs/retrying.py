@@ -71,7 +71,7 @@ class RunRetries:
             message = f"Only a run that failed, timed out or was cancelled can be retried; this one {now}"
             raise RunNotRetryableError(message, run_id=request.run_id, status=record.status)
         if (run := self._pool.in_memory(key)) is not None and not run.gone:
-            await run.committed()  # the link must not fence off a commit of the run itself
+            await run.commits.wait()  # the link must not fence off a commit of the run itself
         sequence = request.at or record.last_sequence
         retry_id = uuid5(_NAMESPACE, f"{key.namespace}/{key.run_id}/{record.created_at!r}/{sequence}").hex
         retried = None if request.request_id else await self._pool.records.find(caller.key(retry_id))

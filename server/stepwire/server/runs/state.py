@@ -100,13 +100,13 @@ class RunState:
         key = caller.key(run_id)
         if (run := self._pool.in_memory(key)) is None or run.gone:
             self._pool.routes.follow(key)
-        if run is None or run.gone or not run.created or not caller.scopes.sees(run.record.workflow):
+        if run is None or run.gone or not run.commits.created or not caller.scopes.sees(run.record.workflow):
             record = await self._pool.records.get(caller, run_id)
             run = self._pool.in_memory(key)
             if run is None or run.gone:
                 context = await self._snapshots.last_context(record)
                 return _read(context.store, path)
-        return await run.answer(partial(_read_live, run, path))
+        return await run.commits.answer(partial(_read_live, run, path))
 
     async def set(self, asked: StateChange, values: Sequence[tuple[str, Any]], size: int = 0) -> str:
         """Set values at paths, all or none, and return the new etag.
@@ -209,7 +209,7 @@ class RunState:
             run.take_values(large, encoded)
             return self._change_once(run, asked, change, fingerprint)
 
-        answer = await run.answer(act)
+        answer = await run.commits.answer(act)
         if isinstance(answer, RequestRecord):
             return str((await self._repeats.response(run.key, answer, fingerprint))["etag"])
         return answer
@@ -222,12 +222,12 @@ class RunState:
         fingerprint: Fingerprint,
     ) -> str | RequestRecord:
         """Change the state and return its etag, or return what the run remembers of the same request."""
-        if asked.request_id and (known := run.answers.get(asked.request_id)) is not None:
+        if asked.request_id and (known := run.commits.answers.get(asked.request_id)) is not None:
             return known
         etag = _change(run, change, asked.etag)
         if asked.request_id:
             now = run.broker.clock.now()
-            run.remember(RequestRecord(asked.request_id, fingerprint.text, {"etag": etag}, now))
+            run.commits.remember(RequestRecord(asked.request_id, fingerprint.text, {"etag": etag}, now))
         return etag
 
 

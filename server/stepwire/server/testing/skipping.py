@@ -64,7 +64,7 @@ async def settle(runs: Runs) -> None:
         for _ in range(3):  # what rang acts on the next turn, and what that starts on the one after
             await asyncio.sleep(0)
         live = list(runs.pool)
-        if all(run.clean for run in live):
+        if all(run.commits.clean for run in live):
             stage = [_stage(run) for run in live]
             busy = runs.family.busy
             if not busy and not any(status in _AT_WORK for _, _, deliveries in stage for _, status, _ in deliveries):

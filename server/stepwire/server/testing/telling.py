@@ -64,7 +64,7 @@ async def history_of(runs: Runs, key: RunKey, last: int | None = None) -> list[H
     store, codec = runs.pool.store, runs.pool.codec
     run = runs.pool.in_memory(key)
     if run is not None:
-        await run.committed()
+        await run.commits.wait()
     found: list[LogEntry] = []
     record = await store.get(key)
     position = 0 if record is None else record.first_available - 1

@@ -54,7 +54,7 @@ def add_follow(server: Handlers, pool: RunPool, signer: HopSigner) -> None:
 async def _commits(pool: RunPool, key: RunKey) -> AsyncIterator[bytes]:
     """Yield a frame with the run's record, then one for each commit, until the run ends or leaves this process."""
     run = pool.in_memory(key)
-    if run is None or not run.created or run.gone:
+    if run is None or not run.commits.created or run.gone:
         return
     try:
         feed = await pool.feeds.open(key)

@@ -106,7 +106,7 @@ class Ends:
             return
         # Nothing is awaited between `reach` and this: a run that has left memory takes no news.
         run.child_ended(child, outcome)
-        await run.committed()  # also if it knew before: that may not be durable yet
+        await run.commits.wait()  # also if it knew before: that may not be durable yet
 
     async def tell(self, record: RunRecord, outcome: ChildOutcome | None = None) -> bool:
         """Tell the parent of a run that has ended; return whether there is nothing left to do about it.

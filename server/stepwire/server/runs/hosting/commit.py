@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
+from typing import Protocol
 
 from stepwire.server import failpoints
 from stepwire.server.registry import Served
@@ -39,14 +40,32 @@ FULL_EVERY_BYTES = 64 * 1024
 """The next commit is full when the deltas since the last full one exceed this and four times that one's size."""
 
 
+class Recorded(Protocol):
+    """What a commit takes of the run.
+
+    Attributes:
+        served: Its workflow.
+        broker: Its data.
+        record: The record that the last commit wrote.
+        queued: Whether it is queued behind `num_concurrent_runs`.
+        pause: The pause of the run.
+        survived: Whether it was suspect of a crash, and has survived its trial since.
+    """
+
+    served: Served
+    broker: Broker
+    record: RunRecord
+    queued: bool
+    pause: RunPause | None
+    survived: bool
+
+
 class CommitBuilder:
     """Build the commits of one run, and decide which of them are full."""
 
-    __slots__ = ("_ahead", "_broker", "_codec", "_deltas", "_full_size", "_own", "_served", "_state_bytes", "_terms")
+    __slots__ = ("_ahead", "_codec", "_deltas", "_full_size", "_own", "_state_bytes", "_terms")
 
-    def __init__(self, served: Served, broker: Broker, codec: EntryCodec, bounds: Bounds) -> None:
-        self._served = served
-        self._broker = broker
+    def __init__(self, codec: EntryCodec, bounds: Bounds) -> None:
         self._codec = codec
         self._state_bytes = bounds.state_bytes
         self._deltas = 0
@@ -58,28 +77,25 @@ class CommitBuilder:
         self._ahead: _Ahead | None = None
         self._terms = RunTerms()
 
-    def prepare(self) -> bool:
+    def prepare(self, broker: Broker) -> bool:
         """Encode some of a large commit; return whether to call again before `build`, with other work between."""
-        journal = self._broker.journal
+        journal = broker.journal
         assert journal is not None
         if self._ahead is None:
             changed = len(journal.dirty)
-            everything = len(self._broker.deliveries) >= LARGE and self._is_full(changed * _SMALL_PART)
+            everything = len(broker.deliveries) >= LARGE and self._is_full(changed * _SMALL_PART)
             if not everything and changed < LARGE and len(journal.entries) < LARGE:
                 return False
-            self._ahead = _Ahead(self._broker, journal, self._codec, everything=everything)
+            self._ahead = _Ahead(broker, journal, self._codec, everything=everything)
         return self._ahead.encode_some()
 
     def build(
         self,
-        last: RunRecord,
+        run: Recorded,
         claim: Claim | None,
         requests: Sequence[RequestRecord],
         *,
-        queued: bool,
-        pause: RunPause | None,
         paused_seconds: float,
-        survived: bool,
         traceback: str,
     ) -> Commit:
         """Take what changed since the last call, and return it as a commit.
@@ -88,16 +104,13 @@ class CommitBuilder:
         was damaged in place or has grown too large; the commit holds that end too.
 
         Args:
-            last: The record that the last commit wrote.
+            run: The run.
             claim: The run's claim; None for its first commit.
             requests: The requests that were answered since.
-            queued: Whether the run is queued behind `num_concurrent_runs`.
-            pause: The pause of the run.
             paused_seconds: For how long its workflow was paused until now.
-            survived: Whether it was suspect of a crash, and has survived its trial since.
             traceback: What the record may tell of the place of a failure.
         """
-        broker = self._broker
+        served, broker, last = run.served, run.broker, run.record
         ended = broker.outcome is not None
         if failpoints.ACTIVE:
             failpoints.hit("snapshot.before")
@@ -109,18 +122,18 @@ class CommitBuilder:
         if damaged:
             changes = _joined(changes, take_changes(broker))
         size = _size(changes)
-        if not ended and not damaged and size > self._state_bytes and not self._state_fits(changes.parts):
+        if not ended and not damaged and size > self._state_bytes and not self._state_fits(broker, changes.parts):
             damaged = True
             kept = {key: part for key, part in changes.parts.items() if parts.state_name(key) is None}
             changes = _joined(changes._replace(parts=kept), take_changes(broker))
         # A damaged value cannot be encoded for a full commit: the value last committed stays.
         written = changes
         # What other code wrote, `migrate` and aliases have read: from now on it stands there as this code writes it.
-        rewrites = not self._own and not full and code_of(last.info) != self._served.told
+        rewrites = not self._own and not full and code_of(last.info) != served.told
         self._own = True
         if not full and not damaged and (rewrites or self._is_full(size)):
-            all_of_it = all_parts(broker, registry_encoder(self._served.names), known={**ahead, **changes.parts})
-            full = ended or self._state_fits(all_of_it)
+            all_of_it = all_parts(broker, registry_encoder(served.names), known={**ahead, **changes.parts})
+            full = ended or self._state_fits(broker, all_of_it)
             if not full:
                 changes = _joined(changes, take_changes(broker))
             written = Changes(all_of_it, [], []) if full else changes
@@ -129,20 +142,20 @@ class CommitBuilder:
             self._full_size, self._deltas = len(delta), 0
         else:
             self._deltas += len(delta)
-        pending, questions = next_pending(last, self._served, broker, changes)
+        pending, questions = next_pending(last, served, broker, changes)
         record = next_record(
             last,
-            self._served,
+            served,
             broker,
             changes,
             pending,
             questions,
             self._terms,
             new=claim is None,
-            queued=queued,
-            pause=pause,
+            queued=run.queued,
+            pause=run.pause,
             paused_seconds=paused_seconds,
-            survived=survived,
+            survived=run.survived,
             traceback=traceback,
         )
         chunks = self._chunks(changes.entries)
@@ -161,11 +174,11 @@ class CommitBuilder:
             return chunks_of(entries, self._codec)
         return ahead.chunks + chunks_of(entries[ahead.entries :], self._codec)
 
-    def _state_fits(self, all_of_it: Mapping[str, bytes]) -> bool:
+    def _state_fits(self, broker: Broker, all_of_it: Mapping[str, bytes]) -> bool:
         """Return whether the whole state is within its bound; fail the run if not. The hooks bound single values."""
-        size = sum(len(all_of_it.get(parts.state(name), b"")) for name in self._broker.store.saved())
+        size = sum(len(all_of_it.get(parts.state(name), b"")) for name in broker.store.saved())
         if size > self._state_bytes:
-            self._broker.exceed(f"the state of a run may have at most {self._state_bytes} bytes as JSON; it has {size}")
+            broker.exceed(f"the state of a run may have at most {self._state_bytes} bytes as JSON; it has {size}")
         return size <= self._state_bytes
 
 

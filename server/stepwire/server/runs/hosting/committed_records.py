@@ -48,7 +48,7 @@ class CommittedRecords:
     async def find(self, key: RunKey) -> RunRecord | None:
         """Return the record of a run, as committed; None when there is no such run."""
         run = self._live.get(key)
-        if run is not None and run.created:
+        if run is not None and run.commits.created:
             if self._shared and not self._cluster.fresh:
                 await self._hold()
                 return await self.find(key)
@@ -70,7 +70,7 @@ class CommittedRecords:
         """
         if self._shared:
             return await self.find(key)  # its record may change at any moment
-        if (run := self._live.get(key)) is not None and run.created:
+        if (run := self._live.get(key)) is not None and run.commits.created:
             return run.record
         try:
             feed = await self.feeds.open(key)

@@ -69,7 +69,7 @@ class RunSlots:
         run.took_slot = slots.queue(run.record, run)
         slots.fill()
         if run.queued:
-            run.changed()
+            run.commits.changed()
 
     def free(self, key: RunKey, workflow: str | None = None) -> None:
         """Free the slot of a run, or its place in the queue, and let the next runs go. None: of any workflow."""
@@ -123,4 +123,4 @@ class _Slots:
             elif not run.gone and run.broker.outcome is None:
                 self.holders.add(key)
                 self._start(run)
-                run.changed()
+                run.commits.changed()

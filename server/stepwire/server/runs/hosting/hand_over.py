@@ -43,7 +43,7 @@ async def hand_over(pool: RunPool, deadline: float, hastened: asyncio.Event) -> 
     try:
         async with asyncio.timeout_at(deadline + _LAST_COMMIT_SECONDS) as limit:
             while (runs := list(pool)) and time() < deadline and not hastened.is_set():
-                idle = [run for run in runs if run.created and not run.busy]
+                idle = [run for run in runs if run.commits.created and not run.busy]
                 if idle:
                     await _leave(pool, idle)
                 else:
@@ -56,7 +56,7 @@ async def hand_over(pool: RunPool, deadline: float, hastened: asyncio.Event) -> 
         logger.error("the store does not commit: changes that were not acknowledged are lost")
         committed = False
         for run in list(pool):
-            run.abandon(StoreUnavailableError("the store did not commit in time"))
+            run.commits.abandon(StoreUnavailableError("the store did not commit in time"))
     await pool.cluster.leave()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):

@@ -275,12 +275,12 @@ class PoolKeeper:
             run.freeze()
         try:
             async with asyncio.timeout_at(deadline + _LAST_COMMIT_SECONDS):
-                await asyncio.gather(*(run.committed() for run in runs), return_exceptions=True)
+                await asyncio.gather(*(run.commits.wait() for run in runs), return_exceptions=True)
         except TimeoutError:
             logger.error("the store does not commit: changes that were not acknowledged are lost")
             for run in runs:
-                if not run.clean:
-                    run.abandon(StoreUnavailableError("the store did not commit in time"))
+                if not run.commits.clean:
+                    run.commits.abandon(StoreUnavailableError("the store did not commit in time"))
             return False
         self._pool.notes.close()
         return True
@@ -304,9 +304,9 @@ class PoolKeeper:
 
     async def _next_commit(self, run: LiveRun) -> None:
         """Wait for the run's next commit; its steps finish by committing."""
-        if not run.created:
+        if not run.commits.created:
             with contextlib.suppress(RunsError):  # the run is dropped then, and not waited for again
-                await run.committed()
+                await run.commits.wait()
             return
         feeds = self._pool.feeds
         feed = await feeds.open(run.key)

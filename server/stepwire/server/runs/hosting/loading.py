@@ -159,7 +159,8 @@ class RunLoader:
         await self._restorer.fill(run.key, run.served, run.broker, parts, stored.at, version, count_lost=count_lost)
         if failpoints.ACTIVE:
             failpoints.hit("restore.after")
-        run.answers.load(await self._store.requests(run.key))
+        if requests := await self._store.requests(run.key):
+            run.commits.answers.load(requests)
 
     async def _block(self, record: RunRecord, claim: Claim, reason: str) -> None:
         """Mark a run that this code cannot go on with."""

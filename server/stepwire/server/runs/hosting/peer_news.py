@@ -75,7 +75,7 @@ class PeerNews:
         """Drop all runs: other replicas may have them."""
         self._pool.routes.clear()
         for run in self._pool:
-            run.abandon(StaleClaimError("the other replicas took this one for dead"))
+            run.commits.abandon(StaleClaimError("the other replicas took this one for dead"))
 
     def _deleted(self, news: News) -> None:
         self._pool.routes.forget(news.key)
@@ -100,7 +100,7 @@ class PeerNews:
         finally:
             self._checking.pop(key, None)
         if elsewhere and (run := self._pool.in_memory(key)) is not None:
-            run.abandon(StaleClaimError("another replica has taken the run"))
+            run.commits.abandon(StaleClaimError("another replica has taken the run"))
 
     def _placed(self, news: News) -> None:
         if isinstance(self._pool.slots, SharedSlots):

@@ -216,9 +216,9 @@ class RunPool:
                 run = found
             if not sees(run.served.name):
                 raise RunNotFoundError(run_id)
-            if not run.created or run.broker.outcome is not None:
+            if not run.commits.created or run.broker.outcome is not None:
                 # What a caller is told of a run must be durable, its end too.
-                await run.committed()
+                await run.commits.wait()
             if run.broker.outcome is not None:
                 return run.record
             if run.gone:
@@ -290,7 +290,7 @@ class RunPool:
             del self._live[run.key]
         self.trials.left(run)
         record = run.record
-        if record.status in TERMINAL or (not run.created and run.took_slot):
+        if record.status in TERMINAL or (not run.commits.created and run.took_slot):
             self.slots.free(run.key, run.served.name)
         elif run.queued:
             self.slots.unload(run)
@@ -302,8 +302,8 @@ class RunPool:
         elif record.status in TERMINAL:
             self.records.keep(record)
         else:
-            if run.claim is not None:
-                self.store.release(run.claim)
+            if run.commits.claim is not None:
+                self.store.release(run.commits.claim)
             self.wakes.expect(record)
         self.feeds.left(run.key)
 

@@ -45,7 +45,7 @@ class SharedSlots:
             self._start(run)
             return
         status, info = run.record.status, run.record.info
-        if run.created and (
+        if run.commits.created and (
             status in (Status.RUNNING, Status.WAITING) or (status == Status.PAUSED and WAS_QUEUED not in info)
         ):
             self._start(run)  # it has a place since it went for the first time
@@ -54,7 +54,7 @@ class SharedSlots:
         workflow = run.served.name
         self._queued.setdefault(workflow, {})[run.key] = run
         # The store looks at what is committed.
-        run.after_commit(lambda: self._look(workflow))
+        run.commits.after_commit(lambda: self._look(workflow))
 
     def free(self, key: RunKey, workflow: str | None = None) -> None:
         """Let the next runs go: a run has ended, is blocked, or was deleted."""
@@ -101,4 +101,4 @@ class SharedSlots:
             run = queued.pop(key, None)
             if run is not None and not run.gone and run.broker.outcome is None and not run.broker.frozen:
                 self._start(run)
-                run.changed()
+                run.commits.changed()

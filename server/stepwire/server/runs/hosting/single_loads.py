@@ -165,16 +165,20 @@ class SingleLoads:
         except RunElsewhereError as error:
             self._pool.routes.learn(key, error)
             raise
-        if self._pool.cluster.shared and run.claim is not None and (self._pool.cluster.me != me or self._pool.draining):
+        if (
+            self._pool.cluster.shared
+            and run.commits.claim is not None
+            and (self._pool.cluster.me != me or self._pool.draining)
+        ):
             # Meanwhile the others took this replica for dead, or it began to hand its runs over.
-            self._pool.store.release(run.claim)
+            self._pool.store.release(run.commits.claim)
             raise RunLeftError
         self._pool.add(run)
         if (reason := self._too_large.pop(key, None)) is not None:
             run.exceed(f"a commit of the run is too large: {reason}")
         self._pool.slots.admit(run)
         if record.status == Status.BLOCKED:
-            await run.committed()  # until then its record says that it is blocked
+            await run.commits.wait()  # until then its record says that it is blocked
         return run
 
 

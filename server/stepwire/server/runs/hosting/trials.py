@@ -68,7 +68,7 @@ class Trials:
             run.queued = True
             self._count += 1
             heapq.heappush(self._waiting, (-lost, -run.record.created_at, self._count, run))
-            run.changed()
+            run.commits.changed()
             if self._open and self._on_trial is None:
                 self._next()
         else:
@@ -99,7 +99,7 @@ class Trials:
                 self._on_trial = run
                 self._notes.trial(run.key)
             run.go()
-            run.changed()
+            run.commits.changed()
             self._watch(run, seconds)
             if not self._found:
                 return
@@ -127,7 +127,7 @@ class Trials:
         def begin() -> None:
             loop.call_later(seconds, self._survived, run)
 
-        run.after_commit(begin)
+        run.commits.after_commit(begin)
 
     def _survived(self, run: LiveRun) -> None:
         if _goes_on(run):

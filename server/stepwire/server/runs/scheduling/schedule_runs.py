@@ -82,7 +82,7 @@ class ScheduleRuns:
             act: Says what the schedule is after the change.
         """
         run = await self.live(caller, schedule_id)
-        return await run.answer(lambda: self._transition(run, act))
+        return await run.commits.answer(lambda: self._transition(run, act))
 
     async def once(
         self,
@@ -105,14 +105,14 @@ class ScheduleRuns:
         request_id, says = request
 
         def transition() -> RequestRecord | None:
-            if request_id and (known := run.answers.get(request_id)) is not None:
+            if request_id and (known := run.commits.answers.get(request_id)) is not None:
                 return known
             self._transition(run, act)
             if request_id:
-                run.remember(RequestRecord(request_id, says.text, answer, run.broker.clock.now()))
+                run.commits.remember(RequestRecord(request_id, says.text, answer, run.broker.clock.now()))
             return None
 
-        known = await run.answer(transition)
+        known = await run.commits.answer(transition)
         if known is None:
             return answer
         if not says.same(known.digest):
