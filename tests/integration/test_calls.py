@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from benchmarks.calls import count_calls, count_streamed
 
 _ABOUT = 1.1
@@ -14,12 +15,14 @@ _NEARLY = 1.02
 """A counted call may have met a timer of ours."""
 
 
+@pytest.mark.slow
 async def test_an_answer_costs_the_same_beside_many_open_questions(tmp_path: Path) -> None:
     found = await count_calls(tmp_path, (10, 300))
     few, many = (sum(found[f"an answer beside {count}"][0].values()) for count in (10, 300))
     assert many < _ABOUT * few
 
 
+@pytest.mark.slow
 async def test_calls_cost_nothing_more_while_nobody_uses_the_web(tmp_path: Path) -> None:
     without, beside = [
         await count_calls(tmp_path / name, (), web=web) for name, web in (("without", False), ("with", True))

@@ -123,6 +123,7 @@ async def goes_on(rpc: Rpc, run: Run, filled: Filled) -> None:
     assert await run.result(timeout=60) == {"yes": True, "note": 7}
 
 
+@pytest.mark.slow
 async def test_a_moved_directory_is_not_served_again(filled: Filled, database: PostgresServer) -> None:
     assert move(filled.data, database.dsn).returncode == 0
     assert "were moved to postgres://stepwire@127" in await is_refused(filled.data)
@@ -182,6 +183,7 @@ async def test_another_run_of_the_same_id_is_not_replaced(database: PostgresServ
     assert "the database has another run same" in refused.stderr
 
 
+@pytest.mark.slow
 async def test_what_is_in_use_is_refused(filled: Filled, database: PostgresServer) -> None:
     async with serving(data=str(filled.data)):
         refused = move(filled.data, database.dsn)
@@ -193,6 +195,7 @@ async def test_what_is_in_use_is_refused(filled: Filled, database: PostgresServe
     assert f"replicas use the database: stop {rpc.server.address} first" in refused.stderr
 
 
+@pytest.mark.slow
 async def test_a_database_that_is_not_there_is_told_with_what_to_do(filled: Filled, database: PostgresServer) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -89,6 +89,7 @@ def told_at_the_start(dsn: str, caplog: pytest.LogCaptureFixture) -> str:
     return caplog.text
 
 
+@pytest.mark.slow
 def test_what_can_lose_acknowledged_work_is_told_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     if programs() is None:
         pytest.skip(MISSING)

@@ -30,6 +30,7 @@ def test_serve_where_another_serves(tmp_path: Path, server: ServerProcess) -> No
     assert "stepwire: serving Greet\n" in other.log
 
 
+@pytest.mark.slow
 def test_following_survives_a_crash_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ServerProcess(tmp_path / "data", [FLOWS]) as process:
         monkeypatch.setenv("STEPWIRE_SERVER", process.address)

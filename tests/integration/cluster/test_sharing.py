@@ -96,6 +96,7 @@ async def test_places_are_never_exceeded_and_go_in_order_over_replicas_and_their
             await client.close()
 
 
+@pytest.mark.slow
 async def test_a_workflow_that_one_replica_serves_is_there_at_all_of_them(start: Start) -> None:
     (a,), database = start(1, specs=ONE)
     (b,), _ = start(1, specs=["tests.integration.cluster.flows:Chat=chat"])

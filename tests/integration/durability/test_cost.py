@@ -198,6 +198,7 @@ class FanOut(Workflow):
         return StopEvent(result=len(set(FanOut.done))) if len(set(FanOut.done)) == 5000 else None
 
 
+@pytest.mark.slow
 async def test_cost_of_a_large_commit_is_paid_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FanOut.done.clear()
     FanOut.going_on = asyncio.Event()

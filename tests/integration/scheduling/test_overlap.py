@@ -221,6 +221,7 @@ def test_a_backfill_is_repeated_under_its_request_id_without_effect(schedules: S
         backfill(schedules, "s", 5)
 
 
+@pytest.mark.slow
 def test_a_backfill_goes_on_after_a_kill(schedules: Schedules) -> None:
     schedules.create("s", every(minutes=1))
     assert backfill(schedules, "s", 5) == 300

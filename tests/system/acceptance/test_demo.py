@@ -80,6 +80,7 @@ def test_at_a_terminal_the_person_answers() -> None:
     assert "'decision': 'block'" in output
 
 
+@pytest.mark.slow
 def test_the_answer_may_be_given_in_the_console() -> None:
     with at_terminal() as (process, terminal):
         output = read_until(terminal, "Your decision")

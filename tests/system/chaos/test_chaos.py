@@ -23,6 +23,7 @@ def assert_kept(report: Report) -> None:
     assert report.measured["acknowledged"] > 0
 
 
+@pytest.mark.slow
 async def test_a_server_that_dies_while_it_starts_is_seen_to(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path)
     server.spawn({"STEPWIRE_FAILPOINTS": "nowhere=1"})
@@ -31,7 +32,7 @@ async def test_a_server_that_dies_while_it_starts_is_seen_to(tmp_path: Path) -> 
 
 
 async def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    assert_kept(await scenarios.sigkill(tmp_path, kills=4, seed=SEED))
+    assert_kept(await scenarios.sigkill(tmp_path, kills=2, seed=SEED))
 
 
 @pytest.mark.slow
@@ -49,6 +50,7 @@ async def test_cut_streams_resume_without_gap_or_repeat(tmp_path: Path) -> None:
     assert_kept(await scenarios.stream_cuts(tmp_path, cuts=100, seed=SEED))
 
 
+@pytest.mark.slow
 async def test_a_full_disk_heals(tmp_path: Path) -> None:
     try:
         assert_kept(await scenarios.disk_full(tmp_path, rounds=2, seed=SEED))
@@ -71,6 +73,7 @@ async def test_killed_steps_run_again_under_their_key(tmp_path: Path) -> None:
     assert_kept(await scenarios.mid_step(tmp_path, kills=2, seed=SEED))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 async def test_every_acknowledgement_follows_its_fdatasync(tmp_path: Path) -> None:
     assert_kept(await fdatasync(tmp_path, writes=60, seed=SEED))

@@ -17,6 +17,7 @@ from stepwire.server.telemetry.logs.writer import MOST_LINES
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 
 
+@pytest.mark.slow
 def test_a_full_pipe_stops_neither_runs_nor_the_end(tmp_path: Path) -> None:
     command = [
         str(COMMAND), "serve", "tests/system/process/flows.py", "--address", "127.0.0.1:0", "--web-address", "off",

@@ -97,6 +97,7 @@ def beside(tmp_path: Path, code: Path) -> Iterator[ServerProcess]:
         yield found
 
 
+@pytest.mark.slow
 def test_code_that_was_loaded_is_served_although_its_file_is_broken_since(beside: ServerProcess, code: Path) -> None:
     with SyncClient(beside.address) as client:
         run = client.start_run("flow")
@@ -110,6 +111,7 @@ def test_code_that_was_loaded_is_served_although_its_file_is_broken_since(beside
         assert run.result(timeout=60) == "two"
 
 
+@pytest.mark.slow
 def test_only_files_that_the_served_code_imports_restart_it(beside: ServerProcess, code: Path) -> None:
     (code.parent / "a_client.py").write_text("print('not served')\n")
     code.write_text("import a_helper\n" + CODE)  # which is not there yet: nobody has imported it

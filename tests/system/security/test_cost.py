@@ -96,6 +96,7 @@ async def compared(folder: Path, calls: int, turns: int) -> tuple[Caller, Caller
         return without, guarded
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the clock of another process")
 @pytest.mark.timeout(900)
 async def test_access_limits_and_metrics_cost_at_most_a_tenth_of_a_unary_call(tmp_path: Path):
