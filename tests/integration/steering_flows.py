@@ -65,7 +65,7 @@ class Dependency:
         """Wait until a condition holds; it is looked at after each use."""
         while not condition():
             self.news.clear()
-            await asyncio.wait_for(self.news.wait(), 20)
+            await asyncio.wait_for(self.news.wait(), 60)
 
 
 class Pay(Workflow):

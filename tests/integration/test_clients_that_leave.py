@@ -38,7 +38,7 @@ async def _leave_while_the_loop_is_busy(rpc: Rpc, begin: Any, run_id: str, *, ca
             call = begin(channel, run_id)
             next(call)
             read.set()
-            go.wait(30)
+            go.wait(60)
             if cancel:
                 call.cancel()
         gone.set()
@@ -47,7 +47,7 @@ async def _leave_while_the_loop_is_busy(rpc: Rpc, begin: Any, run_id: str, *, ca
     thread.start()
     await asyncio.to_thread(read.wait, 30)
     go.set()
-    gone.wait(30)  # blocks the loop
+    gone.wait(60)  # blocks the loop
     thread.join()
 
 

@@ -65,7 +65,7 @@ def test_a_blocking_test_talks_with_a_real_server(stepwire_serve: Callable[..., 
 
 def test_a_step_does_not_end_the_server(stepwire_serve: Callable[..., RunningServer]) -> None:
     with stepwire_serve(Interrupts, Echo).client() as client:
-        assert client.start_run("Interrupts").result(timeout=20) == "goes on"
+        assert client.start_run("Interrupts").result(timeout=60) == "goes on"
         assert next(iter(client.start_run("Echo", text="?").events())).type == "Asked"
 
 

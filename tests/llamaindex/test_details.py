@@ -49,7 +49,7 @@ async def test_a_run_is_idle_when_nothing_goes_on_with_or_without_a_wait() -> No
         async def second(self, ev: HumanResponseEvent) -> StopEvent:
             return StopEvent(result=ev.text)
 
-    handler = adopt(Pair(timeout=5)).run()
+    handler = adopt(Pair(timeout=60)).run()
     idle = 0
     async for event in handler.stream_events(expose_internal=True):
         if isinstance(event, WorkflowIdleEvent):
@@ -81,7 +81,7 @@ async def test_steps_that_have_begun_run_until_they_let_go_when_another_ends_the
             await asyncio.sleep(0)
             seen.append("too late")
 
-    assert await adopt(Both(timeout=5)).run() == 2
+    assert await adopt(Both(timeout=60)).run() == 2
     await asyncio.sleep(0.01)
     assert sorted(seen) == ["one", "other"]
 
@@ -112,7 +112,7 @@ async def test_reading_the_stream_of_a_context_goes_on_where_it_was_left() -> No
                 ctx.write_event_to_stream(Item(n=n))
             return StopEvent()
 
-    handler = adopt(Three(timeout=5)).run()
+    handler = adopt(Three(timeout=60)).run()
     await handler
     async for event in handler.ctx.stream_events():
         if isinstance(event, Item):  # beside it are internal ones
@@ -220,7 +220,7 @@ async def test_the_store_shares_handles_and_copies_data() -> None:
             after = await ctx.store.get_state()
             return StopEvent(result=(after["held"].client is client, after["held"].texts))
 
-    assert await adopt(Keeps(timeout=5)).run() == (True, ["one", "two"])
+    assert await adopt(Keeps(timeout=60)).run() == (True, ["one", "two"])
 
 
 async def test_the_store_says_what_is_not_there_and_refuses_to_be_written_inside_an_edit() -> None:
@@ -240,4 +240,4 @@ async def test_the_store_says_what_is_not_there_and_refuses_to_be_written_inside
                         pass
             return StopEvent(result=await ctx.store.get("a.b"))
 
-    assert await adopt(Wrong(timeout=5)).run() == 1
+    assert await adopt(Wrong(timeout=60)).run() == 1

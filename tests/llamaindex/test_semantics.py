@@ -59,7 +59,7 @@ class FanOut(Workflow):
 
 @pytest.mark.parametrize(("count", "result"), [(4, [0, 20, 30]), (0, []), (2, [0])])
 async def test_a_list_is_joined_when_all_of_it_is_through(count: int, result: list[int]) -> None:
-    assert await adopt(FanOut(timeout=5)).run(count=count) == result
+    assert await adopt(FanOut(timeout=60)).run(count=count) == result
 
 
 async def test_take_gives_the_first_ones_and_drops_the_others() -> None:
@@ -76,7 +76,7 @@ async def test_take_gives_the_first_ones_and_drops_the_others() -> None:
         async def join(self, events: Annotated[list[Result], Collect(Take(2))]) -> StopEvent:
             return StopEvent(result=[event.n for event in events])
 
-    assert await adopt(First(timeout=5)).run() == [0, 1]
+    assert await adopt(First(timeout=60)).run() == [0, 1]
 
 
 async def test_a_list_inside_a_list_is_joined_first() -> None:
@@ -97,7 +97,7 @@ async def test_a_list_inside_a_list_is_joined_first() -> None:
         async def total(self, events: list[Sum]) -> StopEvent:
             return StopEvent(result=sorted(event.n for event in events))
 
-    assert await adopt(Nested(timeout=5)).run() == [2, 6]
+    assert await adopt(Nested(timeout=60)).run() == [2, 6]
 
 
 async def test_several_event_parameters_are_filled_once_all_are_there() -> None:
@@ -112,7 +112,7 @@ async def test_several_event_parameters_are_filled_once_all_are_there() -> None:
         async def both(self, task: Task, result: Result) -> StopEvent:
             return StopEvent(result=(task.n, result.n))
 
-    assert await adopt(Two(timeout=5)).run() == (1, 2)
+    assert await adopt(Two(timeout=60)).run() == (1, 2)
 
 
 async def test_a_stream_goes_on_after_a_crash() -> None:
@@ -210,7 +210,7 @@ async def test_a_wait_takes_subclasses_where_the_step_does() -> None:
             answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent())
             return StopEvent(result=type(answer).__name__)
 
-    handler = adopt(Broad(timeout=5)).run()
+    handler = adopt(Broad(timeout=60)).run()
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):
             handler.ctx.send_event(Yes())
@@ -224,7 +224,7 @@ async def test_internal_events_are_there_for_who_asks() -> None:
             answer = await ctx.wait_for_event(HumanResponseEvent)
             return StopEvent(result=answer.text)
 
-    handler = adopt(Ask(timeout=5)).run()
+    handler = adopt(Ask(timeout=60)).run()
     seen: list[Any] = []
     async for event in handler.stream_events(expose_internal=True):
         seen.append(event)
@@ -243,7 +243,7 @@ async def test_internal_events_are_there_for_who_asks() -> None:
 
 
 async def test_the_test_runner_of_theirs_works() -> None:
-    told = await WorkflowTestRunner(adopt(FanOut(timeout=5))).run(start_event=StartEvent(count=2))
+    told = await WorkflowTestRunner(adopt(FanOut(timeout=60))).run(start_event=StartEvent(count=2))
     assert told.result == [0]
     assert told.event_types[StepStateChanged] == 8
 
@@ -259,7 +259,7 @@ async def test_a_saved_stream_is_read_again() -> None:
                 await ctx.wait_for_event(HumanResponseEvent)
             return Result(n=ev.n)
 
-    workflow = Asking(timeout=5)
+    workflow = Asking(timeout=60)
     handler = adopt(workflow).run(count=3)
     await at_work.wait()
     await asyncio.sleep(0)

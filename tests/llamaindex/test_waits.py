@@ -33,7 +33,7 @@ async def test_what_is_sent_right_after_the_start_finds_the_wait_of_the_first_st
         async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
             return StopEvent(result=(await ctx.wait_for_event(Note)).text)
 
-    handler = adopt(First(timeout=5)).run()
+    handler = adopt(First(timeout=60)).run()
     handler.ctx.send_event(Note(text="early"))
     assert await handler == "early"
 
@@ -50,7 +50,7 @@ class ToItself(Workflow):
 
 
 async def test_a_step_hears_what_it_has_just_sent() -> None:
-    handler = adopt(ToItself(timeout=5, disable_validation=True)).run()
+    handler = adopt(ToItself(timeout=60, disable_validation=True)).run()
     await asyncio.sleep(0.01)
     handler.ctx.send_event(HumanResponseEvent(text="yours"))
     assert await handler == ("mine", "yours")
@@ -73,7 +73,7 @@ async def test_what_was_sent_before_the_step_let_go_answers_no_later_wait() -> N
             await asyncio.sleep(0.01)
             return StopEvent(result=(await ctx.wait_for_event(Note)).text)
 
-    handler = adopt(Late(timeout=5, disable_validation=True)).run()
+    handler = adopt(Late(timeout=60, disable_validation=True)).run()
     await asyncio.sleep(0.05)
     assert not handler.is_done()
     handler.ctx.send_event(Note(text="there"))
@@ -98,7 +98,7 @@ class TakesAndWaits(Workflow):
 
 
 async def test_an_event_that_answers_a_wait_does_not_come_to_the_step_as_well() -> None:
-    workflow = TakesAndWaits(timeout=5)
+    workflow = TakesAndWaits(timeout=60)
     handler = adopt(workflow).run()
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):
@@ -128,7 +128,7 @@ async def test_one_event_answers_the_waits_of_all_steps_also_if_they_have_one_id
             found = ctx.collect_events(ev, [Answered] * 2)
             return None if found is None else StopEvent(result=sorted(each.text for each in found))
 
-    handler = adopt(Two(timeout=5)).run()
+    handler = adopt(Two(timeout=60)).run()
     await asyncio.sleep(0.02)
     handler.ctx.send_event(HumanResponseEvent(text="ok"))
     assert await handler == ["ok left", "ok right"]
@@ -150,7 +150,7 @@ class Asks(Workflow):
 
 @pytest.mark.parametrize("how", ["cancel_run", "shutdown"])
 async def test_a_cancelled_run_goes_on_from_its_context(how: str) -> None:
-    workflow = Asks(timeout=5)
+    workflow = Asks(timeout=60)
     handler = adopt(workflow).run()
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):
@@ -165,7 +165,7 @@ async def test_a_cancelled_run_goes_on_from_its_context(how: str) -> None:
 
 
 async def test_the_context_of_a_cancelled_run_begins_a_new_one() -> None:
-    workflow = Asks(timeout=5)
+    workflow = Asks(timeout=60)
     handler = adopt(workflow).run()
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):

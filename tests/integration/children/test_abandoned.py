@@ -138,7 +138,7 @@ def queued(client: SyncClient, run_id: str) -> int:
 def answer(client: SyncClient, child: RunInfo) -> None:
     text = child.pending_waiters[0].requirements["text"]
     client.run(child.run_id).context.send_event(("Answer", {"text": text}))
-    assert client.run(child.run_id).result(timeout=20) == f"{text} {text}"
+    assert client.run(child.run_id).result(timeout=60) == f"{text} {text}"
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -146,7 +146,7 @@ def test_those_left_to_themselves_are_started_as_others_end_each_once(tmp_path: 
     settings = {"max_children": 2}
     with serve(Outer(fire_asking), Inner, data=tmp_path, settings=settings) as server, server.client() as client:
         run_id = client.start_run("Outer", n=5).run_id
-        assert client.run(run_id).result(timeout=20) == "fired"
+        assert client.run(run_id).result(timeout=60) == "fired"
         for left in (3, 2, 1, 0):
             first, _ = asking(client, run_id, 2)
             until(lambda: queued(client, run_id) == left, "the count")  # noqa: B023

@@ -209,7 +209,7 @@ def test_a_parent_that_is_parked_hears_of_the_damage_of_its_child_from_whoever_f
         else:
             with pytest.raises(InternalServerError):
                 client.run(child).info()
-        assert client.run(run_id).result(timeout=20) == "told"
+        assert client.run(run_id).result(timeout=60) == "told"
 
 
 def test_a_store_that_fails_is_asked_less_and_less_often(

@@ -124,4 +124,4 @@ def test_a_bad_answer_is_told_and_the_question_stays_open() -> None:
             assert text, "it ended before it told"
         assert len(document("runs", run)["pending_waiters"]) == 1
         cli("cancel", run)
-        assert process.wait(30) == 3
+        assert process.wait(60) == 3

@@ -15,7 +15,7 @@ from tests.serving import COMMAND, ServerProcess
 def test_serve_where_another_serves(tmp_path: Path, server: ServerProcess) -> None:
     def serve(address: str, data: Path | str) -> subprocess.CompletedProcess[str]:
         command = [str(COMMAND), "serve", FLOWS, "--address", address, "--data", str(data)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     taken = serve(server.address, ":memory:")
     assert taken.returncode == 1

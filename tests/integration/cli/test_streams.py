@@ -60,7 +60,7 @@ def test_a_reader_that_goes_away() -> None:
     run = start("Greet", "name=Ada")
     cli("result", run)
     command = f"{shlex.quote(str(COMMAND))} events {run} --json | head -n 1"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout)["type"] == "Tick"
     assert done.stderr == ""
 
@@ -68,5 +68,5 @@ def test_a_reader_that_goes_away() -> None:
 def test_output_is_utf_8_whatever_the_locale() -> None:
     command = [str(COMMAND), "run", "Greet", "--input", '{"name": "Zo\\u00eb"}']
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run(command, capture_output=True, env=plain, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, env=plain, timeout=60, check=True)
     assert done.stdout.decode() == "Hello, Zoë!\n"

@@ -42,7 +42,7 @@ class Terminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(30)
+            self.process.wait(60)
         os.close(self._master)
         if error is not None:
             error.add_note(self.shown)
@@ -63,7 +63,7 @@ class Terminal:
         """Read to the end; return the exit code."""
         while self._read():
             pass
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def _read(self) -> bool:
         try:

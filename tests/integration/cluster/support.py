@@ -41,7 +41,7 @@ class Database:
 
     def sql(self, statement: str) -> str:
         """Execute a statement; return its rows as lines, as psql does."""
-        return asyncio.run_coroutine_threadsafe(self._sql(statement), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(self._sql(statement), self._loop).result(60)
 
     async def _sql(self, statement: str) -> str:
         async with self._turn:
@@ -53,7 +53,7 @@ class Database:
     def close(self) -> None:
         """Disconnect."""
         if self._connection is not None:
-            asyncio.run_coroutine_threadsafe(self._connection.close(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._connection.close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -44,7 +44,7 @@ async def make_database(data: Path, folder: Path) -> None:
         ended = await client.start_run("exact", run_id="ended", request_id="start-ended")
         await _asked(ended)
         await ended.context.send_event(("Answer", {"n": 4}))
-        await ended.result(30)
+        await ended.result(60)
         for name in ("exact", "shop", "gather", "nap"):
             await client.start_run(name, run_id=f"waiting-{name}", labels={"corpus": "yes"})
         retrying = await client.start_run("nap", {"fail": True}, run_id="retrying-nap")

@@ -58,7 +58,7 @@ def test_there_is_a_corpus() -> None:
 
 async def test_an_ended_run_has_its_result_its_log_and_its_request_id(client: Client) -> None:
     run = client.run("ended")
-    assert await run.result(20) == 4
+    assert await run.result(60) == 4
     sequences = [event.type async for event in run.events(internal=True)]
     assert sequences == ["StartEvent", "Note", "Question", "Answer", "StopEvent"]
     assert (await client.start_run("exact", run_id="ended", request_id="start-ended")).run_id == "ended"
@@ -84,7 +84,7 @@ async def test_a_run_that_waits_takes_its_answer(client: Client) -> None:
     (waiter,) = info.pending_waiters
     assert (waiter.waiter_id, waiter.requirements) == ("q", {"n": 1})
     await run.context.send_event(("Answer", {"n": 1, "line": {"name": "milk", "price": "0.75"}}))
-    assert await run.result(20) == "3.25"
+    assert await run.result(60) == "3.25"
     assert [event.type async for event in run.events(types=["Question"])] == ["Question", "StopEvent"]
 
 
@@ -105,11 +105,11 @@ async def test_a_collection_goes_on(client: Client) -> None:
     run = client.run("waiting-gather")
     assert await run.context.store.get("mine") == [1, 2]
     await run.context.send_event(("Item", {"n": 3}))
-    assert await run.result(20) == [1, 2, 3]
+    assert await run.result(60) == [1, 2, 3]
 
 
 async def test_a_sleep_ends_and_a_retry_keeps_its_count(client: Client) -> None:
-    assert await client.run("waiting-nap").result(20) == 2
+    assert await client.run("waiting-nap").result(60) == 2
     retrying = client.run("retrying-nap")
     async with asyncio.timeout(60):
         # Its second attempt is on its way to sleep for its hour: it passes through RUNNING.
@@ -126,14 +126,14 @@ async def test_snapshots_are_listed_and_forked(client: Client) -> None:
     assert kept[0] == 5
     fork = await client.start_run("exact", from_run=("ended", 3))
     await fork.context.send_event(("Answer", {"n": 9}))
-    assert await fork.result(20) == 9
+    assert await fork.result(60) == 9
 
 
 async def test_a_snapshot_that_a_client_kept_starts_a_run(folder: Path, client: Client) -> None:
     message = types.ContextSnapshot.FromString((folder / "context_snapshot.bin").read_bytes())
     run = await client.start_run("shop", snapshot=ClientSnapshot(message))
     await run.context.send_event(("Answer", {"n": 1}))
-    assert await run.result(20) == "2.50"
+    assert await run.result(60) == "2.50"
 
 
 async def test_a_context_that_the_library_saved_goes_on(folder: Path) -> None:

@@ -120,7 +120,7 @@ async def test_commit_runs_are_committed_in_groups(tmp_path: Path) -> None:
         def block(connection: Any) -> None:
             connection.set_trace_callback(statements.append)
             held.set()
-            go.wait(20)
+            go.wait(60)
 
         given = 0
         commit = store._writer.commit

@@ -119,7 +119,7 @@ class Sync(Workflow):
     @step
     def work(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
         self.at_work.set()
-        self.go_on.wait(30)
+        self.go_on.wait(60)
         for call in (lambda: ctx.write_event_to_stream(Note(text="dead")), lambda: ctx.send_event(Work())):
             try:
                 call()

@@ -72,7 +72,7 @@ class Sync(Workflow):
         self.seen.append((info.key, info.attempt))
         if info.attempt == 1:
             self.at_work.set()
-            self.go_on.wait(30)
+            self.go_on.wait(60)
         return StopEvent(result=info.attempt)
 
 

@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
     """Give a data directory that a server has used."""
     directory = tmp_path / "data"
     with ServerProcess(directory, [FLOW]) as server, SyncClient(server.address) as client:
-        assert client.start_run("hello", name="Ada").result(20)
+        assert client.start_run("hello", name="Ada").result(60)
     directory.chmod(0o700)
     return directory
 
@@ -60,7 +60,7 @@ def test_a_server_that_runs_is_seen_and_left_alone(tmp_path: Path) -> None:
         assert str(server.pid) in checks["lock"]["message"]
         assert checks["address"]["message"] == f"a server answers at {server.address}: serving"
         with SyncClient(server.address) as client:
-            assert client.start_run("hello", name="Ada").result(20)
+            assert client.start_run("hello", name="Ada").result(60)
 
 
 def test_what_listens_there_is_no_server_of_ours(tmp_path: Path) -> None:

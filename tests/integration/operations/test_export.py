@@ -84,7 +84,7 @@ def ask_and_answer(folder: Path, endpoint: str) -> None:
         server.restart()
         run = client.run(run_id)
         run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
-        assert run.result(20) == "fine"
+        assert run.result(60) == "fine"
 
 
 def test_spans_go_to_a_receiver_of_the_protocol(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_spans_go_to_the_collector_of_opentelemetry(tmp_path: Path) -> None:
     ):
         try:
             channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-            grpc.channel_ready_future(channel).result(30)
+            grpc.channel_ready_future(channel).result(60)
             channel.close()
             ask_and_answer(tmp_path / "data", f"http://127.0.0.1:{port}")
         finally:

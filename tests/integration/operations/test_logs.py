@@ -29,7 +29,7 @@ def fail(server: ServerProcess) -> str:
     with SyncClient(server.address) as client:
         run = client.start_run("fail", secret=FORGED)
         with pytest.raises(RunFailedError):
-            run.result(20)
+            run.result(60)
         for call in (
             lambda: client.start_run(FORGED),
             lambda: client.start_run("ask", run_id=FORGED),
@@ -74,7 +74,7 @@ def test_a_step_that_timed_out_is_told_with_its_run_whoever_notices(tmp_path: Pa
     ):
         run = client.start_run("tooslow")
         with pytest.raises(RunFailedError) as caught:
-            run.result(20)
+            run.result(60)
     *announced, line, ended = [json.loads(line) for line in server.log.splitlines()]
     assert announced[-1]["message"] == f"listening on {server.address}"  # whatever the level
     assert (line["run"], line["workflow"], line["step"]) == (run.run_id, "tooslow", "dawdle")
@@ -177,7 +177,7 @@ def test_the_authors_own_lines_are_heard_and_those_of_libraries_from_warning_on(
         SyncClient(server.address) as client,
     ):
         run = client.start_run("tell")
-        run.result(20)
+        run.result(60)
     lines = {line["message"]: line for line in map(json.loads, server.log.splitlines())}
     heard = {text for text in lines if text.split()[0] in ("own", "helper", "noisy", "imported")}
     expected = {"helper warning", "noisy warning", "own warning"}

@@ -57,7 +57,7 @@ def answer_after_a_kill(server: ServerProcess, run_id: str) -> None:
         run = client.run(run_id)
         until_asked(client, run_id)
         run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
-        assert run.result(20) == "fine"
+        assert run.result(60) == "fine"
 
 
 def test_a_trace_goes_from_the_client_to_the_steps_and_over_a_restart(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         callers = {start(server.address, "ask", *metadata): name for name, (metadata, _) in CALLERS.items()}
         failing = client.start_run("fail", secret="c4n4ry")
         with pytest.raises(RunFailedError):
-            failing.result(20)
-        assert client.start_run("slow").result(20) == "done"
+            failing.result(60)
+        assert client.start_run("slow").result(60) == "done"
         asked = client.start_run("ask").run_id
         for run_id in (*callers, asked):
             until_asked(client, run_id)
@@ -228,7 +228,7 @@ def test_a_trace_that_is_not_sampled_makes_no_spans_and_stays_so_over_a_restart(
                 run = client.run(each)
                 until_asked(client, each)
                 run.context.send_event(("HumanResponseEvent", {"text": "fine"}))
-                assert run.result(20) == "fine"
+                assert run.result(60) == "fine"
     found = spans_in(spans)
     assert found  # of the calls after the restart, which are traces of their own
     assert [span for span in found if span["trace"] == TRACE or "stepwire.run_id" in span["attributes"]] == []

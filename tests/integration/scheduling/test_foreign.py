@@ -59,7 +59,7 @@ def test_curl(server: RunningServer) -> None:
     def call(method: str, body: Any) -> Any:
         address = f"http://{server.web_address}/stepwire.v1.ScheduleService/{method}"
         command = ["curl", "-sS", address, "-H", "content-type: application/json", "-d", json.dumps(body)]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout)
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
 
     story(call, server)
     wrong = call("CreateSchedule", {"scheduleId": "t", "spec": {**SPEC, "timing": {"cron": "99 * * * *"}}})

@@ -117,7 +117,7 @@ async def test_queued_and_running_are_told_apart() -> None:
     busy.entered = asyncio.Event()
     async with serving(registry_of(busy=busy)) as rpc:
         first = await rpc.start("busy", {})
-        await asyncio.wait_for(busy.entered.wait(), 20)
+        await asyncio.wait_for(busy.entered.wait(), 60)
         second = await rpc.start("busy", {})
         assert (await rpc.get(second.run_id)).status == types.RUN_STATUS_QUEUED
         (waits,) = (await rpc.get(second.run_id)).active_deliveries

@@ -74,7 +74,7 @@ async def test_timed_out_and_cancelled_attempts() -> None:
         await rpc.ended(late.run_id)
         assert told(await rpc.executions(late.run_id)) == [("sleep", STARTED, 1), ("sleep", TIMED_OUT, 1)]
         run = await rpc.start("busy", {})
-        await asyncio.wait_for(busy.entered.wait(), 20)
+        await asyncio.wait_for(busy.entered.wait(), 60)
         await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run.run_id))
         log = await rpc.log(run.run_id)
         assert told([log[-2]]) == [("work", CANCELLED, 1)]
@@ -105,7 +105,7 @@ def test_an_attempt_that_a_crash_took_is_lost(tmp_path: Path) -> None:
         server.start()
         with SyncClient(server.address) as client:
             again = client.run(run.run_id)
-            assert again.result(20) == "done"
+            assert again.result(60) == "done"
             metas = [each.meta for each in again.events(internal=True)]
             found = [meta for meta in metas if meta.kind is EntryKind.EXECUTION and meta.step == "work"]
             assert [(meta.execution.status, meta.execution.attempt) for meta in found] == [

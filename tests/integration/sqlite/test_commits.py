@@ -124,7 +124,7 @@ class Held:
 
     def _hold(self, connection: sqlite3.Connection) -> None:
         self._held.set()
-        self._go_on.wait(30)
+        self._go_on.wait(60)
         connection.set_trace_callback(self.statements.append)
 
     def executed(self) -> list[str]:

@@ -23,7 +23,7 @@ from stepwire.server.store import (
 
 async def test_a_second_open_is_refused_and_names_the_holder(store: SqliteStore, tmp_path: Path) -> None:
     second = SqliteStore(tmp_path)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         with pytest.raises(StoreLockedError, match=rf"process {os.getpid()} on "):
             await second.open()
     await second.close()  # which does not let go of what it does not hold

@@ -169,8 +169,8 @@ async def test_the_indexes_of_a_run_cost_the_same_however_many_runs_have_its_lab
 async def test_a_slow_list_keeps_no_load_waiting(store: SqliteStore) -> None:
     claim = await store.commit(first())
     go_on = threading.Event()
-    slow = [asyncio.create_task(store._lists.run(lambda _: go_on.wait(30))) for _ in range(8)]
-    replays = [asyncio.create_task(store._replays.run(lambda _: go_on.wait(30))) for _ in range(8)]
+    slow = [asyncio.create_task(store._lists.run(lambda _: go_on.wait(60))) for _ in range(8)]
+    replays = [asyncio.create_task(store._replays.run(lambda _: go_on.wait(60))) for _ in range(8)]
     await asyncio.sleep(0)
     try:
         assert await store.load(claim.key) is not None

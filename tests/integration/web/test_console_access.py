@@ -42,7 +42,7 @@ def offered(answer: object, folder: Path) -> dict[str, bool]:
     assert NODE is not None
     command = [NODE, "--input-type=module", "-e", SCRIPT, json.dumps(answer), (folder / "access.js").as_uri()]
     command.append(json.dumps(ACTIONS))
-    told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     found: dict[str, bool] = json.loads(told.stdout)["asked"]
     return {name: allowed for name, allowed in found.items() if allowed}
 

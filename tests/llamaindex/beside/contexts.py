@@ -33,7 +33,7 @@ async def what_a_context_refuses(engine: Engine) -> Any:
         await raised(before.retry_info),
         await raised(Context.get_step_context),
     ]
-    asking = Asking(timeout=5)
+    asking = Asking(timeout=60)
     handler = engine(asking).run()
     await until_asked(handler)
     told += [
@@ -83,7 +83,7 @@ async def internal_events(engine: Engine) -> Any:
         async def end(self, ctx: Context, ev: B) -> StopEvent | None:
             return None if ctx.collect_events(ev, [B] * 5) is None else StopEvent()
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     seen: list[Any] = []
     async for event in handler.stream_events(expose_internal=True):
         seen.append(event)
@@ -121,14 +121,14 @@ async def outputs_of_steps(engine: Engine) -> Any:
         async def end(self, events: list[B]) -> StopEvent:
             return StopEvent()
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     seen = [event async for event in handler.stream_events(expose_internal=True) if isinstance(event, StepStateChanged)]
     return [(event.name, event.output_event_name) for event in seen if event.step_state == StepState.NOT_RUNNING]
 
 
 @flow
 async def idle_and_unhandled(engine: Engine) -> Any:
-    handler = engine(Asking(timeout=5)).run()
+    handler = engine(Asking(timeout=60)).run()
     seen: list[Any] = []
     async for event in handler.stream_events(expose_internal=True):
         if not isinstance(event, StepStateChanged):
@@ -150,7 +150,7 @@ async def their_test_runner(engine: Engine) -> Any:
 
 @flow
 async def a_handler(engine: Engine) -> Any:
-    workflow = Asking(timeout=5, workflow_name="asks")
+    workflow = Asking(timeout=60, workflow_name="asks")
     handler = engine(workflow).run(run_id="mine")
     await until_asked(handler)
     before = handler.run_id, handler.is_done(), handler.get_stop_event(), str(handler)
@@ -172,7 +172,7 @@ async def running_steps(engine: Engine) -> Any:
             await go_on.wait()
             return StopEvent(result="done")
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     await begun.wait()
     at_work = await handler.ctx.running_steps()
     go_on.set()
@@ -213,7 +213,7 @@ async def a_run_that_waits_and_ends_otherwise(engine: Engine) -> Any:
             await asyncio.sleep(0.01)
             return StopEvent(result="the other")
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     return await stream_of(handler), await of(handler)
 
 
@@ -226,6 +226,6 @@ async def a_retry_tells_that_it_waits(engine: Engine) -> Any:
                 raise ValueError("first")
             return StopEvent()
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     seen = [event async for event in handler.stream_events(expose_internal=True)]
     return [event.step_state for event in seen if isinstance(event, StepStateChanged)]

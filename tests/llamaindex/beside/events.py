@@ -73,7 +73,7 @@ async def an_event_goes_to_all_steps_that_take_it(engine: Engine) -> Any:
             got = ctx.collect_events(ev, [B, C])
             return None if got is None else StopEvent(result=[(type(each), each.n) for each in got])
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -90,7 +90,7 @@ async def collected_events_come_in_the_order_that_was_asked(engine: Engine) -> A
             got = ctx.collect_events(ev, [A, B, B])
             return None if got is None else StopEvent(result=[each.n for each in got])
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -122,7 +122,7 @@ async def buffers_are_apart(engine: Engine) -> Any:
             got = ctx.collect_events(ev, [B, B])
             return None if got is None else StopEvent(result=sorted(each.n for each in got))
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -148,7 +148,7 @@ async def an_event_for_one_step(engine: Engine) -> Any:
         async def two(self, ctx: Context, ev: A) -> StopEvent:
             return StopEvent(result=(ev.n, await ctx.store.get("errors")))
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -167,7 +167,7 @@ async def subclasses_are_taken_only_where_a_step_says_so(engine: Engine) -> Any:
         async def broad(self, ev: SubA) -> StopEvent:
             return StopEvent(result="exact")
 
-    return await of(engine(Flow(timeout=5)).run()), await of(engine(Narrow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run()), await of(engine(Narrow(timeout=60)).run())
 
 
 @flow
@@ -185,7 +185,7 @@ async def lists_are_fanned_out_and_joined(engine: Engine) -> Any:
         async def join(self, events: Annotated[list[B], Collect(All())]) -> StopEvent:
             return StopEvent(result=sorted(each.n for each in events))
 
-    return [await of(engine(Flow(timeout=5)).run(count=count)) for count in (0, 1, 2, 5)]
+    return [await of(engine(Flow(timeout=60)).run(count=count)) for count in (0, 1, 2, 5)]
 
 
 @flow
@@ -203,7 +203,7 @@ async def the_first_ones_are_taken(engine: Engine) -> Any:
         async def join(self, events: Annotated[list[B], Collect(Take(2))]) -> StopEvent:
             return StopEvent(result=[each.n for each in events])
 
-    return [await of(engine(Flow(timeout=5)).run(count=count)) for count in (2, 5)]
+    return [await of(engine(Flow(timeout=60)).run(count=count)) for count in (2, 5)]
 
 
 @flow
@@ -225,7 +225,7 @@ async def lists_in_lists(engine: Engine) -> Any:
         async def total(self, events: list[C]) -> StopEvent:
             return StopEvent(result=sorted(each.n for each in events))
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -247,7 +247,7 @@ async def lists_of_several_types(engine: Engine) -> Any:
         async def join(self, events: list[C]) -> StopEvent:
             return StopEvent(result=sorted(each.n for each in events))
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -265,7 +265,7 @@ async def several_parameters_are_filled(engine: Engine) -> Any:
         async def both(self, ctx: Context, first: A, second: B) -> StopEvent:
             return StopEvent(result=(first.n, second.n))
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -284,7 +284,7 @@ async def what_a_step_may_not_return(engine: Engine) -> Any:
         async def join(self, events: list[A]) -> StopEvent:
             return StopEvent()
 
-    return [await of(engine(kind(timeout=5)).run()) for kind in (Text, Mixed)]
+    return [await of(engine(kind(timeout=60)).run()) for kind in (Text, Mixed)]
 
 
 @flow
@@ -318,7 +318,7 @@ async def a_free_function_is_a_step(engine: Engine) -> Any:
     def end(ev: A) -> StopEvent:
         return StopEvent(result=ev.n)
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -337,7 +337,7 @@ async def a_step_of_a_base_class(engine: Engine) -> Any:
         async def end(self, ev: A) -> StopEvent:
             return StopEvent(result=("derived", (await super().end(ev)).result))
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow

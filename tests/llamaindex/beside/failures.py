@@ -37,7 +37,7 @@ def failing(policy: Any, errors: list[Exception]) -> type[Workflow]:
 
     class Flow(Workflow):
         def __init__(self) -> None:
-            super().__init__(timeout=5)
+            super().__init__(timeout=60)
             self.left = list(errors)
             self.told: list[Any] = []
 
@@ -132,7 +132,7 @@ async def a_failure_ends_the_stream_and_is_raised(engine: Engine) -> Any:
             ctx.write_event_to_stream(A(n=1))
             raise LookupError("gone")
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     seen = await stream_of(handler)
     ended = await of(handler)
     again = await of(handler)
@@ -163,7 +163,7 @@ async def failures_are_caught(engine: Engine) -> Any:
         async def others(self, ctx: Context, ev: StepFailedEvent) -> StopEvent:
             return StopEvent(result=(ev.step_name, repr(ev.exception), await ctx.store.get("told")))
 
-    return await of(engine(Flow(timeout=5)).run(start_event=StartEvent(what="x")))
+    return await of(engine(Flow(timeout=60)).run(start_event=StartEvent(what="x")))
 
 
 @flow
@@ -187,7 +187,7 @@ async def recoveries_are_counted_by_lineage(engine: Engine) -> Any:
                 self.caught += 1
                 return A(n=self.caught)
 
-        workflow = Flow(timeout=5)
+        workflow = Flow(timeout=60)
         told.append((await of(engine(workflow).run()), workflow.caught))
     return told
 
@@ -203,7 +203,7 @@ async def a_failure_of_what_catches_is_not_caught(engine: Engine) -> Any:
         async def rescue(self, ev: StepFailedEvent) -> StopEvent:
             raise KeyError("second")
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     return await stream_of(handler), await of(handler)
 
 
@@ -239,7 +239,7 @@ async def cancelled(engine: Engine) -> Any:
                 cleaned.append(True)
             return StopEvent()
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     async for _ in handler.stream_events():
         await handler.cancel_run(timeout=2)
         break
@@ -265,7 +265,7 @@ async def the_end_cancels_the_other_steps(engine: Engine) -> Any:
                 told.append("cancelled")
                 raise
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     seen = await stream_of(handler)
     result = await of(handler)
     await asyncio.sleep(0.01)
@@ -281,7 +281,7 @@ async def a_step_in_a_thread_fails(engine: Engine) -> Any:
                 raise ValueError("first")
             return StopEvent(result="second")
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     return await stream_of(handler), await of(handler)
 
 
@@ -303,7 +303,7 @@ async def a_retry_repeats_what_was_sent(engine: Engine) -> Any:
             got = ctx.collect_events(ev, [A, A])
             return None if got is None else StopEvent(result=[each.n for each in got])
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -321,7 +321,7 @@ async def an_answer_outlives_a_retry(engine: Engine) -> Any:
                 raise RuntimeError("after the answer")
             return StopEvent(result=answer.response)
 
-    handler, asked = engine(Flow(timeout=5)).run(), 0
+    handler, asked = engine(Flow(timeout=60)).run(), 0
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):
             asked += 1

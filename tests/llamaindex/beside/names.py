@@ -90,7 +90,7 @@ async def a_retry_by_the_cause_of_a_failure(engine: Engine) -> Any:
                 self.tried += 1
                 raise ValueError("outer") from KeyError("inner")
 
-        workflow = Flow(timeout=5)
+        workflow = Flow(timeout=60)
         told.append((await of(engine(workflow).run()), workflow.tried))
     return told
 
@@ -110,9 +110,9 @@ async def a_workflow_tells_what_it_is(engine: Engine) -> Any:
     async def only(ev: Begin) -> End:
         return End(n=7)
 
-    flow_ = Flow(timeout=5, workflow_name="named")
+    flow_ = Flow(timeout=60, workflow_name="named")
     ended = await engine(flow_).run()
-    asks = Asking(timeout=5)
+    asks = Asking(timeout=60)
     engine(asks)
     return (
         (flow_.workflow_name, flow_.validate(), flow_.start_event_class is Begin, flow_.stop_event_class is End),
@@ -140,19 +140,19 @@ async def an_added_step_runs(engine: Engine) -> Any:
     async def extra(ev: Extra) -> StopEvent:
         return StopEvent(result="extra")
 
-    return await of(engine(Flow(timeout=5)).run()), await of(engine(Other(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run()), await of(engine(Other(timeout=60)).run())
 
 
 @flow
 async def a_handler_sends_to_a_step_and_is_cancelled(engine: Engine) -> Any:
-    handler = engine(Asking(timeout=5)).run()
+    handler = engine(Asking(timeout=60)).run()
     await until_asked(handler)
     await handler.send_event(HumanResponseEvent(response="sent by the handler"))
     answered = await of(handler)
-    handler = engine(Asking(timeout=5)).run()
+    handler = engine(Asking(timeout=60)).run()
     await until_asked(handler)
     missing = await raised(lambda: handler.ctx.send_event(HumanResponseEvent(response="x"), step="missing"))
-    await handler.cancel_run(timeout=5)
+    await handler.cancel_run(timeout=60)
     seen = [type(event) for event in [each async for each in handler.stream_events()]]
     return answered, missing, await of(handler), seen[-1] is WorkflowCancelledEvent, handler.is_done()
 
@@ -169,4 +169,4 @@ async def a_resource_is_made_of_settings(engine: Engine) -> Any:
         async def only(self, ctx: Context, ev: StartEvent, paint: Annotated[str, Resource(paint)]) -> StopEvent:
             return StopEvent(result=paint)
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())

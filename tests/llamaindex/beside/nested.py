@@ -35,16 +35,16 @@ async def a_workflow_inside_a_step(engine: Engine) -> Any:
         @step
         async def call(self, ctx: Context, ev: StartEvent) -> StopEvent:
             await ctx.store.set("mine", "outer")
-            handler = Inner(timeout=5).run(n=1)
+            handler = Inner(timeout=60).run(n=1)
             seen = [event.n async for event in handler.stream_events() if isinstance(event, B)]
             fine = await handler
             try:
-                await Inner(timeout=5).run(n=2)
+                await Inner(timeout=60).run(n=2)
             except ValueError as error:
                 return StopEvent(result=(seen, fine, str(error), await ctx.store.get("mine")))
             return StopEvent()
 
-    return await of(engine(Outer(timeout=5)).run())
+    return await of(engine(Outer(timeout=60)).run())
 
 
 @flow
@@ -58,13 +58,13 @@ async def a_workflow_inside_asks_a_person_of_its_own(engine: Engine) -> Any:
     class Outer(Workflow):
         @step
         async def call(self, ev: StartEvent) -> StopEvent:
-            handler = Inner(timeout=5).run()
+            handler = Inner(timeout=60).run()
             async for event in handler.stream_events():
                 if isinstance(event, InputRequiredEvent):
                     handler.ctx.send_event(HumanResponseEvent(response="from outside of it"))
             return StopEvent(result=await handler)
 
-    return await of(engine(Outer(timeout=5)).run())
+    return await of(engine(Outer(timeout=60)).run())
 
 
 @flow
@@ -92,7 +92,7 @@ async def workflows_inside_of_workflows_inside(engine: Engine) -> Any:
         async def join(self, events: list[B]) -> StopEvent:
             return StopEvent(result=sorted(each.n for each in events))
 
-    return await of(engine(Outer(timeout=5)).run())
+    return await of(engine(Outer(timeout=60)).run())
 
 
 @flow
@@ -107,9 +107,9 @@ async def a_workflow_inside_is_cancelled_or_late(engine: Engine) -> Any:
         @step
         async def only(self, ev: StartEvent) -> StopEvent:
             late = await of(Slow(timeout=0.02).run())
-            handler = Slow(timeout=5).run()
+            handler = Slow(timeout=60).run()
             await asyncio.sleep(0)
             await handler.cancel_run()
             return StopEvent(result=(late, await of(handler)))
 
-    return await of(engine(Outer(timeout=5)).run())
+    return await of(engine(Outer(timeout=60)).run())

@@ -69,7 +69,7 @@ async def resources_and_resources_of_resources(engine: Engine) -> Any:
             return StopEvent(result=(self.seen, pool.name, made.name))
 
     manager = ResourceManager()
-    workflow = Flow(timeout=5, resource_manager=manager)
+    workflow = Flow(timeout=60, resource_manager=manager)
     results = [await of(engine(workflow).run()) for _ in range(2)]
     return results, list(MADE)
 
@@ -101,4 +101,4 @@ async def a_resource_that_fails(engine: Engine) -> Any:
         async def only(self, ev: StartEvent, pool: Annotated[Pool, Resource(broken)]) -> StopEvent:
             return StopEvent(result=pool)
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())

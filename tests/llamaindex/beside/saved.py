@@ -98,7 +98,7 @@ async def the_form_of_a_saved_state(engine: Engine) -> Any:
 
 @flow
 async def a_question_goes_on_after_a_restore(engine: Engine) -> Any:
-    workflow = Asking(timeout=5)
+    workflow = Asking(timeout=60)
     handler = engine(workflow).run()
     await until_asked(handler)
     payload = saved(handler)
@@ -120,7 +120,7 @@ async def a_wait_with_requirements_goes_on_after_a_restore(engine: Engine) -> An
             answer = await ctx.wait_for_event(HumanResponseEvent, InputRequiredEvent(), requirements={"response": "go"})
             return StopEvent(result=answer.response)
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = await asked_and_restored(engine, workflow)
     for text in ("no", "go"):
         handler.ctx.send_event(HumanResponseEvent(response=text))
@@ -137,7 +137,7 @@ async def requirements_that_cannot_be_saved(engine: Engine) -> Any:
             )
             return StopEvent(result=answer.response)
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = engine(workflow).run()
     await until_asked(handler)
     payload = handler.ctx.to_dict(serializer=PickleSerializer())
@@ -174,7 +174,7 @@ async def work_in_progress_is_saved(engine: Engine) -> Any:
             got = ctx.collect_events(ev, [B] * 4)
             return None if got is None else StopEvent(result=sorted(each.n for each in got))
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = engine(workflow).run()
     await begun.wait()
     await asyncio.sleep(0.01)
@@ -220,7 +220,7 @@ async def private_attributes_do_not_hinder_saving(engine: Engine) -> Any:
 
     event = Hidden()
     event._lock = asyncio.Lock()
-    handler = engine(Flow(timeout=5)).run(start_event=event)
+    handler = engine(Flow(timeout=60)).run(start_event=event)
     await begun.wait()
     payload = handler.ctx.to_dict()
     go_on.set()
@@ -229,7 +229,7 @@ async def private_attributes_do_not_hinder_saving(engine: Engine) -> Any:
 
 @flow
 async def explicit_serializers(engine: Engine) -> Any:
-    workflow = Asking(timeout=5, serializer=JsonSerializer(allowed_types=[HumanResponseEvent]))
+    workflow = Asking(timeout=60, serializer=JsonSerializer(allowed_types=[HumanResponseEvent]))
     handler = await asked_and_restored(engine, workflow)
     handler.ctx.send_event(HumanResponseEvent(response="again"))
     return await of(handler)
@@ -252,7 +252,7 @@ async def a_list_under_way_is_saved(engine: Engine) -> Any:
         async def join(self, events: list[B]) -> StopEvent:
             return StopEvent(result=sorted(each.n for each in events))
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = await asked_and_restored(engine, workflow, settled=True)
     handler.ctx.send_event(HumanResponseEvent())
     return await of(handler)
@@ -274,7 +274,7 @@ async def several_parameters_under_way_are_saved(engine: Engine) -> Any:
         async def both(self, first: A, second: B) -> StopEvent:
             return StopEvent(result=(first.n, second.n))
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = await asked_and_restored(engine, workflow, settled=True)
     handler.ctx.send_event(HumanResponseEvent())
     return await of(handler)
@@ -293,7 +293,7 @@ async def a_retry_that_is_due_is_saved(engine: Engine) -> Any:
                 raise KeyError("first")
             return StopEvent(result=(info.retry_number, repr(info.last_exception), info.last_failed_at is not None))
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = engine(workflow).run()
     await failed.wait()
     await asyncio.sleep(0.02)
@@ -327,7 +327,7 @@ async def a_failure_that_a_step_deals_with_is_saved(engine: Engine) -> Any:
             await ctx.wait_for_event(HumanResponseEvent, InputRequiredEvent())
             return A(n=1)
 
-    workflow = Flow(timeout=5)
+    workflow = Flow(timeout=60)
     handler = await asked_and_restored(engine, workflow, settled=True)
     handler.ctx.send_event(HumanResponseEvent())
     kind, result = await of(handler)

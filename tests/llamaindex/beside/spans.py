@@ -95,7 +95,7 @@ async def spans_of_a_run(engine: Engine) -> Any:
             return StopEvent(result="done")
 
     with listening() as told, instrument_tags({"mine": 1}):
-        return await of(engine(Flow(timeout=5)).run()), told
+        return await of(engine(Flow(timeout=60)).run()), told
 
 
 @flow
@@ -106,7 +106,7 @@ async def spans_of_a_failure(engine: Engine) -> Any:
             raise ValueError("bad")
 
     with listening() as told:
-        return await of(engine(Flow(timeout=5)).run()), told
+        return await of(engine(Flow(timeout=60)).run()), told
 
 
 @flow

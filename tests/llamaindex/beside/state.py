@@ -112,7 +112,7 @@ async def a_state_is_edited_by_one_step_at_a_time(engine: Engine) -> Any:
 
 @flow
 async def seen_from_the_store(engine: Engine) -> Any:
-    handler = engine(Asking(timeout=5)).run()
+    handler = engine(Asking(timeout=60)).run()
     await until_asked(handler)
     await handler.ctx.store.set("from outside", 1)
     handler.ctx.send_event(HumanResponseEvent(response="x"))

@@ -35,7 +35,7 @@ async def answers_go_to_the_wait_that_requires_them(engine: Engine) -> Any:
             got = ctx.collect_events(ev, [B] * 3)
             return None if got is None else StopEvent(result=sorted(each.n for each in got))
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     asked = []
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):
@@ -63,7 +63,7 @@ async def branches_without_waiter_ids_wait_apart_and_one_answer_serves_all(engin
             got = ctx.collect_events(ev, [B] * 3)
             return None if got is None else StopEvent(result=[each.n for each in got])
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     asked = 0
     async for event in handler.stream_events():
         if isinstance(event, InputRequiredEvent):
@@ -84,7 +84,7 @@ async def a_wait_that_is_late(engine: Engine) -> Any:
                 return StopEvent(result=(type(error), str(error)))
             return StopEvent(result="answered")
 
-    return await of(engine(Flow(timeout=5)).run())
+    return await of(engine(Flow(timeout=60)).run())
 
 
 @flow
@@ -98,7 +98,7 @@ async def asked_by_one_step_and_answered_to_another(engine: Engine) -> Any:
         async def answer(self, ev: HumanResponseEvent) -> StopEvent:
             return StopEvent(result=ev.response)
 
-    handler = engine(Flow(timeout=5)).run()
+    handler = engine(Flow(timeout=60)).run()
     seen = []
     async for event in handler.stream_events():
         seen.append(type(event))

@@ -75,7 +75,7 @@ def test_mounted_files_exist_or_are_the_operators(services: dict[str, Any]) -> N
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed (Debian: haproxy)")
 def test_the_balancer_takes_its_configuration() -> None:
     command = ["haproxy", "-c", "-f", str(CLUSTER / "haproxy.cfg")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -77,7 +77,7 @@ def test_the_workflow_gives_the_same_whether_a_restart_comes_between(
         if restarts:
             server.restart()
         run.context.send_event(("Confirm", {"yes": True}))
-        assert run.result(timeout=30) == "booked Bergen"
+        assert run.result(timeout=60) == "booked Bergen"
 
 
 def test_the_two_snippets_are_thirty_lines(address: str) -> None:

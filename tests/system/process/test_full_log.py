@@ -33,14 +33,14 @@ def test_a_full_pipe_stops_neither_runs_nor_the_end(tmp_path: Path) -> None:
         # From here on nobody reads.
         with SyncClient(listening[1]) as client:
             for _ in range(3):
-                client.start_run("Chatter", lines=MOST_LINES).result(40)
-            assert client.start_run("Fine").result(20) == "fine"
+                client.start_run("Chatter", lines=MOST_LINES).result(60)
+            assert client.start_run("Fine").result(60) == "fine"
         with urllib.request.urlopen(f"http://{admin[1]}/metrics", timeout=60) as answer:
             dropped = re.search(r"^stepwire_log_records_dropped_total (\S+)$", answer.read().decode(), re.MULTILINE)
         assert dropped is not None
         assert float(dropped[1]) > MOST_LINES
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(60) == 0
         rest = server.stderr.read()
     assert "line 0" in rest
     assert rest.count("\n") < 2 * MOST_LINES

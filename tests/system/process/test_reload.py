@@ -79,13 +79,13 @@ def test_runs_go_on_under_new_code_and_broken_code_is_told_and_not_served(server
 def test_the_server_ends_with_the_process_that_reloads_it(server: ServerProcess) -> None:
     (child,) = psutil.Process(server.pid).children()
     os.kill(server.pid, signal.SIGKILL)
-    child.wait(15)
+    child.wait(60)
 
 
 def test_sigterm_drains_and_ends_both(server: ServerProcess) -> None:
     (child,) = psutil.Process(server.pid).children()
     assert server.stop() == 0
-    child.wait(15)
+    child.wait(60)
 
 
 @pytest.fixture

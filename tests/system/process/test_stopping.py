@@ -103,7 +103,7 @@ def test_sighup_reads_the_credentials_again_and_ends_nothing(tmp_path: Path) -> 
     with serving(tmp_path) as server, SyncClient(server.address) as client:
         server.signal(signal.SIGHUP)
         server.hear("reloaded")
-        assert client.start_run("Fine").result(20) == "fine"
+        assert client.start_run("Fine").result(60) == "fine"
         server.signal(signal.SIGHUP)
     assert server.log.count("stopping:") == 1
 
@@ -111,7 +111,7 @@ def test_sighup_reads_the_credentials_again_and_ends_nothing(tmp_path: Path) -> 
 def test_threads_that_do_not_end_do_not_hold_up_the_end(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with SyncClient(server.address) as client:
-            client.start_run("Threads").result(20)
+            client.start_run("Threads").result(60)
         assert server.stop() == 0
 
 
@@ -131,7 +131,7 @@ def test_runs_that_block_the_loop_when_they_are_taken_up_do_not_hold_up_the_end(
 def test_a_step_may_give_the_loop_a_signal_handler(tmp_path: Path, keep: bool) -> None:
     with serving(tmp_path) as server:
         with SyncClient(server.address) as client:
-            assert client.start_run("Handler", keep=keep).result(20) == "handled"
+            assert client.start_run("Handler", keep=keep).result(60) == "handled"
         assert server.stop() == 0
     assert "stopping: running steps get" in server.log
 
@@ -139,6 +139,6 @@ def test_a_step_may_give_the_loop_a_signal_handler(tmp_path: Path, keep: bool) -
 @pytest.mark.parametrize("what", ["KeyboardInterrupt", "SystemExit"])
 def test_what_a_task_of_a_step_raises_does_not_end_the_server(tmp_path: Path, what: str) -> None:
     with serving(tmp_path) as server, SyncClient(server.address) as client:
-        assert client.start_run("Interrupt", what=what).result(20) == what
-        assert client.start_run("Fine").result(20) == "fine"
+        assert client.start_run("Interrupt", what=what).result(60) == what
+        assert client.start_run("Fine").result(60) == "fine"
         assert server.hear(f"a task of a step raised ({what}); the server goes on") == what

@@ -145,7 +145,7 @@ class Blocking(Workflow):
     @step(num_workers=100)
     def block(self, ev: Begin) -> StopEvent:
         """Wait until the test lets it go."""
-        HELD.wait(30)
+        HELD.wait(60)
         return StopEvent(result="done")
 
 

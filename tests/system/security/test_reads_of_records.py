@@ -64,7 +64,7 @@ class World:
         await waiting(self.channel, run_id, admin)
         run = self.pool.in_memory(RunKey("default", run_id))
         assert run is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not run.release():  # noqa: ASYNC110 - seen only from here
                 await asyncio.sleep(0.01)
         return run_id
@@ -93,7 +93,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     keys.write()
     async with serving(api_keys=path) as server, channel_to(server) as channel:
         found = World(server, channel, keys)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             admin = found.callers["unrestricted"]
             while (await call(channel, METHODS["ListRuns"], [b""], admin)).code is not Code.OK:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -288,12 +288,12 @@ async def test_blocking_converse(server: FakeServer) -> None:
     def talk() -> None:
         with SyncClient(server.address) as client, client.run("r1").converse() as chat:
             assert chat.info.status is api.RunStatus.RUNNING
-            assert chat.send(("Tick", {"n": 1})).result(10) == api.SendResult(1, 1)
+            assert chat.send(("Tick", {"n": 1})).result(60) == api.SendResult(1, 1)
             with pytest.raises(api.InvalidArgumentError):
-                chat.send(("Bad", {})).result(10)
+                chat.send(("Bad", {})).result(60)
             last = chat.send(("Last", {}))
             assert [event.sequence for event in chat] == [1, 2]
-            assert last.result(10).sequence == 2
+            assert last.result(60).sequence == 2
             assert chat.outcome is not None
 
     await asyncio.to_thread(talk)
@@ -307,7 +307,7 @@ async def test_a_lost_blocking_conversation_goes_on(server: FakeServer) -> None:
         with SyncClient(server.address) as client, client.run("r1").converse() as chat:
             result = chat.send(("Tick", {}))
             assert [event.sequence for event in chat] == [2, 4]
-            assert result.result(10) == api.SendResult(1, 1)
+            assert result.result(60) == api.SendResult(1, 1)
 
     await asyncio.to_thread(talk)
     check_resumed(seen)

@@ -137,7 +137,7 @@ def test_calls_have_deadline_and_token(channel: Any) -> None:
         assert ("authorization", "Bearer t") in metadata
         assert request.run_id == "r1"
         rpc.terminate(runs.GetRunResponse(run=types_pb2.Run(run_id="r1")), (), grpc.StatusCode.OK, "")
-        assert future.result(10).run_id == "r1"
+        assert future.result(60).run_id == "r1"
 
 
 def test_a_repeat_over_the_testing_channel(channel: Any) -> None:
@@ -150,7 +150,7 @@ def test_a_repeat_over_the_testing_channel(channel: Any) -> None:
         _, second, rpc = channel.take_unary_unary(method)
         assert first == second
         rpc.terminate(runs.SendEventResponse(sequence=3), (), grpc.StatusCode.OK, "")
-        assert future.result(10) == api.SendResult(3, 0)
+        assert future.result(60) == api.SendResult(3, 0)
 
 
 def test_a_stream_over_the_testing_channel(channel: Any) -> None:
@@ -173,5 +173,5 @@ def test_a_stream_over_the_testing_channel(channel: Any) -> None:
         assert request.after_sequence == 2
         rpc.send_response(events(3, 3))
         rpc.send_response(finished())
-        future.result(10)
+        future.result(60)
     assert got.get(timeout=10) == 3

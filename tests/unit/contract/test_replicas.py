@@ -146,7 +146,7 @@ async def test_a_replica_without_a_beat_is_dead_and_begins_anew(join, postgres: 
     before = one.cluster.me
     postgres.sql(f"DELETE FROM replicas WHERE id = {before}")  # as an observer does
     assert await other.claim(KEY) is not None
-    await asyncio.wait_for(died.wait(), 5)
+    await asyncio.wait_for(died.wait(), 60)
     await holds(lambda: one.cluster.me > before)
     await one.cluster.hold()
     assert one.cluster.fresh

@@ -60,7 +60,7 @@ async def test_s03_sync_calls_are_effective_at_once() -> None:
             assert ctx.collect_events(ev, [StartEvent]) == [ev]
             receipt = ctx.send_event(Work(n=1))
             assert receipt.delivered == 1
-            assert self.go_on.wait(30)  # set by the step that takes the event, while this one still runs
+            assert self.go_on.wait(60)  # set by the step that takes the event, while this one still runs
             return Done(n=5)
 
         @step

@@ -56,7 +56,7 @@ def test_notes_tell_whether_the_process_ended_itself(tmp_path: Path, end: str, i
         "from pathlib import Path; from stepwire.server.runs.hosting.crash_notes import CrashNotes;"
         f"import ctypes, os, time; notes = CrashNotes(Path({str(tmp_path)!r})); notes.watch(); notes.open(); " + end
     )
-    subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     notes = CrashNotes(tmp_path)
     notes.open()
     assert (notes.last.crashed, notes.last.itself) == (True, itself)

@@ -64,7 +64,7 @@ async def test_other_tasks_go_on_while_it_is_made() -> None:
         @classmethod
         def _wait(cls, rows: list[Any]) -> list[Any]:
             entered.set()
-            assert left.wait(20)
+            assert left.wait(60)
             return rows
 
     async def other() -> None:
