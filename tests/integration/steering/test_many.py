@@ -162,7 +162,7 @@ async def test_each_run_is_refused_by_itself() -> None:
         [limited] = await many(rpc, "pay", 1)
         run = rpc.pool.in_memory(next(iter(rpc.pool)).key)
         assert run is not None
-        run.exceed("too much")  # a limit leaves nothing to go on with
+        run.broker.exceed("too much")  # a limit leaves nothing to go on with
         run.act()
         await rpc.ended(limited)
         *_, answer = await apply(rpc, retry=runs.RetryRuns(), **PAY)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Protocol
 
 from stepwire.server import failpoints
-from stepwire.server.registry import Served
+from stepwire.server.runs.hosting.committed_run import CommittedRun
 from stepwire.server.runs.hosting.delta import encode_delta
-from stepwire.server.runs.hosting.record import RunPause, next_pending, next_record
+from stepwire.server.runs.hosting.record import next_pending, next_record
 from stepwire.server.runs.hosting.run_terms import RunTerms
 from stepwire.server.runs.log.chunks import MAX_ENTRIES, EntryCodec, chunks_of
-from stepwire.server.store import Chunk, Claim, Commit, RequestRecord, RunRecord, code_of
+from stepwire.server.store import Chunk, Claim, Commit, RequestRecord, code_of
 from stepwire.workflow.hosting import (
     Bounds,
     Broker,
@@ -38,26 +37,6 @@ _SLICE = 200
 """Parts that are encoded before other work gets its turn."""
 FULL_EVERY_BYTES = 64 * 1024
 """The next commit is full when the deltas since the last full one exceed this and four times that one's size."""
-
-
-class Recorded(Protocol):
-    """What a commit takes of the run.
-
-    Attributes:
-        served: Its workflow.
-        broker: Its data.
-        record: The record that the last commit wrote.
-        queued: Whether it is queued behind `num_concurrent_runs`.
-        pause: The pause of the run.
-        survived: Whether it was suspect of a crash, and has survived its trial since.
-    """
-
-    served: Served
-    broker: Broker
-    record: RunRecord
-    queued: bool
-    pause: RunPause | None
-    survived: bool
 
 
 class CommitBuilder:
@@ -91,7 +70,7 @@ class CommitBuilder:
 
     def build(
         self,
-        run: Recorded,
+        run: CommittedRun,
         claim: Claim | None,
         requests: Sequence[RequestRecord],
         *,

@@ -145,10 +145,6 @@ class LiveRun:
         if not self.queued:
             self._hosted.act()
 
-    def exceed(self, message: str) -> None:
-        """Fail the run because it has reached a limit."""
-        self.broker.exceed(message)
-
     def child_started(self, run_id: str) -> None:
         """Note that a child was started."""
         self._hosted.child_started(run_id)

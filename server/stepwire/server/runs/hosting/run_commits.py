@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from stepwire.server import failpoints
 from stepwire.server.runs.errors import as_runs_error
-from stepwire.server.runs.hosting.commit import CommitBuilder, Recorded
+from stepwire.server.runs.hosting.commit import CommitBuilder
 from stepwire.server.runs.hosting.commit_waiters import CommitWaiters
+from stepwire.server.runs.hosting.committed_run import CommittedRun
 from stepwire.server.runs.hosting.failures import FailureReports
 from stepwire.server.runs.hosting.run_scope import RunScope
 from stepwire.server.runs.hosting.surroundings import Surroundings
@@ -21,29 +22,15 @@ from stepwire.server.store import (
     Commit,
     RequestRecord,
     RunExistsError,
-    RunRecord,
     StartRequestExistsError,
     Status,
     StoreError,
 )
 from stepwire.workflow.hosting import FailureReport, progress
 
-__all__ = ["CommittedRun", "RunCommits"]
+__all__ = ["RunCommits"]
 
 T = TypeVar("T")
-
-
-class CommittedRun(Recorded, Protocol):
-    """The run that is committed."""
-
-    def recorded(self, record: RunRecord) -> None:
-        """Take the record of a commit that is durable."""
-
-    def leave(self, error: BaseException | None) -> None:
-        """Leave memory, with what a commit failed with; harmless for a run that has left."""
-
-    def end(self) -> None:
-        """Leave memory now that the end is durable."""
 
 
 class RunCommits:
@@ -82,13 +69,14 @@ class RunCommits:
             claim: Its claim; None for a new run, whose first commit creates it.
             around: What it shares with the other runs.
         """
+        served, record = run.served, run.record
         self._run: CommittedRun | None = run
         """None once the run has left memory: nothing is committed any more."""
         self._around = around
         self._loop = asyncio.get_running_loop()
-        self._scope = RunScope.of(run.served.name, run.record)
+        self._scope = RunScope.of(served.name, record)
         self.claim = claim
-        self.hosted = around.drive(run.served, run.record, self, self._scope)
+        self.hosted = around.drive(served, record, self, self._scope)
         self._builder = CommitBuilder(around.codec, around.bounds)
         self._answers: Answers | None = None
         self._made_reports: FailureReports | None = None
@@ -298,28 +286,27 @@ class RunCommits:
             run.leave(error)
             return
         record = commit.record
-        before = run.record.status if self.claim is not None else None
+        before, ended = run.record.status if self.claim is not None else None, record.status in TERMINAL
         self.claim = future.result()
         run.recorded(record)
         if record.status is not before:
-            self._tell_status(run, before)
+            self._tell_status(run, before, ended)
         self._durable(waiters, commit)
-        if record.status in TERMINAL and self.clean:
+        if ended and self.clean:
             run.end()
             return
         if self._waiters is not None or self._uncommitted:
             self._scheduled = True
             self._commit()
 
-    def _tell_status(self, run: CommittedRun, before: str | None) -> None:
+    def _tell_status(self, run: CommittedRun, before: str | None, ended: bool) -> None:
         """Count the new status of the run, and log what operators want to know of it."""
-        status, broker = run.record.status, run.broker
-        ended = status in TERMINAL
+        status = run.record.status
         self._around.metrics.workflow(self._scope.workflow).moved(before, status, ended=ended)
         if ended:
             if status != Status.COMPLETED and not run.served.own:
                 self._reports.log_end(run.record)
-        elif status is Status.WAITING and broker.untaken and progress.has_stalled(broker):
+        elif status is Status.WAITING and run.broker.untaken and progress.has_stalled(run.broker):
             self._reports.log_stall()
 
     def _durable(self, waiters: CommitWaiters | None, commit: Commit | None = None) -> None:

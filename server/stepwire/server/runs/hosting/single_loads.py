@@ -175,7 +175,7 @@ class SingleLoads:
             raise RunLeftError
         self._pool.add(run)
         if (reason := self._too_large.pop(key, None)) is not None:
-            run.exceed(f"a commit of the run is too large: {reason}")
+            run.broker.exceed(f"a commit of the run is too large: {reason}")
         self._pool.slots.admit(run)
         if record.status == Status.BLOCKED:
             await run.commits.wait()  # until then its record says that it is blocked
