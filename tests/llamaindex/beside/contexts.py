@@ -8,6 +8,7 @@ from tests.llamaindex.beside.common import A, Asking, B, Counting, raised, until
 from tests.llamaindex.beside.harness import Engine, flow, of, stream_of
 from workflows import Context, Workflow, step
 from workflows.events import (
+    Event,
     HumanResponseEvent,
     InputRequiredEvent,
     StartEvent,
@@ -103,27 +104,36 @@ async def internal_events(engine: Engine) -> Any:
     )
 
 
-@flow
-async def outputs_of_steps(engine: Engine) -> Any:
+class Other(Event):
+    pass
+
+
+async def outputs_of(engine: Engine, made: list[B | Other]) -> Any:
     class Flow(Workflow):
         @step
         async def nothing(self, ctx: Context, ev: StartEvent) -> A | None:
             ctx.send_event(A(n=1))
             return None
 
-        @step(retry_policy=retry_policy(stop=stop_after_attempt(2)))
-        async def fail_once(self, ctx: Context, ev: A) -> list[B]:
+        @step(retry_policy=retry_policy(stop=stop_after_attempt(2), wait=wait_fixed(0)))
+        async def fail_once(self, ctx: Context, ev: A) -> list[B | Other]:
             if not ctx.retry_info().retry_number:
                 raise ValueError("first")
-            return [B(n=1)]
+            return made
 
         @step
-        async def end(self, events: list[B]) -> StopEvent:
-            return StopEvent()
+        async def end(self, events: list[B | Other]) -> StopEvent:
+            return StopEvent(result=len(events))
 
     handler = engine(Flow(timeout=60)).run()
     seen = [event async for event in handler.stream_events(expose_internal=True) if isinstance(event, StepStateChanged)]
-    return [(event.name, event.output_event_name) for event in seen if event.step_state == StepState.NOT_RUNNING]
+    names = [(event.name, event.output_event_name) for event in seen if event.step_state == StepState.NOT_RUNNING]
+    return names, await of(handler)
+
+
+@flow
+async def outputs_of_steps(engine: Engine) -> Any:
+    return [await outputs_of(engine, made) for made in ([], [B(n=1)], [B(n=1), Other()], [Other(), B(n=1)])]
 
 
 @flow

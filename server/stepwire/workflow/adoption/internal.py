@@ -80,8 +80,10 @@ class InternalEvents:
                 )
 
     def ends(self, step: str, worker: int, event: Event, output: Any) -> None:
-        """Tell that a step has ended; `output` is what it returned, or `FAILED`."""
+        """Tell that a step has ended; `output` is what it returned, or `FAILED`. Of a list they tell the last event."""
         self._workers[step].discard(worker)
+        if isinstance(output, list):
+            output = output[-1] if output else None
         if self._output is not None:
             name = "no result" if output is None or output is FAILED else type(output).__name__
             self._output(f"[{step}:{worker}] complete with {name}")
