@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
+
+from tests.ports import free_port
 
 _FOLDERS = "/usr/lib/postgresql"
 
@@ -33,13 +34,6 @@ END $$
 """
 
 MISSING = "PostgreSQL is not installed (Debian: postgresql)"
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class PostgresServer:

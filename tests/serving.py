@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: the servers' working directory, so that specs like `examples.hello:Hello` import."""
 
@@ -82,7 +84,14 @@ class ServerProcess:
             raise RuntimeError("the server is running")
         command = [*self._command, "serve", *self._specs]
         # The web starts only where a test asks for it: it costs 0.3 seconds a start.
-        command += ["--address", self._address or "127.0.0.1:0", "--web", "off", "--data", str(self._data_dir)]
+        command += [
+            "--address",
+            self._address or f"127.0.0.1:{free_port()}",
+            "--web",
+            "off",
+            "--data",
+            str(self._data_dir),
+        ]
         command += self._args
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._ready = threading.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
@@ -13,6 +12,7 @@ import grpc
 import pytest
 from tests.integration.cluster.conftest import Start, Trio
 from tests.integration.cluster.support import first
+from tests.ports import free_port
 from tests.system.chaos.proxy import LosingProxy
 
 from stepwire.client import Client, StepwireError
@@ -20,12 +20,6 @@ from stepwire.server.auth import new_key
 from stepwire.server.rpc.peers.hop import HEADER, HopSigner
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_lost_replies_between_replicas_have_one_effect(start: Start) -> None:

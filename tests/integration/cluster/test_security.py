@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import grpc
 import pytest
 from tests.integration.cluster.conftest import Start
+from tests.ports import free_port
 from tests.system.security.test_tls import Authority
 
 from stepwire.v1 import run_service_pb2 as pb
 from stepwire.v1 import run_service_pb2_grpc, types_pb2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_the_identity_of_a_certificate_travels_between_replicas(start: Start, tmp_path: Path) -> None:

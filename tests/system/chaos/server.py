@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import psutil
+from tests.ports import free_port
 from tests.system.chaos.workload import EFFECTS
 
 from stepwire.v1 import workflow_service_pb2, workflow_service_pb2_grpc
@@ -34,13 +34,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Of several addresses each gets its share of the calls.
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ProcessEndedError(RuntimeError):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
-from tests.postgres import MISSING, PostgresServer, free_port, programs
+from tests.ports import free_port
+from tests.postgres import MISSING, PostgresServer, programs
 from tests.system.chaos.cluster.cutting import Cable
 from tests.system.chaos.report import Unsupported
 from tests.system.chaos.server import ServerProcess
