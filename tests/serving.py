@@ -84,14 +84,8 @@ class ServerProcess:
             raise RuntimeError("the server is running")
         command = [*self._command, "serve", *self._specs]
         # The web starts only where a test asks for it: it costs 0.3 seconds a start.
-        command += [
-            "--address",
-            self._address or f"127.0.0.1:{free_port()}",
-            "--web",
-            "off",
-            "--data",
-            str(self._data_dir),
-        ]
+        address = self._address or f"127.0.0.1:{free_port()}"
+        command += ["--address", address, "--web", "off", "--data", str(self._data_dir)]
         command += self._args
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._ready = threading.Event()
