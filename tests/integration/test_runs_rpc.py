@@ -220,6 +220,34 @@ async def test_cancel_ends_a_run_with_its_reason(rpc: Rpc, gate: Gate) -> None:
         assert (await refused(rpc.send(run.run_id, event("Note", n=1)))).reason == "RUN_ENDED"
 
 
+class WithDefault(StartEvent):
+    size: int = -1
+
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        if self.size != 0:
+            self["extra"] = object() if self.size < 0 else "x" * self.size
+
+
+class Defaults(Workflow):
+    @step
+    async def only(self, ev: WithDefault) -> StopEvent:
+        return StopEvent(result="ok")
+
+
+async def test_a_start_event_that_cannot_be_kept_is_refused_and_leaves_no_run() -> None:
+    async with serving(registry_of(defaults=Defaults)) as rpc:
+        unsaved = await refused(rpc.start("defaults", {}, run_id="mine"))
+        assert unsaved.reason == "INVALID_INPUT"
+        assert (await refused(rpc.get("mine"))).reason == "RUN_NOT_FOUND"
+        large = await refused(rpc.start("defaults", {"size": 4 << 20}, run_id="mine"))
+        assert large.reason == "LIMIT_EXCEEDED"
+        assert (await refused(rpc.get("mine"))).reason == "RUN_NOT_FOUND"
+        assert await rpc.listed() == []
+        run = await rpc.start("defaults", {"size": 0}, run_id="mine", wait=LONG)
+        assert json.loads(run.outcome.result.json) == "ok"
+
+
 async def test_cancel_of_a_completed_run_leaves_it(rpc: Rpc) -> None:
     run = await rpc.start("count", {"n": 1}, wait=LONG)
     found = (await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run.run_id, encoding=JSON))).run

@@ -8,23 +8,20 @@ from typing import Final, NamedTuple, Protocol
 from stepwire.server.principal import ANSWER, WRITE, Principal
 from stepwire.server.runs.errors import (
     EventNotAcceptedError,
-    InvalidError,
     LimitError,
     PermissionDeniedError,
     RunFinishedError,
     RunLeftError,
     StepNotFoundError,
-    Violation,
 )
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.idempotency import Fingerprint, Repeats
 from stepwire.server.runs.limits import RunLimits, check_length, refuse
-from stepwire.server.runs.payloads import parse_event
+from stepwire.server.runs.payloads import parse_event, unsaved
 from stepwire.server.store import RequestRecord, RunKey
 from stepwire.workflow.hosting import (
     RECEIVED,
-    EventTooLargeError,
     Receipt,
     Received,
     RunEndedError,
@@ -283,9 +280,6 @@ def _translated(error: Exception, run: LiveRun, step: str, type_name: str) -> Ex
         if run.broker.frozen:
             return RunLeftError()
         return RunFinishedError("The run has ended", run_id=run.key.run_id)
-    if isinstance(error, EventTooLargeError):
-        return LimitError(f"An event may have at most {error.largest} bytes", limit="entry_bytes")
     if isinstance(error, SerializationError):
-        violations = [Violation(key, "cannot be saved") for key in error.keys]
-        return InvalidError("INVALID_EVENT", "The event cannot be saved", violations)
+        return unsaved(error, "INVALID_EVENT", "The event")
     return error

@@ -31,12 +31,12 @@ from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.idempotency import Fingerprint, Repeats
 from stepwire.server.runs.limits import MAX_REASON, RunQuota, check_label_count, check_label_texts, check_length, refuse
 from stepwire.server.runs.origin import ORIGIN
-from stepwire.server.runs.payloads import parse_input
+from stepwire.server.runs.payloads import parse_input, unsaved
 from stepwire.server.runs.renamed import merged, under_other_names
 from stepwire.server.runs.requests import StartRequest, WaitResult
 from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import TERMINAL, RunKey, RunQuery, RunRecord, Status, StoreError, code_of
-from stepwire.workflow.hosting import SnapshotError, parts
+from stepwire.workflow.hosting import SerializationError, SnapshotError, parts
 
 
 class RunLifecycle:
@@ -224,11 +224,15 @@ class RunLifecycle:
             timeout = None
         if received is None and request.fresh and request.timeout is not None:
             run.broker.limit.set(timeout)
+        if received is not None:
+            try:
+                run.encode_start(received)
+            except SerializationError as error:
+                raise unsaved(error, "INVALID_INPUT", "The input") from error
         self._pool.add(run)
         if received is not None:
             if run.broker.outcome is not None:
                 run.broker.prepare()
-            run.take_in(received)
             run.broker.begin(received.event, timeout)
         else:
             # The log of a fork begins anew: a reader of its stream must see the questions that are open.

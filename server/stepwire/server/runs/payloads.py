@@ -14,9 +14,16 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from stepwire.server.registry import Served
-from stepwire.server.runs.errors import InternalEventError, InvalidError, UnknownEventTypeError, Violation
+from stepwire.server.runs.errors import (
+    InternalEventError,
+    InvalidError,
+    LimitError,
+    UnknownEventTypeError,
+    Violation,
+)
 from stepwire.workflow.hosting import (
     Event,
+    EventTooLargeError,
     Received,
     SerializationError,
     any_library,
@@ -146,7 +153,7 @@ async def parse_input(served: Served, data: bytes) -> Received:
         raise _invalid(error, "INVALID_INPUT", "The input", message, data) from error
 
 
-def _invalid(error: Exception, reason: str, what: str, message: str, data: bytes) -> InvalidError:
+def _invalid(error: Exception, reason: str, what: str, message: str, data: bytes) -> InvalidError | LimitError:
     """Return what a client is told of an event that is not valid.
 
     Args:
@@ -163,9 +170,15 @@ def _invalid(error: Exception, reason: str, what: str, message: str, data: bytes
             return malformed
         return InvalidError(reason, message, violations_of(error))
     if isinstance(error, SerializationError):
-        violations = [Violation(key, "cannot be saved") for key in error.keys]
-        return InvalidError(reason, f"{what} cannot be saved", violations)
+        return unsaved(error, reason, what)
     return InvalidError(reason, f"{message}: nested too deeply")
+
+
+def unsaved(error: SerializationError, reason: str, what: str) -> InvalidError | LimitError:
+    """Return what a client is told of an event that cannot be saved, or is too large; arguments as for `_invalid`."""
+    if isinstance(error, EventTooLargeError):
+        return LimitError(f"An event may have at most {error.largest} bytes", limit="entry_bytes")
+    return InvalidError(reason, f"{what} cannot be saved", [Violation(key, "cannot be saved") for key in error.keys])
 
 
 def violations_of(error: ValidationError) -> list[Violation]:

@@ -164,6 +164,17 @@ class LiveRun:
         if received.saved is not None:
             self._hosted.journal.received = received
 
+    def encode_start(self, received: Received) -> None:
+        """Encode the event that the broker is about to begin with, while nothing has changed yet.
+
+        Raises:
+            SerializationError: It cannot be saved, as a default that no serializer knows.
+            EventTooLargeError: It has more bytes than an event may have.
+        """
+        journal, event = self._hosted.journal, received.event
+        journal.received = received
+        journal.received = Received(event, journal.wire(event), journal.encode(event))
+
     def take_values(self, values: Mapping[str, Any], encoded: Mapping[str, bytes]) -> None:
         """Note what values that are about to be set in the state are encoded as: some of them, or none."""
         for name, data in encoded.items():
