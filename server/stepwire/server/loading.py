@@ -176,7 +176,7 @@ def _find(module: ModuleType, name: str) -> Loadable:
     kind = "a class that is not a Workflow" if isinstance(found, type) else f"a {type(found).__name__}"
     raise LoadError(
         f"{module.__name__}:{name} ({_where(found) or _file(module)}) is {kind}: "
-        "name a subclass of stepwire.workflow.Workflow, or an instance of one"
+        "name a workflow of Stepwire or of LlamaIndex, a class or an object"
     )
 
 

@@ -103,7 +103,7 @@ def adopt_workflow(workflow: Any, module: str | None) -> AdoptedWorkflow:
             workflow = workflow()
         except TypeError as error:
             raise WorkflowConfigurationError(
-                f"{workflow.__name__} cannot be made without arguments: adopt an object of it"
+                f"{workflow.__name__} cannot be made without arguments: name an object of it instead"
             ) from error
     if not installed.is_workflow(workflow):
         raise WorkflowConfigurationError(f"{type(workflow).__name__} is no workflow of llama-index-workflows")
