@@ -207,7 +207,7 @@ async def waiting(channel: grpc.aio.Channel, run_id: str, metadata: Sequence[tup
     """Wait until a run asks its question."""
     request = run_service_pb2.WaitForEventRequest(run_id=run_id, event_type="Question", after_sequence=0)
     request.timeout.seconds = 10
-    answer = await call(channel, METHODS["WaitForEvent"], [request.SerializeToString()], metadata, timeout=15)
+    answer = await call(channel, METHODS["WaitForEvent"], [request.SerializeToString()], metadata, timeout=60)
     assert answer.code is grpc.StatusCode.OK, answer
 
 

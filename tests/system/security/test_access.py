@@ -94,10 +94,10 @@ async def test_who_may_not_call_is_refused_before_a_message_is_received(world: W
             Code.PERMISSION_DENIED,
         ),
     ):
-        stream = world.channel.stream_stream(METHODS[name].name)(never(), metadata=metadata, timeout=10)
+        stream = world.channel.stream_stream(METHODS[name].name)(never(), metadata=metadata, timeout=60)
         assert await stream.code() is code
     # What no method of the contract is may be called by nobody at all.
-    stream = world.channel.stream_stream("/stepwire.v1.RunService/Nothing")(never(), timeout=10)
+    stream = world.channel.stream_stream("/stepwire.v1.RunService/Nothing")(never(), timeout=60)
     assert await stream.code() is Code.UNIMPLEMENTED
 
 

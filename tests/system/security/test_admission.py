@@ -113,7 +113,7 @@ async def by_frame(world: World, kind: str, request: Any, metadata: Any) -> Told
     if kind in ("send", "cancel"):
         sent.insert(0, runs.ConverseRequest(attach=runs.ConverseAttach(run_id=request.run_id)))
     # A conversation whose client has said all is read until the frame has been answered.
-    stream = world.channel.stream_stream(METHODS["Converse"].name)(iter(frames(sent)), metadata=metadata, timeout=10)
+    stream = world.channel.stream_stream(METHODS["Converse"].name)(iter(frames(sent)), metadata=metadata, timeout=60)
     try:
         async for data in stream:
             message = runs.ConverseResponse.FromString(data)

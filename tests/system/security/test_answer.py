@@ -135,7 +135,7 @@ class World:
     async def ask(self, method: str, request: Any, metadata: Any = None) -> Answer:
         """Call a method as the answerer."""
         requests = frames(request)
-        return await call(self.channel, METHODS[method], requests, metadata or self.answerer, timeout=10, most=100)
+        return await call(self.channel, METHODS[method], requests, metadata or self.answerer, timeout=60, most=100)
 
     async def send(self, name: str, fields: dict[str, Any] | None = None, metadata: Any = None, **more: Any) -> Answer:
         """Send an event."""
@@ -293,7 +293,7 @@ async def test_a_key_that_the_command_revokes_ends_its_streams_without_a_restart
     async with serving(api_keys=file) as server, channel_to(server) as channel:
         run_id = await start_run(channel, "asking", desk)
         request = frames(runs.StreamEventsRequest(run_id=run_id))
-        followed = asyncio.create_task(call(channel, METHODS["StreamEvents"], request, desk, timeout=10, most=100))
+        followed = asyncio.create_task(call(channel, METHODS["StreamEvents"], request, desk, timeout=60, most=100))
         await waiting(channel, run_id, desk)
         revoked = await asyncio.to_thread(runner.invoke, app, ["keys", "revoke", "--name", "desk", "--file", str(file)])
         assert revoked.exit_code == 0, revoked.output

@@ -60,7 +60,7 @@ async def test_no_call_leaves_its_message_to_the_garbage_collector(name: str, tm
             "malformed": ([b"\xff" * 2000], admin),
         }
         for requests, metadata in calls.values():  # what the first call of a kind makes stays
-            await call(channel, METHODS[name], requests, metadata, timeout=10, most=1)
+            await call(channel, METHODS[name], requests, metadata, timeout=60, most=1)
         await until_over(server)
         gc.collect()
         gc.disable()
@@ -68,7 +68,7 @@ async def test_no_call_leaves_its_message_to_the_garbage_collector(name: str, tm
         try:
             for requests, metadata in calls.values():
                 for _ in range(3):
-                    await call(channel, METHODS[name], requests, metadata, timeout=10, most=1)
+                    await call(channel, METHODS[name], requests, metadata, timeout=60, most=1)
             await until_over(server)
             assert left() == []
         finally:

@@ -110,10 +110,10 @@ async def attacked(folder: Path, name: str, shared: ServerProcess | None) -> tup
         async with grpc.aio.insecure_channel(server.address) as channel:
 
             async def ask() -> None:
-                answer: Any = await call(channel, METHODS["GetRun"], request, timeout=10)
+                answer: Any = await call(channel, METHODS["GetRun"], request, timeout=60)
                 while answer.code is grpc.StatusCode.CANCELLED:
                     # gRPC itself turns calls away while too many wait to be taken up; the bare server does too.
-                    answer = await call(channel, METHODS["GetRun"], request, timeout=10)
+                    answer = await call(channel, METHODS["GetRun"], request, timeout=60)
                 assert answer.code is grpc.StatusCode.NOT_FOUND, answer
 
             found = await under_attack(name, port, server.pid, ask)
@@ -129,7 +129,7 @@ async def attacked_bare(name: str) -> tuple[float, int]:
             async def ask() -> None:
                 while True:
                     try:
-                        assert await channel.unary_unary("/bare.Bare/Echo")(b"never", timeout=10) == b"never"
+                        assert await channel.unary_unary("/bare.Bare/Echo")(b"never", timeout=60) == b"never"
                         return
                     except grpc.aio.AioRpcError as error:
                         if error.code() is not grpc.StatusCode.CANCELLED:

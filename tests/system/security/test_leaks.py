@@ -36,7 +36,7 @@ async def test_a_canary_appears_in_no_reply_and_no_log(
             failed = await start_run(channel, "leaking")
             waits = runs.WaitRunRequest(run_id=failed)
             waits.timeout.seconds = 10
-            answer = await call(channel, METHODS["WaitRun"], frames(waits), timeout=15)
+            answer = await call(channel, METHODS["WaitRun"], frames(waits), timeout=60)
             ended = runs.WaitRunResponse.FromString(answer.messages[0]).run
             assert ended.outcome.failure.error_type == "SecretError"
             assert ended.outcome.failure.reference_id

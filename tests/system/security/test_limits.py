@@ -80,7 +80,7 @@ async def test_waiters_of_a_principal(tmp_path: Path):
         run_id = await start_run(channel, metadata=one)
         await waiting(channel, run_id, one)
         wait = runs.WaitRunRequest(run_id=run_id).SerializeToString()
-        waits = [asyncio.ensure_future(call(channel, METHODS["WaitRun"], [wait], one, timeout=30)) for _ in range(2)]
+        waits = [asyncio.ensure_future(call(channel, METHODS["WaitRun"], [wait], one, timeout=60)) for _ in range(2)]
         while server.calls.waiters < 2:
             await ask(channel, "GetRun", runs.GetRunRequest(run_id=run_id), metadata=one)
         refused(await ask(channel, "WaitRun", runs.WaitRunRequest(run_id=run_id), metadata=one), "waiters", retry=True)
@@ -128,7 +128,7 @@ async def test_events_per_second_of_a_principal(tmp_path: Path, monkeypatch: pyt
             frame.CopyFrom(send)
             frame.send.request_id = f"f{number}"
             sends.append(frame)
-        answer = await call(channel, METHODS["Converse"], frames([attach, *sends]), one, most=20, timeout=30)
+        answer = await call(channel, METHODS["Converse"], frames([attach, *sends]), one, most=20, timeout=60)
         results = [runs.ConverseResponse.FromString(message).send_result for message in answer.messages]
         assert any(result.error.code == Code.RESOURCE_EXHAUSTED.value[0] for result in results)
 
@@ -214,7 +214,7 @@ async def test_sync_steps_that_wait_for_a_thread():
             assert sent.error.code == Code.RESOURCE_EXHAUSTED.value[0]
             HELD.set()
             for each in ids:
-                await ask(channel, "WaitRun", runs.WaitRunRequest(run_id=each), timeout=20)
+                await ask(channel, "WaitRun", runs.WaitRunRequest(run_id=each), timeout=60)
             assert (await ask(channel, "StartRun", block)).code is Code.OK
     finally:
         HELD.set()

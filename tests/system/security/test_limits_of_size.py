@@ -147,7 +147,7 @@ async def test_a_frame_that_is_too_big_fails_and_the_conversation_goes_on():
         big.CopyFrom(send)
         big.send.request_id = "big"
         big.send.event.payload.json = b'{"text": "' + b"x" * 1024 + b'"}'
-        stream = channel.stream_stream(METHODS["Converse"].name)(timeout=10)
+        stream = channel.stream_stream(METHODS["Converse"].name)(timeout=60)
         for frame in frames([attach, big, send]):
             await stream.write(frame)
         results = {}

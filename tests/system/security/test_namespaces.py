@@ -41,7 +41,7 @@ class Machine:
         self.secrets = {tenant.name: f"secret-of-{tenant.name}".encode() for tenant in tenants}
 
     async def call(self, tenant: Tenant, name: str, request: Any, most: int = 50) -> Any:
-        answer = await call(self.channel, METHODS[name], frames(request), tenant.metadata, timeout=20, most=most)
+        answer = await call(self.channel, METHODS[name], frames(request), tenant.metadata, timeout=60, most=most)
         for other in self.tenants:
             if other is not tenant:
                 # Whatever is asked: not a byte of the other's is in the answer.

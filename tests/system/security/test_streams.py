@@ -128,7 +128,7 @@ async def test_who_has_a_long_log_decoded_lets_others_work_in_between(name: str,
         if name == "WaitForEvent":
             wait = runs.WaitForEventRequest(run_id=run_id, event_type="Question", after_sequence=0)
             wait.timeout.nanos = 1
-            await call(channel, METHODS[name], frames(wait), timeout=30)
+            await call(channel, METHODS[name], frames(wait), timeout=60)
         else:
             options = runs.StreamOptions(event_types=["Question"])
             if name == "StreamEvents":
@@ -143,7 +143,7 @@ async def test_who_has_a_long_log_decoded_lets_others_work_in_between(name: str,
                 await until(lambda: sum(decoded.values()) >= 9_000)
                 answer.cancel()
             else:
-                await call(channel, method, frames(stream), timeout=30, most=1000)
+                await call(channel, method, frames(stream), timeout=60, most=1000)
         turn = -1
     assert sum(decoded.values()) >= 9_000
     assert max(decoded.values()) <= 512
