@@ -45,7 +45,7 @@ async def _leave_while_the_loop_is_busy(rpc: Rpc, begin: Any, run_id: str, *, ca
 
     thread = threading.Thread(target=client)
     thread.start()
-    await asyncio.to_thread(read.wait, 30)
+    await asyncio.to_thread(read.wait, 60)
     go.set()
     gone.wait(60)  # blocks the loop
     thread.join()

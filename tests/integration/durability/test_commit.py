@@ -132,7 +132,7 @@ async def test_commit_runs_are_committed_in_groups(tmp_path: Path) -> None:
 
         store._writer.commit = count  # type: ignore[method-assign,assignment]
         blocked = store._writer.run(block)
-        assert await asyncio.to_thread(held.wait, 20)
+        assert await asyncio.to_thread(held.wait, 60)
         starts = [asyncio.ensure_future(rpc.start("flow", {})) for _ in range(20)]
         await until(lambda: given >= 20)
         await settle(rpc)  # what was given is handed over at the end of the loop's turn

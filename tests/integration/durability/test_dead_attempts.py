@@ -133,10 +133,10 @@ async def test_dead_attempts_of_a_cancelled_run_change_nothing(tmp_path: Path) -
     flow = Sync()
     async with life(tmp_path, registry_of(flow=flow)) as rpc:
         run_id = (await rpc.start("flow", {})).run_id
-        await asyncio.to_thread(flow.at_work.wait, 30)
+        await asyncio.to_thread(flow.at_work.wait, 60)
         await rpc.runs.CancelRun(runs.CancelRunRequest(run_id=run_id))
         flow.go_on.set()
-        await asyncio.to_thread(flow.done.wait, 30)
+        await asyncio.to_thread(flow.done.wait, 60)
         assert flow.errors == [DeadAttemptError] * 2
         assert [entry.type for entry in await rpc.logged(run_id)] == ["StartEvent", "WorkflowCancelledEvent"]
         assert status(await rpc.get(run_id)) == "CANCELLED"

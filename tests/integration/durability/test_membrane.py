@@ -81,7 +81,7 @@ async def test_membrane_a_sync_step_runs_again_too(tmp_path: Path) -> None:
     try:
         async with life(tmp_path, registry_of(flow=flow)) as rpc:
             run_id = (await rpc.start("flow", {})).run_id
-            await asyncio.to_thread(flow.at_work.wait, 30)
+            await asyncio.to_thread(flow.at_work.wait, 60)
             await crash(rpc)
         async with life(tmp_path, registry_of(flow=flow)) as rpc:
             assert result(await rpc.ended(run_id)) == 2

@@ -133,7 +133,7 @@ class Held:
 
     async def __aenter__(self) -> Held:
         self._job = self.store._writer.run(self._hold)
-        assert await asyncio.to_thread(self._held.wait, 30)
+        assert await asyncio.to_thread(self._held.wait, 60)
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -264,7 +264,7 @@ async def sigterm(work: Path, *, restarts: int = 100, seed: int = 0, progress: P
                 await asyncio.sleep(rng.uniform(0.0, 0.5))
                 server.terminate()
                 began = time.monotonic()
-                code = await asyncio.to_thread(server.wait, 30)
+                code = await asyncio.to_thread(server.wait, 60)
                 stops.append(time.monotonic() - began)
                 if code:
                     raise RuntimeError(f"SIGTERM ended the server with {code}\n{server.tail()}")

@@ -20,5 +20,5 @@ async def server() -> AsyncIterator[FakeServer]:
 
 @pytest.fixture
 async def client(server: FakeServer) -> AsyncIterator[Client]:
-    async with Client(server.address, timeout=10, reconnect_timeout=10) as client:
+    async with Client(server.address, timeout=60, reconnect_timeout=60) as client:
         yield client

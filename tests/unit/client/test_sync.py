@@ -31,7 +31,7 @@ def blocking(server: FakeServer) -> Threads:
 
     async def run(function: Callable[[SyncClient], Any]) -> Any:
         def body() -> Any:
-            with SyncClient(server.address, timeout=10, reconnect_timeout=10, events=[Tick]) as client:
+            with SyncClient(server.address, timeout=60, reconnect_timeout=60, events=[Tick]) as client:
                 return function(client)
 
         return await asyncio.to_thread(body)
@@ -167,11 +167,11 @@ def test_a_stream_over_the_testing_channel(channel: Any) -> None:
         _, _, rpc = channel.take_unary_stream(method)
         rpc.send_response(events(1, 2))
         # This channel drops responses that were not read when it terminates.
-        assert [got.get(timeout=10), got.get(timeout=10)] == [1, 2]
+        assert [got.get(timeout=60), got.get(timeout=60)] == [1, 2]
         rpc.terminate((), grpc.StatusCode.UNAVAILABLE, "gone")
         _, request, rpc = channel.take_unary_stream(method)
         assert request.after_sequence == 2
         rpc.send_response(events(3, 3))
         rpc.send_response(finished())
         future.result(60)
-    assert got.get(timeout=10) == 3
+    assert got.get(timeout=60) == 3

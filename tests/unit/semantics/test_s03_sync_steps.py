@@ -175,7 +175,7 @@ async def test_s03_a_sync_step_whose_run_ended_is_not_left_waiting() -> None:
     async for _ in handler.stream_events():
         break
     await handler.cancel_run()
-    assert await asyncio.to_thread(woken.wait, 30)
+    assert await asyncio.to_thread(woken.wait, 60)
     assert woke == ["DeadAttemptError"]
 
 

@@ -232,7 +232,7 @@ async def test_a_sync_step_takes_its_end_for_no_failure(how: str, call: str) -> 
                 elif call == "sleep":
                     ctx.blocking.sleep(1000)
                 else:
-                    goes_on.wait(20)
+                    goes_on.wait(60)
                     ctx.blocking.store.set("a", 1) if call == "store.get" else ctx.send_event(Answer())
             except Exception:  # noqa: BLE001 - as an author may write
                 acted.append("refunded")
@@ -245,7 +245,7 @@ async def test_a_sync_step_takes_its_end_for_no_failure(how: str, call: str) -> 
             return StopEvent()
 
     run = DurableRun(Work()).start()
-    await asyncio.to_thread(began.wait, 20)
+    await asyncio.to_thread(began.wait, 60)
     if call in ("wait_for_event", "sleep"):
         await run.until(lambda run: run.kept("w"))
     if how == "freeze":
@@ -253,7 +253,7 @@ async def test_a_sync_step_takes_its_end_for_no_failure(how: str, call: str) -> 
     else:
         run.cancel()
     goes_on.set()
-    assert await asyncio.to_thread(over.wait, 20)
+    assert await asyncio.to_thread(over.wait, 60)
     assert acted == []
 
 
@@ -289,7 +289,7 @@ async def test_each_call_of_a_sync_step_that_was_abandoned_raises_no_exception_a
         @step
         def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
             began.set()
-            goes_on.wait(20)
+            goes_on.wait(60)
             for name, call in CALLS.items():
                 try:
                     told[name] = call(ctx, ev)
@@ -303,8 +303,8 @@ async def test_each_call_of_a_sync_step_that_was_abandoned_raises_no_exception_a
             return StopEvent()
 
     run = DurableRun(Work(), children=Children()).start()
-    await asyncio.to_thread(began.wait, 20)
+    await asyncio.to_thread(began.wait, 60)
     {"released": run.release, "crashed": run.crash, "cancelled": run.cancel}[how]()
     goes_on.set()
-    assert await asyncio.to_thread(over.wait, 20)
+    assert await asyncio.to_thread(over.wait, 60)
     assert told == dict.fromkeys(CALLS, DeadAttemptError)

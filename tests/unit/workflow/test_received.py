@@ -68,7 +68,7 @@ async def test_other_tasks_go_on_while_it_is_made() -> None:
             return rows
 
     async def other() -> None:
-        await asyncio.to_thread(entered.wait, 20)
+        await asyncio.to_thread(entered.wait, 60)
         left.set()
 
     data = json.dumps({"rows": [1] * INLINE_VALUES}).encode()

@@ -125,7 +125,7 @@ async def sigterm(
                 await asyncio.sleep(rng.uniform(0.0, 0.5))
                 server = replicas.servers[number % len(replicas.servers)]
                 server.terminate()
-                code = await asyncio.to_thread(server.wait, 30)
+                code = await asyncio.to_thread(server.wait, 60)
                 if code:
                     raise RuntimeError(f"SIGTERM ended the replica with {code}\n{server.tail()}")
                 await replicas.start(server)
