@@ -208,6 +208,21 @@ def test_a_call_for_many_runs_takes_those_of_skipped_time(stepwire_serve: Callab
         assert (last.done, run.wait().status) == (1, RunStatus.CANCELLED)
 
 
+class Saves(Workflow):
+    """Save the context of the run."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=ctx.to_dict()["stepwire"]["saved_at"])
+
+
+def test_a_saved_context_has_the_time_of_its_run(stepwire_serve: Callable[..., RunningServer]) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    with stepwire_serve(Saves, standing_at=moment).client() as client:
+        saved_at = client.start_run("Saves").result()
+    assert 0.0 <= saved_at - moment.timestamp() < 0.1
+
+
 def test_time_stands_at_a_time_of_choice(stepwire_serve: Callable[..., RunningServer]) -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     server = stepwire_serve(Sleeps, standing_at=moment)

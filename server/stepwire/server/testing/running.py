@@ -171,10 +171,8 @@ class RunningServer:
 def registry_of(*workflows: Served, **named: Served) -> Registry:
     """Return a registry of workflows: by their class names, or by the names given. Those of LlamaIndex are adopted."""
     registry = Registry()
-    for workflow in workflows:
-        kind = workflow if isinstance(workflow, type) else type(workflow)
-        registry.add(kind.__name__, adopt(workflow) if is_adoptable(workflow) else workflow)
-    for name, workflow in named.items():
+    unnamed = [((each if isinstance(each, type) else type(each)).__name__, each) for each in workflows]
+    for name, workflow in (*unnamed, *named.items()):
         registry.add(name, adopt(workflow) if is_adoptable(workflow) else workflow)
     return registry
 
