@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -141,27 +142,30 @@ def read_record(values: Sequence[Any]) -> RunRecord:
     return decode_record(row, pending)
 
 
+@lru_cache(maxsize=256)
+def _time_text(time: float | None) -> str:
+    """Return the shortest text of a time, which takes longer to find than all else in a checksum.
+
+    A record has the same time in several fields, and later records have it again.
+    """
+    return "None" if time is None else repr(float(time))
+
+
 def began_checksum(run: int, row: RecordRow) -> int:
     """Return the checksum of what no later commit changes: how the run began, and where its log begins."""
-    parts: tuple[Any, ...] = (row.namespace, row.run_id, row.workflow, float(row.created_at))
-    parts += (row.start_request_id, row.start_digest)
-    if row.first_available != 1:  # left out at 1: rows from before logs could be trimmed have no such field
-        parts += (row.first_available,)
-    return crc32(repr((run, *parts)).encode())
+    names = f"{row.namespace!r}, {row.run_id!r}, {row.workflow!r}"
+    start = f"{_time_text(row.created_at)}, {row.start_request_id!r}, {row.start_digest!r}"
+    # Left out at 1: rows from before logs could be trimmed have no such field.
+    trimmed = "" if row.first_available == 1 else f", {row.first_available}"
+    return crc32(f"({run}, {names}, {start}{trimmed})".encode())
 
 
 def record_checksum(run: int, row: RecordRow) -> int:
     """Return the checksum of what commits change in a record; it covers the run's pk too."""
-    times = [time if time is None else float(time) for time in (row.updated_at, row.ended_at, row.wake_at)]
-    head = (
-        run,
-        row.status,
-        times,
-        row.last_sequence,
-        1,
-        row.labels,
-    )  # 1: every log began there when the format was made
-    return crc32(row.info.encode(), crc32(repr(head).encode()))
+    times = f"[{_time_text(row.updated_at)}, {_time_text(row.ended_at)}, {_time_text(row.wake_at)}]"
+    # The text is that of a tuple. 1: every log began there when the format was made.
+    head = f"({run}, {row.status!r}, {times}, {row.last_sequence}, 1, {row.labels!r})"
+    return crc32(row.info.encode(), crc32(head.encode()))
 
 
 class EncodedCommit(NamedTuple):

@@ -71,14 +71,18 @@ _LOG = ("run", "first", "last", "checksum", "public", "internal")
 _REQUEST = ("run", "at", "checksum", "request")
 _QUESTION = ("run", "number", "checksum", "question")
 
-_INCOMING = (
+_MOST = (
     *_NEW_RUN,
     *("full", "delta_checksum", "delta"),
     *("first", "last", "chunk_checksum", "public", "internal"),
+)
+"""The columns of `incoming` that every commit has: the run's record, its delta, and its first chunk, if any."""
+_INCOMING = (
+    *_MOST,
     *("request_at", "request_checksum", "request"),
     *("number", "question_checksum", "question"),
 )
-"""The columns of `incoming`: the run's record, its delta, and its first chunk, answered request and question, if any.
+"""The columns of `incoming`: also the commit's first answered request and question, if any.
 
 A question is None when it was answered or withdrawn.
 """
@@ -132,6 +136,7 @@ _TRIGGERS = (
 )
 
 _INSERT_INCOMING = f"INSERT INTO incoming ({', '.join(_INCOMING)}) VALUES "
+_INSERT_MOST = f"INSERT INTO incoming ({', '.join(_MOST)}) VALUES "
 _INSERT_LOG = f"INSERT INTO log ({', '.join(_LOG)}) VALUES "
 _INSERT_REQUESTS = f"INSERT INTO requests ({', '.join(_REQUEST)}) VALUES "
 _INSERT_QUESTIONS = f"INSERT OR REPLACE INTO questions ({', '.join(_QUESTION)}) VALUES "
@@ -175,31 +180,33 @@ def statements(group: Sequence[PreparedCommit]) -> list[tuple[str, Sequence[Any]
     requests: list[Row] = []
     questions: list[Row] = []
     closed: list[tuple[str, Sequence[Any]]] = []
+    # To bind None costs sqlite3 as much as ten numbers: it looks for an adapter of its type, in vain.
+    wide = any(item.commit.requests or item.pending for item in group)
     for item in group:
         run, commit, row = item.handle, item.commit, item.row
         began = began_checksum(run, row) if commit.claim is None else None
         full = commit.full
         checksum = delta_checksum(run, row.last_sequence, full, commit.delta)
         chunk = [(chunk.first, chunk.last, chunk_checksum(run, chunk), *chunk[2:]) for chunk in commit.chunks]
+        chunks += [(run, *more) for more in chunk[1:]]
+        most = (
+            *(run, item.token, *row, began, record_checksum(run, row)),
+            *(full, checksum, commit.delta),
+            *(chunk[0] if chunk else _NO_CHUNK),
+        )
+        if not wide:
+            incoming.append(most)
+            continue
         request = []
         for each in commit.requests:
             text = encode_request(each)
             request.append((each.at, request_checksum(run, text), text))
+        requests += [(run, *more) for more in request[1:]]
         question = _NO_QUESTION
         if item.pending and row.ended_at is None:
             question = _questions(item, questions, closed)
-        incoming.append(
-            (
-                *(run, item.token, *row, began, record_checksum(run, row)),
-                *(full, checksum, commit.delta),
-                *(chunk[0] if chunk else _NO_CHUNK),
-                *(request[0] if request else _NO_REQUEST),
-                *question,
-            )
-        )
-        chunks += [(run, *more) for more in chunk[1:]]
-        requests += [(run, *more) for more in request[1:]]
-    found = _inserts(_INSERT_INCOMING, incoming)
+        incoming.append((*most, *(request[0] if request else _NO_REQUEST), *question))
+    found = _inserts(_INSERT_INCOMING if wide else _INSERT_MOST, incoming)
     for head, rows in ((_INSERT_LOG, chunks), (_INSERT_REQUESTS, requests), (_INSERT_QUESTIONS, questions)):
         if rows:
             found += _inserts(head, rows)
