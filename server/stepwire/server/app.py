@@ -264,6 +264,8 @@ class Server:
         self.calls.stop()
         if self._web is not None:
             await self._web.stop()
+        if self._peers is not None:
+            await self._peers.leave()
         await self._listener.stop()
         if self._peers is not None:
             await self._peers.close()

@@ -93,9 +93,11 @@ class Listener:
         handlers = Handlers()
         gatekeeper = Gatekeeper(handlers, calls, gate, peers)
         server = grpc.aio.server(handlers=(gatekeeper,), options=self._options(shared=peers is not None))
-        self._local = LocalCalls(gatekeeper)
+        self._local = local = LocalCalls(gatekeeper)
         heartbeat = self._settings.heartbeat
-        add_services(handlers, runs.pool.registry, runs, gate, signer, facts, heartbeat=heartbeat, peers=peers)
+        add_services(
+            handlers, runs.pool.registry, runs, gate, signer, facts, heartbeat=heartbeat, peers=peers, local=local
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)  # type: ignore[arg-type]  # all that it needs
         if self._settings.shows_reflection:
             # Imported here: most servers have no need of it.

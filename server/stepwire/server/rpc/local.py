@@ -1,4 +1,4 @@
-"""Call the services of this process without a connection, for the web.
+"""Call the services of this process without a connection of the call's own: for the web, and for other replicas.
 
 A call goes through the same gatekeeper as a call over gRPC: who calls, may they, how much. What gRPC itself does for
 a call is done here: metadata, the deadline, the flow of a stream, the status. Only bytes on a socket are left out.
@@ -46,7 +46,9 @@ class LocalCalls:
     def __init__(self, gatekeeper: Gatekeeper) -> None:
         self._gatekeeper = gatekeeper
 
-    async def unary(self, method: str, request: bytes, metadata: Metadata, timeout: float | None = None) -> Response:
+    async def unary(
+        self, method: str, request: bytes, metadata: Metadata, timeout: float | None = None, peer: str = ""
+    ) -> Response:
         """Make a unary call. It runs in the caller's task, which must make one call only.
 
         Args:
@@ -54,15 +56,18 @@ class LocalCalls:
             request: Its request, as protobuf.
             metadata: The caller's credential, trace and address.
             timeout: Seconds until the caller's deadline.
+            peer: The address that the call comes from, as gRPC has it, if the metadata do not tell.
 
         Raises:
             RefusedError: The call was refused or failed.
         """
-        context = _Context(metadata, timeout)
+        context = _Context(metadata, timeout, peer)
         try:
             async with asyncio.timeout(timeout):
                 handler = self._handler(method, metadata)
                 if handler.unary_unary is None:
+                    if not self._gatekeeper.refuses:
+                        raise RefusedError(_unknown())
                     await handler.stream_stream(None, _given(context))  # it refuses
                 return cast("Response", await handler.unary_unary(request, _given(context)))
         except grpc.aio.AbortError:
@@ -104,7 +109,10 @@ class LocalCalls:
         return LocalStream(run, _Context(metadata, timeout))
 
     def _handler(self, method: str, metadata: Metadata) -> Any:
-        return self._gatekeeper.service(cast("grpc.HandlerCallDetails", _Details(method, metadata)))
+        handler = self._gatekeeper.service(cast("grpc.HandlerCallDetails", _Details(method, metadata)))
+        if handler is None:
+            raise RefusedError(_unknown())
+        return handler
 
 
 class LocalStream:
@@ -200,7 +208,8 @@ class _Details(NamedTuple):
 class _Context:
     """What the gatekeeper and the services ask of gRPC's context of a call."""
 
-    def __init__(self, metadata: Metadata, timeout: float | None) -> None:
+    def __init__(self, metadata: Metadata, timeout: float | None, peer: str = "") -> None:
+        self._peer = peer
         self._metadata = metadata
         self._deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         self._callbacks: list[Callable[[Any], object]] = []
@@ -214,7 +223,7 @@ class _Context:
         return self._metadata
 
     def peer(self) -> str:
-        return ""  # the metadata tell the address of the HTTP request
+        return self._peer  # empty for the web: the metadata tell the address of the HTTP request
 
     def auth_context(self) -> dict[str, Any]:
         return {}  # client certificates are for gRPC
@@ -264,6 +273,10 @@ def _given(context: _Context) -> Context:
 
 def _late() -> Status:
     return Status(code=grpc.StatusCode.DEADLINE_EXCEEDED.value[0], message="Deadline Exceeded")
+
+
+def _unknown() -> Status:
+    return Status(code=grpc.StatusCode.UNIMPLEMENTED.value[0], message="There is no such method")
 
 
 def _resolve(future: asyncio.Future[None] | None) -> None:

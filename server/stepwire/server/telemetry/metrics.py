@@ -142,6 +142,8 @@ class Metrics:
         """Whether `unfinished` of the workflows counts the runs of all replicas; one replica does."""
         self.forwards: Counter[str] = Counter()
         """Calls that were passed on to other replicas, by outcome."""
+        self.relays = 0
+        """Open streams that such calls go on."""
         self.store = StoreMetrics()
         self.loop = LoopMetrics()
         self.loaded = 0

@@ -101,6 +101,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ("outcome",),
         "Calls passed on to the replica that has the run: answered, refused, again (looked up anew) or failed.",
     ),
+    "stepwire_relays_open": Family("gauge", (), "Streams to other replicas on which calls are passed on."),
     "stepwire_commits_queued": Family("gauge", (), "Commits and other writes handed to the store and not done."),
     "stepwire_database_bytes": Family("gauge", (), "Size of the database with its write-ahead log."),
     "stepwire_disk_free_bytes": Family("gauge", (), "Space left where the data directory is."),
@@ -198,6 +199,7 @@ class _Scraped(Collector):
         yield Reading("stepwire_commits_queued", (), store.queued)
         for outcome, count in list(metrics.forwards.items()):
             yield Reading("stepwire_forwards_total", (outcome,), count)
+        yield Reading("stepwire_relays_open", (), metrics.relays)
         yield Reading("stepwire_event_loop_lag_seconds", (), loop.lag)
         for labels, count in list(loop.blocks.items()):
             yield Reading("stepwire_event_loop_blocks_total", labels, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -15,8 +15,9 @@ from stepwire.server import failpoints
 from stepwire.server.rpc.errors import DOMAIN, PassedOnError
 from stepwire.server.rpc.gate.call import Call, this_call
 from stepwire.server.rpc.grpc_types import Context
+from stepwire.server.rpc.local import RefusedError
 from stepwire.server.rpc.peers.hop import HopSigner
-from stepwire.server.rpc.peers.links import Links
+from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.runs.errors import RunElsewhereError, RunLeftError, StoreDownError
 from stepwire.server.runs.hosting.routes import Routes
 from stepwire.server.store import RunKey
@@ -38,15 +39,16 @@ _PAUSE: Final = 0.05
 """Seconds between two looks."""
 _AGAIN: Final = frozenset({"RUN_ELSEWHERE", "STORE_UNAVAILABLE", "DRAINING"})
 """Reasons of a peer for which the call is looked up again: nothing was done, or the request_id finds out."""
-_DETAILS: Final = "grpc-status-details-bin"
+_CANCELLED: Final[int] = grpc.StatusCode.CANCELLED.value[0]
+_UNAVAILABLE: Final[int] = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 class Forwarder:
     """Carry calls out here, or pass them on. One for each server."""
 
-    def __init__(self, routes: Routes, links: Links, signer: HopSigner, metrics: Metrics) -> None:
+    def __init__(self, routes: Routes, relays: Relays, signer: HopSigner, metrics: Metrics) -> None:
         self._routes = routes
-        self._links = links
+        self._relays = relays
         self._signer = signer
         self._metrics = metrics
         self._awaited: dict[tuple[RunKey, str], asyncio.Future[Any]] = {}
@@ -133,11 +135,11 @@ class Forwarder:
                     answer = await self._hop(owner, method, data, call, left, key, getattr(request, "request_id", ""))
                     self._metrics.forwards["answered"] += 1
                     return answer, owner
-                except grpc.aio.AioRpcError as error:
-                    reason, named = reason_in(error)
-                    if not may_be_elsewhere(error, reason):
+                except RefusedError as error:
+                    reason, named = reason_in(error.status)
+                    if not may_be_elsewhere(error.status, reason):
                         self._metrics.forwards["refused"] += 1
-                        raise PassedOnError(_status_of(error)) from None
+                        raise PassedOnError(error.status) from None
                     last = StoreDownError("The replica that has the run does not answer; the outcome is unknown, retry")
                 if run is not None:
                     self._routes.forget(run)
@@ -171,41 +173,26 @@ class Forwarder:
         key: RunKey | None,
         request_id: str,
     ) -> bytes | dict[str, Any]:
-        """Call another replica. AioRpcError if it refuses, cannot be reached, or is taken for dead meanwhile."""
+        """Call another replica. RefusedError if it refuses, cannot be reached, or is taken for dead meanwhile."""
         metadata = [self._signer.sign(method, call.identities)]
         if call.authorization is not None:
             metadata.append(("authorization", call.authorization))
         metadata += CARRIER.get({}).items()
-        hop = self._links.unary(address, method)(data, metadata=tuple(metadata), timeout=timeout)
-        self._links.begin(address, hop)
-        try:
-            answer = await hop if key is None else await self._first(hop, (key, request_id))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._links.end(address, hop) and task is not None and not task.cancelling():
-                raise _gone() from None
-            hop.cancel()
-            raise
-        except grpc.aio.AioRpcError:
-            self._links.end(address, hop)
-            raise
-        self._links.end(address, hop)
-        return answer
+        answer = self._relays.call(address, method, data, metadata, timeout)
+        return await answer if key is None else await self._first(answer, (key, request_id))
 
-    async def _first(self, hop: Any, awaited: tuple[RunKey, str]) -> bytes | dict[str, Any]:
+    async def _first(self, answer: Coroutine[Any, Any, bytes], awaited: tuple[RunKey, str]) -> bytes | dict[str, Any]:
         """Return the response of a call, or the answer that came with a commit if that is first."""
         news: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        hop.add_done_callback(lambda _: _resolve(news, None))
+        hop = asyncio.ensure_future(answer)
+        hop.add_done_callback(lambda done: _ended(news, done))
         self._awaited[awaited] = news
         try:
-            answer: dict[str, Any] | None = await news
+            told: dict[str, Any] | None = await news
+            return await hop if told is None else told
         finally:
             self._awaited.pop(awaited, None)
-        if answer is not None:
             hop.cancel()
-            return answer
-        response: bytes = await hop
-        return response
 
     def answered(self, key: RunKey, request_id: str, response: dict[str, Any]) -> None:
         """Resolve a send that was passed on: the commit that holds its answer has come from the other replica."""
@@ -219,32 +206,26 @@ def _waits(request: Any) -> bool:
     return "timeout" in fields or ("wait" in fields and bool(request.HasField("wait")))
 
 
-def may_be_elsewhere(error: grpc.aio.AioRpcError, reason: str) -> bool:
+def may_be_elsewhere(status: Status, reason: str) -> bool:
     """Tell whether a call that failed at another replica is to be looked up again."""
-    if error.code() is grpc.StatusCode.CANCELLED:
+    if status.code == _CANCELLED:
         return not reason  # the connection was closed
-    return error.code() is grpc.StatusCode.UNAVAILABLE and (not reason or reason in _AGAIN)
+    return status.code == _UNAVAILABLE and (not reason or reason in _AGAIN)
 
 
-def reason_in(error: grpc.aio.AioRpcError) -> tuple[str, str]:
+def reason_in(status: Status) -> tuple[str, str]:
     """Return the reason that another replica gave, empty if it gave none, and the owner that it named."""
     info = error_details_pb2.ErrorInfo()
-    for detail in _status_of(error).details:
+    for detail in status.details:
         if detail.Unpack(info) and info.domain == DOMAIN:
             return info.reason, info.metadata.get("owner", "")
     return "", ""
 
 
-def _status_of(error: grpc.aio.AioRpcError) -> Status:
-    for name, value in error.trailing_metadata() or ():
-        if name == _DETAILS and isinstance(value, bytes):
-            return Status.FromString(value)
-    return Status(code=error.code().value[0], message=error.details() or "")
-
-
-def _gone() -> grpc.aio.AioRpcError:
-    empty = grpc.aio.Metadata()
-    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "the replica is dead")
+def _ended(news: asyncio.Future[Any], hop: asyncio.Future[bytes]) -> None:
+    if not hop.cancelled():
+        hop.exception()  # nobody asks for it if the commit came first
+    _resolve(news, None)
 
 
 def _resolve(news: asyncio.Future[Any], answer: Any) -> None:

@@ -57,27 +57,30 @@ class Links:
         self._cluster = cluster
         self._security = security
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._stubs: dict[tuple[str, str, bool], Any] = {}
+        self._stubs: dict[tuple[str, str, str], Any] = {}
         self._calls: defaultdict[str, set[Any]] = defaultdict(set)
         self._closing: set[asyncio.Task[None]] = set()
         cluster.on_change(self._changed)
 
     def unary(self, address: str, method: str) -> Any:
         """Return gRPC's callable of a unary method at a replica; requests and responses are bytes."""
-        return self._stub(address, method, stream=False)
+        return self._stub(address, method, "unary_unary")
 
     def stream(self, address: str, method: str) -> Any:
         """Return gRPC's callable of a method that streams responses."""
-        return self._stub(address, method, stream=True)
+        return self._stub(address, method, "unary_stream")
 
-    def _stub(self, address: str, method: str, *, stream: bool) -> Any:
-        stub = self._stubs.get((address, method, stream))
+    def both(self, address: str, method: str) -> Any:
+        """Return gRPC's callable of a method that streams requests and responses."""
+        return self._stub(address, method, "stream_stream")
+
+    def _stub(self, address: str, method: str, kind: str) -> Any:
+        stub = self._stubs.get((address, method, kind))
         if stub is None:
             channel = self._channels.get(address)
             if channel is None:
                 channel = self._channels[address] = self._open(address)
-            stub = (channel.unary_stream if stream else channel.unary_unary)(method)
-            self._stubs[address, method, stream] = stub
+            stub = self._stubs[address, method, kind] = getattr(channel, kind)(method)
         return stub
 
     def _open(self, address: str) -> grpc.aio.Channel:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from stepwire.server.rpc.handlers import Handlers
+from stepwire.server.rpc.local import LocalCalls
 from stepwire.server.rpc.peers.acting import Actor, add_act
 from stepwire.server.rpc.peers.family_calls import PeerCalls, family_acts
 from stepwire.server.rpc.peers.following import INTERNAL, add_follow
 from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.peers.hop import Hop, HopSigner
 from stepwire.server.rpc.peers.links import Links, LinkSecurity
+from stepwire.server.rpc.peers.relaying import Relayed
+from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.rpc.peers.subscriptions import Subscriptions
 from stepwire.server.runs.family.family import Family
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.scheduling.starting import Starter
 
 __all__ = ["INTERNAL", "Peers"]
+
+_LEAVE_SECONDS: Final = 0.5
+"""How long a replica that stops answers what was passed on to it: its runs have been handed over or frozen before."""
 
 
 class Peers:
@@ -41,7 +47,9 @@ class Peers:
         self._pool = pool
         self._family = family
         self._links = Links(pool.cluster, security)
-        self.forwarder = Forwarder(pool.routes, self._links, self.signer, pool.metrics)
+        self._relays = Relays(self._links, self.signer, pool.metrics)
+        self._relayed: Relayed | None = None
+        self.forwarder = Forwarder(pool.routes, self._relays, self.signer, pool.metrics)
         self._actor = Actor(self._links, self.signer)
         family.reach(PeerCalls(family.local, pool.routes, self._actor))
         self._subscriptions = Subscriptions(pool, self._links, self.signer, self.forwarder)
@@ -59,8 +67,16 @@ class Peers:
         """Return a handler that passes calls on to other replicas where need be."""
         return self.forwarder.around(handler, method)
 
-    def serve(self, server: Handlers, starter: Starter) -> None:
-        """Serve what other replicas ask for, on a server that is not started, and have schedules ask them."""
+    def serve(self, server: Handlers, local: LocalCalls, starter: Starter) -> None:
+        """Serve what other replicas ask for, on a server that is not started, and have schedules ask them.
+
+        Args:
+            server: The server's handlers.
+            local: The services, for the calls that are passed on to this replica.
+            starter: Starts the runs of schedules.
+        """
+        self._relayed = Relayed(local, self.signer)
+        self._relayed.add_to(server)
         add_follow(server, self._pool, self.signer)
         acts = family_acts(self._family.local)
         add_act(server, lambda what: acts.get(what) or starter.does(what), self.signer, self._pool.metrics)
@@ -70,7 +86,13 @@ class Peers:
         """Follow runs at other replicas from now on."""
         self._subscriptions.open()
 
+    async def leave(self) -> None:
+        """Answer what other replicas have passed on to this one, and take no more of it."""
+        if self._relayed is not None:
+            await self._relayed.end(_LEAVE_SECONDS)
+
     async def close(self) -> None:
         """Stop, and close the connections."""
         await self._subscriptions.close()
+        await self._relays.close()
         await self._links.close()

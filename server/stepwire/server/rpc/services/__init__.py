@@ -7,6 +7,7 @@ from collections.abc import Callable
 from stepwire.server.registry import Registry
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.handlers import Handlers
+from stepwire.server.rpc.local import LocalCalls
 from stepwire.server.rpc.log_reader import DEFAULT_INTERVAL
 from stepwire.server.rpc.peers.peers import Peers
 from stepwire.server.rpc.run_actions import RunActions
@@ -59,6 +60,7 @@ def add_services(
     *,
     heartbeat: float = DEFAULT_INTERVAL,
     peers: Peers | None = None,
+    local: LocalCalls | None = None,
 ) -> None:
     """Serve the contract by the handlers of a gRPC server.
 
@@ -71,6 +73,7 @@ def add_services(
         facts: Tells about the server.
         heartbeat: Seconds after which a silent stream sends a heartbeat.
         peers: The other replicas; None if there can be none.
+        local: The services behind the gate, for the calls that replicas pass on; needed if there can be any.
     """
     forwarder = None if peers is None else peers.forwarder
     service = RunService(runs, RunActions(runs, signer), gate, heartbeat, forwarder)
@@ -80,5 +83,5 @@ def add_services(
     snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(SnapshotService(runs, signer), server)
     server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(facts), server)
     schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(ScheduleService(runs.schedules), server)
-    if peers is not None:
-        peers.serve(server, runs.schedules.starter)
+    if peers is not None and local is not None:
+        peers.serve(server, local, runs.schedules.starter)
