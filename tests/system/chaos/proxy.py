@@ -14,6 +14,7 @@ from tests.connections import Connections
 from tests.system.chaos.server import CHANNEL_OPTIONS
 
 _STREAMS = ("/stepwire.v1.RunService/StreamEvents", "/stepwire.internal.Replicas/Follow")
+_RELAY = "/stepwire.internal.Replicas/Relay"
 _OWN = ("user-agent", "grpc-", ":")
 """What the names of metadata begin with that a connection makes by itself."""
 
@@ -57,6 +58,20 @@ class LosingProxy:
                         yield message
 
             return grpc.unary_stream_rpc_method_handler(forward_stream)
+        if method == _RELAY:
+            both: Any = self._channel.stream_stream(method)
+
+            async def forward_calls(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+                """Forward frames of calls; lose a share of those with answers, and the stream with each."""
+                async with _statuses(context):
+                    async for frame in both(requests, metadata=_metadata(context)):
+                        self.calls += 1
+                        if self._random.random() < self._share:
+                            self.lost += 1
+                            await context.abort(grpc.StatusCode.UNAVAILABLE, "the answers were lost")
+                        yield frame
+
+            return grpc.stream_stream_rpc_method_handler(forward_calls)
         call: Callable[..., Awaitable[bytes]] = self._channel.unary_unary(method)
 
         async def forward(request: bytes, context: Any) -> bytes:

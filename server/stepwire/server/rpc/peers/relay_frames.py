@@ -19,9 +19,13 @@ __all__ = ["PART_BYTES", "Item", "Outbox", "read_frame"]
 PART_BYTES: Final = 64 << 10
 """Bytes of a frame after which it takes no further item, and of an item in one frame: what is longer is sent in parts,
 so that it holds up the others for no longer than this takes. Far below the 1 MiB that every server receives."""
+_ITEMS: Final = 32
+"""Items of a frame at most: the credentials of so many calls fit into what a server receives, and they share enough."""
 _TURNS: Final = 48
 """Turns of the event loop for which a frame waits for company at most. gRPC hands over calls and messages one in each
 of several turns. A turn in which nothing happens costs 1 µs, a frame more than 100 µs at either replica."""
+_SECONDS: Final = 0.005
+"""Seconds after which it waits no longer, where turns are long because much else is going on."""
 _TURNS_PER_CALL: Final = 8
 """How many of them for each call under way: the fewer there are, the less likely is company."""
 
@@ -99,8 +103,10 @@ class Outbox:
     async def _company(self) -> None:
         """Let further items come."""
         if (calls := self._under_way()) > 1:
+            time = asyncio.get_running_loop().time
+            end = time() + _SECONDS
             for _ in range(min(_TURNS, _TURNS_PER_CALL * calls)):
-                if self.size >= PART_BYTES:
+                if self.size >= PART_BYTES or len(self._items) >= _ITEMS or time() >= end:
                     return
                 await asyncio.sleep(0)
 
@@ -109,7 +115,7 @@ class Outbox:
         parts: list[bytes | memoryview] = []
         rest: list[_Waiting] = []
         size = 0
-        while self._items and size < PART_BYTES:
+        while self._items and size < PART_BYTES and len(head) < _ITEMS:
             data, call, said = self._items.popleft()
             left = len(data) - PART_BYTES
             if left > 0:

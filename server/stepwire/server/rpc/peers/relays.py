@@ -134,10 +134,15 @@ class _Relay:
         self._used = False
         self._outbox = Outbox(lambda: len(self._calls))
         self._loop = asyncio.get_running_loop()
-        stream = links.both(address, RELAY)(self._outbox, metadata=(signature,))
+        self._links = links
+        self._address = address
+        self._metrics = metrics
+        self._stream = links.both(address, RELAY)(self._outbox, metadata=(signature,))
+        links.begin(address, self._stream)  # it is cancelled when the other replica is taken for dead
+        metrics.relays += 1
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._look)
-        links.begin(address, stream)  # it is cancelled when the other replica is taken for dead
-        self.task = self._loop.create_task(self._read(stream, links, address, metrics), name="stepwire-relay")
+        self.task = self._loop.create_task(self._read(), name="stepwire-relay")
+        self.task.add_done_callback(self._ended)
 
     @property
     def full(self) -> bool:
@@ -173,13 +178,11 @@ class _Relay:
         self.open = False
         self._outbox.close()
 
-    async def _read(self, stream: Any, links: Links, address: str, metrics: Metrics) -> None:
-        """Take the answers until the stream ends, and refuse what is left then."""
-        metrics.relays += 1
+    async def _read(self) -> bool:
+        """Take the answers until the stream ends. Return False if the other replica does not know the stream."""
         heard = False
-        lost: Callable[[], Exception] = _gone
         try:
-            async for frame in stream:
+            async for frame in self._stream:
                 heard = True
                 for data, left, call, said in read_frame(frame)[1]:
                     if call:
@@ -187,20 +190,26 @@ class _Relay:
                     else:
                         self._retire()
         except grpc.aio.AioRpcError as error:
-            if error.code() in _NOT_SERVED and not heard:
+            return heard or error.code() not in _NOT_SERVED
+        return True
+
+    def _ended(self, task: asyncio.Task[bool]) -> None:
+        """Refuse the calls that are left."""
+        self._metrics.relays -= 1
+        self._timer.cancel()
+        self._retire()
+        self._links.end(self._address, self._stream)
+        self._stream.cancel()
+        lost: Callable[[], Exception] = _gone
+        if not task.cancelled():
+            if (error := task.exception()) is not None:
+                logger.warning("replica %s sent what this one cannot read: %s", self._address, type(error).__name__)
+            elif not task.result():
                 lost = _NotServedError
-        except (ValueError, TypeError) as error:
-            logger.warning("replica %s sent what this one does not understand: %s", address, type(error).__name__)
-        finally:
-            metrics.relays -= 1
-            self._timer.cancel()
-            self._retire()
-            links.end(address, stream)
-            stream.cancel()
-            calls = list(self._calls.values())
-            self._calls.clear()
-            for answer in calls:
-                _fail(answer, lost)
+        calls = list(self._calls.values())
+        self._calls.clear()
+        for answer in calls:
+            _fail(answer, lost)
 
     def _take(self, data: bytes, left: int, call: int, said: Sequence[Any]) -> None:
         answer = self._calls.get(call)
