@@ -425,10 +425,14 @@ async def test_an_idle_stream_is_closed_and_opened_again(monkeypatch: pytest.Mon
 # -- who may --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_no_frame_ends_the_stream_with_a_status() -> None:
+PART = b'[1,[[1,5,1,"/test.Service/Echo",[],60.0]]]'
+
+
+@pytest.mark.parametrize("frame", [b"nonsense", len(PART).to_bytes(4, "big") + PART + b"x"])
+async def test_what_is_no_frame_of_calls_ends_the_stream_with_a_status(frame: bytes) -> None:
     async with pair() as two, grpc.aio.insecure_channel(two.address) as channel:
         both: Any = channel.stream_stream(RELAY)
-        stream = both(iter([b"nonsense"]), metadata=(HopSigner(KEY).sign(RELAY),))
+        stream = both(iter([frame]), metadata=(HopSigner(KEY).sign(RELAY),))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             async for _ in stream:
                 pass

@@ -118,6 +118,8 @@ class _Stream:
             status = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="Too many calls on one stream")
             self.outbox.put(item.call, REFUSED, data=status.SerializeToString())
             return
+        if item.left:
+            raise ValueError("a request in parts: this version sends long ones alone")
         method, metadata, timeout = item.said[:3]
         carried = self._carry(item.call, str(method), item.data, metadata, timeout)
         self._calls[item.call] = asyncio.create_task(carried, name="stepwire-relay")

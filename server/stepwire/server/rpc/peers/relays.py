@@ -47,6 +47,8 @@ class Relays:
         self._signer = signer
         self._metrics = metrics
         self._relays: dict[str, _Relay] = {}
+        self._tasks: set[asyncio.Task[bool]] = set()
+        """Of these, and of those that take no more calls."""
         self._alone: dict[str, float] = {}
         """Until when calls go alone, by address."""
 
@@ -75,7 +77,7 @@ class Relays:
 
     async def close(self) -> None:
         """Close all streams; calls under way are given up."""
-        tasks = [relay.task for relay in self._relays.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -90,11 +92,13 @@ class Relays:
                     return None
                 del self._alone[address]
             relay = self._relays[address] = _Relay(self._links, address, self._signer.sign(RELAY), self._metrics)
-            relay.task.add_done_callback(lambda _: self._forget(address, relay))
+            self._tasks.add(relay.task)
+            relay.task.add_done_callback(lambda task: self._ended(task, address))
         return relay
 
-    def _forget(self, address: str, relay: _Relay) -> None:
-        if self._relays.get(address) is relay:
+    def _ended(self, task: asyncio.Task[bool], address: str) -> None:
+        self._tasks.discard(task)
+        if (relay := self._relays.get(address)) is not None and relay.task is task:
             del self._relays[address]
 
     async def _call_alone(
