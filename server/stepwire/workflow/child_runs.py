@@ -38,6 +38,20 @@ class ChildRuns:
         self._host = host
         self._run_id = run_id
 
+    @property
+    def here(self) -> bool:
+        """Whether the calling code runs on the event loop of the run."""
+        runner = self._run.runner
+        try:
+            return runner is not None and asyncio.get_running_loop() is runner.loop
+        except RuntimeError:
+            return False
+
+    @property
+    def input_bytes(self) -> int:
+        """How many bytes the input of a run may have as JSON."""
+        return self._host.input_bytes
+
     def served_as(self, workflow: object) -> str:
         """Return the name under which a workflow object is served; empty if it is not."""
         return self._host.served_as(workflow)
@@ -172,10 +186,10 @@ class ChildHandler(WorkflowHandler):
         self._position = 0
         children = self._parent.broker.children
         assert children is not None
-        return ChildStream(children.host.events(self._child), position, self._left_at, self._ending)
+        return ChildStream(children.host.events(self._child), position, self._left_at, self.until_told)
 
-    async def _ending(self) -> Event:
-        """Return the terminal event of the child, once its end is known here."""
+    async def until_told(self) -> Event:
+        """Return the terminal event of the child, once its end is known here. Its run stays in memory meanwhile."""
         if not self.done():
             await self._beside()
             self.exception()  # it is told by the event
@@ -190,6 +204,10 @@ class ChildHandler(WorkflowHandler):
 
     async def cancel_run(self) -> None:
         """Cancel the child."""
+        self.cancel_soon()
+
+    def cancel_soon(self) -> None:
+        """Have the child cancelled; await the handler for its end."""
         if self.done():
             return
         broker, execution = self._parent.broker, self._execution
@@ -200,6 +218,26 @@ class ChildHandler(WorkflowHandler):
                 broker.children.cancel(broker, self._child)
 
         self._parent.do(cancel)
+
+    def send(self, type_name: str, data: bytes, step: str = "") -> None:
+        """Send an event to the child: once, however often the calling step begins again.
+
+        It is on its way when this returns, and dropped if the child has ended when it comes.
+
+        Args:
+            type_name: The name of the type of the event, among the types of the child's workflow.
+            data: Its fields, as plain JSON.
+            step: The only step that gets it; empty for all steps and waits that take it.
+        """
+        broker, started_by = self._parent.broker, self._execution
+
+        def send() -> None:
+            execution = current_execution(broker) or (None if started_by.finished else started_by)
+            broker.check(execution)
+            if broker.children is not None:
+                broker.children.send(execution, self._child, type_name, data, step)
+
+        self._parent.do(send)
 
     def _tell(self, answer: Answer | None) -> None:
         """Take the outcome of the child, once it is durable."""

@@ -187,6 +187,12 @@ class HostedRun:
         if children is not None and (child := children.named(run_id)) is not None and self._changes:
             children.started(child)
 
+    def child_sent(self, run_id: str, number: int) -> None:
+        """Note that an event was sent to a child, or that the child does not take it; call `act` then."""
+        children = self.broker.made_children
+        if children is not None and (child := children.named(run_id)) is not None and self._changes:
+            children.sent(child, number)
+
     def child_ended(self, run_id: str, outcome: ChildOutcome) -> None:
         """Note that a child has ended; call `act` then. Harmless for one that this run does not wait for any more."""
         children = self.broker.made_children

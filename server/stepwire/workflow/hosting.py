@@ -34,6 +34,7 @@ something falls due next. All of it belongs on the run's event loop. Call `act` 
 durable that children are to be started or cancelled, and again for those that have not ended when the run was
 restored. Repeat what was not done: a start with the id of a child that there is already is done. Then call
 `HostedRun.child_started`; and `HostedRun.child_ended` when a child has ended, at any time and as often as need be.
+`ChildHost.send` is called likewise for the events that steps send to children; then call `HostedRun.child_sent`.
 A host without this runs such workflows nested, in process.
 
 **Leaving memory.** A run that only waits (`broker.active == 0`) and has nothing uncommitted may leave: `freeze`, then
@@ -141,6 +142,7 @@ from stepwire.workflow.broker.child import (
     ChildOutcome,
     child_id,
 )
+from stepwire.workflow.broker.child_sends import ChildSend
 from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock, StandingClock
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Execution, Waiter
@@ -192,6 +194,7 @@ from stepwire.workflow.errors import (
     StatePathError,
     StepDoesNotAcceptError,
     UnknownStepError,
+    UnknownTypeError,
     WorkflowConfigurationError,
     WorkflowError,
     WorkflowRuntimeError,
@@ -252,6 +255,7 @@ __all__ = [
     "ChildNews",
     "ChildOutcome",
     "ChildRunError",
+    "ChildSend",
     "Clock",
     "Context",
     "ContextSerdeError",
@@ -293,6 +297,7 @@ __all__ = [
     "StopEvent",
     "TypeRegistry",
     "UnknownStepError",
+    "UnknownTypeError",
     "Waiter",
     "Workflow",
     "WorkflowCancelledEvent",

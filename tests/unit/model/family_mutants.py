@@ -111,7 +111,7 @@ def _start_not_repeated(right: Wrapped) -> Wrapped:
 def _start_before_the_commit(right: Wrapped) -> Wrapped:
     def pump(self: Runner) -> None:
         if (children := self.broker.made_children) is not None and children.todo and not self.broker.frozen:
-            self._carry_out(children.take_todo())
+            self._carry_out(children.take_todo(), children.take_sends())
         right(self)
 
     return pump

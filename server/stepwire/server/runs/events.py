@@ -77,7 +77,15 @@ class RunEvents:
         """Sends answers on to the descendants that ask; None if runs have none."""
 
     async def send(
-        self, caller: Principal, run_id: str, type_name: str, data: bytes, step: str = "", request_id: str = ""
+        self,
+        caller: Principal,
+        run_id: str,
+        type_name: str,
+        data: bytes,
+        step: str = "",
+        request_id: str = "",
+        *,
+        relayed: bool = True,
     ) -> Receipt | RelayedReceipt:
         """Send an event to a run, and return once it is durable.
 
@@ -90,10 +98,11 @@ class RunEvents:
             data: Its fields as JSON.
             step: The only step that shall get it; empty for all steps and waiters that take it.
             request_id: A repeat under this id gets the first answer.
+            relayed: Whether it may go to a descendant.
         """
         refuse(check_length("request_id", request_id))
         sending = _Sending("send", type_name, data, step, request_id)
-        if self.relay is not None and not step:
+        if self.relay is not None and relayed and not step:
             child = await self._child_for(caller, run_id, sending)
             if child:
                 return await self.relay.answer(caller, child, type_name, data, request_id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from stepwire.workflow.adoption import installed
+from stepwire.workflow.adoption.child_runs import start_child
 from stepwire.workflow.adoption.event_form import adopt_events, base_types
 from stepwire.workflow.adoption.faces import ExternalFace
 from stepwire.workflow.adoption.handler import AdoptedHandler
@@ -15,7 +17,8 @@ from stepwire.workflow.adoption.payload import from_pre_context
 from stepwire.workflow.adoption.spans import RunSpan
 from stepwire.workflow.adoption.steps import Resources, adopt_step, state_type_of
 from stepwire.workflow.context.context import Context, run_of
-from stepwire.workflow.definition.types import engine_types
+from stepwire.workflow.definition.plan import plan_of, settings_of
+from stepwire.workflow.definition.types import TypeRegistry, engine_types
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowValidationError
 from stepwire.workflow.workflow import Workflow
 
@@ -45,7 +48,9 @@ class AdoptedWorkflow(Workflow):
     verbose_output: Any = None
 
     def run(self, ctx: Any = None, start_event: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Start a run in process and return a handler of theirs.
+        """Start a run in process, or, in a step of a run on a server that serves this one too, a run of its own.
+
+        Returns a handler of theirs.
 
         Args:
             ctx: A context of theirs, or None. It is the run's afterwards, as there.
@@ -55,9 +60,13 @@ class AdoptedWorkflow(Workflow):
         workflow = self.adopted
         run_id = kwargs.pop("run_id", None)
         installed.validate(workflow)
-        context, theirs = self._context_for(ctx)
         event = None
-        if not context.is_running:
+        if ctx is None:
+            event = installed.start_event_of(workflow, start_event, kwargs)
+            if (child := start_child(self, event, run_id, settings_of(self).timeout)) is not None:
+                return child
+        context, theirs = self._context_for(ctx)
+        if ctx is not None and not context.is_running:
             event = installed.start_event_of(workflow, start_event, kwargs)
         span = RunSpan(workflow, event)
         with span.entered():
@@ -66,6 +75,17 @@ class AdoptedWorkflow(Workflow):
             inner.run_id = context.run_id = run_id
         installed.set_face(theirs, ExternalFace(context, inner))
         return AdoptedHandler(workflow, inner, theirs, span)
+
+    @property
+    def exception_modules(self) -> tuple[str, ...]:
+        """The names of the modules whose exceptions its steps may raise."""
+        return self.type_modules
+
+    @cached_property
+    def type_names(self) -> TypeRegistry:
+        """The types of the workflow by their names."""
+        plan = plan_of(self)
+        return TypeRegistry.of(plan.workflow_type, plan.steps)
 
     def _context_for(self, ctx: Any) -> tuple[AdoptedContext, Any]:
         """Return the context of ours for a run, and the one of theirs that shows it to the caller."""

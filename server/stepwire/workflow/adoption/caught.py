@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import sys
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,21 +24,35 @@ __all__ = ["error_of", "own_failure", "rebuilt", "their_failure", "their_stop"]
 theirs: Any = installed.events
 
 
-def rebuilt(error: BaseException | None, type_name: str, message: str) -> Exception:
-    """Return the exception of a failure; after a restore one of the same built-in class, or a stand-in for others.
+def rebuilt(error: BaseException | None, type_name: str, message: str, modules: Collection[str] = ()) -> Exception:
+    """Return the exception of a failure; after a restore one of the same class if it is known, else a stand-in.
 
-    A snapshot never makes anything but a built-in exception of a text.
+    A snapshot never makes anything but an exception of a text. Its class is a built-in one, one of theirs, or one that
+    a module has which the operator's code has imported.
+
+    Args:
+        error: The exception itself, if it is there.
+        type_name: The name of its class.
+        message: Its text.
+        modules: The names of the modules to look into.
     """
     if isinstance(error, Exception):
         return error
-    kind = getattr(builtins, type_name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    for kind in _kinds(type_name, modules):
         try:
             return kind(message)
         except Exception:  # noqa: BLE001 - UnicodeError wants more arguments
             pass
     made: Exception = theirs.UnreconstructedException(message, original_type=type_name)
     return made
+
+
+def _kinds(name: str, modules: Collection[str]) -> Iterator[type[Exception]]:
+    """Give the classes of exceptions of a name."""
+    for module in (builtins, installed.errors, *(sys.modules.get(each) for each in modules)):
+        kind = getattr(module, name, None)
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            yield kind
 
 
 def their_failure(event: StepFailedEvent) -> Any:
@@ -84,8 +100,13 @@ def their_stop(event: Event, error: BaseException | None) -> Any:
     return event
 
 
-def error_of(outcome: Outcome) -> BaseException | None:
-    """Return what awaiting a run raises, as there: a step's own exception; None for a run that completed."""
+def error_of(outcome: Outcome, modules: Collection[str] = ()) -> BaseException | None:
+    """Return what awaiting a run raises, as there: a step's own exception; None for a run that completed.
+
+    Args:
+        outcome: How the run ended.
+        modules: The names of the modules that may have the class of an exception of which only the text is known.
+    """
     event, error = outcome.event, outcome.error
     if outcome.status == COMPLETED:
         return None
@@ -104,4 +125,4 @@ def error_of(outcome: Outcome) -> BaseException | None:
         return failed
     if error is not None:
         return error
-    return rebuilt(None, getattr(event, "error_type", ""), getattr(event, "message", ""))
+    return rebuilt(None, getattr(event, "error_type", ""), getattr(event, "message", ""), modules)

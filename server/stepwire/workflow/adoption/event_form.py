@@ -20,7 +20,7 @@ from stepwire.workflow.adoption import installed
 from stepwire.workflow.codec.library_json import FAILURES, library_json
 from stepwire.workflow.errors import SerializationError
 
-__all__ = ["FORM", "TheirForm", "adopt_events", "base_types"]
+__all__ = ["FORM", "TheirForm", "adopt_events", "base_types", "fields_of"]
 
 _REPLACED = ("Event", "StartEvent", "StopEvent", "InputRequiredEvent", "HumanResponseEvent")
 
@@ -89,7 +89,7 @@ def base_types(names: list[type]) -> list[type]:
     return [getattr(theirs, cls.__name__) if cls.__name__ in _REPLACED else cls for cls in names]
 
 
-def _fields(event: Any) -> Iterator[tuple[str, Any]]:
+def fields_of(event: Any) -> Iterator[tuple[str, Any]]:
     """Give the fields by their names on the wire; what the class keeps out of what it writes is left out."""
     for name, field in type(event).__pydantic_fields__.items():
         if not field.exclude and name in event.__dict__:
@@ -103,7 +103,7 @@ def _fields(event: Any) -> Iterator[tuple[str, Any]]:
 def _by_field(event: Any) -> bytes:
     """Write an event that has dynamic fields, which stand beside the declared ones, or whose own serializer fails."""
     return b"{%b}" % b",".join(
-        b"%b:%b" % (json.dumps(str(name)).encode(), library_json(value)) for name, value in _fields(event)
+        b"%b:%b" % (json.dumps(str(name)).encode(), library_json(value)) for name, value in fields_of(event)
     )
 
 

@@ -19,7 +19,7 @@ from llama_index_instrumentation import NullEventHandler, NullSpanHandler
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 from llama_index_instrumentation.events.span import SpanDropEvent
 from llama_index_instrumentation.span import active_span_id
-from workflows import events, handler
+from workflows import errors, events, handler
 from workflows._event_summary import summarize_event
 from workflows.context import context, context_types, external_context, internal_context, pre_context
 from workflows.context import state_store as stores
@@ -57,6 +57,7 @@ __all__ = [
     "context_types",
     "dispatcher_of",
     "enter_step",
+    "errors",
     "events",
     "face_of",
     "handler",

@@ -10,7 +10,7 @@ from typing import Any
 from stepwire.workflow.adoption import installed
 from stepwire.workflow.codec.libraries import add_library
 
-__all__ = ["modules_of", "prepare"]
+__all__ = ["is_memory", "modules_of", "prepare"]
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -43,6 +43,14 @@ def lost_with_the_process(value: object) -> str | None:
         "its Memory keeps messages in RAM, and a restart loses them:"
         " give it a file, as in Memory.from_defaults(async_database_uri='sqlite+aiosqlite:///memory.db'),"
         " or use ChatMemoryBuffer, which lies in the state"
+    )
+
+
+def is_memory(value: object) -> bool:
+    """Tell whether a value is a memory of LlamaIndex: its maker shares it with the agents that get it."""
+    return any(
+        base.__name__ == "BaseMemory" and base.__module__.startswith("llama_index.core.memory")
+        for base in type(value).__mro__
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID, uuid5
 
+from stepwire.workflow.broker.child_sends import ChildSend, SentEvents
 from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.ledger import Notify
 from stepwire.workflow.events import Event, StopEvent
@@ -100,6 +101,7 @@ class Child:
         cancelling: Whether it is to be cancelled.
         awaited: Whether the body of its delivery waits for its end.
         outcome: How it ended; None before.
+        sent: What steps have sent to it; None for nothing.
         waits: The open waits for its end.
         told: Called once its end is durable.
     """
@@ -113,6 +115,7 @@ class Child:
         "number",
         "outcome",
         "run_id",
+        "sent",
         "state",
         "step",
         "told",
@@ -130,6 +133,7 @@ class Child:
         self.cancelling = False
         self.awaited = False
         self.outcome: ChildOutcome | None = None
+        self.sent: SentEvents | None = None
         self.waits: list[tuple[Execution, Notify]] | None = None
         self.told: list[Notify] | None = None
 
@@ -141,7 +145,9 @@ class Child:
     @property
     def unsettled(self) -> bool:
         """Whether the host has something to do about it."""
-        return self.state == STARTING or (self.cancelling and self.state == LIVING)
+        if self.state == LIVING:
+            return self.cancelling or bool(self.sent and self.sent.pending)
+        return self.state == STARTING
 
 
 class ChildHost(Protocol):
@@ -154,6 +160,10 @@ class ChildHost(Protocol):
     @property
     def in_all(self) -> int:
         """How many children the run may start in all."""
+
+    @property
+    def input_bytes(self) -> int:
+        """How many bytes the input of a child may have as JSON."""
 
     def served_as(self, workflow: object) -> str:
         """Return the name under which a workflow object is served; empty if it is not, or not clearly."""
@@ -182,6 +192,14 @@ class ChildHost(Protocol):
         Called once everything that led to it is durable, and again for all children when the run was loaded: repeat
         what was not done, and find out about those that have ended meanwhile. Then call `HostedRun.child_started`, and
         `HostedRun.child_ended` when a child has ended.
+        """
+
+    def send(self, sends: Iterable[tuple[Child, ChildSend]]) -> None:
+        """Send events to children that were started, those for one child in their order.
+
+        Called once the sends are durable, and again, when the run was loaded, for those that are not known to be made:
+        the id of the child and the number of the event tell a repeat. Then call `HostedRun.child_sent`, also for an
+        event that the child does not take.
         """
 
     def event_of(self, child: Child) -> StopEvent | None:

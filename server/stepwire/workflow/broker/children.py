@@ -24,6 +24,7 @@ from stepwire.workflow.broker.child import (
     ChildOutcome,
     child_id,
 )
+from stepwire.workflow.broker.child_sends import ChildSend, SentEvents
 from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution, RunBroker
 from stepwire.workflow.broker.entries import ChildNews
 from stepwire.workflow.broker.ledger import TIMED_OUT, Notify
@@ -43,6 +44,7 @@ class Children:
         ended: How many have ended, by status.
         awaited: How many are awaited that have not ended.
         todo: What the host is to be told once it is durable.
+        sends: What the host is to send to children once it is durable.
         to_close: How many lived, and were to be cancelled, when the run ended.
         to_start: How many were to go on when the run ended, and were not started yet.
         unsure: The ids and workflows of those to close that the host had been asked to start, and had not said yet
@@ -59,6 +61,7 @@ class Children:
         "awaited",
         "ended",
         "host",
+        "sends",
         "to_close",
         "to_start",
         "todo",
@@ -72,6 +75,7 @@ class Children:
         self.ended = {COMPLETED: 0, FAILED: 0, CANCELLED: 0, ENDED_TIMED_OUT: 0}
         self.awaited = 0
         self.todo: list[Child] = []
+        self.sends: list[tuple[Child, ChildSend]] = []
         self.to_close = 0
         self.to_start = 0
         self.unsure: list[tuple[str, str]] = []
@@ -127,7 +131,7 @@ class Children:
         """
         delivery, digest = execution.delivery, call.digest()
         known = self._of.setdefault(delivery.id, {}).setdefault(digest, [])
-        nth = execution.next_start(digest)
+        nth = execution.next_call(digest)
         if nth < len(known):
             return known[nth]
         if self.total >= self.host.in_all:
@@ -167,6 +171,43 @@ class Children:
             child.call = child.call._replace(data=b"")
             if child.cancelling:
                 self.todo.append(child)
+            self._send_pending(child)
+            self._settle(child)
+            self.touch(child)
+
+    def send(self, execution: Execution | None, child: Child, type_name: str, data: bytes, step: str) -> None:
+        """Send an event to a child, unless an earlier execution has, or the child has ended.
+
+        Args:
+            execution: The attempt that sends; None outside the steps.
+            child: The child.
+            type_name: The name of the type of the event.
+            data: Its fields, as plain JSON.
+            step: The only step that gets it; empty for all steps and waits that take it.
+        """
+        if child.outcome is not None or child.number not in self._all:
+            return
+        if child.sent is None:
+            child.sent = SentEvents()
+        own = execution is not None and execution.delivery.id == child.delivery
+        send = child.sent.add(execution, child.run_id, own, type_name, data, step)
+        if send is None:
+            return
+        if child.state == LIVING:  # else once it is started
+            self.sends.append((child, send))
+            self._unsettled.add(child.number)
+        self.touch(child)
+        if execution is not None:
+            self._progressed(execution.delivery)
+
+    def _send_pending(self, child: Child) -> None:
+        if child.sent is not None:
+            self.sends += [(child, send) for send in child.sent.pending]
+
+    def sent(self, child: Child, number: int) -> None:
+        """Note that the host has sent an event to a child, or that the child does not take it."""
+        if child.sent is not None and child.number in self._all:
+            child.sent.done(number)
             self._settle(child)
             self.touch(child)
 
@@ -176,7 +217,7 @@ class Children:
             return
         if child.state == QUEUED:
             self._queue.remove(child)
-        child.outcome, child.state = outcome, ENDED
+        child.outcome, child.state, child.sent = outcome, ENDED, None
         child.call = child.call._replace(data=b"")
         self.ended[outcome.status] += 1
         self._ids.pop(child.run_id, None)
@@ -287,6 +328,7 @@ class Children:
         unbegun = [each for each in self._all.values() if each.call.close == ABANDON and each.unbegun]
         self.to_start = len(unbegun)
         self.todo.clear()
+        self.sends.clear()
         self._queue.clear()
         self._unsettled.clear()
         if not keep:
@@ -300,6 +342,11 @@ class Children:
         """Hand over what the host is to be told."""
         todo, self.todo = self.todo, []
         return todo
+
+    def take_sends(self) -> list[tuple[Child, ChildSend]]:
+        """Hand over what the host is to send."""
+        sends, self.sends = self.sends, []
+        return sends
 
     # -- coming back --------------------------------------------------------------------------------------------------
 
@@ -315,6 +362,8 @@ class Children:
                 self._queue.append(child)
             else:
                 self.todo.append(child)
+                if child.state == LIVING:
+                    self._send_pending(child)
                 if child.unsettled:
                     self._unsettled.add(child.number)
 

@@ -275,7 +275,7 @@ class Execution:
         self.awaiting: dict[Notify, None] | None = None
         """Its waits for the ends of runs that its delivery has started."""
         self.starts: Counter[bytes] | None = None
-        """How often it has started a run, by the digest of the call."""
+        """How often it has started a run, or sent an event to one, by the digest of the call."""
         self.taken = False
         """Whether somebody other than its run and its step has cancelled the task of its body."""
         self.is_async = True
@@ -328,8 +328,8 @@ class Execution:
         self.collects[buffer_id] = nth + 1
         return nth
 
-    def next_start(self, digest: bytes) -> int:
-        """Count a start of a run; return how many calls like it there were before."""
+    def next_call(self, digest: bytes) -> int:
+        """Count a start of a run, or an event sent to one; return how many calls like it there were before."""
         if self.starts is None:
             self.starts = Counter()
         nth = self.starts[digest]

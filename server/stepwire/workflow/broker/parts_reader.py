@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from stepwire.workflow.broker import parts as keys
 from stepwire.workflow.broker.broker import SLICE, Broker
 from stepwire.workflow.broker.child import Child, ChildCall, ChildOutcome
+from stepwire.workflow.broker.child_sends import SentEvents
 from stepwire.workflow.broker.default_names import current_buffer_id, current_waiter_id
 from stepwire.workflow.broker.delivery import (
     BACKOFF,
@@ -316,6 +317,8 @@ class PartsReader:
         if outcome is not None:
             event = to_json(part["e"]) if "e" in part else b""
             child.outcome = ChildOutcome(str(outcome[0]), event, str(outcome[1]), str(outcome[2]))
+        elif "m" in part:
+            child.sent = SentEvents.read(part["m"], part.get("n", ()))
         delivery = self.broker.deliveries.get(child.delivery)
         if delivery is not None or not fork:
             children.restore(child, delivery)

@@ -358,7 +358,11 @@ def _child_part(child: Child) -> bytes:
         meta["t"] = call.timeout if math.isfinite(call.timeout) else -1.0
     if outcome is not None:
         meta["o"] = [outcome.status, outcome.error, outcome.message]
+    if child.sent is not None:
+        meta["m"] = child.sent.saved()
     data = to_json(meta)[:-1]
+    if child.sent is not None and child.sent.pending:
+        data += b',"n":' + child.sent.saved_events()
     if call.data:
         data += b',"i":' + call.data
     if outcome is not None and outcome.event:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import SLICE, Broker
 from stepwire.workflow.broker.child import Child
+from stepwire.workflow.broker.child_sends import ChildSend
 from stepwire.workflow.broker.current import enter_execution
 from stepwire.workflow.broker.delivery import PARKED, Execution
 from stepwire.workflow.broker.host import Host
@@ -210,11 +211,11 @@ class Runner:
                     self._host.after_commit(partial(self._launch, started, resumed))
             if (
                 (children := broker.made_children) is not None
-                and children.todo
+                and (children.todo or children.sends)
                 and self._host is not None
                 and not broker.frozen
             ):
-                self._host.after_commit(partial(self._carry_out, children.take_todo()))
+                self._host.after_commit(partial(self._carry_out, children.take_todo(), children.take_sends()))
             if broker.outcome is None:
                 tick(broker)
                 self._set_timer()
@@ -246,10 +247,14 @@ class Runner:
             body = self.execute(execution) if self._trace is None else self._execute_traced(execution, self._trace)
             start_body(self.loop, body, self._variables.copy(), execution)
 
-    def _carry_out(self, children: list[Child]) -> None:
-        """Have the host start or cancel children, now that it is durable that they are to be."""
-        if self.broker.outcome is None and not self.broker.frozen and self.broker.child_host is not None:
-            self.broker.child_host.carry_out(children)
+    def _carry_out(self, children: list[Child], sends: list[tuple[Child, ChildSend]]) -> None:
+        """Have the host start or cancel children, or send to them, now that it is durable that it is to."""
+        host = self.broker.child_host
+        if self.broker.outcome is None and not self.broker.frozen and host is not None:
+            if children:
+                host.carry_out(children)
+            if sends:
+                host.send(sends)
 
     def _launch_held(self, started: list[Execution]) -> None:
         self._launch(started, [])

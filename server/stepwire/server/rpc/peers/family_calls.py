@@ -74,6 +74,24 @@ class PeerCalls:
         sequence, delivered = await self._carry(act, caller.key(run_id), "family.answer", given)
         return sequence, delivered
 
+    async def send(
+        self, caller: Principal, run_id: str, type_name: str, data: bytes, step: str, request_id: str
+    ) -> None:
+        """Send an event of its parent to a run, and to no child of it; return once it is durable that it has it."""
+        given = {
+            "caller": _caller_told(caller),
+            "run_id": run_id,
+            "type_name": type_name,
+            "data": base64.b64encode(data).decode(),
+            "step": step,
+            "request_id": request_id,
+        }
+
+        async def act() -> None:
+            await self._local.send(caller, run_id, type_name, data, step, request_id)
+
+        await self._carry(act, caller.key(run_id), "family.send", given)
+
     async def _carry(self, act: Callable[[], Awaitable[Any]], key: RunKey, what: str, given: Mapping[str, Any]) -> Any:
         try:
             return await act()
@@ -115,7 +133,16 @@ def family_acts(local: FamilyCalls) -> dict[str, Do]:
     async def answer(caller: list[Any], run_id: str, type_name: str, data: str, request_id: str) -> list[int]:
         return [*await local.answer(_caller_of(caller), run_id, type_name, base64.b64decode(data), request_id)]
 
-    return {"family.start": start, "family.tell": tell, "family.cancel": cancel, "family.answer": answer}
+    async def send(caller: list[Any], run_id: str, type_name: str, data: str, step: str, request_id: str) -> None:
+        await local.send(_caller_of(caller), run_id, type_name, base64.b64decode(data), step, request_id)
+
+    return {
+        "family.start": start,
+        "family.tell": tell,
+        "family.cancel": cancel,
+        "family.answer": answer,
+        "family.send": send,
+    }
 
 
 def _caller_told(caller: Principal) -> list[Any]:

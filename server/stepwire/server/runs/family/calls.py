@@ -38,6 +38,11 @@ class FamilyCalls(Protocol):
     ) -> tuple[int, int]:
         """Send an event to a run; return its sequence there, and how many took it."""
 
+    async def send(
+        self, caller: Principal, run_id: str, type_name: str, data: bytes, step: str, request_id: str
+    ) -> None:
+        """Send an event of its parent to a run, and to no child of it; return once it is durable that it has it."""
+
 
 class LocalCalls:
     """Do it in this process. RunElsewhereError says that another replica has the run."""
@@ -68,3 +73,10 @@ class LocalCalls:
         assert self.events is not None
         receipt = await self.events.send(caller, run_id, type_name, data, "", request_id)
         return receipt.sequence, receipt.delivered
+
+    async def send(
+        self, caller: Principal, run_id: str, type_name: str, data: bytes, step: str, request_id: str
+    ) -> None:
+        """Send an event of its parent to a run, and to no child of it; return once it is durable that it has it."""
+        assert self.events is not None
+        await self.events.send(caller, run_id, type_name, data, step, request_id, relayed=False)

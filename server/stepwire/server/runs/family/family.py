@@ -16,6 +16,7 @@ from stepwire.server.runs.family.ends import Ends
 from stepwire.server.runs.family.outcomes import outcome_in_memory
 from stepwire.server.runs.family.questions import ChildQuestions
 from stepwire.server.runs.family.run_children import ChildLimits, RunChildren
+from stepwire.server.runs.family.sends import Sends
 from stepwire.server.runs.family.starts import Starts
 from stepwire.server.runs.family.streams import child_events
 from stepwire.server.runs.family.undone import Undone
@@ -24,7 +25,7 @@ from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.requests import Parent
 from stepwire.server.store import RunKey, RunRecord, StoreError
 from stepwire.server.store.terms import CLOSE, PARENT, TELL
-from stepwire.workflow.hosting import Child, ChildOutcome, Event
+from stepwire.workflow.hosting import Child, ChildOutcome, ChildSend, Event
 
 __all__ = ["Family"]
 
@@ -47,6 +48,7 @@ class Family:
         local: Does what concerns runs of this process.
         deeds: Told of what parents do to children.
         questions: Sends answers on to the descendants that ask.
+        sends: Sends events to children.
         starts: Starts children.
         ends: Tells and closes.
     """
@@ -65,6 +67,7 @@ class Family:
         slots = asyncio.Semaphore(_AT_ONCE)
         self.ends = Ends(pool, self.local, slots, self._beginnings, self.deeds, self._starting_of, self._at_once)
         self.starts = Starts(pool, self.local, self.ends, slots, self._beginnings, self.deeds, self._parent_of)
+        self.sends = Sends(pool, self.local)
         self.local.take_end = self.ends.take_end
         self._undone = Undone(pool, {TELL: self._tell, CLOSE: self.ends.close})
         self.ends.close_now = partial(self._undone.attempt, what=CLOSE)
@@ -76,7 +79,8 @@ class Family:
 
     def reach(self, calls: FamilyCalls) -> None:
         """Reach runs of other replicas, too, from now on."""
-        self.questions.calls = self.ends.calls = self.ends.abandoned.calls = self.starts.calls = calls
+        self.questions.calls = self.ends.calls = self.ends.abandoned.calls = calls
+        self.starts.calls = self.sends.calls = calls
 
     @property
     def busy(self) -> bool:
@@ -113,6 +117,12 @@ class Family:
             task.add_done_callback(lambda done: self._start_over(key, done))
         if others:
             self._spawn(self.starts.look_at(key, others))
+
+    def send(self, key: RunKey, sends: Iterable[tuple[Child, ChildSend]]) -> None:
+        """Send events to children of a run."""
+        if not self._stopped:
+            for child in self.sends.add(key, sends):
+                self._spawn(self.sends.send(key, child))
 
     def _start_over(self, key: RunKey, task: asyncio.Task[None]) -> None:
         starting = self._starting.get(key)

@@ -17,6 +17,7 @@ from stepwire.workflow.hosting import (
     Child,
     ChildCall,
     ChildRunError,
+    ChildSend,
     Event,
     StopEvent,
     Workflow,
@@ -56,6 +57,9 @@ class Starts(Protocol):
     def carry_out(self, key: RunKey, children: Iterable[Child]) -> None:
         """Start or cancel children of a run, or find out about them."""
 
+    def send(self, key: RunKey, sends: Iterable[tuple[Child, ChildSend]]) -> None:
+        """Send events to children of a run."""
+
     def events(self, key: RunKey, child: Child) -> AsyncIterator[Event]:
         """Give the public events of a child of a run."""
 
@@ -83,6 +87,11 @@ class RunChildren:
     def in_all(self) -> int:
         """How many children the run may start in all."""
         return self._family.limits.in_all
+
+    @property
+    def input_bytes(self) -> int:
+        """How many bytes the input of a child may have as JSON."""
+        return self._family.limits.input_bytes
 
     def served_as(self, workflow: object) -> str:
         """Return the name under which a workflow object is served.
@@ -128,6 +137,10 @@ class RunChildren:
     def carry_out(self, children: Iterable[Child]) -> None:
         """Start or cancel children, or find out about them."""
         self._family.carry_out(self._key, children)
+
+    def send(self, sends: Iterable[tuple[Child, ChildSend]]) -> None:
+        """Send events to children."""
+        self._family.send(self._key, sends)
 
     def event_of(self, child: Child) -> StopEvent | None:
         """Return the terminal event of a child that has ended."""

@@ -25,6 +25,7 @@ from stepwire.workflow.hosting import (
     SerializationError,
     StartEvent,
     StopEvent,
+    UnknownTypeError,
     event_from_json,
     role_of,
 )
@@ -102,11 +103,12 @@ def _entries(pool: RunPool, chunks: Sequence[Chunk], after: int) -> list[LogEntr
 def _event_of(known: Sequence[Served], entry: LogEntry) -> Event:
     """Return the event of an entry, by the first of the workflows whose class fits."""
     for served in known:
-        if (cls := served.names.events().get(served.names.current(entry.type))) is not None:
-            try:
+        try:
+            cls = served.names.lookup(served.names.current(entry.type))
+            if issubclass(cls, Event):
                 return event_from_json(cls, entry.data)
-            except (ValidationError, SerializationError):  # of other code than this
-                continue
+        except (UnknownTypeError, ValidationError, SerializationError):  # of other code than this
+            continue
     base: type[Event] = _BASES[entry.role]
     try:
         return event_from_json(base, entry.data)

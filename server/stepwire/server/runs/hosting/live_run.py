@@ -150,6 +150,11 @@ class LiveRun:
         self._hosted.child_started(run_id)
         self.act()
 
+    def child_sent(self, run_id: str, number: int) -> None:
+        """Note that an event was sent to a child, or that the child does not take it."""
+        self._hosted.child_sent(run_id, number)
+        self.act()
+
     def child_ended(self, run_id: str, outcome: ChildOutcome) -> None:
         """Note that a child has ended. Harmless for one that the run does not wait for any more."""
         self._hosted.child_ended(run_id, outcome)
