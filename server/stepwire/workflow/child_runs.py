@@ -65,6 +65,7 @@ class ChildRuns:
         labels: Mapping[str, str] | None = None,
         parent_close: str = CANCEL,
         timeout: float | None = None,
+        from_run: str = "",
     ) -> ChildHandler:
         """Start a run, or return the handler of the one that the same call of the step has started before.
 
@@ -75,6 +76,7 @@ class ChildRuns:
             labels: Its labels.
             parent_close: What becomes of it when this run ends: `cancel` or `abandon`.
             timeout: Seconds that it may take; None for what its workflow says.
+            from_run: The id of the run of the same workflow whose state it begins with; empty for none.
 
         Raises:
             ChildRunError: The workflow is not served, or a limit is reached.
@@ -92,9 +94,8 @@ class ChildRuns:
         checked = self._host.check(workflow, None if isinstance(fields, bytes) else fields)
         data = given if given is not None else checked
         assert data is not None
-        call = ChildCall(
-            workflow, data, run_id, dict(labels or {}), parent_close, None if timeout is None else float(timeout)
-        )
+        seconds = None if timeout is None else float(timeout)
+        call = ChildCall(workflow, data, run_id, dict(labels or {}), parent_close, seconds, from_run)
         self._host.check_call(call)
         return self._run.do(lambda: self._started(execution, call))
 

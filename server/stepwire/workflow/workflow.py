@@ -84,6 +84,10 @@ class Workflow(Planned):
         self.start_event_class = self._stepwire_plan.start
         self.stop_event_class = self._stepwire_plan.stop
 
+    def __stands_for__(self, other: Workflow) -> bool:
+        """Tell whether runs of another object may be runs of this one: it is of the same class."""
+        return type(self) is type(other)
+
     @classmethod
     def add_step(cls, func: StepFunction) -> None:
         """Add a free function as a step of this class and its subclasses.

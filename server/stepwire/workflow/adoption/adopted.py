@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.child_runs import start_child
+from stepwire.workflow.adoption.child_runs import is_of_child, start_child
 from stepwire.workflow.adoption.event_form import adopt_events, base_types
 from stepwire.workflow.adoption.faces import ExternalFace
 from stepwire.workflow.adoption.handler import AdoptedHandler
@@ -61,9 +61,9 @@ class AdoptedWorkflow(Workflow):
         run_id = kwargs.pop("run_id", None)
         installed.validate(workflow)
         event = None
-        if ctx is None:
+        if ctx is None or is_of_child(ctx):
             event = installed.start_event_of(workflow, start_event, kwargs)
-            if (child := start_child(self, event, run_id, settings_of(self).timeout)) is not None:
+            if (child := start_child(self, event, run_id, settings_of(self).timeout, ctx)) is not None:
                 return child
         context, theirs = self._context_for(ctx)
         if ctx is not None and not context.is_running:
@@ -75,6 +75,10 @@ class AdoptedWorkflow(Workflow):
             inner.run_id = context.run_id = run_id
         installed.set_face(theirs, ExternalFace(context, inner))
         return AdoptedHandler(workflow, inner, theirs, span)
+
+    def __stands_for__(self, other: Workflow) -> bool:
+        """Tell whether runs of another object may be runs of this one: it is of one class, with equal attributes."""
+        return isinstance(other, AdoptedWorkflow) and installed.are_alike(self.adopted, other.adopted)
 
     @property
     def exception_modules(self) -> tuple[str, ...]:
@@ -159,8 +163,9 @@ def _class_for(workflow: Any, module: str | None) -> type[AdoptedWorkflow]:
         "types": tuple(getattr(kind, "types", ())),
         "type_modules": modules_of(workflow, home),
     }
-    if getattr(kind, "version", None):
-        body["version"] = kind.version
+    for setting in ("version", "max_children"):
+        if getattr(kind, setting, None):
+            body[setting] = getattr(kind, setting)
     made: type[AdoptedWorkflow] = type(kind.__name__, (AdoptedWorkflow,), body)
     state_type = state_type_of(workflow)
     feeds = installed.feeds_of(workflow)

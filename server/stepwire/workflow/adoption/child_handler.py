@@ -30,11 +30,19 @@ class AdoptedChildHandler(HandlerFace):
         handler: The handle of the child.
         names: The types of its workflow by their names.
         modules: The names of the modules whose exceptions it may raise.
+        ctx: A context of theirs that is the child's from now on; None for a new one.
     """
 
-    def __init__(self, workflow: Any, handler: ChildHandler, names: Names, modules: tuple[str, ...]) -> None:
+    def __init__(
+        self, workflow: Any, handler: ChildHandler, names: Names, modules: tuple[str, ...], ctx: Any = None
+    ) -> None:
         self._modules = modules
-        super().__init__(workflow, handler, installed.context_of(ChildFace(workflow, handler, names, modules)))
+        face = ChildFace(workflow, handler, names, modules)
+        if ctx is None:
+            ctx = installed.context_of(face)
+        else:
+            installed.set_face(ctx, face)
+        super().__init__(workflow, handler, ctx)
         handler.add_done_callback(self._ended)
 
     def _error_of(self, outcome: Outcome) -> BaseException | None:
@@ -136,8 +144,8 @@ class ChildFace(installed.ExternalContext):  # type: ignore[misc]
 
     def _refuse(self, what: str) -> NoReturn:
         raise installed.WorkflowRuntimeError(
-            f"run {self.handler.run_id} is a run of its own on the server, and {what} can be read there only. A run that"
-            " is to share its context with this step takes one: run(ctx=Context(workflow), …)"
+            f"run {self.handler.run_id} is a run of its own on the server: {what} can be read there only. A run that is"
+            " to share its context with this step is given one: run(ctx=Context(workflow), …)"
         )
 
 

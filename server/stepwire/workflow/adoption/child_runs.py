@@ -7,19 +7,16 @@ import math
 from typing import Any, Protocol
 
 from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.child_handler import AdoptedChildHandler
-from stepwire.workflow.adoption.event_form import fields_of
-from stepwire.workflow.adoption.libraries import is_memory
+from stepwire.workflow.adoption.child_handler import AdoptedChildHandler, ChildFace
+from stepwire.workflow.adoption.child_input import UnfitError, input_of
 from stepwire.workflow.broker.current import running_execution
-from stepwire.workflow.broker.snapshot import registry_encoder
 from stepwire.workflow.child_runs import ChildHandler
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import ChildRunError, WorkflowRuntimeError
-from stepwire.workflow.events import Event, event_from_json, event_to_json
 from stepwire.workflow.state.store import in_edit_state
 
-__all__ = ["start_child"]
+__all__ = ["is_of_child", "start_child"]
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -42,11 +39,14 @@ class Inner(Protocol):
         """Return the types of the workflow by their names."""
 
 
-class UnfitError(Exception):
-    """The input of a run cannot be passed on to a run of its own."""
+def is_of_child(ctx: Any) -> bool:
+    """Tell whether a context is that of a child."""
+    return installed.is_context(ctx) and isinstance(installed.face_of(ctx), ChildFace)
 
 
-def start_child(workflow: Inner, event: Any, run_id: str | None, timeout: float | None) -> AdoptedChildHandler | None:
+def start_child(
+    workflow: Inner, event: Any, run_id: str | None, timeout: float | None, ctx: Any = None
+) -> AdoptedChildHandler | None:
     """Start a child, or return None if the run is to be nested in the step that calls.
 
     It is nested if no step of a run on a server calls, if the server does not serve the workflow, and if its input
@@ -57,57 +57,49 @@ def start_child(workflow: Inner, event: Any, run_id: str | None, timeout: float 
         event: Its start event.
         run_id: The id that the child shall have; None for one that is made from the outer run's.
         timeout: Seconds that it may take; None for any time.
+        ctx: The context of a child that has ended and whose state it begins with; None for none.
 
     Raises:
         WorkflowRuntimeError: Of theirs: it cannot be started, as runs are nested too deep, or there are too many.
+        ContextStateError: The child of the context has not ended.
     """
+    before = None if ctx is None else installed.face_of(ctx)
+    if before is not None and before.is_running:
+        raise installed.ContextStateError(
+            "Cannot start a new run while context is already running. Wait for completion or use a new Context."
+        )
     outer = running_execution()
     starts: Any = None if outer is None or outer.finished or outer.context is None else run_of(outer.context).children
     if starts is None or not starts.here or in_edit_state() or not (name := starts.served_as(workflow)):
+        _check_nested(before, "no step of a run on a server that serves this workflow calls")
         return None
     try:
-        data = input_of(workflow, event, starts.input_bytes)
+        data = input_of(event, workflow.start_event_class, workflow.type_names, starts.input_bytes)
     except UnfitError as error:
         _warn(name, str(error))
+        _check_nested(before, str(error))
         return None
     try:
-        handler = starts.start(name, data, run_id=run_id or "", timeout=math.inf if timeout is None else timeout)
+        handler = starts.start(
+            name,
+            data,
+            run_id=run_id or "",
+            timeout=math.inf if timeout is None else timeout,
+            from_run="" if before is None else before.handler.run_id,
+        )
     except (ChildRunError, WorkflowRuntimeError) as error:
         raise installed.WorkflowRuntimeError(str(error)) from error
     assert isinstance(handler, ChildHandler)
-    return AdoptedChildHandler(workflow.adopted, handler, workflow.type_names, workflow.exception_modules)
+    return AdoptedChildHandler(workflow.adopted, handler, workflow.type_names, workflow.exception_modules, ctx)
 
 
-def input_of(workflow: Inner, event: Any, most: int) -> bytes:
-    """Return a start event as JSON.
-
-    Raises:
-        UnfitError: Another process would not get the same event from it.
-    """
-    if type(event) is not workflow.start_event_class:
-        raise UnfitError(f"its start event is a {type(event).__name__}, not a {workflow.start_event_class.__name__}")
-    for name, value in fields_of(event):
-        if is_memory(value):
-            raise UnfitError(f"{name} is a memory object of the caller, which a run of its own cannot share")
-    encode = registry_encoder(workflow.type_names)
-    try:
-        data = event_to_json(event)
-        again: Event = event_from_json(type(event), data)
-        if encode(event) != encode(again):
-            raise UnfitError(_differing(encode, event, again))
-    except UnfitError:
-        raise
-    except Exception as error:  # an author's serializers and validators raise anything
-        raise UnfitError(f"its input cannot be saved: {error}") from error
-    if len(data) > most:
-        raise UnfitError(f"its input has {len(data)} bytes as JSON, and may have {most} (max_entry_bytes)")
-    return data
-
-
-def _differing(encode: Any, event: Any, again: Any) -> str:
-    after = dict(fields_of(again))
-    names = [name for name, value in fields_of(event) if name not in after or encode(value) != encode(after[name])]
-    return f"{', '.join(names) or 'its input'} would not be the same after JSON"
+def _check_nested(before: ChildFace | None, why: str) -> None:
+    """Refuse that a run which is to be nested goes on with the context of a child."""
+    if before is not None:
+        raise installed.WorkflowRuntimeError(
+            f"the context is that of run {before.handler.run_id}, a run of its own on the server, and this run cannot"
+            f" begin with its state: {why}"
+        )
 
 
 def _warn(workflow: str, why: str) -> None:

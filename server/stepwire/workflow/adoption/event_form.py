@@ -17,6 +17,7 @@ from pydantic_core import InitErrorDetails, from_json, to_json
 from stepwire.workflow import events as own
 from stepwire.workflow.adopted_events import adopt_event
 from stepwire.workflow.adoption import installed
+from stepwire.workflow.adoption.libraries import message_type
 from stepwire.workflow.codec.library_json import FAILURES, library_json
 from stepwire.workflow.errors import SerializationError
 
@@ -62,6 +63,8 @@ class TheirForm:
                 [InitErrorDetails(type="extra_forbidden", loc=(key,), input=None) for key in wrong],
                 hide_input=True,
             )
+        if isinstance(message := data.get("user_msg"), dict) and (kind := message_type(cls)) is not None:
+            data = {**data, "user_msg": kind.model_validate(message)}
         try:
             return cls(**data)
         except ValidationError:

@@ -53,6 +53,7 @@ __all__ = [
     "WorkflowValidationError",
     "active_span_id",
     "active_tags",
+    "are_alike",
     "context_of",
     "context_types",
     "dispatcher_of",
@@ -162,6 +163,28 @@ def active_tags() -> dict[str, Any]:
 def set_tags(tags: dict[str, Any]) -> None:
     """Set the tags of the calling task."""
     active_instrument_tags.set(tags)
+
+
+class _Bare(workflows.Workflow):  # type: ignore[misc]
+    @workflows.step  # type: ignore[untyped-decorator]
+    async def only(self, ev: events.StartEvent) -> events.StopEvent:
+        return events.StopEvent()
+
+
+_COMMON: Final = frozenset(vars(_Bare()))
+"""The attributes that every workflow has, for settings and for what it has worked out."""
+
+
+def are_alike(one: Any, other: Any) -> bool:
+    """Tell whether two workflows do the same: they are of one class, and their own attributes are equal."""
+    if type(one) is not type(other):
+        return False
+    first, second = ({**vars(each), **(getattr(each, "__pydantic_private__", None) or {})} for each in (one, other))
+    names = {name for name in (*first, *second) if name not in _COMMON and not name.startswith("_stepwire")}
+    try:
+        return all(name in first and name in second and bool(first[name] == second[name]) for name in names)
+    except Exception:  # noqa: BLE001 - __eq__ is the author's code
+        return False
 
 
 # -- contexts: an object of theirs whose face is ours -----------------------------------------------------------------

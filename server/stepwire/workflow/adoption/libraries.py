@@ -10,7 +10,7 @@ from typing import Any
 from stepwire.workflow.adoption import installed
 from stepwire.workflow.codec.libraries import add_library
 
-__all__ = ["is_memory", "modules_of", "prepare"]
+__all__ = ["is_memory", "message_type", "modules_of", "prepare"]
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -52,6 +52,16 @@ def is_memory(value: object) -> bool:
         base.__name__ == "BaseMemory" and base.__module__.startswith("llama_index.core.memory")
         for base in type(value).__mro__
     )
+
+
+def message_type(cls: type) -> Any:
+    """Return the class of the message that an agent starts with; None if the event class is no start of an agent.
+
+    Their class makes messages of a history that is JSON, and not of `user_msg`.
+    """
+    if cls.__name__ != "AgentWorkflowStartEvent" or not cls.__module__.startswith("llama_index.core.agent"):
+        return None
+    return getattr(sys.modules.get("llama_index.core.base.llms.types"), "ChatMessage", None)
 
 
 def modules_of(workflow: Any, home: str) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ class ChildCall(NamedTuple):
         labels: The labels of the child.
         close: What becomes of it when its parent ends: CANCEL or ABANDON.
         timeout: Seconds that it may take, infinity for no limit; None for what its workflow says.
+        from_run: The run that has ended and whose state it begins with; empty for none.
     """
 
     workflow: str
@@ -61,11 +62,13 @@ class ChildCall(NamedTuple):
     labels: Mapping[str, str] = {}
     close: str = CANCEL
     timeout: float | None = None
+    from_run: str = ""
 
     def digest(self) -> bytes:
-        """Return what tells the call from any other: the workflow, the input, and an id that was chosen."""
+        """Return what tells the call from any other: the workflow, the input, an id that was chosen, the run before."""
         hasher = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for each in (self.workflow.encode(), self.run_id.encode(), self.data):
+        before = (self.from_run.encode(),) if self.from_run else ()
+        for each in (self.workflow.encode(), self.run_id.encode(), self.data, *before):
             hasher.update(b"%d " % len(each))
             hasher.update(each)
         return hasher.digest()

@@ -310,7 +310,8 @@ class PartsReader:
         labels = {str(name): str(value) for name, value in part.get("l", {}).items()}
         timeout = _time(part.get("t"))
         timeout = math.inf if timeout is not None and timeout < 0 else timeout
-        call = ChildCall(str(part["w"]), data, str(part.get("id", "")), labels, str(part["p"]), timeout)
+        chosen, before = str(part.get("id", "")), str(part.get("f", ""))
+        call = ChildCall(str(part["w"]), data, chosen, labels, str(part["p"]), timeout, before)
         child = Child(number, str(part["r"]), _int(part["d"]), call, bytes.fromhex(part["g"]))
         child.state, child.step = str(part["st"]), self.broker.routing.current(str(part.get("s", "")))
         child.awaited, child.cancelling = bool(part.get("a")), bool(part.get("k"))

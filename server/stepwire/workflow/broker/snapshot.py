@@ -352,6 +352,8 @@ def _child_part(child: Child) -> bytes:
         meta["id"] = call.run_id
     if call.close == ABANDON:
         meta["s"] = child.step
+    if call.from_run:
+        meta["f"] = call.from_run
     if call.labels:
         meta["l"] = dict(call.labels)
     if call.timeout is not None:

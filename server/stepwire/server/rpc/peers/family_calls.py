@@ -118,10 +118,13 @@ class PeerCalls:
 def family_acts(local: FamilyCalls) -> dict[str, Do]:
     """Return what other replicas ask for, by its name."""
 
-    async def start(caller: list[Any], parent: list[Any], input: str, **fields: Any) -> None:
+    async def start(
+        caller: list[Any], parent: list[Any], input: str, from_run: list[Any] | None = None, **fields: Any
+    ) -> None:
         run_id, step, delivery, close, chain = parent
         above = Parent(run_id, step, delivery, close, tuple(chain))
-        request = StartRequest(input=input.encode(), use_existing=True, parent=above, **fields)
+        before = None if from_run is None else (str(from_run[0]), int(from_run[1]))
+        request = StartRequest(input=input.encode(), from_run=before, use_existing=True, parent=above, **fields)
         await local.start(_caller_of(caller), request)
 
     async def tell(parent: list[str], child: str) -> None:
@@ -163,6 +166,7 @@ def _start_told(caller: Principal, request: StartRequest) -> dict[str, Any]:
         "input": (request.input or b"").decode(),
         "labels": request.labels,
         "timeout": request.timeout,
+        "from_run": request.from_run and list(request.from_run),
         "trace": request.trace,
         "parent": list(request.parent),
     }

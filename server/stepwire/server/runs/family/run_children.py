@@ -96,15 +96,16 @@ class RunChildren:
     def served_as(self, workflow: object) -> str:
         """Return the name under which a workflow object is served.
 
-        It is served if the object is; or if exactly one object of its class is.
+        It is served if the object is; or if exactly one object of its class is. One of LlamaIndex must have the same
+        attributes, too: two agents of one class are not the same agent.
         """
-        of_class: list[Served] = []
+        alike: list[Served] = []
         for served in self._family.registry:
             if served.workflow is workflow:
                 return served.name
-            if type(served.workflow) is type(workflow):
-                of_class.append(served)
-        return of_class[0].name if len(of_class) == 1 else ""
+            if isinstance(workflow, Workflow) and served.workflow.__stands_for__(workflow):
+                alike.append(served)
+        return alike[0].name if len(alike) == 1 else ""
 
     def check(self, workflow: str, fields: Mapping[str, Any] | None) -> bytes | None:
         """Check that a run of a workflow may be started, and its input; return the input as JSON."""

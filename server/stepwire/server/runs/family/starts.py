@@ -104,6 +104,7 @@ class Starts:
             workflow=call.workflow,
             input=call.data,
             run_id=child.run_id,
+            from_run=(call.from_run, 0) if call.from_run else None,
             use_existing=True,
             labels=dict(call.labels),
             timeout=call.timeout,
