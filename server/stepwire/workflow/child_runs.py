@@ -14,7 +14,7 @@ from stepwire.workflow.broker.outcome import CANCELLED, FAILED, Outcome
 from stepwire.workflow.broker.stream import Told
 from stepwire.workflow.checks import check_start
 from stepwire.workflow.context.run import Run
-from stepwire.workflow.errors import ChildRunError, WorkflowError, WorkflowRuntimeError
+from stepwire.workflow.errors import ChildRunError, EventTooLargeError, WorkflowError, WorkflowRuntimeError
 from stepwire.workflow.events import Event, StopEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.handler import WorkflowHandler
 from stepwire.workflow.state.store import in_edit_state
@@ -229,8 +229,16 @@ class ChildHandler(WorkflowHandler):
             type_name: The name of the type of the event, among the types of the child's workflow.
             data: Its fields, as plain JSON.
             step: The only step that gets it; empty for all steps and waits that take it.
+
+        Raises:
+            EventTooLargeError: It has more bytes than an event may have.
         """
         broker, started_by = self._parent.broker, self._execution
+
+        journal = broker.journal
+        if journal is not None and len(data) > (largest := journal.bounds.event_bytes):
+            message = f"{type_name} has {len(data)} bytes as JSON, and an event may have at most {largest}"
+            raise EventTooLargeError(message, keys=[type_name], size=len(data), largest=largest)
 
         def send() -> None:
             execution = current_execution(broker) or (None if started_by.finished else started_by)

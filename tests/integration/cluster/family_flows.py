@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stepwire.workflow import (
     Context,
     DictState,
@@ -12,6 +14,7 @@ from stepwire.workflow import (
     Workflow,
     step,
 )
+from stepwire.workflow.hosting import event_to_json
 
 
 class Word(StartEvent):
@@ -45,6 +48,23 @@ class Below(Workflow):
             raise ValueError("no such word")
         reply = await ctx.wait_for_event(Reply, Asking(word=ev.word), ev.word, timeout=None)
         return StopEvent(result=[ev.word, reply.word])
+
+
+class Passing(Workflow):
+    """Have another replica ask, ask the same, and pass the answer on."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+
+    @step
+    async def go(self, ctx: Context[DictState], ev: Word) -> StopEvent:
+        """Start a child, and end with its result."""
+        handler: Any = ctx.start_run("below", word=ev.word)
+        async for event in handler.stream_events():
+            if isinstance(event, Asking):
+                reply = await ctx.wait_for_event(Reply, event, timeout=None)
+                handler.send("Reply", event_to_json(reply))
+        return StopEvent(result=await handler)
 
 
 class Above(Workflow):

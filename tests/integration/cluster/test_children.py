@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 def pair(postgres: PostgresServer) -> Iterator[Pair]:
     database = Database(postgres, f"families_{next(_numbers)}").create()
     args = ["--grace", "1s", "--lease", "1s"]
-    above = ServerProcess(database.dsn, [f"{_FLOWS}:Above=above"], args=args)
+    above = ServerProcess(database.dsn, [f"{_FLOWS}:Above=above", f"{_FLOWS}:Passing=passing"], args=args)
     below = ServerProcess(database.dsn, [f"{_FLOWS}:Below=below"], args=args)
     with ExitStack() as stack:
         stack.callback(database.close)
@@ -91,6 +91,21 @@ async def test_an_end_is_told_though_the_childs_replica_was_killed(pair: Pair) -
         pair.below.start()
         await below.run(child.run_id).context.send_event(("Reply", {"word": "near"}))
         assert await ended(above, run.run_id) == ["far", "near"]
+
+
+async def test_what_a_step_sends_comes_to_a_child_elsewhere(pair: Pair) -> None:
+    async with Client(pair.above.address) as above, Client(pair.below.address) as below:
+        run = await above.start_run("passing", word="far")
+        child = await asking(below, run.run_id)
+        async with asyncio.timeout(60):
+            while not [each for each in (await run.info()).pending_waiters if not each.run_id]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        pair.above.kill()
+        pair.above.start()
+        await run.context.send_event(("Reply", {"word": "near"}))
+        assert await ended(above, run.run_id) == ["far", "near"]
+        entries = [entry async for entry in below.run(child.run_id).events(internal=True)]
+        assert [entry.type for entry in entries].count("Reply") == 1
 
 
 async def test_a_child_elsewhere_is_cancelled_with_its_parent(pair: Pair) -> None:

@@ -20,7 +20,7 @@ from stepwire.workflow import ConstantDelayRetryPolicy, Context, Event, StartEve
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, FAILED
 from stepwire.workflow.errors import WorkflowCancelledByUser
 from stepwire.workflow.events import WorkflowCancelledEvent, WorkflowFailedEvent
-from stepwire.workflow.hosting import Child, ChildCall, ChildOutcome
+from stepwire.workflow.hosting import Child, ChildCall, ChildOutcome, ChildSend
 
 _ATTEMPTS = 12
 """Attempts of a step: more than there are failures."""
@@ -104,7 +104,7 @@ class Made:
 class World:
     """Starts runs as it is asked, and keeps them whatever becomes of their parent."""
 
-    in_all = 1_000_000
+    in_all = input_bytes = 1_000_000
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -137,6 +137,10 @@ class World:
             elif child.cancelling and not self.made[child.run_id].ended:
                 assert part["k"], "a cancel was asked for before it is durable"
                 self.made[child.run_id].status = CANCELLED
+
+    def send(self, sends: Iterable[tuple[Child, ChildSend]]) -> None:
+        """Refuse: no step here sends."""
+        raise AssertionError(sends)
 
     def start(self, run_id: str) -> None:
         """Start a child, or find it; tell the parent that it is there."""

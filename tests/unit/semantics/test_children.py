@@ -22,7 +22,7 @@ from stepwire.workflow.errors import (
     WorkflowTimeoutError,
 )
 from stepwire.workflow.events import WorkflowTimedOutEvent
-from stepwire.workflow.hosting import Child, ChildCall, ChildOutcome, HostedRun
+from stepwire.workflow.hosting import Child, ChildCall, ChildOutcome, ChildSend, HostedRun
 
 
 class Children:
@@ -34,6 +34,10 @@ class Children:
         self.asked: list[tuple[str, str]] = []
         """What was asked for, by id: `start`, `cancel` or `look`."""
         self.inputs: dict[str, Any] = {}
+        self.sent: list[tuple[str, ChildSend]] = []
+        """What was to be sent, with the ids of the children."""
+
+    input_bytes = 1_000_000
 
     def served_as(self, workflow: object) -> str:
         return ""
@@ -52,6 +56,9 @@ class Children:
             self.asked.append((what, child.run_id))
             if child.call.data:
                 self.inputs[child.run_id] = json.loads(child.call.data)
+
+    def send(self, sends: Iterable[tuple[Child, ChildSend]]) -> None:
+        self.sent += [(child.run_id, send) for child, send in sends]
 
     def event_of(self, child: Child) -> StopEvent | None:
         assert child.outcome is not None

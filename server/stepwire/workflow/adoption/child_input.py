@@ -1,4 +1,4 @@
-"""The input of a child: it goes to another run, maybe in another process, as JSON. What JSON does not keep is refused."""
+"""The input of a child: it goes to another run, maybe in another process, as JSON; what JSON does not keep is none."""
 
 from __future__ import annotations
 
