@@ -8,6 +8,7 @@ from stepwire.workflow.adoption.event_form import fields_of
 from stepwire.workflow.adoption.libraries import is_memory
 from stepwire.workflow.codec.encoder import to_tagged
 from stepwire.workflow.codec.names import Names
+from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import Event, event_from_json, event_to_json
 
 __all__ = ["UnfitError", "input_of"]
@@ -44,7 +45,8 @@ def input_of(event: Any, kind: Any, names: Names, most: int) -> bytes:
     except UnfitError:
         raise
     except Exception as error:  # an author's serializers and validators raise anything
-        raise UnfitError(f"{_unsaved(event, names)} cannot be saved: {error}") from error
+        why = str(error) if isinstance(error, SerializationError) else type(error).__name__
+        raise UnfitError(f"{_unsaved(event, names)} cannot be saved: {why}") from error
     return data
 
 

@@ -1,8 +1,8 @@
 """Runs that a step of an adopted workflow starts: an agent as a tool of another agent.
 
-`run` of a workflow of theirs, called inside a step of an adopted one, runs on this engine, too; anywhere else it does what
-it did. On a server that serves that workflow, the run is a child (`child_runs`). Else it belongs to the step: its questions
-are asked at the outer run and its answers kept there.
+`run` of a workflow of theirs, called inside a step of an adopted one, runs on this engine, too; anywhere else it does
+what it did. On a server that serves that workflow, the run is a child (`child_runs`). Else it belongs to the step: its
+questions are asked at the outer run and its answers kept there.
 """
 
 from __future__ import annotations
