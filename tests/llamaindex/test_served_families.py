@@ -46,19 +46,20 @@ def log_of(folder: Path) -> Counter[str]:
     return Counter((folder / "tools").read_text().splitlines())
 
 
-async def until_asked(run: Run, *, child: bool = False, times: int = 1) -> RunInfo:
-    """Wait until a run asks, or a child of it does, and the run does nothing else."""
+async def children(client: Client, run: Run) -> list[Any]:
+    return [each async for each in client.list_runs(parent=run.run_id)]
+
+
+async def until_asked(client: Client, run: Run, *, child: bool = False, times: int = 1) -> RunInfo:
+    """Wait until a run asks, or a child of it does, and neither does anything else: a tool at work would begin again."""
     async with asyncio.timeout(60):
         while True:
             info = await run.info()
             asking = [each for each in info.pending_waiters if bool(each.run_id) is child]
-            if info.status is RunStatus.WAITING and len(asking) == times:
+            family = [info, *await children(client, run)]
+            if len(asking) == times and all(each.status is RunStatus.WAITING for each in family):
                 return info
             await asyncio.sleep(0.02)
-
-
-async def children(client: Client, run: Run) -> list[Any]:
-    return [each async for each in client.list_runs(parent=run.run_id)]
 
 
 @pytest.mark.parametrize("name", ["outer", "crew"])
@@ -67,7 +68,7 @@ async def test_killed_while_an_agent_that_is_a_tool_asks(server, client, folder,
     what = f"land {name}"
     wanted = calls(("count", {"what": what}), ("approve", {"what": what}))
     run = await client.start_run(name, user_msg=calls(("forward", {"wanted": wanted})))
-    await until_asked(run)
+    await until_asked(client, run)
     (child,) = await children(client, run)
     assert (child.workflow, child.parent.run_id, child.parent.step) == ("inner", run.run_id, "call_tool")
     server.kill()
@@ -87,7 +88,7 @@ async def test_a_child_that_nobody_forwards_for_is_answered_by_itself(server, cl
         what = f"go {number}"
         wanted = calls(("count", {"what": what}), ("approve", {"what": what}))
         run = await client.start_run("outer", user_msg=calls(("plain", {"wanted": wanted})))
-        info = await until_asked(run, child=True)
+        info = await until_asked(client, run, child=True)
         (question,) = info.pending_waiters
         server.kill()
         server.start()
@@ -102,7 +103,7 @@ async def test_several_agents_at_once(server, client, folder) -> None:
     """Tool calls are deliveries of their own, so each finds its own child again."""
     wanted = [calls(("count", {"what": f"part {n}"}), ("approve", {"what": f"part {n}"})) for n in range(3)]
     run = await client.start_run("outer", user_msg=calls(*(("forward", {"wanted": each}) for each in wanted)))
-    await until_asked(run, times=3)
+    await until_asked(client, run, times=3)
     server.kill()
     server.start()
     for n in (2, 0, 1):
