@@ -51,7 +51,7 @@ async def children(client: Client, run: Run) -> list[Any]:
 
 
 async def until_asked(client: Client, run: Run, *, child: bool = False, times: int = 1) -> RunInfo:
-    """Wait until a run asks, or a child of it does, and neither does anything else: a tool at work would begin again."""
+    """Wait until a run asks, or a child of it, and none does anything else: a tool at work would begin again."""
     async with asyncio.timeout(60):
         while True:
             info = await run.info()
