@@ -178,12 +178,22 @@ async def test_the_replica_that_takes_a_call_audits_its_caller_and_the_owner_che
 
 async def relayed(address: str, metadata: Any, method: str, request: Any) -> tuple[int, bytes]:
     """Make a call on a stream of one's own; return what the answer says, and its bytes."""
-    outbox = Outbox(lambda: 1)
-    outbox.put(1, method, metadata, 60.0, data=request.SerializeToString())
-    outbox.close()
+    begun = asyncio.Event()
+
+    async def frames() -> AsyncIterator[bytes]:
+        await begun.wait()
+        outbox = Outbox(lambda: 1)
+        outbox.put(1, method, metadata, 60.0, data=request.SerializeToString())
+        outbox.close()
+        async for frame in outbox:
+            yield frame
+
+    answers = []
     async with grpc.aio.insecure_channel(address) as channel:
         both: Any = channel.stream_stream(RELAY)
-        answers = [item async for frame in both(outbox, metadata=metadata) for item in read_frame(frame)[1]]
+        async for frame in both(frames(), metadata=metadata):
+            begun.set()
+            answers += [item for item in read_frame(frame)[1] if item.call]
     ((data, _, _, (said,)),) = answers
     return said, data
 

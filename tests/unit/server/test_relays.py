@@ -19,7 +19,7 @@ from stepwire.server.rpc.peers import relaying, relays
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links, LinkSecurity
 from stepwire.server.rpc.peers.relay_frames import PART_BYTES, Outbox, read_frame
-from stepwire.server.rpc.peers.relaying import RELAY, Relayed
+from stepwire.server.rpc.peers.relaying import BEGIN, RELAY, Relayed
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.store.cluster import Peer, Solo
 from stepwire.server.telemetry.metrics import Metrics
@@ -432,10 +432,11 @@ PART = b'[1,[[1,5,1,"/test.Service/Echo",[],60.0]]]'
 async def test_what_is_no_frame_of_calls_ends_the_stream_with_a_status(frame: bytes) -> None:
     async with pair() as two, grpc.aio.insecure_channel(two.address) as channel:
         both: Any = channel.stream_stream(RELAY)
-        stream = both(iter([frame]), metadata=(HopSigner(KEY).sign(RELAY),))
+        stream = both(metadata=(HopSigner(KEY).sign(RELAY),))
+        assert [(item.call, item.said) for item in read_frame(await stream.read())[1]] == [(0, [BEGIN])]
+        await stream.write(frame)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            async for _ in stream:
-                pass
+            await stream.read()
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

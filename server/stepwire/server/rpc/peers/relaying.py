@@ -21,13 +21,17 @@ from stepwire.server.rpc.peers.following import INTERNAL
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relay_frames import Item, Outbox, read_frame
 
-__all__ = ["ANSWERED", "MOST_CALLS", "REFUSED", "RELAY", "Relayed"]
+__all__ = ["ANSWERED", "BEGIN", "END", "MOST_CALLS", "REFUSED", "RELAY", "Relayed"]
 
 RELAY: Final = INTERNAL + "Relay"
 ANSWERED: Final = 0
 """Said of a call with the bytes of its response."""
 REFUSED: Final = 1
 """Said of a call with its status, as a google.rpc.Status."""
+BEGIN: Final = "begin"
+"""Said of the stream in its first frame: the other replica may send now."""
+END: Final = "end"
+"""Said of the stream: the other replica is to send no more, because this one stops."""
 MOST_CALLS: Final = 1024
 """Calls under way on one stream."""
 _MOST_BYTES: Final = 8 << 20
@@ -53,7 +57,7 @@ class Relayed:
         """Have the other replicas send no more, and answer what came; give up after so many seconds."""
         self._ending = True
         for outbox in self._streams.values():
-            outbox.put(0)
+            outbox.put(0, END)
         if self._streams:
             await asyncio.wait(list(self._streams), timeout=seconds)
 
@@ -66,6 +70,7 @@ class Relayed:
         assert task is not None
         stream = _Stream(self._local, context.peer() or "")
         self._streams[task] = stream.outbox
+        stream.outbox.put(0, BEGIN)
         reading = asyncio.create_task(stream.read(requests), name="stepwire-relay-read")
         try:
             async for frame in stream.outbox:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -19,7 +19,7 @@ from stepwire.server.rpc.local import RefusedError
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.rpc.peers.relay_frames import PART_BYTES, Outbox, read_frame
-from stepwire.server.rpc.peers.relaying import ANSWERED, MOST_CALLS, REFUSED, RELAY
+from stepwire.server.rpc.peers.relaying import ANSWERED, END, MOST_CALLS, REFUSED, RELAY
 from stepwire.server.telemetry.metrics import Metrics
 
 __all__ = ["Relays"]
@@ -141,7 +141,9 @@ class _Relay:
         self._links = links
         self._address = address
         self._metrics = metrics
-        self._stream = links.both(address, RELAY)(self._outbox, metadata=(signature,))
+        self._begun = asyncio.Event()
+        """Set once the other replica has opened the stream."""
+        self._stream = links.both(address, RELAY)(self._frames(), metadata=(signature,))
         links.begin(address, self._stream)  # it is cancelled when the other replica is taken for dead
         metrics.relays += 1
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._look)
@@ -182,24 +184,30 @@ class _Relay:
         self.open = False
         self._outbox.close()
 
+    async def _frames(self) -> AsyncIterator[bytes]:
+        """Yield the frames once the stream is open. gRPC forgets why one was refused if a message is sent meanwhile."""
+        await self._begun.wait()
+        async for frame in self._outbox:
+            yield frame
+
     async def _read(self) -> bool:
         """Take the answers until the stream ends. Return False if the other replica does not know the stream."""
-        heard = False
         try:
             async for frame in self._stream:
-                heard = True
+                self._begun.set()
                 for data, left, call, said in read_frame(frame)[1]:
                     if call:
                         self._take(data, left, call, said)
-                    else:
+                    elif said[:1] == [END]:
                         self._retire()
         except grpc.aio.AioRpcError as error:
-            return heard or error.code() not in _NOT_SERVED
+            return self._begun.is_set() or error.code() not in _NOT_SERVED
         return True
 
     def _ended(self, task: asyncio.Task[bool]) -> None:
         """Refuse the calls that are left."""
         self._metrics.relays -= 1
+        self._begun.set()  # gRPC's task that sends ends, too
         self._timer.cancel()
         self._retire()
         self._links.end(self._address, self._stream)
