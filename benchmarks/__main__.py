@@ -59,6 +59,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes; says which")
     parser.add_argument("--repeats", type=int, help="rounds of each figure (5; quick 3)")
     parser.add_argument("--seconds", type=float, help="of one measurement in a round (2; quick 1)")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="also measure an earlier version, in turn")
     parser.add_argument("--dir", help="where data directories are made; default: a temporary one")
     parser.add_argument("--resume", type=Path, help="a file of what is measured; what it has is not measured again")
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and its plot")
@@ -104,7 +105,8 @@ def main() -> int:
     before = os.getloadavg()[0]
     repeats, seconds, mode = (3, 1.0, "quick") if options.quick else (5, 2.0, "full")
     with tempfile.TemporaryDirectory(prefix="stepwire-bench-", dir=options.dir) as directory:
-        bench = Bench(Path(directory), options.repeats or repeats, options.seconds or seconds, options.quick)
+        rounds, length = options.repeats or repeats, options.seconds or seconds
+        bench = Bench(Path(directory), rounds, length, options.quick, options.beside and options.beside.resolve())
         rows = asyncio.run(measure(bench, options, console))
     report.show(console, rows, bench.notes)
     if options.write_docs:

@@ -66,12 +66,19 @@ def _parked(found: Found, target: float | None = 1.0) -> Row:
 
 async def _engine(bench: Bench) -> list[Row]:
     ours = partial(_found, bench, "Stepwire", sys.executable, "stepwire.workflow", SECONDS)
+    python = str(bench.beside and bench.beside / ".venv/bin/python")
+    earlier = partial(_found, bench, "another version", python, "stepwire.workflow", SECONDS)
     rows: list[Row] = []
     for case, title, limit, sizes, grown, bound in TIMED:
         size = bench.scaled(*sizes)
         if not (small := await ours(case, size)):
             continue
         rows.append(_timed(case, title, limit, size, bound, small))
+        if bench.beside and (found := await earlier(case, size)):
+            title_beside, both = f"{title}, beside {bench.beside.name}", (small["ours"], found["ours"])
+            beside = _row(f"{case}_beside", title_beside, "s", "another version", *both, guarded=False)
+            # Each beside the bare loop of its own process.
+            rows.append(replace(beside, ratio=small["ratio"] / found["ratio"]))
         if grown and (large := await ours(case, bench.scaled(*grown))):
             name, same = f"{title}: {bench.scaled(*grown):,} beside {size:,}", f"the same at {size:,}"
             growth = _row(f"{case}_growth", name, "s", same, large["ours"], small["ours"], target=FLAT)

@@ -103,6 +103,8 @@ class Bench:
     repeats: int = 5
     seconds: float = 2.0
     quick: bool = False
+    beside: Path | None = None
+    """Another checkout, with its own .venv, whose server and engine are measured in the same rounds."""
     say: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
     """What was skipped and why."""

@@ -17,11 +17,11 @@ from benchmarks.load import Caller
 from tests.serving import ROOT, ServerProcess
 
 __all__ = [
-    "MEMORY", "RAW", "ROOT", "SQLITE", "Server", "Together", "WithChildren", "raw_server", "run_json", "start",
-    "stepwire_server",
+    "BEFORE", "MEMORY", "RAW", "ROOT", "SQLITE", "Server", "Together", "WithChildren", "raw_server", "run_json",
+    "start", "stepwire_server",
 ]  # fmt: skip
 
-RAW, SQLITE, MEMORY = "raw", "SQLite", "memory"
+RAW, SQLITE, MEMORY, BEFORE = "raw", "SQLite", "memory", "another version"
 
 
 class Server(ServerProcess):
@@ -105,8 +105,13 @@ def raw_server(frames: Path | None = None) -> Server:
 
 
 def start(kind: str, bench: Bench) -> Server:
-    """Return the bare gRPC server, or Stepwire on SQLite or in memory."""
+    """Return the bare gRPC server, or Stepwire on SQLite or in memory, or that of `bench.beside` on SQLite."""
     bench.say(f"starting a server: {kind}")
+    if kind == BEFORE:
+        assert bench.beside is not None
+        command, args = [str(bench.beside / ".venv/bin/stepwire")], ["--idle-after", "24h", "--log-level", "warning"]
+        # Versions before the web know no option that turns it off.
+        return Server(bench.data(), ["benchmarks/peer/flows.py"], args=args, command=command, web=(), timeout=60)
     return raw_server() if kind == RAW else stepwire_server(bench.data() if kind == SQLITE else ":memory:")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import grpc.aio
 from benchmarks.harness import Bench, Measure, Row, Sample, Work, alternate, cost, row
 from benchmarks.load import OPTIONS, Caller, event, live, one_at_a_time, replay, saturate, shared, start_request
-from benchmarks.processes import MEMORY, RAW, SQLITE, Server, start, stepwire_server
+from benchmarks.processes import BEFORE, MEMORY, RAW, SQLITE, Server, start, stepwire_server
 from benchmarks.store import BareCommits
 
 from stepwire.v1 import run_service_pb2 as runs
@@ -86,7 +86,7 @@ class Served:
         title = self.title.format(count=f"{count:,}")
         measures: dict[str, Measure] = {}
         async with AsyncExitStack() as stack:
-            for kind in (RAW, SQLITE, MEMORY):
+            for kind in (RAW, SQLITE, MEMORY, *([BEFORE] if bench.beside else [])):
                 process = stack.enter_context(start(kind, bench))
                 opened = [Caller.open(process.address, kind == RAW) for _ in range(CHANNELS)]
                 callers = [await stack.enter_async_context(each) for each in opened]
@@ -95,7 +95,11 @@ class Served:
             if self.bound:
                 measures["commit"] = stack.enter_context(BareCommits(bench.data())).measure(bench.seconds / 4)
             samples = await alternate(bench, title, measures)
-        return self._rows(title, samples)
+        rows = self._rows(title, samples)
+        if earlier := samples.get(BEFORE):
+            told, ours = f"{title}, beside {bench.beside and bench.beside.name}", samples[SQLITE]
+            rows.append(row(f"{self.key}_beside", told, self.unit, BEFORE, ours, earlier, earlier, guarded=False))
+        return rows
 
     def _rows(self, title: str, samples: dict[str, list[Sample]]) -> list[Row]:
         durable, memory, raw = samples[SQLITE], samples[MEMORY], samples[RAW]

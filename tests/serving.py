@@ -27,7 +27,7 @@ class ServerProcess:
     """Run `stepwire serve` on SQLite in `data_dir`; a context manager, or `start` and `stop` it.
 
     `specs` are the workflows as the command takes them, `args` further arguments, `env` additions to the environment;
-    `command` is what is run instead of the installed one.
+    `command` is what is run instead of the installed one, and `web` what tells it not to serve the web.
     The first start takes a free port; later ones take the same again, so that clients find the server anew.
     """
 
@@ -39,12 +39,14 @@ class ServerProcess:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = (str(COMMAND),),
+        web: Sequence[str] = ("--web", "off"),
         timeout: float = 60.0,
     ) -> None:
         self._data_dir = data_dir
         self._specs = [specs] if isinstance(specs, str) else list(specs)
         self._args = list(args)
         self._command = list(command)
+        self._web = list(web)
         self._env = dict(env or {})
         self._timeout = timeout
         self._address = ""
@@ -85,7 +87,7 @@ class ServerProcess:
         command = [*self._command, "serve", *self._specs]
         # The web starts only where a test asks for it: it costs 0.3 seconds a start.
         address = self._address or f"127.0.0.1:{free_port()}"
-        command += ["--address", address, "--web", "off", "--data", str(self._data_dir)]
+        command += ["--address", address, *self._web, "--data", str(self._data_dir)]
         command += self._args
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._ready = threading.Event()
