@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_serializer
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
@@ -24,6 +24,16 @@ class OddError(Exception):
 class Note(Event):
     text: str
     at: tuple[int, int] = (0, 0)
+
+
+class Lossy(Event):
+    """Its class does not read what it writes."""
+
+    n: int
+
+    @field_serializer("n")
+    def _write(self, n: int) -> str:
+        return f"number {n}"
 
 
 class Question(InputRequiredEvent):
@@ -72,6 +82,8 @@ class Inner(Workflow):
         if how == "note":
             for number in range(3):
                 ctx.write_event_to_stream(Note(text=f"{text} {number}", at=(number, 1)))
+        if how == "lossy":
+            ctx.write_event_to_stream(Lossy(n=1))
         if how == "ask":
             said = []
             for turn in range(2):

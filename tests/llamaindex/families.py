@@ -44,7 +44,20 @@ async def plain(wanted: str) -> str:
     return str(await inner.run(user_msg=wanted))
 
 
-outer = FunctionAgent(name="outer", tools=[forward, plain, count], llm=Obedient())
+middle = FunctionAgent(name="middle", tools=[forward], llm=Obedient())
+
+
+async def delegate(ctx: Context, wanted: str) -> str:
+    """Have an agent do it that has the inner agent do it."""
+    handler = middle.run(user_msg=wanted)
+    async for event in handler.stream_events():
+        if isinstance(event, InputRequiredEvent):
+            answer = await ctx.wait_for_event(HumanResponseEvent, event, requirements={"what": event.what})
+            await handler.send_event(answer)
+    return str(await handler)
+
+
+outer = FunctionAgent(name="outer", tools=[forward, plain, count, delegate], llm=Obedient())
 crew = AgentWorkflow(agents=[FunctionAgent(name="chief", tools=[forward, plain], llm=Obedient())])
 
 ONE = '[["multiply", {"a": 6, "b": 7}]]'

@@ -189,6 +189,14 @@ def test_its_events_have_their_classes() -> None:
     assert came(act)[0] == "A"
 
 
+def test_an_event_that_its_class_does_not_read_is_a_plain_one() -> None:
+    async def act(ctx: Context) -> Any:
+        first, _ = [event async for event in inner.run(text="a", how="lossy").stream_events()]
+        return type(first) is Event, first.n
+
+    assert came(act)[0] == [True, "number 1"]
+
+
 def test_the_stream_of_a_failed_child_ends_with_the_failure() -> None:
     async def act(ctx: Context) -> Any:
         handler = inner.run(text="a", how="fail")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from llama_index.core.memory import ChatMemoryBuffer
 from tests.llamaindex.child_flows import (
     BEGUN,
     Given,
@@ -100,20 +101,22 @@ def test_what_json_does_not_keep_is_nested_and_said(caplog: pytest.LogCaptureFix
         pass
 
     async def act(ctx: Context) -> Any:
-        found = [await measure.run(text=text) for text in (("a", "b"), object(), Big("plain"), "x" * 4_000_000)]
+        odd = (("a", "b"), object(), Big("plain"), "x" * 4_000_000, ChatMemoryBuffer.from_defaults())
+        found = [await measure.run(text=text) for text in odd]
         return [each.length > 0 for each in found]
 
     with caplog.at_level(logging.WARNING, "stepwire.workflow"):
         result, found = came(act, measure=measure)
-    assert result == [True] * 4
+    assert result == [True] * 5
     assert found == []
     said = [each for each in caplog.messages if "is nested in that step" in each]
-    assert len(said) == 4
+    assert len(said) == 5
     assert "workflow measure" in said[0]
     assert "text would not be the same after JSON" in said[0]
     assert "text cannot be saved" in said[1]
     assert "text cannot be saved" in said[2]
     assert "max_entry_bytes" in said[3]
+    assert "text is a memory object of the caller" in said[4]
 
 
 def test_a_start_event_and_a_chosen_id() -> None:

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[ServerProcess]:
-    specs = [f"{HERE / 'families.py'}:{name}" for name in ("outer", "crew", "inner", "helpers")]
+    specs = [f"{HERE / 'families.py'}:{name}" for name in ("outer", "crew", "middle", "inner", "helpers")]
     env = {"TOOL_LOG": str(folder / "tools"), "PYTHONWARNINGS": "ignore"}
     with ServerProcess(folder / "data", specs, env=env, timeout=60) as process:
         yield process
@@ -114,6 +114,22 @@ async def test_several_agents_at_once(server, client, folder) -> None:
         assert f"part {n} is done; part {n}: yes" in said
         assert log[f"counted part {n}"] == log[f"approved part {n}"] == 1
     assert len(await children(client, run)) == 3
+
+
+async def test_a_question_goes_up_and_its_answer_down_through_three_levels(server, client, folder) -> None:
+    wanted = calls(("count", {"what": "deep"}), ("approve", {"what": "deep"}))
+    run = await client.start_run(
+        "outer", user_msg=calls(("delegate", {"wanted": calls(("forward", {"wanted": wanted}))}))
+    )
+    await until_asked(client, run)
+    (middle,) = await children(client, run)
+    await until_asked(client, client.run(middle.run_id))
+    server.kill()
+    server.start()
+    await run.context.send_event(("HumanResponseEvent", {"response": "yes", "what": "deep"}))
+    assert told(await run.result(timeout=60)) == "deep is done; deep: yes"
+    log = log_of(folder)
+    assert log["counted deep"] == log["approved deep"] == 1
 
 
 async def test_what_an_agent_is_given_and_gives(client) -> None:

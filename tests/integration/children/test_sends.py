@@ -183,10 +183,9 @@ def test_it_does_not_go_to_a_child_of_the_child() -> None:
     class Middle(Workflow):
         @step
         async def go(self, ctx: Context, ev: StartEvent) -> StopEvent:
-            low = ctx.start_run("Inner", text="low", how="ask")
-            answer = await ctx.wait_for_event(Waiting, timeout=None)
-            del answer
-            return StopEvent(result=low.done())
+            ctx.start_run("Inner", text="low", how="ask")
+            await ctx.wait_for_event(Waiting, timeout=None)
+            return StopEvent(result="over")
 
     async def act(outer: Outer, ctx: Context, ev: Given) -> Any:
         handler: Any = ctx.start_run("Middle")
@@ -198,6 +197,9 @@ def test_it_does_not_go_to_a_child_of_the_child() -> None:
     with serve(Outer(act), Middle, Inner(timeout=None)) as server, server.client() as client:
         run = client.start_run("Outer")
         (middle,) = until(lambda: children_of(client, run.run_id), "the child")
-        until(lambda: [each for each in children_of(client, middle.run_id) if each.pending_waiters], "the question")
+        (low,) = until(
+            lambda: [each for each in children_of(client, middle.run_id) if each.pending_waiters], "the question"
+        )
         run.context.send_event(("Answer", {"text": "go"}))
-        assert run.result() is False
+        assert run.result() == "over"
+        assert client.run(low.run_id).wait(timeout=60).status is RunStatus.CANCELLED

@@ -109,8 +109,13 @@ def _event_of(known: Sequence[Served], entry: LogEntry) -> Event:
                 return event_from_json(cls, entry.data)
         except (UnknownTypeError, ValidationError, SerializationError):  # of other code than this
             continue
-    base: type[Event] = _BASES[entry.role]
+    # As the reader knows it: an adopted workflow has its own base classes.
+    base, plain = (_base(known, each) for each in (_BASES[entry.role], Event))
     try:
         return event_from_json(base, entry.data)
     except ValidationError:  # a field of it is named much like one of the base class
-        return event_from_json(Event, entry.data)
+        return event_from_json(plain, entry.data)
+
+
+def _base(known: Sequence[Served], base: type[Event]) -> type[Event]:
+    return known[-1].names.events()[base.__name__] if known else base
