@@ -9,6 +9,8 @@ workflow of theirs is adopted.
 - `event_form` makes their events count as ours, and writes and reads them as plain JSON.
 - `steps` turns the configurations of their steps into ours.
 - `adopted` is the workflow that results; `faces` is the context that its steps get, `handler` what `run` returns.
+- `nesting` decides where `run` in a step goes: nested in it, or to a run of its own, which `child_runs` starts;
+  `child_input` is what that is given, `child_handler` what `run` returns then.
 - `libraries` finds the types that values may have, and what does not survive a restart.
 """
 

@@ -38,7 +38,7 @@ def input_of(event: Any, kind: Any, names: Names, most: int) -> bytes:
     try:
         data = event_to_json(event)
         if len(data) > most:
-            raise UnfitError(f"its input has {len(data)} bytes as JSON, and may have {most} (max_entry_bytes)")
+            raise UnfitError(f"its input has more bytes as JSON than the {most} that it may have (max_entry_bytes)")
         again: Event = event_from_json(type(event), data)
         if _told(event, names) != _told(again, names):
             raise UnfitError(f"{_differing(event, again, names)} would not be the same after JSON")
