@@ -21,6 +21,13 @@ class OddError(Exception):
     """An exception of the author's own."""
 
 
+class CodeError(Exception):
+    """Makes its text of something else."""
+
+    def __init__(self, code: object) -> None:
+        super().__init__(f"code {code}")
+
+
 class Note(Event):
     text: str
     at: tuple[int, int] = (0, 0)
@@ -69,6 +76,8 @@ class Inner(Workflow):
         how, text = ev.how, ev.text
         if how == "fail":
             raise OddError(f"no {text}")
+        if how == "fail with a code":
+            raise CodeError(7)
         if how == "fail locally":
 
             class LocalError(Exception):

@@ -10,6 +10,7 @@ import pytest
 from tests.llamaindex.child_flows import (
     BEGUN,
     Answer,
+    CodeError,
     Given,
     Inner,
     Note,
@@ -65,11 +66,13 @@ def test_a_failed_child_raises_the_exception_of_its_step() -> None:
         other = await failure(inner.run(text="b", how="fail locally"))
         assert isinstance(other, UnreconstructedException)
         assert other.original_type == "LocalError"
-        return [type(own).__name__, str(own), type(division).__name__, str(other)]
+        code = await failure(inner.run(how="fail with a code"))
+        assert isinstance(code, CodeError)
+        return [type(own).__name__, str(own), type(division).__name__, str(other), str(code)]
 
     result, found = came(act)
-    assert result == ["OddError", "no a", "ZeroDivisionError", "no b"]
-    assert [each.status for each in found] == [RunStatus.FAILED] * 3
+    assert result == ["OddError", "no a", "ZeroDivisionError", "no b", "code 7"]
+    assert [each.status for each in found] == [RunStatus.FAILED] * 4
 
 
 def test_a_failed_child_that_nothing_catches_fails_the_step() -> None:

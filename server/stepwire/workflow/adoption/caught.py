@@ -40,9 +40,12 @@ def rebuilt(error: BaseException | None, type_name: str, message: str, modules: 
         return error
     for kind in _kinds(type_name, modules):
         try:
-            return kind(message)
+            found = kind(message)
+            if str(found) != message:  # its constructor makes a text of what it is given
+                found.args = (message,)
         except Exception:  # noqa: BLE001 - UnicodeError wants more arguments
-            pass
+            continue
+        return found
     made: Exception = theirs.UnreconstructedException(message, original_type=type_name)
     return made
 
