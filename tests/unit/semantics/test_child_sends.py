@@ -46,6 +46,8 @@ async def test_nothing_is_sent_before_it_is_durable_and_the_child_is_there() -> 
     await run.until(lambda _: host.sent)
     assert sent(host) == [(1, b"1"), (2, b"1"), (3, b"2")]
     assert {run_id for run_id, _ in host.sent} == set(host.starts())
+    run.cancel()
+    await settle()
 
 
 async def test_what_is_not_known_to_be_sent_keeps_the_run_in_memory_and_is_sent_after_a_crash() -> None:
