@@ -65,6 +65,16 @@ class Order(Workflow):
         return StopEvent(result={"approved": answer.approved, "speed": answer.speed.value, "note": note})
 
 
+class Confirm(Workflow):
+    """Ask for an event without declared fields, of which one is required: the way of llama-index-workflows."""
+
+    @step
+    async def ask(self, ctx: Context[DictState], ev: StartEvent) -> StopEvent:
+        asked = InputRequiredEvent(prefix="Refund A-17?")
+        answer = await ctx.wait_for_event(HumanResponseEvent, asked, requirements={"what": "A-17"})
+        return StopEvent(result=f"{answer.what}: {answer.response}")
+
+
 class Name(Workflow):
     """One step returns the question, another takes the answer."""
 

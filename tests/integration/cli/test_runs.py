@@ -185,7 +185,7 @@ def test_a_fork_may_ask_for_fresh_budgets(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_workflows() -> None:
-    assert [item["name"] for item in document("workflows")] == ["Fail", "Greet", "Name", "Order", "Parcels"]
+    assert [item["name"] for item in document("workflows")] == ["Confirm", "Fail", "Greet", "Name", "Order", "Parcels"]
     assert "Greet someone." in cli("workflows").stdout
     page = cli("workflows", "Order").stdout
     assert "order: StartEvent -> StopEvent" in page

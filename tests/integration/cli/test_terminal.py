@@ -74,6 +74,15 @@ class Terminal:
         return bool(data)
 
 
+def test_an_answer_of_no_declared_field_takes_what_is_typed() -> None:
+    with Terminal("run", "Confirm") as terminal:
+        terminal.expect("? Refund A-17?")
+        terminal.expect("response (Enter: leave out): ")
+        terminal.type("yes, do it\n")
+        terminal.expect("A-17: yes, do it")
+        assert terminal.end() == 0
+
+
 def test_a_question_at_the_terminal() -> None:
     with Terminal("run", "Order") as terminal:
         terminal.expect("Ask question=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from pydantic import ValidationError
 
 from stepwire.server.config import Settings
 from stepwire.server.rpc.gate.limits import Limits
-from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
+from stepwire.server.runs import payloads
+from stepwire.server.runs.errors import InvalidError
+from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, parse_input, weight
+from stepwire.workflow import StartEvent
+from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.hosting import MAX_DEPTH
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(alphabet='[]{}",\\a')
@@ -62,3 +67,19 @@ def test_no_setting_admits_what_is_too_deep_to_be_saved() -> None:
     assert Settings(max_depth=MAX_DEPTH).max_depth == Limits().depth == MAX_DEPTH
     with pytest.raises(ValidationError):
         Settings(max_depth=MAX_DEPTH + 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(b"[1]", "must be a JSON object"), (b"[1", "is not valid JSON"), (b'{"a": 1}', "The input cannot be saved")],
+)
+async def test_an_input_that_a_library_refuses_is_told_what_is_wrong(
+    data: bytes, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*arguments: object) -> None:
+        raise SerializationError("it does not fit", keys=["a"])
+
+    monkeypatch.setattr(payloads, "receive", refuse)  # as it does for classes of LlamaIndex
+    served: Any = SimpleNamespace(workflow=SimpleNamespace(start_event_class=StartEvent), names=None)
+    with pytest.raises(InvalidError, match=told):
+        await parse_input(served, data)

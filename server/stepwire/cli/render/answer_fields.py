@@ -54,12 +54,12 @@ class Field:
 def fields_of(schema: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Field]:
     """Return the fields to ask for: the required ones that are not fixed, or the optional ones when there are none.
 
-    An event that declares no field gets `response`, as in the 1.x model.
+    An event that declares no field gets `response`, as in the 1.x model; it may be left out if other fields are fixed.
     """
     body = _resolve(schema, schema)
     properties: Mapping[str, Any] = body.get("properties", {})
     if not properties:
-        return [] if fixed else [Field("response")]
+        return [] if "response" in fixed else [Field("response", required=not fixed)]
     required = set(body.get("required", ()))
     fields = [_field(name, item, name in required, schema) for name, item in properties.items() if name not in fixed]
     return [field for field in fields if field.required] or fields

@@ -153,7 +153,9 @@ async def parse_input(served: Served, data: bytes) -> Received:
         raise _invalid(error, "INVALID_INPUT", "The input", message, data) from error
 
 
-def _invalid(error: Exception, reason: str, what: str, message: str, data: bytes) -> InvalidError | LimitError:
+def _invalid(
+    error: ValidationError | SerializationError | RecursionError, reason: str, what: str, message: str, data: bytes
+) -> InvalidError | LimitError:
     """Return what a client is told of an event that is not valid.
 
     Args:
@@ -163,15 +165,17 @@ def _invalid(error: Exception, reason: str, what: str, message: str, data: bytes
         message: The message about fields that do not fit.
         data: The JSON.
     """
-    if isinstance(error, ValidationError):
-        try:
-            parse_object(data, reason, what)
-        except InvalidError as malformed:  # what is not a JSON object gets a better message
-            return malformed
-        return InvalidError(reason, message, violations_of(error))
+    if isinstance(error, RecursionError):
+        return InvalidError(reason, f"{message}: nested too deeply")
+    if isinstance(error, EventTooLargeError):
+        return unsaved(error, reason, what)
+    try:
+        parse_object(data, reason, what)
+    except InvalidError as malformed:  # what is not a JSON object gets a better message
+        return malformed
     if isinstance(error, SerializationError):
         return unsaved(error, reason, what)
-    return InvalidError(reason, f"{message}: nested too deeply")
+    return InvalidError(reason, message, violations_of(error))
 
 
 def unsaved(error: SerializationError, reason: str, what: str) -> InvalidError | LimitError:

@@ -46,7 +46,8 @@ def test_fields_to_ask() -> None:
 
 def test_fields_of_events_without_any() -> None:
     assert fields_of({"type": "object"}) == [Field("response")]
-    assert fields_of({"type": "object"}, {"id"}) == []
+    assert fields_of({"type": "object"}, {"id"}) == [Field("response", required=False)]
+    assert fields_of({"type": "object"}, {"response"}) == []
     node = {"$defs": {"Node": {"properties": {"n": {"$ref": "#/$defs/Node"}}}}, "$ref": "#/$defs/Node"}
     assert [field.name for field in fields_of(node)] == ["n"]
     endless = {"$defs": {"A": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"}

@@ -147,15 +147,15 @@ function further(box, open) {
 
 /**
  * Make a form for a JSON Schema. `submit(value)` may return a promise; a CallError with fields marks them.
- * `extra` allows further fields as a JSON object: events take fields that are not declared.
+ * `extra` allows further fields as a JSON object: events take fields that are not declared. `example` is one.
  */
-export function schemaForm(schema, { submit, verb, start = {}, extra = false, before = null }) {
+export function schemaForm(schema, { submit, verb, start = {}, extra = false, example = '{"city": "Oslo"}', before = null }) {
   const root = schema;
   const top = resolve(schema, root);
   const part = fields(top, root, start, 0);
   const declared = Object.keys(top.properties ?? {});
   const others = extra
-    ? h("textarea", { id: `f${++made}`, rows: 3, class: "code", spellcheck: "false", placeholder: '{"city": "Oslo"}' })
+    ? h("textarea", { id: `f${++made}`, rows: 3, class: "code", spellcheck: "false", placeholder: example })
     : null;
   const problem = h("p", { class: "problem", role: "alert" });
   const button = h("button", { class: "primary" }, verb);

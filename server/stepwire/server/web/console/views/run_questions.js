@@ -64,6 +64,7 @@ function question(waiter, model, isBlocked) {
       verb: "Answer",
       start: required,
       extra: schema.additionalProperties !== false,
+      example: '{"response": "yes"}',
       async submit(value) {
         const answer = await call("RunService/SendEvent", { runId: model.runId, event: { type: waiter.eventType, payload: { value: { ...required, ...value } } }, requestId: requestId() });
         toast(answer.delivered ? "The run took the answer" : "Nothing took the answer: it does not meet what the step asked for", answer.delivered ? "info" : "error");
