@@ -50,7 +50,13 @@ _asked: list[Subclasses] = []
 
 
 class EventForm(Protocol):
-    """Write and read the events of another library as plain JSON; contracts of `event_to_json`, `event_from_json`."""
+    """Write and read the events of another library as plain JSON; contracts of `event_to_json`, `event_from_json`.
+
+    Attributes:
+        data: The names of private attributes that hold what authors put into an event.
+    """
+
+    data: frozenset[str]
 
     def to_json(self, event: Any) -> bytes:
         """Return the event's fields as clients see them."""

@@ -214,6 +214,7 @@ from stepwire.workflow.events import (
 )
 from stepwire.workflow.hosted_run import HostedRun
 from stepwire.workflow.jsonable import has_long_integer, is_text, readable
+from stepwire.workflow.logged_events import logged_event
 from stepwire.workflow.migration import Snapshot
 from stepwire.workflow.retry_policy import ExponentialBackoffRetryPolicy
 from stepwire.workflow.runner.results import text_of
@@ -329,6 +330,7 @@ __all__ = [
     "is_text",
     "legacy_view",
     "library_json",
+    "logged_event",
     "on_wire",
     "one_more",
     "own_tasks",

@@ -46,7 +46,12 @@ class AdoptedChildHandler(HandlerFace):
         handler.add_done_callback(self._ended)
 
     def _error_of(self, outcome: Outcome) -> BaseException | None:
-        return error_of(outcome, self._modules)
+        error = error_of(outcome, self._modules)
+        if isinstance(error, installed.WorkflowCancelledByUser):
+            why = getattr(outcome.event, "reason", "")
+            told = f"run {self.run_id} of {self._workflow.workflow_name} was cancelled"
+            error.args = (f"{told}: {why}" if why else told,)
+        return error
 
     def get_stop_event(self) -> Any:
         """Return the event that ended the run; None before, and for a run that failed or timed out, as there."""

@@ -39,6 +39,8 @@ def input_of(event: Any, kind: Any, names: Names, most: int) -> bytes:
         data = event_to_json(event)
         if len(data) > most:
             raise UnfitError(f"its input has more bytes as JSON than the {most} that it may have (max_entry_bytes)")
+        for _, value in fields_of(event):
+            to_tagged(value, names)  # a snapshot of an event would hold a text of what this refuses
         again: Event = event_from_json(type(event), data)
         if _told(event, names) != _told(again, names):
             raise UnfitError(f"{_differing(event, again, names)} would not be the same after JSON")

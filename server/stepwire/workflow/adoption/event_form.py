@@ -31,6 +31,8 @@ theirs: Any = installed.events
 class TheirForm:
     """Write and read their events as plain JSON."""
 
+    data = frozenset({"_data", "_result"})
+
     def to_json(self, event: Any) -> bytes:
         """Return the fields as clients see them; contract of `event_to_json`."""
         private = event.__pydantic_private__

@@ -22,9 +22,9 @@ from stepwire.workflow.broker.child import (
     ChildCall,
     ChildHost,
     ChildOutcome,
-    child_id,
 )
 from stepwire.workflow.broker.child_sends import ChildSend, SentEvents
+from stepwire.workflow.broker.chosen_ids import ChosenIds
 from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution, RunBroker
 from stepwire.workflow.broker.entries import ChildNews
 from stepwire.workflow.broker.ledger import TIMED_OUT, Notify
@@ -40,6 +40,7 @@ class Children:
 
     Attributes:
         host: Starts them.
+        chosen: The ids that steps have chosen.
         total: How many were started in all.
         ended: How many have ended, by status.
         awaited: How many are awaited that have not ended.
@@ -59,6 +60,7 @@ class Children:
         "_unsettled",
         "_work",
         "awaited",
+        "chosen",
         "ended",
         "host",
         "sends",
@@ -71,6 +73,7 @@ class Children:
 
     def __init__(self, work: Work, host: ChildHost) -> None:
         self.host = host
+        self.chosen = ChosenIds()
         self.total = 0
         self.ended = {COMPLETED: 0, FAILED: 0, CANCELLED: 0, ENDED_TIMED_OUT: 0}
         self.awaited = 0
@@ -127,7 +130,7 @@ class Children:
             call: What it asks for.
 
         Raises:
-            ChildRunError: The run has started too many, or a child that has not ended has the chosen id.
+            ChildRunError: The run has started too many, or another start of it has the chosen id.
         """
         delivery, digest = execution.delivery, call.digest()
         known = self._of.setdefault(delivery.id, {}).setdefault(digest, [])
@@ -136,17 +139,14 @@ class Children:
             return known[nth]
         if self.total >= self.host.in_all:
             raise ChildRunError(f"a run may start at most {self.host.in_all} runs (max_children_total)")
-        if call.run_id in self._ids:
-            raise ChildRunError(
-                f"this run has already started a run with the run_id {call.run_id!r}, which has not ended: "
-                "choose another run_id"
-            )
+        self.chosen.check(call.run_id)
         work = self._work
         work.numbers += 1
         self.total += 1
-        child = Child(work.numbers, call.run_id or child_id(run_id, work.numbers), delivery.id, call, digest)
+        child = Child(work.numbers, self.chosen.id_of(call, run_id, work.numbers), delivery.id, call, digest)
         child.step = delivery.step
         known.append(child)
+        self.chosen.take(child)
         self._all[child.number] = self._ids[child.run_id] = child
         self._queue.append(child)
         self._start_more()
@@ -298,13 +298,13 @@ class Children:
         self.touch(child)
 
     def retry(self, delivery: Delivery) -> None:
-        """Forget the starts that did not complete: the next attempt starts them anew, and goes on with the others."""
+        """Forget the starts that did not complete: the next attempt starts them anew. A chosen id is one run's."""
         for known in self._of.get(delivery.id, {}).values():
             for child in list(known):
                 if child.outcome is None:
                     child.waits = None
                     self._await_no_more(child)
-                elif child.outcome.status != COMPLETED:
+                elif child.outcome.status != COMPLETED and not (child.call.run_id and child.outcome.event):
                     known.remove(child)
                     self._forget(child)
 
@@ -353,6 +353,7 @@ class Children:
     def restore(self, child: Child, delivery: Delivery | None) -> None:
         """Take a child of a snapshot, in the order of their numbers."""
         self._all[child.number] = child
+        self.chosen.take(child)
         if delivery is not None:
             self._of.setdefault(delivery.id, {}).setdefault(child.digest, []).append(child)
         if child.outcome is None:
@@ -386,8 +387,8 @@ class Children:
     def _forget(self, child: Child) -> None:
         if self._all.pop(child.number, None) is not None:
             self._unsettled.discard(child.number)
-            if self._ids.get(child.run_id) is child:  # another start may have the same chosen id by now
-                del self._ids[child.run_id]
+            self._ids.pop(child.run_id, None)
+            self.chosen.leave(child)
             self.touch(child)
 
     def _log(self, run: RunBroker, child: Child, step: str, status: str) -> None:

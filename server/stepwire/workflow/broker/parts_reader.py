@@ -121,6 +121,8 @@ class PartsReader:
             broker.origins = self._origins(origins, retry_of)
         elif not fork:
             broker.origins = origins
+        if (before := head.get("ids_before")) and (children := broker.children) is not None:
+            children.chosen.before.update(map(str, before))
         if not fork and (told := head.get("kids")) is not None and (children := broker.children) is not None:
             children.total = _int(told[0])
             children.ended = dict(zip(children.ended, map(_int, told[1]), strict=True))
@@ -304,7 +306,10 @@ class PartsReader:
         """Read a run that a step has started. Another run has only those that completed: it starts the rest anew."""
         children = self.broker.children
         outcome = part.get("o")
-        if children is None or (fork and (outcome is None or outcome[0] != COMPLETED)):
+        if children is None:
+            return
+        if fork and (outcome is None or outcome[0] != COMPLETED):
+            children.chosen.before.update([str(part["id"])] if "id" in part else ())
             return
         data = json.dumps(part["i"]).encode() if "i" in part else b""
         labels = {str(name): str(value) for name, value in part.get("l", {}).items()}

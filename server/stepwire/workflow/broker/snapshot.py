@@ -231,6 +231,8 @@ def _head(broker: Broker, encode_value: EncodeValue) -> bytes:
         head["origins"] = broker.origins
     if (children := broker.made_children) is not None:
         head["kids"] = [children.total, list(children.ended.values())]
+        if children.chosen.before:
+            head["ids_before"] = sorted(children.chosen.before)
     if broker.outcome is not None and broker.outcome.left is not None:
         head["left"] = broker.outcome.left
     data = to_json(head)

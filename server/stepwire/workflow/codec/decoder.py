@@ -189,6 +189,11 @@ class _Decoder:
         type_name, text = _list(item, 2)
         return OpaqueText(_text(text), type_name=_text(type_name))
 
+    def float_(self, item: Any) -> Any:
+        if item not in ("nan", "inf", "-inf"):
+            raise SnapshotError("malformed $float")
+        return float(item)
+
     def component_(self, item: Any) -> Any:
         if not getattr(self._names, "components", False):
             raise SnapshotError("a component: only a JsonSerializer in process reads those")
@@ -261,6 +266,7 @@ _READERS: dict[str, Callable[[_Decoder, Any], Any]] = {
     "$namedtuple": _Decoder.namedtuple_,
     "$component": _Decoder.component_,
     "$opaque": _Decoder.opaque_,
+    "$float": _Decoder.float_,
     "$model": _Decoder.model_,
 }
 

@@ -18,6 +18,8 @@ object with a single key that begins with ``$``; a dict that looks like one is w
 ``{"$dataclass"}``                      ``[type name, attributes]``
 ``{"$namedtuple"}``                     ``[type name, items]``
 ``{"$component"}``                      ``[type name, its to_dict()]``, in process only
+``{"$float"}``                          ``nan``, ``inf`` or ``-inf``, in data of a library's event only
+``{"$opaque"}``                         ``[type name, text]``: of a library, in place of a value that has no tag
 ``{"$json"}``                           a model's field as its class writes and reads it
 ======================================  =======================================================
 
@@ -37,7 +39,8 @@ from pydantic_core import to_json
 
 from stepwire.workflow.codec.limits import MAX_INT_DIGITS
 from stepwire.workflow.codec.names import Names
-from stepwire.workflow.codec.tagging import Refused, refuse_unwritable, tagged, to_text, type_name
+from stepwire.workflow.codec.refused import Refused, type_name
+from stepwire.workflow.codec.tagging import refuse_unwritable, tagged, to_text
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.jsonable import is_text
 

@@ -15,7 +15,16 @@ from typing import Any, Self
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["OpaqueText", "add_defaults", "add_library", "any_library", "library_types", "may_be_left_out", "of_library"]
+__all__ = [
+    "OpaqueText",
+    "add_defaults",
+    "add_library",
+    "any_library",
+    "is_component",
+    "library_types",
+    "may_be_left_out",
+    "of_library",
+]
 
 _packages: set[str] = set()
 
@@ -66,6 +75,11 @@ def any_library() -> bool:
 def of_library(cls: type) -> bool:
     """Tell whether a class is of such a library."""
     return bool(_packages) and cls.__module__.partition(".")[0] in _packages
+
+
+def is_component(cls: type) -> bool:
+    """Tell whether a class writes and reads its objects as dicts, as components of such a library do."""
+    return all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
 
 
 def library_types() -> Iterator[type]:

@@ -18,18 +18,20 @@ from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, from_json
 
 from stepwire.workflow.codec.clocks import UnsavedZoneError, write_clock
-from stepwire.workflow.codec.libraries import OpaqueText, may_be_left_out, of_library
+from stepwire.workflow.codec.libraries import OpaqueText, is_component, may_be_left_out, of_library
+from stepwire.workflow.codec.library_json import library_json
 from stepwire.workflow.codec.limits import MAX_DEPTH, MAX_INT_BITS, MAX_INT_DIGITS
 from stepwire.workflow.codec.model_json import own_json
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.codec.records import attributes_of, is_dataclass_record, is_named_tuple
+from stepwire.workflow.codec.refused import Refused, type_name
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import StepFailedEvent
 
-__all__ = ["Refused", "refuse_unwritable", "tagged", "to_text", "type_name"]
+__all__ = ["refuse_unwritable", "tagged", "to_text"]
 
 _MOST_CLASSES: Final = 3
 """How many classes to ask for their JSON of one value: that of the field that holds it, and of two around it."""
@@ -43,32 +45,6 @@ _THOROUGH: Final = 2
 """The same; and text and integers are looked at too, which otherwise the writer of JSON refuses without a path."""
 _SHALLOW: Final = 3
 """Models are passed over: finds what has no tag in the containers of a field."""
-
-
-class Refused(Exception):
-    """Report a value that cannot be saved; collects its path on the way up.
-
-    `tries` counts the fields around it whose class was asked for their JSON, to no avail.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.tries = 0
-        self._segments: list[str] = []
-
-    def at(self, segment: object) -> Refused:
-        """Put the key, index or field that holds the value in front of the path."""
-        if type(segment) is str or type(segment) is int:
-            self._segments.append(str(segment)[:100])
-        else:
-            self._segments.append(f"<{type(segment).__name__}>")
-        return self
-
-    @property
-    def path(self) -> str:
-        """Return where the value is, as a dotted path."""
-        return ".".join(reversed(self._segments))
 
 
 def tagged(value: Any, names: Names) -> Any:
@@ -92,11 +68,6 @@ def refuse_unwritable(value: Any, names: Names) -> None:
         Refused: With the path of the first such value.
     """
     _Tagger(names, _THOROUGH).value(value, 0)
-
-
-def type_name(cls: type) -> str:
-    """Return how an error names a class."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
 
 
 to_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
@@ -176,7 +147,7 @@ class _Tagger:
             return None if self._mode == _SHALLOW else self._model(value, depth)
         if isinstance(value, Enum):
             return self._enum(value, cls)
-        if getattr(self._names, "components", False) and _is_component(cls):
+        if getattr(self._names, "components", False) and is_component(cls):
             return self._component(value, cls, depth)
         if is_dataclass_record(cls):
             return {"$dataclass": [self._name(cls), self._plain(attributes_of(value), depth + 1)]}
@@ -221,14 +192,21 @@ class _Tagger:
         return {"$model": [name, fields, rest] if rest else [name, fields]}
 
     def _private(self, cls: type[BaseModel], private: dict[str, Any], depth: int) -> dict[str, Any]:
-        """Return private attributes; of a library's model without those that have no tag and that the class makes."""
+        """Return private attributes; of a library's model without those that have no tag and that the class makes.
+
+        The data that an event of the library keeps in them is kept as far as possible.
+        """
         if self._mode == _PLAIN or not of_library(cls):
             return self._plain(private, depth)
+        form = getattr(cls, "__stepwire_form__", None)
         out: dict[str, Any] = {}
         for key, item in private.items():
             try:
                 out[key] = self.value(item, depth + 1)
             except Refused as refused:
+                if form is not None and key in form.data:
+                    out[key] = _LossyTagger(self._names, _CAREFUL).value(item, depth + 1)
+                    continue
                 attribute = cls.__private_attributes__.get(key)
                 if attribute is None or (attribute.default is PydanticUndefined and attribute.default_factory is None):
                     raise refused.at(key) from None
@@ -359,6 +337,37 @@ class _Tagger:
         return {"$uuid": str(value)}
 
 
+class _LossyTagger(_Tagger):
+    """Keep data of an event of a library, which may be anything: a value that has no tag as clients see it."""
+
+    __slots__ = ()
+
+    def value(self, value: Any, depth: int) -> Any:
+        cls = type(value)
+        if cls is float and not isfinite(value):
+            return {"$float": str(value)}
+        # Inside of other values everything must be as its type wants it, so there it is all or nothing.
+        try:
+            return super().value(value, depth) if cls in _LOOSE else _Tagger(self._names, _CAREFUL).value(value, depth)
+        except Refused:
+            return self._seen(value, depth)
+
+    def _pairs(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        strict = _Tagger(self._names, _CAREFUL)
+        return {"$dict": [[strict.value(key, depth + 1), self.value(item, depth + 1)] for key, item in value.items()]}
+
+    def _seen(self, value: Any, depth: int) -> Any:
+        try:
+            seen = from_json(library_json(value))
+            if type(seen) is not str:
+                return _Tagger(self._names, _PLAIN).value(seen, depth)
+            text = OpaqueText(seen, type_name=OpaqueText.of(value).type_name)
+        except (Refused, ValueError, RecursionError):
+            text = OpaqueText.of(value)
+        return self._opaque(text, depth)
+
+
+_LOOSE: Final = frozenset({list, tuple, deque, dict})
 _ATOMS: frozenset[type] = frozenset({str, int, bool, NoneType})
 _HANDLERS: dict[type, Callable[[_Tagger, Any, int], Any]] = {
     str: _Tagger._str,
@@ -382,10 +391,6 @@ _HANDLERS: dict[type, Callable[[_Tagger, Any, int], Any]] = {
     UUID: _Tagger._uuid,
     OpaqueText: _Tagger._opaque,
 }
-
-
-def _is_component(cls: type) -> bool:
-    return all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
 
 
 def _clock(value: datetime | time) -> Any:

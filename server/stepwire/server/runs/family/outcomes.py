@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from typing import Any, Final
+
 from pydantic_core import from_json, to_json
 
 from stepwire.server.registry import Registry
@@ -18,6 +22,12 @@ from stepwire.workflow.hosting import (
 )
 
 __all__ = ["DAMAGED", "GONE", "event_of", "outcome_in_memory", "outcome_of"]
+
+logger = logging.getLogger("stepwire.runs")
+
+_warned: set[tuple[str, str]] = set()
+"""Names of workflows and of types in their results that were told of."""
+_MOST_WARNED: Final = 1000
 
 GONE = ChildOutcome(
     "failed", error="RunNotFoundError", message="the run was deleted before its parent heard of its end"
@@ -72,5 +82,45 @@ def event_of(registry: Registry, child: Child, parent: str) -> StopEvent | None:
             except (ContextSerdeError, ValueError, TypeError):
                 continue
             if isinstance(event, StopEvent):
+                if b'"$opaque"' in child.outcome.event:
+                    _tell_of_texts(child, data)
                 return event
     return None
+
+
+def _tell_of_texts(child: Child, data: Any) -> None:
+    """Warn, once for each type, that a parent gets texts in the place of what its child returned.
+
+    Of the fields that a library itself declares as anything, such as what a tool of an agent returned, nobody is told.
+    """
+    for name, tagged in _data_of(data):
+        for path, type_name in _opaque(name.removeprefix("_"), tagged):
+            if (found := (child.call.workflow, type_name)) in _warned or len(_warned) >= _MOST_WARNED:
+                continue
+            _warned.add(found)
+            logger.warning(
+                "run %s of workflow %s is a child, and %s of its end is a %s, which cannot be saved: its parent gets"
+                " the text of it, as clients do",
+                child.run_id,
+                child.call.workflow,
+                path.removeprefix("data."),
+                type_name.removeprefix("builtins."),
+            )
+
+
+def _data_of(data: Any) -> Iterator[tuple[str, Any]]:
+    """Give the private attributes of a model in a snapshot: an event of a library has there what is not declared."""
+    if isinstance(data, dict) and isinstance(model := data.get("$model"), list) and len(model) > 2:
+        yield from model[2].get("private", {}).items()
+
+
+def _opaque(path: str, tagged: Any) -> Iterator[tuple[str, str]]:
+    """Give the places of texts that stand for something else, and the names of its types."""
+    if isinstance(tagged, dict) and isinstance(text := tagged.get("$opaque"), list):
+        yield path, str(text[0])
+    elif isinstance(tagged, dict):
+        for key, item in tagged.items():
+            yield from _opaque(path if key.startswith("$") else f"{path}.{key}", item)
+    elif isinstance(tagged, list):
+        for number, item in enumerate(tagged):
+            yield from _opaque(f"{path}.{number}", item)

@@ -115,7 +115,7 @@ class Starts:
         async with self._slots:
             await self.calls.start(caller, request)
         existing = await self._pool.records.find(child_key)
-        if existing is not None and parent_of(existing) != key.run_id:
+        if existing is not None and not _is_of(existing, key.run_id, child):
             raise RunIdTakenError("A run with this run_id exists", run_id=child.run_id)
         parent = self._parent(key)
         if parent is not None or (existing is not None and existing.status not in TERMINAL):
@@ -174,3 +174,11 @@ class Starts:
         if (run := self._parent(key)) is not None:
             run.child_ended(child, outcome)
         self._beginnings.tell(RunKey(key.namespace, child))
+
+
+def _is_of(record: RunRecord, parent: str, child: Child) -> bool:
+    """Tell whether a run was started as this child of a run: not as the child of another of its deliveries."""
+    if parent_of(record) != parent:
+        return False
+    delivery = record.info["parent"]["delivery"]
+    return not child.call.run_id or delivery in (0, child.delivery)

@@ -27,6 +27,7 @@ from stepwire.workflow.hosting import (
     StopEvent,
     UnknownTypeError,
     event_from_json,
+    logged_event,
     role_of,
 )
 
@@ -106,7 +107,7 @@ def _event_of(known: Sequence[Served], entry: LogEntry) -> Event:
         try:
             cls = served.names.lookup(served.names.current(entry.type))
             if issubclass(cls, Event):
-                return event_from_json(cls, entry.data)
+                return logged_event(cls, entry.data)
         except (UnknownTypeError, ValidationError, SerializationError):  # of other code than this
             continue
     # As the reader knows it: an adopted workflow has its own base classes.
