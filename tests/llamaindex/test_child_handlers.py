@@ -111,7 +111,9 @@ def test_a_step_cancels_a_child() -> None:
         assert handler.is_done()
         assert handler.cancelled()
         assert isinstance(handler.get_stop_event(), WorkflowCancelledEvent)
-        with pytest.raises(WorkflowCancelledByUser):
+        with pytest.raises(
+            WorkflowCancelledByUser, match=rf"run {handler.run_id} of .*Inner was cancelled: its parent .* cancelled it"
+        ):
             await handler
         return [type(event).__name__ async for event in handler.stream_events()]
 
