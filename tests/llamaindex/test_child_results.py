@@ -26,7 +26,7 @@ class Odd:
 class Reading(Event):
     x: float
     n: int = 0
-    xs: list[float] = []
+    xs: list[float]
     either: int | float = 0
     maybe: float | None = None
 
