@@ -275,7 +275,7 @@ async def test_children_wait_in_order_until_fewer_are_under_way() -> None:
     assert [host.inputs[run_id]["n"] for run_id in host.starts()] == [0, 1, 2, 3, 4]
 
 
-async def test_a_chosen_id_is_that_of_one_child() -> None:
+async def test_children_with_a_chosen_id_are_the_only_ones_of_it() -> None:
     async def body(flow: Flow, ctx: Context[Any]) -> Any:
         first = ctx.start_run("low", run_id="mine", n=1)
         for _ in range(2):
