@@ -10,6 +10,7 @@ from time import monotonic
 
 from stepwire.server.store import RunStore, StoreError
 from stepwire.server.telemetry.readiness import DRAINING, READY, Readiness
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["HealthKeeper"]
 
@@ -45,7 +46,7 @@ class HealthKeeper:
         self.readiness.phase = READY
         self.readiness.follow_loop(asyncio.get_running_loop())
         self._store.on_failure(self._heard)
-        self._task = asyncio.create_task(self._follow(), name="stepwire-health")
+        self._task = start_task(self._follow(), name="stepwire-health")
         await self._set_serving(True)
 
     async def drain(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from stepwire.workflow.broker.child import ABANDON, CANCEL, Child, ChildCall, ChildHost
 from stepwire.workflow.broker.current import current_execution
 from stepwire.workflow.broker.delivery import RUNNING, Execution
+from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.ledger import Answer
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED, Outcome
 from stepwire.workflow.broker.stream import Told
@@ -17,6 +18,7 @@ from stepwire.workflow.context.run import Run
 from stepwire.workflow.errors import ChildRunError, EventTooLargeError, WorkflowError, WorkflowRuntimeError
 from stepwire.workflow.events import Event, StopEvent, WorkflowCancelledEvent, WorkflowFailedEvent
 from stepwire.workflow.handler import WorkflowHandler
+from stepwire.workflow.runner.other_threads import await_on
 from stepwire.workflow.state.store import in_edit_state
 
 __all__ = ["ChildHandler", "ChildRuns"]
@@ -139,6 +141,10 @@ class ChildHandler(WorkflowHandler):
         if in_edit_state():
             raise WorkflowRuntimeError("a run cannot be awaited inside edit_state")
         broker, execution, child = self._parent.broker, self._execution, self._child
+        runner = self._parent.runner
+        if runner is not None and not runner.here:  # an event loop of its own awaits it
+            await await_on(runner.loop, self._until_ended)
+            return
         if current_execution(broker) is not execution:
             await self._beside()
             return
@@ -175,7 +181,7 @@ class ChildHandler(WorkflowHandler):
     async def _beside(self) -> None:
         """Wait outside the step that has started the child: it has returned, and what it left running goes on."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.add_done_callback(lambda _: None if future.done() else future.set_result(None))
+        self.add_done_callback(lambda _: complete(future, None))
         await future
 
     def stream_events(self, after: int | None = None) -> ChildStream:  # type: ignore[override]

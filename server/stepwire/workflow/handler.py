@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
+from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, default_hint, result_of
 from stepwire.workflow.broker.stream import StreamReader, progress_of
 from stepwire.workflow.context.context import Context
@@ -215,6 +216,5 @@ class WorkflowHandler:
             if status == CANCELLED:
                 self.exception()  # who cancels knows: no report when no one awaits
         for future in self._awaiting or ():
-            if not future.done():
-                future.set_result(None)
+            complete(future, None)
         self._awaiting = None

@@ -219,7 +219,7 @@ from stepwire.workflow.migration import Snapshot
 from stepwire.workflow.retry_policy import ExponentialBackoffRetryPolicy
 from stepwire.workflow.runner.results import text_of
 from stepwire.workflow.runner.running import execution_in, step_at
-from stepwire.workflow.runner.tasks import in_step, own_tasks, watch_tasks
+from stepwire.workflow.runner.tasks import in_step, outside, own_tasks, start_task, watch_tasks
 from stepwire.workflow.schedule import At, Cron, Every, Schedule, declared_schedules
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.serializers import RegistrySerializer
@@ -333,6 +333,7 @@ __all__ = [
     "logged_event",
     "on_wire",
     "one_more",
+    "outside",
     "own_tasks",
     "parts",
     "plan_of",
@@ -346,6 +347,7 @@ __all__ = [
     "run_of",
     "running_execution",
     "settings_of",
+    "start_task",
     "step",
     "step_at",
     "steps_of",

@@ -13,7 +13,7 @@ from tests.integration.cluster.support import Database, alive
 from tests.postgres import PostgresServer
 from tests.serving import ServerProcess
 
-from stepwire.client import Client, RunCancelledError, RunInfo
+from stepwire.client import Client, DeliveryStatus, RunCancelledError, RunInfo, RunStatus
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +53,16 @@ async def asking(client: Client, run_id: str) -> RunInfo:
             await asyncio.sleep(0.02)
 
 
+async def waiting(client: Client, run_id: str) -> RunInfo:
+    """Wait until a run waits for an answer to a question of its own."""
+    async with asyncio.timeout(60):
+        while True:
+            info = await client.get_run(run_id)
+            if info.status is RunStatus.WAITING and any(not each.run_id for each in info.pending_waiters):
+                return info
+            await asyncio.sleep(0.02)
+
+
 async def ended(client: Client, run_id: str) -> Any:
     """Wait for the end of a run; return its result."""
     async with asyncio.timeout(60):
@@ -69,6 +79,23 @@ async def test_a_child_runs_where_its_workflow_is_served(pair: Pair) -> None:
         assert await ended(above, run.run_id) == ["far", "near"]
         failing = await above.start_run("above", word="fail")
         assert await ended(above, failing.run_id) == "StepError: Error in step 'ask': no such word"
+
+
+async def test_a_step_that_reads_the_stream_of_a_child_waits_while_a_person_is_asked(pair: Pair) -> None:
+    async with Client(pair.above.address) as above:
+        run = await above.start_run("passing", word="far", timeout=3600)
+        for killed in (False, True):
+            if killed:
+                pair.above.kill()
+                pair.above.start()
+            info = await waiting(above, run.run_id)
+            assert info.timeout_at is None, "its clock stands still"
+            (delivery,) = [each for each in info.active_deliveries if not each.run_id]
+            assert (delivery.step, delivery.status, delivery.attempt) == ("go", DeliveryStatus.PARKED, 1)
+        (question,) = [each for each in info.pending_waiters if not each.run_id]
+        assert question.event_type == "Reply"
+        await run.context.send_event(("Reply", {"word": "near"}))
+        assert await ended(above, run.run_id) == ["far", "near"]
 
 
 async def test_an_end_is_told_though_the_parents_replica_was_killed(pair: Pair) -> None:

@@ -18,6 +18,7 @@ from google.rpc.status_pb2 import Status
 from stepwire.server.rpc.errors import status_of
 from stepwire.server.rpc.gate.gatekeeper import Gatekeeper
 from stepwire.server.rpc.grpc_types import Context
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["LocalCalls", "LocalStream", "RefusedError"]
 
@@ -132,7 +133,7 @@ class LocalStream:
         """The reader waits for this: a response, or the end."""
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         context.stream = self
-        self._task = self._loop.create_task(self._run(run), name="stepwire-local-stream")
+        self._task = start_task(self._run(run), name="stepwire-local-stream")
         self._task.add_done_callback(self._ended)
 
     async def accepted(self) -> None:

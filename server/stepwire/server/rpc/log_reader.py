@@ -11,6 +11,7 @@ from stepwire.server.rpc.framer import Framer
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.runs.log.feed import Feed, Feeds
 from stepwire.server.store import TERMINAL, Chunk, RunKey, RunRecord
+from stepwire.workflow.hosting import start_task
 
 DEFAULT_INTERVAL = 15.0
 """Seconds between heartbeats, below the idle timeouts of proxies (30 s and more). Clients count on it until told."""
@@ -90,7 +91,7 @@ class LogReader:
 
     async def load(self) -> AsyncIterator[Any]:
         """Read the chunks that follow the cursor from the store. Yield heartbeats meanwhile. Raises as `at_hand`."""
-        reading = asyncio.ensure_future(_caught(self._feeds.ready(self._key, self._feed, self.framer.position)))
+        reading = start_task(_caught(self._feeds.ready(self._key, self._feed, self.framer.position)))
         async for beat in self.beats_during(reading):
             yield beat
         found = reading.result()

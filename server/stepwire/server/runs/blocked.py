@@ -22,7 +22,15 @@ from stepwire.server.store import (
     StoreCorruptError,
     StoreError,
 )
-from stepwire.workflow.hosting import ABANDON, CANCEL, LogEntry, WorkflowCancelledEvent, event_to_json, role_of
+from stepwire.workflow.hosting import (
+    ABANDON,
+    CANCEL,
+    LogEntry,
+    WorkflowCancelledEvent,
+    event_to_json,
+    role_of,
+    start_task,
+)
 from stepwire.workflow.hosting import TERMINAL as ENDING
 
 __all__ = ["BlockedRuns"]
@@ -40,7 +48,7 @@ class BlockedRuns:
         """End a run that cannot be loaded, without its code, once however many callers ask."""
         ending = self._ending.get(key)
         if ending is None:
-            ending = self._ending[key] = asyncio.ensure_future(self._end(key, reason))
+            ending = self._ending[key] = start_task(self._end(key, reason))
             ending.add_done_callback(lambda _: self._ending.pop(key, None))
         return await asyncio.shield(ending)
 

@@ -18,7 +18,7 @@ from stepwire.server.runs.log.chunks import EntryCodec, portions
 from stepwire.server.runs.log.feed import check_cursor
 from stepwire.server.runs.payloads import digest, parse_event
 from stepwire.server.store import TERMINAL, Chunk, RequestRecord, RunRecord
-from stepwire.workflow.hosting import LogEntry, Received, default_waiter_id, waiter_id_of, wire_names
+from stepwire.workflow.hosting import LogEntry, Received, default_waiter_id, start_task, waiter_id_of, wire_names
 
 __all__ = ["EventQuery", "EventWaits", "Found"]
 
@@ -135,7 +135,7 @@ class EventWaits:
         received = await parse_event(served, *query.prompt)
         ids = [query.waiter_id] if query.waiter_id else _default_ids(served, query)
         request_ids = [_PROMPT + (each if len(each) <= MAX_ID else digest(each)) for each in ids]
-        task = asyncio.create_task(self._write_once(caller, record.key.run_id, request_ids, received))
+        task = start_task(self._write_once(caller, record.key.run_id, request_ids, received))
         self._prompts.add(task)
         task.add_done_callback(self._prompted)
         return task

@@ -34,6 +34,7 @@ from stepwire.v1 import (
     state_service_pb2,
     workflow_service_pb2,
 )
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["WebServer", "WebSettings"]
 
@@ -135,7 +136,7 @@ class WebServer:
         if settings.tls_cert is not None and settings.tls_key is not None:
             config.ssl = RenewedContext.of(settings.tls_cert, settings.tls_key)
         self._server = _Quiet(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="stepwire-web")
+        self._task = start_task(self._server.serve(sockets=[self._socket]), name="stepwire-web")
 
     def _app(self, calls: LocalCalls, refusal: str) -> Any:
         services = tuple(contract_services())

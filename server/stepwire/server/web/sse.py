@@ -25,6 +25,7 @@ from stepwire.server.web.columns import columns
 from stepwire.server.web.errors import error_body
 from stepwire.server.web.headers import metadata_of
 from stepwire.v1 import run_service_pb2, types_pb2
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["END", "RunEventsEndpoint", "no_such_path"]
 
@@ -197,7 +198,7 @@ async def _watched(receive: Any, call: LocalStream) -> Any:
             pass
         call.close()
 
-    task = asyncio.create_task(watch(), name="stepwire-sse-disconnect")
+    task = start_task(watch(), name="stepwire-sse-disconnect")
     try:
         yield
     finally:

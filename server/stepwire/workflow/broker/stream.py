@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.ledger import Answer
 from stepwire.workflow.events import STOPPING, Event
 from stepwire.workflow.state.own import own
@@ -33,8 +34,7 @@ class Told(asyncio.Future[Answer]):
 
     def tell(self, answer: Answer) -> None:
         """Tell the answer, unless there is one."""
-        if not self.done():
-            self.set_result(answer)
+        complete(self, answer)
 
 
 def progress_of(stream: EventStream) -> asyncio.Future[None]:
@@ -65,8 +65,7 @@ class EventStream:
         if self._waiting:
             waiting, self._waiting = self._waiting, None
             for future in waiting:
-                if not future.done():
-                    future.set_result(None)
+                complete(future, None)
 
     async def wait_beyond(self, position: int) -> bool:
         """Wait until there is an event at `position`; False when the stream ends before."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import PARKED, Execution
+from stepwire.workflow.broker.futures import call_there
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
 from stepwire.workflow.broker.progress import is_idle, pauses
 from stepwire.workflow.broker.stream import EventStream
@@ -57,6 +58,10 @@ class Outer:
         context: The context of the outer run.
         name: The name of the nested workflow: its waits are named after it.
         answers: The types of answers that the nested steps accept.
+        apart: Whether the nested run has an event loop of its own, in another thread than the outer run.
+
+    Attributes:
+        pauses: Whether the clock of the nested run stands still while it only waits: that of the outer run does.
     """
 
     __slots__ = (
@@ -65,10 +70,12 @@ class Outer:
         "_context",
         "_execution",
         "_looking",
+        "_loop",
         "_name",
         "_run",
         "_variables",
         "_worked",
+        "apart",
         "pauses",
     )
 
@@ -79,7 +86,11 @@ class Outer:
         context: OuterContext,
         name: str,
         answers: Sequence[type[Event]],
+        *,
+        apart: bool = False,
     ) -> None:
+        self._loop = asyncio.get_running_loop() if apart else None
+        self.apart = apart
         self._run = run
         self._execution = execution
         self._context = context
@@ -90,7 +101,6 @@ class Outer:
         self._looking = False
         self._worked = True
         self.pauses = False
-        """Whether the clock of the nested run stands still while it only waits: that of the outer run does."""
 
     def join(self) -> None:
         """Make the nested run one of the outer step; in a service its clock stands still while that of a run would."""
@@ -117,7 +127,9 @@ class Outer:
 
     @property
     def works(self) -> bool:
-        """Whether the nested run can go on before one of its questions is answered."""
+        """Whether the nested run can go on before one of its questions is answered, or whether that cannot be seen."""
+        if self.apart:
+            return True
         broker = self._run.broker
         return not self._asking or broker.next_due() is not None or not is_idle(broker)
 
@@ -139,10 +151,20 @@ class Outer:
 
     def abandon(self) -> None:
         """Cancel the nested run: the attempt that has started it was abandoned."""
-        self._run.cancel()
+        self._there(self._run.cancel)
 
     def let_go(self) -> None:
         """Let the nested run go on alone: the outer step has returned. Its waits keep their deadlines from here on."""
+        self._there(self._let_go)
+
+    def _there(self, call: Callable[[], object]) -> None:
+        """Call something on the event loop of the nested run."""
+        if self._loop is None:
+            call()
+        else:
+            call_there(self._loop, call)
+
+    def _let_go(self) -> None:
         self.leave()
         broker = self._run.broker
         self.pauses = False
@@ -172,6 +194,8 @@ class Outer:
         works = broker.outcome is not None or self.works
         if works != self._worked:
             self._worked = works
+            if self.apart:
+                return  # the thread of the outer step waits for it: nothing is seen of it from there
             if execution.broker is not None and execution.delivery.status == PARKED:
                 execution.broker.stir(execution)
 

@@ -173,7 +173,8 @@ class Run:
         answers = [cls for cls in accepted if issubclass(cls, HumanResponseEvent)]
         if execution.broker is not None:
             self.broker.work.clock = execution.broker.clock
-        self.outer = self.broker.outer = Outer(self, execution, context, name, answers)
+        apart = above.runner is not None and not above.runner.here
+        self.outer = self.broker.outer = Outer(self, execution, context, name, answers, apart=apart)
         self.outer.join()
 
     def take_answer(self, answer: Answer) -> None:

@@ -14,6 +14,7 @@ from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
 from stepwire.workflow.broker.stream import Told
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.events import Event
+from stepwire.workflow.runner.other_threads import await_on
 
 __all__ = ["default_waiter_id", "wait", "waiter_id_of"]
 
@@ -66,6 +67,11 @@ async def wait(
     Raises:
         Exception: What the wait was refused with.
     """
+    runner = run.runner
+    if runner is not None and not runner.here:  # an event loop of its own waits
+        return await await_on(
+            runner.loop, lambda: wait(run, waiter_id, event_type, requirements, prompt, timeout, opened)
+        )
     broker = run.broker
     execution = current_execution(broker)
     # Outside the steps a wait is this task's alone, also when no run drives the broker: it keeps its own time.

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 from stepwire.workflow.broker.current import execution_in, running_execution
 from stepwire.workflow.broker.delivery import PARKED, Execution
 from stepwire.workflow.errors import DeadAttemptError
 
-__all__ = ["HostTask", "in_step", "is_taken", "own_tasks", "runs_now", "start_body", "watch_tasks"]
+__all__ = [
+    "HostTask",
+    "in_step",
+    "is_taken",
+    "outside",
+    "own_tasks",
+    "runs_now",
+    "start_body",
+    "start_task",
+    "watch_tasks",
+]
 
 logger = logging.getLogger("stepwire.workflow")
+
+
+T = TypeVar("T")
 
 
 class HostTask(asyncio.Task[Any]):
@@ -112,6 +125,22 @@ def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
     factory: Any = loop.get_task_factory()
     if not isinstance(factory, _TaskFactory):
         loop.set_task_factory(_TaskFactory(factory))
+
+
+def start_task(work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+    """Start a task of the host, which is no step's although the code of a step has led to it.
+
+    A task that a step starts is the step's work: the run would not wait while it goes on.
+    """
+    return outside(lambda: asyncio.get_running_loop().create_task(work, name=name))
+
+
+def outside(call: Callable[[], T]) -> T:
+    """Call what the host does for all, such as a timer of it: what it starts or ends is not of the calling step.
+
+    In a step the call sees none of its context variables.
+    """
+    return call() if running_execution() is None else Context().run(call)
 
 
 def start_body(loop: asyncio.AbstractEventLoop, body: Any, context: Context, execution: Execution) -> None:

@@ -19,6 +19,7 @@ from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs.errors import InvalidError, RunElsewhereError, RunLeftError, Violation
 from stepwire.v1 import run_service_pb2 as pb
+from stepwire.workflow.hosting import start_task
 
 _MAX_SENDS_UNDER_WAY = 256
 """Sends whose result the client has not read: a client that sends and does not read is not received from."""
@@ -83,7 +84,7 @@ class Inbox:
 
     def open(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
         """Start to read the client's frames, until it closes its side."""
-        self._reading = asyncio.create_task(self._read(frames), name="stepwire-converse-read")
+        self._reading = start_task(self._read(frames), name="stepwire-converse-read")
 
     def close(self) -> None:
         """Read no more frames. What they asked for is still done."""
@@ -124,7 +125,7 @@ class Inbox:
 
         Call it once the run has ended: no frame takes long then.
         """
-        return asyncio.ensure_future(asyncio.wait([*self._acting]) if self._acting else asyncio.sleep(0))
+        return start_task(asyncio.wait([*self._acting]) if self._acting else asyncio.sleep(0))
 
     async def _read(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
         try:
@@ -238,7 +239,7 @@ class Inbox:
             self._in_turn -= 1
 
     def _act(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name="stepwire-converse-frame")
+        task = start_task(work, name="stepwire-converse-frame")
         self._acting[task] = None
         task.add_done_callback(self._acting.pop)
         return task

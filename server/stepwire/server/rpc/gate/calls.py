@@ -15,6 +15,7 @@ from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.rpc.gate.quotas import Usage, Usages
 from stepwire.server.runs.errors import LimitError, UnauthenticatedError
 from stepwire.server.telemetry.metrics import Metrics
+from stepwire.workflow.hosting import start_task
 
 logger = logging.getLogger("stepwire.rpc")
 
@@ -45,7 +46,7 @@ class Calls:
 
     def start(self) -> None:
         """Start the task that ends long calls."""
-        self._sweeper = asyncio.create_task(self._sweep(), name="stepwire-calls")
+        self._sweeper = start_task(self._sweep(), name="stepwire-calls")
 
     def stop(self) -> None:
         """Stop that task."""

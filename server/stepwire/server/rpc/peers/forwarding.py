@@ -23,6 +23,7 @@ from stepwire.server.runs.hosting.routes import Routes
 from stepwire.server.store import RunKey
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["OWNER", "Forwarder", "may_be_elsewhere", "reason_in"]
 
@@ -184,7 +185,7 @@ class Forwarder:
     async def _first(self, answer: Coroutine[Any, Any, bytes], awaited: tuple[RunKey, str]) -> bytes | dict[str, Any]:
         """Return the response of a call, or the answer that came with a commit if that is first."""
         news: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        hop = asyncio.ensure_future(answer)
+        hop = start_task(answer)
         hop.add_done_callback(lambda done: _ended(news, done))
         self._awaited[awaited] = news
         try:

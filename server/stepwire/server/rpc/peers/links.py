@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from stepwire.server.store import Cluster
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["LinkSecurity", "Links"]
 
@@ -115,7 +116,7 @@ class Links:
         channel = self._channels.pop(address)
         self._stubs = {key: stub for key, stub in self._stubs.items() if key[0] != address}
         # Calls under way may still be answered: a replica that signs off goes on for a while.
-        task = asyncio.ensure_future(channel.close(grace=5.0))
+        task = start_task(channel.close(grace=5.0))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

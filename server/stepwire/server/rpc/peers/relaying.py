@@ -20,6 +20,7 @@ from stepwire.server.rpc.local import LocalCalls, RefusedError
 from stepwire.server.rpc.peers.following import INTERNAL
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relay_frames import Item, Outbox, read_frame
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["ANSWERED", "BEGIN", "END", "MOST_CALLS", "REFUSED", "RELAY", "Relayed"]
 
@@ -71,7 +72,7 @@ class Relayed:
         stream = _Stream(self._local, context.peer() or "")
         self._streams[task] = stream.outbox
         stream.outbox.put(0, BEGIN)
-        reading = asyncio.create_task(stream.read(requests), name="stepwire-relay-read")
+        reading = start_task(stream.read(requests), name="stepwire-relay-read")
         try:
             async for frame in stream.outbox:
                 await context.write(frame)
@@ -127,7 +128,7 @@ class _Stream:
             raise ValueError("a request in parts: this version sends long ones alone")
         method, metadata, timeout = item.said[:3]
         carried = self._carry(item.call, str(method), item.data, metadata, timeout)
-        self._calls[item.call] = asyncio.create_task(carried, name="stepwire-relay")
+        self._calls[item.call] = start_task(carried, name="stepwire-relay")
 
     async def _carry(self, call: int, method: str, data: bytes, metadata: Any, timeout: float | None) -> None:
         try:

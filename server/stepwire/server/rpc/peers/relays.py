@@ -21,6 +21,7 @@ from stepwire.server.rpc.peers.links import Links
 from stepwire.server.rpc.peers.relay_frames import PART_BYTES, Outbox, read_frame
 from stepwire.server.rpc.peers.relaying import ANSWERED, END, MOST_CALLS, REFUSED, RELAY
 from stepwire.server.telemetry.metrics import Metrics
+from stepwire.workflow.hosting import outside, start_task
 
 __all__ = ["Relays"]
 
@@ -91,7 +92,10 @@ class Relays:
                 if asyncio.get_running_loop().time() < self._alone[address]:
                     return None
                 del self._alone[address]
-            relay = self._relays[address] = _Relay(self._links, address, self._signer.sign(RELAY), self._metrics)
+            signature = self._signer.sign(RELAY)
+            # All callers share it: also gRPC's tasks, and its timer, are of none of them.
+            relay = outside(lambda: _Relay(self._links, address, signature, self._metrics))
+            self._relays[address] = relay
             self._tasks.add(relay.task)
             relay.task.add_done_callback(lambda task: self._ended(task, address))
         return relay
@@ -147,7 +151,7 @@ class _Relay:
         links.begin(address, self._stream)  # it is cancelled when the other replica is taken for dead
         metrics.relays += 1
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._look)
-        self.task = self._loop.create_task(self._read(), name="stepwire-relay")
+        self.task = start_task(self._read(), name="stepwire-relay")
         self.task.add_done_callback(self._ended)
 
     @property

@@ -21,6 +21,7 @@ from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import TERMINAL, Claim, Commit, News, RunKey, StoreError
+from stepwire.workflow.hosting import outside, start_task
 
 __all__ = ["Subscriptions"]
 
@@ -50,7 +51,7 @@ class Subscriptions:
         """Serve the pool's feeds from now on."""
         self._pool.feeds.remote = self
         self._pool.cluster.on_news(self._heard)
-        self._looker = asyncio.create_task(self._keep_looking(), name="stepwire-follow-look")
+        self._looker = start_task(self._keep_looking(), name="stepwire-follow-look")
 
     async def close(self) -> None:
         """Follow nothing any more."""
@@ -66,7 +67,7 @@ class Subscriptions:
     def opened(self, key: RunKey) -> None:
         """Begin to follow a run, if another replica has it."""
         self._news[key] = asyncio.Event()
-        self._tasks[key] = asyncio.create_task(self._follow(key, self._news[key]), name="stepwire-follow")
+        self._tasks[key] = start_task(self._follow(key, self._news[key]), name="stepwire-follow")
 
     def left(self, key: RunKey) -> None:
         """Look who has a run now that this replica has it no more."""
@@ -77,7 +78,7 @@ class Subscriptions:
         """Stop following a run."""
         self._news.pop(key, None)
         if (task := self._tasks.pop(key, None)) is not None:
-            task.cancel()
+            outside(task.cancel)  # the reader may be a step, which may cancel no task of the server
 
     def _heard(self, news: News) -> None:
         if news.kind == "claimed":

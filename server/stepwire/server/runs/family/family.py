@@ -25,7 +25,7 @@ from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.requests import Parent
 from stepwire.server.store import RunKey, RunRecord, StoreError
 from stepwire.server.store.terms import CLOSE, PARENT, TELL
-from stepwire.workflow.hosting import Child, ChildOutcome, ChildSend, Event
+from stepwire.workflow.hosting import Child, ChildOutcome, ChildSend, Event, start_task
 
 __all__ = ["Family"]
 
@@ -185,7 +185,7 @@ class Family:
             task.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name="stepwire-family")
+        task = start_task(work, name="stepwire-family")
         self._tasks.add(task)
         task.add_done_callback(self._over)
         return task

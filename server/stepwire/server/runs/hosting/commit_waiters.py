@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 __all__ = ["CommitWaiters"]
+
+logger = logging.getLogger("stepwire.runs")
 
 
 class CommitWaiters:
@@ -30,6 +33,9 @@ class CommitWaiters:
                 ack.set_exception(error)
 
     def call_back(self) -> None:
-        """Let the runner go on."""
+        """Let the runner go on. One that fails holds up neither the others nor the next commit."""
         for callback in self.callbacks:
-            callback()
+            try:
+                callback()
+            except Exception as error:
+                logger.error("what waited for a commit failed", exc_info=error)

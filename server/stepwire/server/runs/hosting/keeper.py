@@ -24,6 +24,7 @@ from stepwire.server.runs.hosting.record import RunPause
 from stepwire.server.runs.hosting.retention import Retention
 from stepwire.server.runs.hosting.waking import RETRY_SECONDS
 from stepwire.server.store import TERMINAL, RunKey, RunQuery, Status, StoreError, StoreUnavailableError
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["PoolKeeper"]
 
@@ -124,7 +125,7 @@ class PoolKeeper:
             self._spawn(self._keep_counting(), "counts")
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=f"stepwire-{name}")
+        task = start_task(work, name=f"stepwire-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -288,10 +289,10 @@ class PoolKeeper:
     async def _give_grace(self, deadline: float, hastened: asyncio.Event) -> bool:
         """Let running steps go on until the deadline; return True when `hastened` cut that."""
         time = asyncio.get_running_loop().time
-        cut = asyncio.ensure_future(hastened.wait())
+        cut = start_task(hastened.wait())
         try:
             while time() < deadline and not cut.done() and (busy := [run for run in self._pool if run.busy]):
-                commits = asyncio.create_task(self._next_commits(busy), name="stepwire-grace")
+                commits = start_task(self._next_commits(busy), name="stepwire-grace")
                 await asyncio.wait((commits, cut), timeout=deadline - time(), return_when=asyncio.FIRST_COMPLETED)
                 commits.cancel()
             return cut.done()

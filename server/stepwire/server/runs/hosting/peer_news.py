@@ -18,6 +18,7 @@ from stepwire.server.runs.hosting.shared_slots import SharedSlots
 from stepwire.server.runs.hosting.waking import WakeList
 from stepwire.server.runs.log.feed import Feeds
 from stepwire.server.store import Cluster, News, RunKey, StaleClaimError, StoreError
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["PeerNews"]
 
@@ -89,7 +90,7 @@ class PeerNews:
         self._pool.routes.forget(key)
         self._pool.wakes.forget(key)
         if self._pool.in_memory(key) is not None and key not in self._checking:
-            self._checking[key] = asyncio.create_task(self._check_owned(key), name="stepwire-owned")
+            self._checking[key] = start_task(self._check_owned(key), name="stepwire-owned")
 
     async def _check_owned(self, key: RunKey) -> None:
         """Drop a run if another replica has taken it by force."""
@@ -107,7 +108,7 @@ class PeerNews:
             self._pool.slots.look(news.key)
 
     def _paused(self, news: News) -> None:
-        task = asyncio.create_task(self._look_at_pauses(), name="stepwire-pauses")
+        task = start_task(self._look_at_pauses(), name="stepwire-pauses")
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 

@@ -11,6 +11,7 @@ from stepwire.server.runs.hosting.concurrency import has_slot_above
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.record import WAS_QUEUED
 from stepwire.server.store import Cluster, RunKey, RunStore, Status, StoreError
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["SharedSlots"]
 
@@ -79,7 +80,7 @@ class SharedSlots:
         if workflow in self._looking:
             self._again.add(workflow)
             return
-        task = self._looking[workflow] = asyncio.create_task(self._keep_looking(workflow), name="stepwire-places")
+        task = self._looking[workflow] = start_task(self._keep_looking(workflow), name="stepwire-places")
         task.add_done_callback(lambda _: self._looked(workflow))
 
     def _looked(self, workflow: str) -> None:

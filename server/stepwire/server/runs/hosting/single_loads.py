@@ -34,7 +34,7 @@ from stepwire.server.store import (
     Status,
     StoreError,
 )
-from stepwire.workflow.hosting import CountLost, one_more
+from stepwire.workflow.hosting import CountLost, one_more, start_task
 
 __all__ = ["SingleLoads"]
 
@@ -102,7 +102,7 @@ class SingleLoads:
             loading = None
         joined = loading is not None
         if loading is None:
-            loading = asyncio.ensure_future(self._load(key, sees, self._pool.records.known(key)))
+            loading = start_task(self._load(key, sees, self._pool.records.known(key)))
             self._loading[key] = loading
             loading.add_done_callback(partial(self._loaded, key))
         try:

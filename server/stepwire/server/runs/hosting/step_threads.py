@@ -20,6 +20,8 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, NamedTuple
 
+from stepwire.workflow.hosting import outside
+
 __all__ = ["RunThreads", "StepThreads", "ThreadLoad"]
 
 logger = logging.getLogger("stepwire.runs")
@@ -125,7 +127,8 @@ class StepThreads:
             call.given_up = True
             self._dispatch()
         with contextlib.suppress(RuntimeError):  # without a loop there is nobody to tell
-            asyncio.get_running_loop().call_later(_GIVEN_UP_SECONDS, self._warn_of_given_up, call)
+            loop = asyncio.get_running_loop()
+            outside(lambda: loop.call_later(_GIVEN_UP_SECONDS, self._warn_of_given_up, call))
 
     def withdraw(self, call: _Call) -> None:
         """Drop a call that has not begun and was cancelled."""
@@ -220,7 +223,7 @@ class StepThreads:
         except RuntimeError:
             self._checking = False
         else:
-            loop.call_later(_SLOW_SECONDS, self._check)
+            outside(lambda: loop.call_later(_SLOW_SECONDS, self._check))
 
     def _check(self) -> None:
         """Say so when calls have waited long, and which runs hold the threads."""

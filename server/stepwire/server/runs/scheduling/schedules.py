@@ -37,6 +37,7 @@ from stepwire.server.runs.scheduling.starting import Starter
 from stepwire.server.runs.scheduling.wall import Wall
 from stepwire.server.runs.scheduling.workflow import NAME, served_schedules
 from stepwire.server.store import TERMINAL, RunQuery
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["Schedules"]
 
@@ -85,8 +86,8 @@ class Schedules:
     def start(self, applying: Coroutine[Any, Any, None]) -> None:
         """Watch the clock in the background from now on, until `stop`, and apply what the code declares."""
         self._tasks = [
-            asyncio.create_task(self.wall.watch(self._keeper.look_again), name="stepwire-wall"),
-            asyncio.create_task(applying, name="stepwire-declared"),
+            start_task(self.wall.watch(self._keeper.look_again), name="stepwire-wall"),
+            start_task(applying, name="stepwire-declared"),
         ]
 
     def stop(self) -> None:

@@ -26,6 +26,7 @@ import asyncpg
 from stepwire.server.store.cluster import Peer
 from stepwire.server.store.postgres.connections import LOST
 from stepwire.server.store.postgres.schema import CHANNEL, LOCK
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["Beats", "Reports", "Sight", "boot_time"]
 
@@ -269,7 +270,7 @@ class Beats(threading.Thread):
 
     async def _fetch(self, connection: asyncpg.Connection[Any], query: str, *values: Any) -> Any:
         """Execute a statement. Its connection is dropped when the answer takes as long as two beats and a second."""
-        task = asyncio.ensure_future(connection.fetch(query, *values))
+        task = start_task(connection.fetch(query, *values))
         done, _ = await asyncio.wait({task}, timeout=2 * self.interval + 1.0)
         if not done:
             connection.terminate()

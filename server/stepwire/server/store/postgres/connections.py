@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from stepwire.server.store.errors import StoreError, StoreUnavailableError
+from stepwire.workflow.hosting import start_task
 
 __all__ = [
     "LOST",
@@ -110,7 +111,7 @@ class WriteConnection:
             TimeoutError: No answer came, or PostgreSQL gave up waiting for a standby; the outcome is unknown.
         """
         self._doubtful = False
-        task = asyncio.ensure_future(self._connection.fetch(statement, *values))
+        task = start_task(self._connection.fetch(statement, *values))
         done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS)
         if not done:
             self.drop()

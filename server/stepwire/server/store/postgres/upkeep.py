@@ -14,6 +14,7 @@ from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.postgres import removal
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.records import Commit
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["Upkeep"]
 
@@ -50,7 +51,7 @@ class Upkeep:
             except StoreError as error:
                 log.warning("upkeep of the store (%s) failed, and is tried again later: %s", name, error)
 
-        task = asyncio.create_task(guarded(), name=f"stepwire-store-{name}")
+        task = start_task(guarded(), name=f"stepwire-store-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -26,6 +26,7 @@ from stepwire.server.store.postgres.commit_statements import INSERT_RUNS, UPDATE
 from stepwire.server.store.postgres.connections import LOST, PATIENCE, WriteConnection, connect, refused, unavailable
 from stepwire.server.store.records import Claim, Commit
 from stepwire.server.telemetry.metrics import StoreMetrics
+from stepwire.workflow.hosting import start_task
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Writer:
     def start(self) -> None:
         """Begin to write."""
         self._stopping = False
-        self._lanes = [asyncio.create_task(self._lane(), name=f"stepwire-store-lane-{n}") for n in range(LANES)]
+        self._lanes = [start_task(self._lane(), name=f"stepwire-store-lane-{n}") for n in range(LANES)]
 
     async def stop(self) -> None:
         """Write what was given until now, then end the lanes."""

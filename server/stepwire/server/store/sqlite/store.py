@@ -45,6 +45,7 @@ from stepwire.server.store.sqlite.space import ReservedSpace
 from stepwire.server.store.sqlite.writer import Writer
 from stepwire.server.store.thinning import unneeded_commits
 from stepwire.server.telemetry.metrics import StoreMetrics
+from stepwire.workflow.hosting import start_task
 
 log = logging.getLogger(__name__)
 
@@ -337,4 +338,4 @@ class SqliteStore:
                 log.warning("deleted runs still take space: %s", error)
 
         if self._sweeper is None or self._sweeper.done():
-            self._sweeper = asyncio.create_task(remove(), name="stepwire-store-sweeper")
+            self._sweeper = start_task(remove(), name="stepwire-store-sweeper")
