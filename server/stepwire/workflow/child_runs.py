@@ -193,7 +193,7 @@ class ChildHandler(WorkflowHandler):
         self._position = 0
         children = self._parent.broker.children
         assert children is not None
-        return ChildStream(children.host.events(self._child), position, self._left_at, self.until_told)
+        return ChildStream(children.host.events(self._child), position, self._left_at, self.until_told, self._loop)
 
     async def until_told(self) -> Event:
         """Return the terminal event of the child, once its end is known here. Its run stays in memory meanwhile."""
@@ -286,6 +286,7 @@ class ChildStream(AsyncIterator[Event]):
         position: How many of them to pass over.
         on_abandon: Called with the place when reading stops before the end.
         ending: Gives the terminal event of the child.
+        loop: The event loop of the run, on which both are; others may read there, too.
     """
 
     def __init__(
@@ -294,8 +295,10 @@ class ChildStream(AsyncIterator[Event]):
         position: int,
         on_abandon: Callable[[int], None],
         ending: Callable[[], Awaitable[Event]],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._events = events
+        self._loop = loop
         self._skip = position
         self._position = position
         self._on_abandon = on_abandon
@@ -308,13 +311,24 @@ class ChildStream(AsyncIterator[Event]):
         return self
 
     async def __anext__(self) -> Event:
-        if self._finished:
+        event = None
+        if not self._finished:
+            event = await (self._next() if self._here else await_on(self._loop, self._next))
+        if event is None:
+            self._finished = True
             raise StopAsyncIteration
+        return event
+
+    @property
+    def _here(self) -> bool:
+        return asyncio.get_running_loop() is self._loop
+
+    async def _next(self) -> Event | None:
+        """Return the next event; None after the last one."""
         while True:
             event = await anext(self._events, None)
             if event is None and self._stopped:
-                self._finished = True
-                raise StopAsyncIteration
+                return None
             if event is None:
                 event = await self._ending()
             self._stopped = isinstance(event, StopEvent)
@@ -329,7 +343,7 @@ class ChildStream(AsyncIterator[Event]):
         self._abandon()
         close = getattr(self._events, "aclose", None)
         if close is not None:
-            await close()
+            await (close() if self._here else await_on(self._loop, close))
 
     def _abandon(self) -> None:
         if not self._finished:
