@@ -18,7 +18,7 @@ from google.rpc.status_pb2 import Status
 from stepwire.server.rpc.errors import status_of
 from stepwire.server.rpc.gate.gatekeeper import Gatekeeper
 from stepwire.server.rpc.grpc_types import Context
-from stepwire.workflow.hosting import start_task
+from stepwire.workflow.hosting import outside, start_task
 
 __all__ = ["LocalCalls", "LocalStream", "RefusedError"]
 
@@ -160,7 +160,7 @@ class LocalStream:
     def close(self) -> None:
         """Cancel the call unless it has ended."""
         self._context.left = True
-        self._task.cancel()
+        outside(self._task.cancel)
 
     async def closed(self) -> None:
         """Return when the handler has ended; call it after `close`."""

@@ -11,7 +11,7 @@ from stepwire.server.rpc.framer import Framer
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.runs.log.feed import Feed, Feeds
 from stepwire.server.store import TERMINAL, Chunk, RunKey, RunRecord
-from stepwire.workflow.hosting import start_task
+from stepwire.workflow.hosting import outside, start_task
 
 DEFAULT_INTERVAL = 15.0
 """Seconds between heartbeats, below the idle timeouts of proxies (30 s and more). Clients count on it until told."""
@@ -145,7 +145,7 @@ class LogReader:
                 for beat in self.beats():
                     yield beat
         finally:
-            work.cancel()
+            outside(work.cancel)
 
     def changed(self) -> asyncio.Future[None]:
         """Return a future that resolves with the run's next commit."""

@@ -23,7 +23,7 @@ from stepwire.server.runs.hosting.routes import Routes
 from stepwire.server.store import RunKey
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER
-from stepwire.workflow.hosting import start_task
+from stepwire.workflow.hosting import outside, start_task
 
 __all__ = ["OWNER", "Forwarder", "may_be_elsewhere", "reason_in"]
 
@@ -193,7 +193,7 @@ class Forwarder:
             return await hop if told is None else told
         finally:
             self._awaited.pop(awaited, None)
-            hop.cancel()
+            outside(hop.cancel)
 
     def answered(self, key: RunKey, request_id: str, response: dict[str, Any]) -> None:
         """Resolve a send that was passed on: the commit that holds its answer has come from the other replica."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -58,30 +59,30 @@ class Links:
         self._cluster = cluster
         self._security = security
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._stubs: dict[tuple[str, str, str], Any] = {}
+        self._stubs: dict[tuple[str, str], Any] = {}
         self._calls: defaultdict[str, set[Any]] = defaultdict(set)
         self._closing: set[asyncio.Task[None]] = set()
         cluster.on_change(self._changed)
 
     def unary(self, address: str, method: str) -> Any:
         """Return gRPC's callable of a unary method at a replica; requests and responses are bytes."""
-        return self._stub(address, method, "unary_unary")
+        return self._stub(address, method, lambda channel: channel.unary_unary(method))
 
     def stream(self, address: str, method: str) -> Any:
         """Return gRPC's callable of a method that streams responses."""
-        return self._stub(address, method, "unary_stream")
+        return self._stub(address, method, lambda channel: channel.unary_stream(method))
 
     def both(self, address: str, method: str) -> Any:
         """Return gRPC's callable of a method that streams requests and responses."""
-        return self._stub(address, method, "stream_stream")
+        return self._stub(address, method, lambda channel: channel.stream_stream(method))
 
-    def _stub(self, address: str, method: str, kind: str) -> Any:
-        stub = self._stubs.get((address, method, kind))
+    def _stub(self, address: str, method: str, make: Callable[[grpc.aio.Channel], Any]) -> Any:
+        stub = self._stubs.get((address, method))
         if stub is None:
             channel = self._channels.get(address)
             if channel is None:
                 channel = self._channels[address] = self._open(address)
-            stub = self._stubs[address, method, kind] = getattr(channel, kind)(method)
+            stub = self._stubs[address, method] = make(channel)
         return stub
 
     def _open(self, address: str) -> grpc.aio.Channel:

@@ -37,7 +37,7 @@ from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, QUEUE_ALL, QUEU
 from stepwire.server.runs.scheduling.starting import Starter, may_pass
 from stepwire.server.runs.scheduling.wall import Wall
 from stepwire.server.runs.scheduling.workflow import Nudge
-from stepwire.workflow.hosting import Alarm, Clock, Context, start_task
+from stepwire.workflow.hosting import Alarm, Clock, Context
 
 __all__ = ["Round", "Tools", "start_request"]
 
@@ -344,9 +344,9 @@ class Round:
         """
         tools = self._tools
         timer = None if delay is None else tools.alarm.set(tools.clock.now() + delay, self._news.set)
-        tasks = [
-            *(start_task(tools.starter.wait(schedule.principal, each)) for each in runs),
-            start_task(self._news.wait()),
+        tasks = [  # of this step, which ends them
+            *(asyncio.create_task(tools.starter.wait(schedule.principal, each)) for each in runs),
+            asyncio.create_task(self._news.wait()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
