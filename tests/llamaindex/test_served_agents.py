@@ -1,15 +1,15 @@
 """Agents of LlamaIndex served as they are: `stepwire serve agents.py:agent`."""
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.llamaindex.agent_runs import calls, log_of, told
 from tests.serving import ServerProcess
 
-from stepwire.client import Client, RunStatus
+from stepwire.client import RunStatus
 
 HERE = Path(__file__).parent
 
@@ -25,24 +25,6 @@ def server(folder: Path) -> Iterator[ServerProcess]:
     env = {"TOOL_LOG": str(folder / "tools"), "PYTHONWARNINGS": "ignore"}
     with ServerProcess(folder / "data", specs, env=env, timeout=60) as process:
         yield process
-
-
-@pytest.fixture
-async def client(server: ServerProcess) -> AsyncIterator[Client]:
-    async with Client(server.address) as client:
-        yield client
-
-
-def calls(*wanted: tuple[str, dict]) -> str:
-    return json.dumps(wanted)
-
-
-def told(result) -> str:
-    return result["response"]["blocks"][0]["text"]
-
-
-def log_of(folder: Path) -> Counter[str]:
-    return Counter((folder / "tools").read_text().splitlines())
 
 
 async def until_asked(run) -> None:

@@ -46,6 +46,7 @@ __all__ = [
 EventT = TypeVar("EventT", bound="Event")
 
 _UNSET: Any = object()
+_N, _I = b"NI"
 
 
 class Event(DynamicFields, BaseModel, metaclass=AdoptingMeta):  # type: ignore[misc]  # both iterate, over other things
@@ -301,9 +302,6 @@ class StepFailedEvent(Event):
         self._exception = value
 
 
-_LETTER_N, _LETTER_I = b"NI"
-
-
 def event_to_json(event: Event) -> bytes:
     """Return the event as the plain JSON object that goes over the wire.
 
@@ -322,21 +320,15 @@ def event_to_json(event: Event) -> bytes:
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         keys = unserializable(event)
         raise SerializationError(
-            f"{type(event).__name__} has no JSON form: cannot serialize {', '.join(keys)}",
-            keys=keys,
+            f"{type(event).__name__} has no JSON form: cannot serialize {', '.join(keys)}", keys=keys
         ) from error
-    # A model of the author's own writes NaN as null, so null is a reason to look too. `b"N" in data` raises and catches
-    # an error within the interpreter before it looks; a number as the letter, and find, do not.
-    if (
-        data.find(b"null") >= 0
-        or (_LETTER_N in data and data.find(b"NaN") >= 0)
-        or (_LETTER_I in data and data.find(b"Infinity") >= 0)
-    ):
+    # An author's model writes NaN as null, so null is a reason to look. `b"N" in data` makes an error before it looks.
+    find = data.find
+    if find(b"null") >= 0 or (_N in data and find(b"NaN") >= 0) or (_I in data and find(b"Infinity") >= 0):
         keys = non_finite(event)
         if keys:
             raise SerializationError(
-                f"{type(event).__name__} has no JSON form: NaN or infinity in {', '.join(keys)}",
-                keys=keys,
+                f"{type(event).__name__} has no JSON form: NaN or infinity in {', '.join(keys)}", keys=keys
             )
     return data if len(data) <= MAX_INT_DIGITS else _readable(event, data)
 

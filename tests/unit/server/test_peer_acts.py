@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import pytest
+from tests.unit.server.others import Others
 
 from stepwire.server.rpc.peers.acting import Actor, add_act
 from stepwire.server.rpc.peers.hop import HopSigner
@@ -21,26 +22,9 @@ from stepwire.server.runs.errors import (
     RunsError,
     StoreDownError,
 )
-from stepwire.server.store.cluster import Peer, Solo
 from stepwire.server.telemetry.metrics import Metrics
 
 KEY = b"a key"
-
-
-class Others(Solo):
-    """A cluster whose other replicas the test names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: Sequence[Any] = ()
-        self.listeners: list[Callable[[], None]] = []
-
-    @property
-    def peers(self) -> Sequence[Peer]:  # type: ignore[override]
-        return self.alive
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        self.listeners.append(listener)
 
 
 class Replica:

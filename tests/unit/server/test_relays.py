@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
+from tests.unit.server.others import Others
 
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.local import LocalCalls, RefusedError
@@ -21,7 +22,6 @@ from stepwire.server.rpc.peers.links import Links, LinkSecurity
 from stepwire.server.rpc.peers.relay_frames import PART_BYTES, Outbox, read_frame
 from stepwire.server.rpc.peers.relaying import BEGIN, RELAY, Relayed
 from stepwire.server.rpc.peers.relays import Relays
-from stepwire.server.store.cluster import Peer, Solo
 from stepwire.server.telemetry.metrics import Metrics
 
 KEY = b"a key"
@@ -60,27 +60,6 @@ class Services:
             return await self.act(data)
 
         return grpc.unary_unary_rpc_method_handler(handle) if details.method == ECHO else None
-
-
-class Others(Solo):
-    """A cluster whose other replicas the test names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: Sequence[Any] = ()
-        self.listeners: list[Callable[[], None]] = []
-
-    @property
-    def peers(self) -> Sequence[Peer]:  # type: ignore[override]
-        return self.alive
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        self.listeners.append(listener)
-
-    def lose_all(self) -> None:
-        self.alive = ()
-        for listener in self.listeners:
-            listener()
 
 
 class Pair:
