@@ -1,6 +1,6 @@
 """Show what an operation costs a server, by layer: `make profile`, or `python -m benchmarks.budget`.
 
-Calls are the same each time, on any machine. The times are of this machine, and of what else it does.
+Calls and opcodes are the same each time, on any machine. The times are of this machine, and of what else it does.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import platform
-import sys
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.calls import LOOP, count_calls
+import uvloop
 from benchmarks.layers import LAYERS
-from benchmarks.opcodes import count_opcodes
-from benchmarks.processor_time import measure_times
+from benchmarks.meters import LOOP, Counted, Counts, LayerClock, WholeTime
+from benchmarks.operations import Client, Meter, T_co, measured
+from benchmarks.report import markdown
 
 _PAGE: Final = Path(__file__).parent.parent / "docs" / "processor-time.md"
 _HEAD: Final = """\
@@ -34,67 +35,68 @@ not those of gRPC itself.
 
 {date}: {machine}, Python {python}.
 """
+_ROUNDS: Final = 5
+
+Layers = Mapping[str, float]
+"""What one operation cost, by layer."""
 
 
-def _rows(found: dict[str, dict[str, float]], shown: str) -> list[tuple[str, ...]]:
-    rows = [
-        (layer, *(f"{values.get(layer, 0):{shown}}" for values in found.values()))
-        for layer in LAYERS
-        if any(values.get(layer, 0) >= 0.5 for values in found.values())
-    ]
-    return [*rows, ("all", *(f"{sum(values.values()):{shown}}" for values in found.values()))]
+def _timed(directory: Path) -> dict[str, Layers]:
+    """Return the microseconds of each operation, scaled to the least of some rounds: other work only adds."""
+
+    def measure(name: str, meter: Meter[T_co]) -> dict[str, T_co]:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            operations = measured(directory / name, meter, lambda server: Client(server.address, 320, 64).operations())
+            return runner.run(operations)
+
+    wholes = [measure(f"round-{number}", WholeTime()) for number in range(_ROUNDS)]
+    found: dict[str, Layers] = {}
+    for name, layers in measure("layers", LayerClock()).items():
+        scale = min(whole[name] for whole in wholes) / sum(layers.values())
+        found[name] = {layer: spent * scale for layer, spent in layers.items()}
+    return found
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
-    lines.insert(1, f"|{' --- |' * len(head)}")
-    return "\n".join(lines)
+def _counted(directory: Path, opcodes: bool) -> dict[str, Counted]:
+    """Return the calls of each operation, made one after the other, or its opcodes."""
+    meter = Counts(opcodes=opcodes)
+    return asyncio.run(measured(directory, meter, lambda server: Client(server.address).operations((10, 200))))
 
 
-def _calls(found: dict[str, Any]) -> str:
-    rows = _rows({name: calls for name, (calls, _, _) in found.items()}, ".0f")
-    rows += [(name, *(str(loop[name]) for _, loop, _ in found.values())) for name in LOOP.values()]
-    return _table(("calls", *found), rows)
-
-
-def _times(found: dict[str, dict[str, float]]) -> str:
-    return _table(("µs of processor time", *found), _rows(found, ".1f"))
-
-
-def _opcodes(found: dict[str, Any]) -> str:
-    return _table(("opcodes", *found), _rows(found, ".0f"))
-
-
-def _functions(found: dict[str, Any], number: int) -> str:
-    lines = []
-    for operation, (_, _, functions) in found.items():
-        lines.append(f"\n{operation}")
-        lines += [f"{count:6} {name}" for name, count in functions.most_common(number)]
-    return "\n".join(lines)
+def _rows(found: Mapping[str, Layers], decimals: int = 0) -> list[list[str]]:
+    shown = [layer for layer in LAYERS if any(values.get(layer, 0) >= 0.5 for values in found.values())]
+    lines = [[layer, *(f"{values.get(layer, 0):.{decimals}f}" for values in found.values())] for layer in shown]
+    return [*lines, ["all", *(f"{sum(values.values()):.{decimals}f}" for values in found.values())]]
 
 
 def main() -> None:
     """Print the tables, or write them to the docs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--functions", type=int, default=0, help="also print so many functions for each operation")
-    parser.add_argument("--web", action="store_true", help="count calls with the web on, which nobody uses")
     parser.add_argument("--calls", action="store_true", help="count calls and opcodes only")
     parser.add_argument("--write-docs", action="store_true", help="write docs/processor-time.md")
     options = parser.parse_args()
+    tables = []
     with tempfile.TemporaryDirectory() as directory:
-        counted = asyncio.run(count_calls(Path(directory) / "counted", web=options.web))
-        opcodes = asyncio.run(count_opcodes(Path(directory) / "opcodes"))
-        timed = {} if options.calls else measure_times(Path(directory))
-    tables = [_times(timed)] if timed else []
-    tables += [_calls(counted), _opcodes(opcodes)]
+        if not options.calls:
+            timed = _timed(Path(directory))
+            tables.append(markdown(["µs of processor time", *timed], _rows(timed, 1)))
+        counted, traced = (_counted(Path(directory, kind), kind == "opcodes") for kind in ("calls", "opcodes"))
+    loop = [[name, *(str(each.loop[name]) for each in counted.values())] for name in LOOP.values()]
+    calls = {name: each.calls for name, each in counted.items()}
+    opcodes = {name: each.opcodes for name, each in traced.items()}
+    tables.append(markdown(["calls", *counted], _rows(calls) + loop))
+    tables.append(markdown(["opcodes", *traced], _rows(opcodes)))
+    print("\n\n".join(tables))
     if options.write_docs:
         machine = f"{platform.machine()}, {platform.system()} {platform.release()}"
         head = _HEAD.format(date=datetime.now(UTC).date(), machine=machine, python=platform.python_version())
-        _PAGE.write_text("\n".join([head, *("\n".join((table, "")) for table in tables)]), encoding="utf-8")
-        print(f"wrote {_PAGE.name}", file=sys.stderr)
-    print("\n\n".join(tables))
+        _PAGE.write_text("\n\n".join([head.rstrip(), *tables]) + "\n", encoding="utf-8")
+        print(f"wrote {_PAGE.name}")
     if options.functions:
-        print(_functions(counted, options.functions))
+        for name, each in counted.items():
+            lines = [f"{count:6} {function}" for function, count in each.functions.most_common(options.functions)]
+            print("\n".join(["", name, *lines]))
 
 
 if __name__ == "__main__":

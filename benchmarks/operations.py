@@ -1,21 +1,22 @@
-"""The operations whose cost is looked into, on a server in this process: see `benchmarks.budget`.
+"""Measure operations on a server in this process: see `benchmarks.budget`.
 
-The calls are made by gRPC without asyncio, on a thread of its own that nothing is counted on.
+The calls are made by gRPC without asyncio, on a thread of its own that nothing is measured on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import grpc
-from benchmarks.load import IN_FLIGHT, OPTIONS, event, start_request
+from benchmarks.load import OPTIONS, event, start_request
 from benchmarks.peer import flows
 
 from stepwire.server.app import Server, Settings
@@ -24,33 +25,55 @@ from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state
 
-__all__ = ["STREAMED", "WARM", "Client", "Operation", "counted", "hooked"]
+__all__ = ["Client", "Meter", "Operation", "measured"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-STREAMED: Final = 1024
+_STREAMED: Final = 1024
 """Events of a stream that is read."""
-_CALLS: Final = 320
-WARM: Final = 5
-"""Calls that are made before any are counted: they fill caches."""
+
+
+class Meter(Protocol[T_co]):
+    """Measures the threads of a server between `begin` and `end`, by hooks that are set on all of them."""
+
+    @property
+    def profile(self) -> Any:
+        """The hook for `sys.setprofile`, or None."""
+
+    @property
+    def trace(self) -> Any:
+        """The hook for `sys.settrace`, or None."""
+
+    def begin(self) -> None:
+        """Begin."""
+        ...
+
+    def end(self, times: int) -> T_co:
+        """Return what one of so many operations cost."""
+        ...
 
 
 class Operation(NamedTuple):
-    """Something to measure: `make` does it `times` times."""
+    """Something to measure: `prepare` returns what does it `times` times."""
 
-    make: Callable[[], object]
+    prepare: Callable[[], Callable[[], object]]
     times: int
 
 
-async def hooked(directory: Path, hook: Any, work: Callable[[Server], T], *, web: bool = False) -> T:
-    """Do something with a server in this process, on a thread of its own that nothing is counted on.
+Operations = Mapping[str, Operation]
 
-    The server has the benchmarks' workflows, SQLite and no watchdog, and runs on the running event loop.
+
+async def measured(
+    directory: Path, meter: Meter[T_co], operations: Callable[[Server], Operations], *, web: bool = False
+) -> dict[str, T_co]:
+    """Measure operations once caches are filled, on a server that runs on the running event loop.
+
+    The server has the benchmarks' workflows, SQLite and no watchdog.
 
     Args:
         directory: Where the server keeps its data.
-        hook: Set on all threads of the server by `sys.setprofile`; None for none.
-        work: Gets the server.
+        meter: Measures each of them.
+        operations: Returns them for the server.
         web: Whether the server serves the web too.
     """
     registry = Registry()
@@ -58,106 +81,100 @@ async def hooked(directory: Path, hook: Any, work: Callable[[Server], T], *, web
         registry.add(workflow.__name__, workflow(timeout=None))
     shown = "127.0.0.1:0" if web else "off"
 
-    def unhooked(server: Server) -> T:
+    def measure(server: Server) -> dict[str, T_co]:
         sys.setprofile(None)
-        return work(server)
+        sys.settrace(None)
+        found = {}
+        for name, operation in operations(server).items():
+            operation.prepare()()
+            work = operation.prepare()
+            meter.begin()
+            work()
+            found[name] = meter.end(operation.times)
+        return found
 
-    threading.setprofile(hook)
+    _hook(meter.profile, meter.trace)
     try:
         server = Server(registry, Settings(address="127.0.0.1:0", data=str(directory), watchdog=0, web_address=shown))
         await server.start()
-        sys.setprofile(hook)
         try:
-            return await asyncio.to_thread(unhooked, server)
+            return await asyncio.to_thread(measure, server)
         finally:
-            sys.setprofile(None)
             await server.stop()
     finally:
-        threading.setprofile(None)
+        _hook(None, None)
 
 
-class Counts(Protocol):
-    """Counts something of a server while it is `on`."""
-
-    on: bool
-
-
-def counted(counts: Counts, operations: int, call: Callable[[], object]) -> None:
-    """Have so many calls counted, once caches are filled."""
-    for _ in range(WARM):
-        call()
-    counts.on = True
-    for _ in range(operations):
-        call()
-    counts.on = False
+def _hook(profile: Any, trace: Any) -> None:
+    """Set hooks on this thread and on those that begin from now on."""
+    for set_profile in (threading.setprofile, sys.setprofile):
+        set_profile(profile)
+    for set_trace in (threading.settrace, sys.settrace):
+        set_trace(trace)
 
 
 class Client:
-    """Make the operations."""
+    """Makes the operations: of a unary one so many calls, `in_flight` at a time."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, calls: int = 40, in_flight: int = 1) -> None:
         channel = grpc.insecure_channel(address, (("grpc.use_local_subchannel_pool", 1),))
-        self.runs: Any = run_service_pb2_grpc.RunServiceStub(channel)
-        self.state: Any = state_service_pb2_grpc.StateServiceStub(channel)
-        self.trivial = start_request("Trivial", wait=30)
+        self._runs: Any = run_service_pb2_grpc.RunServiceStub(channel)
+        self._state: Any = state_service_pb2_grpc.StateServiceStub(channel)
+        self._calls, self._in_flight = calls, in_flight
 
-    def start(self, workflow: str, payload: bytes = b"{}") -> str:
-        """Start a run; return its id."""
-        return str(self.runs.StartRun(start_request(workflow, payload)).run.run_id)
-
-    def send(self, run_id: str, message: Any) -> None:
-        """Send an event to a run."""
-        self.runs.SendEvent(runs.SendEventRequest(run_id=run_id, event=message))
-
-    def parked(self) -> tuple[Any, Any]:
-        """Start a run that waits; return a send to it and a read of its state."""
-        run_id = self.start("Park")
-        read = state.GetStateRequest(run_id=run_id, path="text", encoding=types_pb2.PAYLOAD_ENCODING_JSON)
-        return runs.SendEventRequest(run_id=run_id, event=event("Ping")), read
-
-    def unary(self) -> dict[str, Callable[[], object]]:
-        """Return what makes each unary operation once."""
-        send, read = self.parked()
+    def operations(self, questions: Sequence[int] = ()) -> dict[str, Operation]:
+        """Return the operations; with answers beside so many open questions of a run each."""
+        ids, read = [self._start("Park") for _ in range(self._in_flight)], types_pb2.PAYLOAD_ENCODING_JSON
+        sends = [runs.SendEventRequest(run_id=run_id, event=event("Ping")) for run_id in ids]
+        reads = [state.GetStateRequest(run_id=run_id, path="text", encoding=read) for run_id in ids]
         return {
-            "StartRun(wait)": lambda: self.runs.StartRun(self.trivial),
-            "SendEvent": lambda: self.runs.SendEvent(send),
-            "GetState": lambda: self.state.GetState(read),
+            "StartRun(wait)": self._unary(self._runs.StartRun, [start_request("Trivial", wait=30)]),
+            "SendEvent": self._unary(self._runs.SendEvent, sends),
+            "GetState": self._unary(self._state.GetState, reads),
+            "a streamed event": self.talk(),
+            **{f"an answer beside {count}": self._answer(count) for count in questions},
         }
 
-    def talk(self, web: str = "") -> Callable[[], None]:
-        """Start a run that streams; return what has it write and reads all of it, as server-sent events of `web`."""
-        run_id = self.start("Talk", b'{"count":0}')
-        if web:
-            parts: Iterator[object] = _sent(web, run_id)
-            next(parts)  # the stream is open
-        else:
-            parts = self.runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=OPTIONS))
+    def talk(self, web: str = "") -> Operation:
+        """Have a run write events and read all of them, by StreamEvents or as server-sent events of `web`."""
 
-        def read() -> None:
-            self.send(run_id, event("Go", b'{"count":%d}' % STREAMED))
-            for _ in parts:
-                pass
+        def prepare() -> Callable[[], object]:
+            run_id = self._start("Talk", b'{"count":0}')
+            if web:
+                parts: Iterator[object] = _sent(web, run_id)
+                next(parts)  # the stream is open
+            else:
+                parts = self._runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=OPTIONS))
+            go = runs.SendEventRequest(run_id=run_id, event=event("Go", b'{"count":%d}' % _STREAMED))
+            return lambda: (self._runs.SendEvent(go), deque(parts, maxlen=0))
 
-        return read
+        return Operation(prepare, _STREAMED)
 
-    def operations(self) -> dict[str, Operation]:
-        """Return the operations, with 64 calls in flight."""
-        parked = [self.parked() for _ in range(IN_FLIGHT)]
-        return {
-            "StartRun(wait)": Operation(lambda: self._many(self.runs.StartRun, [self.trivial]), _CALLS),
-            "SendEvent": Operation(lambda: self._many(self.runs.SendEvent, [each[0] for each in parked]), _CALLS),
-            "GetState": Operation(lambda: self._many(self.state.GetState, [each[1] for each in parked]), _CALLS),
-            "a streamed event": Operation(lambda: self.talk()(), STREAMED),
-        }
+    def _start(self, workflow: str, payload: bytes = b"{}") -> str:
+        return str(self._runs.StartRun(start_request(workflow, payload)).run.run_id)
 
-    def _many(self, method: Any, requests: list[Any]) -> None:
-        under_way: deque[Any] = deque()
-        for number in range(_CALLS):
-            if len(under_way) == IN_FLIGHT:
-                under_way.popleft().result()
-            under_way.append(method.future(requests[number % len(requests)]))
-        for call in under_way:
-            call.result()
+    def _answer(self, count: int) -> Operation:
+        questions = count + 2 * self._calls
+        run_id = self._start("Survey", b'{"count":%d}' % questions)
+        while len(self._runs.GetRun(runs.GetRunRequest(run_id=run_id)).run.pending_waiters) < questions:
+            pass
+        answers = (event("Answer", b'{"number":%d}' % number) for number in range(questions))
+        return self._unary(self._runs.SendEvent, (runs.SendEventRequest(run_id=run_id, event=each) for each in answers))
+
+    def _unary(self, method: Any, requests: Iterable[Any]) -> Operation:
+        """Call with one request after the other; those of a list again and again."""
+        left = itertools.cycle(requests) if isinstance(requests, list) else requests
+
+        def calls() -> None:
+            under_way: deque[Any] = deque()
+            for request in itertools.islice(left, self._calls):
+                if len(under_way) == self._in_flight:
+                    under_way.popleft().result()
+                under_way.append(method.future(request))
+            for call in under_way:
+                call.result()
+
+        return Operation(lambda: calls, self._calls)
 
 
 def _sent(web: str, run_id: str) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.report import PAGE
+from benchmarks.report import PAGE, markdown
 from tests.serving import ROOT
 
 __all__ = ["rendered", "shown", "write"]
@@ -37,14 +37,16 @@ def rendered(page: str) -> str:
     if not others:
         raise LookupError(OTHER)
     names = [f"LlamaIndex Workflows {heading.removeprefix(OTHER)}" for heading in others]
-    lines = [_line("in process", "Stepwire", *names), _line(*["---"] * (2 + len(others)))]
-    for title, start in IN_PROCESS.items():
-        lines.append(_line(title, *(_find(tables[heading], start)[1] for heading in (OURS, *others))))
-    served = [(title, _find(tables[PEER], start)) for title, start in SERVED.items()]
-    peer = served[0][1][2].rpartition(", ")[2]
-    lines += ["", _line("served, on SQLite", "Stepwire", peer), _line("---", "---", "---")]
-    lines += [_line(title, row[1], row[2].rpartition(", ")[0]) for title, row in served]
-    return "\n".join(lines).replace(" 1/s", " a second").replace(" events/s", " a second") + "\n"
+    lines = [
+        [title, *(_find(tables[heading], start)[1] for heading in (OURS, *others))]
+        for title, start in IN_PROCESS.items()
+    ]
+    found = {title: _find(tables[PEER], start) for title, start in SERVED.items()}
+    served = [[title, row[1], row[2].rpartition(", ")[0]] for title, row in found.items()]
+    peer = next(iter(found.values()))[2].rpartition(", ")[2]
+    text = markdown(["in process", "Stepwire", *names], lines)
+    text += f"\n\n{markdown(['served, on SQLite', 'Stepwire', peer], served)}\n"
+    return text.replace(" 1/s", " a second").replace(" events/s", " a second")
 
 
 def _find(lines: list[str], start: str) -> list[str]:
@@ -52,10 +54,6 @@ def _find(lines: list[str], start: str) -> list[str]:
         if line.startswith(f"| {start}"):
             return [cell.strip() for cell in line.strip("|").split("|")]
     raise LookupError(start)
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def shown(readme: str) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from benchmarks.harness import Bench, Row
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["BASELINE", "regressions", "show", "write_baseline", "write_page", "write_plot"]
+__all__ = ["BASELINE", "markdown", "regressions", "show", "write_baseline", "write_page", "write_plot"]
 
 HERE = Path(__file__).resolve().parent
 BASELINE = HERE / "baseline.json"
@@ -118,9 +118,8 @@ def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float], plot: b
         parts.append("![Ratios to the targets](performance.png)\n")
     for group, members in groupby(rows, lambda row: row.group):
         headings = [heading or "target met" for heading in HEADINGS]
-        lines = [_line(headings), _line(["---"] * len(headings))]
-        lines += [_line("**not met**" if cell == "not met" else cell for cell in _cells(row)) for row in members]
-        parts += [f"## {group[0].upper()}{group[1:]}\n", "\n".join(lines) + "\n"]
+        lines = [["**not met**" if cell == "not met" else cell for cell in _cells(row)] for row in members]
+        parts += [f"## {group[0].upper()}{group[1:]}\n", markdown(headings, lines) + "\n"]
     if missed := [row for row in rows if row.met is False]:
         parts.append("## Targets that are not met\n")
         parts.append("".join(f"- {row.title}: {row.ratio:.2f}, to be {_target(row)}\n" for row in missed))
@@ -130,8 +129,9 @@ def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float], plot: b
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))
 
 
 def _machine(bench: Bench, load: Sequence[float]) -> str:

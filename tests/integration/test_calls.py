@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.calls import count_calls, count_streamed
+from benchmarks.meters import Counted, Counts
+from benchmarks.operations import Client, Operation, measured
+
+from stepwire.server.app import Server
 
 _ABOUT = 1.1
 """Timers of the event loop and the watchdog come at their own times."""
@@ -15,32 +18,41 @@ _NEARLY = 1.02
 """A counted call may have met a timer of ours."""
 
 
+async def count_calls(data: Path, questions: tuple[int, ...] = (), *, web: bool = False) -> dict[str, Counted]:
+    return await measured(data, Counts(), lambda server: Client(server.address).operations(questions), web=web)
+
+
 @pytest.mark.slow
 async def test_an_answer_costs_the_same_beside_many_open_questions(tmp_path: Path) -> None:
     found = await count_calls(tmp_path, (10, 300))
-    few, many = (sum(found[f"an answer beside {count}"][0].values()) for count in (10, 300))
+    few, many = (sum(found[f"an answer beside {count}"].calls.values()) for count in (10, 300))
     assert many < _ABOUT * few
 
 
 @pytest.mark.slow
 async def test_calls_cost_nothing_more_while_nobody_uses_the_web(tmp_path: Path) -> None:
     without, beside = [
-        await count_calls(tmp_path / name, (), web=web) for name, web in (("without", False), ("with", True))
+        await count_calls(tmp_path / name, web=web) for name, web in (("without", False), ("with", True))
     ]
-    assert all(calls["web"] == 0 for calls, _, _ in beside.values())
+    assert all(found.calls["web"] == 0 for found in beside.values())
     for operation in ("StartRun(wait)", "SendEvent", "GetState"):
         ours = [
-            sum(calls for layer, calls in found[operation][0].items() if layer not in _OTHERS)
+            sum(calls for layer, calls in found[operation].calls.items() if layer not in _OTHERS)
             for found in (without, beside)
         ]
         assert ours[1] < _NEARLY * ours[0], operation
-        assert beside[operation][1]["tasks"] == without[operation][1]["tasks"], operation
+        assert beside[operation].loop["tasks"] == without[operation].loop["tasks"], operation
 
 
 async def test_a_live_event_costs_no_more_calls_as_a_server_sent_event(tmp_path: Path) -> None:
-    found = await count_streamed(tmp_path)
+    def both(server: Server) -> dict[str, Operation]:
+        assert server.web_address is not None
+        client = Client(server.address)
+        return {"StreamEvents": client.talk(), "server-sent events": client.talk(server.web_address)}
+
+    found = await measured(tmp_path, Counts(), both, web=True)
     streamed, sent = (
-        sum(calls for layer, calls in found[way].items() if layer not in _OTHERS)
+        sum(calls for layer, calls in found[way].calls.items() if layer not in _OTHERS)
         for way in ("StreamEvents", "server-sent events")
     )
     # A frame has many events, and what it costs is shared by them: a call for each event would be seen.
