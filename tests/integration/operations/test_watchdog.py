@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 from tests.integration.durability.support import until
@@ -18,7 +19,7 @@ from tests.integration.operations.support import operated, scrape
 
 from stepwire.server.telemetry import watchdog as watchdog_module
 from stepwire.server.telemetry.metrics import SECONDS, Histogram, LoopMetrics
-from stepwire.server.telemetry.thread_clock import ThreadTimes, clock_of_this_thread, most_waited, waits_of_threads
+from stepwire.server.telemetry.thread_clock import ThreadClock, ThreadTimes, most_waited, waits_of_threads
 from stepwire.server.telemetry.watchdog import Watchdog
 
 WATCHDOG = "stepwire.watchdog"
@@ -61,19 +62,19 @@ async def test_a_loop_that_got_no_processor_is_not_named(caplog: pytest.LogCaptu
     # As on a busy machine: the loop's thread waits for a processor, as it happens inside a step.
     metrics = LoopMetrics()
     with caplog.at_level(logging.WARNING, WATCHDOG):
-        clocks: list[Callable[[], ThreadTimes]] = [
-            lambda: ThreadTimes(1.0, time.monotonic(), False),  # it waited again and again
-            lambda: ThreadTimes(1.0, 5.0, True),  # it has waited all the time and still does
+        clocks = [
+            _Clock(time.monotonic, False),  # it waited again and again
+            _Clock(lambda: 5.0, True),  # it has waited all the time and still does
         ]
-        for times in clocks:
+        for clock in clocks:
             lag = metrics.lag = Histogram(SECONDS)
-            watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), clock=times)
+            watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), clock=clock)
             watchdog.start()
             time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
             await until(partial(_seen, lag))
             watchdog.stop()
             assert not metrics.blocks
-        waiting = Watchdog(0.1, metrics, lambda _: ("", ""), clock=lambda: ThreadTimes(1.0, 5.0, False))
+        waiting = Watchdog(0.1, metrics, lambda _: ("", ""), clock=_Clock(lambda: 5.0, False))
         waiting.start()
         time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
         await until(lambda: metrics.blocked["", ""] >= 0.2)
@@ -107,7 +108,7 @@ async def test_a_thread_that_holds_the_interpreter_and_gets_no_processor_excuses
     metrics = LoopMetrics()
     lag = metrics.lag = Histogram(SECONDS)
     with caplog.at_level(logging.WARNING, WATCHDOG):
-        watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), clock=lambda: ThreadTimes(1.0, 5.0, False))
+        watchdog = Watchdog(0.1, metrics, lambda _: ("", ""), clock=_Clock(lambda: 5.0, False))
         watchdog.start()
         time.sleep(0.4)  # noqa: ASYNC251 - it is what is tested
         await until(partial(_seen, lag))
@@ -125,19 +126,34 @@ def test_the_waits_of_threads_are_told_by_thread() -> None:
     assert most_waited({}, {}) == 0.0
 
 
+class _Clock(NamedTuple):
+    """The clock of a thread that ran for a second, and waited for so long."""
+
+    waited: Callable[[], float]
+    waits: bool
+
+    def times(self) -> ThreadTimes:
+        return ThreadTimes(1.0, self.waited())
+
+    def runnable(self) -> bool:
+        return self.waits
+
+
 def _seen(lag: Histogram) -> bool:
     return lag.sum >= 0.2
 
 
 def test_the_times_of_a_thread_only_grow() -> None:
-    clock = clock_of_this_thread()
-    first = clock()
+    clock = ThreadClock()
+    first = clock.times()
     end = time.thread_time() + 0.02
     while time.thread_time() < end:
         pass
-    second = clock()
+    second, running = clock.times(), clock.runnable()
     assert first.waited <= second.waited < 3600.0
-    assert (second.ran, second.runnable) == (0.0, False) or first.ran < second.ran < 3600.0
+    assert (second.ran, running) == (0.0, False) or (first.ran < second.ran < 3600.0 and running)
+    clock.close()
+    assert (clock.times(), clock.runnable()) == (ThreadTimes(0.0, 0.0), False)
 
 
 async def test_a_step_that_awaits_is_not_named(caplog: pytest.LogCaptureFixture) -> None:

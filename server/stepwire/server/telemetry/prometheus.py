@@ -108,7 +108,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "stepwire_log_records_dropped_total": Family(
         "counter", (), "Log records that were dropped because standard error was not read fast enough."
     ),
-    "stepwire_event_loop_lag_seconds": Family("histogram", (), "How long the event loop took to answer the watchdog."),
+    "stepwire_event_loop_lag_seconds": Family(
+        "histogram",
+        (),
+        "How late the watchdog's timer went off on the event loop. It does so four times in the span of `--watchdog`.",
+    ),
     "stepwire_event_loop_blocks_total": Family(
         "counter", ("workflow", "step"), "Times that the event loop was blocked; an empty step: by other code."
     ),

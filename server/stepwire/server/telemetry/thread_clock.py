@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["ThreadTimes", "Waits", "clock_of_this_thread", "most_waited", "waits_of_threads"]
+__all__ = ["ThreadClock", "ThreadTimes", "Waits", "most_waited", "waits_of_threads"]
 
 _NANOSECONDS: Final = 1e-9
 
@@ -19,24 +21,51 @@ class ThreadTimes(NamedTuple):
     ran: float
     waited: float
     """How long it waited for a processor. The present wait counts once it is over."""
-    runnable: bool
-    """Whether it runs now or waits for a processor."""
 
 
-def clock_of_this_thread() -> Callable[[], ThreadTimes]:
-    """Return a function that returns, on any thread, the times of this thread."""
-    task = Path(f"/proc/self/task/{threading.get_native_id()}")
-    times, status = task / "schedstat", task / "stat"
+_UNKNOWN: Final = ThreadTimes(0.0, 0.0)
+_LINE: Final = 1024
+"""More bytes than a line about a thread has."""
 
-    def read() -> ThreadTimes:
+
+class ThreadClock:
+    """The clock of the thread that makes it; any thread may read it.
+
+    It keeps the files open that tell the times: to open one takes longer than to read it.
+    """
+
+    def __init__(self) -> None:
+        """Open the files."""
+        self._files: list[int] = []
+        task = Path(f"/proc/self/task/{threading.get_native_id()}")
+        with contextlib.suppress(OSError):
+            self._files += [os.open(task / name, os.O_RDONLY) for name in ("schedstat", "stat")]
+        self._close = weakref.finalize(self, _close, self._files)
+
+    def times(self) -> ThreadTimes:
+        """Return the times of the thread."""
         try:
-            ran, waited, _ = times.read_bytes().split()
-            state = status.read_bytes().rpartition(b")")[2].split()[0]
+            ran, waited, _ = os.pread(self._files[0], _LINE, 0).split()
         except (OSError, ValueError, IndexError):
-            return ThreadTimes(0.0, 0.0, False)
-        return ThreadTimes(int(ran) * _NANOSECONDS, int(waited) * _NANOSECONDS, state == b"R")
+            return _UNKNOWN
+        return ThreadTimes(int(ran) * _NANOSECONDS, int(waited) * _NANOSECONDS)
 
-    return read
+    def runnable(self) -> bool:
+        """Return whether the thread runs now or waits for a processor."""
+        try:
+            return os.pread(self._files[1], _LINE, 0).rpartition(b")")[2].lstrip().startswith(b"R")
+        except (OSError, IndexError):
+            return False
+
+    def close(self) -> None:
+        """Close the files: from now on all times are 0."""
+        self._close()
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
+    files.clear()
 
 
 Waits = Mapping[int, float]
