@@ -77,4 +77,4 @@ async def test_an_event_that_nobody_keeps_is_not_copied_on_its_way_to_a_stream()
     handler = Gives().run()
     await handler
     assert handler.ctx is not None
-    assert made == [id(handler.ctx._broker.stream.events[0])]
+    assert made == [id(handler.ctx._broker.stream.give(0))]

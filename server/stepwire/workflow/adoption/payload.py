@@ -83,7 +83,7 @@ def to_payload(context: AdoptedContext, serializer: Any, *, include_state: bool)
     for item in broker.buffers:
         step, _, buffer_id = item.buffer_id.partition("/")
         if step in workers:
-            workers[step].collected_events.setdefault(buffer_id, []).append(write(item.event))
+            workers[step].collected_events.setdefault(buffer_id, []).append(write(item.give()))
     outcome = broker.outcome
     cancelled = outcome is not None and outcome.status == CANCELLED  # it goes on where it was
     saved = types.SerializedContext(

@@ -119,7 +119,7 @@ def stream_fields(workflow: Any, broker: Broker, write: Write) -> dict[str, Any]
                 binding_id=binding,
                 stream_id=name,
                 released=released,
-                buffer=[write(item.event) for item in broker.buffers.all_of(f"stream/{stream.number}/{target}")],
+                buffer=[write(item.give()) for item in broker.buffers.all_of(f"stream/{stream.number}/{target}")],
             )
         streams[name] = types.SerializedCollectionStreamInstance(
             stream_id=name,
@@ -164,7 +164,7 @@ def scope_path(delivery: Delivery) -> list[str]:
 
 def collected_apart(broker: Broker, step: str, write: Write) -> list[str]:
     """Return the events that a step with several event parameters has got so far."""
-    return [write(item.event) for item in broker.buffers.all_of(f"each/{step}")]
+    return [write(item.give()) for item in broker.buffers.all_of(f"each/{step}")]
 
 
 def _scope(delivery: Delivery) -> tuple[int, ...]:

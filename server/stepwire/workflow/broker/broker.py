@@ -38,7 +38,6 @@ from stepwire.workflow.broker.executions import (
     AttemptFailure,
 )
 from stepwire.workflow.broker.fan_in import FanIn
-from stepwire.workflow.broker.former_names import known_digest
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
 from stepwire.workflow.broker.lineage import caught_lineage, sent_lineage
@@ -328,19 +327,23 @@ class Broker:
         `by` is the delivery whose step asks, of a question of a wait: those are not told apart by the ledger. `sole`
         when nobody else holds the event.
         """
-        self.check(execution)
         journal = self.journal
+        if self.outcome is not None or self.frozen or (execution is not None and execution.dead):
+            self.check(execution)
         data = None if journal is None else journal.wire(event)
         if execution is not None:
-            source, former = execution.delivery.step, execution.delivery.former
-            if self.work.repeats(execution, known_digest(former, execution.replay, "write", event, data)):
+            source = execution.delivery.step
+            if self.work.repeats(execution, "write", event, data):
                 return False
         if journal is not None and self.sequence >= journal.last_entry and source:
             self.exceed(journal.bounds.reached(log=True), source)
             self.check(execution)
         self.sequence += 1
         if journal is None or data is None:
-            self.stream.append(event if sole else own(event))
+            stream = self._stream or self.stream
+            stream.events.append((event,) if sole else own(event))
+            if stream.waiting:
+                stream.wake()
         else:
             number = by if execution is None else execution.delivery.id
             journal.log(self.sequence, self.work.clock.now(), STREAM, event, data, source, 0, number)
@@ -374,9 +377,8 @@ class Broker:
         targets = self.routing.targets(cls) if step is None else self.routing.target(step, cls)
         data, encoded = (None, None) if self.journal is None else self._encode(event, targets)
         if execution is not None:
-            source, former = execution.delivery.step, execution.delivery.former
-            call = f"send {step or ''}"
-            if self.work.repeats(execution, known_digest(former, execution.replay, call, event, data)):
+            source = execution.delivery.step
+            if self.work.repeats(execution, f"send {step or ''}", event, data):
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False

@@ -12,7 +12,6 @@ from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.broker.work import Work
 from stepwire.workflow.checks import check_expected
 from stepwire.workflow.events import Event
-from stepwire.workflow.state.own import own
 
 _NOTHING: tuple[Sequence[type[Event]], Counter[type[Event]]] = ((), Counter())
 
@@ -56,15 +55,15 @@ class Buffers:
                 taken = known[nth]
                 if taken is None:
                     return None
-                if [type(item.event) for item in taken] == list(expected):
-                    return [own(item.event) for item in taken]
+                if [item.type for item in taken] == list(expected):
+                    return [item.give() for item in taken]
                 # A call that differs is new: what this and later calls took is there again.
                 self.put_back(item for items in known[nth:] for item in items or ())
                 del known[nth:]
         work = self._work
         encoded = None if work.journal is None else work.journal.encode(event)
         work.numbers += 1
-        item = Buffered(work.numbers, key, own(event), encoded)
+        item = Buffered(work.numbers, key, event, encoded)
         self.add(item)
         taken = self.take(key, expected)
         if work.journal is not None:
@@ -75,7 +74,7 @@ class Buffers:
             work.touch(execution.delivery)
         elif taken:
             self.consume(taken)
-        return None if taken is None else [own(item.event) for item in taken]
+        return None if taken is None else [item.give() for item in taken]
 
     def consume(self, items: Sequence[Buffered]) -> None:
         """Forget collected events for good, in the snapshot too."""
@@ -125,7 +124,7 @@ class Buffers:
         """Append an event to its buffer."""
         self.hold(item)
         by_type = self._events.setdefault(item.buffer_id, {})
-        by_type.setdefault(type(item.event), deque()).append(item)
+        by_type.setdefault(item.type, deque()).append(item)
 
     def take(self, buffer_id: str, expected: Sequence[type[Event]]) -> list[Buffered] | None:
         """Take the oldest events of the expected types, in the order of `expected`; None when one is missing.
@@ -151,7 +150,7 @@ class Buffers:
         """Undo a `take`: the events are the oldest of their buffer again."""
         for item in sorted(items, key=lambda each: each.number, reverse=True):
             by_type = self._events.setdefault(item.buffer_id, {})
-            by_type.setdefault(type(item.event), deque()).appendleft(item)
+            by_type.setdefault(item.type, deque()).appendleft(item)
 
     def hold(self, item: Buffered) -> None:
         """Make an event that a ledger holds findable by its number."""

@@ -202,7 +202,7 @@ class FanIn:
         lineage: Lineage | None,
         sequence: int,
     ) -> None:
-        batch = spec.make([own(item.event) for item in items])
+        batch = spec.make([item.give() for item in items])
         encoded = None if self._work.journal is None else self._work.journal.encode(batch)
         self._work.enqueue(step, batch, sequence, encoded, lineage)
         self.born(self._work.deliveries[self._work.delivery_ids])
@@ -211,7 +211,7 @@ class FanIn:
     def _add(self, buffer_id: str, event: Event, encoded: bytes | None) -> None:
         work = self._work
         work.numbers += 1
-        self._buffers.add(Buffered(work.numbers, buffer_id, own(event), encoded))
+        self._buffers.add(Buffered(work.numbers, buffer_id, event, encoded))
         if work.journal is not None:
             work.journal.touch(parts.buffered(work.numbers))
 
@@ -233,7 +233,7 @@ def _assign(slots: list[Any], free: list[Buffered], subclasses: bool) -> list[Bu
     if not slots:
         return []
     for item in free:
-        fits = isinstance(item.event, slots[0]) if subclasses else type(item.event) is slots[0]
+        fits = issubclass(item.type, slots[0]) if subclasses else item.type is slots[0]
         if fits:
             rest = _assign(slots[1:], [other for other in free if other is not item], subclasses)
             if rest is not None:

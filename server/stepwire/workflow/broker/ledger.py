@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from stepwire.workflow.broker.parts import EFFECT_SIZE
 from stepwire.workflow.events import Event
+from stepwire.workflow.state.own import given, keep
 from stepwire.workflow.wire_names import field_name
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "digest_under",
     "effects_by_digest",
     "has_fields",
+    "kind_digest",
 ]
 
 
@@ -71,15 +73,20 @@ Notify = Callable[[Answer], None]
 
 
 class Buffered:
-    """An event in a collect buffer; `number` is unique in the run."""
+    """An event in a collect buffer; `number` is unique in the run. What the event is now is kept."""
 
-    __slots__ = ("buffer_id", "encoded", "event", "number")
+    __slots__ = ("_kept", "buffer_id", "encoded", "number", "type")
 
     def __init__(self, number: int, buffer_id: str, event: Event, encoded: bytes | None) -> None:
         self.number = number
         self.buffer_id = buffer_id
-        self.event = event
+        self.type = type(event)
+        self._kept = keep(event)
         self.encoded = encoded
+
+    def give(self) -> Event:
+        """Return the event as it was, an object of its own each time."""
+        return given(self._kept)
 
 
 class Ledger:
@@ -178,7 +185,7 @@ def digest_of(call: str, event: Event, data: bytes | None) -> bytes:
     the same calls in the same order.
     """
     if data is None:
-        return _kind_digest(call, type(event))
+        return kind_digest(call, type(event))
     hasher = _hasher(call, type(event)).copy()
     hasher.update(data)
     return hasher.digest()
@@ -208,7 +215,7 @@ def _named_hasher(call: str, name: str) -> hashlib.blake2b:
 
 
 @lru_cache(maxsize=1024)
-def _kind_digest(call: str, event_type: type[Event]) -> bytes:
+def kind_digest(call: str, event_type: type[Event]) -> bytes:
     """Return the digest of the kind of an effect."""
     text = f"{call} {event_type.__module__}.{event_type.__qualname__}".encode()
     return hashlib.blake2b(text, digest_size=EFFECT_SIZE).digest()

@@ -188,7 +188,7 @@ def _part(
         found = broker.buffers.get(number)
         if found is None:
             return None
-        event = found.encoded or encode_value(found.event)
+        event = found.encoded or encode_value(found.give())
         return b'{"i":%b,"e":%b}' % (to_json(found.buffer_id), event)
     if kind == keys.WAITER:
         waiter = broker.waits.get(number)

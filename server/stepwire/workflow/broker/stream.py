@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from threading import get_ident
 
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.ledger import Answer
 from stepwire.workflow.events import STOPPING, Event
-from stepwire.workflow.state.own import own
+from stepwire.workflow.state.own import Kept, given, keep, own
 
 
 class Progress(asyncio.Future[None]):
@@ -48,24 +49,54 @@ def progress_of(stream: EventStream) -> asyncio.Future[None]:
 
 
 class EventStream:
-    """An append-only list of events with any number of readers, each at its own place (S13)."""
+    """An append-only list of events with any number of readers, each at its own place (S13).
 
-    __slots__ = ("_waiting", "ended", "events")
+    Each reader gets objects of its own: the first gets those that were written, and what they are is kept for others.
+    """
+
+    __slots__ = ("_thread", "ended", "events", "waiting")
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[Kept[Event] | tuple[Event]] = []
+        """In a tuple of one: an event that nobody else holds, and in which nothing can change."""
         self.ended = False
-        self._waiting: set[asyncio.Future[None]] | None = None
+        self._thread = get_ident()
+        self.waiting: set[asyncio.Future[None]] | None = None
 
-    def append(self, event: Event, *, last: bool = False) -> None:
-        """Add an event; `last` ends the stream."""
-        self.events.append(event)
+    def append(self, event: Event, *, last: bool = False, sole: bool = False) -> None:
+        """Add an event; `last` ends the stream, `sole` is as of `is_sole`."""
+        self.events.append((event,) if sole else event)
         if last:
             self.ended = True
-        if self._waiting:
-            waiting, self._waiting = self._waiting, None
-            for future in waiting:
-                complete(future, None)
+        if self.waiting:
+            self.wake()
+
+    def wake(self) -> None:
+        """Tell the readers that wait for an event."""
+        waiting, self.waiting = self.waiting, None
+        for future in waiting or ():
+            complete(future, None)
+
+    def give(self, position: int) -> Event:
+        """Return the event at a position, for the caller to do with what it likes; the last one is the run's."""
+        kept = self.events[position]
+        here = get_ident() == self._thread
+        if not isinstance(kept, tuple):
+            event = kept
+            if STOPPING[type(event)]:
+                return event
+            if here:
+                self.events[position] = keep(event)
+                return event
+        elif len(kept) == 1:
+            event = kept[0]
+            if here:
+                self.events[position] = type(event), event.__dict__.copy(), tuple(event.__pydantic_fields_set__)
+                return event
+        else:
+            return given(kept)
+        copied = own(event)
+        return copied if self.events[position] is kept else self.give(position)  # it was given meanwhile
 
     async def wait_beyond(self, position: int) -> bool:
         """Wait until there is an event at `position`; False when the stream ends before."""
@@ -73,14 +104,14 @@ class EventStream:
             if self.ended:
                 return False
             future = progress_of(self)
-            if self._waiting is None:
-                self._waiting = set()
-            self._waiting.add(future)
+            if self.waiting is None:
+                self.waiting = set()
+            self.waiting.add(future)
             try:
                 await future
             finally:
-                if self._waiting is not None:
-                    self._waiting.discard(future)
+                if self.waiting is not None:
+                    self.waiting.discard(future)
         return True
 
 
@@ -107,11 +138,10 @@ class StreamReader(AsyncIterator[Event]):
         if self._finished or (position >= len(events) and not await stream.wait_beyond(position)):
             self._finished = True
             raise StopAsyncIteration
-        event = events[position]
         self._position = position + 1
         if stream.ended and position + 1 == len(events):
             self._finished = True
-        return event if STOPPING[type(event)] else own(event)
+        return stream.give(position)
 
     async def aclose(self) -> None:
         """Stop reading."""

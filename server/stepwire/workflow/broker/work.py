@@ -21,8 +21,9 @@ from stepwire.workflow.broker.delivery import (
     Waiter,
 )
 from stepwire.workflow.broker.executions import AttemptFailure
+from stepwire.workflow.broker.former_names import known_digest
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.ledger import Answer, Notify
+from stepwire.workflow.broker.ledger import Answer, Notify, kind_digest
 from stepwire.workflow.broker.queue import Queues
 from stepwire.workflow.broker.timers import TimerQueue
 from stepwire.workflow.broker.undo import Undos
@@ -176,13 +177,16 @@ class Work:
             for page in parts.pages_of(len(delivery.effects)):
                 self.journal.touch(parts.effects(delivery.id, page))
 
-    def repeats(self, execution: Execution, digest: bytes) -> bool:
-        """Note a send or write in the ledger; True when an earlier execution made the same one."""
-        replay = execution.replay
+    def repeats(self, execution: Execution, call: str, event: Event, data: bytes | None) -> bool:
+        """Note a send or write in the ledger; True when an earlier execution made the same one. See `known_digest`."""
+        replay, delivery = execution.replay, execution.delivery
+        if data is not None:
+            digest = known_digest(delivery.former, replay, call, event, data)
+        else:
+            digest = kind_digest(call, type(event))
         if replay is not None and replay[digest] > 0:
             replay[digest] -= 1
             return True
-        delivery = execution.delivery
         effects = delivery.effects
         if effects is None:
             effects = delivery.effects = bytearray()

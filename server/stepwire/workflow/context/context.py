@@ -6,11 +6,12 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel
 
-from stepwire.workflow.broker.current import current_execution
+from stepwire.workflow.broker.current import current_execution, running_execution
 from stepwire.workflow.broker.delivery import Execution, Waiter
 from stepwire.workflow.broker.entries import RECEIVED, SENT
 from stepwire.workflow.broker.ledger import TIMED_OUT
@@ -130,9 +131,11 @@ class Context(Generic[StateT]):
         if not EVENTS[type(ev)] and not isinstance(ev, Event):
             raise WorkflowRuntimeError(f"write_event_to_stream takes an Event, not {kind_of(ev)}")
         broker, runner = self._broker, self._run.runner
-        execution = current_execution(broker)
+        execution = running_execution()
+        if execution is not None and (execution.finished or execution.broker is not broker):
+            execution = current_execution(broker)
         sole = broker.journal is None and is_sole(ev, 1)  # most steps keep no reference to what they write
-        if execution is not None and runner is not None and runner.here:
+        if execution is not None and runner is not None and runner.thread == get_ident():
             # A step that writes makes nothing possible that the runner had to act on.
             broker.put(ev, execution, sole=sole)
         else:

@@ -102,9 +102,9 @@ def legacy_view(
         place[delivery.step].append(serializer.serialize(delivery.event))
     buffers: dict[str, dict[str, list[str]]] = {}
     for item in broker.buffers:
-        cls = type(item.event)
+        cls = item.type
         by_type = buffers.setdefault(item.buffer_id, {})
-        by_type.setdefault(f"{cls.__module__}.{cls.__qualname__}", []).append(serializer.serialize(item.event))
+        by_type.setdefault(f"{cls.__module__}.{cls.__qualname__}", []).append(serializer.serialize(item.give()))
     return {
         "state": broker.store.to_dict(serializer),
         "streaming_queue": "[]",
@@ -192,4 +192,4 @@ class StreamingQueue:
         if self.empty():
             raise asyncio.QueueEmpty
         self._position += 1
-        return self.stream.events[self._position - 1]
+        return self.stream.give(self._position - 1)

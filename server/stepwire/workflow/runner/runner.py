@@ -75,8 +75,7 @@ class Runner:
         "_pumping",
         "_resources",
         "_services",
-        "_thread",
-        "_timer",
+                "_timer",
         "_trace",
         "_variables",
         "_verbose",
@@ -85,6 +84,7 @@ class Runner:
         "loop",
         "plan",
         "stepwise",
+        "thread",
     )
 
     def __init__(
@@ -116,7 +116,7 @@ class Runner:
         self._on_end = on_end
         self._after_step = after_step
         self._executor = executor
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         self._trace: RunTrace | None = None
         # Steps see the context variables of whoever started the run, not of whoever sent their event.
         self._variables = contextvars.copy_context() if variables is None else variables
@@ -179,7 +179,7 @@ class Runner:
     @property
     def here(self) -> bool:
         """Whether the caller is on the thread of the run's event loop."""
-        return threading.get_ident() == self._thread
+        return threading.get_ident() == self.thread
 
     def on_loop(self, function: Callable[[], T]) -> T:
         """Call a function on the run's event loop, from any thread, and give its result."""

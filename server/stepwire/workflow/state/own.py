@@ -17,14 +17,17 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from sys import getrefcount
 from types import NoneType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
 
-__all__ = ["is_sole", "own", "own_value"]
+__all__ = ["Kept", "given", "is_sole", "keep", "own", "own_value"]
 
 M = TypeVar("M", bound=BaseModel)
+
+Kept: TypeAlias = M | tuple[type[M], dict[str, Any], tuple[str, ...]]
+"""What a model was: a copy of it; or its class, fields and which are set, if nothing in these can change."""
 
 _SHARED = frozenset({NoneType, bool, int, float, complex, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
 _COUNTED: Final = (
@@ -43,20 +46,56 @@ _set_dict = BaseModel.__dict__["__dict__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
+class _HasPrivate(dict[type, bool]):
+    """Tell by `_private[cls]` whether objects of a class may have private attributes, sooner than each can tell."""
+
+    def __missing__(self, cls: type[BaseModel]) -> bool:
+        found = self[cls] = bool(cls.__private_attributes__)
+        return found
+
+
+_private: Final = _HasPrivate()
+
+
 def own(model: M) -> M:
     """Return a copy of an event or model that shares nothing changeable with it."""
+    extra = model.__pydantic_extra__
+    if extra or _private[type(model)]:
+        return _model(model, {})
     fields = model.__dict__
     for value in fields.values():
         if type(value) not in _SHARED:
             return _model(model, {})
-    extra, private = model.__pydantic_extra__, model.__pydantic_private__
-    if extra or private:
-        return _model(model, {})
     made = _new(type(model))
     _set_dict(made, fields.copy())
     _set_fields(made, model.__pydantic_fields_set__.copy())
     _set_extra(made, None if extra is None else {})
-    _set_private(made, None if private is None else {})
+    _set_private(made, None)
+    return made
+
+
+def keep(model: M) -> Kept[M]:
+    """Return what a model is now, for `given`: what is kept is often never given again, so no model is made."""
+    cls = type(model)
+    if model.__pydantic_extra__ or _private[cls]:
+        return _model(model, {})
+    fields = model.__dict__
+    for value in fields.values():
+        if type(value) not in _SHARED:
+            return _model(model, {})
+    return cls, fields.copy(), tuple(model.__pydantic_fields_set__)
+
+
+def given(kept: Kept[M]) -> M:
+    """Return a model as it was when it was kept, which shares nothing changeable with any other."""
+    if not isinstance(kept, tuple):
+        return own(kept)
+    cls, fields, fields_set = kept
+    made = _new(cls)
+    _set_dict(made, fields.copy())
+    _set_fields(made, set(fields_set))
+    _set_extra(made, {} if cls.model_config.get("extra") == "allow" else None)
+    _set_private(made, None)
     return made
 
 
@@ -72,7 +111,7 @@ def is_sole(model: BaseModel, references: int) -> bool:
     """
     if not _COUNTED or getrefcount(model) > references + 2:  # the parameters of this function and of that one
         return False
-    if model.__pydantic_extra__ or model.__pydantic_private__:
+    if model.__pydantic_extra__ or _private[type(model)]:
         return False
     for value in model.__dict__.values():  # noqa: SIM110 - a generator takes twice as long
         if type(value) not in _SHARED:
