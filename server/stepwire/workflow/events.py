@@ -117,7 +117,7 @@ class Event(DynamicFields, BaseModel, metaclass=AdoptingMeta):  # type: ignore[m
         cls.__own_names__ = private | frozenset(cls.model_fields) | properties
 
     def __init__(self, /, **params: Any) -> None:
-        if self.__private_names__.isdisjoint(params):
+        if not params or self.__private_names__.isdisjoint(params):
             self.__pydantic_validator__.validate_python(params, self_instance=self)
             return
         misnamed = self.__misnamed__ & params.keys()

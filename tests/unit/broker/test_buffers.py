@@ -21,7 +21,7 @@ def filled(*events: Event) -> Buffers:
 
 def taken(buffers: Buffers, *expected: type[Event]) -> list[Event] | None:
     found = buffers.take("x", expected)
-    return None if found is None else [item.event for item in found]
+    return None if found is None else [item.give() for item in found]
 
 
 def test_all_or_nothing() -> None:

@@ -57,7 +57,19 @@ def test_only_queues_with_news_are_looked_at() -> None:
     assert queues.take() is None
     assert not queues.hot
     queues.give_back("b")
-    assert list(queues.hot) == ["b"]
+    assert not queues.hot, "a free worker is no news where nothing waits"
+
+
+def test_a_queue_is_looked_at_when_one_of_its_workers_is_free_again() -> None:
+    queues = Queues({"a": config(num_workers=1)})
+    queues.append(delivery(1))
+    assert queues.take() is not None
+    queues.append(delivery(2))
+    assert not queues.hot, "every worker is busy"
+    queues.give_back("a")
+    assert list(queues.hot) == ["a"]
+    assert (taken := queues.take()) is not None
+    assert taken.id == 2
 
 
 def test_removing_and_clearing() -> None:

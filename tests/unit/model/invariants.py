@@ -102,5 +102,5 @@ class Checked(Driven):
 def buffered(broker: Broker) -> dict[tuple[str, str], list[int]]:
     found: dict[tuple[str, str], list[int]] = {}
     for item in broker.buffers:
-        found.setdefault((item.buffer_id, type(item.event).__name__), []).append(item.number)
+        found.setdefault((item.buffer_id, item.type.__name__), []).append(item.number)
     return found

@@ -119,7 +119,7 @@ class Driver(BrokerMachine):
     def result(self) -> Result:
         self.fold()
         assert not self.broker.deliveries
-        left = sorted(type(item.event).__name__ for item in self.broker.buffers)
+        left = sorted(item.type.__name__ for item in self.broker.buffers)
         return Counter(entry[1:4] for entry in self.log), left
 
 

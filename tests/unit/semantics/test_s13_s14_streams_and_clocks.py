@@ -85,7 +85,7 @@ async def test_s13_a_slow_reader_holds_no_one_up_and_leaves_nothing_behind() -> 
     for _ in range(20):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(reader), 0)
-    assert not stream._waiting
+    assert not stream.waiting
     workflow.go_on.set()
     await handler
     assert await numbers(reader) == [3, 4, 5]

@@ -38,8 +38,9 @@ from stepwire.workflow.broker.executions import (
     AttemptFailure,
 )
 from stepwire.workflow.broker.fan_in import FanIn
+from stepwire.workflow.broker.former_names import known_digest
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
+from stepwire.workflow.broker.ledger import TIMED_OUT, WRITTEN, Answer
 from stepwire.workflow.broker.lineage import caught_lineage, sent_lineage
 from stepwire.workflow.broker.nesting import OuterStep
 from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage, limit_reached
@@ -61,7 +62,7 @@ from stepwire.workflow.events import (
     StopEvent,
     WorkflowTimedOutEvent,
 )
-from stepwire.workflow.state.own import is_sole, own
+from stepwire.workflow.state.own import is_sole, keep, own
 from stepwire.workflow.state.store import InMemoryStateStore
 
 __all__ = ["SLICE", "Broker"]
@@ -258,13 +259,14 @@ class Broker:
             leave: Whether to keep what is in progress without a journal, too: for a context that is saved afterwards.
             delivery: The delivery whose step gave the event.
         """
-        self.complete()
+        if self.partial is not None:
+            self.complete()
         if self.outcome is not None:
             return
         outcome = Outcome(status, event, error, encoded)
         if self.journal is None:
             self.sequence += 1
-            self.stream.append(event, last=True)
+            (self._stream or self.stream).append(event, last=True)
         else:
             if status == COMPLETED and (damaged := self.journal.encode_state()[1]):
                 outcome = damage(damaged)
@@ -288,7 +290,8 @@ class Broker:
             self._waits.end(keep=keep)
         if self._fan_in is not None and not keep:
             self._fan_in.clear()
-        self.work.clear_timers()
+        if self.work.made_timers is not None:
+            self.work.clear_timers()
         if self.limit.seconds is not None:
             self.limit.clear()
         if self.journal is not None:
@@ -332,8 +335,13 @@ class Broker:
             self.check(execution)
         data = None if journal is None else journal.wire(event)
         if execution is not None:
-            source = execution.delivery.step
-            if self.work.repeats(execution, "write", event, data):
+            delivery = execution.delivery
+            source = delivery.step
+            if journal is None and execution.replay is None and not delivery.lost:  # as most often in process
+                if delivery.effects is None:
+                    delivery.effects = bytearray()
+                delivery.effects += WRITTEN[type(event)]
+            elif self.work.repeats(execution, known_digest(delivery.former, execution.replay, "write", event, data)):
                 return False
         if journal is not None and self.sequence >= journal.last_entry and source:
             self.exceed(journal.bounds.reached(log=True), source)
@@ -341,7 +349,7 @@ class Broker:
         self.sequence += 1
         if journal is None or data is None:
             stream = self._stream or self.stream
-            stream.events.append((event,) if sole else own(event))
+            stream.events.append(event if sole else keep(event))
             if stream.waiting:
                 stream.wake()
         else:
@@ -372,13 +380,15 @@ class Broker:
         Raises UnknownStepError, StepDoesNotAcceptError, RunEndedError, DeadAttemptError, or SerializationError when
         a journal is kept and the event cannot be saved; then nothing has changed.
         """
-        self.check(execution)
+        if self.outcome is not None or self.frozen or (execution is not None and execution.dead):
+            self.check(execution)
         cls = type(event)
         targets = self.routing.targets(cls) if step is None else self.routing.target(step, cls)
         data, encoded = (None, None) if self.journal is None else self._encode(event, targets)
         if execution is not None:
-            source = execution.delivery.step
-            if self.work.repeats(execution, f"send {step or ''}", event, data):
+            source, former = execution.delivery.step, execution.delivery.former
+            call = f"send {step or ''}"
+            if self.work.repeats(execution, known_digest(former, execution.replay, call, event, data)):
                 return Receipt(0, 0)
         elif kind == RECEIVED:
             self.asked = False
@@ -449,7 +459,7 @@ class Broker:
             if self.outer is not None:
                 self.outer.asked(cast(InputRequiredEvent, event))
             if journal is None:
-                self.stream.append(own(event))
+                self.stream.append(event)
         waits = self._waits
         matching = waits.matching(event) if to_waiters and waits is not None and waits.by_type else ()
         if matching and targets:
@@ -487,7 +497,8 @@ class Broker:
             execution: The attempt that returned.
             outputs: What it returned.
         """
-        self.check(execution)
+        if execution.dead or self.outcome is not None or self.frozen:
+            self.check(execution)
         journal = self.journal
         encoded = None if journal is None else [self.encode_output(event) for event in outputs]
         step, number = execution.delivery.step, execution.delivery.id
@@ -500,7 +511,8 @@ class Broker:
                     # Held by the step's result, the outputs and this loop.
                     sole = len(targets) == 1 and is_sole(event, 3)
                     receipts.append(self._take(event, SENT, step, targets, None, None, sole=sole, lineage=lineage))
-            self._settle()
+            if self._fan_in is not None:
+                self._settle()
             return receipts
         for event, targets, data, saved in encoded:
             if self.outcome is None:
@@ -629,7 +641,9 @@ class Broker:
             if delivery.ledger.collects:
                 self.buffers.consume(delivery.collected())
             delivery.ledger = None
-        delivery.event = NO_EVENT  # what outlives the body keeps its execution, and that this delivery
+        delivery.held = NO_EVENT  # what outlives the body keeps its execution, and that this delivery
+        if delivery.reader is not None:
+            delivery.reader = None
 
     # -- collecting and waiting ---------------------------------------------------------------------------------------
 

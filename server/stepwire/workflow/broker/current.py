@@ -34,6 +34,5 @@ def execution_in(context: Context) -> Execution | None:
     return context.get(_current)
 
 
-def enter_execution(execution: Execution) -> None:
-    """Make this execution the current one for the calling task and what it starts."""
-    _current.set(execution)
+enter_execution: Final = _current.set
+"""Make this execution the current one for the calling task and what it starts."""

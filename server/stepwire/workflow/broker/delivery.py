@@ -54,8 +54,6 @@ class Delivery:
     """One (event, step) pair that must be processed; its identity is `id`."""
 
     __slots__ = (
-        "_event",
-        "_reader",
         "attempt",
         "due",
         "effects",
@@ -65,12 +63,14 @@ class Delivery:
         "failures",
         "first_started",
         "former",
+        "held",
         "id",
         "last_failure",
         "ledger",
         "lineage",
         "lost",
         "next",
+        "reader",
         "sequence",
         "since",
         "status",
@@ -85,9 +85,10 @@ class Delivery:
     def __init__(self, id: int, step: str, event: Event, sequence: int, encoded: bytes | None = None) -> None:
         self.id = id
         self.step = step
-        self._event: Event | None = event
-        self._reader: EventReader | None = None
-        """Reads the event from `encoded` while a body has it; None while it is here."""
+        self.held: Event | None = event
+        """The event as it came; None while a body has it."""
+        self.reader: EventReader | None = None
+        """Reads the event from `encoded` meanwhile."""
         self.encoded = encoded
         """The event as a snapshot holds it, encoded when it was accepted; None without a journal."""
         self.sequence = sequence
@@ -131,20 +132,20 @@ class Delivery:
     @property
     def event(self) -> Event:
         """The event as it came."""
-        if self._event is not None:
-            return self._event
-        assert self._reader is not None
+        if self.held is not None:
+            return self.held
+        assert self.reader is not None
         assert self.encoded is not None
-        return self._reader.decode(self.encoded)
+        return self.reader.decode(self.encoded)
 
     @event.setter
     def event(self, event: Event) -> None:
-        self._event, self._reader = event, None
+        self.held, self.reader = event, None
 
     def lend(self, reader: EventReader) -> Event:
         """Give the event to a body, which may change it; what it was is read from `encoded` if anything needs it."""
         event = self.event
-        self._event, self._reader = None, reader
+        self.held, self.reader = None, reader
         return event
 
     def collected(self) -> list[Buffered]:

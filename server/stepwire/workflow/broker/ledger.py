@@ -15,6 +15,7 @@ from stepwire.workflow.wire_names import field_name
 
 __all__ = [
     "TIMED_OUT",
+    "WRITTEN",
     "Answer",
     "Buffered",
     "Encoded",
@@ -212,6 +213,17 @@ def _hasher(call: str, event_type: type[Event]) -> hashlib.blake2b:
 
 def _named_hasher(call: str, name: str) -> hashlib.blake2b:
     return hashlib.blake2b(f"{call} {name} ".encode(), digest_size=EFFECT_SIZE)
+
+
+class _Written(dict[type[Event], bytes]):
+    """The digests of stream writes without a journal, by the class of the event."""
+
+    def __missing__(self, cls: type[Event]) -> bytes:
+        found = self[cls] = kind_digest("write", cls)
+        return found
+
+
+WRITTEN: Final = _Written()
 
 
 @lru_cache(maxsize=1024)

@@ -100,7 +100,8 @@ class Queues:
         if self.crowded is not None and queue.running + len(queue) >= queue.num_workers:
             self.crowded.append(delivery)
         queue.append(delivery)
-        self.hot[delivery.step] = None
+        if queue.running < queue.num_workers:  # else `give_back` tells
+            self.hot[delivery.step] = None
 
     def push(self, delivery: Delivery) -> None:
         """Queue a delivery at its place by id."""
@@ -113,8 +114,10 @@ class Queues:
 
     def give_back(self, step: str) -> None:
         """Note that a worker of a step is free again."""
-        self._steps[step].running -= 1
-        self.hot[step] = None
+        queue = self._steps[step]
+        queue.running -= 1
+        if queue.first is not None or queue.again:
+            self.hot[step] = None
 
     def take(self, again_only: bool = False) -> Delivery | None:
         """Take the next delivery that has a worker, and the worker; None when there is none.

@@ -10,8 +10,8 @@ from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.ledger import Answer
-from stepwire.workflow.events import STOPPING, Event
-from stepwire.workflow.state.own import Kept, given, keep, own
+from stepwire.workflow.events import Event
+from stepwire.workflow.state.own import Kept, given, keep, keep_plain, own
 
 
 class Progress(asyncio.Future[None]):
@@ -57,17 +57,17 @@ class EventStream:
     __slots__ = ("_thread", "ended", "events", "waiting")
 
     def __init__(self) -> None:
-        self.events: list[Kept[Event] | tuple[Event]] = []
-        """In a tuple of one: an event that nobody else holds, and in which nothing can change."""
+        self.events: list[Kept[Event] | Event] = []
+        """An event by itself is for its first reader: nobody else holds it, and nothing in it can change."""
         self.ended = False
         self._thread = get_ident()
         self.waiting: set[asyncio.Future[None]] | None = None
 
-    def append(self, event: Event, *, last: bool = False, sole: bool = False) -> None:
-        """Add an event; `last` ends the stream, `sole` is as of `is_sole`."""
-        self.events.append((event,) if sole else event)
+    def append(self, event: Event, *, last: bool = False) -> None:
+        """Add an event; `last` ends the stream."""
         if last:
             self.ended = True
+        self.events.append((event,) if last else keep(event))
         if self.waiting:
             self.wake()
 
@@ -80,23 +80,13 @@ class EventStream:
     def give(self, position: int) -> Event:
         """Return the event at a position, for the caller to do with what it likes; the last one is the run's."""
         kept = self.events[position]
-        here = get_ident() == self._thread
-        if not isinstance(kept, tuple):
-            event = kept
-            if STOPPING[type(event)]:
-                return event
-            if here:
-                self.events[position] = keep(event)
-                return event
-        elif len(kept) == 1:
-            event = kept[0]
-            if here:
-                self.events[position] = type(event), event.__dict__.copy(), tuple(event.__pydantic_fields_set__)
-                return event
-        else:
-            return given(kept)
-        copied = own(event)
-        return copied if self.events[position] is kept else self.give(position)  # it was given meanwhile
+        if isinstance(kept, tuple):
+            return kept[0] if len(kept) == 1 and position + 1 == len(self.events) and self.ended else given(kept)
+        if get_ident() == self._thread:
+            self.events[position] = keep_plain(kept)
+            return kept
+        copied = own(kept)
+        return copied if self.events[position] is kept else self.give(position)  # its first reader has got it meanwhile
 
     async def wait_beyond(self, position: int) -> bool:
         """Wait until there is an event at `position`; False when the stream ends before."""

@@ -21,9 +21,8 @@ from stepwire.workflow.broker.delivery import (
     Waiter,
 )
 from stepwire.workflow.broker.executions import AttemptFailure
-from stepwire.workflow.broker.former_names import known_digest
 from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.ledger import Answer, Notify, kind_digest
+from stepwire.workflow.broker.ledger import Answer, Notify
 from stepwire.workflow.broker.queue import Queues
 from stepwire.workflow.broker.timers import TimerQueue
 from stepwire.workflow.broker.undo import Undos
@@ -42,6 +41,7 @@ class Work:
         executions: The attempts under way, by the id of their delivery.
         queues: The deliveries that wait for a worker.
         delivery_ids: The last id given to a delivery.
+        made_timers: What falls due; None before the first.
         numbers: The last number given to a waiter or a collected event.
         parked: How many deliveries are parked.
         lost: Deliveries that were at work when the snapshot was taken that the run was restored from; None for none.
@@ -60,7 +60,6 @@ class Work:
 
     __slots__ = (
         "_steps",
-        "_timers",
         "broad",
         "clock",
         "deliveries",
@@ -70,6 +69,7 @@ class Work:
         "held",
         "journal",
         "lost",
+        "made_timers",
         "numbers",
         "parked",
         "poisoned",
@@ -92,7 +92,7 @@ class Work:
         self.lost: list[Delivery] | None = None
         self.poisoned: list[Delivery] | None = None
         self.resumed: list[tuple[Notify, Answer]] | None = None
-        self._timers: TimerQueue[Delivery | Waiter | Execution] | None = None
+        self.made_timers: TimerQueue[Delivery | Waiter | Execution] | None = None
         self.clock: Clock = CLOCK
         self.journal: Journal | None = None
         self.undos: Undos | None = None
@@ -108,18 +108,18 @@ class Work:
     @property
     def timers(self) -> TimerQueue[Delivery | Waiter | Execution]:
         """Return what falls due: back-offs, deadlines of waits, timeouts of steps; made at the first need."""
-        if self._timers is None:
-            self._timers = TimerQueue()
-        return self._timers
+        if self.made_timers is None:
+            self.made_timers = TimerQueue()
+        return self.made_timers
 
     def next_due(self) -> float | None:
         """Return when the next of them falls due."""
-        return None if self._timers is None else self._timers.next_due()
+        return None if self.made_timers is None else self.made_timers.next_due()
 
     def clear_timers(self) -> None:
         """Forget what falls due."""
-        if self._timers is not None:
-            self._timers.clear()
+        if self.made_timers is not None:
+            self.made_timers.clear()
 
     @property
     def active(self) -> int:
@@ -157,7 +157,8 @@ class Work:
         self.deliveries.pop(delivery.id, None)
         if self.failing:
             self.failing.pop(delivery.id, None)
-        self._keep_changes(delivery)
+        if delivery.undo is not None:
+            self._keep_changes(delivery)
         if delivery.timer is not None:
             self.timers.cancel(delivery.timer)
         if self.journal is not None:
@@ -177,16 +178,13 @@ class Work:
             for page in parts.pages_of(len(delivery.effects)):
                 self.journal.touch(parts.effects(delivery.id, page))
 
-    def repeats(self, execution: Execution, call: str, event: Event, data: bytes | None) -> bool:
-        """Note a send or write in the ledger; True when an earlier execution made the same one. See `known_digest`."""
-        replay, delivery = execution.replay, execution.delivery
-        if data is not None:
-            digest = known_digest(delivery.former, replay, call, event, data)
-        else:
-            digest = kind_digest(call, type(event))
+    def repeats(self, execution: Execution, digest: bytes) -> bool:
+        """Note a send or write in the ledger; True when an earlier execution made the same one."""
+        replay = execution.replay
         if replay is not None and replay[digest] > 0:
             replay[digest] -= 1
             return True
+        delivery = execution.delivery
         effects = delivery.effects
         if effects is None:
             effects = delivery.effects = bytearray()
@@ -238,16 +236,15 @@ class Work:
                 delivery.attempt += 1
                 if delivery.first_started is None:
                     delivery.first_started = now or self.clock.now()
-                execution = Execution(broker, delivery)
-                execution.began = now
-                delivery.execution = execution
-                self.executions[delivery.id] = execution
+                delivery.execution = self.executions[delivery.id] = execution = Execution(broker, delivery)
                 timeout = self._steps[delivery.step].timeout
                 if timeout is not None:
                     execution.remaining = timeout
                     self._start_clock(execution)
-                if self.journal is not None and self.journal.attempts:
-                    note_start(broker, delivery)
+                if self.journal is not None:
+                    execution.began = now
+                    if self.journal.attempts:
+                        note_start(broker, delivery)
                 return execution
             self._start_clock(execution)
             if execution.settled:

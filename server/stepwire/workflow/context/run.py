@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from threading import get_ident
 from typing import Any, Final, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import Broker
@@ -208,6 +209,11 @@ class Run:
                 return transition()
             finally:
                 self.pump()
+        if runner.thread == get_ident():  # as most often: without a closure
+            try:
+                return transition()
+            finally:
+                runner.pump()
 
         def call() -> T:
             try:

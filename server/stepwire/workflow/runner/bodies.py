@@ -26,6 +26,8 @@ def event_for(broker: Broker, delivery: Delivery, config: StepConfig, *, hosted:
         config: The configuration of its step.
         hosted: Whether a host makes the run durable.
     """
+    if config.retry_policy is None and not hosted and delivery.held is not None:
+        return delivery.held
     event, journal = delivery.event, broker.journal
     if config.retry_policy is None:
         if not hosted:

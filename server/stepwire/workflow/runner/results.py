@@ -14,7 +14,7 @@ from stepwire.workflow.errors import (
     WorkflowError,
     WorkflowRuntimeError,
 )
-from stepwire.workflow.events import EVENTS, Event, StopEvent
+from stepwire.workflow.events import Event, StopEvent
 
 __all__ = ["is_final", "may_be_retried", "outputs_of", "result_error", "text_of"]
 
@@ -23,7 +23,7 @@ def outputs_of(step: str, result: Any, list_returns: bool) -> list[Event]:
     """Return what a step returned as a list of events (S6)."""
     if result is None:
         return []
-    if EVENTS[type(result)] or isinstance(result, Event):
+    if isinstance(result, Event):
         return [result]
     if list_returns and isinstance(result, list):
         for item in result:

@@ -32,10 +32,7 @@ from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import (
     StepTimeoutError,
 )
-from stepwire.workflow.events import (
-    Event,
-    WorkflowCancelledEvent,
-)
+from stepwire.workflow.events import EVENTS, Event, WorkflowCancelledEvent
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.runner.beside import works_beside
 from stepwire.workflow.runner.bodies import call_sync, event_for
@@ -75,7 +72,7 @@ class Runner:
         "_pumping",
         "_resources",
         "_services",
-                "_timer",
+        "_timer",
         "_trace",
         "_variables",
         "_verbose",
@@ -209,16 +206,15 @@ class Runner:
                     self._launch(started, resumed)
                 else:
                     self._host.after_commit(partial(self._launch, started, resumed))
-            if (
-                (children := broker.made_children) is not None
-                and (children.todo or children.sends)
-                and self._host is not None
-                and not broker.frozen
-            ):
+            children = broker.made_children
+            if children is not None and (children.todo or children.sends) and self._host and not broker.frozen:
                 self._host.after_commit(partial(self._carry_out, children.take_todo(), children.take_sends()))
             if broker.outcome is None:
-                tick(broker)
-                self._set_timer()
+                # Without a host most often nothing but the time limit falls due, and its clock never stops.
+                is_set = self._timer is not None or broker.limit.seconds is None
+                if not is_set or self._host is not None or broker.outer is not None or work.made_timers is not None:
+                    tick(broker)
+                    self._set_timer()
             elif not self._ended:
                 self._ended = True
                 self._stop_timer()
@@ -327,7 +323,9 @@ class Runner:
                 bound = partial(contextvars.copy_context().run, call_sync, call.function, kwargs)
                 execution.is_async = False
                 result = await self.loop.run_in_executor(self._executor, bound)
-            outputs = outputs_of(delivery.step, result, call.config.list_returns)
+            # Most steps return an event, which needs no call.
+            list_returns = call.config.list_returns
+            outputs = [result] if EVENTS[type(result)] else outputs_of(delivery.step, result, list_returns)
             if call.config.feeds:
                 execution.fanned_out = isinstance(result, list)
             encoded = None

@@ -153,6 +153,8 @@ def start_body(loop: asyncio.AbstractEventLoop, body: Any, context: Context, exe
         task = StepTask(body, loop=loop, context=context)
         task.owner, task.is_body = execution, True
         execution.cancel = task.end
+    elif factory is None:  # as `create_task` does
+        execution.cancel = asyncio.Task(body, loop=loop, context=context).cancel
     else:
         execution.cancel = loop.create_task(body, context=context).cancel
 

@@ -22,12 +22,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-__all__ = ["Kept", "given", "is_sole", "keep", "own", "own_value"]
+__all__ = ["Kept", "given", "is_sole", "keep", "keep_plain", "own", "own_value"]
 
 M = TypeVar("M", bound=BaseModel)
 
-Kept: TypeAlias = M | tuple[type[M], dict[str, Any], tuple[str, ...]]
-"""What a model was: a copy of it; or its class, fields and which are set, if nothing in these can change."""
+Kept: TypeAlias = tuple[type[M], dict[str, Any], tuple[str, ...]] | tuple[M]
+"""What a model was: its class, its fields and which of them are set; or a copy of it, if something in it can change."""
 
 _SHARED = frozenset({NoneType, bool, int, float, complex, str, bytes, datetime, date, time, timedelta, Decimal, UUID})
 _COUNTED: Final = (
@@ -76,20 +76,23 @@ def own(model: M) -> M:
 
 def keep(model: M) -> Kept[M]:
     """Return what a model is now, for `given`: what is kept is often never given again, so no model is made."""
-    cls = type(model)
-    if model.__pydantic_extra__ or _private[cls]:
-        return _model(model, {})
-    fields = model.__dict__
-    for value in fields.values():
+    if model.__pydantic_extra__ or _private[type(model)]:
+        return (_model(model, {}),)
+    for value in model.__dict__.values():
         if type(value) not in _SHARED:
-            return _model(model, {})
-    return cls, fields.copy(), tuple(model.__pydantic_fields_set__)
+            return (_model(model, {}),)
+    return keep_plain(model)
+
+
+def keep_plain(model: M) -> Kept[M]:
+    """Do the same with a model in which nothing can change, as `is_sole` tells."""
+    return type(model), model.__dict__.copy(), tuple(model.__pydantic_fields_set__)
 
 
 def given(kept: Kept[M]) -> M:
     """Return a model as it was when it was kept, which shares nothing changeable with any other."""
-    if not isinstance(kept, tuple):
-        return own(kept)
+    if len(kept) == 1:
+        return own(kept[0])
     cls, fields, fields_set = kept
     made = _new(cls)
     _set_dict(made, fields.copy())
