@@ -119,7 +119,7 @@ class ChildHandler(WorkflowHandler):
     def __init__(self, run: Run, child: Child, execution: Execution) -> None:
         runner = run.runner
         assert runner is not None
-        self._prepare(child.run_id, runner.loop)
+        self.run_id, self._loop = child.run_id, runner.loop
         self._parent = run
         self._child = child
         self._execution = execution

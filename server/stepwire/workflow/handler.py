@@ -37,29 +37,28 @@ class WorkflowHandler:
     Behaves like an asyncio future, but cancelling its awaiting does not cancel the run (S15): `cancel_run` does.
     """
 
+    # A short run pays for each attribute that is set.
+    _ctx: Context[Any] | None = None
+    _result: Any = _PENDING
+    """The result, or the error of a run that did not complete."""
+    _completed = False
+    _outcome: Outcome | None = None
+    _awaiting: list[asyncio.Future[None]] | None = None
+    _future: asyncio.Future[Any] | None = None
+    _callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
+    _next = 0
+
     def __init__(self, ctx: Context[Any], run_id: str, run: Run) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("a run needs a running event loop: call Workflow.run inside async code") from None
-        self._prepare(run_id, loop, ctx)
-        self._next = 0
-        self._run = run
-        run.on_end = self._ended
-        self._stream = run.broker.stream
-
-    def _prepare(self, run_id: str, loop: asyncio.AbstractEventLoop, ctx: Context[Any] | None = None) -> None:
-        """Begin with a run that has not ended."""
         self.run_id = run_id
         self._loop = loop
         self._ctx = ctx
-        self._result: Any = _PENDING
-        """The result, or the error of a run that did not complete."""
-        self._completed = False
-        self._outcome: Outcome | None = None
-        self._awaiting: list[asyncio.Future[None]] | None = None
-        self._future: asyncio.Future[Any] | None = None
-        self._callbacks: dict[Callable[[Any], object], list[Callable[[Any], None]]] | None = None
+        self._run = run
+        run.on_end = self._ended
+        self._stream = run.broker.stream
 
     @property
     def ctx(self) -> Context[Any]:

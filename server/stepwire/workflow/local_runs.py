@@ -73,7 +73,7 @@ class Runs:
     ) -> None:
         self._running += 1
         context = handler.ctx
-        alarm, clock = self._alarm, run.broker.clock
+        alarm, clock = self._alarm, run.broker.work.clock
         if alarm is None or alarm.loop is not handler.get_loop() or alarm.clock is not clock:
             self._alarm = Alarm(handler.get_loop(), clock)
         runner = Runner(

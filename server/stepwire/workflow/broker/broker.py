@@ -729,7 +729,8 @@ class Broker:
 
     def next_due(self) -> float | None:
         """Return when something falls due next."""
-        due, run_due = self.work.next_due(), self.limit.due
+        timers, run_due = self.work.made_timers, self.limit.due
+        due = None if timers is None else timers.next_due()
         return run_due if due is None or (run_due is not None and run_due < due) else due
 
     def expire(self) -> list[Execution]:

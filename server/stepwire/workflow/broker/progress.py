@@ -67,7 +67,7 @@ def tick(broker: Broker) -> None:
     limit = broker.limit
     if limit.seconds is None or broker.outcome is not None or not broker.started:
         return
-    stopped = broker.work.held or (pauses(broker) and waits_outside(broker))
+    stopped = broker.work.held or ((broker.journal is not None or pauses(broker)) and waits_outside(broker))
     if stopped == (limit.due is None):
         return  # nothing to change, as most often: do not ask what time it is
     if limit.tick(broker.work.clock.now(), stopped=stopped) and broker.journal is not None:

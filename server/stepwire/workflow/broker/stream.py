@@ -11,7 +11,7 @@ from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.ledger import Answer
 from stepwire.workflow.events import Event
-from stepwire.workflow.state.own import Kept, given, keep, keep_plain, own
+from stepwire.workflow.state.own import Kept, given, keep, own
 
 
 class Progress(asyncio.Future[None]):
@@ -83,7 +83,7 @@ class EventStream:
         if isinstance(kept, tuple):
             return kept[0] if len(kept) == 1 and position + 1 == len(self.events) and self.ended else given(kept)
         if get_ident() == self._thread:
-            self.events[position] = keep_plain(kept)
+            self.events[position] = type(kept), kept.__dict__.copy(), tuple(kept.__pydantic_fields_set__)  # as `keep`
             return kept
         copied = own(kept)
         return copied if self.events[position] is kept else self.give(position)  # its first reader has got it meanwhile

@@ -58,15 +58,16 @@ class Context(Generic[StateT]):
     `to_dict` and restored with `from_dict`.
     """
 
+    run_id = ""
+    _lock: asyncio.Lock | None = None
+    _streaming: StreamingQueue | None = None
+
     def __init__(self, workflow: Planned, stepwise: bool = False) -> None:
         self.stepwise = stepwise
-        self.run_id = ""
         run = self._run = Run(plan_of(workflow))
         # Every call uses these two.
         self._broker = run.broker
         self._store: InMemoryStateStore[Any] = run.broker.store
-        self._lock: asyncio.Lock | None = None
-        self._streaming: StreamingQueue | None = None
 
     # -- state ----------------------------------------------------------------------------------------------------
 

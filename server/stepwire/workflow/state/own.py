@@ -22,7 +22,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-__all__ = ["Kept", "given", "is_sole", "keep", "keep_plain", "own", "own_value"]
+__all__ = ["Kept", "given", "is_sole", "keep", "own", "own_value"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -81,11 +81,6 @@ def keep(model: M) -> Kept[M]:
     for value in model.__dict__.values():
         if type(value) not in _SHARED:
             return (_model(model, {}),)
-    return keep_plain(model)
-
-
-def keep_plain(model: M) -> Kept[M]:
-    """Do the same with a model in which nothing can change, as `is_sole` tells."""
     return type(model), model.__dict__.copy(), tuple(model.__pydantic_fields_set__)
 
 

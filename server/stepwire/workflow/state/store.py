@@ -46,29 +46,27 @@ class InMemoryStateStore(Generic[S]):
 
     known_unserializable_keys: tuple[str, ...] = ("memory",)
 
+    # A short run pays for each attribute that is set.
+    version = 0
+    locked = False
+    _lock: asyncio.Lock | None = None
+    hooks: StateHooks | None = None
+    notes: StateNotes | None = None
+    watched: _Keys | None = None
+    """The keys whose readers are to be told; None for none, as most often."""
+    _root_keys: _Keys | None = None
+    """The keys of the state when it was last looked at; None unless `get("")` has handed out the live state."""
+
     def __init__(self, initial_state: S) -> None:
         self.state_type: type[S] = type(initial_state)
         self._state = initial_state
-        self._prepare()
 
     @classmethod
     def empty(cls) -> InMemoryStateStore[DictState]:
         """Return a store of an empty DictState. The state is made when it is first used: many runs never use it."""
         store: InMemoryStateStore[DictState] = InMemoryStateStore.__new__(InMemoryStateStore)
         store.state_type = DictState
-        store._prepare()
         return store
-
-    def _prepare(self) -> None:
-        self.version = 0
-        self.locked = False
-        self._lock: asyncio.Lock | None = None
-        self.hooks: StateHooks | None = None
-        self.notes: StateNotes | None = None
-        # The keys whose readers are to be told; None for none, as most often.
-        self.watched: _Keys | None = None
-        # The keys of the state when it was last looked at; None unless `get("")` has handed out the live state.
-        self._root_keys: _Keys | None = None
 
     @cached_property
     def _state(self) -> S:
