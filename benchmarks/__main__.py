@@ -11,28 +11,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    cluster,
-    engine,
-    foreign,
-    memory,
-    peers,
-    readme,
-    report,
-    search,
-    served,
-    store,
-    web,
-)
-from benchmarks.harness import Bench, Row
+from benchmarks import cluster, engine, foreign, memory, peers, report, search, served, store, web
+from benchmarks.harness import Bench, Row, Skipped
 from rich.console import Console
 
-FIGURES: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
+FIGURES: dict[str, Callable[[Bench], Coroutine[Any, Any, list[Row]]]] = {
     **{each.key: each for each in served.SERVED},
     "commit_latency": served.commit_latency,
     "web": web.web,
@@ -65,35 +53,37 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and its plot")
     parser.add_argument("--write-baseline", action="store_true", help="commit to these ratios: baseline.json")
     options = parser.parse_args()
-    options.keep = (lambda text: None) if options.resume is None else options.resume.write_text
-    kept = options.resume is not None and options.resume.is_file()
-    options.resume = json.loads(options.resume.read_text("utf-8")) if kept else {}
     options.figures = options.figures.split(",") if options.figures else list(FIGURES)
     if unknown := [name for name in options.figures if name not in FIGURES]:
         parser.error(f"no such figure: {', '.join(unknown)}; there are {', '.join(FIGURES)}")
     return options
 
 
-async def measure(bench: Bench, options: argparse.Namespace, console: Console) -> list[Row]:
-    """Measure the figures one after the other; note what was skipped, and what failed."""
-    done: dict[str, Any] = options.resume
+def measure(bench: Bench, figures: Sequence[str], kept: Path | None, console: Console) -> list[Row]:
+    """Measure the figures one after the other; note what was skipped, and what failed. `kept` has what is measured."""
+    done: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept and kept.is_file() else {}
     with console.status("starting") as status:
-        for number, name in enumerate(options.figures, 1):
+        for number, name in enumerate(figures, 1):
 
-            def say(text: str, place: str = f"[{number}/{len(options.figures)}]") -> None:
+            def say(text: str, place: str = f"[{number}/{len(figures)}]") -> None:
                 status.update(f"{place} {text}")
                 if not console.is_terminal:
                     print(f"{place} {text}", file=sys.stderr, flush=True)
 
             if name not in done:
                 bench.say, bench.notes = say, []
+                rows = []
                 try:
-                    done[name] = {"rows": [asdict(row) for row in await FIGURES[name](bench)], "notes": bench.notes}
+                    rows = [asdict(row) for row in asyncio.run(FIGURES[name](bench))]
+                except Skipped as missing:
+                    bench.notes.append(f"{name}: {missing}")
                 except Exception as error:  # noqa: BLE001 - a figure that fails must not lose the others
                     bench.failures.append(f"{name}: no figure: {type(error).__name__}: {error}")
                     continue
-                options.keep(json.dumps(done))
-    found = [done[name] for name in options.figures if name in done]
+                done[name] = {"rows": rows, "notes": bench.notes}
+                if kept:
+                    kept.write_text(json.dumps(done), "utf-8")
+    found = [done[name] for name in figures if name in done]
     bench.notes = [note for each in found for note in each["notes"]] + bench.failures
     return [Row(**row) for each in found for row in each["rows"]]
 
@@ -107,15 +97,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="stepwire-bench-", dir=options.dir) as directory:
         rounds, length = options.repeats or repeats, options.seconds or seconds
         bench = Bench(Path(directory), rounds, length, options.quick, options.beside and options.beside.resolve())
-        rows = asyncio.run(measure(bench, options, console))
+        rows = measure(bench, options.figures, options.resume, console)
     report.show(console, rows, bench.notes)
     if options.write_docs:
-        drawn = report.write_plot(rows)
-        if not drawn:
-            console.print("The plot was not drawn: matplotlib is not installed (the extra `bench` has it)")
-        report.write_page(bench, rows, (before, os.getloadavg()[0]), drawn)
+        report.write_page(bench, rows, (before, os.getloadavg()[0]))
+        report.write_plot(rows)
         try:
-            readme.write()
+            report.write_readme()
         except LookupError as missing:
             console.print(f"The README's figures are as they were: not measured: {missing}")
     worse = report.regressions(rows, mode)

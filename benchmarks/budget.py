@@ -12,29 +12,15 @@ import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
-from benchmarks.layers import LAYERS
-from benchmarks.meters import LOOP, Counted, Counts, LayerClock, WholeTime
-from benchmarks.operations import Client, Meter, T_co, measured
+from benchmarks.meters import LAYERS, LOOP, Counted, Counts, LayerClock, Meter, WholeTime
+from benchmarks.operations import Client, measured
 from benchmarks.report import markdown
 
 _PAGE: Final = Path(__file__).parent.parent / "docs" / "processor-time.md"
-_HEAD: Final = """\
-# Where the processor time goes
-
-Written by `make profile ARGS=--write-docs`; do not edit.
-
-What one operation costs a server on SQLite, by layer. The calls of functions, of Python and of C, are the same on any
-machine; the event loop is asyncio's for them, so that they can be seen. The times are taken on uvloop with 64 calls in
-flight: the time between two calls or returns belongs to the layer entered last. It is scaled to what the same calls
-cost without measuring, the least of five rounds. Opcodes are instructions of the interpreter: they are the same on any
-machine too, and tell best what a change of the code is worth. All count the threads of the event loop and of the store,
-not those of gRPC itself.
-
-{date}: {machine}, Python {python}.
-"""
+_HEAD: Final = Path(__file__).with_name("processor-time.md")
 _ROUNDS: Final = 5
 
 Layers = Mapping[str, float]
@@ -44,7 +30,7 @@ Layers = Mapping[str, float]
 def _timed(directory: Path) -> dict[str, Layers]:
     """Return the microseconds of each operation, scaled to the least of some rounds: other work only adds."""
 
-    def measure(name: str, meter: Meter[T_co]) -> dict[str, T_co]:
+    def measure(name: str, meter: Meter) -> dict[str, Any]:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             operations = measured(directory / name, meter, lambda server: Client(server.address, 320, 64).operations())
             return runner.run(operations)
@@ -83,14 +69,15 @@ def main() -> None:
             tables.append(markdown(["µs of processor time", *timed], _rows(timed, 1)))
         counted, traced = (_counted(Path(directory, kind), kind == "opcodes") for kind in ("calls", "opcodes"))
     loop = [[name, *(str(each.loop[name]) for each in counted.values())] for name in LOOP.values()]
-    calls = {name: each.calls for name, each in counted.items()}
-    opcodes = {name: each.opcodes for name, each in traced.items()}
-    tables.append(markdown(["calls", *counted], _rows(calls) + loop))
-    tables.append(markdown(["opcodes", *traced], _rows(opcodes)))
+    calls, opcodes = ({name: each.layers for name, each in found.items()} for found in (counted, traced))
+    tables.append(markdown(["calls", *calls], _rows(calls) + loop))
+    tables.append(markdown(["opcodes", *opcodes], _rows(opcodes)))
     print("\n\n".join(tables))
     if options.write_docs:
         machine = f"{platform.machine()}, {platform.system()} {platform.release()}"
-        head = _HEAD.format(date=datetime.now(UTC).date(), machine=machine, python=platform.python_version())
+        head = _HEAD.read_text("utf-8").format(
+            date=datetime.now(UTC).date(), machine=machine, python=platform.python_version()
+        )
         _PAGE.write_text("\n\n".join([head.rstrip(), *tables]) + "\n", encoding="utf-8")
         print(f"wrote {_PAGE.name}")
     if options.functions:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.harness import ENGINE, Bench, Row, row
-from benchmarks.peers import HERE, peer
-from benchmarks.processes import run_json
-
-__all__ = ["engine"]
+from benchmarks.harness import ENGINE, Bench, Row, Skipped, row
+from benchmarks.peers import HERE, peer, run_json
+from benchmarks.servers import BEFORE
 
 SECONDS, PEER_SECONDS = 300.0, 60.0
 FLAT = 1.2
@@ -28,82 +27,83 @@ TIMED = (
     ("stream", "stream write and read, an event", "asyncio.Queue", (50_000, 20_000), None, 1 / 0.6),
 )
 
-Found = dict[str, Any]
-"""What `peer/engine.py` measured of a case, or nothing if that failed."""
+
+class Engine(NamedTuple):
+    """An engine: the interpreter and the package that it is in."""
+
+    bench: Bench
+    name: str
+    python: str | Path
+    package: str = "stepwire.workflow"
+    seconds: float = SECONDS
+
+    async def measure(self, case: str, size: int) -> dict[str, Any]:
+        """Return what `peer/engine.py` measures of a case, in a process of its own. RuntimeError."""
+        self.bench.say(f"engine: {case}, {size:,}, {self.name}")
+        return dict(await run_json(self.seconds, self.python, HERE / "engine.py", self.package, case, str(size)))
 
 
-async def _found(bench: Bench, name: str, python: str, package: str, seconds: float, case: str, size: int) -> Found:
-    """Run a case of a size in a process of its own, under an interpreter; note its failure."""
-    bench.say(f"engine: {case}, {size:,}, {name}")
-    try:
-        return dict(await run_json([python, str(HERE / "engine.py"), package, case, str(size)], seconds))
-    except RuntimeError as error:
-        bench.notes.append(f"{name}: {case} of {size:,}: no figure ({error})")
-        return {}
+_row = partial(row, group=ENGINE)
 
 
-def _row(case: str, title: str, unit: str, limit: str, ours: float, bound: float, **more: Any) -> Row:
-    return row(f"engine_{case}", title, unit, limit, ours, bound, group=ENGINE, **more)
+def _timed(case: str, title: str, limit: str, size: int, found: dict[str, Any], **more: Any) -> Row:
+    timed = _row(f"engine_{case}", f"{title} ({size:,})", "s", limit, found["ours"], found["bare"], **more)
+    return replace(timed, ratio=found["ratio"])
+
+
+def _parked(found: dict[str, Any], **more: Any) -> Row:
+    return _row("engine_parked", "memory of a parked run", "B", "8 KiB", found["bytes"], PARKED, **more)
 
 
 async def engine(bench: Bench) -> list[Row]:
     """Measure the engine, then the same cases at their small sizes of the peers."""
     rows = await _engine(bench)
     for folder, requirement in PEERS:
-        if (found := await peer(bench, folder, [requirement])) is not None:
-            rows += await _peer(bench, found.name, str(found.python))
+        try:
+            found = await peer(bench, folder, requirement)
+            rows += await _peer(bench, Engine(bench, found.name, found.python, "workflows", PEER_SECONDS))
+        except Skipped as missing:
+            bench.notes.append(str(missing))
     return rows
-
-
-def _timed(case: str, title: str, limit: str, size: int, bound: float | None, found: Found) -> Row:
-    timed = _row(case, f"{title} ({size:,})", "s", limit, found["ours"], found["bare"], target=bound)
-    return replace(timed, ratio=found["ratio"])
-
-
-def _parked(found: Found, target: float | None = 1.0) -> Row:
-    return _row("parked", "memory of a parked run", "B", "8 KiB", found["bytes"], PARKED, target=target)
 
 
 async def _engine(bench: Bench) -> list[Row]:
-    ours = partial(_found, bench, "Stepwire", sys.executable, "stepwire.workflow", SECONDS)
-    python = str(bench.beside and bench.beside / ".venv/bin/python")
-    earlier = partial(_found, bench, "another version", python, "stepwire.workflow", SECONDS)
+    ours = Engine(bench, "Stepwire", sys.executable)
     rows: list[Row] = []
     for case, title, limit, sizes, grown, bound in TIMED:
-        size = bench.scaled(*sizes)
-        if not (small := await ours(case, size)):
-            continue
-        rows.append(_timed(case, title, limit, size, bound, small))
-        if bench.beside and (found := await earlier(case, size)):
-            title_beside, both = f"{title}, beside {bench.beside.name}", (small["ours"], found["ours"])
-            beside = _row(f"{case}_beside", title_beside, "s", "another version", *both, guarded=False)
-            # Each beside the bare loop of its own process.
+        key, size = f"engine_{case}", bench.scaled(*sizes)
+        small = await ours.measure(case, size)
+        rows.append(_timed(case, title, limit, size, small, target=bound))
+        # What follows are ratios of ratios: each beside the bare loop of its own process.
+        if bench.beside:
+            found = await Engine(bench, BEFORE, bench.beside / ".venv/bin/python").measure(case, size)
+            told, both = f"{title}, beside {bench.beside.name}", (small["ours"], found["ours"])
+            beside = _row(f"{key}_beside", told, "s", BEFORE, *both, guarded=False)
             rows.append(replace(beside, ratio=small["ratio"] / found["ratio"]))
-        if grown and (large := await ours(case, bench.scaled(*grown))):
-            name, same = f"{title}: {bench.scaled(*grown):,} beside {size:,}", f"the same at {size:,}"
-            growth = _row(f"{case}_growth", name, "s", same, large["ours"], small["ours"], target=FLAT)
-            # Each beside the bare loop of its own process: the ratio of ratios is what the size does.
+        if grown:
+            large = await ours.measure(case, bench.scaled(*grown))
+            told, same = f"{title}: {bench.scaled(*grown):,} beside {size:,}", f"the same at {size:,}"
+            growth = _row(f"{key}_growth", told, "s", same, large["ours"], small["ours"], target=FLAT)
             rows.append(replace(growth, ratio=large["ratio"] / small["ratio"]))
     count = bench.scaled(50_000, 5_000)
-    few, many = await ours("snapshot", 50), await ours("snapshot", count)
-    for what, word, unit in (("seconds", "time", "s"), ("bytes", "size", "B")) if few and many else ():
+    few, many = await ours.measure("snapshot", 50), await ours.measure("snapshot", count)
+    for what, word, unit in (("seconds", "time", "s"), ("bytes", "size", "B")):
         title = f"to_dict after {count:,} events, {word}"
-        rows.append(_row(f"snapshot_{what}", title, unit, "after 50 events", many[what], few[what], target=FLAT))
-    if parked := await ours("parked", bench.scaled(2_000, 500)):
-        rows.append(_parked(parked))
-    if passed := await ours("passed", count):
-        title, kept = "memory that a passed event leaves", max(0.0, passed["bytes"])
-        rows.append(_row("passed", title, "B", f"{KEPT} B for 0", kept, KEPT, target=1.0, guarded=False))
-    return rows
+        rows.append(_row(f"engine_snapshot_{what}", title, unit, "after 50 events", many[what], few[what], target=FLAT))
+    rows.append(_parked(await ours.measure("parked", bench.scaled(2_000, 500)), target=1.0))
+    passed = max(0.0, (await ours.measure("passed", count))["bytes"])
+    title, limit = "memory that a passed event leaves", f"{KEPT} B for 0"
+    return [*rows, _row("engine_passed", title, "B", limit, passed, KEPT, target=1.0, guarded=False)]
 
 
-async def _peer(bench: Bench, name: str, python: str) -> list[Row]:
-    theirs = partial(_found, bench, name, python, "workflows", PEER_SECONDS)
+async def _peer(bench: Bench, theirs: Engine) -> list[Row]:
+    """Measure what the peer can do; note what it cannot."""
+    cases = {case: (size, partial(_timed, case, title, limit, size)) for case, title, limit, (_, size), *_ in TIMED}
     rows: list[Row] = []
-    for case, title, limit, (_, size), _, _ in TIMED:
-        if found := await theirs(case, size):
-            rows.append(_timed(case, title, limit, size, None, found))
-    if parked := await theirs("parked", 200):
-        rows.append(_parked(parked, None))
-    group = f"the same with {name}"
-    return [replace(each, key=f"peer_{name}_{each.key}", group=group, guarded=False) for each in rows]
+    for case, (size, made) in (cases | {"parked": (200, _parked)}).items():
+        try:
+            rows.append(made(await theirs.measure(case, size)))
+        except RuntimeError as error:
+            bench.notes.append(f"{theirs.name}: {case} of {size:,}: no figure ({error})")
+    group = f"the same with {theirs.name}"
+    return [replace(each, key=f"peer_{theirs.name}_{each.key}", group=group, guarded=False) for each in rows]

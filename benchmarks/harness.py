@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
-__all__ = [
-    "ENGINE", "PEER", "SERVER", "WEB", "Bench", "Measure", "Row", "Sample", "UsesCpu", "Work", "alternate", "cost",
-    "costs", "row", "spent",
-]  # fmt: skip
+from tests.serving import ROOT
 
 SERVER = "the server"
 WEB = "the web beside gRPC, one server with its runs in memory"
@@ -30,6 +30,10 @@ class Sample(NamedTuple):
 
 
 Measure = Callable[[], Awaitable[Sample]]
+
+
+class Skipped(Exception):
+    """A figure cannot be measured here; says what is missing."""
 
 
 @dataclass(slots=True)
@@ -64,30 +68,39 @@ class Row:
         return self.unit not in ("s", "B")
 
     @property
+    def reach(self) -> float:
+        """How much better than its target it is, 1 at the target or without one."""
+        if self.target is None:
+            return 1.0
+        return self.ratio / self.target if self.high_is_good else self.target / max(self.ratio, 1e-9)
+
+    @property
     def met(self) -> bool | None:
         """Whether the target is met; None without one."""
-        if self.target is None:
-            return None
-        return self.ratio >= self.target if self.high_is_good else self.ratio <= self.target
+        return None if self.target is None else self.reach >= 1
 
 
 Rounds = Sequence[Sample] | float
-"""The rounds of a figure, or the one value of a figure that is measured once."""
+"""The rounds of a figure, or the one value of a figure that is measured once, or of a limit that is none."""
 
 
 def row(
-    key: str, title: str, unit: str, limit_name: str, ours: Rounds, limits: Rounds, raw: Rounds = (), **more: Any
+    key: str,
+    title: str,
+    unit: str,
+    limit_name: str,
+    ours: Rounds,
+    limits: Rounds,
+    raw: Sequence[Sample] = (),
+    **more: Any,
 ) -> Row:
     """Return the line of a figure from its rounds, those of its limit, and those of the raw server for the CPU."""
-    mine, theirs = _samples(ours), _samples(limits)
+    mine = [Sample(ours)] if isinstance(ours, float | int) else ours
+    theirs = [Sample(limits)] * len(mine) if isinstance(limits, float | int) else limits
     ratios = [sample.value / limit.value for sample, limit in zip(mine, theirs, strict=True)]
     low, high = (min(ratios), max(ratios)) if len(ratios) > 1 else (None, None)
     values = median(sample.value for sample in mine), median(sample.value for sample in theirs), median(ratios)
-    return Row(key, title, unit, limit_name, *values, low, high, cpu=_cpu(mine), raw_cpu=_cpu(_samples(raw)), **more)
-
-
-def _samples(rounds: Rounds) -> Sequence[Sample]:
-    return [Sample(rounds)] if isinstance(rounds, float | int) else rounds
+    return Row(key, title, unit, limit_name, *values, low, high, cpu=_cpu(mine), raw_cpu=_cpu(raw), **more)
 
 
 def _cpu(samples: Sequence[Sample]) -> float | None:
@@ -125,29 +138,36 @@ class Bench:
 
 
 class UsesCpu(Protocol):
-    """A process."""
+    """A process, or several."""
 
-    def cpu(self) -> float:
-        """Return the seconds of CPU that it has used."""
-        ...
-
-
-async def costs(work: Work, *processes: UsesCpu) -> list[Sample]:
-    """Do the work; return its value with the CPU that each of the processes used for one operation."""
-    before = [process.cpu() for process in processes]
-    value, operations = await work()
-    used = [process.cpu() - began for process, began in zip(processes, before, strict=True)]
-    return [Sample(value, seconds / max(1, operations)) for seconds in used]
+    @property
+    def cpu(self) -> Callable[[], float]:
+        """Returns the seconds of CPU that it has used."""
 
 
 async def cost(process: UsesCpu, work: Work) -> Sample:
     """Do the work; return its value and the CPU that the process used for each operation."""
-    return (await costs(work, process))[0]
+    before = process.cpu()
+    value, operations = await work()
+    return Sample(value, (process.cpu() - before) / max(1, operations))
 
 
-async def spent(process: UsesCpu, work: Work) -> Sample:
-    """Do the work; return the CPU that the process used for each operation as the value."""
-    return Sample((await cost(process, work)).cpu or 0.0)
+def cpus(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the CPU of an operation as the value."""
+    return [Sample(sample.cpu or 0.0) for sample in samples]
+
+
+async def output(seconds: float, *command: str | Path) -> str:
+    """Run a program and return what it prints. RuntimeError when it fails, or takes longer than that."""
+    run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+    try:
+        done = await asyncio.to_thread(run)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not done after {seconds:g} s") from None
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise RuntimeError(last[0] if last else f"exit code {done.returncode}")
+    return str(done.stdout)
 
 
 async def alternate(

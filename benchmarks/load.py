@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import grpc.aio
+from benchmarks.harness import Skipped, output
 from benchmarks.peer.flows import TEXT
 from google.protobuf.duration_pb2 import Duration
 
@@ -17,14 +21,12 @@ from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state
 
-__all__ = [
-    "IN_FLIGHT", "JSON", "OPTIONS", "Call", "Caller", "Read", "event", "live", "one_at_a_time", "replay", "saturate",
-    "shared", "start_request",
-]  # fmt: skip
-
 JSON = types_pb2.PAYLOAD_ENCODING_JSON
 OPTIONS = runs.StreamOptions(encoding=JSON)
 IN_FLIGHT = 64
+CHANNELS = 4
+SMALLEST_ANSWER = 100
+"""Bytes of the smallest answer that h2load waits for."""
 
 Call = Callable[[int], Awaitable[object]]
 """Makes the n-th call."""
@@ -46,26 +48,28 @@ def event(name: str, payload: bytes = b'{"text":"%s"}' % TEXT.encode()) -> Any:
 
 
 class Caller:
-    """The stubs of one channel and the requests that figures make; use `Caller.open`. `raw`: of the bare server."""
+    """The stubs of a server's channels and the requests that figures make; use `open`. `raw`: of the bare server."""
 
-    def __init__(self, channel: grpc.aio.Channel, raw: bool = False) -> None:
-        self.raw = raw
-        self.runs: Any = run_service_pb2_grpc.RunServiceStub(channel)
-        self.state: Any = state_service_pb2_grpc.StateServiceStub(channel)
+    def __init__(self, address: str, channels: Sequence[grpc.aio.Channel], raw: bool) -> None:
+        self.address, self.raw = address, raw
+        self._stubs: list[Any] = [run_service_pb2_grpc.RunServiceStub(channel) for channel in channels]
+        self.runs = self._stubs[0]
+        self.state: Any = state_service_pb2_grpc.StateServiceStub(channels[0])
 
     @staticmethod
     @asynccontextmanager
     async def open(address: str, raw: bool = False) -> AsyncIterator[Caller]:
-        """Open a channel of its own (gRPC would share connections between channels)."""
+        """Open channels of their own (gRPC would share connections between them); each connects when it is used."""
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
-        async with grpc.aio.insecure_channel(address, options) as channel:
-            yield Caller(channel, raw)
+        async with AsyncExitStack() as stack:
+            channels = [grpc.aio.insecure_channel(address, options) for _ in range(CHANNELS)]
+            yield Caller(address, [await stack.enter_async_context(channel) for channel in channels], raw)
 
     async def start(self, workflow: str, payload: bytes = b"{}") -> str:
         """Start a run; return its id."""
         return str((await self.runs.StartRun(start_request(workflow, payload))).run.run_id)
 
-    async def start_many(self, workflow: str, count: int) -> list[str]:
+    async def start_many(self, workflow: str, count: int = IN_FLIGHT) -> list[str]:
         """Start runs, 64 at a time; return their ids."""
         ids: list[str] = []
 
@@ -75,22 +79,18 @@ class Caller:
         await shared(call, count)
         return ids
 
-    async def parked(self, count: int = IN_FLIGHT, workflow: str = "Park") -> list[str]:
-        """Return runs that wait; those of `Park` take pings."""
-        return ["0" * 32] if self.raw else await self.start_many(workflow, count)
-
     async def held(self, count: int) -> str:
-        """Return a run that writes `count` events once it is told to."""
+        """Return a run that writes `count` events once it is told to; one of the raw server waits for nothing."""
         return f"raw-{count}" if self.raw else await self.start("Talk", b'{"count":0}')
 
     async def go(self, run_id: str, count: int) -> None:
         """Tell it to."""
-        if not self.raw:
-            await self.send(run_id, event("Go", b'{"count":%d}' % count))
+        await self.send(run_id, event("Go", b'{"count":%d}' % count))
 
     async def written(self, count: int) -> str:
         """Return a run that has written so many events, and ended."""
-        await self.go(run_id := await self.held(count), count)
+        run_id = await self.held(count)
+        await self.go(run_id, count)
         if not self.raw:
             await self.ended(run_id)
         return run_id
@@ -114,11 +114,7 @@ class Caller:
         call = getattr(self.runs, method)
         return lambda number: call(sends[number % len(ids)])
 
-    def run_trivial(self) -> Call:
-        """Return the call that starts a trivial run and gets its result."""
-        return self.run_to_end("Trivial")
-
-    def run_to_end(self, workflow: str, payload: bytes = b"{}") -> Call:
+    def run_to_end(self, workflow: str = "Trivial", payload: bytes = b"{}") -> Call:
         """Return the call that starts a run and gets its result."""
         request = start_request(workflow, payload, wait=30)
 
@@ -127,14 +123,14 @@ class Caller:
 
         return call
 
-    def stream(self, run_id: str) -> Any:
+    def stream(self, run_id: str, channel: int = 0) -> Any:
         """Open the stream of a run, from its beginning."""
-        return self.runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=OPTIONS))
+        return self._stubs[channel % CHANNELS].StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=OPTIONS))
 
-    async def read(self, run_id: str, count: int = 0) -> int:
+    async def read(self, run_id: str, count: int = 0, channel: int = 0) -> int:
         """Read a run's stream to its end; return how many events came. RuntimeError below `count`."""
         events = 0
-        async for frame in self.stream(run_id):
+        async for frame in self.stream(run_id, channel):
             events += len(frame.events.entries)
         if events < count:
             raise RuntimeError(f"a stream of {count} events gave {events}")
@@ -205,3 +201,15 @@ async def replay(run_id: str, count: int, read: Read) -> tuple[float, int]:
     began = time.perf_counter()
     events = await read(run_id, count)
     return events / (time.perf_counter() - began), events
+
+
+async def h2load(url: str, message: Path, calls: int, *options: str) -> tuple[float, int]:
+    """Post a message so many times by a C client; return calls per second, and calls. RuntimeError if one fails."""
+    if shutil.which("h2load") is None:
+        raise Skipped("h2load is not installed (Debian: nghttp2-client)")
+    text = await output(600, "h2load", "-t", "1", "-n", str(calls), "-d", message, *options, url)
+    found = re.search(r"finished in .*?, ([\d.]+) req/s.* (\d+) succeeded.*\((\d+)\) data", text, re.DOTALL)
+    # h2load sees HTTP only, where an error of gRPC is a success: but only an answer has data.
+    if not found or int(found[2]) != calls or int(found[3]) < calls * SMALLEST_ANSWER:
+        raise RuntimeError(f"h2load failed: {text[-500:]}")
+    return float(found[1]), calls

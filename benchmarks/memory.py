@@ -6,16 +6,15 @@ import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import grpc.aio
-from benchmarks.harness import Bench, Row, Sample, row
+from benchmarks.harness import Bench, Row, Sample, cost, row
 from benchmarks.load import OPTIONS, Caller, event, shared
-from benchmarks.processes import RAW, SQLITE, Server, start, stepwire_server
+from benchmarks.servers import RAW, SQLITE, Server, Side, server, stepwire_server
 
 from stepwire.v1 import run_service_pb2 as runs
-
-__all__ = ["growing_run", "idle_streams", "recovery", "released_runs", "waiting_runs"]
 
 STREAMS_PER_CHANNEL = 100
 """What gRPC lets one connection carry by default."""
@@ -28,6 +27,7 @@ NONE = f"{RELEASED:g} B for 0"
 FLAT = 1.2
 """What counts as flat: an operation costs at most this much more."""
 RECOVERY_SECONDS = 10.0
+CACHES = "resident size, in which SQLite's page caches grow too"
 
 
 async def idle_streams(bench: Bench) -> list[Row]:
@@ -35,9 +35,8 @@ async def idle_streams(bench: Bench) -> list[Row]:
     count = bench.scaled(10_000, 2_000)
     sizes: dict[str, float] = {}
     for kind in (RAW, SQLITE):
-        with start(kind, bench) as process:
-            async with Caller.open(process.address, kind == RAW) as caller:
-                ids = await caller.parked(STREAMS_PER_CHANNEL, "Wait")
+        async with server(kind, bench).called() as (process, caller):
+            ids = await caller.start_many("Wait", STREAMS_PER_CHANNEL)
             await _open_streams(bench, process, ids, STREAMS_PER_CHANNEL)  # what the first streams of all cost
             sizes[kind] = await _open_streams(bench, process, ids, count)
     title, note = f"server memory of an idle Converse stream ({count:,})", f"raw grpc.aio {sizes[RAW] / KIB:.1f} KiB"
@@ -52,8 +51,7 @@ async def _open_streams(bench: Bench, process: Server, ids: list[str], count: in
         for first in range(0, count, STREAMS_PER_CHANNEL):
             bench.say(f"idle streams: {first:,} of {count:,}")
             caller = await stack.enter_async_context(Caller.open(process.address))
-            attached = (ids * STREAMS_PER_CHANNEL)[:STREAMS_PER_CHANNEL]
-            calls += await asyncio.gather(*(_attach(caller, run_id) for run_id in attached))
+            calls += await asyncio.gather(*(_attach(caller, run_id) for run_id in ids))
         size = (await process.settled() - before) / len(calls)
         for call in calls:
             call.cancel()
@@ -73,15 +71,16 @@ async def waiting_runs(bench: Bench) -> list[Row]:
     count, sample, data = bench.scaled(100_000, 5_000), bench.scaled(2_000, 500), bench.data()
     with stepwire_server(bench.data()) as process:
         empty = await process.settled()
-    async with stepwire_server(data).called() as (process, caller):
-        await _cpu_of_trivial(process, caller, 500)  # connections, caches
-        few = await _cpu_of_trivial(process, caller, sample)
-        before = await process.settled()
+    async with stepwire_server(data).called() as side:
+        await _cpu_of_trivial(side, 500)  # connections, caches
+        few = await _cpu_of_trivial(side, sample)
+        before = await side.server.settled()
         bench.say(f"waiting runs: starting {count:,}")
-        rate, _ = await shared(lambda _: caller.start("Wait"), count)
-        size = (await process.settled() - before) / count
-        many = await _cpu_of_trivial(process, caller, sample)
-        one = await caller.start("Wait")
+        began = time.perf_counter()
+        one, *_ = await side.caller.start_many("Wait", count)
+        note = f"started in {time.perf_counter() - began:.0f} s"
+        size = (await side.server.settled() - before) / count
+        many = await _cpu_of_trivial(side, sample)
     bench.say("waiting runs: starting again beside them")
     async with stepwire_server(data).called() as (process, caller):
         beside = max(0.0, (await process.settled() - empty) / count)
@@ -89,8 +88,7 @@ async def waiting_runs(bench: Bench) -> list[Row]:
         await caller.send(one, event("Answer", b"{}"))
         await caller.ended(one)
         answered = f"started in {process.seconds:.1f} s; an answer to its end {time.perf_counter() - began:.3f} s"
-    waiting, note = f"server memory of a waiting run ({count:,})", f"started in {count / rate:.0f} s"
-    restarted = f"server memory of a waiting run after a restart ({count:,})"
+    waiting, restarted = (f"server memory of a waiting run{told} ({count:,})" for told in ("", " after a restart"))
     growth = f"server CPU of a trivial run, with {count:,} waiting runs"
     return [
         row("waiting_runs", waiting, "B", "10 KiB", size, 10 * KIB, target=1, note=note),
@@ -99,11 +97,9 @@ async def waiting_runs(bench: Bench) -> list[Row]:
     ]
 
 
-async def _cpu_of_trivial(process: Server, caller: Caller, count: int) -> float:
+async def _cpu_of_trivial(side: Side, count: int) -> float:
     """Return the seconds of server CPU of a trivial run."""
-    before = process.cpu()
-    await shared(caller.run_to_end("Trivial"), count, 50)
-    return (process.cpu() - before) / count
+    return (await cost(side.server, partial(shared, side.caller.run_to_end(), count))).cpu or 0.0
 
 
 async def released_runs(bench: Bench) -> list[Row]:
@@ -119,8 +115,7 @@ async def released_runs(bench: Bench) -> list[Row]:
     # The first wave shows what the allocator keeps anyway.
     left = max(0.0, (levels[-1] - levels[0]) / (wave * (WAVES - 1)))
     title = f"server memory that a released run leaves ({WAVES} waves of {wave:,})"
-    note = "resident size, in which SQLite's page caches grow too"
-    return [row("released_runs", title, "B", NONE, left, RELEASED, target=1, note=note, guarded=False)]
+    return [row("released_runs", title, "B", NONE, left, RELEASED, target=1, note=CACHES, guarded=False)]
 
 
 async def growing_run(bench: Bench) -> list[Row]:
@@ -133,7 +128,7 @@ async def growing_run(bench: Bench) -> list[Row]:
     for number in range(bench.scaled(3, 2)):
         bench.say(f"one run of {count:,} events: {number + 1}")
         async with stepwire_server(bench.data()).called() as (_, caller):
-            run_id = await caller.start("Clocked", marks)
+            run_id = await caller.start("Talk", marks)
             await caller.read(run_id)
             # A client reads more slowly than the server writes: the server's CPU is noted by the step itself.
             first, second, third, last = json.loads((await caller.ended(run_id)).outcome.result.json)
@@ -151,8 +146,7 @@ async def recovery(bench: Bench) -> list[Row]:
         await caller.start_many("Busy", count)
         process.kill()
     bench.say("recovery: starting again")
-    # A server listens once it has taken up everything that has work.
-    with stepwire_server(data) as process:
+    with stepwire_server(data) as process:  # it listens once it has taken up everything that has work
         seconds = process.seconds
     title, limit = f"start that takes up {count:,} unfinished runs", f"{RECOVERY_SECONDS:g} s"
     return [row("recovery", title, "s", limit, seconds, RECOVERY_SECONDS, target=1, guarded=False)]

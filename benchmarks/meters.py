@@ -10,12 +10,44 @@ import threading
 import time
 from collections import Counter
 from contextvars import copy_context
+from functools import cache
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from benchmarks.layers import NATIVE, layer_of_file, layer_of_function
+NATIVE: Final = "gRPC and event loop, native"
+"""What runs while no function of Python does, on the thread of the event loop."""
+REST: Final = "standard library"
 
-__all__ = ["LOOP", "Counted", "Counts", "LayerClock", "WholeTime"]
+_FILES: Final = {
+    "/grpc/": "gRPC",
+    "/asyncio/runners": NATIVE,
+    "/asyncio/": "event loop",
+    "/google/": "protobuf",
+    "/server/rpc/gate/": "gate",
+    "/server/rpc/tracing": "gate",
+    "/server/rpc/": "services, conversion",
+    "/server/runs/hosting/": "hosting, commits",
+    "/server/runs/log/": "log, feed",
+    "/server/runs/": "runs",
+    "/server/store/": "store",
+    "/server/telemetry/": "telemetry",
+    "/server/web/": "web",
+    "/uvicorn/": "web",
+    "/workflow/broker/": "broker",
+    "/workflow/runner/": "runner",
+    "/workflow/codec/": "codec",
+    "/workflow/": "context, state, events",
+    "/pydantic/": "pydantic",
+    "/benchmarks/": "the author's code",
+}
+_MODULES: Final = {
+    "pydantic_core._pydantic_core": "pydantic",
+    "google._upb._message": "protobuf",
+    "sqlite3": "SQLite",
+    "_queue": "hand-overs between threads",
+    "_thread": "hand-overs between threads",
+}
+LAYERS: Final = (*dict.fromkeys((*_FILES.values(), *_MODULES.values())), REST)
 
 LOOP = {
     "create_task": "tasks",
@@ -26,6 +58,19 @@ LOOP = {
 """What is counted of the event loop, by the function that makes it."""
 _STORE_THREAD: Final = "stepwire-store-writer"
 _CALIBRATED: Final = 20_000
+
+
+@cache
+def layer_of_file(file: str) -> str:
+    """Return the layer of a module's file."""
+    return next((name for part, name in _FILES.items() if part in file), REST)
+
+
+def layer_of_function(function: Any) -> str | None:
+    """Return the layer of a function of C; None for one that belongs to its caller's layer."""
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None) or type(owner).__module__
+    return _MODULES.get(module)
 
 
 class _Place(threading.local):
@@ -39,12 +84,11 @@ class _Place(threading.local):
 
 
 class Counted(NamedTuple):
-    """What one operation cost: calls by layer, what the loop did, calls by function, and opcodes by layer."""
+    """What one operation cost: calls or opcodes by layer; with calls what the loop did, and calls by function."""
 
-    calls: Counter[str]
+    layers: Counter[str]
     loop: Counter[str]
     functions: Counter[str]
-    opcodes: Counter[str]
 
 
 class Counts:
@@ -59,16 +103,29 @@ class Counts:
         self.trace = self._trace if opcodes else None
         self._on = False
         self._place = _Place()
-        self._found = Counted(Counter(), Counter(), Counter(), Counter())
+        self._found = Counted(Counter(), Counter(), Counter())
+
+    def begin(self) -> None:
+        """Begin anew."""
+        for counts in self._found:
+            counts.clear()
+        self._on = True
+
+    def end(self, times: int) -> Counted:
+        """Return what one of so many operations cost."""
+        self._on = False
+        return Counted(
+            *(Counter({name: round(count / times) for name, count in counts.items()}) for counts in self._found)
+        )
 
     def _profile(self, frame: FrameType, what: str, arg: Any) -> None:
         """Note one call."""
         if not self._on or what not in ("call", "c_call") or not self._place.serves:
             return
-        calls, loop, functions, _ = self._found
+        layers, loop, functions = self._found
         code = frame.f_code
         layer = layer_of_file(code.co_filename)
-        calls[layer] += 1
+        layers[layer] += 1
         if what == "call":
             functions[f"{layer}: {code.co_qualname}"] += 1
             if layer == "event loop" and code.co_name in LOOP:
@@ -82,25 +139,12 @@ class Counts:
 
     def _trace(self, frame: FrameType, what: str, arg: Any) -> Any:
         """Note one instruction."""
+        layer = layer_of_file(frame.f_code.co_filename)
         if what == "call":
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            frame.f_trace_opcodes, frame.f_trace_lines = layer != "event loop", False
         elif what == "opcode" and self._on and self._place.serves:
-            self._found.opcodes[layer_of_file(frame.f_code.co_filename)] += 1
+            self._found.layers[layer] += 1
         return self._trace
-
-    def begin(self) -> None:
-        """Begin anew."""
-        for counts in self._found:
-            counts.clear()
-        self._on = True
-
-    def end(self, times: int) -> Counted:
-        """Return what one of so many operations cost."""
-        self._on = False
-        del self._found.opcodes["event loop"]
-        return Counted(
-            *(Counter({name: round(count / times) for name, count in counts.items()}) for counts in self._found)
-        )
 
 
 class WholeTime:
@@ -182,3 +226,6 @@ class LayerClock:
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+Meter = Counts | WholeTime | LayerClock

@@ -6,18 +6,19 @@ The calls are made by gRPC without asyncio, on a thread of its own that nothing 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import itertools
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple
 
 import grpc
 from benchmarks.load import OPTIONS, event, start_request
+from benchmarks.meters import Meter
 from benchmarks.peer import flows
+from benchmarks.web import server_sent
 
 from stepwire.server.app import Server, Settings
 from stepwire.server.registry import Registry
@@ -25,32 +26,8 @@ from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import run_service_pb2_grpc, state_service_pb2_grpc, types_pb2
 from stepwire.v1 import state_service_pb2 as state
 
-__all__ = ["Client", "Meter", "Operation", "measured"]
-
-T_co = TypeVar("T_co", covariant=True)
-
 _STREAMED: Final = 1024
 """Events of a stream that is read."""
-
-
-class Meter(Protocol[T_co]):
-    """Measures the threads of a server between `begin` and `end`, by hooks that are set on all of them."""
-
-    @property
-    def profile(self) -> Any:
-        """The hook for `sys.setprofile`, or None."""
-
-    @property
-    def trace(self) -> Any:
-        """The hook for `sys.settrace`, or None."""
-
-    def begin(self) -> None:
-        """Begin."""
-        ...
-
-    def end(self, times: int) -> T_co:
-        """Return what one of so many operations cost."""
-        ...
 
 
 class Operation(NamedTuple):
@@ -64,15 +41,15 @@ Operations = Mapping[str, Operation]
 
 
 async def measured(
-    directory: Path, meter: Meter[T_co], operations: Callable[[Server], Operations], *, web: bool = False
-) -> dict[str, T_co]:
-    """Measure operations once caches are filled, on a server that runs on the running event loop.
+    directory: Path, meter: Meter, operations: Callable[[Server], Operations], *, web: bool = False
+) -> dict[str, Any]:
+    """Return what the meter says of operations once caches are filled, on a server that runs on the running event loop.
 
     The server has the benchmarks' workflows, SQLite and no watchdog.
 
     Args:
         directory: Where the server keeps its data.
-        meter: Measures each of them.
+        meter: Measures the threads of the server between `begin` and `end`, by hooks that are set on all of them.
         operations: Returns them for the server.
         web: Whether the server serves the web too.
     """
@@ -81,7 +58,7 @@ async def measured(
         registry.add(workflow.__name__, workflow(timeout=None))
     shown = "127.0.0.1:0" if web else "off"
 
-    def measure(server: Server) -> dict[str, T_co]:
+    def measure(server: Server) -> dict[str, Any]:
         sys.setprofile(None)
         sys.settrace(None)
         found = {}
@@ -141,7 +118,7 @@ class Client:
         def prepare() -> Callable[[], object]:
             run_id = self._start("Talk", b'{"count":0}')
             if web:
-                parts: Iterator[object] = _sent(web, run_id)
+                parts: Iterator[object] = server_sent(web, run_id)
                 next(parts)  # the stream is open
             else:
                 parts = self._runs.StreamEvents(runs.StreamEventsRequest(run_id=run_id, options=OPTIONS))
@@ -175,14 +152,3 @@ class Client:
                 call.result()
 
         return Operation(lambda: calls, self._calls)
-
-
-def _sent(web: str, run_id: str) -> Iterator[bytes]:
-    """Read the server-sent events of a run in blocks, the first of which is empty."""
-    connection = http.client.HTTPConnection(web)
-    connection.request("GET", f"/v1/runs/{run_id}/events")
-    response = connection.getresponse()
-    yield b""
-    while block := response.read1(1 << 16):
-        yield block
-    connection.close()

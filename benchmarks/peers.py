@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.harness import PEER, Bench, Row, Sample, alternate, cost, row
-from benchmarks.processes import MEMORY, ROOT, SQLITE, Server, run_json, start
-
-__all__ = ["HERE", "Peer", "agents", "peer", "peer_server"]
+from benchmarks.harness import PEER, Bench, Row, Sample, Skipped, alternate, cost, output, row
+from benchmarks.memory import CACHES
+from benchmarks.servers import MEMORY, SQLITE, Server, server, stepwire_server
+from tests.serving import ROOT
 
 HERE = Path(__file__).resolve().parent / "peer"
 INSTALL_SECONDS = 300.0
 LOAD_SECONDS = 240.0
-CACHES = "resident size, in which SQLite's page caches grow too"
 FIRST_SECONDS = 60.0
 """How long the first run of an agent may take on the peer's server."""
-
-
-class Peer(NamedTuple):
-    """An installed peer: its interpreter, and its main package with the version."""
-
-    python: Path
-    name: str
+SERVER = ("llama-agents-server", "llama-agents-client")
 
 
 class Figure(NamedTuple):
@@ -51,17 +44,47 @@ AGENTS = (
 )
 
 
+async def run_json(seconds: float, *command: str | Path) -> Any:
+    """Run a program and return the JSON that it prints last. RuntimeError, also when it takes too long."""
+    return json.loads((await output(seconds, *command)).strip().splitlines()[-1])
+
+
+class Peer(NamedTuple):
+    """An installed peer: its interpreter, and its main package with the version."""
+
+    python: Path
+    name: str
+
+
+async def peer(bench: Bench, folder: str, *requirements: str) -> Peer:
+    """Return the environment with these packages. Skipped when they cannot be installed."""
+    home = ROOT / ".venv" / "peers" / folder
+    python, stamp, wanted = home / "bin" / "python", home / ".installed", " ".join(requirements)
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
+        bench.say(f"installing {wanted} into an environment of its own")
+        pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+        try:
+            await output(INSTALL_SECONDS, sys.executable, "-m", "venv", "--clear", home)
+            await output(INSTALL_SECONDS, python, *pip)
+        except RuntimeError as error:
+            raise Skipped(f"{wanted} could not be installed: {error}") from error
+        stamp.write_text(wanted, encoding="utf-8")
+    package = requirements[0].partition("==")[0]
+    code = f"import importlib.metadata as m, json; print(json.dumps(m.version('{package}')))"
+    return Peer(python, f"{package} {await run_json(60, python, '-c', code)}")
+
+
 class Side(NamedTuple):
     """A server, and the interpreter and the name of the client that loads it."""
 
     server: Server
-    python: Path
+    python: str | Path
     client: str
 
     async def load(self, load: str, size: int, seconds: float = LOAD_SECONDS) -> tuple[float, int]:
         """Load the server; return the value and the operations."""
-        command = [str(self.python), str(HERE / "loads.py"), self.client, self.server.address, load, str(size)]
-        found = await run_json(command, seconds)
+        command = [self.python, HERE / "loads.py", self.client, self.server.address, load, str(size)]
+        found = await run_json(seconds, *command)
         return found["value"], found["operations"]
 
     async def measure(self, figure: Figure, size: int) -> Sample:
@@ -75,59 +98,32 @@ class Side(NamedTuple):
         return Sample(max(0.0, (await self.server.settled(2.0) - before) / size))
 
 
-async def peer(bench: Bench, folder: str, requirements: Sequence[str]) -> Peer | None:
-    """Return the environment with these packages; None, with a note, when they cannot be installed."""
-    home = ROOT / ".venv" / "peers" / folder
-    python, stamp, wanted = home / "bin" / "python", home / ".installed", " ".join(requirements)
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
-        bench.say(f"installing {wanted} into an environment of its own")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
-        try:
-            await run_json([sys.executable, "-m", "venv", "--clear", str(home)], INSTALL_SECONDS)
-            await run_json(pip, INSTALL_SECONDS)
-        except RuntimeError as error:
-            bench.notes.append(f"{wanted} could not be installed, its figures were skipped: {error}")
-            return None
-        stamp.write_text(wanted, encoding="utf-8")
-    package = requirements[0].partition("==")[0]
-    code = f"import importlib.metadata as m, json; print(json.dumps(m.version('{package}')))"
-    return Peer(python, f"{package} {await run_json([str(python), '-c', code], 60)}")
-
-
 async def peer_server(bench: Bench) -> list[Row]:
     """Measure runs, streamed events and answers, in memory and on SQLite."""
-    found = await peer(bench, "server", ["llama-agents-server", "llama-agents-client"])
-    if found is None:
-        return []
     rows: list[Row] = []
+    found = await peer(bench, "server", *SERVER)
     for kind in (MEMORY, SQLITE):
-        async with AsyncExitStack() as stack:
-            ours = stack.enter_context(start(kind, bench))
-            theirs = stack.enter_context(_server(bench, found, kind))
+        with server(kind, bench) as ours, _server(bench, found, kind) as theirs:
             rows += await _beside(bench, found, ours, theirs, FIGURES, kind)
     return rows
 
 
 async def agents(bench: Bench) -> list[Row]:
     """Measure runs, first tokens, approvals and the memory of agents that wait, on SQLite."""
-    here = await peer(bench, "stepwire-agents", ["llama-index-core", "-e", f"{ROOT}[llamaindex]"])
-    found = await peer(bench, "agents", ["llama-agents-server", "llama-agents-client", "llama-index-core"])
-    if here is None or found is None:
-        return []
+    here = await peer(bench, "stepwire-agents", "llama-index-core", "-e", f"{ROOT}[llamaindex]")
+    found = await peer(bench, "agents", *SERVER, "llama-index-core")
     specs = [f"{HERE / 'approver.py'}:{name}" for name in ("team", "approver")]
-    args, command = ["--log-level", "warning", "--idle-after", "1s"], [str(here.python.with_name("stepwire"))]
-    async with AsyncExitStack() as stack:
-        ours = stack.enter_context(Server(bench.data(), specs, args=args, command=command, timeout=200))
-        theirs = stack.enter_context(_server(bench, found, SQLITE, {"BENCH_AGENTS": "1"}))
+    command = [str(here.python.with_name("stepwire"))]
+    served = stepwire_server(bench.data(), workflows=specs, idle_after="1s", command=command, timeout=200)
+    with served as ours, _server(bench, found, SQLITE, {"BENCH_AGENTS": "1"}) as theirs:
         try:
             await Side(theirs, found.python, "peer").load("team_runs", 1, FIRST_SECONDS)
         except RuntimeError as error:
-            bench.notes.append(f"{found.name} has ended no run of the agents, their figures were skipped: {error}")
-            return []
+            raise Skipped(f"{found.name} has ended no run of the agents: {error}") from error
         return await _beside(bench, found, ours, theirs, AGENTS)
 
 
-def _server(bench: Bench, found: Peer, kind: str, env: dict[str, str] | None = None) -> Server:
+def _server(bench: Bench, found: Peer, kind: str, env: Mapping[str, str] | None = None) -> Server:
     data = ":memory:" if kind == MEMORY else bench.data() / "peer.db"
     return Server(data, [], command=[str(found.python), str(HERE / "server.py")], env=env, timeout=200)
 
@@ -136,7 +132,7 @@ async def _beside(
     bench: Bench, found: Peer, ours: Server, theirs: Server, figures: Sequence[Figure], kind: str = ""
 ) -> list[Row]:
     """Measure the figures on both servers in turn; note those whose load failed."""
-    sides = {"Stepwire": Side(ours, Path(sys.executable), "stepwire"), "peer": Side(theirs, found.python, "peer")}
+    sides = {"Stepwire": Side(ours, sys.executable, "stepwire"), "peer": Side(theirs, found.python, "peer")}
     for side in sides.values():
         await side.load(figures[0].load, 8)  # caches
     rows: list[Row] = []

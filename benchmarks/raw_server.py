@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import marshal
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -79,7 +78,9 @@ class RawService(run_service_pb2_grpc.RunServiceServicer, state_service_pb2_grpc
 
     async def Converse(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
-            yield self._one if request.HasField("send") else self._opened
+            if not request.HasField("send"):
+                yield self._opened
+            yield self._one
 
 
 def _stream_of(frames: list[bytes]) -> grpc.GenericRpcHandler:
@@ -92,7 +93,7 @@ def _stream_of(frames: list[bytes]) -> grpc.GenericRpcHandler:
 
 
 async def serve(frames: list[bytes] | None) -> None:
-    """Serve until SIGTERM."""
+    """Serve until the process is ended."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     if frames is None:
         service = RawService()
@@ -101,12 +102,9 @@ async def serve(frames: list[bytes] | None) -> None:
     else:
         server.add_generic_rpc_handlers((_stream_of(frames),))
     port = server.add_insecure_port("127.0.0.1:0")
-    stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await server.start()
     print(f"raw: listening on 127.0.0.1:{port}", file=sys.stderr, flush=True)
-    await stopping.wait()
-    await server.stop(0)
+    await server.wait_for_termination()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks leaves: the table, the guard, docs/performance.md and its plot."""
+"""What a run of the benchmarks leaves: the table, the guard, docs/performance.md, its plot, the README's figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import sqlite3
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -16,27 +17,10 @@ from benchmarks.harness import Bench, Row
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["BASELINE", "markdown", "regressions", "show", "write_baseline", "write_page", "write_plot"]
-
 HERE = Path(__file__).resolve().parent
 BASELINE = HERE / "baseline.json"
 PAGE = HERE.parent / "docs" / "performance.md"
-PLOT = PAGE.with_suffix(".png")
 TOLERANCE = 0.15
-
-INTRODUCTION = """\
-# Performance
-
-Written by `make bench ARGS=--write-docs`; do not edit.
-
-Client and server are separate processes on one machine, on loopback. Each figure is measured in turn with its own
-limit, in the same run: a bare `grpc.aio` server that answers the same calls of the contract with fixed messages of the
-same sizes, by the same client code; a bare SQLite commit loop (WAL, `synchronous=FULL`); a bare asyncio loop. The table
-shows medians, and the ratio of a figure to its limit: the median of the rounds' ratios with the lowest and highest. The
-store is SQLite with `synchronous=FULL` unless a line says memory. *Server CPU per operation* counts all threads of the
-server's process, beside those of the limit's; it is what other work on the machine disturbs least. Figures of the
-engine in process are CPU times.
-"""
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
@@ -111,11 +95,10 @@ def _baseline() -> dict[str, dict[str, float]]:
 # -- the page and its plot --------------------------------------------------------------------------------------------
 
 
-def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float], plot: bool, page: Path = PAGE) -> None:
+def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float]) -> None:
     """Write the table with what it was measured on; `load` is the load average at the beginning and the end."""
-    parts = [INTRODUCTION, _machine(bench, load)]
-    if plot:
-        parts.append("![Ratios to the targets](performance.png)\n")
+    parts = [(HERE / "introduction.md").read_text("utf-8"), _machine(bench, load)]
+    parts.append("![Ratios to the targets](performance.png)\n")
     for group, members in groupby(rows, lambda row: row.group):
         headings = [heading or "target met" for heading in HEADINGS]
         lines = [["**not met**" if cell == "not met" else cell for cell in _cells(row)] for row in members]
@@ -126,7 +109,7 @@ def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float], plot: b
         parts.append((HERE / "findings.md").read_text("utf-8"))  # what profiles said of them
     if bench.notes:
         parts += ["## Skipped\n", "".join(f"- {note}\n" for note in bench.notes)]
-    page.write_text("\n".join(parts), encoding="utf-8")
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -145,31 +128,77 @@ def _machine(bench: Bench, load: Sequence[float]) -> str:
     )
 
 
-def write_plot(rows: Sequence[Row], plot: Path = PLOT) -> bool:
-    """Draw how far each figure is on the way to its target; False when matplotlib is not installed."""
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def write_plot(rows: Sequence[Row]) -> None:
+    """Draw how much better or worse than its target each figure is, within 1/64 and 64 times."""
+    from matplotlib import pyplot  # only with the extra `bench`
 
-    shown = [(row, _reach(row.ratio, row.target, row.high_is_good)) for row in rows if row.target is not None]
+    shown = [row for row in rows if row.target is not None]
     figure, axes = pyplot.subplots(figsize=(9, 0.3 * len(shown) + 1.2), layout="constrained")
-    colours = ["tab:green" if row.met else "tab:orange" for row, _ in shown]
-    axes.barh([row.title for row, _ in shown], [reach for _, reach in shown], color=colours)
+    colours = ["tab:green" if row.met else "tab:orange" for row in shown]
+    axes.barh([row.title for row in shown], [min(64.0, max(1 / 64, row.reach)) for row in shown], color=colours)
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("measured beside target: right of the line is better than the target")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
-    figure.savefig(plot, dpi=110)
-    pyplot.close(figure)
-    return True
+    figure.savefig(PAGE.with_suffix(".png"), dpi=110)
 
 
-def _reach(ratio: float, target: float, high_is_good: bool) -> float:
-    """Return how much better than its target a figure is, 1 at the target, within 1/64 and 64."""
-    reach = ratio / target if high_is_good else target / max(ratio, 1 / 64)
-    return min(64.0, max(1 / 64, reach))
+# -- the README -------------------------------------------------------------------------------------------------------
+
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+OURS = "The engine in process"
+OTHER = "The same with llama-index-workflows "
+PEER = "Beside the peer, each by its own Python client"
+IN_PROCESS = {
+    "a step of a chain": "a step of a chain (",
+    "fan-out over 8 workers and collect, an event": "fan-out over 8 workers, collected, an event (",
+    "a run of one step": "a trivial run, one after the other (",
+    "memory of a run that waits": "memory of a parked run",
+}
+SERVED = {
+    "runs of one step, start to result, 64 at a time": "start → result, 64 in flight (SQLite)",
+    "events of one run, streamed to a client": "one run's stream (SQLite)",
+    "from an answer to the next question, median": "answer → next question, p50 (SQLite)",
+}
+
+
+def figures_of(page: str) -> str:
+    """Return the README's figures as `page` has them. LookupError when it lacks one."""
+    tables = {
+        heading.strip(): body.splitlines() for heading, body in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", page)
+    }
+    others = [heading for heading in tables if heading.startswith(OTHER)]
+    if not others:
+        raise LookupError(OTHER)
+    names = [f"LlamaIndex Workflows {heading.removeprefix(OTHER)}" for heading in others]
+    lines = [
+        [title, *(_find(tables[heading], start)[1] for heading in (OURS, *others))]
+        for title, start in IN_PROCESS.items()
+    ]
+    found = {title: _find(tables[PEER], start) for title, start in SERVED.items()}
+    served = [[title, row[1], row[2].rpartition(", ")[0]] for title, row in found.items()]
+    peer = next(iter(found.values()))[2].rpartition(", ")[2]
+    text = markdown(["in process", "Stepwire", *names], lines)
+    text += f"\n\n{markdown(['served, on SQLite', 'Stepwire', peer], served)}\n"
+    return text.replace(" 1/s", " a second").replace(" events/s", " a second")
+
+
+def _find(lines: list[str], start: str) -> list[str]:
+    for line in lines:
+        if line.startswith(f"| {start}"):
+            return [cell.strip() for cell in line.strip("|").split("|")]
+    raise LookupError(start)
+
+
+def figures_in(readme: str) -> str:
+    """Return the figures that a README has."""
+    return readme.partition(BEGIN)[2].partition(END)[0]
+
+
+def write_readme() -> None:
+    """Put the figures of the page into the README. LookupError when the page lacks one."""
+    text = README.read_text(encoding="utf-8")
+    README.write_text(text.replace(figures_in(text), figures_of(PAGE.read_text(encoding="utf-8"))), encoding="utf-8")

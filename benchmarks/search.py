@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from benchmarks.harness import Bench, Row, row
-from benchmarks.processes import Together, WithChildren, stepwire_server
+from benchmarks.servers import Processes, stepwire_server
 from google.protobuf.timestamp_pb2 import Timestamp
 from tests.postgres import MISSING, PostgresServer, programs
+from tests.unit.contract.support import first, record
 
-from stepwire.server.store import Commit, RunKey, RunRecord, RunStore, SqliteStore, Status
+from stepwire.server.store import RunRecord, RunStore, SqliteStore, Status
 from stepwire.server.store.postgres import PostgresStore
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
-
-__all__ = ["search"]
 
 LIMIT = 0.05
 """Seconds of server CPU that a first page may take."""
@@ -31,21 +30,23 @@ ERRORS = ("ValueError", "ConnectionError", "KeyError")
 
 async def search(bench: Bench) -> list[Row]:
     """List the first page of many runs by each filter, and by pairs of them; tell of the dearest one of each store."""
-    count, data = bench.scaled(200_000, 50_000), bench.data()
-    found = [await _dearest(bench, "SQLite", count, SqliteStore(data), data)]
+    data = bench.data()
+    found = [await _dearest(bench, "search", "SQLite", SqliteStore(data), str(data))]
     if programs() is None:
         bench.notes.append(f"search: {MISSING}")
         return found
     # The work of autovacuum and of a checkpoint on what was just written is no filter's. So there are no statistics.
     with PostgresServer(["fsync=off", "autovacuum=off"]) as database:
         store = PostgresStore(database.dsn)
-        return [*found, await _dearest(bench, "PostgreSQL", count, store, database.dsn, database)]
+        found.append(await _dearest(bench, "search_postgres", "PostgreSQL", store, database.dsn, database))
+    return found
 
 
 async def _dearest(
-    bench: Bench, name: str, count: int, store: RunStore, data: Path | str, database: PostgresServer | None = None
+    bench: Bench, key: str, name: str, store: RunStore, data: str, database: PostgresServer | None = None
 ) -> Row:
     """Measure a store; the CPU of a database's processes counts as the server's."""
+    count = bench.scaled(200_000, 50_000)
     bench.say(f"search, {name}: writing {count:,} runs")
     began = time.time() - count
     await _fill(store, count, began)
@@ -53,7 +54,7 @@ async def _dearest(
         database.sql("CHECKPOINT")
     costs: dict[str, float] = {}
     async with stepwire_server(data).called() as (process, caller):
-        used = Together(process, *([] if database is None else [WithChildren(database.pid)]))
+        used = Processes(process.pid, *([database.pid] if database else []))
         await _at_rest(used)  # the server looks through all runs when it starts
         for told, fields in _filters(count, began).items():
             bench.say(f"search, {name}: {told}")
@@ -64,14 +65,12 @@ async def _dearest(
                 await caller.runs.ListRuns(request)
             costs[told] = (used.cpu() - before) / CALLS
     dearest = max(costs, key=costs.__getitem__)
-    usual = sorted(costs.values())[len(costs) // 2]
     title = f"ListRuns, first page of {count:,} runs, the dearest of {len(costs)} filters ({name})"
-    note = f"{dearest}; the median {usual * 1000:.1f} ms"
-    key = "search" if database is None else "search_postgres"
+    note = f"{dearest}; the median {median_high(costs.values()) * 1000:.1f} ms"
     return row(key, title, "s", "50 ms of server CPU", costs[dearest], LIMIT, target=1, note=note)
 
 
-async def _at_rest(used: Together) -> None:
+async def _at_rest(used: Processes) -> None:
     """Wait until nothing takes CPU, a minute at most."""
     for _ in range(60):
         before = used.cpu()
@@ -120,35 +119,31 @@ async def _fill(store: RunStore, count: int, began: float) -> None:
     await store.open()
     for start in range(0, count, GROUP):
         numbers = range(start, min(count, start + GROUP))
-        await asyncio.gather(*(store.commit(Commit(_record(n, began, chance), None, b"{}", True)) for n in numbers))
+        await asyncio.gather(*(store.commit(first(_record(n, began + n, chance), delta=b"{}")) for n in numbers))
     await store.close()
 
 
-def _record(n: int, began: float, chance: random.Random) -> RunRecord:
+def _record(n: int, at: float, chance: random.Random) -> RunRecord:
     status = chance.choices([Status.COMPLETED, Status.FAILED, Status.WAITING, Status.CANCELLED], [80, 10, 8, 2])[0]
     caller, step = f"caller-{n % 20}", f"step{n % 10}"
     terms = [f"by={caller}", *([f"parent=parent-{n % 50}"] if n % 1000 < 50 else [])]
-    outcome: dict[str, Any] = {"status": status, "event_type": "StopEvent", "result": f'"{"x" * 200}"'}
-    if status == Status.FAILED:
-        error = chance.choice(ERRORS)
-        terms += [f"error={error}", f"step={step}"]
-        outcome = {
-            "status": status,
-            "event_type": "WorkflowFailedEvent",
-            "failure": {"step": step, "error_type": error},
-        }
-    elif status == Status.WAITING:
+    info: dict[str, Any] = {"principal": caller, "version": "1"}
+    if status == Status.WAITING:
         terms += ["event=Approval", f"step={step}"]
-    at = began + n
-    return RunRecord(
-        key=RunKey("default", f"{chance.getrandbits(64):016x}"),
+    elif status == Status.FAILED:
+        failure = {"step": step, "error_type": chance.choice(ERRORS)}
+        terms += [f"error={failure['error_type']}", f"step={step}"]
+        info["outcome"] = {"status": status, "event_type": "WorkflowFailedEvent", "failure": failure}
+    else:
+        info["outcome"] = {"status": status, "event_type": "StopEvent", "result": f'"{"x" * 200}"'}
+    return record(
+        f"{chance.getrandbits(64):016x}",
         workflow=f"flow{n % 5}",
         status=status,
         created_at=at,
         updated_at=at,
         ended_at=None if status == Status.WAITING else at + 10,
-        wake_at=None,
         labels={"team": f"t{n % 7}"},
-        info={"principal": caller, "version": "1", **({} if status == Status.WAITING else {"outcome": outcome})},
+        info=info,
         terms=tuple(sorted(terms)),
     )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from typing import Self
 
 from benchmarks.harness import Bench, Measure, Row, Sample, alternate, row
+from benchmarks.load import IN_FLIGHT, saturate
+from tests.unit.contract.support import first, later, record
 
-from stepwire.server.store import Chunk, Commit, RunKey, RunRecord, SqliteStore
+from stepwire.server.store import Chunk, SqliteStore
 
-__all__ = ["BareCommits", "store"]
-
-RUNS = 64
-BYTES = 400
-"""Of each delta and each chunk."""
+PART = b"x" * 400
+"""A delta, and a chunk."""
 
 _SETTINGS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;"
 _ONE_ROW = "CREATE TABLE log (id INTEGER PRIMARY KEY, part BLOB);"
@@ -33,15 +34,15 @@ _UPDATE = "UPDATE runs SET status = ?, updated_at = ?, last_sequence = ? WHERE p
 class BareCommits:
     """Commit with WAL and `synchronous=FULL` into a database of its own; a context manager.
 
-    A commit has one small row, or with `same_rows` what a commit of each of `runs` runs has: its record anew, a delta
-    and a chunk of the log, each found by an index.
+    A commit has what one of each of `runs` runs has: its record anew, a delta and a chunk of the log, each found by an
+    index; without runs, one small row.
     """
 
-    def __init__(self, directory: Path, *, same_rows: bool = False, runs: int = 1, size: int = 200) -> None:
-        self._database = sqlite3.connect(directory / "bare.db", isolation_level=None, check_same_thread=False)
-        self._database.executescript(_SETTINGS + (_SAME_ROWS if same_rows else _ONE_ROW))
-        self._runs, self._part, self._number = runs if same_rows else 0, b"x" * size, 0
-        for run in range(self._runs):
+    def __init__(self, directory: Path, *, runs: int = 0, part: bytes = b"x" * 200) -> None:
+        self._database = sqlite3.connect(directory / "bare.db", isolation_level=None)
+        self._database.executescript(_SETTINGS + (_SAME_ROWS if runs else _ONE_ROW))
+        self._runs, self._part, self._number = runs, part, 0
+        for run in range(runs):
             self._database.execute("INSERT INTO runs VALUES (?, 1, 'RUNNING', 0, 0)", (run,))
 
     def commit(self) -> None:
@@ -57,24 +58,20 @@ class BareCommits:
             execute("INSERT INTO log (part) VALUES (?)", (part * 2,))
         execute("COMMIT")
 
-    def times(self, seconds: float) -> list[float]:
-        """Commit for some seconds; return the seconds of each commit."""
-        times: list[float] = []
-        end = time.perf_counter() + seconds
-        while (began := time.perf_counter()) < end:
-            self.commit()
-            times.append(time.perf_counter() - began)
-        return times
-
-    def measure(self, seconds: float) -> Measure:
-        """Return what measures the median seconds of a commit."""
+    def measure(self, seconds: float, value: Callable[[Sequence[float]], float] = median) -> Measure:
+        """Return what commits for some seconds, and measures a value of the seconds of each commit."""
 
         async def sample() -> Sample:
-            return Sample(median(self.times(seconds)))
+            times: list[float] = []
+            end = time.perf_counter() + seconds
+            while (began := time.perf_counter()) < end:
+                self.commit()
+                times.append(time.perf_counter() - began)
+            return Sample(value(times))
 
         return sample
 
-    def __enter__(self) -> BareCommits:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -82,45 +79,25 @@ class BareCommits:
 
 
 async def store(bench: Bench) -> list[Row]:
-    """Commit 64 runs again and again, through the store and by the bare loop."""
+    """Commit 64 runs again and again, each once its last commit is durable, by the store and by the bare loop."""
 
     async def ours() -> Sample:
-        return Sample(await _rate(bench.data() / "store", bench.seconds))
+        kept = SqliteStore(bench.data() / "store")
+        await kept.open()
+        claims = [await kept.commit(first(record(f"run-{number}"), delta=PART)) for number in range(IN_FLIGHT)]
+        sequences: Counter[int] = Counter()
 
-    async def bare() -> Sample:
-        with BareCommits(bench.data(), same_rows=True, runs=RUNS, size=BYTES) as commits:
-            times = await asyncio.to_thread(commits.times, bench.seconds)
-        return Sample(len(times) * RUNS / sum(times))
+        async def commit(run: int) -> None:
+            sequences[run] += 1
+            chunk = Chunk(sequences[run], sequences[run], PART, None)
+            await kept.commit(later(record(f"run-{run}"), claims[run], sequences[run], PART, chunks=[chunk]))
 
-    samples = await alternate(bench, "the store's commits", {"bare loop": bare, "store": ours})
+        rate, _ = await saturate(commit, bench.seconds)
+        await kept.close()
+        return Sample(rate)
+
+    with BareCommits(bench.data(), runs=IN_FLIGHT, part=PART) as commits:
+        bare = commits.measure(bench.seconds, lambda times: IN_FLIGHT / mean(times))
+        samples = await alternate(bench, "the store's commits", {"bare loop": bare, "store": ours})
     title = "commits of the store alone, 64 runs"
     return [row("store", title, "1/s", "bare SQLite loop", samples["store"], samples["bare loop"])]
-
-
-async def _rate(directory: Path, seconds: float) -> float:
-    """Return the commits per second of 64 runs that each commit again once it is durable."""
-    kept = SqliteStore(directory)
-    await kept.open()
-    done, part = 0, b"x" * BYTES
-    began = time.perf_counter()
-
-    def record(run: int, sequence: int) -> RunRecord:
-        key, now = RunKey("default", f"run-{run}"), time.time()
-        return RunRecord(
-            key=key, workflow="bench", status="RUNNING", created_at=1.0, updated_at=now, last_sequence=sequence
-        )
-
-    async def run(number: int) -> None:
-        nonlocal done
-        claim = await kept.commit(Commit(record(number, 0), None, part, full=True))
-        sequence = 0
-        while time.perf_counter() < began + seconds:
-            sequence += 1
-            chunk = Chunk(sequence, sequence, part, None)
-            await kept.commit(Commit(record(number, sequence), claim, part, full=False, chunks=[chunk]))
-            done += 1
-
-    await asyncio.gather(*map(run, range(RUNS)))
-    rate = done / (time.perf_counter() - began)
-    await kept.close()
-    return rate

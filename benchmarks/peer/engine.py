@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import logging
 import os
@@ -27,15 +28,17 @@ from flows import FRAME, Chain, Done, FanOut, Talk, Token, Trivial  # noqa: E402
 ROUNDS = 7
 ENOUGH = 20.0
 """Seconds after which no further round begins."""
+KEPT: list[list[Any]] = []
+"""Runs that wait until the end."""
 
 
 class Bare(BaseModel):
     number: int
 
 
-def made(kind: type, size: int = 0, **fields: Any) -> Any:
+def made(kind: type, **attributes: Any) -> Any:
     flow = kind(timeout=3600)
-    for name, value in {"size": size, **fields}.items():
+    for name, value in attributes.items():
         setattr(flow, name, value)
     return flow
 
@@ -69,7 +72,7 @@ async def chain(size: int) -> dict[str, float]:
             ev = await asyncio.create_task(bare_step(ev))
 
     async def ours() -> None:
-        assert await made(Chain, size).run() == size
+        assert await made(Chain).run(steps=size) == "done"
 
     return await compared(size, ours, bare)
 
@@ -89,7 +92,7 @@ async def fan_out(size: int) -> dict[str, float]:
                 await asyncio.create_task(bare_collect(await task, found))
 
     async def ours() -> None:
-        assert await made(FanOut, size, expected=(Done,) * size).run() == size
+        assert await made(FanOut, expected=(Done,) * size).run() == size
 
     return await compared(size, ours, bare)
 
@@ -112,17 +115,16 @@ async def trivial(size: int) -> dict[str, float]:
 
 
 async def stream(size: int) -> dict[str, float]:
+    async def write(queue: asyncio.Queue[Any]) -> None:
+        for number in range(1, size + 1):
+            queue.put_nowait(Token())
+            if number % FRAME == 0:
+                await asyncio.sleep(0)
+        queue.put_nowait(None)
+
     async def bare() -> None:
         queue: asyncio.Queue[Any] = asyncio.Queue()
-
-        async def write() -> None:
-            for number in range(1, size + 1):
-                queue.put_nowait(Token())
-                if number % FRAME == 0:
-                    await asyncio.sleep(0)
-            queue.put_nowait(None)
-
-        task = asyncio.create_task(write())
+        task = asyncio.create_task(write(queue))
         while await queue.get() is not None:
             pass
         await task
@@ -138,9 +140,10 @@ async def stream(size: int) -> dict[str, float]:
     return await compared(size, ours, bare)
 
 
-async def parked_runs(flow: Any, count: int) -> list[Any]:
+async def parked_runs(steps: int = 0, count: int = 1) -> list[Any]:
     """Start runs and wait until nothing moves any more: a run parks within a few turns of the loop once it is idle."""
-    handlers = [flow.run() for _ in range(count)]
+    flow = made(Chain, parks=True)
+    handlers = [flow.run(steps=steps) for _ in range(count)]
     for handler in handlers:
         # No engine tells when a run has nothing more to do.
         while "wait" not in await handler.ctx.running_steps():  # noqa: ASYNC110
@@ -150,50 +153,44 @@ async def parked_runs(flow: Any, count: int) -> list[Any]:
 
 
 async def snapshot(size: int) -> dict[str, float]:
-    (handler,) = await parked_runs(made(Chain, size, parks=True), 1)
+    (handler,) = await parked_runs(size)
     times = []
     for _ in range(20):
         began = time.process_time()
         data = handler.ctx.to_dict()
         times.append(time.process_time() - began)
-    await handler.cancel_run()
+    KEPT.append([handler])
     return {"seconds": statistics.median(times), "bytes": len(json.dumps(data, default=str))}
 
 
-async def grown(flow: Any, count: int) -> tuple[int, list[Any]]:
-    """Return the bytes that so many more runs take once they are parked, and the runs."""
+async def grown(steps: int = 0, count: int = 1) -> int:
+    """Return the bytes that so many more runs take once they are parked."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    handlers = await parked_runs(flow, count)
+    KEPT.append(await parked_runs(steps, count))
     gc.collect()
-    return tracemalloc.get_traced_memory()[0] - before, handlers
+    return tracemalloc.get_traced_memory()[0] - before
 
 
 async def parked(size: int) -> dict[str, float]:
-    flow = made(Chain, parks=True)
-    first = await parked_runs(flow, 50)
+    KEPT.append(await parked_runs(count=50))
     tracemalloc.start()
-    taken, handlers = await grown(flow, size)
-    tracemalloc.stop()
-    for handler in first + handlers:
-        await handler.cancel_run()
-    return {"bytes": taken / size}
+    return {"bytes": await grown(count=size) / size}
 
 
 async def passed(size: int) -> dict[str, float]:
     """Memory that one event leaves behind, while its run goes on waiting."""
     tracemalloc.start()
-    few, first = await grown(made(Chain, size // 10, parks=True), 1)
-    many, second = await grown(made(Chain, size, parks=True), 1)
-    tracemalloc.stop()
-    for handler in first + second:
-        await handler.cancel_run()
+    few, many = await grown(size // 10), await grown(size)
     return {"bytes": (many - few) / (size - size // 10)}
 
 
 async def main() -> None:
     cases = (chain, fan_out, trivial, stream, snapshot, parked, passed)
     found = await {case.__name__: case for case in cases}[CASE](SIZE)
+    tracemalloc.stop()
+    for handler in itertools.chain(*KEPT):
+        await handler.cancel_run()
     # Runs that were cancelled end now, and what they raise is nobody's.
     await asyncio.sleep(0.1)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)

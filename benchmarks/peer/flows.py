@@ -100,30 +100,24 @@ async def write(ctx: Context, count: int) -> None:
 
 
 class Talk(Workflow):
-    """Write `count` events to the stream at once; with 0, as many as `Go` says once it comes."""
+    """Write `count` events to the stream at once; with 0, as many as `Go` says once it comes.
+
+    With `marks` instead, the result is the process's CPU seconds when each of those was written.
+    """
 
     @step
     async def talk(self, ctx: Context, ev: StartEvent) -> Optional[StopEvent]:
-        count = ev.get("count", 1)
-        await write(ctx, count)
-        return StopEvent(result="done") if count else None
+        marks = ev.get("marks", [ev.get("count", 1)])
+        seconds: list[float] = []
+        for before, mark in zip([0, *marks], marks, strict=False):
+            await write(ctx, mark - before)
+            seconds.append(time.process_time())
+        return StopEvent(result=seconds) if marks[-1] else None
 
     @step
     async def go_on(self, ctx: Context, ev: Go) -> StopEvent:
         await write(ctx, ev.count)
         return StopEvent(result="done")
-
-
-class Clocked(Workflow):
-    """Write events; the result is the process's CPU seconds when each of `marks` was written."""
-
-    @step
-    async def talk(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        seconds: list[float] = []
-        for before, mark in zip([0, *ev.marks[:-1]], ev.marks, strict=True):
-            await write(ctx, mark - before)
-            seconds.append(time.process_time())
-        return StopEvent(result=seconds)
 
 
 class PingPong(Workflow):
@@ -181,45 +175,33 @@ class Busy(Workflow):
 
 
 class Chain(Workflow):
-    """`size` steps, one after the other; with `parks`, a wait for an answer after them."""
+    """`steps` steps, one after the other; with `parks`, a wait for an answer after them."""
 
-    size, parks = 0, False
-
-    @step
-    async def begin(self, ev: StartEvent) -> Hop:
-        return Hop()
-
-    @step
-    async def hop(self, ev: Hop) -> Union[Hop, Parked, StopEvent]:
-        if ev.number < self.size:
-            return Hop(number=ev.number + 1)
-        return Parked() if self.parks else StopEvent(result=ev.number)
-
-    @step
-    async def wait(self, ctx: Context, ev: Parked) -> StopEvent:
-        return StopEvent(result=(await ctx.wait_for_event(Answer, timeout=3600)).number)
-
-
-class Steps(Workflow):
-    """`steps` steps, one after the other."""
+    parks = False
 
     @step
     async def begin(self, ev: StartEvent) -> Hop:
         return Hop(number=ev.steps)
 
     @step
-    async def go_on(self, ev: Hop) -> Union[Hop, StopEvent]:
-        return Hop(number=ev.number - 1) if ev.number > 1 else StopEvent(result="done")
+    async def hop(self, ev: Hop) -> Union[Hop, Parked, StopEvent]:
+        if ev.number > 1:
+            return Hop(number=ev.number - 1)
+        return Parked() if self.parks else StopEvent(result="done")
+
+    @step
+    async def wait(self, ctx: Context, ev: Parked) -> StopEvent:
+        return StopEvent(result=(await ctx.wait_for_event(Answer, timeout=3600)).number)
 
 
 class FanOut(Workflow):
-    """`size` events over 8 workers, collected."""
+    """An event for each of `expected` over 8 workers, collected."""
 
-    size, expected = 0, ()
+    expected = ()
 
     @step
     async def begin(self, ctx: Context, ev: StartEvent) -> Optional[Work]:
-        for number in range(self.size):
+        for number in range(len(self.expected)):
             ctx.send_event(Work(number=number))
         return None
 

@@ -17,12 +17,15 @@ from contextlib import aclosing
 from typing import Any
 
 IN_FLIGHT = 64
-HELLO, REFUND = ("team", "hello"), ("approver", "Please refund A-17")
+# A start event without all fields of an agent's cannot be saved by the peer: its own serializer reads them.
+ALL = {"chat_history": [], "max_iterations": 20}
+HELLO = ("team", {"user_msg": "hello", **ALL})
+REFUND = ("approver", {"user_msg": "Please refund A-17", **ALL})
 """The first agent answers by itself; the second calls a tool, which asks a person."""
 
 
 class Stepwire:
-    quiz, extra = "PingPong", {}
+    quiz = "PingPong"
 
     def __init__(self, address: str) -> None:
         from stepwire.client import Client
@@ -45,8 +48,7 @@ class Stepwire:
 
 
 class Peer:
-    # A start event without all fields of an agent's cannot be saved there: its own serializer reads them.
-    quiz, extra = "Quiz", {"chat_history": [], "max_iterations": 20}
+    quiz = "Quiz"
 
     def __init__(self, address: str) -> None:
         import httpx
@@ -84,10 +86,10 @@ async def many(size: int, in_flight: int, call: Any) -> float:
     return size / (time.perf_counter() - began)
 
 
-async def until(side: Any, kind: str, agent: tuple[str, str]) -> float:
+async def until(side: Any, kind: str, agent: tuple[str, Any]) -> float:
     """Start an agent and follow it until an event of this type comes; return the seconds until then."""
     began = time.perf_counter()
-    run = await side.start(agent[0], user_msg=agent[1], **side.extra)
+    run = await side.start(agent[0], **agent[1])
     async with aclosing(side.events(run)) as events:
         async for found, _ in events:
             if found == kind:
@@ -112,21 +114,17 @@ async def human(side: Any, size: int) -> float:
     run = await side.start(side.quiz, count=size + 1)
     times: list[float] = []
     began = 0.0
-    async with aclosing(side.events(run)) as events:
-        async for kind, field in events:
-            if kind != "Question":
-                continue
+    async for kind, field in side.events(run):
+        if kind == "Question":
             if began:
                 times.append(time.perf_counter() - began)
-            if len(times) == size:
-                break
             began = time.perf_counter()
             await side.answer(run, "Answer", number=field("number"))
     return statistics.median(times)
 
 
 async def team_runs(side: Any, size: int) -> float:
-    return await many(size, IN_FLIGHT, lambda: side.run(HELLO[0], user_msg=HELLO[1], **side.extra))
+    return await many(size, IN_FLIGHT, lambda: side.run(HELLO[0], **HELLO[1]))
 
 
 async def team_token(side: Any, size: int) -> float:
@@ -136,7 +134,7 @@ async def team_token(side: Any, size: int) -> float:
 async def team_human(side: Any, size: int) -> float:
     times = []
     for _ in range(size):
-        run = await side.start(REFUND[0], user_msg=REFUND[1], **side.extra)
+        run = await side.start(REFUND[0], **REFUND[1])
         async for kind, _ in side.events(run):
             if kind == "InputRequiredEvent":
                 began = time.perf_counter()

@@ -25,7 +25,7 @@ async def count_calls(data: Path, questions: tuple[int, ...] = (), *, web: bool 
 @pytest.mark.slow
 async def test_an_answer_costs_the_same_beside_many_open_questions(tmp_path: Path) -> None:
     found = await count_calls(tmp_path, (10, 300))
-    few, many = (sum(found[f"an answer beside {count}"].calls.values()) for count in (10, 300))
+    few, many = (sum(found[f"an answer beside {count}"].layers.values()) for count in (10, 300))
     assert many < _ABOUT * few
 
 
@@ -34,10 +34,10 @@ async def test_calls_cost_nothing_more_while_nobody_uses_the_web(tmp_path: Path)
     without, beside = [
         await count_calls(tmp_path / name, web=web) for name, web in (("without", False), ("with", True))
     ]
-    assert all(found.calls["web"] == 0 for found in beside.values())
+    assert all(found.layers["web"] == 0 for found in beside.values())
     for operation in ("StartRun(wait)", "SendEvent", "GetState"):
         ours = [
-            sum(calls for layer, calls in found[operation].calls.items() if layer not in _OTHERS)
+            sum(calls for layer, calls in found[operation].layers.items() if layer not in _OTHERS)
             for found in (without, beside)
         ]
         assert ours[1] < _NEARLY * ours[0], operation
@@ -52,7 +52,7 @@ async def test_a_live_event_costs_no_more_calls_as_a_server_sent_event(tmp_path:
 
     found = await measured(tmp_path, Counts(), both, web=True)
     streamed, sent = (
-        sum(calls for layer, calls in found[way].calls.items() if layer not in _OTHERS)
+        sum(calls for layer, calls in found[way].layers.items() if layer not in _OTHERS)
         for way in ("StreamEvents", "server-sent events")
     )
     # A frame has many events, and what it costs is shared by them: a call for each event would be seen.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks import readme
+from benchmarks.report import figures_in, figures_of
 from tests.serving import COMMAND, ROOT, ServerProcess
 
 from stepwire.server.rpc.errors import CODES
@@ -94,9 +94,9 @@ def test_buf_curl_starts_a_run(address: str) -> None:
 
 
 def test_the_figures_are_those_of_the_performance_page() -> None:
-    """`python -m benchmarks.readme` writes them."""
+    """`make bench ARGS=--write-docs` writes them."""
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert readme.shown(README) == readme.rendered(page)
+    assert figures_in(README) == figures_of(page)
 
 
 def test_the_shell_commands_work(address: str) -> None:

@@ -6,12 +6,9 @@ import os
 import re
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.serving import ROOT
-
-if TYPE_CHECKING:
-    from benchmarks.foreign import Figures
 
 CLIENTS: Final = ROOT / "docs" / "clients.md"
 _BEGIN: Final = "<!-- conformance: begin (written by make conformance ARGS=--write-docs) -->"
@@ -22,7 +19,7 @@ _RECIPE: Final = re.compile(
 )
 
 
-def write_matrix(today: date, columns: Sequence[Any], names: list[str], figures: Sequence[Figures]) -> None:
+def write_matrix(today: date, columns: Sequence[Any], names: list[str], figures: Sequence[str]) -> None:
     """Put the matrix, its date and versions between the markers."""
     ran = [column for column in columns if not column.skipped]
     lines = [_BEGIN, "", f"{today.isoformat()}, {len(names)} scenarios:", ""]
@@ -32,7 +29,7 @@ def write_matrix(today: date, columns: Sequence[Any], names: list[str], figures:
         load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
         told = "Reading one run's stream, compared with a raw gRPC stream of the same messages"
         lines += ["", f"{told} (load average {load}):", ""]
-        lines += [f"- {figure.told()}" for figure in figures]
+        lines += [f"- {figure}" for figure in figures]
     lines += ["", _END]
     text = CLIENTS.read_text("utf-8")
     if not _MARKED.search(text):
