@@ -224,7 +224,7 @@ PROBES: dict[str, Probe] = {
     "StreamEvents": Probe("StreamEvents", stream(0)),
     "StreamEvents behind the log": Probe("StreamEvents", stream(LAST + 1)),
     "Converse": Probe("Converse", converse()),
-    "Converse behind the log": Probe("Converse", converse(after=LAST + 1)),
+    "Converse behind the log": Probe("Converse", converse(after=LAST + 1, answers=1)),
     "Converse, sending": Probe("Converse", converse(_frame("Work"), answers=3), writes=True),
     "Converse, sending to the wrong step": Probe("Converse", converse(_frame("Work", step="work"), answers=3)),
     "Converse, cancelling": Probe(

@@ -79,7 +79,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("part", DAMAGE)
-async def test_flipped_byte_is_refused_and_other_runs_are_not_affected(tmp_path: Path, part: str) -> None:
+async def test_flipped_byte_is_refused_and_other_runs_are_not_affected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
     bad, good = await marked_runs(tmp_path)
     flip(tmp_path / DATABASE, DAMAGE[part])
     async with life(tmp_path, registry_of(flow=Flow(marked), plain=Flow(ask))) as rpc:
@@ -106,6 +108,7 @@ async def test_flipped_byte_is_refused_and_other_runs_are_not_affected(tmp_path:
     # Nor does it keep a server from starting.
     async with life(tmp_path, registry_of(flow=Flow(marked), plain=Flow(ask))) as rpc:
         assert status(await rpc.get(good)) == "COMPLETED"
+    assert "a reader is in the way" not in caplog.text
 
 
 async def test_flipped_byte_in_the_head_of_the_file_is_refused_at_the_start(tmp_path: Path) -> None:

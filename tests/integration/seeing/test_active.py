@@ -115,7 +115,7 @@ async def test_failure_detail_bounds_what_is_told(detail: str, message: str) -> 
 async def test_queued_and_running_are_told_apart() -> None:
     busy = Busy(timeout=None, num_concurrent_runs=1)
     busy.entered = asyncio.Event()
-    async with serving(registry_of(busy=busy)) as rpc:
+    async with serving(registry_of(busy=busy), grace=0.0) as rpc:
         first = await rpc.start("busy", {})
         await asyncio.wait_for(busy.entered.wait(), 60)
         second = await rpc.start("busy", {})

@@ -93,17 +93,18 @@ def entries(connection: sqlite3.Connection, key: RunKey, after: int, limit: int)
     )
     chunks: list[Chunk] = []
     size = 0
-    for run, *fields, checksum in rows:
-        chunk = Chunk(*fields)
-        if checksum != chunk_checksum(run, chunk):
-            raise StoreCorruptError(f"run {key.run_id}: the log at {chunk.first} is damaged")
-        if chunks and chunk.first != chunks[-1].last + 1:
-            raise StoreCorruptError(f"run {key.run_id}: the log before {chunk.first} is missing")
-        chunks.append(chunk)
-        size += chunk.size
-        if size >= ENTRIES_BYTES:
-            break
-    rows.close()
+    # An open cursor is a reader. Without this, the error of a damaged chunk would keep the write-ahead log from a cut.
+    with contextlib.closing(rows):
+        for run, *fields, checksum in rows:
+            chunk = Chunk(*fields)
+            if checksum != chunk_checksum(run, chunk):
+                raise StoreCorruptError(f"run {key.run_id}: the log at {chunk.first} is damaged")
+            if chunks and chunk.first != chunks[-1].last + 1:
+                raise StoreCorruptError(f"run {key.run_id}: the log before {chunk.first} is missing")
+            chunks.append(chunk)
+            size += chunk.size
+            if size >= ENTRIES_BYTES:
+                break
     return chunks
 
 
