@@ -72,8 +72,10 @@ class PostgresServer:
         self._folder.mkdir()
         if self._as:
             shutil.chown(self._folder, "postgres", "postgres")
+        # A test kills processes, not the machine: to wait for the disk adds half a second.
         self._run(
-            "initdb", "--pgdata", str(self._folder), "--username", "stepwire", "--auth", "trust", "--encoding", "UTF8"
+            *("initdb", "--no-sync", "--pgdata", str(self._folder)),
+            *("--username", "stepwire", "--auth", "trust", "--encoding", "UTF8"),
         )
         self.start()
         self.sql("CREATE DATABASE stepwire", database="postgres")
@@ -84,7 +86,16 @@ class PostgresServer:
         self._run(
             "pg_basebackup",
             *("--host", "127.0.0.1", "--port", str(primary.port), "--username", "stepwire"),
-            *("--pgdata", str(self._folder), "--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast"),
+            *(
+                "--pgdata",
+                str(self._folder),
+                "--write-recovery-conf",
+                "--wal-method",
+                "stream",
+                "--checkpoint",
+                "fast",
+                "--no-sync",
+            ),
         )
         self.start()
         return self

@@ -82,7 +82,7 @@ class ServerProcess:
         if self.settings:
             command.append(json.dumps(self.settings))
         # Bytecode lies ready, as it does for an installed package: no start compiles what the one before it did.
-        own = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode"), EFFECTS: str(self.effects)}
+        own = {**os.environ, EFFECTS: str(self.effects)}
         own.pop("PYTHONDONTWRITEBYTECODE", None)
         with self.log.open("ab") as log:
             self.spawned_at = time.monotonic()
