@@ -21,8 +21,8 @@ DEAD: Final = "NOT EXISTS (SELECT 1 FROM replicas p WHERE p.id = r.owner)"
 _CLAIM: Final = f"""WITH found AS (SELECT pk, owner AS before FROM runs r WHERE namespace = $1 AND run_id = $2
         AND (owner IS NULL OR owner = $3 OR $4 OR {DEAD}) FOR NO KEY UPDATE),
     claimed AS (UPDATE runs SET token = token + 1, owner = $3 FROM found WHERE runs.pk = found.pk
-        RETURNING token, runs.pk, version, before)
-    SELECT token, pk, version, before, CASE WHEN before IS DISTINCT FROM $3 AND $3 IS NOT NULL THEN
+        RETURNING token, runs.pk, version, last_sequence, before)
+    SELECT token, pk, version, last_sequence, before, CASE WHEN before IS DISTINCT FROM $3 AND $3 IS NOT NULL THEN
         pg_notify('{CHANNEL}', json_build_array('claimed', $3::int8, $1::text, $2::text)::text) END FROM claimed"""
 _OWNER: Final = "SELECT address FROM runs r LEFT JOIN replicas p ON p.id = owner WHERE namespace = $1 AND run_id = $2"
 _TRIES: Final = 8
@@ -30,10 +30,11 @@ _TRIES: Final = 8
 
 
 class Claimed(NamedTuple):
-    """A claim, how many commits the run has, and whether it was taken over from a replica."""
+    """A claim, how many commits the run has and up to which sequence, and whether it was taken over from a replica."""
 
     claim: Claim
     version: int
+    sequence: int
     taken_over: bool
 
 
@@ -47,8 +48,8 @@ async def claim(fetch: Fetch, key: RunKey, me: int | None, *, force: bool) -> Cl
     for _ in range(_TRIES):
         rows = await fetch(_CLAIM, *key, me, force)
         if rows:
-            token, pk, version, before, _ = rows[0]
-            return Claimed(Claim(key, token, pk), version, before is not None and before != me)
+            token, pk, version, sequence, before, _ = rows[0]
+            return Claimed(Claim(key, token, pk), version, sequence, before is not None and before != me)
         found = await fetch(_OWNER, *key)
         if not found:
             return None

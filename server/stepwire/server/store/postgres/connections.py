@@ -22,6 +22,7 @@ __all__ = [
     "PATIENCE",
     "WriteConnection",
     "connect",
+    "connect_for_writes",
     "for_lists",
     "not_accepted",
     "open_pool",
@@ -79,8 +80,26 @@ def not_accepted(error: asyncpg.PostgresError) -> StoreError:
 
 
 async def connect(dsn: str) -> asyncpg.Connection[Any]:
-    """Open a connection for statements of the writer. One of `LOST` when it cannot be opened."""
+    """Open a connection. One of `LOST` when it cannot be opened."""
     return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, statement_cache_size=64)
+
+
+async def connect_for_writes(dsn: str) -> asyncpg.Connection[Any]:
+    """Open a connection for statements of the writer, planned to look up each of their rows in its index.
+
+    Right after a start PostgreSQL takes the tables for small, and would keep plans that read them whole for as long as
+    it has no newer statistics. One of `LOST` when it cannot be opened.
+    """
+    connection = await connect(dsn)
+    try:
+        await connection.execute(
+            "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;"
+            " SET enable_mergejoin = off; SET jit = off; SET plan_cache_mode = force_generic_plan"
+        )
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 class WriteConnection:

@@ -289,5 +289,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     INSERT INTO labels SELECT namespace, key, value, created_at, run_id, workflow, pk
         FROM runs, jsonb_each_text(label_set) WHERE label_set <> '{}';
     """,
+    # 8. Terms of new runs are kept once for a group of them, not row by row.
+    """
+    CREATE FUNCTION keep_new_terms() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO terms SELECT namespace, value, created_at, run_id, workflow, pk
+            FROM added, jsonb_array_elements_text(added.terms::jsonb) WHERE added.terms <> '[]' ON CONFLICT DO NOTHING;
+        RETURN NULL;
+    END $$;
+    DROP TRIGGER runs_terms_new ON runs;
+    CREATE TRIGGER runs_terms_new AFTER INSERT ON runs REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+        EXECUTE FUNCTION keep_new_terms();
+    """,
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

@@ -174,7 +174,7 @@ class PostgresStore:
         if found is None:
             return None
         self.cluster.takeovers += found.taken_over
-        self._writer.claimed(found.claim, found.version)
+        self._writer.claimed(found.claim, found.version, found.sequence)
         if failpoints.ACTIVE:
             failpoints.hit("claim.after")
         return found.claim

@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -22,8 +22,15 @@ from stepwire.server.store.completion import notify, resolve
 from stepwire.server.store.encoding import encode_commit
 from stepwire.server.store.errors import StaleClaimError, StoreError, StoreUnavailableError
 from stepwire.server.store.port import CommitListener
-from stepwire.server.store.postgres.commit_statements import INSERT_RUNS, UPDATE_RUNS, Row, values
-from stepwire.server.store.postgres.connections import LOST, PATIENCE, WriteConnection, connect, refused, unavailable
+from stepwire.server.store.postgres.commit_statements import Row, statement_for
+from stepwire.server.store.postgres.connections import (
+    LOST,
+    PATIENCE,
+    WriteConnection,
+    connect_for_writes,
+    refused,
+    unavailable,
+)
 from stepwire.server.store.records import Claim, Commit
 from stepwire.server.telemetry.metrics import StoreMetrics
 from stepwire.workflow.hosting import start_task
@@ -41,6 +48,25 @@ _PAUSE: Final = (0.05, 0.25)
 """Seconds between tries to connect, at random: many processes reconnect at the same moment."""
 
 Refusal = Callable[[WriteConnection, Row], Any]
+
+
+class Known(NamedTuple):
+    """What is known of a run that was claimed here.
+
+    Attributes:
+        token: The claim's token.
+        version: How many commits the run has.
+        sequence: The last sequence of its last commit.
+        asked: Whether it may have rows of questions.
+    """
+
+    token: int
+    version: int
+    sequence: int
+    asked: bool
+
+
+_UNKNOWN: Final = Known(0, 0, 0, True)
 
 
 class Item:
@@ -70,8 +96,8 @@ class Writer:
         self._lanes: list[asyncio.Task[None]] = []
         self.owner: Callable[[], int | None] = lambda: None
         """Returns the replica that new runs belong to."""
-        self._versions: dict[int, tuple[int, int]] = {}
-        """The token and the version of each run that was claimed here, by handle."""
+        self._known: dict[int, Known] = {}
+        """The runs that were claimed here, by handle."""
         self._ended: deque[int] = deque()
         self._stopping = False
 
@@ -88,14 +114,14 @@ class Writer:
             await asyncio.wait(self._lanes)
         self._lanes = []
 
-    def claimed(self, claim: Claim, version: int) -> None:
-        """Take in that a run was claimed: its commits go on from this version."""
-        self._versions[claim.handle] = (claim.token, version)
+    def claimed(self, claim: Claim, version: int, sequence: int) -> None:
+        """Take in that a run was claimed: its commits go on from this version and this sequence."""
+        self._known[claim.handle] = Known(claim.token, version, sequence, True)
 
     def forget(self, handles: Sequence[int]) -> None:
         """Forget runs that were deleted or released."""
         for handle in handles:
-            self._versions.pop(handle, None)
+            self._known.pop(handle, None)
 
     def commit(self, commit: Commit) -> asyncio.Future[Claim]:
         """Have a commit written. Its record is copied here, so the caller may change it at once."""
@@ -108,14 +134,16 @@ class Writer:
         except StoreError as refused:
             future.set_exception(refused)
             return future
-        version = 1
-        if commit.claim is not None:
-            token, version = self._versions.get(commit.claim.handle, (0, 0))
-            if token != commit.claim.token:
+        asks = any(question is not None for question in pending.values())
+        if commit.claim is None:
+            new = Row(commit, row, pending, 1, random.getrandbits(62), self.owner(), asked=asks)
+        else:
+            known = self._known.get(commit.claim.handle, _UNKNOWN)
+            if known.token != commit.claim.token:
                 future.set_exception(_stale(commit))
                 return future
-            version += 1
-        new = Row(commit, row, pending, version, random.getrandbits(62), self.owner())
+            again = row.last_sequence == known.sequence
+            new = Row(commit, row, pending, known.version + 1, again=again, asked=known.asked or asks)
         self._queue.append(Item(new, future, size))
         self._metrics.queued += 1
         self._ready.set()
@@ -139,18 +167,14 @@ class Writer:
                 connection.drop()
 
     def _take(self) -> list[Item]:
-        """Take the first commits of one kind: new runs and later commits need different statements."""
-        group: list[Item] = []
-        rest: list[Item] = []
-        size = 0
-        for item in self._queue:
-            alike = not group or (item.row.commit.claim is None) == (group[0].row.commit.claim is None)
-            if alike and len(group) < MAX_ITEMS and (not group or size < MAX_BYTES):
-                group.append(item)
-                size += item.size
-            else:
-                rest.append(item)
-        self._queue = rest
+        """Take the first commits."""
+        size = count = 0
+        for item in self._queue[:MAX_ITEMS]:
+            if size >= MAX_BYTES:
+                break
+            count += 1
+            size += item.size
+        group, self._queue = self._queue[:count], self._queue[count:]
         return group
 
     async def _write_whatever_comes(
@@ -171,21 +195,20 @@ class Writer:
             self._metrics.queued -= len(group)
 
     async def _write(self, connection: WriteConnection | None, group: list[Item]) -> WriteConnection | None:
-        new = group[0].row.commit.claim is None
         deadline = monotonic() + PATIENCE
         unknown = False
         while True:
             try:
                 if connection is None or connection.closed:
-                    connection = WriteConnection(await connect(self._dsn))
+                    connection = WriteConnection(await connect_for_writes(self._dsn))
                 if unknown:
                     if failpoints.ACTIVE:
                         failpoints.hit("resend.before")
                     group = await self._confirm(connection, group)
                     if not group:
                         return connection
-                rows = [item.row for item in group]
-                found = await connection.fetch(INSERT_RUNS if new else UPDATE_RUNS, *values(rows, new=new))
+                statement, arrays = statement_for([item.row for item in group])
+                found = await connection.fetch(statement, *arrays)
             except LOST as error:
                 unknown = True
                 self._metrics.resends += 1
@@ -202,8 +225,12 @@ class Writer:
                 await asyncio.sleep(random.uniform(*_PAUSE))
             except asyncpg.PostgresError as error:
                 if len(group) > 1:  # the one that is refused must not take the others along
-                    for item in group:
-                        connection = await self._write(connection, [item])
+                    half = len(group) // 2
+                    connection = await self._write(connection, group[:half])
+                    return await self._write(connection, group[half:])
+                new = group[0].row.commit.claim is None
+                if new and connection is not None and isinstance(error, asyncpg.UniqueViolationError):
+                    await self._missing(connection, group[0])
                     return connection
                 self._metrics.failures += 1
                 self._refuse(group[0], refused(error))
@@ -224,32 +251,23 @@ class Writer:
         First comes a write: what it is told to be durable, at a standby too, implies all that was written before.
         """
         await connection.fetch("UPDATE probe SET written = written + 1")
-        rest = []
-        if group[0].row.commit.claim is None:
-            nonces = [item.row.nonce for item in group]
-            ids = [item.row.row.run_id for item in group]
-            there = dict(
-                await connection.fetch(
-                    "SELECT nonce, pk FROM runs WHERE nonce = ANY($1::int8[]) AND run_id = ANY($2::text[])", nonces, ids
-                )
-            )
-            for item in group:
-                if item.row.nonce in there:
-                    self._done(item, there[item.row.nonce])
-                else:
-                    rest.append(item)
-            return rest
+        new = [item for item in group if item.row.commit.claim is None]
+        there: dict[int, int] = {}
+        if new:
+            nonces, ids = [item.row.nonce for item in new], [item.row.row.run_id for item in new]
+            query = "SELECT nonce, pk FROM runs WHERE nonce = ANY($1::int8[]) AND run_id = ANY($2::text[])"
+            there = dict(map(tuple, await connection.fetch(query, nonces, ids)))
         handles = [item.row.commit.claim.handle for item in group if item.row.commit.claim]
-        versions = {
-            pk: (token, version)
-            for pk, token, version in await connection.fetch(
-                "SELECT pk, token, version FROM runs WHERE pk = ANY($1::int8[])", handles
-            )
-        }
+        versions: dict[int, tuple[int, int]] = {}
+        if handles:
+            query = "SELECT pk, token, version FROM runs WHERE pk = ANY($1::int8[])"
+            versions = {pk: (token, version) for pk, token, version in await connection.fetch(query, handles)}
+        rest = []
         for item in group:
             claim = item.row.commit.claim
-            assert claim is not None
-            if versions.get(claim.handle) == (claim.token, item.row.version):
+            if claim is None and item.row.nonce in there:
+                self._done(item, there[item.row.nonce])
+            elif claim is not None and versions.get(claim.handle) == (claim.token, item.row.version):
                 self._done(item, claim.handle)
             else:
                 rest.append(item)
@@ -272,11 +290,12 @@ class Writer:
         commit = item.row.commit
         claim = commit.claim or Claim(commit.record.key, 1, pk)
         # The next commit of a run may be made by a listener of this one. Meanwhile the run may have been claimed anew.
-        self._versions[claim.handle] = max((claim.token, item.row.version), self._versions.get(claim.handle, (0, 0)))
+        known = Known(claim.token, item.row.version, item.row.row.last_sequence, item.row.asked)
+        self._known[claim.handle] = max(known, self._known.get(claim.handle, _UNKNOWN))
         if commit.record.ended_at is not None:
             self._ended.append(claim.handle)
             if len(self._ended) > ENDED_KEPT:
-                self._versions.pop(self._ended.popleft(), None)
+                self._known.pop(self._ended.popleft(), None)
         self._metrics.seconds.observe(perf_counter() - item.at)
         notify(asyncio.get_running_loop(), self.listeners, commit)
         resolve(item.future, claim)
