@@ -1,8 +1,9 @@
 """Write commits in groups, and again after a lost connection, until their outcome is known.
 
-Lanes take whatever is ready, each on a connection of its own. When a connection is lost while a group is under way,
-nobody knows whether it was written. The lane opens another one, looks at each run's version, resolves what is there and
-sends the rest again.
+While a group is under way the next one gathers: a transaction costs PostgreSQL as much as several commits in it. Lanes
+write the groups, each on a connection of its own. When a connection is lost while a group is under way, nobody knows
+whether it was written. The lane opens another one, looks at each run's version, resolves what is there and sends the
+rest again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from stepwire.workflow.hosting import start_task
 log = logging.getLogger(__name__)
 
 LANES: Final = 2
-"""Groups under way at most: while one waits for the disk the next is gathered and sent."""
+"""Groups under way at most. The second one goes only when it is full, or when the first one takes long."""
+SLOW_SECONDS: Final = 0.05
+"""Seconds after which a group takes long: it waits for a lock, a standby or a lost connection, or is large."""
 MAX_ITEMS: Final = 64
 MAX_BYTES: Final = 8 << 20
 """A group takes no further commits once it has so many bytes: the first one waits for all of them."""
@@ -99,12 +102,14 @@ class Writer:
         self._known: dict[int, Known] = {}
         """The runs that were claimed here, by handle."""
         self._ended: deque[int] = deque()
+        self._brisk: set[int] = set()
+        """Lanes with a group under way that does not take long."""
         self._stopping = False
 
     def start(self) -> None:
         """Begin to write."""
         self._stopping = False
-        self._lanes = [start_task(self._lane(), name=f"stepwire-store-lane-{n}") for n in range(LANES)]
+        self._lanes = [start_task(self._lane(n), name=f"stepwire-store-lane-{n}") for n in range(LANES)]
 
     async def stop(self) -> None:
         """Write what was given until now, then end the lanes."""
@@ -146,25 +151,42 @@ class Writer:
             new = Row(commit, row, pending, known.version + 1, again=again, asked=known.asked or asks)
         self._queue.append(Item(new, future, size))
         self._metrics.queued += 1
-        self._ready.set()
+        if self._may_take():
+            self._ready.set()
         return future
 
-    async def _lane(self) -> None:
+    async def _lane(self, number: int) -> None:
         connection: WriteConnection | None = None
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                while not self._queue:
-                    if self._stopping:
+                while not self._may_take():
+                    if self._stopping and not self._queue:
                         return
                     self._ready.clear()
                     await self._ready.wait()
                 await asyncio.sleep(0)  # take along what else this turn of the loop brings
+                if not self._may_take():
+                    continue
                 group = self._take()
-                if group:
-                    connection = await self._write_whatever_comes(connection, group)
+                self._brisk.add(number)
+                slow = loop.call_later(SLOW_SECONDS, self._not_brisk, number)
+                connection = await self._write_whatever_comes(connection, group)
+                slow.cancel()
+                self._not_brisk(number)
         finally:
             if connection is not None:
                 connection.drop()
+
+    def _may_take(self) -> bool:
+        """Say whether a lane should write now, and not have the next group gather."""
+        return bool(self._queue) and (not self._brisk or len(self._queue) >= MAX_ITEMS)
+
+    def _not_brisk(self, number: int) -> None:
+        """Note that a lane has written its group, or that this takes long."""
+        self._brisk.discard(number)
+        if self._queue or self._stopping:
+            self._ready.set()
 
     def _take(self) -> list[Item]:
         """Take the first commits."""
