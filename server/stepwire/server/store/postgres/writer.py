@@ -252,7 +252,9 @@ class Writer:
                     return await self._write(connection, group[half:])
                 new = group[0].row.commit.claim is None
                 if new and connection is not None and isinstance(error, asyncpg.UniqueViolationError):
-                    await self._missing(connection, group[0])
+                    # It may be this very run: sent before, and written after it was looked for.
+                    for item in await self._confirm(connection, group):
+                        await self._missing(connection, item)
                     return connection
                 self._metrics.failures += 1
                 self._refuse(group[0], refused(error))
@@ -276,9 +278,11 @@ class Writer:
         new = [item for item in group if item.row.commit.claim is None]
         there: dict[int, int] = {}
         if new:
-            nonces, ids = [item.row.nonce for item in new], [item.row.row.run_id for item in new]
-            query = "SELECT nonce, pk FROM runs WHERE nonce = ANY($1::int8[]) AND run_id = ANY($2::text[])"
-            there = dict(map(tuple, await connection.fetch(query, nonces, ids)))
+            query = """SELECT nonce, pk FROM runs
+                WHERE nonce = ANY($1::int8[]) AND namespace = ANY($2::text[]) AND run_id = ANY($3::text[])"""
+            rows = [(item.row.nonce, item.row.row.namespace, item.row.row.run_id) for item in new]
+            arrays = (list(column) for column in zip(*rows, strict=True))
+            there = dict(map(tuple, await connection.fetch(query, *arrays)))
         handles = [item.row.commit.claim.handle for item in group if item.row.commit.claim]
         versions: dict[int, tuple[int, int]] = {}
         if handles:
