@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -78,3 +79,42 @@ async def test_an_event_that_nobody_keeps_is_not_copied_on_its_way_to_a_stream()
     await handler
     assert handler.ctx is not None
     assert made == [id(handler.ctx._broker.stream.give(0))]
+
+
+async def test_a_reader_in_another_thread_and_the_queue_of_1_x_get_objects_of_their_own_too() -> None:
+    handler = Writes().run()
+    await handler
+
+    async def read() -> list[Note]:
+        return [event async for event in handler.stream_events(after=0) if isinstance(event, Note)]
+
+    kept = ["kept 0", "kept 1", "local", "kept 2", "given away"]
+    for _ in range(2):
+        queue = handler.ctx.streaming_queue
+        found = [await asyncio.to_thread(asyncio.run, read()), await read()]
+        found.append([await queue.get() for _ in kept])  # type: ignore[misc]
+        for notes in found:
+            assert [note.text for note in notes] == kept
+        for note in (note for notes in found for note in notes):
+            note.text = "changed by a reader"
+        handler.ctx._streaming = None
+
+
+async def test_what_a_step_changes_in_an_event_that_it_has_collected_is_not_seen() -> None:
+    class Collects(Workflow):
+        @step
+        async def begin(self, ctx: Context[Any], ev: StartEvent) -> Note | None:
+            for text in "ab":
+                ctx.send_event(Note(text=text, more=[text]))
+            return None
+
+        @step(num_workers=1)
+        async def take(self, ctx: Context[Any], ev: Note) -> StopEvent | None:
+            found = ctx.collect_events(ev, [Note, Note])
+            ev.text = "changed"
+            ev.more.append("changed")
+            if found is None:
+                return None
+            return StopEvent(result=[(each.text, each.more) for each in found if isinstance(each, Note)])
+
+    assert await Collects().run() == [("a", ["a"]), ("b", ["b"])]
