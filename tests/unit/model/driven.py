@@ -261,7 +261,7 @@ class Driven(RuleBasedStateMachine):
             self.parts = {
                 key: part
                 for key, part in self.parts.items()
-                if key[0] not in "daxw" and not (key[0] == "b" and int(key[2:]) in held)
+                if key[0] not in "daxuw" and not (key[0] == "b" and int(key[2:]) in held)
             }
         if self.parts and self.model.outcome is not None:
             head = json.loads(self.parts["h"])

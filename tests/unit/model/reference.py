@@ -173,7 +173,7 @@ class Model(ModelState):
         """Lose an execution; True when the delivery is poison now."""
         self.kill(work)
         work.lost += 1
-        work.status = "queued" if work.lost < MAX_LOST else "poisoned"
+        work.status = "queued"
         return work.lost >= MAX_LOST
 
     def kill(self, work: Work) -> None:
@@ -384,7 +384,7 @@ class Model(ModelState):
                 work.due += shift
             if work.lost >= MAX_LOST:
                 poisoned.append(work.id)
-                work.status = "poisoned"
+                work.status = "queued"
             elif work.status in ("running", "ready"):
                 work.status = "queued"
         if fork:

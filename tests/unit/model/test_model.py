@@ -94,3 +94,35 @@ def test_the_machine_catches_a_defect(name: str) -> None:
     """A few of `mutants.py`; `make model` tries them all."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     assert caught(mutant, 500)
+
+
+@pytest.mark.parametrize("last", ["crash", "loss"])
+def test_a_delivery_that_was_lost_too_often_counts_as_queued(last: str) -> None:
+    """Found by the machine: it counted as running, and lost once more, than the snapshot before said."""
+    machine = BrokerMachine()
+    machine.start(timeout=None, received=[])
+    for _ in range(4):
+        machine.crash(fork=False, pick=-1)
+        machine.commit()
+    if last == "crash":
+        machine.crash(fork=False, pick=-1)
+    else:
+        machine.lose(pick=0)
+    assert machine.model.outcome == "failed"
+    machine.holds()
+    machine.commit()
+    machine.crash(fork=True, pick=-1)
+    machine.holds()
+
+
+def test_what_a_step_has_seen_of_another_ones_change_in_place_stays() -> None:
+    """Found by the machine: what was put back was the value as of the last commit."""
+    machine = BrokerMachine()
+    machine.start(timeout=None, received=[("A", 0), ("A", 0)])
+    machine.use_state(key="append", pick=0, value=8)
+    machine.commit()
+    machine.use_state(key="append", pick=0, value=7)
+    machine.use_state(key="append", pick=1, value=6)
+    machine.commit()
+    machine.crash(fork=False, pick=-1)
+    machine.holds()

@@ -155,6 +155,33 @@ async def test_undo_what_another_step_has_read_stays() -> None:
     assert await result_of(run.crash_and_recover()) == {"items": [1, 2], "read": 1}
 
 
+@pytest.mark.parametrize("goes_on", [False, True], ids=["ended", "at work"])
+async def test_undo_what_another_step_had_changed_before_and_not_committed_stays(goes_on: bool) -> None:
+    changed = asyncio.Event()
+
+    async def change(flow: Flow, ctx: Context[Any]) -> None:
+        (await ctx.store.get("items")).append("other")
+        changed.set()
+        if goes_on:
+            await asyncio.Event().wait()
+
+    async def change_after(flow: Flow, ctx: Context[Any]) -> None:
+        await changed.wait()
+        await append(flow, ctx)
+
+    flow = Flow(change_after, change)
+    run = DurableRun(flow)
+    run.broker.store.apply([("items", [0])])
+    run.start()
+    run.commit()
+    run.send(Other())
+    await flow.at_work.wait()
+    run.commit()
+    found = await result_of(run.crash_and_recover())
+    assert [each for each in found["items"] if each != "other"] == [0, 2]
+    assert found["items"][1] == "other"
+
+
 async def test_undo_what_somebody_else_has_set_stays() -> None:
     run = await begun(Flow(append), {"items": []})
     run.broker.store.apply([("items", [9])])  # from outside, as SetState does

@@ -218,6 +218,8 @@ class Journal:
         set_now = None if self._encoded is None else self._encoded.get(name)
         if set_now is not None and set_now[0] is store.value_of(name):
             known = set_now[1]
+        if known is not None and self.lent.may_differ(name, self._executions.values()):
+            known = None
         clean = name not in self.lent and parts.state(name) not in self.dirty
         if clean or (wanted and known is None):
             written, _ = self._encode_values([name], {name: store.value_of(name)}, store.own_json)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from stepwire.workflow.broker.delivery import Execution
+
 __all__ = ["LentValues"]
 
 _KEPT: Final = 65_536
@@ -45,6 +47,15 @@ class LentValues:
         """Return how a value was encoded last, if that is kept."""
         known = self._seen.get(name)
         return known if isinstance(known, bytes) else None
+
+    def may_differ(self, name: str, executions: Iterable[Execution]) -> bool:
+        """Tell whether a step may have changed a value in place since it was encoded last.
+
+        Args:
+            name: The name of the value.
+            executions: Those that may hold it.
+        """
+        return name in self.returned or any(each.lent is not None and name in each.lent for each in executions)
 
     def replaced(self, names: Iterable[str]) -> None:
         """Note that values were set or removed by a call, which the state's version counts."""

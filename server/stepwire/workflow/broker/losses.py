@@ -26,17 +26,16 @@ def lose(work: Work, execution: Execution) -> None:
         note(broker, delivery, LOST)
     work.retire(execution)
     delivery.lost += 1
-    if poison(work, delivery):
-        delivery.status = QUEUED
-        work.moved(delivery)
-    else:
+    if not poison(work, delivery):
         work.requeue(delivery)
 
 
 def poison(work: Work, delivery: Delivery) -> bool:
-    """Have the runner fail a delivery that was lost too often; return whether it was."""
+    """Have the runner fail a delivery that was lost too often; return whether it was. It is queued until then."""
     if delivery.lost < MAX_LOST_EXECUTIONS:
         return False
+    delivery.status = QUEUED
+    work.moved(delivery)
     if work.poisoned is None:
         work.poisoned = []
     work.poisoned.append(delivery)

@@ -82,9 +82,9 @@ class DurableHooks:
             if execution.lent is None:
                 execution.lent = set()
             if key not in execution.lent:
-                execution.lent.add(key)
                 wanted = key not in (execution.delivery.undo or ())
                 encoded = self._journal.lend(key, self._broker.store, wanted=wanted)
+                execution.lent.add(key)
                 if wanted and encoded is not None:
                     self._broker.undos.lent(execution, key, Encoded(encoded))
 
