@@ -31,6 +31,8 @@ class World:
         self.here = here
         self.looking: list[asyncio.Future[None]] = []
         self.done: list[str] = []
+        self.answers: asyncio.Semaphore | None = None
+        """One for each answer that may come; None for all."""
 
     def has(self, call: Call) -> bool:
         return self.here
@@ -56,7 +58,7 @@ class World:
         raise RunElsewhereError("127.0.0.1:1")
 
     async def carry(self, call: Call, method: str, request: Any, act: Any, key: Any = None) -> Any:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0) if self.answers is None else await self.answers.acquire()
         self.done.append(getattr(request, "request_id", "cancel"))
         return (len(self.done), 1), ""
 
@@ -85,3 +87,29 @@ async def test_frames_that_are_passed_on_keep_their_order(here: bool) -> None:
         await inbox.finished()
     assert world.done == [*map(str, range(SENDS)), "cancel"]
     assert [result.send_result.sequence for result in inbox.results()] == list(range(1, SENDS + 1))
+
+
+async def test_the_result_of_a_frame_that_is_passed_on_can_be_waited_for() -> None:
+    world = cast(Any, World(here=False))
+    world.answers = asyncio.Semaphore(0)
+    inbox = Inbox(cast(Any, Call()), world, world, lambda _: None, world)
+    inbox.open(frames())
+    async with asyncio.timeout(60):
+        running = asyncio.create_task(world.run())
+        for sequence in range(1, SENDS + 1):
+            while (passed_on := inbox.passed_on()) is None:  # noqa: ASYNC110 - the inbox tells nobody
+                await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not passed_on.done()
+            assert not inbox.has_news
+            world.answers.release()
+            await passed_on
+            # The next frame may wait for its answer by now, but nothing else has been answered.
+            assert [result.send_result.sequence for result in inbox.results()] == [sequence]
+        passed_on = inbox.passed_on()
+        assert passed_on is not None
+        passed_on.cancel()  # the frame goes on
+        world.answers.release()
+        await running
+    assert world.done[-1] == "cancel"

@@ -127,6 +127,15 @@ class Inbox:
         """
         return start_task(asyncio.wait([*self._acting]) if self._acting else asyncio.sleep(0))
 
+    def passed_on(self) -> asyncio.Future[Any] | None:
+        """Return a future that resolves once the frame is done that is passed on; None while there is none.
+
+        Its answer may come later than the entries of its commit: they come in another stream, or from the store. Frames
+        after it are not passed on before it is done. Cancelling the future does not cancel the frame.
+        """
+        first = next(iter(self._acting), None) if self._in_turn else None
+        return None if first is None else start_task(asyncio.wait([first]))
+
     async def _read(self, frames: AsyncIterator[pb.ConverseRequest]) -> None:
         try:
             async for frame in frames:

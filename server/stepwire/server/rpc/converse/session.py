@@ -172,7 +172,11 @@ class Session:
                 progress = reader.progress
                 if progress and inbox.under_way:
                     # A result precedes the entries of its commit: the sends that it acknowledged run first.
-                    await asyncio.sleep(0)
+                    if (passed_on := inbox.passed_on()) is None:
+                        await asyncio.sleep(0)
+                    else:
+                        async for beat in reader.beats_during(passed_on):
+                            yield beat
                 for result in inbox.results():
                     yield result
                 async for frame in reader.frames():
