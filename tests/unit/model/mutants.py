@@ -31,6 +31,7 @@ from stepwire.workflow.broker.delivery import (
 )
 from stepwire.workflow.broker.journal import Journal
 from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.lent_values import LentValues
 from stepwire.workflow.broker.parts_reader import PartsReader
 from stepwire.workflow.broker.queue import StepQueue
 from stepwire.workflow.broker.waits import Waits
@@ -313,6 +314,13 @@ def _timed_out_twice(right: Wrapped) -> Wrapped:
     return settle
 
 
+def _undone_to_the_last_commit(right: Wrapped) -> Wrapped:
+    def may_differ(self: LentValues, name: str, executions: Any) -> bool:
+        return False
+
+    return may_differ
+
+
 def _state_in_place_lost(right: Wrapped) -> Wrapped:
     def encode_state(self: Journal) -> Any:
         for execution in self._executions.values():
@@ -350,6 +358,9 @@ MUTANTS = [
     Mutant("back-off-lost", "a restore forgets what is in back-off", Work, "arm", _back_off_lost),
     Mutant("told-twice", "a wait that times out is told twice", Waits, "settle", _timed_out_twice),
     Mutant("in-place-lost", "a value changed in place is not saved", Journal, "encode_state", _state_in_place_lost),
+    Mutant(
+        "undone-too-far", "what another step changed is undone", LentValues, "may_differ", _undone_to_the_last_commit
+    ),
 ]
 
 

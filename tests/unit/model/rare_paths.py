@@ -17,10 +17,12 @@ def rare_path() -> None:
     machine.diverge(0, ("A", 0), ("A", "B"))
     machine.holds()
     an_answer_is_replayed()
+    a_crash_sends_nothing_again()
     a_retry_sends_again()
     a_long_batch_is_committed()
     a_value_changes_in_place()
     a_change_in_place_is_undone()
+    a_change_in_place_that_was_seen_stays()
 
 
 def an_answer_is_replayed() -> None:
@@ -34,6 +36,19 @@ def an_answer_is_replayed() -> None:
     machine.dispatch()
     machine.replay(0)
     machine.holds()
+
+
+def a_crash_sends_nothing_again() -> None:
+    """A step sends and writes, and does so again after a crash: neither has a second effect."""
+    machine = BrokerMachine()
+    machine.start(None, [])
+    machine.act(0, ("send", ("B", 0), None))
+    machine.act(0, ("write", ("B", 0)))
+    machine.commit()
+    machine.crash(False, -1)
+    for _ in range(2):
+        machine.replay(0)
+        machine.holds()
 
 
 def a_retry_sends_again() -> None:
@@ -78,3 +93,17 @@ def a_change_in_place_is_undone() -> None:
     machine.crash(False, -1)
     machine.holds()
     assert machine.model.state == {"bag": [0]}
+
+
+def a_change_in_place_that_was_seen_stays() -> None:
+    """A step appends to a list that another one has just appended to; it begins again with what it found."""
+    machine = BrokerMachine()
+    machine.start(None, [("A", 0), ("A", 0)])
+    machine.use_state(key="append", pick=0, value=8)
+    machine.commit()
+    machine.use_state(key="append", pick=0, value=7)
+    machine.use_state(key="append", pick=1, value=6)
+    machine.commit()
+    machine.crash(fork=False, pick=-1)
+    machine.holds()
+    assert machine.model.state == {"bag": [8, 7]}

@@ -113,16 +113,3 @@ def test_a_delivery_that_was_lost_too_often_counts_as_queued(last: str) -> None:
     machine.commit()
     machine.crash(fork=True, pick=-1)
     machine.holds()
-
-
-def test_what_a_step_has_seen_of_another_ones_change_in_place_stays() -> None:
-    """Found by the machine: what was put back was the value as of the last commit."""
-    machine = BrokerMachine()
-    machine.start(timeout=None, received=[("A", 0), ("A", 0)])
-    machine.use_state(key="append", pick=0, value=8)
-    machine.commit()
-    machine.use_state(key="append", pick=0, value=7)
-    machine.use_state(key="append", pick=1, value=6)
-    machine.commit()
-    machine.crash(fork=False, pick=-1)
-    machine.holds()
