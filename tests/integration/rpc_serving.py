@@ -286,13 +286,13 @@ async def serving(
     take_up: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Rpc]:
-    """Serve in this process, `take_up`: with runs taken up. `prepare` may change the server before it starts."""
+    """Serve in this process; `take_up`: with all runs taken up, else none. `prepare` may change the server before."""
     server = Server(
         everything() if registry is None else registry, Settings(address="127.0.0.1:0", data=data, **settings)
     )
     if prepare is not None:
         prepare(server)
-    await server.start()
+    await server.start(take_up=take_up)
     assert server.runs is not None
     if take_up:
         await server.runs.keeper.taken_up.wait()

@@ -112,6 +112,7 @@ async def test_the_server_answers_while_it_takes_runs_up(tmp_path: Path, monkeyp
         monkeypatch.setattr(server._store, "claim", slowly)
 
     async with life(tmp_path, flow, prepare=prepare, take_up=False) as rpc:
+        rpc.server.take_up()
         assert status(await rpc.get(run_id)) == "RUNNING"
         new = (await rpc.start("flow", {})).run_id
         await flow.gate.arrived(2)
