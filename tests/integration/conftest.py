@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.integration.rpc_flows import Gate
 from tests.integration.rpc_serving import Rpc, everything, serving
+from tests.postgres import MISSING, PostgresServer, programs
 
 
 @pytest.fixture
@@ -21,3 +22,12 @@ async def rpc(gate: Gate) -> AsyncIterator[Rpc]:
     async with serving(everything(gate)) as found:
         yield found
         gate.opened.set()
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresServer]:
+    """A server that makes no statistics by itself."""
+    if programs() is None:
+        pytest.skip(MISSING)
+    with PostgresServer(["fsync=off", "autovacuum=off"]) as server:
+        yield server

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import pytest
-from tests.postgres import MISSING, PostgresServer, programs
+from tests.postgres import PostgresServer
 
 from stepwire.server.store import RunQuery
 from stepwire.server.store.damage import Damage
@@ -44,15 +44,6 @@ SELECT 1, 0, 0, 'default', 'r' || n, CASE WHEN n < 2000 THEN 'old' ELSE 'new' EN
     CASE WHEN n < 3000 THEN '{{"all":"1","era":"old"}}' ELSE '{{"all":"1"}}' END::jsonb, '', '', repeat('x', 200),
     CASE WHEN n < 2000 THEN '["by=ada"]' ELSE '["by=bob"]' END, 0, 0 FROM generate_series(1, {last}) AS n"""
 """Writes runs, of which few are old."""
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[PostgresServer]:
-    """A server that makes no statistics by itself."""
-    if programs() is None:
-        pytest.skip(MISSING)
-    with PostgresServer(["fsync=off", "autovacuum=off"]) as server:
-        yield server
 
 
 async def test_each_filter_walks_its_index_with_and_without_statistics(database: PostgresServer) -> None:

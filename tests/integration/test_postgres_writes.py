@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
-from tests.postgres import MISSING, PostgresServer, programs
+from tests.postgres import PostgresServer
 from tests.unit.contract.support import answered, create, first, later, record
 
 from stepwire.server.store import Chunk, Claim, Commit, RunExistsError, StaleClaimError, Status
@@ -19,15 +19,6 @@ from stepwire.server.store.postgres.commit_statements import Row, statement_for
 from stepwire.server.store.postgres.connections import connect_for_writes
 from stepwire.server.store.postgres.migration import migrate
 from stepwire.server.telemetry.metrics import StoreMetrics
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[PostgresServer]:
-    """A server that makes no statistics by itself."""
-    if programs() is None:
-        pytest.skip(MISSING)
-    with PostgresServer(["fsync=off", "autovacuum=off"]) as server:
-        yield server
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ async def connect_for_writes(dsn: str) -> asyncpg.Connection[Any]:
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;"
             " SET enable_mergejoin = off; SET jit = off; SET plan_cache_mode = force_generic_plan"
         )
-    except BaseException:
+    except BaseException:  # also when it is cancelled: nobody else knows the connection
         connection.terminate()
         raise
     return connection
