@@ -13,8 +13,8 @@ from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent, W
 from workflows.testing import WorkflowTestRunner
 
 from stepwire.workflow import adopt
-from stepwire.workflow.adoption.event_form import adopt_events
 from stepwire.workflow.events import event_to_json
+from stepwire.workflow.llamaindex.event_form import adopt_events
 
 
 class Item(Event):

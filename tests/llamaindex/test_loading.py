@@ -16,8 +16,8 @@ from workflows.events import StartEvent, StopEvent
 from stepwire.client import Client
 from stepwire.server.testing import serve
 from stepwire.workflow import adopt
-from stepwire.workflow.adoption import versions
 from stepwire.workflow.errors import WorkflowConfigurationError
+from stepwire.workflow.llamaindex import versions
 
 
 class Remembering(Workflow):

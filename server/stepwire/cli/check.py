@@ -77,9 +77,9 @@ def check(
     if server is not None and data is not None:
         raise typer.BadParameter("give --data or --server, not both")
     try:
-        from stepwire.server.loading import LoadError, load_all
         from stepwire.server.registry import Registry
         from stepwire.server.runs.fitness import Findings
+        from stepwire.server.workflow_loading import LoadError, load_all
     except ModuleNotFoundError as error:
         _fail(output, f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
     bound = seconds(within)

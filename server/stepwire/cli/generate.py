@@ -114,8 +114,8 @@ def _loaded(spec: str, output: Output) -> WorkflowInfo:
     """Return what a server would say of a workflow's code: serve it for a moment, where only this process looks."""
     try:
         from stepwire.server.app import Server, Settings
-        from stepwire.server.loading import LoadError, load_all
         from stepwire.server.registry import Registry
+        from stepwire.server.workflow_loading import LoadError, load_all
     except ModuleNotFoundError as error:
         told = f"error: {error.name} is not installed, which code needs: pip install 'stepwire[server]'"
         output.note(told, style="red")

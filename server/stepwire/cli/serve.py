@@ -75,12 +75,12 @@ def serve(
         # Imported here: the help of the command must not wait for the engine and gRPC.
         from stepwire.server.config import Settings
         from stepwire.server.config_errors import ConfigError
-        from stepwire.server.loading import LoadError, load_all, package_of
         from stepwire.server.log_context import log_fields
         from stepwire.server.process.serving import serve as run_server
         from stepwire.server.registry import Registry
         from stepwire.server.store import StoreError
         from stepwire.server.telemetry import logs
+        from stepwire.server.workflow_loading import LoadError, load_all, package_of
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
     registry = Registry()

@@ -88,8 +88,8 @@ class Listener:
         """
         gate = Gate(runs.pool, audited=self._settings.audit_log is not None)
         if gate.audit is not None:
-            runs.family.deeds.listener = gate.audit.done_to_child
-            runs.schedules.deeds.listener = gate.audit.done
+            runs.family.audit.listener = gate.audit.done_to_child
+            runs.schedules.audit.listener = gate.audit.done
         handlers = Handlers()
         gatekeeper = Gatekeeper(handlers, calls, gate, peers)
         server = grpc.aio.server(handlers=(gatekeeper,), options=self._options(shared=peers is not None))

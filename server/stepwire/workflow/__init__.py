@@ -12,7 +12,6 @@ A workflow is a class of steps that exchange typed events around a shared contex
 The public names and behaviour follow LlamaIndex Workflows 1.x; `docs/semantics.md` has the differences.
 """
 
-from stepwire.workflow.adoption import adopt
 from stepwire.workflow.checkpointer import Checkpoint, CheckpointCallback, WorkflowCheckpointer
 from stepwire.workflow.context import (
     Context,
@@ -45,6 +44,7 @@ from stepwire.workflow.events import (
     WorkflowTimedOutEvent,
 )
 from stepwire.workflow.handler import WorkflowHandler
+from stepwire.workflow.llamaindex import adopt
 from stepwire.workflow.migration import Snapshot
 from stepwire.workflow.resource import Resource
 from stepwire.workflow.retry_policy import (

@@ -1,7 +1,7 @@
 """Events of another library that count as the engine's own.
 
 Pydantic's models take no part in `ABC.register`, so the metaclass of `Event` looks the adopted classes up. Only
-`stepwire.workflow.adoption` adds any.
+`stepwire.workflow.llamaindex` adds any.
 """
 
 from __future__ import annotations

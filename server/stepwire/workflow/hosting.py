@@ -128,7 +128,6 @@ A host without this runs such workflows nested, in process.
         return second.run.broker.outcome.event.result, [entry.type for entry in store["log"]]
 """
 
-from stepwire.workflow.adoption import adopt, is_adoptable
 from stepwire.workflow.broker import executions, parts, progress
 from stepwire.workflow.broker.bounds import Bounds
 from stepwire.workflow.broker.broker import Broker
@@ -214,6 +213,7 @@ from stepwire.workflow.events import (
 )
 from stepwire.workflow.hosted_run import HostedRun
 from stepwire.workflow.jsonable import has_long_integer, is_text, readable
+from stepwire.workflow.llamaindex import adopt, is_adoptable
 from stepwire.workflow.logged_events import logged_event
 from stepwire.workflow.migration import Snapshot
 from stepwire.workflow.retry_policy import ExponentialBackoffRetryPolicy

@@ -11,7 +11,7 @@ from tests.integration.children.family import BEGUN, Finish, Given, Inner, Outer
 from stepwire.client import FailedPreconditionError, RunFailedError, RunInfo, RunStatus, SyncClient
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import StoreDownError
-from stepwire.server.runs.family.closing import Closing
+from stepwire.server.runs.family.parent_close import ParentClose
 from stepwire.server.store import RunKey, StoreUnavailableError
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context, StopEvent, Workflow, step
@@ -178,7 +178,7 @@ def test_one_is_not_deleted_before_it_is_durable_that_it_was_started(
     settings = {"max_children": 2}
     with serve(Outer(fire_asking), Inner, data=tmp_path, settings=settings) as server, server.client() as client:
         with monkeypatch.context() as patched:
-            patched.setattr(Closing, "_note", fail)
+            patched.setattr(ParentClose, "_note", fail)
             run_id = client.start_run("Outer", n=3).run_id
             first, _ = asking(client, run_id, 2)
             answer(client, first)

@@ -114,7 +114,7 @@ def test_a_delete_is_refused_while_a_child_cannot_be_cancelled(monkeypatch: pyte
         run_id = client.start_run("Outer").run_id
         child = until(lambda: [each for each in children_of(client, run_id) if each.pending_waiters], "the question")[0]
         with monkeypatch.context() as patched:
-            patched.setattr("stepwire.server.runs.family.ends._SETTLE_SECONDS", 0.2)  # this delete waits in vain
+            patched.setattr("stepwire.server.runs.family.child_ends._SETTLE_SECONDS", 0.2)  # this delete waits in vain
             down = StoreDownError("down")
 
             async def fail(*_: Any) -> None:
@@ -232,7 +232,7 @@ def test_a_store_that_fails_is_asked_less_and_less_often(
             await start(*args)
 
         monkeypatch.setattr(family.local, "start", fail)
-        monkeypatch.setattr("stepwire.server.runs.family.patience.asyncio", SimpleNamespace(sleep=noted))
+        monkeypatch.setattr("stepwire.server.runs.family.backoff.asyncio", SimpleNamespace(sleep=noted))
         with caplog.at_level(logging.WARNING, "stepwire.runs"):
             run_id = client.start_run("Outer").run_id
             until(lambda: [each for each in children_of(client, run_id) if each.pending_waiters], "the question")

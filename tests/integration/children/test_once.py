@@ -21,7 +21,7 @@ from tests.integration.children.family import (
 
 from stepwire.client import RunStatus, SyncClient
 from stepwire.server.runs.errors import InvalidError, LimitError
-from stepwire.server.runs.family.ends import Ends
+from stepwire.server.runs.family.child_ends import ChildEnds
 from stepwire.server.runs.hosting.run_commits import RunCommits
 from stepwire.server.store import RunKey, StoreCorruptError
 from stepwire.server.testing import RunningServer, serve
@@ -151,21 +151,21 @@ def test_a_record_that_cannot_be_told_keeps_no_other_one_from_it(
     async def act(outer: Outer, ctx: Context, ev: Given) -> Any:
         return await outer.inner.run(text="a", how="ask")
 
-    async def fails_once(ends: Ends, record: Any, outcome: Any = None) -> bool:
+    async def fails_once(ends: ChildEnds, record: Any, outcome: Any = None) -> bool:
         if record.key.run_id == failing and not failed:
             failed.append(record.key.run_id)
             raise ValueError("no telling")
         return await tell(ends, record, outcome)
 
     failed: list[str] = []
-    tell = Ends.tell
+    tell = ChildEnds.tell
     with serve(Outer(act), Inner, data=tmp_path) as server, server.client() as client:
         with monkeypatch.context() as patched:
             pairs = [_untold(server, client, patched) for _ in range(3)]
             server.kill()
         failing = pairs[1][1]
-        monkeypatch.setattr(Ends, "tell", fails_once)
-        monkeypatch.setattr("stepwire.server.runs.family.undone._SWEEP_SECONDS", 0.2)
+        monkeypatch.setattr(ChildEnds, "tell", fails_once)
+        monkeypatch.setattr("stepwire.server.runs.family.outstanding._SWEEP_SECONDS", 0.2)
         server.start()
         until(lambda: not undone(server), "the next look at what is to be done")
         assert failed == [failing]
@@ -234,7 +234,7 @@ def test_children_count_as_cancelled_only_once_all_are(monkeypatch: pytest.Monke
         return "done"
 
     refused: list[str] = []
-    monkeypatch.setattr("stepwire.server.runs.family.undone._SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr("stepwire.server.runs.family.outstanding._SWEEP_SECONDS", 0.2)
     with serve(Outer(act), Inner) as server, server.client() as client:
         calls = runs_of(server).family.local
         cancel = calls.cancel

@@ -11,8 +11,9 @@ import pytest
 from tests.integration.children.family import Answer, Given, Inner, Outer, Question, children_of, runs_of, until
 
 from stepwire.client import InvalidArgumentError, RunInfo, RunStatus, SyncClient
-from stepwire.server.principal import Principal, Scopes
+from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import InvalidError
+from stepwire.server.scopes import Scopes
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context, StartEvent, StopEvent, Workflow, step
 

@@ -81,7 +81,7 @@ def test_a_store_that_fails_for_a_while_does_not_fail_the_reader(monkeypatch: py
             return await ready(*args)
 
         monkeypatch.setattr(feeds, "ready", fails)
-        monkeypatch.setattr("stepwire.server.runs.family.patience._FIRST_SECONDS", 0.01)
+        monkeypatch.setattr("stepwire.server.runs.family.backoff._FIRST_SECONDS", 0.01)
         assert client.start_run("Outer").result(timeout=60) == ["a 0", "a 1", "a 2", ""]
         assert not failures
 

@@ -14,10 +14,11 @@ from tests.integration.durability.support import asked, held, life, publish, set
 from tests.integration.durability.test_answers import PROBES
 from tests.integration.rpc_serving import Rpc, refused
 
-from stepwire.server.principal import Principal, Scopes
+from stepwire.server.principal import Principal
 from stepwire.server.runs import ANONYMOUS
 from stepwire.server.runs.errors import RunNotFoundError
 from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.scopes import Scopes
 from stepwire.server.store import RunRecord, StoreUnavailableError
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import snapshot_service_pb2 as snapshots

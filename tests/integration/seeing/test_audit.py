@@ -19,7 +19,7 @@ from tests.system.security.support import METHODS
 
 from stepwire.server.auth import new_key
 from stepwire.server.rpc import RULES
-from stepwire.server.rpc.gate.access import FRAMES
+from stepwire.server.rpc.gate.method_scopes import FRAMES
 from stepwire.server.store import Status
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import schedule_service_pb2 as schedules

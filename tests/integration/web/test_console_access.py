@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import stepwire.server.web
-from stepwire.server.principal import Action, Scopes
 from stepwire.server.rpc import RULES
+from stepwire.server.scopes import Action, Scopes
 
 ACTIONS: tuple[Action, ...] = ("answer", "read", "write", "schedule", "admin")
 CONSOLE = Path(stepwire.server.web.__file__).parent / "console"

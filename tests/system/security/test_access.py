@@ -23,8 +23,8 @@ from tests.system.security.support import (
 from tests.system.security.worlds import World, made
 
 from stepwire.server.auth import new_key
-from stepwire.server.principal import ADMIN, ANSWER, READ, SCHEDULE, SEE, WRITE
 from stepwire.server.rpc import RULES
+from stepwire.server.scopes import ADMIN, ANSWER, READ, SCHEDULE, SEE, WRITE
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2
 

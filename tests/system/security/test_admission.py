@@ -24,7 +24,7 @@ from tests.system.security.support import (
 )
 
 from stepwire.server.app import Server
-from stepwire.server.rpc.gate.access import FRAMES, RULES
+from stepwire.server.rpc.gate.method_scopes import FRAMES, RULES
 from stepwire.server.rpc.gate.quotas import Usage
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.v1 import run_service_pb2 as runs

@@ -47,13 +47,13 @@ ALLOWED = {
     # The console's files, by importlib.resources, whose folder is fixed.
     "server/web/console_files.py": {"importlib"},
     # The version of the installed llama-index-workflows, by importlib.metadata.
-    "workflow/adoption/versions.py": {"importlib"},
+    "workflow/llamaindex/versions.py": {"importlib"},
     # Names of 1.x payloads, in process.
     "workflow/codec/names.py": {"importlib", "import_module"},
 }
 """Modules that may, besides the command line, which loads what the operator names."""
 
-OPERATORS = ("cli/", "server/loading.py")
+OPERATORS = ("cli/", "server/workflow_loading.py")
 
 
 def uses(tree: ast.AST) -> Iterator[str]:

@@ -23,7 +23,7 @@ from tests.system.security.support import (
 )
 
 from stepwire.server.app import Server
-from stepwire.server.rpc.gate.access import CONVERSE, RULES
+from stepwire.server.rpc.gate.method_scopes import CONVERSE, RULES
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import RunKey, RunRecord
 

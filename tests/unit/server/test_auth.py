@@ -16,7 +16,7 @@ from stepwire.server.auth import (
     hash_of,
     new_key,
 )
-from stepwire.server.principal import ADMIN, ALL, READ, WRITE, Scopes
+from stepwire.server.scopes import ADMIN, ALL, READ, WRITE, Scopes
 
 
 def test_scopes():

@@ -13,13 +13,13 @@ from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import InvalidError, PeerRefusedError, RunsError, StoreDownError, WorkflowNotFoundError
 from stepwire.server.runs.origin import Origin
 from stepwire.server.runs.requests import StartRequest
-from stepwire.server.runs.scheduling.deeds import Deeds
+from stepwire.server.runs.scheduling.audit_events import ScheduleAudit
+from stepwire.server.runs.scheduling.cron import Timing
 from stepwire.server.runs.scheduling.rounds import Round, Tools
 from stepwire.server.runs.scheduling.schedule import Backfill, Due, Progress, Schedule, keep, kept
 from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, QUEUE_ALL, QUEUE_ONE, SKIP, ScheduleSpec
 from stepwire.server.runs.scheduling.starting import Starter
-from stepwire.server.runs.scheduling.timing import Timing
-from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.server.runs.scheduling.wall_clock import Wall
 from stepwire.workflow.hosting import Alarm, Clock, InMemoryStateStore
 
 HOUR = 3600.0
@@ -104,7 +104,7 @@ class Acting:
         clock = Clock()
         wall = Wall(clock, shared=False, now=lambda: self.now)
         alarm = Alarm(asyncio.get_running_loop(), clock)
-        tools = Tools(cast(Starter, self.runs), wall, clock, alarm, lambda *_: None, Deeds())
+        tools = Tools(cast(Starter, self.runs), wall, clock, alarm, lambda *_: None, ScheduleAudit())
         return await Round(cast(Any, SimpleNamespace(store=self.store)), tools, asyncio.Event()).act()
 
 

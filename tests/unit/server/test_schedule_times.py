@@ -13,7 +13,7 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwire.server.runs.scheduling.timing import Timing
+from stepwire.server.runs.scheduling.cron import Timing
 
 MINUTE = timedelta(minutes=1)
 

@@ -51,7 +51,7 @@ class StandIn:
 @pytest.fixture(autouse=True)
 def collector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "gc", StandInCollector())
-    monkeypatch.setattr("stepwire.server.process.forks.close_sockets_of", lambda address: None)
+    monkeypatch.setattr("stepwire.server.process.os_fork.close_sockets_of", lambda address: None)
 
 
 class StandInCollector:

@@ -21,7 +21,7 @@ from stepwire.server.auth import (
     TokenError,
     TokenVerifier,
 )
-from stepwire.server.principal import ADMIN, READ, WRITE
+from stepwire.server.scopes import ADMIN, READ, WRITE
 
 
 @pytest.fixture

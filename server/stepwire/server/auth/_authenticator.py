@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stepwire.server.auth._access import AccessFile, AccessFileError
+from stepwire.server.auth._access_file import AccessFile, AccessFileError
 from stepwire.server.auth._files import WatchedFile
 from stepwire.server.auth._keys import hash_of, id_of
 from stepwire.server.auth._refusals import RefusalLog

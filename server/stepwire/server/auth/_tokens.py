@@ -7,8 +7,9 @@ import re
 import time
 from typing import Any, Final
 
-from stepwire.server.auth._access import valid_name, valid_namespace
-from stepwire.server.principal import DEFAULT_NAMESPACE, Principal, Scopes
+from stepwire.server.auth._access_file import valid_name, valid_namespace
+from stepwire.server.principal import DEFAULT_NAMESPACE, Principal
+from stepwire.server.scopes import Scopes
 
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}

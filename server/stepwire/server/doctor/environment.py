@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from stepwire.server.doctor.check import Check, ok, problem
-from stepwire.server.loading import LoadError, load_all
 from stepwire.server.registry import Registry
+from stepwire.server.workflow_loading import LoadError, load_all
 
 _PYTHON = (3, 11)
 _SQLITE = (3, 35)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
-from stepwire.server.process.children import kill_children
+from stepwire.server.process.child_processes import kill_children
 from stepwire.server.telemetry import logs
 
 __all__ = ["STOP_SECONDS", "Ending"]

@@ -12,8 +12,8 @@ from typing import Final
 from stepwire.server.app import Server
 from stepwire.server.config import Settings
 from stepwire.server.config_errors import ConfigError
-from stepwire.server.process import forks
-from stepwire.server.process.children import end_children
+from stepwire.server.process import os_fork
+from stepwire.server.process.child_processes import end_children
 from stepwire.server.process.ending import Ending
 from stepwire.server.process.guards import guard
 from stepwire.server.process.loops import cancel_tasks, new_loop, run_to_end
@@ -104,7 +104,7 @@ async def _serve(server: Server, stopping: asyncio.Event, on_ready: OnReady | No
     if not await _started(server, asked):
         return True
     for address in filter(None, (server.address, server.web_address, server.observing.admin_address)):
-        forks.close_sockets_of(address)
+        os_fork.close_sockets_of(address)
     try:
         with server.observing.pausing():
             gc.collect()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from stepwire.server.process import forks
+from stepwire.server.process import os_fork
 from stepwire.server.process.ending import Ending
 
 __all__ = ["Signals"]
@@ -46,7 +46,7 @@ class Signals:
         for number in _STOPS | _RELOADS:
             signal.signal(number, self._in_main_thread)
         self.attach()
-        forks.in_child(self._restore)
+        os_fork.in_child(self._restore)
         threading.Thread(target=self._watch, name="stepwire-signals", daemon=True).start()
 
     def attach(self) -> bool:

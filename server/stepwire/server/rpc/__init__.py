@@ -2,7 +2,6 @@
 
 from stepwire.server.rpc.addresses import is_free
 from stepwire.server.rpc.entry_codec import CODEC
-from stepwire.server.rpc.gate.access import RULES
 from stepwire.server.rpc.gate.address import CLIENT, vouch
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.audit import open_audit
@@ -10,6 +9,7 @@ from stepwire.server.rpc.gate.call import CALL
 from stepwire.server.rpc.gate.calls import Calls
 from stepwire.server.rpc.gate.gatekeeper import Gatekeeper
 from stepwire.server.rpc.gate.limits import Limits
+from stepwire.server.rpc.gate.method_scopes import RULES
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.local import LocalCalls, LocalStream, RefusedError
 from stepwire.server.rpc.peers.links import LinkSecurity

@@ -15,9 +15,9 @@ from stepwire.server.rpc.convert import pages
 from stepwire.server.rpc.convert import runs as convert
 from stepwire.server.rpc.convert.run_query import bound_to, run_query
 from stepwire.server.rpc.errors import PassedOnError, status_of
-from stepwire.server.rpc.gate.access import CANCEL, DELETE, PAUSE, RESUME, RETRY, RULES, permit_method
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import Call
+from stepwire.server.rpc.gate.method_scopes import CANCEL, DELETE, PAUSE, RESUME, RETRY, RULES, permit_method
 from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs import Runs

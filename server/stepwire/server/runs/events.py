@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from stepwire.server.principal import ANSWER, WRITE, Principal
+from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import (
     EventNotAcceptedError,
     LimitError,
@@ -19,6 +19,7 @@ from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.idempotency import Fingerprint, Repeats
 from stepwire.server.runs.limits import RunLimits, check_length, refuse
 from stepwire.server.runs.payloads import parse_event, unsaved
+from stepwire.server.scopes import ANSWER, WRITE
 from stepwire.server.store import RequestRecord, RunKey
 from stepwire.workflow.hosting import (
     RECEIVED,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid5
 
 from stepwire.server.principal import Principal
-from stepwire.server.runs.amending import amend
 from stepwire.server.runs.errors import RunNotRetryableError, as_runs_error
 from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.lifecycle import RunLifecycle
+from stepwire.server.runs.record_changes import amend
 from stepwire.server.runs.requests import StartRequest
 from stepwire.server.runs.snapshots import RunSnapshots
 from stepwire.server.store import Claim, Commit, RunKey, RunRecord, Status, StoreError

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from stepwire.server.rpc.errors import status_of
-from stepwire.server.rpc.gate.access import CANCEL, CONVERSE, SEND
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.ending import interrupted
+from stepwire.server.rpc.gate.method_scopes import CANCEL, CONVERSE, SEND
 from stepwire.server.rpc.payloads import takes_a_thread
 from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from stepwire.server.rpc.converse.inbox import Inbox
 from stepwire.server.rpc.convert import runs as convert
 from stepwire.server.rpc.framer import Framer
-from stepwire.server.rpc.gate.access import START, STREAM
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import Call
+from stepwire.server.rpc.gate.method_scopes import START, STREAM
 from stepwire.server.rpc.log_reader import LogReader
 from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions

@@ -8,10 +8,10 @@ from stepwire.server.rpc.convert.labels import labels_of
 from stepwire.server.rpc.convert.times import duration, seconds_of, time_of, timestamp
 from stepwire.server.rpc.payloads import payload, read_payload
 from stepwire.server.runs.errors import InvalidError, Violation
+from stepwire.server.runs.scheduling.cron import Timing
 from stepwire.server.runs.scheduling.schedule import Acted, Schedule
 from stepwire.server.runs.scheduling.schedule_runs import ScheduleView
 from stepwire.server.runs.scheduling.spec import DAY, OVERLAPS, SKIP, ScheduleSpec
-from stepwire.server.runs.scheduling.timing import Timing
 from stepwire.v1 import schedule_service_pb2 as pb
 from stepwire.v1 import types_pb2
 

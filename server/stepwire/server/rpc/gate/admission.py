@@ -6,12 +6,12 @@ from collections.abc import Awaitable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from stepwire.server.principal import READ, SEE, WRITE, Action
-from stepwire.server.rpc.gate.access import RULES, START, STREAM, UNKNOWN, WAIT_FOR_EVENT, permit, permit_method
 from stepwire.server.rpc.gate.audit import UNRECORDED, Audit, Recorded
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.limits import CARRIERS
+from stepwire.server.rpc.gate.method_scopes import RULES, START, STREAM, UNKNOWN, WAIT_FOR_EVENT, permit, permit_method
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.scopes import READ, SEE, WRITE, Action
 
 
 class Admission:

@@ -23,13 +23,13 @@ from google.rpc.status_pb2 import Status
 
 from stepwire.server.principal import ANONYMOUS, Principal
 from stepwire.server.rpc.errors import reason_of
-from stepwire.server.rpc.gate.access import RETRY, RULES, SEND, START, TRIGGER, WAIT_FOR_EVENT
 from stepwire.server.rpc.gate.call import Call
 from stepwire.server.rpc.gate.limits import Limits
+from stepwire.server.rpc.gate.method_scopes import RETRY, RULES, SEND, START, TRIGGER, WAIT_FOR_EVENT
 from stepwire.server.runs.errors import RunsError
-from stepwire.server.runs.family.deeds import ChildDeed
+from stepwire.server.runs.family.audit_events import ChildAuditEvent
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.scheduling.deeds import Deed
+from stepwire.server.runs.scheduling.audit_events import ScheduleAuditEvent
 from stepwire.server.store import RunRecord
 from stepwire.v1 import run_service_pb2, schedule_service_pb2
 from stepwire.workflow.hosting import HumanResponseEvent
@@ -208,35 +208,35 @@ class Audit:
             if record is not None:
                 self.tell_of(record, method, fields)
 
-    def done_to_child(self, deed: ChildDeed) -> None:
+    def done_to_child(self, event: ChildAuditEvent) -> None:
         """Record what a run has done to a child: on the account of the caller that started the run."""
-        code, reason = (0, "") if deed.error is None else reason_of(deed.error)
+        code, reason = (0, "") if event.error is None else reason_of(event.error)
         self.write(
             {
-                "action": deed.action,
-                "principal": "" if deed.caller.name == ANONYMOUS.name else deed.caller.name,
-                "namespace": deed.caller.namespace,
-                "run": deed.run_id,
-                "workflow": deed.workflow,
-                "parent": deed.parent,
+                "action": event.action,
+                "principal": "" if event.caller.name == ANONYMOUS.name else event.caller.name,
+                "namespace": event.caller.namespace,
+                "run": event.run_id,
+                "workflow": event.workflow,
+                "parent": event.parent,
                 "result": _CODES[code],
                 "reason": reason,
             }
         )
 
-    def done(self, deed: Deed) -> None:
+    def done(self, event: ScheduleAuditEvent) -> None:
         """Record what a schedule has done, or the code to a schedule that it declares: nobody has called."""
-        code, reason = (0, "") if deed.error is None else reason_of(deed.error)
-        due = "" if deed.due is None else _time_text(deed.due)
+        code, reason = (0, "") if event.error is None else reason_of(event.error)
+        due = "" if event.due is None else _time_text(event.due)
         self.write(
             {
-                "action": deed.action,
-                "principal": "" if deed.caller.name == ANONYMOUS.name else deed.caller.name,
-                "namespace": deed.caller.namespace,
-                "run": deed.run_id,
-                "schedule": deed.schedule_id,
+                "action": event.action,
+                "principal": "" if event.caller.name == ANONYMOUS.name else event.caller.name,
+                "namespace": event.caller.namespace,
+                "run": event.run_id,
+                "schedule": event.schedule_id,
                 "due": due,
-                "workflow": deed.workflow,
+                "workflow": event.workflow,
                 "result": _CODES[code],
                 "reason": reason,
             }

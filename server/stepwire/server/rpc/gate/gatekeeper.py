@@ -16,13 +16,13 @@ from stepwire.server import failpoints
 from stepwire.server.auth import Authenticator
 from stepwire.server.principal import ANONYMOUS, Principal
 from stepwire.server.rpc.errors import abort, status_of
-from stepwire.server.rpc.gate.access import START, UNKNOWN, Rule, permit_method
 from stepwire.server.rpc.gate.address import address_of
 from stepwire.server.rpc.gate.admission import Admission, Gate
 from stepwire.server.rpc.gate.call import CALL, Call
 from stepwire.server.rpc.gate.calls import Calls
 from stepwire.server.rpc.gate.ending import Ending
 from stepwire.server.rpc.gate.messages import Parse, Receive, many, one, parser, passing
+from stepwire.server.rpc.gate.method_scopes import START, UNKNOWN, Rule, permit_method
 from stepwire.server.rpc.gate.quotas import Usage
 from stepwire.server.rpc.grpc_types import Context, Handler
 from stepwire.server.rpc.handlers import Handlers

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from stepwire.server.principal import Principal, Scopes
+from stepwire.server.principal import Principal
 from stepwire.server.rpc.peers.acting import Actor, Do
 from stepwire.server.runs.errors import (
     PeerRefusedError,
@@ -19,6 +19,7 @@ from stepwire.server.runs.errors import (
 from stepwire.server.runs.family.calls import FamilyCalls
 from stepwire.server.runs.hosting.routes import Routes
 from stepwire.server.runs.requests import Parent, StartRequest
+from stepwire.server.scopes import Scopes
 from stepwire.server.store import RunKey
 
 __all__ = ["PeerCalls", "family_acts"]

@@ -13,9 +13,9 @@ from stepwire.server.rpc.convert.run_query import bound_to, run_query
 from stepwire.server.rpc.convert.times import wait_of
 from stepwire.server.rpc.entry_codec import shown_entry
 from stepwire.server.rpc.framer import Framer
-from stepwire.server.rpc.gate.access import WAIT_FOR_EVENT
 from stepwire.server.rpc.gate.admission import Gate
 from stepwire.server.rpc.gate.call import caller_of_call, this_call
+from stepwire.server.rpc.gate.method_scopes import WAIT_FOR_EVENT
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.log_reader import LogReader
 from stepwire.server.rpc.many_runs import ManyRuns

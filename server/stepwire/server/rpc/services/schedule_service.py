@@ -6,18 +6,19 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-from stepwire.server.principal import SCHEDULE, WRITE, Action, Principal
+from stepwire.server.principal import Principal
 from stepwire.server.rpc.convert import pages
 from stepwire.server.rpc.convert import schedules as convert
 from stepwire.server.rpc.convert.labels import labels_of
 from stepwire.server.rpc.convert.times import time_of
-from stepwire.server.rpc.gate.access import permit
 from stepwire.server.rpc.gate.call import caller_of_call
+from stepwire.server.rpc.gate.method_scopes import permit
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import Violation
 from stepwire.server.runs.limits import check_label_count, check_label_texts, check_length, refuse
 from stepwire.server.runs.payloads import digest
 from stepwire.server.runs.scheduling.schedules import Schedules
+from stepwire.server.scopes import SCHEDULE, WRITE, Action
 from stepwire.v1 import schedule_service_pb2 as pb
 from stepwire.v1 import schedule_service_pb2_grpc as grpc_code
 

@@ -13,9 +13,9 @@ from pydantic_core import to_json
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import DrainingError, RunsError
+from stepwire.server.runs.family.audit_events import ChildAudit, ChildAuditEvent
+from stepwire.server.runs.family.backoff import Backoff, may_be_served, may_pass
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
-from stepwire.server.runs.family.patience import Patience, may_be_served, may_pass
 from stepwire.server.runs.hosting.delta import children_in
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import Parent, StartRequest
@@ -44,11 +44,11 @@ class Abandoned:
         calls: Starts runs, here or at the replica that can.
     """
 
-    def __init__(self, pool: RunPool, calls: FamilyCalls, slots: asyncio.Semaphore, deeds: ChildDeeds) -> None:
+    def __init__(self, pool: RunPool, calls: FamilyCalls, slots: asyncio.Semaphore, audit: ChildAudit) -> None:
         self._pool = pool
         self.calls = calls
         self._slots = slots
-        self._deeds = deeds
+        self._audit = audit
         self._known: OrderedDict[RunKey, dict[str, Part]] = OrderedDict()
 
     async def children(self, record: RunRecord) -> dict[str, Part]:
@@ -103,22 +103,22 @@ class Abandoned:
             trace=dict(record.info.get("trace", {})),
             parent=Parent(key.run_id, part.get("s", ""), part["d"], ABANDON, chain),
         )
-        deed = ChildDeed("start", caller, key.run_id, request.run_id, request.workflow)
-        patience = Patience(f"its child {request.run_id}, which is to go on, cannot be started yet", key.run_id)
+        event = ChildAuditEvent("start", caller, key.run_id, request.run_id, request.workflow)
+        backoff = Backoff(f"its child {request.run_id}, which is to go on, cannot be started yet", key.run_id)
         while True:
             try:
                 async with self._slots:
                     if place < await begun(key):
                         return True
                     await self.calls.start(caller, request)
-                self._deeds.tell(deed)
+                self._audit.tell(event)
                 return True
             except DrainingError:
                 return False
             except RunsError as error:
-                restarting = may_be_served(error, self._pool.cluster) and patience.waited < _RESTART_SECONDS
+                restarting = may_be_served(error, self._pool.cluster) and backoff.waited < _RESTART_SECONDS
                 if not may_pass(error) and not restarting:
                     logger.warning("run %s: its child %s is not started: %s", key.run_id, request.run_id, error.details)
-                    self._deeds.tell(deed._replace(error=error))
+                    self._audit.tell(event._replace(error=error))
                     return True
-                await patience.after(error)
+                await backoff.after(error)

@@ -9,17 +9,17 @@ from functools import partial
 from typing import Any, Final
 
 from stepwire.server.runs.errors import RunsError
-from stepwire.server.runs.family.beginnings import Beginnings
+from stepwire.server.runs.family.audit_events import ChildAudit
 from stepwire.server.runs.family.calls import FamilyCalls, LocalCalls
-from stepwire.server.runs.family.deeds import ChildDeeds
-from stepwire.server.runs.family.ends import Ends
+from stepwire.server.runs.family.child_ends import ChildEnds
 from stepwire.server.runs.family.outcomes import outcome_in_memory
+from stepwire.server.runs.family.outstanding import Outstanding
 from stepwire.server.runs.family.questions import ChildQuestions
 from stepwire.server.runs.family.run_children import ChildLimits, RunChildren
 from stepwire.server.runs.family.sends import Sends
+from stepwire.server.runs.family.start_news import StartNews
 from stepwire.server.runs.family.starts import Starts
 from stepwire.server.runs.family.streams import child_events
-from stepwire.server.runs.family.undone import Undone
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.requests import Parent
@@ -46,7 +46,7 @@ class Family:
         registry: The served workflows.
         limits: How many runs one run may start.
         local: Does what concerns runs of this process.
-        deeds: Told of what parents do to children.
+        audit: Told of what parents do to children.
         questions: Sends answers on to the descendants that ask.
         sends: Sends events to children.
         starts: Starts children.
@@ -57,20 +57,20 @@ class Family:
         self.registry = pool.registry
         self.limits = limits
         self.local = LocalCalls(pool, lifecycle)
-        self.deeds = ChildDeeds()
+        self.audit = ChildAudit()
         self.questions = ChildQuestions(pool, self.local)
         self._pool = pool
-        self._beginnings = Beginnings()
+        self._start_news = StartNews()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: dict[RunKey, set[asyncio.Task[None]]] = {}
         """Starts under way, by parent."""
         slots = asyncio.Semaphore(_AT_ONCE)
-        self.ends = Ends(pool, self.local, slots, self._beginnings, self.deeds, self._starting_of, self._at_once)
-        self.starts = Starts(pool, self.local, self.ends, slots, self._beginnings, self.deeds, self._parent_of)
+        self.ends = ChildEnds(pool, self.local, slots, self._start_news, self.audit, self._starting_of, self._at_once)
+        self.starts = Starts(pool, self.local, self.ends, slots, self._start_news, self.audit, self._parent_of)
         self.sends = Sends(pool, self.local)
         self.local.take_end = self.ends.take_end
-        self._undone = Undone(pool, {TELL: self._tell, CLOSE: self.ends.close})
-        self.ends.close_now = partial(self._undone.attempt, what=CLOSE)
+        self._outstanding = Outstanding(pool, {TELL: self._tell, CLOSE: self.ends.close})
+        self.ends.close_now = partial(self._outstanding.attempt, what=CLOSE)
         self._damaged: set[RunKey] = set()
         """Runs whose records were found damaged: their parents were told, or are being told."""
         self._stopped = False
@@ -136,7 +136,7 @@ class Family:
 
     def events(self, key: RunKey, child: Child) -> AsyncIterator[Event]:
         """Give the public events of a child of a run, from its beginning to its end."""
-        return child_events(self._pool, key, child, self._beginnings)
+        return child_events(self._pool, key, child, self._start_news)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -146,9 +146,9 @@ class Family:
             return
         if TELL in record.terms:
             outcome = outcome_in_memory(self._pool, record)  # in a moment the run has left
-            self._spawn(self._undone.attempt(record, TELL, partial(self._tell, outcome=outcome)))
+            self._spawn(self._outstanding.attempt(record, TELL, partial(self._tell, outcome=outcome)))
         if CLOSE in record.terms:
-            self._spawn(self._undone.attempt(record, CLOSE))
+            self._spawn(self._outstanding.attempt(record, CLOSE))
 
     async def _tell(self, record: RunRecord, outcome: ChildOutcome | None = None) -> int | None:
         return 0 if await self.ends.tell(record, outcome) else None
@@ -175,12 +175,12 @@ class Family:
 
     async def keep(self) -> None:
         """Make up for what a crash prevented, again and again."""
-        await self._undone.keep()
+        await self._outstanding.keep()
 
     def stop(self) -> None:
         """Start, tell and cancel nothing any more: the next start of the server makes up for it."""
         self._stopped = True
-        self._undone.stop()
+        self._outstanding.stop()
         for task in list(self._tasks):
             task.cancel()
 
@@ -194,4 +194,4 @@ class Family:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a parent or a child could not be told", exc_info=error)
-            self._undone.again()
+            self._outstanding.again()

@@ -6,10 +6,11 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-from stepwire.server.principal import ANSWER, Principal
+from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.family.calls import FamilyCalls
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.scopes import ANSWER
 from stepwire.server.store import RunKey, RunQuery, RunRecord, Status, StoreError
 from stepwire.server.store.terms import EVENT, PARENT, term
 

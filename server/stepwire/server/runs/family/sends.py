@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from stepwire.server.runs.errors import DrainingError, RunBlockedError, RunFinishedError, RunNotFoundError, RunsError
+from stepwire.server.runs.family.backoff import Backoff, may_pass
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.family.ends import caller_of
-from stepwire.server.runs.family.patience import Patience, may_pass
+from stepwire.server.runs.family.child_ends import caller_of
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import RunKey, StoreError
@@ -71,7 +71,7 @@ class Sends:
 
     async def _send_once(self, key: RunKey, run: LiveRun, child: str, send: ChildSend) -> bool:
         """Send an event; return False if this server is about to stop."""
-        patience = Patience(f"an event cannot be sent to its child {child} yet", key.run_id)
+        backoff = Backoff(f"an event cannot be sent to its child {child} yet", key.run_id)
         request_id = f"{_REQUEST}{send.number}"
         while self._parent(key) is not None:
             try:
@@ -83,7 +83,7 @@ class Sends:
                 if getattr(error, "code_reason", "") in _OVER:
                     return True  # what comes late is dropped
                 if may_pass(error) or isinstance(error, RunBlockedError):
-                    await patience.after(error)
+                    await backoff.after(error)
                     continue
                 logger.warning("run %s: its child %s does not take %s: %s", key.run_id, child, send.type, error)
                 return True

@@ -9,12 +9,12 @@ from typing import Final
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import DrainingError, RunIdTakenError, RunsError
-from stepwire.server.runs.family.beginnings import Beginnings
+from stepwire.server.runs.family.audit_events import ChildAudit, ChildAuditEvent
+from stepwire.server.runs.family.backoff import Backoff, is_damage, may_be_served, may_pass
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
-from stepwire.server.runs.family.ends import Ends, caller_of, parent_of
+from stepwire.server.runs.family.child_ends import ChildEnds, caller_of, parent_of
 from stepwire.server.runs.family.outcomes import DAMAGED, GONE
-from stepwire.server.runs.family.patience import Patience, is_damage, may_be_served, may_pass
+from stepwire.server.runs.family.start_news import StartNews
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import Parent, StartRequest
@@ -39,10 +39,10 @@ class Starts:
         self,
         pool: RunPool,
         calls: FamilyCalls,
-        ends: Ends,
+        ends: ChildEnds,
         slots: asyncio.Semaphore,
-        beginnings: Beginnings,
-        deeds: ChildDeeds,
+        start_news: StartNews,
+        audit: ChildAudit,
         parent: Callable[[RunRecord, Child, str], Parent],
     ) -> None:
         """Start children of the runs of a pool.
@@ -52,16 +52,16 @@ class Starts:
             calls: Starts runs.
             ends: Cancels what is not to live.
             slots: Bounds what is under way at a time.
-            beginnings: Told of each start.
-            deeds: Told of each start, and of each that was refused.
+            start_news: Told of each start.
+            audit: Told of each start, and of each that was refused.
             parent: Gives what the record of a child says of its parent, whose record and step are given.
         """
         self._pool = pool
         self.calls = calls
         self._ends = ends
         self._slots = slots
-        self._beginnings = beginnings
-        self._deeds = deeds
+        self._start_news = start_news
+        self._audit = audit
         self._parent_of = parent
 
     def _parent(self, key: RunKey) -> LiveRun | None:
@@ -71,7 +71,7 @@ class Starts:
 
     async def start(self, key: RunKey, child: Child) -> None:
         """Start a child of a run; what prevents it for good is how the child ends."""
-        patience = Patience(f"its child {child.run_id} cannot be started yet", key.run_id)
+        backoff = Backoff(f"its child {child.run_id} cannot be started yet", key.run_id)
         while (run := self._parent(key)) is not None:
             try:
                 await self._start_once(key, run, child)
@@ -80,7 +80,7 @@ class Starts:
                 return
             except (StoreError, RunsError) as error:
                 if may_pass(error) or may_be_served(error, self._pool.cluster):
-                    await patience.after(error)
+                    await backoff.after(error)
                     continue
                 said = getattr(error, "details", "stored data is damaged")
                 reason = getattr(error, "code_reason", type(error).__name__)
@@ -127,11 +127,11 @@ class Starts:
         elif call.close == CANCEL and (ended := await self._pool.records.find(key)) and ended.status in TERMINAL:
             # It ended while this child was being started.
             await self._ends.cancel(child_key, call.workflow, caller, key.run_id, "has ended")
-        self._beginnings.tell(child_key)
+        self._start_news.tell(child_key)
 
     async def look_at(self, key: RunKey, children: Sequence[Child]) -> None:
         """Find out what became of children that were started before, and cancel those that are to be cancelled."""
-        patience = Patience("its children cannot be looked at yet", key.run_id)
+        backoff = Backoff("its children cannot be looked at yet", key.run_id)
         left = list(children)
         while left and (run := self._parent(key)) is not None:
             try:
@@ -143,7 +143,7 @@ class Starts:
                     await self._look_at_one(key, caller, child, child_key, records.get(child_key))
                     del left[0]
             except (StoreError, RunsError) as error:
-                await patience.after(error)
+                await backoff.after(error)
 
     async def _look_at_one(
         self, key: RunKey, caller: Principal, child: Child, child_key: RunKey, record: RunRecord | None
@@ -166,14 +166,14 @@ class Starts:
             await self._ends.cancel(child_key, record.workflow, caller, key.run_id, "cancelled it")
 
     def _tell(self, parent: RunRecord, child: Child, error: Exception | None = None) -> None:
-        deed = ChildDeed("start", caller_of(parent), parent.key.run_id, child.run_id, child.call.workflow, error)
-        self._deeds.tell(deed)
+        event = ChildAuditEvent("start", caller_of(parent), parent.key.run_id, child.run_id, child.call.workflow, error)
+        self._audit.tell(event)
 
     async def _ended(self, key: RunKey, child: str, outcome: ChildOutcome) -> None:
         """Tell a parent in memory, if it is there, that a child has ended."""
         if (run := self._parent(key)) is not None:
             run.child_ended(child, outcome)
-        self._beginnings.tell(RunKey(key.namespace, child))
+        self._start_news.tell(RunKey(key.namespace, child))
 
 
 def _is_of(record: RunRecord, parent: str, child: Child) -> bool:

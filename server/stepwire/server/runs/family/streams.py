@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import DrainingError, RunNotFoundError, RunsError, SequenceOutOfRangeError
-from stepwire.server.runs.family.beginnings import Beginnings
-from stepwire.server.runs.family.patience import Patience, may_pass
+from stepwire.server.runs.family.backoff import Backoff, may_pass
+from stepwire.server.runs.family.start_news import StartNews
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.log.chunks import portions
 from stepwire.server.store import Chunk, RunKey, StoreError
@@ -39,7 +39,7 @@ _BASES: Final = {
 """What an event is read as that no class here fits, by its role."""
 
 
-async def child_events(pool: RunPool, parent: RunKey, child: Child, beginnings: Beginnings) -> AsyncIterator[Event]:
+async def child_events(pool: RunPool, parent: RunKey, child: Child, start_news: StartNews) -> AsyncIterator[Event]:
     """Give the public events of a child, from its beginning to its end, as they come.
 
     An event of a class that neither the child's workflow nor the parent's knows here is one of the base class of its
@@ -49,7 +49,7 @@ async def child_events(pool: RunPool, parent: RunKey, child: Child, beginnings: 
         pool: The runs.
         parent: The parent.
         child: What its parent knows of it.
-        beginnings: Tells when it is started, or will not be.
+        start_news: Tells when it is started, or will not be.
 
     Raises:
         ChildRunError: Its log is damaged.
@@ -58,7 +58,7 @@ async def child_events(pool: RunPool, parent: RunKey, child: Child, beginnings: 
     above = pool.in_memory(parent)
     names = (child.call.workflow, "" if above is None else above.served.name)
     known = [served for name in names if (served := pool.registry.get(name)) is not None]
-    patience = Patience("its stream cannot be read yet", key.run_id)
+    backoff = Backoff("its stream cannot be read yet", key.run_id)
     after = 0
     while True:
         try:
@@ -74,7 +74,7 @@ async def child_events(pool: RunPool, parent: RunKey, child: Child, beginnings: 
         except RunNotFoundError:
             if after or child.state not in ("queued", "starting"):
                 return
-            await beginnings.wait(key, child)
+            await start_news.wait(key, child)
         except SequenceOutOfRangeError as error:
             after = max(after, int(error.facts["first_available"]) - 1)  # it was trimmed: go on where it begins
         except DrainingError:
@@ -82,7 +82,7 @@ async def child_events(pool: RunPool, parent: RunKey, child: Child, beginnings: 
         except (StoreError, RunsError) as error:
             if not may_pass(error):
                 raise ChildRunError(f"the stream of run {key.run_id} of {child.call.workflow} is damaged") from error
-            await patience.after(error)
+            await backoff.after(error)
 
 
 async def _chunks(pool: RunPool, key: RunKey, after: int) -> AsyncIterator[list[Chunk]]:

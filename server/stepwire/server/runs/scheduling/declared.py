@@ -26,11 +26,11 @@ from stepwire.server.runs.errors import (
     Violation,
 )
 from stepwire.server.runs.payloads import parse_input
-from stepwire.server.runs.scheduling.deeds import Deed
+from stepwire.server.runs.scheduling.audit_events import ScheduleAuditEvent
+from stepwire.server.runs.scheduling.cron import Timing
 from stepwire.server.runs.scheduling.schedules import Schedules
 from stepwire.server.runs.scheduling.spec import ScheduleSpec
 from stepwire.server.runs.scheduling.starting import may_pass
-from stepwire.server.runs.scheduling.timing import Timing
 from stepwire.workflow.hosting import At, Cron, Every, Schedule, WorkflowConfigurationError, declared_schedules
 
 __all__ = ["DECLARER", "apply_declared", "declared_specs"]
@@ -169,7 +169,7 @@ async def _apply(schedules: Schedules, me: Principal, schedule_id: str, spec: Sc
             logger.warning("schedule %s, which the code declares, has no due time in the future", schedule_id)
             return
         await schedules.create(me, schedule_id, spec, declared=True)
-        schedules.deeds.tell(Deed("create schedule", me, schedule_id, spec.workflow))
+        schedules.audit.tell(ScheduleAuditEvent("create schedule", me, schedule_id, spec.workflow))
         logger.info("schedule %s was created: the code declares it", schedule_id)
         return
     if not found.declared:
@@ -179,13 +179,13 @@ async def _apply(schedules: Schedules, me: Principal, schedule_id: str, spec: Sc
     by_code = found.pause is not None and found.pause[1:] == (DECLARER, _GONE)
     if spec is None:
         await schedules.starter.act_anywhere("pause", {**given, "reason": _GONE})
-        schedules.deeds.tell(Deed("pause schedule", me, schedule_id, found.spec.workflow))
+        schedules.audit.tell(ScheduleAuditEvent("pause schedule", me, schedule_id, found.spec.workflow))
         logger.warning("schedule %s was paused: %s", schedule_id, _GONE)
         return
     if found.spec != spec:
         await schedules.starter.act_anywhere("update", {**given, "spec": spec.saved(), "etag": found.etag})
-        schedules.deeds.tell(Deed("update schedule", me, schedule_id, spec.workflow))
+        schedules.audit.tell(ScheduleAuditEvent("update schedule", me, schedule_id, spec.workflow))
         logger.info("schedule %s was updated: the code declares it anew", schedule_id)
     if by_code:
         await schedules.starter.act_anywhere("resume", given)
-        schedules.deeds.tell(Deed("resume schedule", me, schedule_id, spec.workflow))
+        schedules.audit.tell(ScheduleAuditEvent("resume schedule", me, schedule_id, spec.workflow))

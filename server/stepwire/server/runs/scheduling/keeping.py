@@ -9,11 +9,11 @@ from typing import Any, Final
 from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.scheduling.deeds import Deeds
+from stepwire.server.runs.scheduling.audit_events import ScheduleAudit
 from stepwire.server.runs.scheduling.rounds import Round, Tools
 from stepwire.server.runs.scheduling.schedule import MAX_UNSURE, kept
 from stepwire.server.runs.scheduling.starting import Starter
-from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.server.runs.scheduling.wall_clock import Wall
 from stepwire.server.runs.scheduling.workflow import HIDDEN, NAME, Nudge, key_of
 from stepwire.server.store import TERMINAL, RunKey, RunQuery, RunRecord, StoreError
 from stepwire.workflow.hosting import RECEIVED, Alarm, Context
@@ -32,19 +32,19 @@ _PAGE: Final = 200
 class ScheduleKeeper:
     """Do the work of the schedules in memory. One for each server."""
 
-    def __init__(self, pool: RunPool, starter: Starter, wall: Wall, deeds: Deeds) -> None:
+    def __init__(self, pool: RunPool, starter: Starter, wall: Wall, audit: ScheduleAudit) -> None:
         """Make a keeper.
 
         Args:
             pool: The runs in memory.
             starter: Starts and cancels runs.
             wall: Tells the time.
-            deeds: Told of the runs that are started and cancelled.
+            audit: Told of the runs that are started and cancelled.
         """
         self._pool = pool
         self._starter = starter
         self._wall = wall
-        self._deeds = deeds
+        self._audit = audit
         self._news: dict[RunKey, asyncio.Event] = {}
         """Wakes the rounds that wait outside their runs."""
         self._tools: Tools | None = None
@@ -53,7 +53,7 @@ class ScheduleKeeper:
         """Work on the running event loop from now on."""
         pool = self._pool
         alarm = Alarm(asyncio.get_running_loop(), pool.clock)
-        self._tools = Tools(self._starter, self._wall, pool.clock, alarm, pool.metrics.count_due, self._deeds)
+        self._tools = Tools(self._starter, self._wall, pool.clock, alarm, pool.metrics.count_due, self._audit)
 
     def nudge(self, run: LiveRun) -> None:
         """Have a schedule look at itself again: it was changed, or the clock was set. A transition of its run."""

@@ -24,7 +24,7 @@ from stepwire.server.runs.scheduling.schedule import (
 )
 from stepwire.server.runs.scheduling.schedule_runs import ScheduleRuns, ScheduleView
 from stepwire.server.runs.scheduling.starting import Starter
-from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.server.runs.scheduling.wall_clock import Wall
 
 __all__ = ["OnDemand"]
 

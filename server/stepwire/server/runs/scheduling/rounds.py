@@ -16,7 +16,7 @@ from typing import Any, Final
 from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.origin import Origin
 from stepwire.server.runs.requests import StartRequest
-from stepwire.server.runs.scheduling.deeds import Deed, Deeds
+from stepwire.server.runs.scheduling.audit_events import ScheduleAudit, ScheduleAuditEvent
 from stepwire.server.runs.scheduling.schedule import (
     FAILED,
     MAX_QUEUED,
@@ -35,7 +35,7 @@ from stepwire.server.runs.scheduling.schedule import (
 )
 from stepwire.server.runs.scheduling.spec import ANYWAY, CANCEL, QUEUE_ALL, QUEUE_ONE
 from stepwire.server.runs.scheduling.starting import Starter, may_pass
-from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.server.runs.scheduling.wall_clock import Wall
 from stepwire.server.runs.scheduling.workflow import Nudge
 from stepwire.workflow.hosting import Alarm, Clock, Context
 
@@ -63,7 +63,7 @@ class Tools:
         clock: Clock,
         alarm: Alarm,
         count: Callable[[str, str, int], None],
-        deeds: Deeds,
+        audit: ScheduleAudit,
     ) -> None:
         """Put the tools together.
 
@@ -73,14 +73,14 @@ class Tools:
             clock: The clock of the runs.
             alarm: Rings by that clock.
             count: Counts due times, by workflow and outcome.
-            deeds: Told of the runs that are started and cancelled.
+            audit: Told of the runs that are started and cancelled.
         """
         self.starter = starter
         self.wall = wall
         self.clock = clock
         self.alarm = alarm
         self.count = count
-        self.deeds = deeds
+        self.audit = audit
 
 
 class Round:
@@ -269,8 +269,10 @@ class Round:
         return True
 
     def _tell(self, action: str, schedule: Schedule, due: Due, run_id: str, error: RunsError | None = None) -> None:
-        deed = Deed(action, schedule.principal, schedule.schedule_id, schedule.spec.workflow, run_id, due.at, error)
-        self._tools.deeds.tell(deed)
+        event = ScheduleAuditEvent(
+            action, schedule.principal, schedule.schedule_id, schedule.spec.workflow, run_id, due.at, error
+        )
+        self._tools.audit.tell(event)
 
     # -- changes: transitions of the run ------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from itertools import islice, takewhile
 from typing import Any, Final, NamedTuple
 
 from stepwire.server.principal import Principal
+from stepwire.server.runs.scheduling.cron import Timing
 from stepwire.server.runs.scheduling.spec import ScheduleSpec
-from stepwire.server.runs.scheduling.timing import Timing
 from stepwire.workflow.hosting import InMemoryStateStore
 
 __all__ = [

@@ -27,14 +27,14 @@ from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.limits import MAX_REASON, check_length, refuse
 from stepwire.server.runs.payloads import parse_input
 from stepwire.server.runs.requests import StartRequest
-from stepwire.server.runs.scheduling.deeds import Deeds
+from stepwire.server.runs.scheduling.audit_events import ScheduleAudit
 from stepwire.server.runs.scheduling.keeping import ScheduleKeeper
 from stepwire.server.runs.scheduling.on_demand import OnDemand
 from stepwire.server.runs.scheduling.schedule import Progress, Schedule, state_of
 from stepwire.server.runs.scheduling.schedule_runs import ScheduleRuns, ScheduleView, owner_of, view_of
 from stepwire.server.runs.scheduling.spec import ScheduleSpec
 from stepwire.server.runs.scheduling.starting import Starter
-from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.server.runs.scheduling.wall_clock import Wall
 from stepwire.server.runs.scheduling.workflow import NAME, served_schedules
 from stepwire.server.store import TERMINAL, RunQuery
 from stepwire.workflow.hosting import start_task
@@ -54,7 +54,7 @@ class Schedules:
         on_demand: Triggers and backfills schedules.
         starter: Starts their runs, here or at the replica that can.
         wall: Tells the time.
-        deeds: Told of what is done without a call.
+        audit: Told of what is done without a call.
     """
 
     def __init__(self, pool: RunPool, lifecycle: RunLifecycle, wall: Wall | None = None) -> None:
@@ -69,8 +69,8 @@ class Schedules:
         self._lifecycle = lifecycle
         self.wall = wall or Wall(pool.clock, shared=pool.cluster.shared)
         self.starter = Starter(pool, lifecycle)
-        self.deeds = Deeds()
-        self._keeper = ScheduleKeeper(pool, self.starter, self.wall, self.deeds)
+        self.audit = ScheduleAudit()
+        self._keeper = ScheduleKeeper(pool, self.starter, self.wall, self.audit)
         self._tasks: list[asyncio.Task[None]] = []
         self.runs = ScheduleRuns(pool, self._keeper)
         self.on_demand = OnDemand(self.runs, self.starter, self.wall)

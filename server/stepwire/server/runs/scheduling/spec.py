@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from stepwire.server.runs.errors import Violation
 from stepwire.server.runs.limits import MAX_REASON, check_labels, check_length
-from stepwire.server.runs.scheduling.timing import Timing
+from stepwire.server.runs.scheduling.cron import Timing
 
 __all__ = [
     "ANYWAY",

@@ -1,4 +1,7 @@
-"""What happens to runs and schedules without a call: due times act, and the code declares schedules."""
+"""Audit events of schedules: what happens to runs and schedules without a call.
+
+Due times act, and the code declares schedules.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import NamedTuple
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import RunsError
 
-__all__ = ["Deed", "Deeds"]
+__all__ = ["ScheduleAudit", "ScheduleAuditEvent"]
 
 
-class Deed(NamedTuple):
+class ScheduleAuditEvent(NamedTuple):
     """One thing that was done, or was refused for good.
 
     Attributes:
@@ -33,17 +36,17 @@ class Deed(NamedTuple):
     error: RunsError | None = None
 
 
-class Deeds:
-    """Pass deeds on to a listener.
+class ScheduleAudit:
+    """Pass what is done on to a listener, which writes the audit log.
 
     Attributes:
         listener: Called with each; None if nobody listens.
     """
 
     def __init__(self) -> None:
-        self.listener: Callable[[Deed], None] | None = None
+        self.listener: Callable[[ScheduleAuditEvent], None] | None = None
 
-    def tell(self, deed: Deed) -> None:
-        """Tell of a deed that is durable. A crash may have it told again."""
+    def tell(self, event: ScheduleAuditEvent) -> None:
+        """Tell of what is done, once it is durable. A crash may have it told again."""
         if self.listener is not None:
-            self.listener(deed)
+            self.listener(event)

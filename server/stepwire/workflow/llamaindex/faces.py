@@ -7,16 +7,16 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.caught import rebuilt, their_stop
-from stepwire.workflow.adoption.own_context import AdoptedContext
-from stepwire.workflow.adoption.payload import to_payload, work_item_of
-from stepwire.workflow.adoption.store_face import StoreFace
 from stepwire.workflow.broker.current import current_execution
 from stepwire.workflow.broker.delivery import Execution
 from stepwire.workflow.broker.stream import StreamReader
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.events import Event
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.caught import rebuilt, their_stop
+from stepwire.workflow.llamaindex.own_context import AdoptedContext
+from stepwire.workflow.llamaindex.payload import to_payload, work_item_of
+from stepwire.workflow.llamaindex.store_face import StoreFace
 
 if TYPE_CHECKING:
     from stepwire.workflow.handler import WorkflowHandler

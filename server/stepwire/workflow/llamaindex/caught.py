@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from stepwire.workflow.adoption import installed
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome
 from stepwire.workflow.errors import WorkflowError
 from stepwire.workflow.events import (
@@ -18,6 +17,7 @@ from stepwire.workflow.events import (
     WorkflowFailedEvent,
     WorkflowTimedOutEvent,
 )
+from stepwire.workflow.llamaindex import installed
 
 __all__ = ["error_of", "own_failure", "rebuilt", "their_failure", "their_stop"]
 

@@ -16,10 +16,10 @@ from pydantic_core import InitErrorDetails, from_json, to_json
 
 from stepwire.workflow import events as own
 from stepwire.workflow.adopted_events import adopt_event
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.libraries import message_type
 from stepwire.workflow.codec.library_json import FAILURES, library_json
 from stepwire.workflow.errors import SerializationError
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.libraries import message_type
 
 __all__ = ["FORM", "TheirForm", "adopt_events", "base_types", "fields_of"]
 

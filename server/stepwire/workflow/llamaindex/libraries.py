@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from stepwire.workflow.adoption import installed
 from stepwire.workflow.codec.libraries import add_library
+from stepwire.workflow.llamaindex import installed
 
 __all__ = ["is_memory", "message_type", "modules_of", "prepare"]
 

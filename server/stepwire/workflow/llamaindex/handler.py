@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from typing import Any
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.caught import error_of, their_stop
-from stepwire.workflow.adoption.spans import RunSpan
 from stepwire.workflow.broker.outcome import Outcome
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.errors import WorkflowError
 from stepwire.workflow.handler import WorkflowHandler
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.caught import error_of, their_stop
+from stepwire.workflow.llamaindex.spans import RunSpan
 
 __all__ = ["AdoptedHandler", "HandlerFace"]
 

@@ -14,28 +14,28 @@ from dataclasses import replace
 from typing import Any, Final
 
 from stepwire.server.principal import Principal
-from stepwire.server.runs.amending import amend
 from stepwire.server.runs.errors import as_runs_error
 from stepwire.server.runs.family.abandoned import Abandoned
-from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
-from stepwire.server.runs.family.fence import fence
-from stepwire.server.runs.family.undone import BEGUN, LaterError, closed
+from stepwire.server.runs.family.audit_events import ChildAudit, ChildAuditEvent
+from stepwire.server.runs.family.outstanding import BEGUN, LaterError, closed
+from stepwire.server.runs.family.start_fence import fence
 from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.record_changes import amend
 from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError
 from stepwire.server.store.terms import CLOSE, PARENT, term
 from stepwire.workflow.hosting import CANCEL
 
-__all__ = ["Closing", "to_start"]
+__all__ = ["ParentClose", "to_start"]
 
 _PAGE: Final = 200
 _UNFINISHED: Final = ("QUEUED", "RUNNING", "WAITING", "PAUSED", "BLOCKED")
 
 Cancel = Callable[[RunKey, str, Principal, str, str], Awaitable[bool]]
-"""Cancel a child, as `Ends.cancel`; return whether nothing is left to do about it."""
+"""Cancel a child, as `ChildEnds.cancel`; return whether nothing is left to do about it."""
 
 
-class Closing:
+class ParentClose:
     """Close the ended runs of a pool."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Closing:
         pool: RunPool,
         abandoned: Abandoned,
         cancel: Cancel,
-        deeds: ChildDeeds,
+        audit: ChildAudit,
         starting: Callable[[RunKey], Collection[asyncio.Task[None]]],
         at_once: Callable[[RunRecord], int],
     ) -> None:
@@ -53,14 +53,14 @@ class Closing:
             pool: The runs.
             abandoned: Starts the children that go on.
             cancel: Cancels the others.
-            deeds: Told of those that are cancelled before they begin.
+            audit: Told of those that are cancelled before they begin.
             starting: Gives the starts of children of a run that are under way in this process.
             at_once: Says how many children of a run may be under way at a time.
         """
         self._pool = pool
         self._abandoned = abandoned
         self._cancel = cancel
-        self._deeds = deeds
+        self._audit = audit
         self._starting = starting
         self._at_once = at_once
 
@@ -86,7 +86,7 @@ class Closing:
                 return 0  # another replica has closed it
             for run_id, workflow in record.info["children"].get("starting", ()):
                 if await fence(self._pool, record, run_id, workflow):
-                    self._deeds.tell(ChildDeed("cancel", caller, key.run_id, run_id, workflow))
+                    self._audit.tell(ChildAuditEvent("cancel", caller, key.run_id, run_id, workflow))
         todo = await self._abandoned.children(record)
         living = await self._cancel_children(caller, record)
         if living is None or self._pool.draining:

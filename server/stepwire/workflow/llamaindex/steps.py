@@ -9,16 +9,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.caught import their_failure
-from stepwire.workflow.adoption.faces import face_for
-from stepwire.workflow.adoption.internal import FAILED
-from stepwire.workflow.adoption.spans import enter_tags, spanned
 from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.step_config import CollectSpec, StepConfig, set_step_config
 from stepwire.workflow.events import Event, StepFailedEvent, StopEvent
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.caught import their_failure
+from stepwire.workflow.llamaindex.faces import face_for
+from stepwire.workflow.llamaindex.internal import FAILED
+from stepwire.workflow.llamaindex.spans import enter_tags, spanned
 from stepwire.workflow.resource import ResourceDefinition, ResourceManager
 from stepwire.workflow.state.dict_state import DictState
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.child_runs import is_of_child, start_child
-from stepwire.workflow.adoption.event_form import adopt_events, base_types
-from stepwire.workflow.adoption.faces import ExternalFace
-from stepwire.workflow.adoption.handler import AdoptedHandler
-from stepwire.workflow.adoption.libraries import modules_of, prepare
-from stepwire.workflow.adoption.nesting import run_nested_here
-from stepwire.workflow.adoption.own_context import AdoptedContext
-from stepwire.workflow.adoption.payload import from_pre_context
-from stepwire.workflow.adoption.spans import RunSpan
-from stepwire.workflow.adoption.steps import Resources, adopt_step, state_type_of
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.definition.plan import plan_of, settings_of
 from stepwire.workflow.definition.types import TypeRegistry, engine_types
 from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowValidationError
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.child_runs import is_of_child, start_child
+from stepwire.workflow.llamaindex.event_form import adopt_events, base_types
+from stepwire.workflow.llamaindex.faces import ExternalFace
+from stepwire.workflow.llamaindex.handler import AdoptedHandler
+from stepwire.workflow.llamaindex.libraries import modules_of, prepare
+from stepwire.workflow.llamaindex.nesting import run_nested_here
+from stepwire.workflow.llamaindex.own_context import AdoptedContext
+from stepwire.workflow.llamaindex.payload import from_pre_context
+from stepwire.workflow.llamaindex.spans import RunSpan
+from stepwire.workflow.llamaindex.steps import Resources, adopt_step, state_type_of
 from stepwire.workflow.workflow import Workflow
 
 __all__ = ["AdoptedWorkflow", "adopt_workflow"]

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stepwire.workflow.adoption import installed
+from stepwire.workflow.llamaindex import installed
 
 __all__ = ["RunSpan", "enter_tags", "spanned"]
 

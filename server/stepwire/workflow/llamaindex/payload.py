@@ -9,17 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.own_context import AdoptedContext
-from stepwire.workflow.adoption.payload_streams import (
-    SavedStreams,
-    batch_fields,
-    collected_apart,
-    scope_path,
-    stream_fields,
-)
-from stepwire.workflow.adoption.reopening import Reopening
-from stepwire.workflow.adoption.store_face import StoreFace
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import BACKOFF, PARKED, Delivery, Waiter
 from stepwire.workflow.broker.ledger import Buffered
@@ -31,6 +20,17 @@ from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import SerializationError, SnapshotError
 from stepwire.workflow.events import Event
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.own_context import AdoptedContext
+from stepwire.workflow.llamaindex.payload_streams import (
+    SavedStreams,
+    batch_fields,
+    collected_apart,
+    scope_path,
+    stream_fields,
+)
+from stepwire.workflow.llamaindex.reopening import Reopening
+from stepwire.workflow.llamaindex.store_face import StoreFace
 from stepwire.workflow.state.dict_state import DictState
 
 __all__ = ["from_pre_context", "to_payload", "work_item_of"]

@@ -6,14 +6,14 @@ import logging
 import math
 from typing import Any, Protocol
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.child_handler import AdoptedChildHandler, ChildFace
-from stepwire.workflow.adoption.child_input import UnfitError, input_of
 from stepwire.workflow.broker.current import running_execution
 from stepwire.workflow.child_runs import ChildHandler
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import ChildRunError, WorkflowRuntimeError
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.child_handler import AdoptedChildHandler, ChildFace
+from stepwire.workflow.llamaindex.child_input import UnfitError, input_of
 from stepwire.workflow.state.store import in_edit_state
 
 __all__ = ["is_of_child", "start_child"]

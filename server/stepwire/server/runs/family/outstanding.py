@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from stepwire.server.runs.amending import amend
 from stepwire.server.runs.errors import StoreDownError
-from stepwire.server.runs.family.patience import HURRY, Hurry
+from stepwire.server.runs.family.backoff import HURRY, Hurry
 from stepwire.server.runs.hosting.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.record_changes import amend
 from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError
 from stepwire.server.store.terms import CLOSE
 
-__all__ = ["Undone"]
+__all__ = ["Outstanding"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -54,7 +54,7 @@ def closed(children: Mapping[str, int], kept: int) -> dict[str, int]:
     return {**told, "queued": 0}
 
 
-class Undone:
+class Outstanding:
     """Find the records of ended runs of which something is to be done still, do it, and note that it is done.
 
     A record of which it cannot be done is passed over for a time that doubles with each failure.

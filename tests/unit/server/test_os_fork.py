@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from stepwire.server.process import forks
+from stepwire.server.process import os_fork
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks of POSIX")
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks of POSIX"
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
-    monkeypatch.setattr(forks, "_addresses", [])
-    monkeypatch.setattr(forks, "os", SimpleNamespace(**{**vars(os), "close": found.append}))
+    monkeypatch.setattr(os_fork, "_addresses", [])
+    monkeypatch.setattr(os_fork, "os", SimpleNamespace(**{**vars(os), "close": found.append}))
     return found
 
 
@@ -49,7 +49,7 @@ def test_those_that_listen_and_their_connections(kind: str, closed: list[int], t
         for one in socket.socketpair():
             stack.enter_context(one)
         name = server.getsockname()
-        forks.close_sockets_of(
+        os_fork.close_sockets_of(
             {
                 "IPv4": lambda: f"127.0.0.1:{name[1]}",
                 "IPv6": lambda: f"[::1]:{name[1]}",
@@ -57,7 +57,7 @@ def test_those_that_listen_and_their_connections(kind: str, closed: list[int], t
                 "unix-abstract": lambda: f"unix-abstract:{name[1:].decode()}",
             }[kind]()
         )
-        forks._close_sockets()
+        os_fork._close_sockets()
         assert set(closed) == {server.fileno(), accepted.fileno()}
         assert other.fileno() not in closed
 
@@ -69,8 +69,8 @@ def test_what_a_callback_raises_keeps_no_other_from_being_called(monkeypatch: py
         called.append("fails")
         raise RuntimeError
 
-    monkeypatch.setattr(forks, "_addresses", [])
-    monkeypatch.setattr(forks, "_callbacks", [fails, lambda: called.append("works")])
-    forks._before()
-    forks._in_child()
+    monkeypatch.setattr(os_fork, "_addresses", [])
+    monkeypatch.setattr(os_fork, "_callbacks", [fails, lambda: called.append("works")])
+    os_fork._before()
+    os_fork._in_child()
     assert called == ["fails", "works"]

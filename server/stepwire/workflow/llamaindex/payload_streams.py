@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.caught import own_failure, their_failure
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.delivery import Delivery, Lineage
 from stepwire.workflow.broker.fan_in import OpenStream
 from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.events import Event, StepFailedEvent
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.caught import own_failure, their_failure
 
 __all__ = ["SavedStreams", "batch_fields", "collected_apart", "scope_path", "stream_fields"]
 

@@ -8,14 +8,14 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any, NoReturn
 
-from stepwire.workflow.adoption import installed
-from stepwire.workflow.adoption.caught import error_of, rebuilt, their_stop
-from stepwire.workflow.adoption.handler import HandlerFace
 from stepwire.workflow.broker.outcome import Outcome
 from stepwire.workflow.child_runs import ChildHandler, ChildStream
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError, WorkflowError
 from stepwire.workflow.events import Event, StopEvent, WorkflowFailedEvent, event_to_json
+from stepwire.workflow.llamaindex import installed
+from stepwire.workflow.llamaindex.caught import error_of, rebuilt, their_stop
+from stepwire.workflow.llamaindex.handler import HandlerFace
 
 __all__ = ["AdoptedChildHandler", "ChildFace"]
 

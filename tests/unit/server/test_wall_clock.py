@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from stepwire.server.runs.errors import StoreDownError
-from stepwire.server.runs.scheduling.wall import Wall
+from stepwire.server.runs.scheduling.wall_clock import Wall
 from stepwire.workflow.hosting import Clock
 
 

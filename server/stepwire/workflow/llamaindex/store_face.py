@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from stepwire.workflow.adoption import installed
 from stepwire.workflow.errors import StateNotFoundError
+from stepwire.workflow.llamaindex import installed
 from stepwire.workflow.state.dict_state import DictState
 from stepwire.workflow.state.store import InMemoryStateStore, in_edit_state
 

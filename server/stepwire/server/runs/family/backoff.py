@@ -17,7 +17,7 @@ from stepwire.server.runs.errors import (
 )
 from stepwire.server.store import Cluster, StoreCorruptError, StoreError
 
-__all__ = ["HURRY", "Hurry", "Patience", "is_damage", "may_be_served", "may_pass"]
+__all__ = ["HURRY", "Backoff", "Hurry", "is_damage", "may_be_served", "may_pass"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -68,7 +68,7 @@ HURRY: ContextVar[Hurry | None] = ContextVar("stepwire_hurry", default=None)
 """What may cut the pauses of the attempt that is being made."""
 
 
-class Patience:
+class Backoff:
     """Wait before each further try, longer each time; the log says once that something waits, and why.
 
     Attributes:

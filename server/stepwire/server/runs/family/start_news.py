@@ -7,10 +7,10 @@ import asyncio
 from stepwire.server.store import RunKey
 from stepwire.workflow.hosting import Child
 
-__all__ = ["Beginnings"]
+__all__ = ["StartNews"]
 
 
-class Beginnings:
+class StartNews:
     """Keep those that read the stream of a child that is not there yet."""
 
     def __init__(self) -> None:

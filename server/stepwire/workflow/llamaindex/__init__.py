@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from stepwire.workflow.adoption.versions import check_version, unfit
+from stepwire.workflow.llamaindex.versions import check_version, unfit
 from stepwire.workflow.workflow import Workflow
 
 __all__ = ["adopt", "is_adoptable"]
@@ -49,7 +49,7 @@ def adopt(workflow: Any, *, module: str | None = None) -> Workflow:
     """
     check_version()
     try:
-        from stepwire.workflow.adoption.adopted import adopt_workflow
+        from stepwire.workflow.llamaindex.adopted import adopt_workflow
     except ImportError as error:  # a version to come may lack a private name
         raise unfit(str(error)) from error
     return adopt_workflow(workflow, module)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepwire.workflow.adoption.event_form import fields_of
-from stepwire.workflow.adoption.libraries import is_memory
 from stepwire.workflow.codec.encoder import to_tagged
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.events import Event, event_from_json, event_to_json
+from stepwire.workflow.llamaindex.event_form import fields_of
+from stepwire.workflow.llamaindex.libraries import is_memory
 
 __all__ = ["UnfitError", "input_of"]
 

@@ -9,8 +9,8 @@ from textwrap import dedent
 
 import pytest
 
-from stepwire.server.loading import LoadError, load, load_all
 from stepwire.server.registry import Registry
+from stepwire.server.workflow_loading import LoadError, load, load_all
 from stepwire.workflow import Workflow
 
 HEAD = "from stepwire.workflow import *\n"

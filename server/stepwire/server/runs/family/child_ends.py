@@ -19,18 +19,18 @@ from stepwire.server.runs.errors import (
     as_runs_error,
 )
 from stepwire.server.runs.family.abandoned import Abandoned
-from stepwire.server.runs.family.beginnings import Beginnings
+from stepwire.server.runs.family.audit_events import ChildAudit, ChildAuditEvent
+from stepwire.server.runs.family.backoff import Backoff, is_damage, may_pass
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.family.closing import Closing, to_start
-from stepwire.server.runs.family.deeds import ChildDeed, ChildDeeds
 from stepwire.server.runs.family.outcomes import DAMAGED, GONE, outcome_in_memory, outcome_of
-from stepwire.server.runs.family.patience import Patience, is_damage, may_pass
+from stepwire.server.runs.family.parent_close import ParentClose, to_start
+from stepwire.server.runs.family.start_news import StartNews
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import TERMINAL, RunKey, RunRecord, StoreError
 from stepwire.server.store.terms import CLOSE, TELL
 from stepwire.workflow.hosting import ABANDON, ChildOutcome
 
-__all__ = ["Ends", "caller_of", "parent_of"]
+__all__ = ["ChildEnds", "caller_of", "parent_of"]
 
 logger = logging.getLogger("stepwire.runs")
 
@@ -38,7 +38,7 @@ _SETTLE_SECONDS: Final = 10.0
 """How long a delete waits for those that are to be told first."""
 
 
-class Ends:
+class ChildEnds:
     """Tell and close, however long that takes.
 
     Attributes:
@@ -52,8 +52,8 @@ class Ends:
         pool: RunPool,
         calls: FamilyCalls,
         slots: asyncio.Semaphore,
-        beginnings: Beginnings,
-        deeds: ChildDeeds,
+        start_news: StartNews,
+        audit: ChildAudit,
         starting: Callable[[RunKey], Collection[asyncio.Task[None]]],
         at_once: Callable[[RunRecord], int],
     ) -> None:
@@ -63,18 +63,18 @@ class Ends:
             pool: The runs.
             calls: Tells and cancels runs.
             slots: Bounds what is under way at a time.
-            beginnings: Told of each end.
-            deeds: Told of each cancel, and of each start of a child that goes on alone.
+            start_news: Told of each end.
+            audit: Told of each cancel, and of each start of a child that goes on alone.
             starting: Gives the starts of children of a run that are under way in this process.
             at_once: Says how many children of a run may be under way at a time.
         """
         self._pool = pool
         self.calls = calls
         self._slots = slots
-        self._beginnings = beginnings
-        self._deeds = deeds
-        self.abandoned = Abandoned(pool, calls, slots, deeds)
-        self._closing = Closing(pool, self.abandoned, self.cancel, deeds, starting, at_once)
+        self._start_news = start_news
+        self._audit = audit
+        self.abandoned = Abandoned(pool, calls, slots, audit)
+        self._parent_close = ParentClose(pool, self.abandoned, self.cancel, audit, starting, at_once)
         self.close_now: Callable[..., Awaitable[None]] | None = None
 
     async def outcome(self, record: RunRecord) -> ChildOutcome:
@@ -116,7 +116,7 @@ class Ends:
             outcome: How it ended, if that is known already.
         """
         parent = record.info["parent"]["run_id"]
-        patience = Patience(f"its parent {parent} cannot be told of its end yet", record.key.run_id)
+        backoff = Backoff(f"its parent {parent} cannot be told of its end yet", record.key.run_id)
         while True:
             try:
                 if not await self._is_counted(record):
@@ -129,7 +129,7 @@ class Ends:
                 if not may_pass(error):
                     logger.warning("run %s: its parent cannot be told of its end: %s", record.key.run_id, error)
                     return False
-                await patience.after(error)
+                await backoff.after(error)
 
     async def tell_of_damage(self, parent: RunKey, child: str) -> None:
         """Tell a parent that the record of its child is damaged: to it, that is the child's end.
@@ -137,7 +137,7 @@ class Ends:
         Raises:
             RunsError: It cannot be told; if it is blocked, it finds out when it is loaded.
         """
-        patience = Patience(f"its parent {parent.run_id} cannot be told of the damage yet", child)
+        backoff = Backoff(f"its parent {parent.run_id} cannot be told of the damage yet", child)
         logger.error("run %s: its child %s is taken for failed: its record is damaged", parent.run_id, child)
         while True:
             try:
@@ -149,7 +149,7 @@ class Ends:
             except RunsError as error:
                 if not may_pass(error):
                     raise
-                await patience.after(error)
+                await backoff.after(error)
 
     async def _is_counted(self, record: RunRecord) -> bool:
         """Have the parent of a run that has ended, if it has ended, too, start further children in the run's place.
@@ -173,7 +173,7 @@ class Ends:
         if parent is None or not to_start(parent):
             return True
         try:
-            return await self._closing.has_started(parent, record.key.run_id)
+            return await self._parent_close.has_started(parent, record.key.run_id)
         except StoreError as error:
             raise as_runs_error(error) from error
 
@@ -192,7 +192,7 @@ class Ends:
         except RunNotFoundError:
             pass  # the parent was deleted
         finally:
-            self._beginnings.tell(record.key)
+            self._start_news.tell(record.key)
 
     # -- down ---------------------------------------------------------------------------------------------------------
 
@@ -207,13 +207,13 @@ class Ends:
             why: What its parent has done: `has ended`.
         """
         reason = f"its parent {parent} {why}"
-        deed = ChildDeed("cancel", caller, parent, key.run_id, workflow)
-        patience = Patience(f"it cannot be cancelled yet, though {reason}", key.run_id)
+        event = ChildAuditEvent("cancel", caller, parent, key.run_id, workflow)
+        backoff = Backoff(f"it cannot be cancelled yet, though {reason}", key.run_id)
         while True:
             try:
                 async with self._slots:
                     await self.calls.cancel(caller, key.run_id, reason)
-                self._deeds.tell(deed)
+                self._audit.tell(event)
                 return True
             except RunNotFoundError:
                 return True
@@ -222,13 +222,13 @@ class Ends:
             except RunsError as error:
                 if not may_pass(error):
                     logger.warning("run %s: cannot be cancelled, though %s: %s", key.run_id, reason, error)
-                    self._deeds.tell(deed._replace(error=error))
+                    self._audit.tell(event._replace(error=error))
                     return is_damage(error)
-                await patience.after(error)
+                await backoff.after(error)
 
     async def close(self, record: RunRecord) -> int | None:
-        """Close a run that has ended; see `Closing.close`."""
-        return await self._closing.close(caller_of(record), record)
+        """Close a run that has ended; see `ParentClose.close`."""
+        return await self._parent_close.close(caller_of(record), record)
 
     # -- before a delete ----------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from stepwire.server.principal import ADMIN, ANSWER, READ, SCHEDULE, SEE, WRITE, Action, Principal
+from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import PermissionDeniedError
+from stepwire.server.scopes import ADMIN, ANSWER, READ, SCHEDULE, SEE, WRITE, Action
 
 
 class Rule(NamedTuple):

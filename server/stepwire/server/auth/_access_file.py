@@ -23,7 +23,8 @@ import tomllib
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from stepwire.server.principal import DEFAULT_NAMESPACE, Principal, Scopes
+from stepwire.server.principal import DEFAULT_NAMESPACE, Principal
+from stepwire.server.scopes import Scopes
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -11,11 +11,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from stepwire.workflow.adoption import installed
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.progress import is_idle
 from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.events import Event, InputRequiredEvent, StopEvent
+from stepwire.workflow.llamaindex import installed
 
 __all__ = ["FAILED", "InternalEvents"]
 

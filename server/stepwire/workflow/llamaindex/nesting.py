@@ -11,8 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from stepwire.workflow.adoption import installed
 from stepwire.workflow.broker.current import running_execution
+from stepwire.workflow.llamaindex import installed
 
 __all__ = ["run_nested_here"]
 

@@ -1,4 +1,7 @@
-"""What runs do to other runs without a call: they start children, and children are cancelled because of them."""
+"""Audit events of families: what runs do to other runs without a call.
+
+They start children, and children are cancelled because of them.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from typing import NamedTuple
 
 from stepwire.server.principal import Principal
 
-__all__ = ["ChildDeed", "ChildDeeds"]
+__all__ = ["ChildAudit", "ChildAuditEvent"]
 
 
-class ChildDeed(NamedTuple):
+class ChildAuditEvent(NamedTuple):
     """One thing that was done to a child, or was refused for good.
 
     Attributes:
@@ -30,17 +33,20 @@ class ChildDeed(NamedTuple):
     error: Exception | None = None
 
 
-class ChildDeeds:
-    """Pass deeds on to a listener.
+class ChildAudit:
+    """Pass what is done on to a listener, which writes the audit log.
 
     Attributes:
         listener: Called with each; None if nobody listens.
     """
 
     def __init__(self) -> None:
-        self.listener: Callable[[ChildDeed], None] | None = None
+        self.listener: Callable[[ChildAuditEvent], None] | None = None
 
-    def tell(self, deed: ChildDeed) -> None:
-        """Tell of a deed that is durable. A crash, or a change of the replica that has the parent, may repeat it."""
+    def tell(self, event: ChildAuditEvent) -> None:
+        """Tell of what is done, once it is durable.
+
+        A crash, or a change of the replica that has the parent, may repeat it.
+        """
         if self.listener is not None:
-            self.listener(deed)
+            self.listener(event)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from stepwire.workflow.adoption.internal import InternalEvents
-from stepwire.workflow.adoption.reopening import Reopening
-from stepwire.workflow.adoption.store_face import StoreFace
 from stepwire.workflow.broker.delivery import Execution, Waiter
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.events import Event
+from stepwire.workflow.llamaindex.internal import InternalEvents
+from stepwire.workflow.llamaindex.reopening import Reopening
+from stepwire.workflow.llamaindex.store_face import StoreFace
 
 __all__ = ["AdoptedContext"]
 
