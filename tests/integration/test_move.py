@@ -170,7 +170,7 @@ async def test_a_damaged_run_stops_the_move_unless_it_is_left_out(filled: Filled
     assert await is_refused(filled.data) == ""  # nothing was moved, so the directory is served as before
     left = move(filled.data, database.dsn, "--leave-out")
     assert left.returncode == 0
-    assert "1 runs were left out" in left.stderr
+    assert "1 run was left out, and is in" in left.stderr
     assert database.sql("SELECT count(*) FROM runs") == "2"
 
 

@@ -80,11 +80,12 @@ def move(
         output.note(f"error: {clean(str(error), keep='')}", style="red")
         raise typer.Exit(ERROR) from None
     _tell(output, done.left)
-    output.note(f"moved {done.moved:,} runs to {moving.without_password(database)}")
+    output.note(f"moved {_runs(done.moved)} to {moving.without_password(database)}")
     if done.present:
-        output.note(f"{done.present:,} runs were there already, from an earlier move")
+        output.note(f"{_runs(done.present)} {_were(done.present)} there already, from an earlier move")
     if done.left:
-        output.note(f"{len(done.left):,} runs were left out: they are in {directory} only", style="yellow")
+        left = len(done.left)
+        output.note(f"{_runs(left)} {_were(left)} left out, and {_are(left)} in {directory} only", style="yellow")
     if not done.same_key:
         output.note(
             "the database has a key of its own for snapshots: give the servers the old one with --snapshot-key, or"
@@ -98,3 +99,15 @@ def _tell(output: Output, reasons: list[str]) -> None:
         output.note(f"  {clean(reason, keep='')}")
     if len(reasons) > _SHOWN:
         output.note(f"  and {len(reasons) - _SHOWN:,} more")
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run{'' if count == 1 else 's'}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

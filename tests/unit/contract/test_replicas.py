@@ -189,7 +189,9 @@ async def test_a_lost_session_is_found_out_after_a_third_of_the_lease(
     monkeypatch.setattr(beating, "boot_time", lambda: next(looks))
     end_without_a_word(one)
     await holds(lambda: not other.cluster.peers)
-    found = re.search(r"at one:1 is dead: no beat for (\d\.\d) s", caplog.text)
+    found = re.search(
+        r"at one:1 is dead: its session in the database has ended, and no beat came for (\d\.\d) s", caplog.text
+    )
     assert found is not None
     assert LEASE / 3 <= float(found[1]) < LEASE * 3 / 4
     assert not one.cluster.fresh

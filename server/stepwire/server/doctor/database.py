@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,11 @@ def _replicas(found: Sequence[ReplicaInspection], settings: Settings, registry: 
     if not found:
         return ok("replicas", "none is up")
     silent = [each.address for each in found if each.beat_age > settings.lease]
-    message = ", ".join(f"{each.address} ({each.runs} runs{', draining' if each.draining else ''})" for each in found)
+    counts = Counter(each.address for each in found)
+    if shared := sorted(address for address, count in counts.items() if count > 1):
+        message = f"several replicas have the same address: {', '.join(shared)}"
+        return problem("replicas", message, "give each an --advertise of its own: calls for one reach the other")
+    message = ", ".join(f"{each.address} ({_runs(each)}{', draining' if each.draining else ''})" for each in found)
     if silent:
         advice = "see whether they run and reach the database: the others take their runs over"
         return warning("replicas", f"{message}; no beat of {', '.join(silent)}", advice)
@@ -88,6 +93,10 @@ def _replicas(found: Sequence[ReplicaInspection], settings: Settings, registry: 
         if others and served.told not in others:
             message += f"; {served.name} is served in another version than the one here: {', '.join(sorted(others))}"
     return ok("replicas", message)
+
+
+def _runs(replica: ReplicaInspection) -> str:
+    return f"{replica.runs} run{'' if replica.runs == 1 else 's'}"
 
 
 def _keys(settings: Settings) -> Generator[Check, None, None]:

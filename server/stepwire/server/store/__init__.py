@@ -2,6 +2,7 @@
 
 from stepwire.server.store.cluster import Cluster, News, Peer, Solo
 from stepwire.server.store.errors import (
+    AddressTakenError,
     CommitTooLargeError,
     OwnedElsewhereError,
     RunExistsError,
@@ -46,6 +47,7 @@ __all__ = [
     "KEPT_REQUESTS",
     "LONG_LOG",
     "TERMINAL",
+    "AddressTakenError",
     "Chunk",
     "Claim",
     "Cluster",

@@ -107,6 +107,7 @@ class Cluster(Protocol):
             versions: What tells the code of each served workflow from any other, by name; see `code_of`.
 
         Raises:
+            AddressTakenError: Another living replica has the address.
             StoreError: The storage cannot be reached, or refuses.
         """
 

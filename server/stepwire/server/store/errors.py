@@ -5,6 +5,7 @@ StoreError
 ├── StartRequestExistsError
 ├── StaleClaimError
 ├── OwnedElsewhereError
+├── AddressTakenError
 ├── StoreUnavailableError
 │   └── CommitTooLargeError
 ├── StoreCorruptError
@@ -50,6 +51,21 @@ class OwnedElsewhereError(StoreError):
     def __init__(self, address: str) -> None:
         super().__init__("another replica owns the run")
         self.address = address
+
+
+class AddressTakenError(StoreError):
+    """Another living replica has the address at which this one would be reached.
+
+    Attributes:
+        replica: The id of that replica.
+    """
+
+    def __init__(self, address: str, replica: int) -> None:
+        super().__init__(
+            f"replica {replica} lives and has {address}, too: give each replica an --advertise of its own, at which the"
+            " others reach it and no other"
+        )
+        self.replica = replica
 
 
 class StoreUnavailableError(StoreError):

@@ -31,7 +31,7 @@ class NotMovableError(StoreError):
     """Some runs cannot be moved, and nothing was; `reasons` has a line for each."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        super().__init__(f"{len(reasons)} runs cannot be moved")
+        super().__init__(f"{len(reasons)} run{'s' * (len(reasons) != 1)} cannot be moved")
         self.reasons = list(reasons)
 
 

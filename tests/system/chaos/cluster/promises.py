@@ -31,7 +31,7 @@ def spurious_takeovers(logs: Sequence[str]) -> list[Violation]:
     Only one is paused at a time, and one that was paused and taken for dead hears of it when it goes on. So each death
     needs its own confession.
     """
-    deaths = sum(text.count("is dead: no beat") for text in logs)
+    deaths = sum(text.count("is dead: ") for text in logs)
     heard = sum(text.count("took this one for dead") for text in logs)
     if deaths > heard:
         return [Violation("takeover_spurious", "", f"{deaths} deaths, {heard} replicas heard of theirs")]

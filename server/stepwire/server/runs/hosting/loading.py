@@ -182,6 +182,7 @@ class RunLoader:
         if served is None or (claim := await self._store.claim(key)) is None:
             return
         crashed = LoadCrashes.of(record).again(served, self._clock.now())
-        logger.error("run %s: loading it crashed the process (%d times)", key.run_id, crashed.count)
+        times = f"{crashed.count} time{'' if crashed.count == 1 else 's'}"
+        logger.error("run %s: loading it crashed the process (%s)", key.run_id, times)
         counted = replace(record, info={**record.info, LOAD_CRASHES: asdict(crashed)})
         await self._store.commit(Commit(counted, claim, encode_delta({}), False))

@@ -19,12 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from stepwire.server.store.cluster import Peer
+from stepwire.server.store.errors import AddressTakenError
 from stepwire.server.store.postgres.connections import LOST
+from stepwire.server.store.postgres.joining import HOLD, SESSION, join
 from stepwire.server.store.postgres.schema import CHANNEL, LOCK
 from stepwire.workflow.hosting import start_task
 
@@ -34,17 +37,11 @@ log = logging.getLogger(__name__)
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
-_ME: Final = "objid = (id % 2147483648)::oid AND objsubid = 2"
 _BEAT: Final = f"""WITH mine AS (UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp()
         WHERE id = $1 RETURNING id)
     SELECT id, address, beat, versions::text, draining,
-        EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK} AND {_ME}),
-        id IN (SELECT id FROM mine), extract(epoch FROM clock_timestamp())::float8, lease
+        {SESSION}, id IN (SELECT id FROM mine), extract(epoch FROM clock_timestamp())::float8, lease
     FROM replicas ORDER BY id"""
-_JOIN: Final = "INSERT INTO replicas (address, versions, lease) VALUES ($1, $2::jsonb, $3) RETURNING id"
-_PREDECESSORS: Final = f"""DELETE FROM replicas WHERE address = $1 AND NOT EXISTS
-    (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK} AND {_ME})"""
-"""Who had this address before is dead: this process listens there now."""
 
 
 def boot_time() -> float:
@@ -65,12 +62,14 @@ class Reports(NamedTuple):
 
     Attributes:
         seen: Called with what a beat found, when replicas came or went, and now and then for the clock.
+        refused: Called when this replica cannot join, because another one has its address; it beats no more.
         died: Called when the others have taken this replica for dead.
         heard: Called with what another replica told; with None when news may have been lost.
         beaten: Called after a beat for which `Beats.wanted` asked.
     """
 
     seen: Callable[[Sight], None]
+    refused: Callable[[AddressTakenError], None]
     died: Callable[[], None]
     heard: Callable[[str | None], None]
     beaten: Callable[[], None]
@@ -126,6 +125,9 @@ class Beats(threading.Thread):
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
         self._logged = False
+        self._joined = False
+        self._rival = 0
+        """The replica that has the address of this one, since this one was taken for dead."""
 
     # -- from the server's thread -----------------------------------------------------------------------------------
 
@@ -166,6 +168,13 @@ class Beats(threading.Thread):
                 connection.add_termination_listener(self._ended)
                 await self._session(connection)
                 return
+            except AddressTakenError as error:
+                if not self._joined:
+                    self._tell(self._reports.refused, error)
+                    return
+                if self._rival != error.replica:
+                    self._rival = error.replica
+                    log.error("this replica was taken for dead, and cannot begin anew: %s", error)
             except (*LOST, asyncpg.PostgresError) as error:
                 self.acknowledged = 0.0
                 if not self._logged:
@@ -185,13 +194,13 @@ class Beats(threading.Thread):
         await connection.add_listener(CHANNEL, self._listener)
         self._tell(self._reports.heard, None)
         if not self.me:
-            await self._fetch(connection, _PREDECESSORS, self._address)
             await self._join(connection)
+            if not self.me:
+                return
         locked = drained = False
         while True:
             if not locked:
-                query = "SELECT pg_try_advisory_lock($1, ($2::int8 % 2147483648)::int4)"
-                locked = (await self._fetch(connection, query, LOCK, self.me))[0][0]
+                locked = (await self._fetch(connection, HOLD, LOCK, self.me))[0][0]
             if self._draining and not drained:
                 drained = True
                 await self._fetch(connection, "UPDATE replicas SET draining = true WHERE id = $1", self.me)
@@ -208,12 +217,15 @@ class Beats(threading.Thread):
                 self._seen.clear()
                 await self._fetch(connection, "SELECT pg_advisory_unlock_all()")
                 await self._join(connection)
+                if not self.me:
+                    return
                 continue
             await self._pause(self.interval)
 
     async def _join(self, connection: asyncpg.Connection[Any]) -> None:
-        self.me = (await self._fetch(connection, _JOIN, self._address, self._versions, self._lease))[0][0]
-        await self._fetch(connection, f"""NOTIFY {CHANNEL}, '["changed"]'""")
+        fetch = partial(self._fetch, connection)
+        self.me = await join(fetch, self._pause, self._address, self._versions, self._lease)
+        self._joined, self._rival = True, 0
 
     async def _beat(self, connection: asyncpg.Connection[Any]) -> bool:
         """Beat once and look at the others; return False if this replica was taken for dead."""
@@ -264,7 +276,10 @@ class Beats(threading.Thread):
                 query = "DELETE FROM replicas WHERE id = $1 AND beat = $2 RETURNING id"
                 if await self._fetch(connection, query, id_, beat):
                     dead.add(id_)
-                    log.warning("replica %d at %s is dead: no beat for %.1f s", id_, address, silent)
+                    why = f"no beat for {silent:.1f} s, its lease is {lease:g} s"
+                    if silent < lease:
+                        why = f"its session in the database has ended, and no beat came for {silent:.1f} s"
+                    log.warning("replica %d at %s is dead: %s", id_, address, why)
                     await self._fetch(connection, f"""NOTIFY {CHANNEL}, '["changed"]'""")
         return dead
 
@@ -280,11 +295,13 @@ class Beats(threading.Thread):
             raise TimeoutError
         return task.result()
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> bool:
+        """Wait, but not on when this thread is kicked; return whether it is to stop."""
         assert self._kicked is not None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._kicked.wait(), seconds)
         self._kicked.clear()
+        return self._stopping
 
     def _ended(self, _: Any) -> None:
         self.acknowledged = 0.0  # the lock is free: others may act soon

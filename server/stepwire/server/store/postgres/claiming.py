@@ -30,12 +30,19 @@ _TRIES: Final = 8
 
 
 class Claimed(NamedTuple):
-    """A claim, how many commits the run has and up to which sequence, and whether it was taken over from a replica."""
+    """A claim.
+
+    Attributes:
+        claim: The claim.
+        version: How many commits the run has.
+        sequence: Up to which sequence.
+        taken_from: The replica that it was taken over from; None if it had no owner, or this one.
+    """
 
     claim: Claim
     version: int
     sequence: int
-    taken_over: bool
+    taken_from: int | None
 
 
 async def claim(fetch: Fetch, key: RunKey, me: int | None, *, force: bool) -> Claimed | None:
@@ -49,7 +56,7 @@ async def claim(fetch: Fetch, key: RunKey, me: int | None, *, force: bool) -> Cl
         rows = await fetch(_CLAIM, *key, me, force)
         if rows:
             token, pk, version, sequence, before, _ = rows[0]
-            return Claimed(Claim(key, token, pk), version, sequence, before is not None and before != me)
+            return Claimed(Claim(key, token, pk), version, sequence, before if before != me else None)
         found = await fetch(_OWNER, *key)
         if not found:
             return None

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Peer
-from stepwire.server.store.errors import StoreUnavailableError
+from stepwire.server.store.errors import AddressTakenError, StoreUnavailableError
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
 from stepwire.server.store.postgres.connections import PATIENCE
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
+from stepwire.server.store.postgres.takeovers import Takeovers
 from stepwire.server.store.records import RunKey
 
 __all__ = ["LEASE", "Membership"]
@@ -29,6 +30,8 @@ whose session has ended is taken for dead after a third."""
 _JOIN_SECONDS: Final = 35.0
 """How long joining may take: a database that is not there is waited for."""
 _LEAVE_SECONDS: Final = 2.0
+_KEPT: Final = 256
+"""Addresses to remember, also of replicas that are gone."""
 
 
 class Membership:
@@ -59,8 +62,9 @@ class Membership:
         self.peers: Sequence[Peer] = ()
         self.rank = 0
         self.size = 1
-        self.takeovers = 0
-        """Runs that this replica took over from dead ones, or by force."""
+        self.took_over = Takeovers()
+        self._addresses: dict[int, str] = {}
+        """Where replicas are or were reached, the last ones by id."""
         self._dsn = dsn
         self._read = read
         self._change = change
@@ -74,6 +78,11 @@ class Membership:
         self._changes: list[ChangeListener] = []
         self._deaths: list[ChangeListener] = []
         self._news: list[NewsListener] = []
+
+    @property
+    def takeovers(self) -> int:
+        """Return how many runs this replica took over from dead ones, or by force."""
+        return self.took_over.count
 
     @property
     def beat_age(self) -> float:
@@ -111,7 +120,7 @@ class Membership:
     async def join(self, address: str, versions: Mapping[str, str]) -> None:
         """Become a replica, and begin to beat."""
         loop = asyncio.get_running_loop()
-        reports = Reports(self._seen, self._died, self._heard, self._beaten)
+        reports = Reports(self._seen, self._refused, self._died, self._heard, self._beaten)
         self._joined = loop.create_future()
         self._beats = Beats(self._dsn, address, versions, self._lease, reports, loop)
         self._beats.start()
@@ -133,8 +142,15 @@ class Membership:
         await self._freed()
         await self._change("SELECT pg_notify($1, '[\"changed\"]')", CHANNEL)
 
+    def claimed(self, key: RunKey, owner: int | None) -> None:
+        """Note that this replica claimed a run, and which other one had it."""
+        if owner is not None:
+            lives = any(peer.id == owner for peer in self.peers)
+            self.took_over.note(key, owner, self._addresses.get(owner, ""), lives=lives)
+
     async def leave(self) -> None:
         """Sign off, and stop beating."""
+        self.took_over.close()
         beats = self._beats
         if beats is None:
             return
@@ -212,6 +228,9 @@ class Membership:
     def _seen(self, sight: Sight) -> None:
         self.me = sight.me
         self.peers = tuple(each for each in sight.replicas if each.id != sight.me)
+        self._addresses.update({each.id: each.address for each in self.peers})
+        while len(self._addresses) > _KEPT:
+            del self._addresses[min(self._addresses)]
         taking = [each.id for each in sight.replicas if not each.draining]
         self.rank = taking.index(sight.me) if sight.me in taking else -1
         self.size = max(1, len(taking))
@@ -224,6 +243,10 @@ class Membership:
     def _changed(self) -> None:
         for listener in self._changes:
             listener()
+
+    def _refused(self, error: AddressTakenError) -> None:
+        if self._joined is not None and not self._joined.done():
+            self._joined.set_exception(error)
 
     def _died(self) -> None:
         self.me = 0

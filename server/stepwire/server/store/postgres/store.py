@@ -173,7 +173,7 @@ class PostgresStore:
         found = await claiming.claim(self._change, key, self.cluster.me or None, force=force)
         if found is None:
             return None
-        self.cluster.takeovers += found.taken_over
+        self.cluster.claimed(key, found.taken_from)
         self._writer.claimed(found.claim, found.version, found.sequence)
         if failpoints.ACTIVE:
             failpoints.hit("claim.after")
