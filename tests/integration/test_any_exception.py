@@ -9,7 +9,7 @@ import pytest
 from tests.integration.rpc_serving import Rpc, event, refusal_of_status, refused
 
 from stepwire.server.rpc.run_actions import RunActions
-from stepwire.server.runs.hosting.committed_records import CommittedRecords
+from stepwire.server.runs.hosting.commits.committed_records import CommittedRecords
 from stepwire.server.runs.log.feed import Feeds
 from stepwire.v1 import run_service_pb2 as runs
 

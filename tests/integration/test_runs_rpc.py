@@ -25,7 +25,7 @@ from tests.integration.rpc_serving import (
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
 from stepwire.workflow import StartEvent, StopEvent, Workflow, step
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 SECOND = Duration(seconds=1)
 

@@ -21,7 +21,7 @@ from stepwire.server.listener import Listener
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import Calls, Peers, ServerFacts, open_audit
 from stepwire.server.runs import Runs
-from stepwire.server.runs.hosting.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.overview import locate
 from stepwire.server.runs.scheduling.declared import apply_declared, declared_specs
 from stepwire.server.runs.scheduling.spec import ScheduleSpec

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stepwire.server.rpc import Calls
-from stepwire.server.runs.hosting.new_code import blocked_lines
+from stepwire.server.runs.hosting.loading.new_code import blocked_lines
 from stepwire.server.runs.hosting.overview import depths
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import DATABASE

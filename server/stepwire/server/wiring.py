@@ -17,7 +17,7 @@ from stepwire.server.registry import Registry
 from stepwire.server.rpc import CODEC, Certificates, Limits, LinkSecurity, Peers, Signer, TlsError, key_of_file
 from stepwire.server.runs import Runs
 from stepwire.server.runs.family.run_children import ChildLimits
-from stepwire.server.runs.hosting.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.retention import Keep, Retention
 from stepwire.server.runs.limits import RunLimits, RunQuota

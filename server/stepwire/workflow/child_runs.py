@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from typing import Any
 
-from stepwire.workflow.broker.child import ABANDON, CANCEL, Child, ChildCall, ChildHost
+from stepwire.workflow.broker.children.child import ABANDON, CANCEL, Child, ChildCall, ChildHost
 from stepwire.workflow.broker.current import current_execution
-from stepwire.workflow.broker.delivery import RUNNING, Execution
+from stepwire.workflow.broker.deliveries.delivery import RUNNING, Execution
 from stepwire.workflow.broker.futures import complete
 from stepwire.workflow.broker.ledger import Answer
+from stepwire.workflow.broker.log.stream import Told
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED, Outcome
-from stepwire.workflow.broker.stream import Told
 from stepwire.workflow.checks import check_start
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.errors import ChildRunError, EventTooLargeError, WorkflowError, WorkflowRuntimeError

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from stepwire.workflow.broker.futures import complete
+from stepwire.workflow.broker.log.stream import StreamReader, progress_of
 from stepwire.workflow.broker.outcome import CANCELLED, COMPLETED, ENDED_TIMED_OUT, Outcome, default_hint, result_of
-from stepwire.workflow.broker.stream import StreamReader, progress_of
 from stepwire.workflow.context.context import Context
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.errors import (

@@ -9,16 +9,16 @@ from typing import Any
 
 from stepwire.workflow.broker.bounds import UNBOUNDED, Bounds
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.child import ChildHost, ChildOutcome
-from stepwire.workflow.broker.clock import CLOCK, Clock
-from stepwire.workflow.broker.entries import Changes
-from stepwire.workflow.broker.executions import LOG_NONE
+from stepwire.workflow.broker.children.child import ChildHost, ChildOutcome
+from stepwire.workflow.broker.deliveries.executions import LOG_NONE
 from stepwire.workflow.broker.host import Host
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.log.entries import Changes
+from stepwire.workflow.broker.log.journal import Journal
 from stepwire.workflow.broker.receipts import Receipt
-from stepwire.workflow.broker.restore import restore
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
-from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.broker.snapshot.restore import restore
+from stepwire.workflow.broker.snapshot.writer import all_parts, registry_encoder, take_changes
+from stepwire.workflow.broker.timing.clock import CLOCK, Clock
+from stepwire.workflow.broker.timing.timers import Alarm
 from stepwire.workflow.child_runs import ChildRuns
 from stepwire.workflow.codec.names import Names
 from stepwire.workflow.context.context import Context, run_of

@@ -128,10 +128,10 @@ A host without this runs such workflows nested, in process.
         return second.run.broker.outcome.event.result, [entry.type for entry in store["log"]]
 """
 
-from stepwire.workflow.broker import executions, parts, progress
+from stepwire.workflow.broker import progress
 from stepwire.workflow.broker.bounds import Bounds
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.child import (
+from stepwire.workflow.broker.children.child import (
     ABANDON,
     CANCEL,
     STARTING,
@@ -141,11 +141,14 @@ from stepwire.workflow.broker.child import (
     ChildOutcome,
     child_id,
 )
-from stepwire.workflow.broker.child_sends import ChildSend
-from stepwire.workflow.broker.clock import CLOCK, Clock, SkippingClock, StandingClock
+from stepwire.workflow.broker.children.sends import ChildSend
 from stepwire.workflow.broker.current import running_execution
-from stepwire.workflow.broker.delivery import PARKED, RUNNING, Delivery, Execution, Waiter
-from stepwire.workflow.broker.entries import (
+from stepwire.workflow.broker.deliveries import executions
+from stepwire.workflow.broker.deliveries.delivery import PARKED, RUNNING, Delivery, Execution, Waiter
+from stepwire.workflow.broker.deliveries.executions import Attempted, AttemptFailure
+from stepwire.workflow.broker.deliveries.losses import MAX_LOST_EXECUTIONS
+from stepwire.workflow.broker.host import FailureReport, Host
+from stepwire.workflow.broker.log.entries import (
     CHILD,
     EXECUTION,
     RECEIVED,
@@ -155,17 +158,16 @@ from stepwire.workflow.broker.entries import (
     ChildNews,
     LogEntry,
 )
-from stepwire.workflow.broker.executions import Attempted, AttemptFailure
-from stepwire.workflow.broker.host import FailureReport, Host
-from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.losses import MAX_LOST_EXECUTIONS
+from stepwire.workflow.broker.log.journal import Journal
+from stepwire.workflow.broker.log.received import INLINE_VALUES, Received, receive, values_in
 from stepwire.workflow.broker.outcome import Outcome, is_plain_stop, why_timed_out
-from stepwire.workflow.broker.parts_reader import CountLost, can_retry, one_more
 from stepwire.workflow.broker.receipts import Receipt
-from stepwire.workflow.broker.received import INLINE_VALUES, Received, receive, values_in
-from stepwire.workflow.broker.restore import restore, restore_in_slices
-from stepwire.workflow.broker.snapshot import all_parts, encode_ahead, registry_encoder, take_changes
-from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.broker.snapshot import parts
+from stepwire.workflow.broker.snapshot.reader import CountLost, can_retry, one_more
+from stepwire.workflow.broker.snapshot.restore import restore, restore_in_slices
+from stepwire.workflow.broker.snapshot.writer import all_parts, encode_ahead, registry_encoder, take_changes
+from stepwire.workflow.broker.timing.clock import CLOCK, Clock, SkippingClock, StandingClock
+from stepwire.workflow.broker.timing.timers import Alarm
 from stepwire.workflow.codec.decoder import from_tagged
 from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.codec.libraries import any_library

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.broker.timing.timers import Alarm
 from stepwire.workflow.checkpoint import CheckpointCallback
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.definition.plan import Plan, Settings

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from stepwire.workflow.broker import parts as keys
-from stepwire.workflow.broker.default_names import with_step, with_type
-from stepwire.workflow.broker.former_names import with_former_step, with_former_type
+from stepwire.workflow.broker.snapshot import parts as keys
+from stepwire.workflow.broker.snapshot.former_names import with_former_step, with_former_type
+from stepwire.workflow.broker.waits.default_names import with_step, with_type
 
 __all__ = ["Snapshot"]
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from stepwire.workflow.broker.current import running_execution
-from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.deliveries.delivery import Execution
 from stepwire.workflow.broker.outcome import DEFAULT_TIMEOUT, FAILED
 from stepwire.workflow.checkpoint import Checkpoint, CheckpointCallback
 from stepwire.workflow.checks import check_settings, kind_of

@@ -16,7 +16,7 @@ from tests.integration.children.family import Given, Inner, Outer, children_of, 
 from stepwire.client import FailedPreconditionError, InternalServerError, RunStatus, SyncClient
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import StoreDownError
-from stepwire.server.runs.hosting.loading import RunLoader
+from stepwire.server.runs.hosting.loading.from_store import RunLoader
 from stepwire.server.store import RunKey, SqliteStore, StoreCorruptError
 from stepwire.server.store.terms import CLOSE, TELL
 from stepwire.server.testing import RunningServer, serve

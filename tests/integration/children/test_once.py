@@ -22,7 +22,7 @@ from tests.integration.children.family import (
 from stepwire.client import RunStatus, SyncClient
 from stepwire.server.runs.errors import InvalidError, LimitError
 from stepwire.server.runs.family.child_ends import ChildEnds
-from stepwire.server.runs.hosting.run_commits import RunCommits
+from stepwire.server.runs.hosting.commits.run_commits import RunCommits
 from stepwire.server.store import RunKey, StoreCorruptError
 from stepwire.server.testing import RunningServer, serve
 from stepwire.workflow import Context

@@ -21,7 +21,7 @@ from stepwire.server.app import Server, Settings
 from stepwire.server.runs import ANONYMOUS
 from stepwire.v1 import types_pb2 as types
 from stepwire.workflow import Context
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 HERE = Path(__file__).parent
 VERSIONS = sorted(path.name for path in HERE.glob("v*"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 
 @pytest.fixture(autouse=True)

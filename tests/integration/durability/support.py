@@ -23,7 +23,7 @@ from stepwire.v1 import snapshot_service_pb2 as snapshots
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.v1 import types_pb2 as types
 from stepwire.workflow import Workflow
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 DATABASE = "stepwire.db"
 """The file of the runs, in a data directory."""

@@ -23,7 +23,7 @@ from tests.integration.durability.support import (
 from tests.integration.rpc_serving import Rpc, event, registry_of
 
 from stepwire.workflow import Context, DictState, StartEvent, StopEvent, Workflow, step
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 
 class Policy:

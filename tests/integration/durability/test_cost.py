@@ -28,11 +28,11 @@ from tests.integration.durability.support import (
 from tests.integration.rpc_serving import Rpc, payload
 
 from stepwire.server.runs import state
-from stepwire.server.runs.hosting.commit import CommitBuilder
+from stepwire.server.runs.hosting.commits.commit import CommitBuilder
 from stepwire.v1 import state_service_pb2 as states
 from stepwire.workflow import Context, DictState, Event, StartEvent, StopEvent, Workflow, step
-from stepwire.workflow.broker import journal
 from stepwire.workflow.broker.broker import Broker
+from stepwire.workflow.broker.log import journal
 from stepwire.workflow.codec.encoder import encode_keys
 from stepwire.workflow.errors import SerializationError
 

@@ -10,13 +10,14 @@ from tests.integration.durability.support import crash, key_of, life, until
 from tests.integration.rpc_serving import Rpc
 from tests.unit.semantics.test_large_results import MANY, FanOut, Turns
 
-from stepwire.server.runs.hosting import delta
-from stepwire.server.runs.hosting.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.commits import delta
+from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes
 from stepwire.server.store import RunKey
-from stepwire.workflow.broker import parts_reader, snapshot
 from stepwire.workflow.broker.broker import SLICE
-from stepwire.workflow.broker.parts_reader import PartsReader
-from stepwire.workflow.broker.work import Work
+from stepwire.workflow.broker.deliveries.work import Work
+from stepwire.workflow.broker.snapshot import reader as parts_reader
+from stepwire.workflow.broker.snapshot import writer as snapshot
+from stepwire.workflow.broker.snapshot.reader import PartsReader
 
 BOUNDS = {"max_queued_events": 10 * MANY, "max_log_entries": 100 * MANY}
 

@@ -37,7 +37,7 @@ from stepwire.workflow import (
     Workflow,
     step,
 )
-from stepwire.workflow.broker.timers import Alarm
+from stepwire.workflow.broker.timing.timers import Alarm
 
 IDLE = 0.05
 

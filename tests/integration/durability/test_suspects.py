@@ -26,7 +26,7 @@ from stepwire.server.store import StoreUnavailableError
 
 
 async def test_kills_from_outside_do_not_fail_a_long_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepwire.server.runs.hosting.trials._TRIAL_SECONDS", 0.05)
+    monkeypatch.setattr("stepwire.server.runs.hosting.loading.trials._TRIAL_SECONDS", 0.05)
     flow = Flow(stay)
     run_id = ""
     for times in range(8):
@@ -46,7 +46,7 @@ async def test_kills_from_outside_do_not_fail_a_long_step(tmp_path: Path, monkey
 async def test_kills_from_outside_before_the_end_of_trials_do_not_fail_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepwire.server.runs.hosting.trials._TRIAL_SECONDS", 30.0)
+    monkeypatch.setattr("stepwire.server.runs.hosting.loading.trials._TRIAL_SECONDS", 30.0)
     flow = Flow(stay)
     run_id, controls = "", 0
     for _ in range(12):
@@ -57,7 +57,7 @@ async def test_kills_from_outside_before_the_end_of_trials_do_not_fail_a_step(
             controls += rpc.pool.trials.in_control
             await crash(rpc)
     assert controls >= 3
-    monkeypatch.setattr("stepwire.server.runs.hosting.trials._TRIAL_SECONDS", 0.01)
+    monkeypatch.setattr("stepwire.server.runs.hosting.loading.trials._TRIAL_SECONDS", 0.01)
     flow.gate.opened.set()
     async with life(tmp_path, flow) as rpc:
         assert result(await rpc.ended(run_id)) == "stayed"
@@ -66,8 +66,8 @@ async def test_kills_from_outside_before_the_end_of_trials_do_not_fail_a_step(
 async def test_a_step_that_goes_on_after_its_trial_is_suspected_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepwire.server.runs.hosting.trials._TRIAL_SECONDS", 0.01)
-    monkeypatch.setattr("stepwire.server.runs.hosting.trials._LONGEST_SECONDS", 0.02)
+    monkeypatch.setattr("stepwire.server.runs.hosting.loading.trials._TRIAL_SECONDS", 0.01)
+    monkeypatch.setattr("stepwire.server.runs.hosting.loading.trials._LONGEST_SECONDS", 0.02)
     flow = Flow(stay)
     run_id = ""
     for times in range(4):
@@ -126,7 +126,7 @@ async def test_the_server_answers_while_it_takes_runs_up(tmp_path: Path, monkeyp
 async def test_a_store_that_fails_again_and_again_blames_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepwire.server.runs.hosting.waking.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("stepwire.server.runs.hosting.loading.waking.RETRY_SECONDS", 0.01)
     flow = Flow(stay)
     async with life(tmp_path, flow) as rpc:
         run_id = (await rpc.start("flow", {})).run_id

@@ -24,7 +24,7 @@ from tests.integration.durability.support import (
 from tests.integration.rpc_serving import event
 
 from stepwire.workflow import Context, DictState
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 
 async def test_waiters_are_durable_a_parked_run_is_not_run_again_at_start_up(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepwire.workflow.broker.clock import CLOCK, Clock
-from stepwire.workflow.broker.delivery import Delivery, Execution
-from stepwire.workflow.broker.executions import AttemptJournal
-from stepwire.workflow.broker.undo import Undos
-from stepwire.workflow.broker.work import Work
+from stepwire.workflow.broker.changes.undo import Undos
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution
+from stepwire.workflow.broker.deliveries.executions import AttemptJournal
+from stepwire.workflow.broker.deliveries.work import Work
+from stepwire.workflow.broker.timing.clock import CLOCK, Clock
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.hooks import StateValues

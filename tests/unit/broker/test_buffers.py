@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.unit.broker.support import Item, Other, work
 
-from stepwire.workflow.broker.buffers import Buffers
-from stepwire.workflow.broker.default_names import default_buffer_id
+from stepwire.workflow.broker.deliveries.buffers import Buffers
 from stepwire.workflow.broker.ledger import Buffered
+from stepwire.workflow.broker.waits.default_names import default_buffer_id
 from stepwire.workflow.errors import WorkflowRuntimeError
 from stepwire.workflow.events import Event
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.broker.support import Item, Other
 
-from stepwire.workflow.broker.former_names import FormerNames, known_digest, with_former_step, with_former_type
 from stepwire.workflow.broker.ledger import digest_of, digest_under, effects_by_digest
+from stepwire.workflow.broker.snapshot.former_names import FormerNames, known_digest, with_former_step, with_former_type
 
 FORMER = FormerNames.of({"Thing": "Item", "old.Part": "new.Item"}, {"charge": "bill"})
 

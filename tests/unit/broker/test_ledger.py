@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.broker.support import Item, Other
 
 from stepwire.workflow.broker.ledger import TIMED_OUT, Buffered, Ledger, digest_of, effects_by_digest, has_fields
-from stepwire.workflow.broker.parts import EFFECT_SIZE
+from stepwire.workflow.broker.snapshot.parts import EFFECT_SIZE
 
 
 def test_answers_by_id_and_place() -> None:

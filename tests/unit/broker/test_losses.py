@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.unit.broker.support import Owner, enqueue, start, work
 
-from stepwire.workflow.broker.delivery import QUEUED
-from stepwire.workflow.broker.losses import MAX_LOST_EXECUTIONS, lose, poison
+from stepwire.workflow.broker.deliveries.delivery import QUEUED
+from stepwire.workflow.broker.deliveries.losses import MAX_LOST_EXECUTIONS, lose, poison
 
 
 def test_a_lost_execution_repeats_no_effects_and_is_poison_in_the_end() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.unit.broker.support import HandClock, Owner, config, enqueue, start, work
 
-from stepwire.workflow.broker.delivery import PARKED, READY, RUNNING
+from stepwire.workflow.broker.deliveries.delivery import PARKED, READY, RUNNING
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
-from stepwire.workflow.broker.parking import any_works, hand, is_unsure, park, regain, take_back, unpark
+from stepwire.workflow.broker.waits.parking import any_works, hand, is_unsure, park, regain, take_back, unpark
 from stepwire.workflow.errors import DeadAttemptError
 
 

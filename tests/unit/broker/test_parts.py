@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepwire.workflow.broker import parts
-from stepwire.workflow.broker.parts import PartKey
+from stepwire.workflow.broker.snapshot import parts
+from stepwire.workflow.broker.snapshot.parts import PartKey
 
 KEYS = {
     parts.HEAD: PartKey(parts.HEAD, "", 0, 0),

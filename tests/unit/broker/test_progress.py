@@ -6,9 +6,9 @@ from tests.unit.broker.support import HandClock, Item, Other
 
 from stepwire.workflow import InputRequiredEvent, Workflow, step
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Execution, Waiter
-from stepwire.workflow.broker.entries import RECEIVED
-from stepwire.workflow.broker.nesting import OuterStep
+from stepwire.workflow.broker.children.nesting import OuterStep
+from stepwire.workflow.broker.deliveries.delivery import Execution, Waiter
+from stepwire.workflow.broker.log.entries import RECEIVED
 from stepwire.workflow.broker.progress import has_stalled, is_at_work, is_idle, may_leave, pauses, tick, waits_outside
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.state.store import InMemoryStateStore

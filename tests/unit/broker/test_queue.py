@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.unit.broker.support import Item, config
 
-from stepwire.workflow.broker.delivery import READY, Delivery
-from stepwire.workflow.broker.queue import Queues
+from stepwire.workflow.broker.deliveries.delivery import READY, Delivery
+from stepwire.workflow.broker.deliveries.queue import Queues
 
 
 def delivery(number: int, step: str = "a", attempt: int = 0) -> Delivery:

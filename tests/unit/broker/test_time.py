@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepwire.workflow.broker.clock import Clock, TimeLimit, finite
-from stepwire.workflow.broker.timers import TimerQueue
+from stepwire.workflow.broker.timing.clock import Clock, TimeLimit, finite
+from stepwire.workflow.broker.timing.timers import TimerQueue
 
 
 def test_a_limit_stands_still_while_it_is_stopped() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stepwire.workflow import Event
-from stepwire.workflow.broker.delivery import Waiter
-from stepwire.workflow.broker.waits import Waits
-from stepwire.workflow.broker.work import Work
+from stepwire.workflow.broker.deliveries.delivery import Waiter
+from stepwire.workflow.broker.deliveries.work import Work
+from stepwire.workflow.broker.waits.waits import Waits
 
 
 class Colour(enum.StrEnum):

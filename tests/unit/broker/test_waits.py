@@ -7,11 +7,11 @@ from typing import Any
 
 from tests.unit.broker.support import Item, Other, config, enqueue, start, work
 
-from stepwire.workflow.broker.delivery import PARKED, READY, Execution, Waiter
+from stepwire.workflow.broker.deliveries.delivery import PARKED, READY, Execution, Waiter
+from stepwire.workflow.broker.deliveries.losses import lose
+from stepwire.workflow.broker.deliveries.work import Work
 from stepwire.workflow.broker.ledger import TIMED_OUT
-from stepwire.workflow.broker.losses import lose
-from stepwire.workflow.broker.waits import Waits
-from stepwire.workflow.broker.work import Work
+from stepwire.workflow.broker.waits.waits import Waits
 
 
 def waiting() -> tuple[Work, Waits, Execution]:

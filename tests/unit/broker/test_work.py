@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.unit.broker.support import Owner, enqueue, start, work
 
-from stepwire.workflow.broker.delivery import (
+from stepwire.workflow.broker.deliveries.delivery import (
     BACKOFF,
     PARKED,
     QUEUED,
     READY,
     RUNNING,
 )
-from stepwire.workflow.broker.parking import park, unpark
+from stepwire.workflow.broker.waits.parking import park, unpark
 from stepwire.workflow.errors import DeadAttemptError
 
 

@@ -16,15 +16,15 @@ from tests.unit.semantics.harness import HandClock
 from stepwire.workflow import Context, Event
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.current import enter_execution
-from stepwire.workflow.broker.default_names import default_buffer_id
-from stepwire.workflow.broker.delivery import Execution, Waiter
-from stepwire.workflow.broker.entries import RECEIVED
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.deliveries.delivery import Execution, Waiter
 from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.log.entries import RECEIVED
+from stepwire.workflow.broker.log.journal import Journal
 from stepwire.workflow.broker.outcome import FAILED
 from stepwire.workflow.broker.progress import tick
-from stepwire.workflow.broker.restore import restore
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder, take_changes
+from stepwire.workflow.broker.snapshot.restore import restore
+from stepwire.workflow.broker.snapshot.writer import all_parts, registry_encoder, take_changes
+from stepwire.workflow.broker.waits.default_names import default_buffer_id
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError
 from stepwire.workflow.events import WorkflowFailedEvent

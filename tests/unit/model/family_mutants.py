@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.unit.model.families import RARE, deeds, live, plans
 from tests.unit.model.mutants import Mutant, Wrapped, applied, report, said
 
-from stepwire.workflow.broker import snapshot as _snapshot
-from stepwire.workflow.broker.child import Child, ChildCall
-from stepwire.workflow.broker.children import Children
-from stepwire.workflow.broker.delivery import Delivery, Execution
+from stepwire.workflow.broker.children.child import Child, ChildCall
+from stepwire.workflow.broker.children.children import Children
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution
+from stepwire.workflow.broker.snapshot import writer as _snapshot
 from stepwire.workflow.runner.runner import Runner
 
 __all__ = ["FAMILY_MUTANTS", "caught_in_families", "families_live"]

@@ -13,7 +13,7 @@ from tests.unit.model.flow import ROUTES, TYPES, WORKERS
 from tests.unit.model.invariants import Checked
 from tests.unit.model.records import Call, Ev
 
-from stepwire.workflow.broker.losses import lose
+from stepwire.workflow.broker.deliveries.losses import lose
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED
 from stepwire.workflow.errors import DeadAttemptError, RunEndedError, StepDoesNotAcceptError, UnknownStepError
 from stepwire.workflow.events import WorkflowCancelledEvent, WorkflowFailedEvent

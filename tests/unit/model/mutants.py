@@ -17,11 +17,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.unit.model.machine import BrokerMachine
 from tests.unit.model.rare_paths import rare_path
 
-from stepwire.workflow.broker import parking, parts
-from stepwire.workflow.broker import snapshot as _snapshot
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.buffers import Buffers
-from stepwire.workflow.broker.delivery import (
+from stepwire.workflow.broker.changes.lent_values import LentValues
+from stepwire.workflow.broker.deliveries.buffers import Buffers
+from stepwire.workflow.broker.deliveries.delivery import (
     PARKED,
     QUEUED,
     RUNNING,
@@ -29,13 +28,15 @@ from stepwire.workflow.broker.delivery import (
     Execution,
     Waiter,
 )
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.deliveries.queue import StepQueue
+from stepwire.workflow.broker.deliveries.work import Work
 from stepwire.workflow.broker.ledger import TIMED_OUT
-from stepwire.workflow.broker.lent_values import LentValues
-from stepwire.workflow.broker.parts_reader import PartsReader
-from stepwire.workflow.broker.queue import StepQueue
-from stepwire.workflow.broker.waits import Waits
-from stepwire.workflow.broker.work import Work
+from stepwire.workflow.broker.log.journal import Journal
+from stepwire.workflow.broker.snapshot import parts
+from stepwire.workflow.broker.snapshot import writer as _snapshot
+from stepwire.workflow.broker.snapshot.reader import PartsReader
+from stepwire.workflow.broker.waits import parking
+from stepwire.workflow.broker.waits.waits import Waits
 from stepwire.workflow.events import Event
 
 Wrapped = Callable[..., Any]

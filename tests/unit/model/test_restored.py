@@ -21,9 +21,9 @@ from tests.unit.model.flow import TYPES
 from tests.unit.model.machine import BrokerMachine
 from tests.unit.model.records import Call, Ev
 
-from stepwire.workflow.broker.delivery import Delivery, Execution, Waiter
-from stepwire.workflow.broker.entries import RECEIVED, SENT, STREAM
-from stepwire.workflow.broker.snapshot import take_changes
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution, Waiter
+from stepwire.workflow.broker.log.entries import RECEIVED, SENT, STREAM
+from stepwire.workflow.broker.snapshot.writer import take_changes
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150")) // 15
 FAN_OUT = 4

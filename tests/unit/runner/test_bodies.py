@@ -6,8 +6,8 @@ import pytest
 
 from stepwire.workflow import Event, StepFailedEvent, Workflow, catch_error, step
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Delivery
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.deliveries.delivery import Delivery
+from stepwire.workflow.broker.log.journal import Journal
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.retry_policy import ConstantDelayRetryPolicy

@@ -10,9 +10,9 @@ import pytest
 
 from stepwire.workflow import Event, Workflow, step
 from stepwire.workflow.broker.broker import SLICE, Broker
-from stepwire.workflow.broker.delivery import Execution
-from stepwire.workflow.broker.entries import RECEIVED
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.deliveries.delivery import Execution
+from stepwire.workflow.broker.log.entries import RECEIVED
+from stepwire.workflow.broker.log.journal import Journal
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.runner.slices import encode_in_slices, take_the_rest

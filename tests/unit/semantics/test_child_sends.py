@@ -10,8 +10,8 @@ from tests.unit.semantics.harness import DurableRun
 from tests.unit.semantics.test_children import Children, asked, end, idle, started
 
 from stepwire.workflow import Context, Event
-from stepwire.workflow.broker.child_sends import SentEvents
-from stepwire.workflow.broker.delivery import Delivery, Execution
+from stepwire.workflow.broker.children.sends import SentEvents
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution
 from stepwire.workflow.errors import DeadAttemptError
 from stepwire.workflow.hosting import ChildSend
 

@@ -11,7 +11,7 @@ from tests.unit.semantics.harness import DurableRun
 
 from stepwire.workflow import Context, Event, HumanResponseEvent, StartEvent, StopEvent, Workflow, step
 from stepwire.workflow.broker.broker import SLICE
-from stepwire.workflow.broker.work import Work
+from stepwire.workflow.broker.deliveries.work import Work
 
 MANY = 15 * SLICE + 3
 

@@ -17,7 +17,7 @@ from stepwire.workflow import (
     WorkflowRuntimeError,
     step,
 )
-from stepwire.workflow.broker.delivery import RUNNING
+from stepwire.workflow.broker.deliveries.delivery import RUNNING
 from stepwire.workflow.context.context import run_of
 
 

@@ -21,7 +21,7 @@ from stepwire.workflow import (
     catch_error,
     step,
 )
-from stepwire.workflow.broker.delivery import QUEUED, RUNNING
+from stepwire.workflow.broker.deliveries.delivery import QUEUED, RUNNING
 from stepwire.workflow.errors import StepDoesNotAcceptError, StepReturnError, UnknownStepError
 
 

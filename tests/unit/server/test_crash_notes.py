@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwire.server.runs.hosting.crash_notes import NOTES, CrashNotes, LastEnd
+from stepwire.server.runs.hosting.loading.crash_notes import NOTES, CrashNotes, LastEnd
 from stepwire.server.store import RunKey
 
 LIBRARY = "ctypes.CDLL(None)"
@@ -53,7 +53,7 @@ def test_notes_tell_the_next_process_what_was_loaded_and_on_trial(tmp_path: Path
 )
 def test_notes_tell_whether_the_process_ended_itself(tmp_path: Path, end: str, itself: bool) -> None:
     code = (
-        "from pathlib import Path; from stepwire.server.runs.hosting.crash_notes import CrashNotes;"
+        "from pathlib import Path; from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes;"
         f"import ctypes, os, time; notes = CrashNotes(Path({str(tmp_path)!r})); notes.watch(); notes.open(); " + end
     )
     subprocess.run([sys.executable, "-c", code], check=False, timeout=60)

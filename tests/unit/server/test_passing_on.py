@@ -15,7 +15,7 @@ from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.runs.errors import RunElsewhereError, RunsError
-from stepwire.server.runs.hosting.routes import Routes
+from stepwire.server.runs.hosting.replicas.routes import Routes
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.v1 import run_service_pb2
 

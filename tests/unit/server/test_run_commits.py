@@ -12,7 +12,7 @@ from stepwire.server.rpc.entry_codec import WireCodec
 from stepwire.server.runs.errors import RunsError, StoreDownError
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pauses import WorkflowPauses
-from stepwire.server.runs.hosting.step_threads import StepThreads
+from stepwire.server.runs.hosting.slots.step_threads import StepThreads
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.store import (
     Claim,
@@ -27,7 +27,7 @@ from stepwire.server.store import (
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.workflow import Context, HumanResponseEvent, StartEvent, StopEvent, Workflow, step
 from stepwire.workflow.broker.bounds import UNBOUNDED
-from stepwire.workflow.broker.clock import CLOCK
+from stepwire.workflow.broker.timing.clock import CLOCK
 
 DOWN = StoreUnavailableError("the disk is gone")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stepwire.server.runs.hosting import step_threads
-from stepwire.server.runs.hosting.step_threads import RunThreads, StepThreads
+from stepwire.server.runs.hosting.slots import step_threads
+from stepwire.server.runs.hosting.slots.step_threads import RunThreads, StepThreads
 
 WAIT = 10.0
 

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.semantics.harness import DurableRun
 
 import stepwire.server
-from stepwire.server.runs.hosting.commit_waiters import CommitWaiters
+from stepwire.server.runs.hosting.commits.waiters import CommitWaiters
 from stepwire.workflow import Context, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent, Workflow, step
 from stepwire.workflow.broker.progress import is_idle
 from stepwire.workflow.hosting import outside, start_task

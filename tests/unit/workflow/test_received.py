@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError, field_validator
 
-from stepwire.workflow.broker.journal import Journal
-from stepwire.workflow.broker.received import INLINE_VALUES, receive, values_in
+from stepwire.workflow.broker.log.journal import Journal
+from stepwire.workflow.broker.log.received import INLINE_VALUES, receive, values_in
 from stepwire.workflow.codec.decoder import decode
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import SerializationError

@@ -22,7 +22,7 @@ from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.run_actions import RunActions
 from stepwire.server.runs import Runs
 from stepwire.server.runs.errors import DrainingError, LimitError, RunsError, StoreDownError, Violation
-from stepwire.server.runs.hosting.record import RunPause
+from stepwire.server.runs.hosting.commits.record import RunPause
 from stepwire.server.runs.limits import MAX_REASON, check_length, refuse
 from stepwire.server.runs.retrying import RETRIED_AS
 from stepwire.server.store import RunQuery, RunRecord, Status

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
 from stepwire.server.runs.errors import RunsError, as_runs_error
-from stepwire.server.runs.hosting.delta import fold
+from stepwire.server.runs.hosting.commits.delta import fold
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.obstacles import Stuck, obstacle, unserved

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from stepwire.server.runs.errors import RunNotFoundError, as_runs_error
-from stepwire.server.runs.hosting.delta import children_in, encode_delta, fold
+from stepwire.server.runs.hosting.commits.delta import children_in, encode_delta, fold
+from stepwire.server.runs.hosting.commits.run_terms import undone
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.hosting.run_terms import undone
 from stepwire.server.runs.log.chunks import chunks_of
 from stepwire.server.runs.record_changes import amend
 from stepwire.server.store import (

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from stepwire.server.registry import OWN, Registry, Served
-from stepwire.server.runs.hosting.delta import Parts, fold
-from stepwire.server.runs.hosting.load_crashes import LoadCrashes
-from stepwire.server.runs.hosting.restoring import restore_parts
+from stepwire.server.runs.hosting.commits.delta import Parts, fold
+from stepwire.server.runs.hosting.loading.load_crashes import LoadCrashes
+from stepwire.server.runs.hosting.loading.restoring import restore_parts
 from stepwire.server.store import TERMINAL, RunQuery, RunReading, RunRecord, Status, StoreCorruptError
 from stepwire.workflow.hosting import CLOCK, Context, ContextSerdeError, run_of
 

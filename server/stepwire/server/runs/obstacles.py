@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from stepwire.server.runs.hosting.commits.record import BLOCKED_REASON
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.hosting.record import BLOCKED_REASON
 from stepwire.server.store import TERMINAL, RunRecord
 
 __all__ = ["Stuck", "obstacle", "unserved"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import RunFinishedError, WorkflowNotFoundError, as_runs_error
+from stepwire.server.runs.hosting.commits.record import RunPause
 from stepwire.server.runs.hosting.keeper import PoolKeeper
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.hosting.record import RunPause
 from stepwire.server.runs.limits import MAX_REASON, check_length, refuse
 from stepwire.server.store import RunRecord, StoreError, WorkflowPause
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from stepwire.server.runs.errors import Violation
-from stepwire.server.runs.hosting.delta import Parts
+from stepwire.server.runs.hosting.commits.delta import Parts
 from stepwire.server.runs.limits import MAX_ID, MAX_TIMEOUT, check_labels, check_length, refuse
 from stepwire.server.runs.origin import Origin
 from stepwire.server.store import RunRecord

@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import RunNotRetryableError, as_runs_error
-from stepwire.server.runs.hosting.delta import encode_delta
+from stepwire.server.runs.hosting.commits.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.lifecycle import RunLifecycle
 from stepwire.server.runs.record_changes import amend

@@ -13,7 +13,7 @@ from stepwire.server.runs.errors import (
     SnapshotNotFoundError,
     as_runs_error,
 )
-from stepwire.server.runs.hosting.load_crashes import LoadCrashes
+from stepwire.server.runs.hosting.loading.load_crashes import LoadCrashes
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import SnapshotData
 from stepwire.server.store import RunKey, RunRecord, SnapshotInfo, StoreError

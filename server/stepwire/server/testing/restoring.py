@@ -8,7 +8,7 @@ from typing import Any
 from stepwire.client import Snapshot
 from stepwire.server.registry import Served
 from stepwire.server.rpc.convert.snapshots import snapshot_data
-from stepwire.server.runs.hosting.restoring import restore_parts
+from stepwire.server.runs.hosting.loading.restoring import restore_parts
 from stepwire.workflow import Context, Workflow
 from stepwire.workflow.hosting import ContextSerdeError, run_of
 

@@ -3,11 +3,11 @@
 Every method is a plain synchronous transition, so a snapshot taken between two of them is consistent. Nothing here
 awaits, starts a task or looks at the world: the runner does that.
 
-The parts, each with an interface of its own: `work` (deliveries and the attempts at them), `queue` (those that wait for
-a worker), `waits` (open waiters), `children` (runs that steps have started), `buffers` (collected events), `ledger`
-(what calls got), `timers` and `clock` (time), `stream` and `journal` (what happened, for readers in process and for a
-host), `outcome` (how the run ended), `parts` (the keys of the snapshot). `progress` tells whether the run goes on by
-itself, and has its time limit follow.
+The parts, each with an interface of its own, are in the folders beside it: `deliveries` (events on their way through
+steps, their queues, the attempts at them), `waits` (open waiters), `children` (runs that steps have started), `changes`
+(what steps change in the state), `timing` (time, and what falls due), `log` (what happened, for readers in process and for
+a host), `snapshot` (what is saved). `ledger` has what calls got, `outcome` how the run ended. `progress` tells whether the
+run goes on by itself, and has its time limit follow.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ import inspect
 from collections.abc import Generator, Sequence
 from typing import Any, Final, cast
 
-from stepwire.workflow.broker import parts
-from stepwire.workflow.broker.attempts import note
-from stepwire.workflow.broker.buffers import Buffers
-from stepwire.workflow.broker.child import ChildHost
-from stepwire.workflow.broker.children import Children
-from stepwire.workflow.broker.clock import Clock, TimeLimit
-from stepwire.workflow.broker.delivery import (
+from stepwire.workflow.broker.changes.undo import Undos
+from stepwire.workflow.broker.children.child import ChildHost
+from stepwire.workflow.broker.children.children import Children
+from stepwire.workflow.broker.children.nesting import OuterStep
+from stepwire.workflow.broker.deliveries.attempts import note
+from stepwire.workflow.broker.deliveries.buffers import Buffers
+from stepwire.workflow.broker.deliveries.delivery import (
     NO_EVENT,
     Delivery,
     Execution,
     Lineage,
     Waiter,
 )
-from stepwire.workflow.broker.entries import RECEIVED, SENT, STREAM, TERMINAL
-from stepwire.workflow.broker.executions import (
+from stepwire.workflow.broker.deliveries.executions import (
     CANCELLED,
     FINISHED,
     LOG_ALL,
     LOST,
     AttemptFailure,
 )
-from stepwire.workflow.broker.fan_in import FanIn
-from stepwire.workflow.broker.former_names import known_digest
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.deliveries.fan_in import FanIn
+from stepwire.workflow.broker.deliveries.lineage import caught_lineage, sent_lineage
+from stepwire.workflow.broker.deliveries.work import Work, dead
 from stepwire.workflow.broker.ledger import TIMED_OUT, WRITTEN, Answer
-from stepwire.workflow.broker.lineage import caught_lineage, sent_lineage
-from stepwire.workflow.broker.nesting import OuterStep
+from stepwire.workflow.broker.log.entries import RECEIVED, SENT, STREAM, TERMINAL
+from stepwire.workflow.broker.log.journal import Journal
+from stepwire.workflow.broker.log.stream import EventStream
 from stepwire.workflow.broker.outcome import COMPLETED, ENDED_TIMED_OUT, Outcome, damage, limit_reached
-from stepwire.workflow.broker.parking import look_at
 from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
-from stepwire.workflow.broker.stream import EventStream
-from stepwire.workflow.broker.undo import Undos
-from stepwire.workflow.broker.waits import Waits
-from stepwire.workflow.broker.work import Work, dead
+from stepwire.workflow.broker.snapshot import parts
+from stepwire.workflow.broker.snapshot.former_names import known_digest
+from stepwire.workflow.broker.timing.clock import Clock, TimeLimit
+from stepwire.workflow.broker.waits.parking import look_at
+from stepwire.workflow.broker.waits.waits import Waits
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.errors import RunEndedError
 from stepwire.workflow.events import (

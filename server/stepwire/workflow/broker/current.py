@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import Context, ContextVar
 from typing import Final
 
-from stepwire.workflow.broker.delivery import Execution, RunBroker
+from stepwire.workflow.broker.deliveries.delivery import Execution, RunBroker
 
 __all__ = ["current_execution", "enter_execution", "execution_in", "running_execution"]
 

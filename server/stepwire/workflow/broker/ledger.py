@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
-from stepwire.workflow.broker.parts import EFFECT_SIZE
+from stepwire.workflow.broker.snapshot.parts import EFFECT_SIZE
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.own import given, keep
 from stepwire.workflow.wire_names import field_name

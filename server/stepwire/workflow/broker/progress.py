@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import RUNNING
-from stepwire.workflow.broker.parking import any_works
+from stepwire.workflow.broker.deliveries.delivery import RUNNING
+from stepwire.workflow.broker.waits.parking import any_works
 
 __all__ = ["has_stalled", "is_at_work", "is_idle", "may_leave", "pauses", "tick", "waits_outside"]
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from pydantic import BaseModel
 
 from stepwire.workflow.broker.current import current_execution, running_execution
-from stepwire.workflow.broker.delivery import Execution, Waiter
-from stepwire.workflow.broker.entries import RECEIVED, SENT
+from stepwire.workflow.broker.deliveries.delivery import Execution, Waiter
 from stepwire.workflow.broker.ledger import TIMED_OUT
+from stepwire.workflow.broker.log.entries import RECEIVED, SENT
 from stepwire.workflow.broker.outcome import COMPLETED, result_of
 from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.checks import check_wait, is_seconds, kind_of, name_of

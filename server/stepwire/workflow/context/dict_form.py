@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import QUEUED, Delivery
+from stepwire.workflow.broker.deliveries.delivery import QUEUED, Delivery
 from stepwire.workflow.broker.ledger import Buffered
-from stepwire.workflow.broker.restore import restore
-from stepwire.workflow.broker.snapshot import TypeMark, all_parts
-from stepwire.workflow.broker.stream import EventStream
+from stepwire.workflow.broker.log.stream import EventStream
+from stepwire.workflow.broker.snapshot.restore import restore
+from stepwire.workflow.broker.snapshot.writer import TypeMark, all_parts
 from stepwire.workflow.codec.names import QualifiedNames
 from stepwire.workflow.errors import ContextSerdeError, SnapshotError, SnapshotVersionError, SnapshotWorkflowError
 from stepwire.workflow.events import Event

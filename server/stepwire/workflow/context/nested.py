@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import PARKED, Execution
+from stepwire.workflow.broker.deliveries.delivery import PARKED, Execution
 from stepwire.workflow.broker.futures import call_there
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
+from stepwire.workflow.broker.log.stream import EventStream
 from stepwire.workflow.broker.progress import is_idle, pauses
-from stepwire.workflow.broker.stream import EventStream
 from stepwire.workflow.errors import DeadAttemptError, WorkflowError
 from stepwire.workflow.events import Event, HumanResponseEvent, InputRequiredEvent
 

@@ -9,13 +9,13 @@ from threading import get_ident
 from typing import Any, Final, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Execution
-from stepwire.workflow.broker.entries import RECEIVED
-from stepwire.workflow.broker.journal import Journal
+from stepwire.workflow.broker.changes.state_hooks import GONE, IN_PROCESS, DurableHooks
+from stepwire.workflow.broker.changes.state_notes import LOCAL_NOTES, DurableNotes
+from stepwire.workflow.broker.deliveries.delivery import Execution
 from stepwire.workflow.broker.ledger import Answer
+from stepwire.workflow.broker.log.entries import RECEIVED
+from stepwire.workflow.broker.log.journal import Journal
 from stepwire.workflow.broker.outcome import CANCELLED, FAILED, Outcome
-from stepwire.workflow.broker.state_hooks import GONE, IN_PROCESS, DurableHooks
-from stepwire.workflow.broker.state_notes import LOCAL_NOTES, DurableNotes
 from stepwire.workflow.context.nested import Outer, OuterContext
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import ChildRunError, DeadAttemptError, WorkflowRuntimeError

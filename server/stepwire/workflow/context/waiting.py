@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from stepwire.workflow.broker.current import current_execution
-from stepwire.workflow.broker.default_names import path_of
-from stepwire.workflow.broker.delivery import Execution, Waiter
+from stepwire.workflow.broker.deliveries.delivery import Execution, Waiter
 from stepwire.workflow.broker.ledger import TIMED_OUT, Answer
-from stepwire.workflow.broker.stream import Told
+from stepwire.workflow.broker.log.stream import Told
+from stepwire.workflow.broker.waits.default_names import path_of
 from stepwire.workflow.context.run import Run
 from stepwire.workflow.events import Event
 from stepwire.workflow.runner.other_threads import await_on

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stepwire.workflow.broker.current import current_execution
-from stepwire.workflow.broker.delivery import Execution
-from stepwire.workflow.broker.stream import StreamReader
+from stepwire.workflow.broker.deliveries.delivery import Execution
+from stepwire.workflow.broker.log.stream import StreamReader
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.events import Event
 from stepwire.workflow.llamaindex import installed

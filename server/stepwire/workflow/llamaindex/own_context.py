@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from stepwire.workflow.broker.delivery import Execution, Waiter
+from stepwire.workflow.broker.deliveries.delivery import Execution, Waiter
 from stepwire.workflow.context.context import Context, run_of
 from stepwire.workflow.events import Event
 from stepwire.workflow.llamaindex.internal import InternalEvents

@@ -10,12 +10,12 @@ import json
 from typing import Any, Final
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import BACKOFF, PARKED, Delivery, Waiter
+from stepwire.workflow.broker.deliveries.delivery import BACKOFF, PARKED, Delivery, Waiter
 from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.broker.outcome import CANCELLED
-from stepwire.workflow.broker.parts import HEAD
-from stepwire.workflow.broker.restore import restore
-from stepwire.workflow.broker.snapshot import all_parts, registry_encoder
+from stepwire.workflow.broker.snapshot.parts import HEAD
+from stepwire.workflow.broker.snapshot.restore import restore
+from stepwire.workflow.broker.snapshot.writer import all_parts, registry_encoder
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.types import TypeRegistry
 from stepwire.workflow.errors import SerializationError, SnapshotError

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Delivery, Lineage
-from stepwire.workflow.broker.fan_in import OpenStream
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Lineage
+from stepwire.workflow.broker.deliveries.fan_in import OpenStream
 from stepwire.workflow.broker.ledger import Buffered
 from stepwire.workflow.events import Event, StepFailedEvent
 from stepwire.workflow.llamaindex import installed

@@ -9,8 +9,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-from stepwire.workflow.broker.clock import CLOCK
 from stepwire.workflow.broker.current import running_execution
+from stepwire.workflow.broker.timing.clock import CLOCK
 from stepwire.workflow.context.context import run_of
 from stepwire.workflow.definition.step_config import CollectSpec, StepConfig, set_step_config
 from stepwire.workflow.events import Event, StepFailedEvent, StopEvent

@@ -17,8 +17,8 @@ from collections.abc import Coroutine, Generator
 from types import MethodType
 from typing import Any, Final
 
-from stepwire.workflow.broker.delivery import PARKED, Execution
-from stepwire.workflow.broker.stream import Progress, Told
+from stepwire.workflow.broker.deliveries.delivery import PARKED, Execution
+from stepwire.workflow.broker.log.stream import Progress, Told
 
 __all__ = ["works_beside"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import Delivery
+from stepwire.workflow.broker.deliveries.delivery import Delivery
 from stepwire.workflow.definition.step_config import StepConfig
 from stepwire.workflow.events import Event
 from stepwire.workflow.state.own import own

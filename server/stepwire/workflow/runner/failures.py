@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 
-from stepwire.workflow.broker.attempts import note
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.clock import LONGEST
-from stepwire.workflow.broker.delivery import Delivery, Execution
-from stepwire.workflow.broker.executions import FAILED as FAILED_ATTEMPT
-from stepwire.workflow.broker.executions import TIMED_OUT, AttemptFailure
+from stepwire.workflow.broker.deliveries.attempts import note
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution
+from stepwire.workflow.broker.deliveries.executions import FAILED as FAILED_ATTEMPT
+from stepwire.workflow.broker.deliveries.executions import TIMED_OUT, AttemptFailure
 from stepwire.workflow.broker.host import FailureReport, Host
 from stepwire.workflow.broker.outcome import FAILED
+from stepwire.workflow.broker.timing.clock import LONGEST
 from stepwire.workflow.errors import CrashLoopError, StepTimeoutError
 from stepwire.workflow.events import StepFailedEvent, WorkflowFailedEvent
 from stepwire.workflow.jsonable import readable

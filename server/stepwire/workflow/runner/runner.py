@@ -17,17 +17,17 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import SLICE, Broker
-from stepwire.workflow.broker.child import Child
-from stepwire.workflow.broker.child_sends import ChildSend
+from stepwire.workflow.broker.children.child import Child
+from stepwire.workflow.broker.children.sends import ChildSend
 from stepwire.workflow.broker.current import enter_execution
-from stepwire.workflow.broker.delivery import PARKED, Execution
+from stepwire.workflow.broker.deliveries.delivery import PARKED, Execution
+from stepwire.workflow.broker.deliveries.losses import lose
 from stepwire.workflow.broker.host import Host
 from stepwire.workflow.broker.ledger import Answer, Notify
-from stepwire.workflow.broker.losses import lose
 from stepwire.workflow.broker.outcome import CANCELLED
 from stepwire.workflow.broker.progress import tick
 from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
-from stepwire.workflow.broker.timers import Alarm, Timer
+from stepwire.workflow.broker.timing.timers import Alarm, Timer
 from stepwire.workflow.definition.plan import Plan
 from stepwire.workflow.errors import (
     StepTimeoutError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import FrameType
 
 from stepwire.workflow.broker.current import execution_in
-from stepwire.workflow.broker.delivery import Execution
+from stepwire.workflow.broker.deliveries.delivery import Execution
 from stepwire.workflow.runner.runner import Runner
 
 __all__ = ["execution_in", "step_at"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from stepwire.workflow.broker.broker import Broker
-from stepwire.workflow.broker.delivery import PARKED, Delivery, Execution
+from stepwire.workflow.broker.deliveries.delivery import PARKED, Delivery, Execution
 from stepwire.workflow.broker.receipts import Receipt
 from stepwire.workflow.events import Event
 

@@ -13,7 +13,7 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from stepwire.workflow.broker.current import execution_in, running_execution
-from stepwire.workflow.broker.delivery import PARKED, Execution
+from stepwire.workflow.broker.deliveries.delivery import PARKED, Execution
 from stepwire.workflow.errors import DeadAttemptError
 
 __all__ = [

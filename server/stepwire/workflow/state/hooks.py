@@ -1,6 +1,6 @@
 """What a state store asks and tells the run that owns it.
 
-Only the protocol is here; `stepwire.workflow.broker.state_hooks` implements it.
+Only the protocol is here; `stepwire.workflow.broker.changes.state_hooks` implements it.
 """
 
 from __future__ import annotations

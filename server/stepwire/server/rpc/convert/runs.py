@@ -14,7 +14,7 @@ from stepwire.server.rpc.entry_codec import failure_message
 from stepwire.server.rpc.payloads import is_slow_to_write, payload
 from stepwire.server.runs.active import Active, Activity
 from stepwire.server.runs.errors import InvalidError, Violation
-from stepwire.server.runs.hosting.record import RunPause
+from stepwire.server.runs.hosting.commits.record import RunPause
 from stepwire.server.runs.origin import Origin
 from stepwire.server.runs.requests import SnapshotData, StartRequest
 from stepwire.server.runs.retrying import RunRetry

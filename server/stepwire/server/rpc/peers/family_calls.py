@@ -17,7 +17,7 @@ from stepwire.server.runs.errors import (
     StoreDownError,
 )
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.hosting.routes import Routes
+from stepwire.server.runs.hosting.replicas.routes import Routes
 from stepwire.server.runs.requests import Parent, StartRequest
 from stepwire.server.scopes import Scopes
 from stepwire.server.store import RunKey

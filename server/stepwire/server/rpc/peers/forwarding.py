@@ -19,7 +19,7 @@ from stepwire.server.rpc.local import RefusedError
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.runs.errors import RunElsewhereError, RunLeftError, StoreDownError
-from stepwire.server.runs.hosting.routes import Routes
+from stepwire.server.runs.hosting.replicas.routes import Routes
 from stepwire.server.store import RunKey
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER

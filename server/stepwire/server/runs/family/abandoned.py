@@ -16,7 +16,7 @@ from stepwire.server.runs.errors import DrainingError, RunsError
 from stepwire.server.runs.family.audit_events import ChildAudit, ChildAuditEvent
 from stepwire.server.runs.family.backoff import Backoff, may_be_served, may_pass
 from stepwire.server.runs.family.calls import FamilyCalls
-from stepwire.server.runs.hosting.delta import children_in
+from stepwire.server.runs.hosting.commits.delta import children_in
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.requests import Parent, StartRequest
 from stepwire.server.store import RunKey, RunRecord, StoreCorruptError

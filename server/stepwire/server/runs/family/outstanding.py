@@ -11,7 +11,7 @@ from typing import Final
 
 from stepwire.server.runs.errors import StoreDownError
 from stepwire.server.runs.family.backoff import HURRY, Hurry
-from stepwire.server.runs.hosting.delta import encode_delta
+from stepwire.server.runs.hosting.commits.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.record_changes import amend
 from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError

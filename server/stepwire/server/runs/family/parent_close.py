@@ -19,7 +19,7 @@ from stepwire.server.runs.family.abandoned import Abandoned
 from stepwire.server.runs.family.audit_events import ChildAudit, ChildAuditEvent
 from stepwire.server.runs.family.outstanding import BEGUN, LaterError, closed
 from stepwire.server.runs.family.start_fence import fence
-from stepwire.server.runs.hosting.delta import encode_delta
+from stepwire.server.runs.hosting.commits.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.record_changes import amend
 from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from stepwire.server.runs.hosting.delta import encode_delta
+from stepwire.server.runs.hosting.commits.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.log.chunks import chunks_of
 from stepwire.server.runs.requests import Parent

@@ -16,13 +16,13 @@ from stepwire.server.runs.errors import (
     RunsError,
     StoreDownError,
 )
-from stepwire.server.runs.hosting.hand_over import hand_over
+from stepwire.server.runs.hosting.commits.record import RunPause
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.hosting.new_code import find_misfits
+from stepwire.server.runs.hosting.loading.new_code import find_misfits
+from stepwire.server.runs.hosting.loading.waking import RETRY_SECONDS
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.runs.hosting.record import RunPause
+from stepwire.server.runs.hosting.replicas.hand_over import hand_over
 from stepwire.server.runs.hosting.retention import Retention
-from stepwire.server.runs.hosting.waking import RETRY_SECONDS
 from stepwire.server.store import TERMINAL, RunKey, RunQuery, Status, StoreError, StoreUnavailableError
 from stepwire.workflow.hosting import start_task
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepwire.server.registry import Served
-from stepwire.server.runs.hosting.record import RunPause
-from stepwire.server.runs.hosting.run_commits import RunCommits
+from stepwire.server.runs.hosting.commits.record import RunPause
+from stepwire.server.runs.hosting.commits.run_commits import RunCommits
 from stepwire.server.runs.hosting.surroundings import Surroundings
 from stepwire.server.store import TERMINAL, Claim, RunRecord
 from stepwire.workflow.hosting import ChildOutcome, InMemoryStateStore, Received, progress

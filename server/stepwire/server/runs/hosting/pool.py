@@ -10,21 +10,21 @@ from typing import Protocol
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Registry, Served
 from stepwire.server.runs.errors import DrainingError, RunFinishedError, RunLeftError, RunNotFoundError
-from stepwire.server.runs.hosting.committed_records import CommittedRecords
-from stepwire.server.runs.hosting.concurrency import RunSlots
-from stepwire.server.runs.hosting.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.commits.committed_records import CommittedRecords
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.hosting.loading import RunLoader
+from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes
+from stepwire.server.runs.hosting.loading.from_store import RunLoader
+from stepwire.server.runs.hosting.loading.restoring import Restorer
+from stepwire.server.runs.hosting.loading.single_loads import SingleLoads
+from stepwire.server.runs.hosting.loading.trials import Trials
+from stepwire.server.runs.hosting.loading.waking import WakeList
 from stepwire.server.runs.hosting.pauses import WorkflowPauses
-from stepwire.server.runs.hosting.peer_news import PeerNews
-from stepwire.server.runs.hosting.restoring import Restorer
-from stepwire.server.runs.hosting.routes import Routes
-from stepwire.server.runs.hosting.shared_slots import SharedSlots
-from stepwire.server.runs.hosting.single_loads import SingleLoads
-from stepwire.server.runs.hosting.step_threads import StepThreads, ThreadLoad
+from stepwire.server.runs.hosting.replicas.peer_news import PeerNews
+from stepwire.server.runs.hosting.replicas.routes import Routes
+from stepwire.server.runs.hosting.slots.concurrency import RunSlots
+from stepwire.server.runs.hosting.slots.shared_slots import SharedSlots
+from stepwire.server.runs.hosting.slots.step_threads import StepThreads, ThreadLoad
 from stepwire.server.runs.hosting.surroundings import Surroundings
-from stepwire.server.runs.hosting.trials import Trials
-from stepwire.server.runs.hosting.waking import WakeList
 from stepwire.server.runs.limits import RunLimits
 from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.store import (

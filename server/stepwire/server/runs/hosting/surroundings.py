@@ -10,7 +10,7 @@ from typing import Any
 from stepwire.server.registry import Served
 from stepwire.server.runs.hosting.pauses import WorkflowPauses
 from stepwire.server.runs.hosting.run_scope import RunScope
-from stepwire.server.runs.hosting.step_threads import StepThreads
+from stepwire.server.runs.hosting.slots.step_threads import StepThreads
 from stepwire.server.runs.log.chunks import EntryCodec
 from stepwire.server.store import Cluster, Commit, RunRecord, RunStore
 from stepwire.server.telemetry.metrics import Metrics

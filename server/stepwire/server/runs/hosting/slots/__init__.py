@@ -1,0 +1,1 @@
+"""What runs compete for: slots of concurrent runs, threads of sync steps."""

@@ -1,0 +1,1 @@
+"""The runs that the steps of a run have started."""

@@ -1,0 +1,51 @@
+"""Log how attempts at deliveries begin and end, if the journal of their run wants to know."""
+
+from __future__ import annotations
+
+from stepwire.workflow.broker.deliveries.delivery import Delivery, RunBroker
+from stepwire.workflow.broker.deliveries.executions import LOG_ALL, STARTED, Attempted, AttemptFailure, is_failure
+
+__all__ = ["note", "note_start"]
+
+
+def note_start(run: RunBroker, delivery: Delivery) -> None:
+    """Log that an attempt is marked in progress, if the log has room."""
+    journal = run.journal
+    if journal is None or journal.attempts != LOG_ALL or run.sequence >= journal.last_entry:
+        return
+    run.sequence += 1
+    attempted = Attempted(delivery.id, STARTED, delivery.attempt, delivery.sequence)
+    journal.log_attempt(run.sequence, delivery.since or 0.0, delivery.step, attempted)
+
+
+def note(
+    run: RunBroker,
+    delivery: Delivery,
+    status: int,
+    failure: AttemptFailure | None = None,
+    *,
+    next_at: float | None = None,
+    began: float = 0.0,
+) -> None:
+    """Log how an attempt at a delivery ended, if the log has room.
+
+    Args:
+        run: The run.
+        delivery: The delivery.
+        status: How it ended: one of `executions`.
+        failure: What the attempt failed with.
+        next_at: When the delivery runs again.
+        began: When the attempt was marked in progress, where the delivery does not know it any more.
+    """
+    journal = run.journal
+    if journal is None or not journal.attempts or run.sequence >= journal.last_entry:
+        return
+    if journal.attempts != LOG_ALL and not is_failure(status):
+        return
+    now = run.clock.now()
+    if not began and delivery.execution is not None:
+        began = delivery.execution.began
+    seconds = max(0.0, now - began) if began else None
+    run.sequence += 1
+    attempted = Attempted(delivery.id, status, delivery.attempt, delivery.sequence, seconds, failure, next_at)
+    journal.log_attempt(run.sequence, now, delivery.step, attempted)

@@ -1,0 +1,1 @@
+"""The snapshot of a run: the keys of its parts, how they are written and read."""

@@ -1,0 +1,1 @@
+"""Time as a run sees it, and what falls due."""

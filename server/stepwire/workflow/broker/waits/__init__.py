@@ -1,0 +1,1 @@
+"""Waits of steps for events and time, and the bodies that park in them."""
