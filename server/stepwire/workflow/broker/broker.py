@@ -4,10 +4,10 @@ Every method is a plain synchronous transition, so a snapshot taken between two 
 awaits, starts a task or looks at the world: the runner does that.
 
 The parts, each with an interface of its own, are in the folders beside it: `deliveries` (events on their way through
-steps, their queues, the attempts at them), `waits` (open waiters), `children` (runs that steps have started), `changes`
-(what steps change in the state), `timing` (time, and what falls due), `log` (what happened, for readers in process and for
-a host), `snapshot` (what is saved). `ledger` has what calls got, `outcome` how the run ended. `progress` tells whether the
-run goes on by itself, and has its time limit follow.
+steps, their queues, the attempts at them), `waits` (open waiters), `children` (runs that steps have started),
+`changes` (what steps change in the state), `timing` (time, and what falls due), `log` (what happened, for readers in
+process and for a host), `snapshot` (what is saved). `ledger` has what calls got, `outcome` how the run ended.
+`progress` tells whether the run goes on by itself, and has its time limit follow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Executions that are lost: they run again, and a delivery that loses too many is poison.
 
-A crash of the process loses what ran; `snapshot.reader` finds it when the run is loaded. A delivery that has made progress
-since its last loss counts from 0 again.
+A crash of the process loses what ran; `snapshot.reader` finds it when the run is loaded. A delivery that has made
+progress since its last loss counts from 0 again.
 """
 
 from __future__ import annotations
