@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,12 +22,14 @@ class FakeReplica(run_service_pb2_grpc.RunServiceServicer):
     Attributes:
         owner: The address that it names; empty for none.
         down: Whether it refuses calls as a stopping server does.
+        slow: Seconds that an answer takes.
         calls: The authorization of each call.
         address: Where it listens.
     """
 
     owner: str = ""
     down: bool = False
+    slow: float = 0.0
     calls: list[str] = field(default_factory=list)
     address: str = ""
 
@@ -34,6 +37,7 @@ class FakeReplica(run_service_pb2_grpc.RunServiceServicer):
         """Return a run."""
         metadata = dict(context.invocation_metadata())
         self.calls.append(metadata.get("authorization", ""))
+        await asyncio.sleep(self.slow)
         if self.down:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
         if self.owner:

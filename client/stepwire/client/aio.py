@@ -50,7 +50,8 @@ class Client:
         reconnect_timeout: Seconds after which a stream or a wait gives up a lost server; None for never.
         connect_timeout: Seconds for which calls, streams and waits try to connect if nothing has answered this client
             yet; None to try as long as for a lost server.
-        keepalive: Seconds between pings, at least 10; None for none.
+        keepalive: Seconds between pings, at least 10; None for none. With several addresses a client pings a silent
+            connection after 3 seconds.
         events: Classes that received events become, by class name. Events of other types become `GenericEvent`.
         channel: A channel to use instead of an own one, whatever the addresses. It is used as it is and never closed.
 
@@ -72,8 +73,9 @@ class Client:
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         endpoint = Endpoint.of(address, token=token, tls=tls, keepalive=keepalive)
-        self._transport = AioTransport(endpoint, channel, FirstContact(connect_timeout))
-        self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), len(endpoint.addresses))
+        count = len(endpoint.addresses) if channel is None else 1
+        self._transport = AioTransport(endpoint, channel, FirstContact(connect_timeout, addresses=count))
+        self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), count)
         self._calls = ClientCalls(self._settings)
         self.schedules = Schedules(self._transport, ScheduleCalls(self._settings))
 

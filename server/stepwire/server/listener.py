@@ -34,8 +34,8 @@ _SLACK: Final = 1 << 20
 """Bytes added to gRPC's limit, so that our own error comes first also when our limit is small."""
 _LARGEST: Final = (1 << 31) - 1
 """The largest limit that gRPC can hold."""
-_PING_MILLISECONDS: Final = 10_000
-"""How often clients may ping a connection, also one without a call."""
+_PING_MILLISECONDS: Final = 1_000
+"""How often clients may ping a connection, also one without a call. Those with several addresses do every 3 seconds."""
 _PEER_MILLISECONDS: Final = 500
 """How often other replicas may: they find out within seconds that a machine is gone."""
 _END_SECONDS: Final = 1.0

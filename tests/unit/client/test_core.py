@@ -16,13 +16,15 @@ from tests.unit.client.fake import Fault, entry
 from stepwire import client as api
 from stepwire.client import aio, sync
 from stepwire.client._core.backoff import Backoff
-from stepwire.client._core.channel import Endpoint, is_local
+from stepwire.client._core.channel import SEVERAL_KEEPALIVE, Endpoint, is_local
 from stepwire.client._core.event_types import EventTypes, encode_event
 from stepwire.client._core.payload import to_json_bytes
 from stepwire.client._core.reconnect import is_connection_loss
+from stepwire.client._core.replicas import Replicas
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.side_table import SideTable
 from stepwire.client._core.status import from_rpc_error, from_status
+from stepwire.server import listener
 from stepwire.v1 import types_pb2
 from stepwire.workflow.events import Event, HumanResponseEvent, StopEvent
 
@@ -52,6 +54,13 @@ def test_backoff_doubles_up_to_its_limit() -> None:
     assert Backoff(lambda low, high: low).next() == 0.05
 
 
+def test_a_server_that_is_down_is_asked_each_second() -> None:
+    backoff = Backoff(full)
+    error = api.UnavailableError("cannot connect to ipv4:127.0.0.1:1: Connection refused (111)")
+    assert [backoff.next(error) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0]
+    assert dict(endpoint().options())["grpc.max_reconnect_backoff_ms"] == 1000
+
+
 def test_backoff_of_a_very_long_outage() -> None:
     backoff = Backoff(full)
     assert {backoff.next() for _ in range(3000)} >= {5.0}
@@ -67,6 +76,58 @@ def test_attempts_share_one_budget() -> None:
     clock.now += 5.95
     with pytest.raises(api.UnavailableError):
         attempts.delay_after(api.UnavailableError(""))
+
+
+def limits(addresses: int, budget: float, *, safe: bool = True) -> list[float]:
+    """Return how long each attempt may take at replicas that do not answer."""
+    clock = Clock()
+    attempts = Attempts(budget, safe=safe, clock=clock, addresses=addresses, uniform=full)
+    silence = api.DeadlineError("", code=grpc.StatusCode.DEADLINE_EXCEEDED)
+    found: list[float] = []
+    try:
+        while True:
+            found.append(attempts.timeout())
+            clock.now += found[-1]
+            clock.now += attempts.delay_after(silence)
+    except api.DeadlineError:
+        pass
+    return found
+
+
+def test_a_replica_that_does_not_answer_is_left_after_a_few_seconds() -> None:
+    assert limits(1, 30) == [30]
+    assert limits(2, 30) == [5, 25]
+    # A call that takes long itself gets the most of the time: three attempts are all, however many addresses there are.
+    assert limits(3, 30) == limits(9, 30) == [5, 10, 15]
+    assert limits(3, 4) == [2, 1, 1]
+    assert limits(2, 0.5) == [0.5]
+    assert limits(2, 30, safe=False) == [30]
+
+
+def test_clients_do_not_leave_a_slow_replica_all_at_once() -> None:
+    first = [Attempts(30, safe=True, addresses=2).timeout() for _ in range(200)]
+    assert 3 <= min(first) < 3.5
+    assert 4.5 < max(first) <= 5
+
+
+def test_what_was_not_sent_goes_to_an_untried_address_even_if_a_repeat_does_harm() -> None:
+    error = api.UnavailableError("cannot connect to ipv4:127.0.0.1:1: refused", code=grpc.StatusCode.UNAVAILABLE)
+    attempts = Attempts(30, safe=False, addresses=2)
+    assert attempts.delay_after(error) == 0
+    with pytest.raises(api.UnavailableError):
+        attempts.delay_after(error)
+    with pytest.raises(api.UnavailableError, match="cut"):
+        Attempts(30, safe=False, addresses=2).delay_after(api.UnavailableError("cut"))
+    with pytest.raises(api.UnavailableError):
+        Attempts(30, safe=False).delay_after(error)
+
+
+def test_all_runs_of_an_address_that_failed_are_looked_for_elsewhere() -> None:
+    replicas = Replicas(["a:1", "b:1", "c:1"])
+    for run, owner in (("r1", "b:1"), ("r2", "b:1"), ("r3", "c:1")):
+        replicas.heard(run, [("stepwire-owner", owner)])
+    replicas.failed("r1", 1)
+    assert [replicas.pick(run) for run in ("r1", "r2", "r3")] == [0, 0, 2]
 
 
 @pytest.mark.parametrize("code", list(grpc.StatusCode))
@@ -245,6 +306,19 @@ def test_keepalive_is_not_too_eager() -> None:
     options = dict(endpoint(keepalive=10).options())
     assert options["grpc.keepalive_time_ms"] == 10_000
     assert "grpc.keepalive_time_ms" not in dict(endpoint().options())
+
+
+def test_a_client_with_several_addresses_notices_soon_that_a_connection_is_silent() -> None:
+    one = dict(endpoint(keepalive=30).options())
+    several = dict(endpoint("a.example:1,b.example:1", keepalive=30).options())
+    assert one["grpc.keepalive_time_ms"] == 30_000
+    assert several["grpc.keepalive_time_ms"] == 3000
+    assert several["grpc.http2.ping_timeout_ms"] == several["grpc.keepalive_timeout_ms"] == 5000
+    # A hung server's kernel takes connections.
+    assert (one["grpc.min_reconnect_backoff_ms"], several["grpc.min_reconnect_backoff_ms"]) == (5000, 3000)
+    assert "grpc.keepalive_time_ms" not in dict(endpoint("a.example:1,b.example:1").options())
+    # gRPC's server ends connections that ping more often than it allows.
+    assert listener._PING_MILLISECONDS < SEVERAL_KEEPALIVE * 1000
 
 
 @pytest.mark.parametrize("address", ["", "http://127.0.0.1:50051", "https://example.com"])

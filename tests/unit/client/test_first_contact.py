@@ -49,6 +49,16 @@ def test_a_refusal_long_after_another_begins_anew() -> None:
     assert given_up(FirstContact(3.0, clock), clock, 0.0, 60.0, 3.0) == [False, False, True]
 
 
+def test_no_refusal_is_final_before_each_address_was_tried() -> None:
+    clock = Clock()
+    contact = FirstContact(3.0, clock, addresses=3)
+    final = []
+    for seconds, index in ((0.0, 0), (3.0, 1), (3.0, 0), (3.0, 2)):
+        clock.now += seconds
+        final.append(isinstance(contact.judge(REFUSED, index), api.NotConnectedError))
+    assert final == [False, False, False, True]
+
+
 def test_without_a_timeout_no_refusal_is_final() -> None:
     clock = Clock()
     assert given_up(FirstContact(None, clock), clock, 0.0, 2.0, 2.0, 2.0) == [False] * 4

@@ -101,6 +101,20 @@ def test_a_refused_connection_does_not_shorten_polls() -> None:
     assert world.polls == [POLL] * 3
 
 
+@pytest.mark.parametrize("text", ["Stream removed (ping timeout)", "keepalive watchdog timeout"])
+def test_a_connection_that_fell_silent_is_no_proxys_limit(text: str) -> None:
+    answers = iter([api.UnavailableError(text, code=grpc.StatusCode.UNAVAILABLE), runs.WaitRunResponse()])
+
+    def script(seconds: float) -> Any:
+        worlds[0].clock.now += 8.0
+        return next(answers)
+
+    worlds: list[World] = []
+    worlds.append(World(script))
+    worlds[0].ask()
+    assert worlds[0].polls == [POLL, POLL]
+
+
 def test_cuts_are_no_outage_while_polls_are_answered_between() -> None:
     worlds: list[World] = []
     world = World(cutting(worlds, 15.0), reconnect_timeout=20.0)

@@ -172,7 +172,7 @@ class Conversation:
                 raise
             return failure
         except grpc.RpcError as error:
-            return self._transport.contact.judge(from_rpc_error(error))
+            return self._transport.contact.judge(from_rpc_error(error), index)
         finally:
             self._outbox = None
             outbox.put_nowait(None)

@@ -102,7 +102,7 @@ class AioTransport:
                     self.replicas.heard(run_of(call.request, response), await made.trailing_metadata())
                 return call.parse(response)
             except grpc.RpcError as error:
-                failure = self.contact.judge(from_rpc_error(error))
+                failure = self.contact.judge(from_rpc_error(error), index)
                 if several and is_connection_loss(failure):
                     self.replicas.failed(run_id, index)
                 delay = attempts.delay_after(failure)
@@ -157,7 +157,7 @@ class AioTransport:
                 if failure is None:
                     raise
             except grpc.RpcError as error:
-                failure = self.contact.judge(from_rpc_error(error))
+                failure = self.contact.judge(from_rpc_error(error), index)
             finally:
                 call.cancel()
             delay = follow.delay_after(failure)

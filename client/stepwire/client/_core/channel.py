@@ -22,6 +22,16 @@ Token = str | Callable[[], str]
 
 # Seconds. Servers end connections that ping more often: gRPC calls it "too many pings".
 MIN_KEEPALIVE = 10.0
+# Seconds between pings while calls are open, when another address could take them. Ours allow one a second. A server
+# that allows fewer says so, and gRPC's channel then doubles the time by itself.
+SEVERAL_KEEPALIVE = 3.0
+# Seconds that the answer to a ping may take: gRPC's server gives it without Python, however busy the event loop is, but
+# on a slow link it comes behind the data that wait there.
+PING_TIMEOUT, SEVERAL_PING_TIMEOUT = 10.0, 5.0
+# Seconds to connect. A hung server's kernel takes the connection, and gRPC's default waits 20 s for the first frame.
+CONNECT_TIMEOUT, SEVERAL_CONNECT_TIMEOUT = 5.0, 3.0
+# Seconds between attempts to connect, at most: so soon a server that is back is found. gRPC's default is two minutes.
+RECONNECT_DELAY = 1.0
 
 
 # Servers and proxies allow about 100 streams on a connection, so this is room for about 10,000.
@@ -92,24 +102,31 @@ class Endpoint:
 
     def options(self) -> list[tuple[str, Any]]:
         """Return gRPC's channel options."""
+        several = len(self.addresses) > 1
         options: list[tuple[str, Any]] = [
             # The server limits what it accepts and sends.
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
-            # gRPC's default waits up to two minutes before it tries a server again.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 3000),
+            ("grpc.max_reconnect_backoff_ms", int(RECONNECT_DELAY * 1000)),
+            # In spite of its name it is the time that an attempt to connect may take.
+            ("grpc.min_reconnect_backoff_ms", int((SEVERAL_CONNECT_TIMEOUT if several else CONNECT_TIMEOUT) * 1000)),
             # Calls beyond what a connection allows would wait for a place on it: open another connection.
             ("grpc.service_config", _SCALING),
             ("grpc.max_connections_per_subchannel_cap", MOST_CONNECTIONS),
             ("grpc.primary_user_agent", f"stepwire-python/{_version()}"),
         ]
         if self.keepalive is not None:
+            time = min(self.keepalive, SEVERAL_KEEPALIVE) if several else self.keepalive
+            timeout = SEVERAL_PING_TIMEOUT if several else PING_TIMEOUT
             options += [
-                ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
-                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_time_ms", int(time * 1000)),
+                ("grpc.keepalive_timeout_ms", int(timeout * 1000)),
                 ("grpc.http2.max_pings_without_data", 0),
             ]
+            if several:
+                # gRPC 1.85 does not keep to keepalive_timeout_ms: a ping may take this, by default a minute.
+                options.append(("grpc.http2.ping_timeout_ms", int(timeout * 1000)))
         if self.tls is not None and self.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.tls.server_name))
         return options

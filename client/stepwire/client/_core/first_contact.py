@@ -19,9 +19,10 @@ class FirstContact:
     Args:
         timeout: Seconds of refusals after which there is no server; None to go on as with a lost one.
         clock: Monotonic seconds.
+        addresses: How many addresses there are: each must have refused.
     """
 
-    def __init__(self, timeout: float | None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, timeout: float | None, clock: Clock = time.monotonic, addresses: int = 1) -> None:
         if timeout is not None and timeout < 0:
             raise ValueError(f"connect_timeout must be 0 or more, not {timeout:g}")
         self._timeout = timeout
@@ -29,13 +30,16 @@ class FirstContact:
         self._made = timeout is None
         self._refused: tuple[float, float] | None = None
         """When the first and the last of the refusals were."""
+        self._addresses = addresses
+        self._refusing: set[int] = set()
+        """The numbers of the addresses that have refused meanwhile."""
 
     def made(self) -> None:
         """Note that a server has answered: from now on it is lost if it does not."""
         self._made = True
 
-    def judge(self, error: StepwireError) -> StepwireError:
-        """Return the error of a call, or a NotConnectedError, which is final, if there seems to be no server."""
+    def judge(self, error: StepwireError, index: int = 0) -> StepwireError:
+        """Return the error of a call at an address, or a NotConnectedError, which is final, if there is no server."""
         if self._made or error.reason or not is_connection_loss(error):
             self._made = True
             return error
@@ -43,8 +47,11 @@ class FirstContact:
             return error
         now = self._clock()
         first, last = self._refused or (now, now)
-        first = now if now - last > _APART else first
+        if now - last > _APART:
+            first = now
+            self._refusing.clear()
         self._refused = (first, now)
-        if self._timeout is None or now - first < self._timeout:
+        self._refusing.add(index)
+        if self._timeout is None or now - first < self._timeout or len(self._refusing) < self._addresses:
             return error
         return NotConnectedError(error.message, code=error.code)

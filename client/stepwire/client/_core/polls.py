@@ -16,7 +16,7 @@ from stepwire.client._core.backoff import Backoff, Clock
 from stepwire.client._core.call import Call, Operation
 from stepwire.client._core.event_types import encode_event, type_name
 from stepwire.client._core.payload import JSON, to_json_bytes, to_payload
-from stepwire.client._core.reconnect import is_connection_loss
+from stepwire.client._core.reconnect import is_connection_loss, is_silence
 from stepwire.client._core.run_calls import RunCalls
 from stepwire.client._core.times import to_duration
 from stepwire.client.events import EventLike
@@ -101,7 +101,8 @@ class Waiting:
 
     def _delay_after(self, error: errors.StepwireError, lasted: float) -> float:
         now = self._clock()
-        if lasted >= SHORTEST:  # a connection that was refused says nothing about a proxy's limit
+        # A connection that was refused or has fallen silent says nothing about a proxy's limit.
+        if lasted >= SHORTEST and not is_silence(error):
             self._longest = min(POLL, max(SHORTEST, SAFE_PART * lasted))
             self._shortened_at = now
         if self._lost_at is None:

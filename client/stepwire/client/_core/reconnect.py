@@ -24,6 +24,9 @@ _CUTS = frozenset(
 # Faults that gRPC finds in this process have such a status too. Another connection cannot mend them.
 _LOCAL_FAULTS = ("larger than max", "Exception deserializing", "Exception serializing", "Exception iterating requests")
 
+# What gRPC says of a connection on which pings are not answered.
+_SILENCE = ("ping timeout", "keepalive watchdog timeout")
+
 
 def is_connection_loss(error: StepwireError) -> bool:
     """Say whether a call that ended with `error` was cut: its connection is lost, and another one may help.
@@ -39,6 +42,11 @@ def is_connection_loss(error: StepwireError) -> bool:
     if error.code not in _CUTS or error.reason:
         return False
     return not any(fault in error.message for fault in _LOCAL_FAULTS)
+
+
+def is_silence(error: StepwireError) -> bool:
+    """Say whether a call was ended by gRPC here because the connection has fallen silent: no ping was answered."""
+    return is_connection_loss(error) and not error.reason and any(text in error.message for text in _SILENCE)
 
 
 class Reconnect:

@@ -56,6 +56,8 @@ class Replicas:
         """Turn away from an address that did not answer."""
         with self._lock:
             self._owners.pop(run_id, None)
+            # The next call about another run there should not find it out again.
+            self._owners = {run: owner for run, owner in self._owners.items() if owner != index}
             if self._current == index:
                 self._current = (index + 1) % len(self._addresses)
 

@@ -47,7 +47,7 @@ class RunCalls:
     def cancel(self, reason: str) -> Call[models.RunInfo]:
         """Return the call of CancelRun."""
         request = runs.CancelRunRequest(run_id=self.run_id, reason=reason, encoding=JSON)
-        return self.call("RunService.CancelRun", request, self._to_info, safe=False)
+        return self.call("RunService.CancelRun", request, self._to_info, safe=True)
 
     def delete(self) -> Call[None]:
         """Return the call of DeleteRun."""

@@ -151,7 +151,7 @@ class ClientCalls:
             resume_token=resume_token,
         )
         set_action(request, action, reason)
-        return ManyRuns(request, Reconnect(self.settings.reconnect_timeout))
+        return ManyRuns(request, Reconnect(self.settings.reconnect_timeout, addresses=self.settings.addresses))
 
     def pause_workflow(self, name: str, reason: str) -> Call[models.Pause]:
         """Return the call of PauseWorkflow."""

@@ -174,7 +174,7 @@ class SyncConversation:
                     alarm.received()
                     alarm.waiting()
         except grpc.RpcError as error:
-            return alarm.loss() or self._transport.contact.judge(from_rpc_error(error))
+            return alarm.loss() or self._transport.contact.judge(from_rpc_error(error), index)
         finally:
             with self._changed:
                 self._outbox = None

@@ -108,7 +108,7 @@ class SyncTransport:
                     self.replicas.heard(run_of(call.request, response), made.trailing_metadata())
                 return call.parse(response)
             except grpc.RpcError as error:
-                failure = self.contact.judge(from_rpc_error(error))
+                failure = self.contact.judge(from_rpc_error(error), index)
                 if several and is_connection_loss(failure):
                     self.replicas.failed(run_id, index)
                 delay = attempts.delay_after(failure)
@@ -158,7 +158,7 @@ class SyncTransport:
                             return
                         alarm.waiting()
             except grpc.RpcError as error:
-                failure = alarm.loss() or self.contact.judge(from_rpc_error(error))
+                failure = alarm.loss() or self.contact.judge(from_rpc_error(error), index)
             finally:
                 call.cancel()
             delay = follow.delay_after(failure)
