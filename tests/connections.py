@@ -20,9 +20,9 @@ class Connections:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> str:
-        """Listen on a free port; return its address."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def open(self, port: int = 0) -> str:
+        """Listen on a port, 0 for a free one; return its address."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:

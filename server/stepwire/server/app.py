@@ -132,6 +132,9 @@ class Server:
             self._open_admin()
             await self._open_runs(credentials)
             await self._listener.start()
+            if self._peers is not None:
+                self._peers.reach.open(advertised(self.settings, self.address))
+                self._gauges.unreached = self._peers.reach.unreached
             self.calls.start()
             if self._web is not None:
                 await self._web.start(self._listener.local)

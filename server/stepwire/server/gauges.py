@@ -31,6 +31,8 @@ class Gauges:
         """
         self.pool: RunPool | None = None
         """The runs in memory, once the server has them."""
+        self.unreached: Callable[[], int] = lambda: 0
+        """Tells how many of the other replicas are not reached."""
         self._calls = calls
         self._directory = directory
         self._unready = unready
@@ -69,6 +71,7 @@ class Gauges:
         yield Reading("stepwire_replicas", (), len(cluster.peers) + bool(cluster.me))
         yield Reading("stepwire_runs_owned", (), len(pool))
         yield Reading("stepwire_beat_age_seconds", (), cluster.beat_age)
+        yield Reading("stepwire_replicas_unreached", (), self.unreached())
         yield Reading("stepwire_takeovers_total", (), cluster.takeovers)
 
     def _of_disk(self, directory: Path) -> Iterator[Reading]:

@@ -36,6 +36,7 @@ __all__ = [
     "directory_of",
     "in_postgres",
     "limits_of",
+    "link_security_of",
     "open_access",
     "peers_of",
     "reading_of",
@@ -122,8 +123,12 @@ async def peers_of(settings: Settings, store: RunStore, runs: Runs) -> Peers | N
 
         assert isinstance(store, PostgresStore)
         key = await store.secret("cluster key", os.urandom(32))
-    security = LinkSecurity(settings.peer_ca or settings.client_ca, settings.tls_cert, settings.tls_key)
-    return Peers(runs.pool, runs.family, key, security)
+    return Peers(runs.pool, runs.family, key, link_security_of(settings), settings.lease)
+
+
+def link_security_of(settings: Settings) -> LinkSecurity:
+    """Return how replicas reach each other."""
+    return LinkSecurity(settings.peer_ca or settings.client_ca, settings.tls_cert, settings.tls_key)
 
 
 def advertised(settings: Settings, address: str) -> str:

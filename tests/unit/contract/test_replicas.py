@@ -20,6 +20,7 @@ from stepwire.server.store import (
     Claim,
     News,
     OwnedElsewhereError,
+    Owner,
     RunKey,
     StaleClaimError,
     Status,
@@ -62,7 +63,7 @@ async def test_a_run_belongs_to_the_replica_that_made_it_until_that_one_gives_it
     with pytest.raises(OwnedElsewhereError) as refused:
         await other.claim(KEY)
     assert refused.value.address == "one:1"
-    assert await other.cluster.owners([KEY]) == {KEY: "one:1"}
+    assert await other.cluster.owners([KEY]) == {KEY: Owner(one.cluster.me, "one:1")}
     assert await one.cluster.owners([KEY]) == {}
     one.release(claim)
     await one.cluster.released()
@@ -82,7 +83,7 @@ async def test_a_late_release_frees_nothing_of_the_next_owner(join) -> None:
     taken = await other.claim(KEY, force=True)
     one.release(claim)
     await one.cluster.released()
-    assert await one.cluster.owners([KEY]) == {KEY: "other:1"}
+    assert await one.cluster.owners([KEY]) == {KEY: Owner(other.cluster.me, "other:1")}
     assert await other.commit(later(record(), taken, 1, b"x")) == taken
     assert other.cluster.takeovers == 1
 
@@ -314,4 +315,5 @@ async def test_the_clock_is_that_of_the_database(postgres: PostgresServer, join)
 async def test_a_first_commit_makes_its_replica_the_owner(join) -> None:
     one, other = await join("one:1"), await join("other:1")
     await one.commit(first(record("a")))
-    assert await other.cluster.owners([RunKey("default", "a")]) == {RunKey("default", "a"): "one:1"}
+    owner = Owner(one.cluster.me, "one:1")
+    assert await other.cluster.owners([RunKey("default", "a")]) == {RunKey("default", "a"): owner}

@@ -25,6 +25,7 @@ from stepwire.server.runs.errors import (
 from stepwire.server.telemetry.metrics import Metrics
 
 KEY = b"a key"
+ME = 7
 
 
 class Replica:
@@ -42,7 +43,7 @@ class Replica:
 async def with_replica(do: Any, use: Callable[[Replica], Awaitable[Any]], *, key: bytes = KEY) -> Any:
     """Use a replica that can `do` one thing."""
     server = grpc.aio.server()
-    add_act(server, lambda what: do if what == "do" else None, HopSigner(KEY), Metrics())  # type: ignore[arg-type]
+    add_act(server, lambda what: do if what == "do" else None, HopSigner(KEY, me=lambda: ME), Metrics())  # type: ignore[arg-type]
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     others = Others()
@@ -58,6 +59,22 @@ async def with_replica(do: Any, use: Callable[[Replica], Awaitable[Any]], *, key
 class _Peer:
     def __init__(self, address: str) -> None:
         self.address = address
+
+
+async def test_another_replica_than_the_one_that_is_meant_does_nothing() -> None:
+    done: list[int] = []
+
+    async def do(n: int) -> None:
+        done.append(n)
+
+    async def use(replica: Replica) -> None:
+        await replica.actor.act(replica.address, "do", {"n": 1}, ME)
+        await replica.actor.act(replica.address, "do", {"n": 2})
+        with pytest.raises(StoreDownError):
+            await replica.actor.act(replica.address, "do", {"n": 3}, ME + 1)
+
+    await with_replica(do, use)
+    assert done == [1, 2]
 
 
 async def test_what_came_of_it_is_returned() -> None:

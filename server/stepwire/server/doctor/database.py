@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from stepwire.server.config import Settings
 from stepwire.server.doctor.check import Check, ok, problem, warning
+from stepwire.server.doctor.peer_addresses import peer_addresses
 from stepwire.server.doctor.unfinished import unfinished_runs
 from stepwire.server.registry import Registry
 from stepwire.server.store import StoreError
@@ -53,6 +53,7 @@ def database(settings: Settings, registry: Registry) -> Generator[Check, None, f
     yield unfinished_runs(found.runs, registry)
     yield _replicas(found.replicas, settings, registry)
     yield from _keys(settings)
+    yield from peer_addresses(found, settings)
     return found.last_change
 
 
@@ -80,10 +81,6 @@ def _replicas(found: Sequence[ReplicaInspection], settings: Settings, registry: 
     if not found:
         return ok("replicas", "none is up")
     silent = [each.address for each in found if each.beat_age > settings.lease]
-    counts = Counter(each.address for each in found)
-    if shared := sorted(address for address, count in counts.items() if count > 1):
-        message = f"several replicas have the same address: {', '.join(shared)}"
-        return problem("replicas", message, "give each an --advertise of its own: calls for one reach the other")
     message = ", ".join(f"{each.address} ({_runs(each)}{', draining' if each.draining else ''})" for each in found)
     if silent:
         advice = "see whether they run and reach the database: the others take their runs over"

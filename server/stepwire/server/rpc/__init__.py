@@ -12,6 +12,8 @@ from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.rpc.gate.method_scopes import RULES
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.local import LocalCalls, LocalStream, RefusedError
+from stepwire.server.rpc.peers.hop import HopSigner
+from stepwire.server.rpc.peers.identity import WHO, Answer, ask
 from stepwire.server.rpc.peers.links import LinkSecurity
 from stepwire.server.rpc.peers.peers import Peers
 from stepwire.server.rpc.services import SERVICES, ServerFacts, add_services
@@ -25,11 +27,14 @@ __all__ = [
     "KEY_FILE",
     "RULES",
     "SERVICES",
+    "WHO",
+    "Answer",
     "Calls",
     "Certificates",
     "Gate",
     "Gatekeeper",
     "Handlers",
+    "HopSigner",
     "Limits",
     "LinkSecurity",
     "LocalCalls",
@@ -41,6 +46,7 @@ __all__ = [
     "TlsError",
     "Validity",
     "add_services",
+    "ask",
     "is_free",
     "key_of_file",
     "open_audit",

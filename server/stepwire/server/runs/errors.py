@@ -286,14 +286,32 @@ class RunElsewhereError(RunsError):
     Attributes:
         address: Where that replica takes calls; empty if that is not known yet.
         key: The run; None for a run that is to be started.
+        replica: The id of that replica; 0 if that is not known.
     """
 
     reason = "RUN_ELSEWHERE"
 
-    def __init__(self, address: str, key: store.RunKey | None = None) -> None:
-        super().__init__("Another replica has the run; retry", owner=address)
+    def __init__(self, address: str, key: store.RunKey | None = None, replica: int = 0) -> None:
+        super().__init__("Another replica has the run; retry", owner=address, replica=replica)
         self.address = address
         self.key = key
+        self.replica = replica
+
+
+class WrongReplicaError(RunsError):
+    """A call was passed on to this replica for one with another id: addresses are wrong, or that one is gone.
+
+    Nothing was done.
+
+    Attributes:
+        replica: The id of this replica.
+    """
+
+    reason = "RUN_ELSEWHERE"
+
+    def __init__(self, replica: int) -> None:
+        super().__init__("Another replica has the run; retry", owner="", answered_by=replica)
+        self.replica = replica
 
 
 class PeerRefusedError(RunsError):
@@ -331,7 +349,7 @@ def as_runs_error(error: BaseException) -> RunsError:
     if isinstance(error, store.StartRequestExistsError):
         return RequestIdReusedError("This request_id came before with another request")
     if isinstance(error, store.OwnedElsewhereError):
-        return RunElsewhereError(error.address)
+        return RunElsewhereError(error.address, replica=error.replica)
     if isinstance(error, store.StoreCorruptError):
         return DamagedError(f"Stored data of the run is damaged: {error}")
     if isinstance(error, store.StoreUnavailableError) and error.full:

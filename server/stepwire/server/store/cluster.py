@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from stepwire.server.store.records import RunKey
 
-__all__ = ["ChangeListener", "Cluster", "News", "NewsListener", "Peer", "Solo"]
+__all__ = ["ChangeListener", "Cluster", "News", "NewsListener", "Owner", "Peer", "Solo"]
 
 
 class Peer(NamedTuple):
@@ -28,6 +28,18 @@ class Peer(NamedTuple):
     address: str
     versions: Mapping[str, str]
     draining: bool = False
+
+
+class Owner(NamedTuple):
+    """The replica that has a run, or is to have it.
+
+    Attributes:
+        id: Its id; 0 if that is not known.
+        address: Where it takes calls. Another replica may answer there, if addresses are wrong.
+    """
+
+    id: int
+    address: str
 
 
 class News(NamedTuple):
@@ -129,11 +141,11 @@ class Cluster(Protocol):
     def on_news(self, listener: NewsListener) -> None:
         """Have a listener called with what other replicas did to runs."""
 
-    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, str]:
-        """Return the addresses of the living owners of runs. A run that none of the *others* owns is left out."""
+    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, Owner]:
+        """Return the living owners of runs. A run that none of the *others* owns is left out."""
 
-    async def serving(self, workflow: str, code: str) -> Sequence[str]:
-        """Return the addresses of the other replicas that take runs and serve this very code of a workflow, as of now.
+    async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
+        """Return the other replicas that take runs and serve this very code of a workflow, as of now.
 
         Unlike `peers` it asks the storage: another replica may have joined a moment ago.
         """
@@ -193,11 +205,11 @@ class Solo:
     def on_news(self, listener: NewsListener) -> None:
         """Never call it."""
 
-    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, str]:
+    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, Owner]:
         """Return nothing."""
         return {}
 
-    async def serving(self, workflow: str, code: str) -> Sequence[str]:
+    async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
         """Return nothing."""
         return ()
 

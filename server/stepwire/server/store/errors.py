@@ -46,11 +46,13 @@ class OwnedElsewhereError(StoreError):
 
     Attributes:
         address: Where that replica takes calls.
+        replica: Its id; 0 if that is not known.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, replica: int = 0) -> None:
         super().__init__("another replica owns the run")
         self.address = address
+        self.replica = replica
 
 
 class AddressTakenError(StoreError):

@@ -95,6 +95,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "stepwire_replicas": Family("gauge", (), "Living replicas, with this one."),
     "stepwire_beat_age_seconds": Family("gauge", (), "How old this replica's last acknowledged beat is."),
     "stepwire_runs_owned": Family("gauge", (), "Runs that this replica has in memory and no other may change."),
+    "stepwire_replicas_unreached": Family(
+        "gauge", (), "Living replicas that this one does not reach at their address."
+    ),
     "stepwire_takeovers_total": Family("counter", (), "Runs taken over from replicas that died or were unreachable."),
     "stepwire_forwards_total": Family(
         "counter",

@@ -26,6 +26,7 @@ from stepwire.server.runs.errors import (
     RunElsewhereError,
     RunsError,
     StoreDownError,
+    WrongReplicaError,
 )
 from stepwire.server.telemetry.metrics import Metrics
 
@@ -48,6 +49,7 @@ def add_act(server: Handlers, does: Callable[[str], Do | None], signer: HopSigne
         if signer.verify(context.invocation_metadata() or (), ACT) is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This method is for replicas")
         try:
+            signer.check_addressee(context.invocation_metadata() or ())
             what, given = json.loads(request)
             if (do := does(what)) is None:  # asked by a replica of another version
                 raise StoreDownError(f"This replica does not know how to {what}")
@@ -66,8 +68,8 @@ def add_act(server: Handlers, does: Callable[[str], Do | None], signer: HopSigne
 def _told(error: RunsError) -> dict[str, Any]:
     """Return the answer that says why something was not done."""
     if isinstance(error, RunElsewhereError):
-        return {"elsewhere": error.address}
-    if isinstance(error, StoreDownError | DrainingError):
+        return {"elsewhere": error.address, "replica": error.replica}
+    if isinstance(error, StoreDownError | DrainingError | WrongReplicaError):
         return {"again": str(error)}
     if isinstance(error, LimitError) and error.retry_after is not None:
         return {"limit": [str(error), error.retry_after]}
@@ -81,8 +83,14 @@ class Actor:
         self._links = links
         self._signer = signer
 
-    async def act(self, address: str, what: str, given: Mapping[str, Any]) -> Any:
+    async def act(self, address: str, what: str, given: Mapping[str, Any], replica: int = 0) -> Any:
         """Have the replica at an address do something; return what that gave.
+
+        Args:
+            address: The address.
+            what: What to do.
+            given: Its arguments, JSON-able.
+            replica: The id of the replica that has to answer there; 0 for any.
 
         Raises:
             RunElsewhereError: It names the replica that has to; the address may be empty.
@@ -91,7 +99,8 @@ class Actor:
             StoreDownError: It does not answer, or may do it later.
         """
         data = json.dumps([what, given]).encode()
-        call = self._links.unary(address, ACT)(data, metadata=(self._signer.sign(ACT),), timeout=_SECONDS)
+        metadata = tuple(self._signer.sign_to(replica, ACT))
+        call = self._links.unary(address, ACT)(data, metadata=metadata, timeout=_SECONDS)
         self._links.begin(address, call)
         silent = StoreDownError(f"The replica at {address} does not answer")
         try:
@@ -114,7 +123,7 @@ class Actor:
 def _result_of(answer: dict[str, Any]) -> Any:
     """Return what another replica answered, or raise what kept it from it."""
     if "elsewhere" in answer:
-        raise RunElsewhereError(answer["elsewhere"])
+        raise RunElsewhereError(answer["elsewhere"], replica=answer.get("replica", 0))
     if "again" in answer:
         raise StoreDownError(answer["again"])
     if "limit" in answer:

@@ -97,15 +97,15 @@ class PeerCalls:
         try:
             return await act()
         except RunElsewhereError as error:
-            address = error.address
+            address, replica = error.address, error.replica
         for _ in range(_HOPS):
             if not address:
                 break
             try:
-                return await self._actor.act(address, what, given)
+                return await self._actor.act(address, what, given, replica)
             except RunElsewhereError as error:
                 self._routes.forget(key)
-                address = error.address
+                address, replica = error.address, error.replica
             except StoreDownError:
                 self._routes.forget(key)
                 raise

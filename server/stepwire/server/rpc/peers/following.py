@@ -14,7 +14,7 @@ from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.peers.frames import Frame, FrameWriter
 from stepwire.server.rpc.peers.hop import HopSigner
-from stepwire.server.runs.errors import RunsError
+from stepwire.server.runs.errors import RunsError, WrongReplicaError
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.store import TERMINAL, Commit, RunKey
 
@@ -34,6 +34,10 @@ def add_follow(server: Handlers, pool: RunPool, signer: HopSigner) -> None:
     async def follow(request: bytes, context: Context) -> AsyncIterator[bytes]:
         if signer.verify(context.invocation_metadata() or (), FOLLOW) is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This method is for replicas")
+        try:
+            signer.check_addressee(context.invocation_metadata() or ())
+        except WrongReplicaError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         try:
             namespace, run_id = json.loads(request)
         except (ValueError, TypeError):

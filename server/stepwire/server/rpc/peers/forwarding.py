@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -20,12 +20,12 @@ from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.runs.errors import RunElsewhereError, RunLeftError, StoreDownError
 from stepwire.server.runs.hosting.replicas.routes import Routes
-from stepwire.server.store import RunKey
+from stepwire.server.store import Owner, RunKey
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER
 from stepwire.workflow.hosting import outside, start_task
 
-__all__ = ["OWNER", "Forwarder", "may_be_elsewhere", "reason_in"]
+__all__ = ["OWNER", "Forwarder"]
 
 T = TypeVar("T")
 
@@ -44,10 +44,44 @@ _CANCELLED: Final[int] = grpc.StatusCode.CANCELLED.value[0]
 _UNAVAILABLE: Final[int] = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
+_NOBODY: Final = Owner(0, "")
+
+
+class _Told(NamedTuple):
+    """What came of a call that another replica did not carry out.
+
+    Attributes:
+        reason: The reason that it gave; empty if it gave none.
+        owner: The owner that it named.
+        reached: Whether the replica that was meant has answered.
+    """
+
+    reason: str
+    owner: Owner
+    reached: bool
+
+
 class Forwarder:
     """Carry calls out here, or pass them on. One for each server."""
 
-    def __init__(self, routes: Routes, relays: Relays, signer: HopSigner, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        relays: Relays,
+        signer: HopSigner,
+        metrics: Metrics,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make a forwarder.
+
+        Args:
+            routes: Which runs other replicas have.
+            relays: Call them.
+            signer: Signs what is passed on.
+            metrics: Counts it.
+            doubt: Called when a replica was not reached at its address.
+        """
+        self._doubt = doubt
         self._routes = routes
         self._relays = relays
         self._signer = signer
@@ -122,12 +156,12 @@ class Forwarder:
         data, waits = request.SerializeToString(), _waits(request)
         silent_since: float | None = None
         last: Exception = found
-        owner = found.address if isinstance(found, RunElsewhereError) else ""
+        owner = Owner(found.replica, found.address) if isinstance(found, RunElsewhereError) else _NOBODY
         run = found.key if isinstance(found, RunElsewhereError) else None
         asked: set[str] = set()
         while True:
-            if owner:
-                asked.add(owner)
+            if owner.address:
+                asked.add(owner.address)
                 if failpoints.ACTIVE:
                     failpoints.hit("forward.before")
                 began = time()
@@ -135,38 +169,40 @@ class Forwarder:
                 try:
                     answer = await self._hop(owner, method, data, call, left, key, getattr(request, "request_id", ""))
                     self._metrics.forwards["answered"] += 1
-                    return answer, owner
+                    return answer, owner.address
                 except RefusedError as error:
-                    reason, named = reason_in(error.status)
-                    if not may_be_elsewhere(error.status, reason):
+                    told = _told_by(error.status)
+                    if not _may_be_elsewhere(error.status, told.reason):
                         self._metrics.forwards["refused"] += 1
                         raise PassedOnError(error.status) from None
                     last = StoreDownError("The replica that has the run does not answer; the outcome is unknown, retry")
+                if not told.reached:
+                    self._doubt()
                 if run is not None:
                     self._routes.forget(run)
-                    silent_since = None if reason else began if silent_since is None else silent_since
+                    silent_since = None if told.reached else began if silent_since is None else silent_since
                     if silent_since is not None and time() - silent_since >= FORCE_SECONDS:
                         self._routes.force(run)
-                owner = named if named != owner else ""
-                if owner and owner not in asked:
+                owner = told.owner if told.owner.address != owner.address else _NOBODY
+                if owner.address and owner.address not in asked:
                     continue
             if time() >= end:
                 self._metrics.forwards["failed"] += 1
                 raise last
             self._metrics.forwards["again"] += 1
             await asyncio.sleep(_PAUSE)
-            if owner:
+            if owner.address:
                 continue  # it passed the call on before, and may have the run by now
             try:
                 return await act(), ""
             except RunElsewhereError as error:
-                owner, run = error.address, error.key or run
+                owner, run = Owner(error.replica, error.address), error.key or run
             except (RunLeftError, StoreDownError) as error:
                 last = error
 
     async def _hop(
         self,
-        address: str,
+        owner: Owner,
         method: str,
         data: bytes,
         call: Call,
@@ -175,11 +211,11 @@ class Forwarder:
         request_id: str,
     ) -> bytes | dict[str, Any]:
         """Call another replica. RefusedError if it refuses, cannot be reached, or is taken for dead meanwhile."""
-        metadata = [self._signer.sign(method, call.identities)]
+        metadata = self._signer.sign_to(owner.id, method, call.identities)
         if call.authorization is not None:
             metadata.append(("authorization", call.authorization))
         metadata += CARRIER.get({}).items()
-        answer = self._relays.call(address, method, data, metadata, timeout)
+        answer = self._relays.call(owner.address, method, data, metadata, timeout)
         return await answer if key is None else await self._first(answer, (key, request_id))
 
     async def _first(self, answer: Coroutine[Any, Any, bytes], awaited: tuple[RunKey, str]) -> bytes | dict[str, Any]:
@@ -207,20 +243,22 @@ def _waits(request: Any) -> bool:
     return "timeout" in fields or ("wait" in fields and bool(request.HasField("wait")))
 
 
-def may_be_elsewhere(status: Status, reason: str) -> bool:
+def _may_be_elsewhere(status: Status, reason: str) -> bool:
     """Tell whether a call that failed at another replica is to be looked up again."""
     if status.code == _CANCELLED:
         return not reason  # the connection was closed
     return status.code == _UNAVAILABLE and (not reason or reason in _AGAIN)
 
 
-def reason_in(status: Status) -> tuple[str, str]:
-    """Return the reason that another replica gave, empty if it gave none, and the owner that it named."""
+def _told_by(status: Status) -> _Told:
+    """Return what another replica says of a call that it did not carry out."""
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info) and info.domain == DOMAIN:
-            return info.reason, info.metadata.get("owner", "")
-    return "", ""
+            facts = info.metadata
+            owner = Owner(int(facts.get("replica", "0")), facts.get("owner", ""))
+            return _Told(info.reason, owner, reached="answered_by" not in facts)
+    return _Told("", _NOBODY, reached=False)
 
 
 def _ended(news: asyncio.Future[Any], hop: asyncio.Future[bytes]) -> None:

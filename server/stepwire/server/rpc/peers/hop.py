@@ -14,9 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["HEADER", "Hop", "HopSigner"]
+from stepwire.server.runs.errors import WrongReplicaError
+
+__all__ = ["HEADER", "TO", "Hop", "HopSigner"]
 
 HEADER: Final = "stepwire-hop"
+TO: Final = "stepwire-to"
+"""The metadata that name the replica for which a call is, by its id: another one may answer at its address."""
 SECONDS: Final = 30.0
 """How long a signature is valid: longer than clocks of replicas differ, too short to be found and used."""
 
@@ -40,8 +44,15 @@ class Hop(NamedTuple):
 class HopSigner:
     """Sign and verify the header of a hop with HMAC-SHA256."""
 
-    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
-        """Use a key. `clock` returns seconds since the epoch."""
+    def __init__(self, key: bytes, clock: Callable[[], float] = time.time, me: Callable[[], int] = lambda: 0) -> None:
+        """Make a signer.
+
+        Args:
+            key: The key.
+            clock: Returns seconds since the epoch.
+            me: Returns the id of this replica; 0 while it has none.
+        """
+        self._me = me
         self._signed: dict[tuple[str, tuple[str, ...]], tuple[float, str]] = {}
         self._verified: dict[tuple[str, str], tuple[float, Hop]] = {}
         """What was signed and verified a moment ago: the same header serves for all calls of a second."""
@@ -59,6 +70,18 @@ class HopSigner:
                 self._signed.clear()
             self._signed[what] = now, header
         return HEADER, header
+
+    def sign_to(self, replica: int, method: str, identities: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """Return the metadata of a call of a method that is for a replica; 0 for whichever answers."""
+        signed = [self.sign(method, identities)]
+        return [*signed, (TO, str(replica))] if replica else signed
+
+    def check_addressee(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Raise WrongReplicaError if a call is for a replica with another id than this one has."""
+        me = self._me()
+        for name, value in metadata:
+            if name == TO and me and value != str(me):
+                raise WrongReplicaError(me)
 
     def verify(self, metadata: Iterable[tuple[str, str | bytes]], method: str) -> Hop | None:
         """Return what the header of a call says; None if there is none, or none that is valid for the method now."""

@@ -12,7 +12,9 @@ from stepwire.server.rpc.peers.family_calls import PeerCalls, family_acts
 from stepwire.server.rpc.peers.following import INTERNAL, add_follow
 from stepwire.server.rpc.peers.forwarding import Forwarder
 from stepwire.server.rpc.peers.hop import Hop, HopSigner
+from stepwire.server.rpc.peers.identity import add_who
 from stepwire.server.rpc.peers.links import Links, LinkSecurity
+from stepwire.server.rpc.peers.reach import Reach
 from stepwire.server.rpc.peers.relaying import Relayed
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.rpc.peers.subscriptions import Subscriptions
@@ -31,10 +33,11 @@ class Peers:
 
     Attributes:
         forwarder: Passes calls on.
+        reach: Watches the addresses of replicas.
         signer: Signs and verifies what goes between replicas.
     """
 
-    def __init__(self, pool: RunPool, family: Family, key: bytes, security: LinkSecurity) -> None:
+    def __init__(self, pool: RunPool, family: Family, key: bytes, security: LinkSecurity, lease: float) -> None:
         """Use a pool of runs.
 
         Args:
@@ -42,14 +45,16 @@ class Peers:
             family: Its parents and children.
             key: The key that all replicas share.
             security: How replicas reach each other.
+            lease: Seconds without a beat after which a replica is taken for dead.
         """
-        self.signer = HopSigner(key)
+        self.signer = HopSigner(key, me=lambda: pool.cluster.me)
         self._pool = pool
         self._family = family
         self._links = Links(pool.cluster, security)
         self._relays = Relays(self._links, self.signer, pool.metrics)
         self._relayed: Relayed | None = None
-        self.forwarder = Forwarder(pool.routes, self._relays, self.signer, pool.metrics)
+        self.reach = Reach(pool.cluster, self._links, self.signer, lease)
+        self.forwarder = Forwarder(pool.routes, self._relays, self.signer, pool.metrics, self.reach.doubt)
         self._actor = Actor(self._links, self.signer)
         family.reach(PeerCalls(family.local, pool.routes, self._actor))
         self._subscriptions = Subscriptions(pool, self._links, self.signer, self.forwarder)
@@ -62,6 +67,10 @@ class Peers:
     def verify(self, metadata: Iterable[tuple[str, str | bytes]], method: str) -> Hop | None:
         """Return what another replica says of a call that it passes on; None for a client's call."""
         return self.signer.verify(metadata, method)
+
+    def check_addressee(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Raise WrongReplicaError if a call that was passed on is for another replica."""
+        self.signer.check_addressee(metadata)
 
     def around(self, handler: Any, method: str) -> Any:
         """Return a handler that passes calls on to other replicas where need be."""
@@ -77,6 +86,7 @@ class Peers:
         """
         self._relayed = Relayed(local, self.signer)
         self._relayed.add_to(server)
+        add_who(server, self.signer, lambda: self._pool.cluster.me)
         add_follow(server, self._pool, self.signer)
         acts = family_acts(self._family.local)
         add_act(server, lambda what: acts.get(what) or starter.does(what), self.signer, self._pool.metrics)
@@ -93,6 +103,7 @@ class Peers:
 
     async def close(self) -> None:
         """Stop, and close the connections."""
+        await self.reach.close()
         await self._subscriptions.close()
         await self._relays.close()
         await self._links.close()

@@ -20,7 +20,7 @@ from stepwire.server.rpc.peers.frames import Frame, FrameReader
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.store import TERMINAL, Claim, Commit, News, RunKey, StoreError
+from stepwire.server.store import TERMINAL, Claim, Commit, News, Owner, RunKey, StoreError
 from stepwire.workflow.hosting import outside, start_task
 
 __all__ = ["Subscriptions"]
@@ -112,9 +112,10 @@ class Subscriptions:
             tries = 0
             await news.wait()
 
-    async def _stream(self, key: RunKey, owner: str) -> bool:
+    async def _stream(self, key: RunKey, owner: Owner) -> bool:
         """Take in the commits of a run from its owner until they end; return whether there were any frames."""
-        call = self._links.stream(owner, FOLLOW)(json.dumps(list(key)).encode(), metadata=(self._signer.sign(FOLLOW),))
+        metadata = tuple(self._signer.sign_to(owner.id, FOLLOW))
+        call = self._links.stream(owner.address, FOLLOW)(json.dumps(list(key)).encode(), metadata=metadata)
         reader = FrameReader()
         followed = False
         try:
@@ -125,7 +126,7 @@ class Subscriptions:
         except grpc.aio.AioRpcError:
             pass
         except (ValueError, KeyError, TypeError) as error:
-            logger.warning("replica %s sent what this one does not understand: %s", owner, type(error).__name__)
+            logger.warning("replica %s sent what this one does not understand: %s", owner.address, type(error).__name__)
             followed = False
         finally:
             call.cancel()

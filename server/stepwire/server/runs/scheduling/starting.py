@@ -33,8 +33,11 @@ Do = Callable[..., Awaitable[object]]
 class OtherReplicas(Protocol):
     """Have other replicas do things."""
 
-    async def act(self, address: str, what: str, given: Mapping[str, Any]) -> Any:
-        """Have a replica do something. RunsError if it refuses, StoreDownError if it does not answer."""
+    async def act(self, address: str, what: str, given: Mapping[str, Any], replica: int = 0) -> Any:
+        """Have a replica do something. RunsError if it refuses, StoreDownError if it does not answer.
+
+        `replica` is its id, if that is known: another one that answers at the address does nothing.
+        """
 
 
 def may_pass(error: RunsError) -> bool:
@@ -82,7 +85,7 @@ class Starter:
             if self.others is None or not error.address:
                 raise
             try:
-                await self.others.act(error.address, what, given)
+                await self.others.act(error.address, what, given, error.replica)
             except (StoreDownError, RunElsewhereError):
                 if error.key is not None:
                     self._pool.routes.forget(error.key)

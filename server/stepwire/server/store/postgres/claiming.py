@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
+from stepwire.server.store.cluster import Owner
 from stepwire.server.store.errors import OwnedElsewhereError
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
@@ -24,7 +25,8 @@ _CLAIM: Final = f"""WITH found AS (SELECT pk, owner AS before FROM runs r WHERE 
         RETURNING token, runs.pk, version, last_sequence, before)
     SELECT token, pk, version, last_sequence, before, CASE WHEN before IS DISTINCT FROM $3 AND $3 IS NOT NULL THEN
         pg_notify('{CHANNEL}', json_build_array('claimed', $3::int8, $1::text, $2::text)::text) END FROM claimed"""
-_OWNER: Final = "SELECT address FROM runs r LEFT JOIN replicas p ON p.id = owner WHERE namespace = $1 AND run_id = $2"
+_OWNER: Final = """SELECT address, p.id FROM runs r LEFT JOIN replicas p ON p.id = owner
+    WHERE namespace = $1 AND run_id = $2"""
 _TRIES: Final = 8
 """How often a claim is tried when its owner goes between the refusal and the look at who it is."""
 
@@ -51,7 +53,7 @@ async def claim(fetch: Fetch, key: RunKey, me: int | None, *, force: bool) -> Cl
     Raises:
         OwnedElsewhereError: Another living replica owns it.
     """
-    address = ""
+    address, owner = "", 0
     for _ in range(_TRIES):
         rows = await fetch(_CLAIM, *key, me, force)
         if rows:
@@ -60,10 +62,10 @@ async def claim(fetch: Fetch, key: RunKey, me: int | None, *, force: bool) -> Cl
         found = await fetch(_OWNER, *key)
         if not found:
             return None
-        address = found[0][0] or ""
+        address, owner = found[0][0] or "", found[0][1] or 0
         if address:
             break
-    raise OwnedElsewhereError(address)
+    raise OwnedElsewhereError(address, owner)
 
 
 async def release(fetch: Fetch, claims: Collection[Claim], me: int) -> None:
@@ -78,13 +80,13 @@ async def release(fetch: Fetch, claims: Collection[Claim], me: int) -> None:
     )
 
 
-async def owners(fetch: Fetch, keys: Collection[RunKey], me: int) -> Mapping[RunKey, str]:
-    """Return the addresses of the living owners of runs, other than `me`."""
+async def owners(fetch: Fetch, keys: Collection[RunKey], me: int) -> Mapping[RunKey, Owner]:
+    """Return the living owners of runs, other than `me`."""
     rows = await fetch(
-        """SELECT r.namespace, r.run_id, p.address FROM unnest($1::text[], $2::text[]) AS t (namespace, run_id)
+        """SELECT r.namespace, r.run_id, p.id, p.address FROM unnest($1::text[], $2::text[]) AS t (namespace, run_id)
         JOIN runs r USING (namespace, run_id) JOIN replicas p ON p.id = r.owner WHERE p.id <> $3""",
         [key.namespace for key in keys],
         [key.run_id for key in keys],
         me,
     )
-    return {RunKey(namespace, run_id): address for namespace, run_id, address in rows}
+    return {RunKey(namespace, run_id): Owner(id_, address) for namespace, run_id, id_, address in rows}

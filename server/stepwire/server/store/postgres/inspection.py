@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import asyncpg
@@ -61,6 +61,7 @@ class DatabaseInspection:
         runs: How many runs there are by (workflow, status).
         last_change: When a run last changed, in seconds since the epoch; None without runs.
         replicas: The living replicas, the oldest first.
+        cluster_key: The key of the replicas that the database keeps; None if there is none.
     """
 
     server: str
@@ -74,6 +75,7 @@ class DatabaseInspection:
     runs: Mapping[tuple[str, str], int]
     last_change: float | None
     replicas: Sequence[ReplicaInspection]
+    cluster_key: bytes | None = field(repr=False)
 
 
 async def inspect_database(dsn: str) -> DatabaseInspection:
@@ -107,7 +109,7 @@ async def _inspect(connection: asyncpg.Connection[Any]) -> DatabaseInspection:
     version = (await connection.fetchval("SELECT max(version) FROM schema_version") or 0) if there else 0
     standbys = await connection.fetch("SELECT application_name, sync_state FROM pg_stat_replication ORDER BY 1")
     runs: dict[tuple[str, str], int] = {}
-    last_change, replicas = None, []
+    last_change, replicas, cluster_key = None, [], None
     if version:
         for workflow, status, count in await connection.fetch(
             "SELECT workflow, status, count(*) FROM runs GROUP BY 1, 2"
@@ -127,6 +129,8 @@ async def _inspect(connection: asyncpg.Connection[Any]) -> DatabaseInspection:
                 )
                 for id_, address, versions, draining, joined_at, beat_age, count in await connection.fetch(_REPLICAS)
             ]
+        if await connection.fetchval("SELECT to_regclass('secrets') IS NOT NULL"):
+            cluster_key = await connection.fetchval("SELECT value FROM secrets WHERE name = 'cluster key'")
     return DatabaseInspection(
         server=server,
         encoding=encoding,
@@ -139,4 +143,5 @@ async def _inspect(connection: asyncpg.Connection[Any]) -> DatabaseInspection:
         runs=runs,
         last_change=last_change,
         replicas=replicas,
+        cluster_key=cluster_key,
     )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Peer
+from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Owner, Peer
 from stepwire.server.store.errors import AddressTakenError, StoreUnavailableError
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
@@ -171,19 +171,19 @@ class Membership:
         """Have a listener called with what other replicas did to runs."""
         self._news.append(listener)
 
-    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, str]:
-        """Return the addresses of the living owners of runs, other than this replica."""
+    async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, Owner]:
+        """Return the living owners of runs, other than this replica."""
         return await claiming.owners(self._read, keys, self.me)
 
-    async def serving(self, workflow: str, code: str) -> Sequence[str]:
-        """Return the addresses of the other replicas that take runs and serve this very code of a workflow."""
+    async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
+        """Return the other replicas that take runs and serve this very code of a workflow."""
         rows = await self._read(
-            "SELECT address FROM replicas WHERE NOT draining AND id <> $1 AND versions ->> $2 = $3 ORDER BY id",
+            "SELECT id, address FROM replicas WHERE NOT draining AND id <> $1 AND versions ->> $2 = $3 ORDER BY id",
             self.me,
             workflow,
             code,
         )
-        return [row[0] for row in rows]
+        return [Owner(*row) for row in rows]
 
     async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
         """Give the free places of a workflow to its queued runs; return which of `keys` have one."""

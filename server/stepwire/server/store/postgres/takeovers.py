@@ -13,9 +13,9 @@ __all__ = ["Takeovers"]
 
 log = logging.getLogger(__name__)
 
-_FIRST_SECONDS: Final = 1.5
+_FIRST_SECONDS: Final = 3.0
 """How long takeovers from one replica gather before the log tells of them: a replica leaves the shares of the others to
-them for a second."""
+them for a second, and loads the rest then."""
 _NEXT_SECONDS: Final = 60.0
 """How long the later ones gather: runs that only wait are taken over when they are called for."""
 

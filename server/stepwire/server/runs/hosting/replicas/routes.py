@@ -8,7 +8,7 @@ from zlib import crc32
 
 from stepwire.server.registry import OWN, Served
 from stepwire.server.runs.errors import RunElsewhereError, as_runs_error
-from stepwire.server.store import Cluster, RunKey, RunRecord, StoreError, code_of
+from stepwire.server.store import Cluster, Owner, RunKey, RunRecord, StoreError, code_of
 
 __all__ = ["Routes"]
 
@@ -21,19 +21,19 @@ class Routes:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._known: OrderedDict[RunKey, str] = OrderedDict()
+        self._known: OrderedDict[RunKey, Owner] = OrderedDict()
         self._forced: set[RunKey] = set()
 
     def follow(self, key: RunKey) -> None:
         """Raise RunElsewhereError if the owner of a run is known."""
-        if self._known and (address := self._known.get(key)) is not None and key not in self._forced:
-            raise RunElsewhereError(address, key)
+        if self._known and (owner := self._known.get(key)) is not None and key not in self._forced:
+            raise RunElsewhereError(owner.address, key, owner.id)
 
     def learn(self, key: RunKey, error: RunElsewhereError) -> None:
         """Remember the owner that a refused claim named, and name the run in the error."""
         error.key = key
         if error.address:
-            self._known[key] = error.address
+            self._known[key] = Owner(error.replica, error.address)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
 
@@ -73,11 +73,12 @@ class Routes:
             raise as_runs_error(error) from error
         if owner is not None:
             self._known[key] = owner
-            raise RunElsewhereError(owner, key)
+            raise RunElsewhereError(owner.address, key, owner.id)
         if not fitting and (served is None or draining):
             fitting = self._serving(record.workflow)
         if fitting:
-            raise RunElsewhereError(_chosen(fitting, key.run_id), key)
+            chosen = _chosen(fitting, key.run_id)
+            raise RunElsewhereError(chosen.address, key, chosen.id)
 
     def for_start(self, workflow: str, run_id: str, *, own: bool = False) -> None:
         """Raise RunElsewhereError if another replica can start a run of a workflow.
@@ -88,16 +89,18 @@ class Routes:
             own: Whether a workflow of the servers themselves will do. Callers cannot name those.
         """
         if (own or not workflow.startswith(OWN)) and (fitting := self._serving(workflow)):
-            raise RunElsewhereError(_chosen(fitting, run_id))
+            chosen = _chosen(fitting, run_id)
+            raise RunElsewhereError(chosen.address, replica=chosen.id)
 
     def serves(self, workflow: str) -> bool:
         """Tell whether another replica serves a workflow that callers can name, and takes runs."""
         return not workflow.startswith(OWN) and bool(self._serving(workflow))
 
-    def _serving(self, workflow: str) -> list[str]:
-        return [peer.address for peer in self._cluster.peers if not peer.draining and workflow in peer.versions]
+    def _serving(self, workflow: str) -> list[Owner]:
+        taking = (peer for peer in self._cluster.peers if not peer.draining and workflow in peer.versions)
+        return [Owner(peer.id, peer.address) for peer in taking]
 
 
-def _chosen(addresses: Sequence[str], run_id: str) -> str:
+def _chosen(replicas: Sequence[Owner], run_id: str) -> Owner:
     """Choose the same replica for the same run wherever it is asked, so that two replicas do not race for it."""
-    return addresses[crc32(run_id.encode()) % len(addresses)]
+    return replicas[crc32(run_id.encode()) % len(replicas)]
