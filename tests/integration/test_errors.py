@@ -77,6 +77,9 @@ async def _attempt(name: str, world: World) -> None:
     assert refusal.message
     assert set(refusal.fields) == set(found.fields)
     assert all(refusal.fields.values())
+    if refusal.reason == "INVALID_REQUEST":  # callers that see only the message learn the same
+        for field, why in list(refusal.fields.items())[:3]:
+            assert f"{field}: {why}" in refusal.message
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -89,6 +92,18 @@ def test_every_reason_of_the_table_has_a_case() -> None:
     produced = {found.reason for found in CASES.values()}
     assert not produced & set(ELSEWHERE)
     assert produced | set(ELSEWHERE) == set(CODES)
+
+
+@pytest.mark.parametrize(
+    ("labels", "which"),
+    [({"team": "a\x00b"}, "the value of 'team'"), ({"te\x00am": "a"}, r"the key 'te\x00am'")],
+)
+async def test_a_character_that_a_label_must_not_hold(rpc: Rpc, labels: dict[str, str], which: str) -> None:
+    refusal = await refused(rpc.start("ask", {"item": "tea"}, labels=labels))
+    assert refusal.message == (
+        f"The request is not valid: labels: {which} must not hold the character U+0000"
+        " (NUL): not every store can keep it"
+    )
 
 
 async def test_a_draining_server_starts_nothing() -> None:

@@ -85,6 +85,7 @@ class StepwireError(Exception):
         retry_after: The seconds that the server asked to wait before a retry; None when it did not.
         reference_id: An id that finds the fault in the server's log; "" when there is none.
         metadata: Further facts about the fault, by name.
+        advice: What to do, for people, such as which request_id makes a repeat safe; "" when nothing is known.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class StepwireError(Exception):
         retry_after: float | None = None,
         reference_id: str = "",
         metadata: Mapping[str, str] | None = None,
+        advice: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -108,11 +110,19 @@ class StepwireError(Exception):
         self.retry_after = retry_after
         self.reference_id = reference_id
         self.metadata = dict(metadata or {})
+        self.advice = advice
+
+    @property
+    def unnamed_violations(self) -> tuple[FieldViolation, ...]:
+        """Return those of `field_violations` that the message does not tell."""
+        return tuple(item for item in self.field_violations if item.description not in self.message)
 
     def __str__(self) -> str:
         text = f"{self.reason}: {self.message}" if self.reason else self.message
-        for violation in self.field_violations:
+        for violation in self.unnamed_violations:
             text += f"\n  {violation.field}: {violation.description}"
+        if self.advice:
+            text += f": {self.advice}"
         if self.reference_id:
             text += f" (reference {self.reference_id})"
         return text

@@ -59,6 +59,7 @@ Environment of the commands that call a server:
   STEPWIRE_CA           speak TLS, with the roots of this PEM file
   STEPWIRE_CERT, _KEY   this client's certificate, for mutual TLS
   STEPWIRE_SERVER_NAME  the name to find in the server's certificate
+  STEPWIRE_TIMEOUT      how long a call may take, as 60 or 2m; usually 10 seconds
 """
 
 

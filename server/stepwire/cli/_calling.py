@@ -14,6 +14,7 @@ import typer
 from stepwire.cli._credentials import credentials
 from stepwire.cli._exit_codes import ERROR, INTERRUPTED, RUN_ENDED_BADLY, TERMINATED, USAGE
 from stepwire.cli._hints import hint
+from stepwire.cli._parsing import seconds
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean, indented
 from stepwire.client import (
@@ -32,7 +33,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 1.0
 """Seconds to reach the server: a person who forgot to start it should know within two seconds of pressing Enter."""
 CALL_TIMEOUT = 10.0
-"""Seconds that a call may take, its retries included."""
+"""Seconds that a call may take, its retries included, unless STEPWIRE_TIMEOUT says otherwise."""
 
 _OUTCOME_REASONS: dict[type[RunOutcomeError], str] = {
     RunFailedError: "RUN_FAILED",
@@ -53,6 +54,7 @@ def call(
         given: The names of the fields that the caller gave: one of them may be misspelled.
     """
     token, tls = credentials(os.environ)
+    timeout = _call_timeout(output)
     try:
         if tls is not None:
             tls.credentials()
@@ -62,7 +64,7 @@ def call(
 
     async def main() -> T:
         _leave_on_sigterm()
-        async with Client(server, timeout=CALL_TIMEOUT, token=token, tls=tls) as client:
+        async with Client(server, timeout=timeout, token=token, tls=tls) as client:
             await client.connect(CONNECT_TIMEOUT)
             return await body(client)
 
@@ -87,6 +89,19 @@ def call(
         raise typer.Exit(INTERRUPTED) from None
     except asyncio.CancelledError:
         raise typer.Exit(TERMINATED) from None
+
+
+def _call_timeout(output: Output) -> float:
+    given = os.environ.get("STEPWIRE_TIMEOUT", "")
+    try:
+        found = seconds(given) if given else CALL_TIMEOUT
+    except typer.BadParameter as error:
+        output.note(f"error: STEPWIRE_TIMEOUT: {error.message}", style="red")
+        raise typer.Exit(USAGE) from None
+    if found <= 0:
+        output.note("error: STEPWIRE_TIMEOUT must be more than 0, such as 60 or 2m", style="red")
+        raise typer.Exit(USAGE)
+    return found
 
 
 def _leave_on_sigterm() -> None:

@@ -25,6 +25,16 @@ ANSWER_TIMEOUT = 5.0
 
 _NO_STATUS = {grpc.StatusCode.DEADLINE_EXCEEDED: "UNREACHABLE", grpc.StatusCode.NOT_FOUND: "UNKNOWN_SERVICE"}
 
+_ADVICE = {
+    "UNREACHABLE": "nothing answers at {server}: stepwire serve starts a server, --server names another one, --timeout"
+    " waits longer; a server that hangs takes connections and must be started again",
+    "NOT_SERVING": "{server} stops, has just started, or cannot write: its log says why, and stepwire doctor on its"
+    " machine",
+    "UNKNOWN_SERVICE": "{server} has no service of that name: stepwire.v1.RunService is one; without --service it is"
+    " asked as a whole",
+    "UNIMPLEMENTED": "what answers at {server} has no health service: is it a Stepwire server?",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -95,6 +105,8 @@ def health(
         output.record({"status": status, "service": service})
     else:
         output.text(status)
+    if status in _ADVICE and not as_json:
+        output.note(f"  {_ADVICE[status].format(server=server)}")
     if status != "SERVING":
         raise typer.Exit(ERROR)
 

@@ -174,6 +174,78 @@ async def test_the_deadline_is_a_timeout_error(server: FakeServer) -> None:
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+async def late(address: str, call: Any) -> api.DeadlineError:
+    """Return the error of a call that a server takes and never answers."""
+    async with Client(address, timeout=0.2) as client:
+        with pytest.raises(api.DeadlineError) as caught:
+            await call(client)
+    return caught.value
+
+
+async def test_a_read_that_got_no_answer_says_of_whom_and_for_how_long(server: FakeServer) -> None:
+    server.on("GetRun", lambda _: forever())
+    error = await late(server.address, lambda client: client.get_run("r1"))
+    assert error.message == f"GetRun got no answer from {server.address} within 0.2 s"
+    assert error.advice == ""
+    assert str(error) == error.message
+
+
+async def test_a_write_that_got_no_answer_says_how_to_repeat_it(server: FakeServer) -> None:
+    for method in ("SendEvent", "CancelRun", "DeleteRun"):
+        server.on(method, lambda _: forever())
+    about = f" got no answer from {server.address} within 0.2 s; whether it took effect is unknown"
+    error = await late(server.address, lambda client: client.run("r1").context.send_event(("Tick", {})))
+    assert error.message == f"SendEvent{about}"
+    [request] = server.seen["SendEvent"]
+    assert error.advice == f"repeat it with request_id='{request.request_id}': it takes effect once"
+    assert str(error) == f"{error.message}: {error.advice}"
+    error = await late(server.address, lambda client: client.run("r1").cancel())
+    assert str(error) == f"CancelRun{about}: repeat it: a second one changes nothing"
+    error = await late(server.address, lambda client: client.run("r1").delete())
+    assert str(error) == f"DeleteRun{about}: look at what is there before you repeat it"
+
+
+async def test_a_write_whose_connection_was_cut_says_that_its_outcome_is_unknown(server: FakeServer) -> None:
+    server.answers("DeleteRun", Fault(grpc.StatusCode.UNAVAILABLE))
+    async with Client(server.address) as client:
+        with pytest.raises(api.UnavailableError, match="whether it took effect is unknown"):
+            await client.run("r1").delete()
+
+
+async def test_what_was_not_sent_and_what_the_server_refused_are_told_as_they_are(server: FakeServer) -> None:
+    server.answers("DeleteRun", Fault(grpc.StatusCode.UNAVAILABLE, "DRAINING"))
+    async with Client(server.address) as client:
+        with pytest.raises(api.UnavailableError) as caught:
+            await client.run("r1").delete()
+        assert "unknown" not in str(caught.value)
+    async with Client("127.0.0.1:1") as client:
+        with pytest.raises(api.UnavailableError, match="cannot connect") as caught:
+            await client.run("r1").delete()
+        assert "unknown" not in str(caught.value)
+
+
+async def test_a_caller_may_repeat_each_write_under_its_own_request_id(client: Client, server: FakeServer) -> None:
+    server.answers("SendEvent", runs.SendEventResponse(sequence=4, delivered=2))
+    server.answers("PublishEvent", runs.PublishEventResponse(sequence=5))
+    for method in ("SetState", "UnsetState", "ReplaceState"):
+        server.answers(method, getattr(states, f"{method}Response")(etag="v1"))
+    context = client.run("r1").context
+    await context.send_event(("Tick", {}), request_id="mine")
+    await context.write_event_to_stream(("Tick", {}), request_id="mine")
+    await context.store.set("a", 1, request_id="mine")
+    await context.store.set_many({"a": 1}, request_id="mine")
+    await context.store.unset("a", request_id="mine")
+    await context.store.set_state({}, request_id="mine")
+    seen = {method: [each.request_id for each in requests] for method, requests in server.seen.items()}
+    assert seen == {
+        "SendEvent": ["mine"],
+        "PublishEvent": ["mine"],
+        "SetState": ["mine", "mine"],
+        "UnsetState": ["mine"],
+        "ReplaceState": ["mine"],
+    }
+
+
 async def test_cancellation_goes_through(client: Client, server: FakeServer) -> None:
     reached = asyncio.Event()
 

@@ -17,14 +17,19 @@ from stepwire.client.events import EventLike
 
 
 class Context:
-    """The context of a run, seen by a client: the methods that steps have on theirs."""
+    """The context of a run, seen by a client: the methods that steps have on theirs.
+
+    The client makes a `request_id` for each write. One that the caller gives makes it safe to repeat by the caller too.
+    """
 
     def __init__(self, transport: AioTransport, calls: RunCalls) -> None:
         self._transport = transport
         self._calls = calls
         self.store = Store(transport, calls)
 
-    async def send_event(self, event: EventLike, step: str | None = None) -> models.SendResult:
+    async def send_event(
+        self, event: EventLike, step: str | None = None, *, request_id: str | None = None
+    ) -> models.SendResult:
         """Send an event to all steps and waiters that take it, or to one step.
 
         Raises:
@@ -32,7 +37,7 @@ class Context:
             InvalidArgumentError: The event is wrong, or the step does not accept it.
             FailedPreconditionError: The run has ended or is blocked.
         """
-        return await self._transport.unary(self._calls.send_event(event, step))
+        return await self._transport.unary(self._calls.send_event(event, step, request_id))
 
     async def wait_for_event(
         self,
@@ -62,9 +67,9 @@ class Context:
         operation = wait_for_event(self._calls, event_type, waiter_event, waiter_id, requirements, timeout)
         return await self._transport.run(operation)
 
-    async def write_event_to_stream(self, event: EventLike) -> int:
+    async def write_event_to_stream(self, event: EventLike, *, request_id: str | None = None) -> int:
         """Write an event to the run's stream and return its sequence."""
-        return await self._transport.unary(self._calls.publish_event(event))
+        return await self._transport.unary(self._calls.publish_event(event, request_id))
 
     async def to_dict(self) -> dict[str, Any]:
         """Return the last committed context as a dict with the keys of the 1.x model."""
@@ -76,7 +81,8 @@ class Store:
     """The state of a run. Paths are dotted; "" is the whole state.
 
     A write returns the new etag. A write that is given an earlier `etag` raises AbortedError when the state has
-    changed since.
+    changed since. The client makes a `request_id` for each write; one that the caller gives makes a repeat by the
+    caller safe too.
     """
 
     def __init__(self, transport: AioTransport, calls: RunCalls) -> None:
@@ -96,25 +102,27 @@ class Store:
         """
         return await self._transport.run(self._calls.get(path, default, as_))
 
-    async def set(self, path: str, value: Any, *, etag: str | None = None) -> str:
+    async def set(self, path: str, value: Any, *, etag: str | None = None, request_id: str | None = None) -> str:
         """Set the value at a path. Missing dicts on the way are created."""
-        return await self.set_many({path: value}, etag=etag)
+        return await self.set_many({path: value}, etag=etag, request_id=request_id)
 
-    async def set_many(self, values: Mapping[str, Any], *, etag: str | None = None) -> str:
+    async def set_many(
+        self, values: Mapping[str, Any], *, etag: str | None = None, request_id: str | None = None
+    ) -> str:
         """Set the values at several paths, all or none."""
-        return await self._transport.unary(self._calls.set_many(values, etag))
+        return await self._transport.unary(self._calls.set_many(values, etag, request_id))
 
-    async def unset(self, *paths: str, etag: str | None = None) -> str:
+    async def unset(self, *paths: str, etag: str | None = None, request_id: str | None = None) -> str:
         """Remove the values at paths, all or none. Raises NotFoundError when one has no value."""
-        return await self._transport.unary(self._calls.unset(paths, etag))
+        return await self._transport.unary(self._calls.unset(paths, etag, request_id))
 
     async def get_state(self, *, as_: Any = None) -> Any:
         """Return the whole state as a dict, or as `as_`."""
         return await self.get("", as_=as_)
 
-    async def set_state(self, value: Any, *, etag: str | None = None) -> str:
+    async def set_state(self, value: Any, *, etag: str | None = None, request_id: str | None = None) -> str:
         """Replace the whole state."""
-        return await self._transport.unary(self._calls.replace(value, etag))
+        return await self._transport.unary(self._calls.replace(value, etag, request_id))
 
     @asynccontextmanager
     async def edit_state(self, *, as_: Any = None) -> AsyncIterator[Any]:

@@ -19,6 +19,7 @@ from stepwire.client._core.replicas import Replicas, run_of
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
 from stepwire.client._core.stream import Stream
+from stepwire.client._core.unanswered import explained
 from stepwire.client.errors import StepwireError
 
 T = TypeVar("T")
@@ -105,7 +106,8 @@ class AioTransport:
                 failure = self.contact.judge(from_rpc_error(error), index)
                 if several and is_connection_loss(failure):
                     self.replicas.failed(run_id, index)
-                delay = attempts.delay_after(failure)
+                where = self._endpoint.address if several else self._endpoint.addresses[0]
+                delay = attempts.delay_after(explained(failure, call, where, attempts.elapsed()))
             await asyncio.sleep(delay)
 
     async def run(self, operation: Operation[T]) -> T:

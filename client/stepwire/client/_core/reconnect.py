@@ -75,7 +75,9 @@ class Reconnect:
         `error` is None for a stream that the server ended without an error before the end of the log.
         """
         if error is None:
-            error = UnavailableError("the stream ended before the run did", code=grpc.StatusCode.UNAVAILABLE)
+            error = UnavailableError(
+                "the server ended the stream before its last message", code=grpc.StatusCode.UNAVAILABLE
+            )
         elif not is_connection_loss(error):
             raise error
         delay = self._backoff.next(error)

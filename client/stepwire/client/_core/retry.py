@@ -45,7 +45,8 @@ class Attempts:
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._clock = clock
-        self._end = clock() + budget
+        self._begin = clock()
+        self._end = self._begin + budget
         self._safe = safe
         self._backoff = backoff or Backoff(addresses=addresses)
         self._cuts = min(CUT_ATTEMPTS, addresses - 1) if safe else 0
@@ -62,6 +63,10 @@ class Attempts:
             return left
         patience: float = PATIENCE * self._uniform(1 - SPREAD, 1) * 2**self._unanswered
         return min(left, max(SHORTEST, min(patience, left / 2)))
+
+    def elapsed(self) -> float:
+        """Return the seconds since the first attempt began."""
+        return self._clock() - self._begin
 
     def _left(self) -> float:
         return max(0.0, self._end - self._clock())

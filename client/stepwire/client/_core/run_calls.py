@@ -83,19 +83,21 @@ class RunCalls:
         request = runs.ResumeRunRequest(run_id=self.run_id, encoding=JSON)
         return self.call("RunService.ResumeRun", request, self._to_info, safe=True)
 
-    def send_event(self, event: EventLike, step: str | None) -> Call[models.SendResult]:
+    def send_event(self, event: EventLike, step: str | None, request_id: str | None = None) -> Call[models.SendResult]:
         """Return the call of SendEvent."""
         request = runs.SendEventRequest(
             run_id=self.run_id,
             event=encode_event(event),
             step=step or "",
-            request_id=new_request_id(),
+            request_id=request_id or new_request_id(),
         )
         return self.call("RunService.SendEvent", request, answers.to_send_result, safe=True)
 
-    def publish_event(self, event: EventLike) -> Call[int]:
+    def publish_event(self, event: EventLike, request_id: str | None = None) -> Call[int]:
         """Return the call of PublishEvent."""
-        request = runs.PublishEventRequest(run_id=self.run_id, event=encode_event(event), request_id=new_request_id())
+        request = runs.PublishEventRequest(
+            run_id=self.run_id, event=encode_event(event), request_id=request_id or new_request_id()
+        )
         return self.call("RunService.PublishEvent", request, lambda r: int(r.sequence), safe=True)
 
     def snapshot(self, sequence: int, context_dict: bool) -> Call[models.Snapshot]:

@@ -49,33 +49,33 @@ class StateCalls:
             return default
         return value
 
-    def set_many(self, values: Mapping[str, Any], etag: str | None) -> Call[str]:
+    def set_many(self, values: Mapping[str, Any], etag: str | None, request_id: str | None = None) -> Call[str]:
         """Return the call of SetState. It returns the new etag."""
         request = state.SetStateRequest(
             run_id=self._run.run_id,
             values=[state.PathValue(path=p, value=to_payload(v)) for p, v in values.items()],
             etag=etag or "",
-            request_id=new_request_id(),
+            request_id=request_id or new_request_id(),
         )
         return self._write("SetState", request)
 
-    def unset(self, paths: Sequence[str], etag: str | None) -> Call[str]:
+    def unset(self, paths: Sequence[str], etag: str | None, request_id: str | None = None) -> Call[str]:
         """Return the call of UnsetState. It returns the new etag."""
         request = state.UnsetStateRequest(
             run_id=self._run.run_id,
             paths=paths,
             etag=etag or "",
-            request_id=new_request_id(),
+            request_id=request_id or new_request_id(),
         )
         return self._write("UnsetState", request)
 
-    def replace(self, value: Any, etag: str | None) -> Call[str]:
+    def replace(self, value: Any, etag: str | None, request_id: str | None = None) -> Call[str]:
         """Return the call of ReplaceState. It returns the new etag."""
         request = state.ReplaceStateRequest(
             run_id=self._run.run_id,
             value=to_payload(value),
             etag=etag or "",
-            request_id=new_request_id(),
+            request_id=request_id or new_request_id(),
         )
         return self._write("ReplaceState", request)
 

@@ -24,9 +24,11 @@ class SyncContext:
         self._calls = calls
         self.store = SyncStore(transport, calls)
 
-    def send_event(self, event: EventLike, step: str | None = None) -> models.SendResult:
+    def send_event(
+        self, event: EventLike, step: str | None = None, *, request_id: str | None = None
+    ) -> models.SendResult:
         """Send an event to all steps and waiters that take it, or to one step."""
-        return self._transport.unary(self._calls.send_event(event, step))
+        return self._transport.unary(self._calls.send_event(event, step, request_id))
 
     def wait_for_event(
         self,
@@ -40,9 +42,9 @@ class SyncContext:
         operation = wait_for_event(self._calls, event_type, waiter_event, waiter_id, requirements, timeout)
         return self._transport.run(operation)
 
-    def write_event_to_stream(self, event: EventLike) -> int:
+    def write_event_to_stream(self, event: EventLike, *, request_id: str | None = None) -> int:
         """Write an event to the run's stream and return its sequence."""
-        return self._transport.unary(self._calls.publish_event(event))
+        return self._transport.unary(self._calls.publish_event(event, request_id))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the last committed context as a dict with the keys of the 1.x model."""
@@ -61,25 +63,25 @@ class SyncStore:
         """Return the value at a path, as `as_` when given."""
         return self._transport.run(self._calls.get(path, default, as_))
 
-    def set(self, path: str, value: Any, *, etag: str | None = None) -> str:
+    def set(self, path: str, value: Any, *, etag: str | None = None, request_id: str | None = None) -> str:
         """Set the value at a path. Missing dicts on the way are created."""
-        return self.set_many({path: value}, etag=etag)
+        return self.set_many({path: value}, etag=etag, request_id=request_id)
 
-    def set_many(self, values: Mapping[str, Any], *, etag: str | None = None) -> str:
+    def set_many(self, values: Mapping[str, Any], *, etag: str | None = None, request_id: str | None = None) -> str:
         """Set the values at several paths, all or none."""
-        return self._transport.unary(self._calls.set_many(values, etag))
+        return self._transport.unary(self._calls.set_many(values, etag, request_id))
 
-    def unset(self, *paths: str, etag: str | None = None) -> str:
+    def unset(self, *paths: str, etag: str | None = None, request_id: str | None = None) -> str:
         """Remove the values at paths, all or none. Raises NotFoundError when one has no value."""
-        return self._transport.unary(self._calls.unset(paths, etag))
+        return self._transport.unary(self._calls.unset(paths, etag, request_id))
 
     def get_state(self, *, as_: Any = None) -> Any:
         """Return the whole state as a dict, or as `as_`."""
         return self.get("", as_=as_)
 
-    def set_state(self, value: Any, *, etag: str | None = None) -> str:
+    def set_state(self, value: Any, *, etag: str | None = None, request_id: str | None = None) -> str:
         """Replace the whole state."""
-        return self._transport.unary(self._calls.replace(value, etag))
+        return self._transport.unary(self._calls.replace(value, etag, request_id))
 
     @contextmanager
     def edit_state(self, *, as_: Any = None) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from stepwire.client._core.replicas import Replicas, run_of
 from stepwire.client._core.retry import Attempts
 from stepwire.client._core.status import from_rpc_error
 from stepwire.client._core.stream import Stream
+from stepwire.client._core.unanswered import explained
 from stepwire.client._sync.alarm import Alarm, Alarms
 from stepwire.client.errors import StepwireError
 
@@ -111,7 +112,8 @@ class SyncTransport:
                 failure = self.contact.judge(from_rpc_error(error), index)
                 if several and is_connection_loss(failure):
                     self.replicas.failed(run_id, index)
-                delay = attempts.delay_after(failure)
+                where = self._endpoint.address if several else self._endpoint.addresses[0]
+                delay = attempts.delay_after(explained(failure, call, where, attempts.elapsed()))
             time.sleep(delay)
 
     def run(self, operation: Operation[T]) -> T:

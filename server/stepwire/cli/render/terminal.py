@@ -26,9 +26,11 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 def error_text(error: StepwireError) -> str:
     """Return `error: REASON: message`, a line for each field that the server refused, and the reference."""
     reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
-    about = error.metadata.get("run_id", "") if reason == "RUN_NOT_FOUND" else ""
+    about = error.metadata.get({"RUN_NOT_FOUND": "run_id", "SCHEDULE_NOT_FOUND": "schedule_id"}.get(reason, ""), "")
     lines = [indented(f"error: {reason}: {error.message}{about and f': {about}'}")]
-    lines += [f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.field_violations]
+    lines += [
+        f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.unnamed_violations
+    ]
     if error.reference_id:
         lines.append(f"  reference: {clean(error.reference_id, keep='')}")
     return "\n".join(lines)

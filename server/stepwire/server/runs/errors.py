@@ -125,9 +125,11 @@ class InvalidError(RunsError):
     """
 
     def __init__(self, reason: str, message: str, violations: list[Violation] | None = None, **facts: object) -> None:
-        super().__init__(message, **facts)
         self._reason = reason
         self.violations = violations or []
+        if reason == "INVALID_REQUEST" and violations:  # of itself the message says nothing
+            message = f"{message}: {_listed(violations[:_NAMED])}"
+        super().__init__(message, **facts)
 
     @property
     def code_reason(self) -> str:
@@ -137,8 +139,17 @@ class InvalidError(RunsError):
     @property
     def details(self) -> str:
         """Return the message, with the fields that are wrong."""
-        wrong = "; ".join(f"{violation.field}: {violation.description}" for violation in self.violations)
-        return f"{self} ({wrong})" if wrong else str(self)
+        if self._reason == "INVALID_REQUEST" or not self.violations:
+            return str(self)
+        return f"{self} ({_listed(self.violations)})"
+
+
+_NAMED = 3
+"""How many fields the message of INVALID_REQUEST names. The details of the status have all of them."""
+
+
+def _listed(violations: list[Violation]) -> str:
+    return "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
 
 
 class EventNotAcceptedError(RunsError):

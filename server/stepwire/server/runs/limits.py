@@ -35,6 +35,8 @@ MAX_PATHS: Final = 1000
 MAX_REASON: Final = 1000
 """Characters of the reason of a cancel: it is part of the run's record, which lists show."""
 
+_NUL: Final = "must not hold the character U+0000 (NUL): not every store can keep it"
+
 _UNFINISHED = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED, Status.BLOCKED)
 _PAGE = 10_000
 """Records that are read at a time while the quota is counted."""
@@ -55,7 +57,7 @@ def refuse(violations: list[Violation]) -> None:
 def check_length(field: str, text: str, largest: int = MAX_ID) -> list[Violation]:
     """Return a violation if a field has more than `largest` characters, or a NUL, which not every store can keep."""
     if "\x00" in text:
-        return [Violation(field, "must not hold a NUL")]
+        return [Violation(field, _NUL)]
     return [Violation(field, f"must be at most {largest} characters")] if len(text) > largest else []
 
 
@@ -76,8 +78,9 @@ def check_labels(labels: dict[str, str]) -> list[Violation]:
 def check_label_texts(labels: dict[str, str]) -> list[Violation]:
     """Return a violation if a label holds a NUL, or is no valid text: a step may have made it."""
     texts = [text for label in labels.items() for text in label]
-    if any("\x00" in text for text in texts):
-        return [Violation("labels", "must not hold a NUL")]
+    for key, value in labels.items():
+        if "\x00" in key or "\x00" in value:
+            return [Violation("labels", f"{'the key' if chr(0) in key else 'the value of'} {key!r} {_NUL}")]
     if not all(map(is_text, texts)):
         return [Violation("labels", "must be valid Unicode")]
     return []
