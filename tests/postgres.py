@@ -143,6 +143,22 @@ class PostgresServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def pause(self) -> None:
+        """Have all of its processes hang, with their connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        # Each of them has a session of its own, so there is no group to signal. The first one goes first, or last:
+        # else it would start others, or take those that stand still for ended.
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        processes = [self.pid, *map(int, children)]
+        for process in processes if number == signal.SIGSTOP else reversed(processes):
+            os.kill(process, number)
+
     def restart(self, settings: Sequence[str]) -> None:
         """Stop it, and start it with other settings."""
         self.stop()

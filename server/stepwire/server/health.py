@@ -21,6 +21,11 @@ PROBE_SECONDS = 1.0
 SHARED_SECONDS = 5.0
 """Seconds without a database that replicas share, after which they say so: a failover takes some, and all of them would
 say it at once. Until then calls wait."""
+QUIET_SECONDS = 3.5
+"""How old the last beat may be when its loss is noticed. An older one shows a pause of this process, which does not
+count."""
+REMINDER_SECONDS = 30.0
+"""Seconds between two lines of the log while the store cannot write."""
 
 
 class HealthKeeper:
@@ -36,7 +41,7 @@ class HealthKeeper:
         self.readiness = Readiness(self._failure)
         self._store = store
         self._set_serving = set_serving
-        self._failed = asyncio.Event()
+        self._news = asyncio.Event()
         self._patience = SHARED_SECONDS if store.cluster.shared else 0.0
         self._failing_since: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -62,12 +67,9 @@ class HealthKeeper:
             await asyncio.wait([self._task])
 
     def _heard(self) -> None:
-        self._failing_since = None if self._store.failure is None else monotonic()
-        self._failed.set()
-
-    def _patience_left(self) -> float:
-        since = self._failing_since
-        return 0.0 if since is None else since + self._patience - monotonic()
+        failing = self._store.failure is not None
+        self._failing_since = monotonic() - min(self._store.cluster.beat_age, QUIET_SECONDS) if failing else None
+        self._news.set()
 
     def _failure(self) -> str:
         failure, since = self._store.failure, self._failing_since
@@ -77,18 +79,46 @@ class HealthKeeper:
 
     async def _follow(self) -> None:
         while True:
-            await self._failed.wait()
-            self._failed.clear()
-            # A timer may fire a little early, and the failure may have begun anew meanwhile.
-            while (left := self._patience_left()) > 0:  # noqa: ASYNC110 - it sleeps until a time, and does not poll
-                await asyncio.sleep(left)
-            if not (failure := self._failure()):
-                continue
-            logger.error("NOT SERVING: %s", failure)
-            await self._set_serving(False)
-            while self._store.failure is not None:
-                await asyncio.sleep(PROBE_SECONDS)
+            await self._news.wait()
+            self._news.clear()
+            if self._store.failure is not None:
+                probing = start_task(self._probe(), name="stepwire-probe")
+                try:
+                    await self._await_failure()
+                    if failure := self._failure():
+                        await self._not_serving(failure)
+                finally:
+                    probing.cancel()
+
+    async def _probe(self) -> None:
+        """Try to write as long as that fails: it may be that nobody else does."""
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            if self._store.failure is not None:
                 with contextlib.suppress(StoreError):
                     await self._store.probe()
-            logger.info("serving again: the store can write")
-            await self._set_serving(True)
+
+    async def _await_failure(self) -> None:
+        """Wait until patience is over, or the store writes again."""
+        while (since := self._failing_since) is not None and (left := since + self._patience - monotonic()) > 0:
+            await self._news_within(left)
+
+    async def _not_serving(self, failure: str) -> None:
+        """Tell health checks that the server does not take work, until the store writes again."""
+        logger.error("NOT SERVING: %s", failure)
+        await self._set_serving(False)
+        remind = monotonic() + REMINDER_SECONDS
+        while (since := self._failing_since) is not None:
+            await self._news_within(remind - monotonic())
+            if monotonic() >= remind and (failure := self._failure()):
+                logger.warning("NOT SERVING for %.0f s: %s", monotonic() - since, failure)
+                remind += REMINDER_SECONDS
+        logger.info("serving again: the store can write")
+        await self._set_serving(True)
+
+    async def _news_within(self, seconds: float) -> None:
+        """Wait until writing fails or works again, or for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._news.wait()
+        self._news.clear()

@@ -7,7 +7,6 @@ import logging
 import socket
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2
@@ -53,11 +52,11 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
         gate = asyncio.Event()
         drain = rpc.keeper.drain
 
-        async def slowly(grace: float, *given: Any) -> bool:
+        async def slowly(grace: float, hastened: asyncio.Event | None = None) -> bool:
             await gate.wait()
-            return await drain(grace, *given)
+            return await drain(grace, hastened)
 
-        rpc.keeper.drain = slowly  # type: ignore[method-assign, assignment]
+        rpc.keeper.drain = slowly  # type: ignore[method-assign]
         stopping = asyncio.create_task(rpc.server.stop())
         try:
             await until(lambda: is_draining(rpc))

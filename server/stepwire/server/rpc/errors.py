@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from stepwire.server.auth import CredentialError
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.runs.errors import InvalidError, LimitError, RunsError, UnauthenticatedError, as_runs_error
-from stepwire.server.store import StoreError
+from stepwire.server.store import StoreError, level_of
 from stepwire.server.telemetry.metrics import Metrics
 
 logger = logging.getLogger("stepwire.rpc")
@@ -100,7 +100,7 @@ def status_of(error: BaseException, method: str, metrics: Metrics) -> status_pb2
     if isinstance(error, PassedOnError):
         return error.status
     if isinstance(error, StoreError):
-        logger.error("%s: %s", method, error)
+        logger.log(level_of(error, logging.ERROR), "%s: %s", method, error)
         error = as_runs_error(error)
     elif isinstance(error, CredentialError):
         error = UnauthenticatedError(str(error), why=error.why)

@@ -339,7 +339,7 @@ class PeerRefusedError(RunsError):
 
 
 class StoreDownError(RunsError):
-    """The store could not commit. Whether the request took effect is unknown, and no client has seen it."""
+    """The store could not commit or read. If it could not commit, it is unknown whether the request took effect."""
 
     reason = "STORE_UNAVAILABLE"
 
@@ -365,4 +365,6 @@ def as_runs_error(error: BaseException) -> RunsError:
         return DamagedError(f"Stored data of the run is damaged: {error}")
     if isinstance(error, store.StoreUnavailableError) and error.full:
         return LimitError("The server's storage is full", retry_after=1.0)
+    if isinstance(error, store.StoreUnreadableError):
+        return StoreDownError("The server cannot read its database; retry, with the same request_id if you gave one")
     return StoreDownError("The server could not commit; the outcome is unknown, retry with the same request_id")

@@ -12,6 +12,9 @@ from stepwire.server.store.errors import (
     StoreError,
     StoreLockedError,
     StoreUnavailableError,
+    StoreUnreadableError,
+    TakenForDeadError,
+    level_of,
 )
 from stepwire.server.store.limits import KEPT_REQUESTS, LONG_LOG, first_chunks
 from stepwire.server.store.memory import MemoryStore
@@ -82,11 +85,14 @@ __all__ = [
     "StoreError",
     "StoreLockedError",
     "StoreUnavailableError",
+    "StoreUnreadableError",
     "StoredSnapshot",
+    "TakenForDeadError",
     "WorkflowPause",
     "backup_directory",
     "code_of",
     "first_chunks",
     "holder_of",
     "inspect_directory",
+    "level_of",
 ]

@@ -4,15 +4,19 @@ StoreError
 ├── RunExistsError
 ├── StartRequestExistsError
 ├── StaleClaimError
+│   └── TakenForDeadError
 ├── OwnedElsewhereError
 ├── AddressTakenError
 ├── StoreUnavailableError
+│   ├── StoreUnreadableError
 │   └── CommitTooLargeError
 ├── StoreCorruptError
 └── StoreLockedError
 """
 
 from __future__ import annotations
+
+import logging
 
 from stepwire.server.store.records import PrunedStart, RunRecord
 
@@ -82,6 +86,17 @@ class StoreUnavailableError(StoreError):
         self.full = full
 
 
+class TakenForDeadError(StaleClaimError):
+    """The other replicas took this one for dead, so all of its claims may be fenced off."""
+
+    def __init__(self) -> None:
+        super().__init__("the other replicas took this one for dead")
+
+
+class StoreUnreadableError(StoreUnavailableError):
+    """The store cannot be read now. The read changed nothing, so it may be repeated as it is."""
+
+
 class CommitTooLargeError(StoreUnavailableError):
     """A commit has more than MAX_COMMIT_BYTES, or would not fit on the disk if that were empty.
 
@@ -98,3 +113,13 @@ class StoreCorruptError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another process holds the storage; the message names it."""
+
+
+def level_of(error: BaseException, level: int = logging.WARNING) -> int:
+    """Return the level at which an error is logged where it is met.
+
+    What fails all at once is told once, by those who notice it: that the store cannot be used, or that this replica was
+    taken for dead. The lines of all that fails with it would bury that, so they are for debugging.
+    """
+    told = isinstance(error, StoreUnavailableError | TakenForDeadError) and not isinstance(error, CommitTooLargeError)
+    return logging.DEBUG if told else level

@@ -127,12 +127,20 @@ def watch_tasks(loop: asyncio.AbstractEventLoop) -> None:
         loop.set_task_factory(_TaskFactory(factory))
 
 
-def start_task(work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+def start_task(
+    work: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+) -> asyncio.Task[T]:
     """Start a task of the host, which is no step's although the code of a step has led to it.
 
     A task that a step starts is the step's work: the run would not wait while it goes on.
+
+    Args:
+        work: What it does.
+        name: Its name.
+        context: Its context variables. `Context()` has none, for what outlives the call that has led to it: that call
+            would be named in its log lines.
     """
-    return outside(lambda: asyncio.get_running_loop().create_task(work, name=name))
+    return outside(lambda: asyncio.get_running_loop().create_task(work, name=name, context=context))
 
 
 def outside(call: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import Context
 from typing import Any, Final
 
 import grpc
@@ -151,7 +152,7 @@ class _Relay:
         links.begin(address, self._stream)  # it is cancelled when the other replica is taken for dead
         metrics.relays += 1
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._look)
-        self.task = start_task(self._read(), name="stepwire-relay")
+        self.task = start_task(self._read(), name="stepwire-relay", context=Context())
         self.task.add_done_callback(self._ended)
 
     @property

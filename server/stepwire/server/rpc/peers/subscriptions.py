@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextvars import Context
 from typing import Final
 
 import grpc
@@ -20,7 +21,7 @@ from stepwire.server.rpc.peers.frames import Frame, FrameReader
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.store import TERMINAL, Claim, Commit, News, Owner, RunKey, StoreError
+from stepwire.server.store import TERMINAL, Claim, Commit, News, Owner, RunKey, StoreError, level_of
 from stepwire.workflow.hosting import outside, start_task
 
 __all__ = ["Subscriptions"]
@@ -67,7 +68,7 @@ class Subscriptions:
     def opened(self, key: RunKey) -> None:
         """Begin to follow a run, if another replica has it."""
         self._news[key] = asyncio.Event()
-        self._tasks[key] = start_task(self._follow(key, self._news[key]), name="stepwire-follow")
+        self._tasks[key] = start_task(self._follow(key, self._news[key]), name="stepwire-follow", context=Context())
 
     def left(self, key: RunKey) -> None:
         """Look who has a run now that this replica has it no more."""
@@ -166,4 +167,4 @@ class Subscriptions:
                 for start in range(0, len(keys), _AT_ONCE):
                     await self._look(keys[start : start + _AT_ONCE])
             except StoreError as error:
-                logger.warning("cannot look for runs that are followed: %s", error)
+                logger.log(level_of(error), "cannot look for runs that are followed: %s", error)

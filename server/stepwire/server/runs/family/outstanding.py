@@ -14,7 +14,7 @@ from stepwire.server.runs.family.backoff import HURRY, Hurry
 from stepwire.server.runs.hosting.commits.delta import encode_delta
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.record_changes import amend
-from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError
+from stepwire.server.store import TERMINAL, Claim, Commit, RunKey, RunQuery, RunRecord, StoreError, level_of
 from stepwire.server.store.terms import CLOSE
 
 __all__ = ["Outstanding"]
@@ -84,7 +84,7 @@ class Outstanding:
                 if cluster.rank == 0:
                     await self._sweep()
             except StoreError as error:
-                logger.warning("cannot look for ends that nobody was told of: %s", error)
+                logger.log(level_of(error), "cannot look for ends that nobody was told of: %s", error)
                 self.again()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), _SWEEP_SECONDS if cluster.shared else None)
@@ -116,7 +116,7 @@ class Outstanding:
                 try:
                     await self._for_each(namespace, what, seen)
                 except StoreError as error:
-                    logger.warning("cannot look for ends in namespace %s: %s", namespace, error)
+                    logger.log(level_of(error), "cannot look for ends in namespace %s: %s", namespace, error)
                     self.again()
                     seen.update(self._aside)
         # What others have done meanwhile, or deleted, is no trouble any more.
@@ -170,7 +170,7 @@ class Outstanding:
             self.again()  # for the case that the other one is lost
             return
         except (StoreError, StoreDownError) as error:
-            logger.warning("run %s: what its end entails cannot be done yet: %s", record.key.run_id, error)
+            logger.log(level_of(error), "run %s: what its end entails cannot be done yet: %s", record.key.run_id, error)
             self.again()
             return
         except Exception:  # damaged records and types of authors may raise anything; the look goes on, and comes again

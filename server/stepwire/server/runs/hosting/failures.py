@@ -122,14 +122,20 @@ class FailureReports:
         error: BaseException | None = None,
         step: str | None = None,
         about: Mapping[str, Any] = {},
+        level: int = logging.ERROR,
     ) -> None:
         """Log an error of this run, with `error` as far as its text may be told, and more fields of the record."""
         shown: Any = None
         if error is not None:
             shown = without_texts(error) if self._detail == "type" else (type(error), error, error.__traceback__)
         text = message % facts if facts else message
-        logger.error(
-            "run %s: %s", self._scope.run_id, text, exc_info=shown, extra={"stepwire": {**self._about(step), **about}}
+        logger.log(
+            level,
+            "run %s: %s",
+            self._scope.run_id,
+            text,
+            exc_info=shown,
+            extra={"stepwire": {**self._about(step), **about}},
         )
 
     def _about(self, step: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
 from stepwire.server.runs.errors import (
@@ -23,7 +23,7 @@ from stepwire.server.runs.hosting.loading.waking import RETRY_SECONDS
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.replicas.hand_over import hand_over
 from stepwire.server.runs.hosting.retention import Retention
-from stepwire.server.store import TERMINAL, RunKey, RunQuery, Status, StoreError, StoreUnavailableError
+from stepwire.server.store import TERMINAL, RunKey, RunQuery, Status, StoreError, StoreUnavailableError, level_of
 from stepwire.workflow.hosting import start_task
 
 __all__ = ["PoolKeeper"]
@@ -114,7 +114,7 @@ class PoolKeeper:
                 try:
                     await self._count()
                 except StoreError as error:
-                    logger.warning("cannot count the runs: %s", error)
+                    logger.log(level_of(error), "cannot count the runs: %s", error)
 
     def start(self) -> None:
         """Take up every unfinished run that has work, and keep the pool from then on, in the background."""
@@ -210,7 +210,7 @@ class PoolKeeper:
                 else:
                     await self._load_due((0.0, sys.maxsize))
             except StoreError as error:
-                logger.warning("cannot look for runs that are due: %s", error)
+                logger.log(level_of(error), "cannot look for runs that are due: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _load_shared(self) -> None:
@@ -256,16 +256,10 @@ class PoolKeeper:
 
     # -- draining -----------------------------------------------------------------------------------------------------
 
-    async def drain(
-        self,
-        grace: float,
-        hastened: asyncio.Event | None = None,
-        unused: Callable[[], bool] = lambda: False,
-    ) -> bool:
+    async def drain(self, grace: float, hastened: asyncio.Event | None = None) -> bool:
         """Refuse new work, give running steps `grace` seconds, then freeze every run and commit.
 
-        `hastened` cuts the grace when it is set. Where other replicas take the runs over, this one goes on answering
-        until the grace ends, or `unused` tells that nobody calls it any more.
+        `hastened` cuts the grace when it is set.
         Return False when the store does not commit in time; the callers that wait for it get StoreDownError.
         """
         self._pool.draining = True
@@ -273,7 +267,7 @@ class PoolKeeper:
         time = asyncio.get_running_loop().time
         deadline = time() + grace
         if any(not peer.draining for peer in self._pool.cluster.peers):
-            return await hand_over(self._pool, deadline, hastened or asyncio.Event(), unused)
+            return await hand_over(self._pool, deadline, hastened or asyncio.Event())
         if await self._give_grace(deadline, hastened or asyncio.Event()):
             deadline = time()
         await self._pool.loads.done(_LAST_LOAD_SECONDS)

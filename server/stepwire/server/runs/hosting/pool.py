@@ -38,6 +38,7 @@ from stepwire.server.store import (
     StaleClaimError,
     StartRequestExistsError,
     StoreError,
+    level_of,
 )
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, executions, progress
@@ -160,7 +161,7 @@ class RunPool:
         try:
             await self._loader.note_crash(self.registry)
         except StoreError as error:  # a damaged record, too: it must not keep the server from starting
-            logger.warning("cannot note which run crashed the process: %s", error)
+            logger.log(level_of(error), "cannot note which run crashed the process: %s", error)
         await self.slots.open(self.store, self.registry)
 
     def served(self, workflow: str) -> Served | None:

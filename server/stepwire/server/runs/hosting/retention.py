@@ -10,7 +10,7 @@ from typing import Protocol
 
 from stepwire.server.registry import Registry
 from stepwire.server.runs.log.chunks import MAX_ENTRIES
-from stepwire.server.store import RunKey, RunStore, StoreCorruptError, StoreError
+from stepwire.server.store import RunKey, RunStore, StoreCorruptError, StoreError, level_of
 
 logger = logging.getLogger("stepwire.retention")
 
@@ -79,7 +79,7 @@ class Retention:
                 if runs.store.cluster.rank == 0:
                     await self.apply(runs)
             except StoreError as error:
-                logger.warning("retention: %s", error)
+                logger.log(level_of(error), "retention: %s", error)
             await asyncio.sleep(self.interval)
 
     async def apply(self, runs: Kept) -> int:

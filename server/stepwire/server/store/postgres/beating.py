@@ -4,7 +4,8 @@ Beats come from a thread with an event loop and a connection of its own: a step 
 not look like a dead process. Nobody compares clocks. A replica looks at the counters of the others, and takes one for
 dead whose counter stood still for the lease by its own clock *while it kept looking*: its own pause begins the
 observation anew. The session of a beat also holds an advisory lock. Where that lock is free, the process or its
-connection has ended, and a third of the lease is enough.
+connection has ended, and a third of the lease is enough. That holds only for a lock that was seen held in the same
+session: a database that was away has lost them all.
 
 No promise rests on this: a commit shows the token of its claim, whoever is taken for dead.
 """
@@ -25,8 +26,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from stepwire.server.store.cluster import Peer
-from stepwire.server.store.errors import AddressTakenError
-from stepwire.server.store.postgres.connections import LOST
+from stepwire.server.store.errors import AddressTakenError, StoreError
+from stepwire.server.store.postgres.connections import LOST, answered, refused, unavailable
 from stepwire.server.store.postgres.joining import HOLD, SESSION, join
 from stepwire.server.store.postgres.schema import CHANNEL, LOCK
 from stepwire.workflow.hosting import start_task
@@ -34,6 +35,11 @@ from stepwire.workflow.hosting import start_task
 __all__ = ["Beats", "Reports", "Sight", "boot_time"]
 
 log = logging.getLogger(__name__)
+
+_MOST_SECONDS: Final = 1.0
+"""Seconds between two beats at most, however long the lease: health goes by them."""
+_QUIET_SECONDS: Final = 2.5
+"""How late a beat may be until the database counts as lost. Health waits for 5 seconds in all."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -66,6 +72,8 @@ class Reports(NamedTuple):
         died: Called when the others have taken this replica for dead.
         heard: Called with what another replica told; with None when news may have been lost.
         beaten: Called after a beat for which `Beats.wanted` asked.
+        lost: Called with the reason when beats begin to fail, and when the reason is another one.
+        found: Called when they succeed again.
     """
 
     seen: Callable[[Sight], None]
@@ -73,12 +81,16 @@ class Reports(NamedTuple):
     died: Callable[[], None]
     heard: Callable[[str | None], None]
     beaten: Callable[[], None]
+    lost: Callable[[StoreError], None]
+    found: Callable[[], None]
 
 
 @dataclass(slots=True)
 class _Seen:
     beat: int
     since: float
+    held: bool = False
+    """Whether its lock was seen held since this session began: after a restart of the database all locks are free."""
     unlocked: float | None = None
 
 
@@ -107,7 +119,9 @@ class Beats(threading.Thread):
         super().__init__(name="stepwire-beats", daemon=True)
         self.acknowledged = 0.0
         """When the last acknowledged beat was sent, by `boot_time`; 0.0 while the session is lost."""
-        self.interval = lease / 6
+        self.last = 0.0
+        """When the last acknowledged beat was sent, by `boot_time`; 0.0 before the first."""
+        self.interval = min(lease / 6, _MOST_SECONDS)
         self.me = 0
         self._dsn = dsn
         self._address = address
@@ -124,7 +138,8 @@ class Beats(threading.Thread):
         self._looked = 0.0
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
-        self._logged = False
+        self._lost = ""
+        self._alarm: asyncio.TimerHandle | None = None
         self._joined = False
         self._rival = 0
         """The replica that has the address of this one, since this one was taken for dead."""
@@ -175,14 +190,15 @@ class Beats(threading.Thread):
                 if self._rival != error.replica:
                     self._rival = error.replica
                     log.error("this replica was taken for dead, and cannot begin anew: %s", error)
-            except (*LOST, asyncpg.PostgresError) as error:
-                self.acknowledged = 0.0
-                if not self._logged:
-                    self._logged = True
-                    log.warning("the database does not take this replica's beats: %s", type(error).__name__)
-            except Exception:  # without beats the others take this replica for dead
-                self.acknowledged = 0.0
-                log.exception("beating failed")
+                self._lose(error)
+            except LOST as error:
+                self._lose(unavailable(error))
+            except asyncpg.PostgresError as error:
+                self._lose(refused(error))
+            except Exception as error:  # without beats the others take this replica for dead
+                if not self._lost:
+                    log.exception("beating failed")
+                self._lose(StoreError(f"beating failed: {type(error).__name__}"))
             finally:
                 if connection is not None:
                     connection.terminate()
@@ -192,6 +208,7 @@ class Beats(threading.Thread):
         # A beat must not wait for a standby: replicas would take each other for dead while commits only wait.
         await self._fetch(connection, "SET synchronous_commit = off")
         await connection.add_listener(CHANNEL, self._listener)
+        self._seen.clear()  # if the database was away, the others get as long as this one to come back
         self._tell(self._reports.heard, None)
         if not self.me:
             await self._join(connection)
@@ -233,8 +250,8 @@ class Beats(threading.Thread):
         rows = await self._fetch(connection, _BEAT, self.me)
         if not any(row[6] for row in rows):
             return False
-        self.acknowledged = sent
-        self._logged = False
+        self.acknowledged = self.last = sent
+        self._succeed()
         if self._asked:
             self._asked = False
             self._tell(self._reports.beaten)
@@ -250,10 +267,38 @@ class Beats(threading.Thread):
             self._tell(self._reports.seen, Sight(self.me, replicas, rows[0][7] if rows else 0.0))
         return True
 
+    def _succeed(self) -> None:
+        """Take in that a beat was acknowledged."""
+        if self._lost:
+            self._lost = ""
+            self._tell(self._reports.found)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.interval + _QUIET_SECONDS
+        self._alarm = loop.call_at(due, self._late, due)
+
+    def _late(self, due: float) -> None:
+        """Tell that no beat is acknowledged: the database hangs. Its connection is given more time."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < due + 1.0:
+            self._lose(unavailable(TimeoutError()), session=True)
+        else:  # this process was paused
+            due = loop.time() + _QUIET_SECONDS
+            self._alarm = loop.call_at(due, self._late, due)
+
+    def _lose(self, failure: StoreError, *, session: bool = False) -> None:
+        """Tell that beats fail, or that they now do for another reason. `session`: the connection may still live."""
+        if not session:
+            self.acknowledged = 0.0
+        if self._lost != str(failure):
+            self._lost = str(failure)
+            self._tell(self._reports.lost, failure)
+
     async def _observe(self, connection: asyncpg.Connection[Any], rows: Any) -> set[int]:
         """Remove the replicas that are dead; return their ids."""
         now = boot_time()
-        if now - self._looked > 2 * self.interval + 0.25:
+        if now - self._looked > self._lease / 3 + 0.25:
             self._seen.clear()  # it was this process that paused
         self._looked = now
         dead = set()
@@ -264,10 +309,10 @@ class Beats(threading.Thread):
                 continue
             seen = self._seen.get(id_)
             if seen is None or seen.beat != beat:
-                seen = self._seen[id_] = _Seen(beat, now)
+                seen = self._seen[id_] = _Seen(beat, now, seen is not None and seen.held)
             if locked:
-                seen.unlocked = None
-            elif seen.unlocked is None:
+                seen.held, seen.unlocked = True, None
+            elif seen.held and seen.unlocked is None:
                 seen.unlocked = now
             silent = now - seen.since
             soon = lease / 3
@@ -284,10 +329,9 @@ class Beats(threading.Thread):
         return dead
 
     async def _fetch(self, connection: asyncpg.Connection[Any], query: str, *values: Any) -> Any:
-        """Execute a statement. Its connection is dropped when the answer takes as long as two beats and a second."""
+        """Execute a statement. Its connection is dropped when no answer comes in a third of the lease and a second."""
         task = start_task(connection.fetch(query, *values))
-        done, _ = await asyncio.wait({task}, timeout=2 * self.interval + 1.0)
-        if not done:
+        if not await answered(task, self._lease / 3 + 1.0):
             connection.terminate()
             await asyncio.wait({task})
             if not task.cancelled():

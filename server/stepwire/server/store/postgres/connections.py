@@ -8,7 +8,11 @@ that warning comes all the same, the outcome is unknown.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Sequence
+from contextvars import Context
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,12 +24,15 @@ from stepwire.workflow.hosting import start_task
 __all__ = [
     "LOST",
     "PATIENCE",
+    "Patience",
     "WriteConnection",
+    "answered",
     "connect",
     "connect_for_writes",
     "for_lists",
     "not_accepted",
     "open_pool",
+    "plain",
     "unavailable",
     "unreachable",
 ]
@@ -36,6 +43,11 @@ PATIENCE: Final = 30.0
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 """How long a write may take before its connection counts as lost."""
+_LAST_SECONDS: Final = 2.0
+"""How long the last try may take."""
+
+_PAUSED_SECONDS: Final = 1.0
+"""How late a timer is if the process was paused, and how long what came meanwhile may take to be read."""
 
 LOST: Final = (
     OSError,
@@ -54,9 +66,52 @@ LOST: Final = (
 none of these, and as passing as they are."""
 
 
+_PLAIN: Final[Sequence[tuple[type[BaseException], str]]] = (
+    (asyncpg.ReadOnlySQLTransactionError, "it is read-only, as a standby is"),
+    (asyncpg.CannotConnectNowError, "it is starting or stopping"),
+    (asyncpg.AdminShutdownError, "it was stopped"),
+    (asyncpg.CrashShutdownError, "one of its processes crashed"),
+    (asyncpg.TooManyConnectionsError, "it takes no more connections (max_connections)"),
+    (asyncpg.TargetServerAttributeNotMatched, "none of its hosts is as target_session_attrs asks"),
+    (asyncpg.DeadlockDetectedError, "it ended a deadlock"),
+    (TimeoutError, "no answer came in time"),
+    (ConnectionRefusedError, "nothing listens at its address"),
+    (socket.gaierror, "the name of its host is not known"),
+    (ssl.SSLError, "the TLS handshake failed"),
+    (ConnectionError, "the connection broke"),
+    (OSError, "the network failed"),
+    (asyncpg.PostgresConnectionError, "the connection broke"),
+    (asyncpg.InterfaceError, "the connection is closed"),
+)
+
+
+def plain(error: BaseException) -> str:
+    """Return why a connection was lost, for people. Texts of drivers may hold addresses, so only the type is told."""
+    words = next((words for kind, words in _PLAIN if isinstance(error, kind)), "the driver failed")
+    return f"{words} ({type(error).__name__})"
+
+
 def unavailable(error: BaseException) -> StoreUnavailableError:
-    """Return a lost connection as the error of the port; texts of drivers may hold addresses, so only the type."""
-    return StoreUnavailableError(f"PostgreSQL cannot be reached: {type(error).__name__}")
+    """Return a lost connection as the error of the port."""
+    return StoreUnavailableError(f"PostgreSQL cannot be reached: {plain(error)}")
+
+
+class Patience:
+    """How long to try again. After a pause of this process, in which the time ran out, there is one more try."""
+
+    def __init__(self) -> None:
+        """Begin now, with `PATIENCE` seconds."""
+        self._end = monotonic() + PATIENCE
+        self._tried = False
+
+    def left(self) -> float:
+        """Return how many seconds the next try may take."""
+        return max(_LAST_SECONDS, self._end - monotonic())
+
+    def is_over(self) -> bool:
+        """Tell, after a failed try, whether to give up."""
+        tried, self._tried = self._tried, True
+        return tried and monotonic() > self._end
 
 
 def unreachable(error: BaseException, dsn: str) -> StoreUnavailableError:
@@ -67,7 +122,7 @@ def unreachable(error: BaseException, dsn: str) -> StoreUnavailableError:
     except ValueError:  # several hosts, or a port that is no number
         where = urlsplit(dsn).netloc.rpartition("@")[2]
     return StoreUnavailableError(
-        f"PostgreSQL at {where} cannot be reached: {type(error).__name__}; start it, or correct the host and port"
+        f"PostgreSQL at {where} cannot be reached: {plain(error)}; start it, or correct the host and port"
     )
 
 
@@ -79,18 +134,18 @@ def not_accepted(error: asyncpg.PostgresError) -> StoreError:
     return StoreError(text)
 
 
-async def connect(dsn: str) -> asyncpg.Connection[Any]:
-    """Open a connection. One of `LOST` when it cannot be opened."""
-    return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, statement_cache_size=64)
+async def connect(dsn: str, seconds: float = _CONNECT_SECONDS) -> asyncpg.Connection[Any]:
+    """Open a connection. One of `LOST` when it cannot be opened, or not within so many seconds."""
+    return await asyncpg.connect(dsn, timeout=min(seconds, _CONNECT_SECONDS), statement_cache_size=64)
 
 
-async def connect_for_writes(dsn: str) -> asyncpg.Connection[Any]:
+async def connect_for_writes(dsn: str, seconds: float = _CONNECT_SECONDS) -> asyncpg.Connection[Any]:
     """Open a connection for statements of the writer, planned to look up each of their rows in its index.
 
     Right after a start PostgreSQL takes the tables for small, and would keep plans that read them whole for as long as
-    it has no newer statistics. One of `LOST` when it cannot be opened.
+    it has no newer statistics. One of `LOST` when it cannot be opened, or not within so many seconds.
     """
-    connection = await connect(dsn)
+    connection = await connect(dsn, seconds)
     try:
         await connection.execute(
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;"
@@ -106,6 +161,8 @@ class WriteConnection:
     """A connection on which a write is never cancelled: when its answer does not come, the connection is dropped."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self.seconds = _ANSWER_SECONDS
+        """How long an answer may take."""
         self._connection = connection
         self._doubtful = False
         connection.add_log_listener(self._heard)
@@ -131,8 +188,7 @@ class WriteConnection:
         """
         self._doubtful = False
         task = start_task(self._connection.fetch(statement, *values))
-        done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS)
-        if not done:
+        if not await answered(task, self.seconds):
             self.drop()
             await asyncio.wait({task})
             if not task.cancelled():
@@ -146,6 +202,18 @@ class WriteConnection:
         return found
 
 
+async def answered(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Wait for an answer for so many seconds; tell whether it came.
+
+    After a pause of this process the time is over, and what came meanwhile is not read yet.
+    """
+    began = monotonic()
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done and monotonic() - began > seconds + _PAUSED_SECONDS:
+        done, _ = await asyncio.wait({task}, timeout=_PAUSED_SECONDS)
+    return bool(done)
+
+
 def refused(error: asyncpg.PostgresError) -> StoreError:
     """Return what PostgreSQL refused as the error of the port."""
     code = error.sqlstate or ""
@@ -155,20 +223,56 @@ def refused(error: asyncpg.PostgresError) -> StoreError:
 
 
 async def open_pool(dsn: str, size: int, *, lists: bool = False) -> asyncpg.Pool[Any]:
-    """Connect, with up to `size` connections. No statement may leave anything in a session.
+    """Make a pool of up to `size` connections. No statement may leave anything in a session.
 
     Resetting sessions would cost a second query for each statement. With `lists` the sessions are for `list_queries`.
     """
     pool: asyncpg.Pool[Any] = await asyncpg.create_pool(
         dsn,
-        min_size=1,
+        # With more than 0, asyncpg keeps connecting while the database is away, and logs a traceback for each failure.
+        min_size=0,
         max_size=size,
         statement_cache_size=64,
-        timeout=5.0,
+        timeout=_CONNECT_SECONDS,
+        connect=_Connector(size).connect,
         reset=_keep,
         init=for_lists if lists else None,
     )
     return pool
+
+
+class _Connector:
+    """Connect for a pool, apart from the calls that use it.
+
+    A connection serves later callers, too: it must not know the call that opened it. Nor is an attempt cancelled with
+    that call: asyncpg, if cancelled at the wrong moment, leaves an error that nobody takes and that is logged then.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Make so many attempts at once."""
+        self._places = asyncio.Semaphore(size)
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        """Connect as `asyncpg.connect` does."""
+        await self._places.acquire()
+        task = start_task(self._connect(args, options), context=Context())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_drop_unused)
+            raise
+
+    async def _connect(self, args: Sequence[Any], options: dict[str, Any]) -> Any:
+        try:
+            return await asyncpg.connect(*args, **options)
+        finally:
+            self._places.release()
+
+
+def _drop_unused(task: asyncio.Task[Any]) -> None:
+    """Drop a connection that nobody waits for any more, if it was opened."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().terminate()
 
 
 async def for_lists(connection: Any) -> None:

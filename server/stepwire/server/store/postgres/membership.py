@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Owner, Peer
-from stepwire.server.store.errors import AddressTakenError, StoreUnavailableError
+from stepwire.server.store.errors import AddressTakenError, StoreError, StoreUnavailableError, StoreUnreadableError
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
 from stepwire.server.store.postgres.connections import PATIENCE
+from stepwire.server.store.postgres.reach import Reach, Source
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
 from stepwire.server.store.postgres.takeovers import Takeovers
@@ -45,6 +46,7 @@ class Membership:
         read: Fetch,
         change: Fetch,
         freed: Callable[[], Awaitable[None]],
+        reach: Reach,
         lease: float,
         on_clock: Callable[[float], None],
     ) -> None:
@@ -55,6 +57,7 @@ class Membership:
             read: Executes queries.
             change: Executes statements that may be executed again.
             freed: Waits until the runs that were released are free.
+            reach: Hears how beats go.
             lease: Seconds without a beat after which a replica is taken for dead.
             on_clock: Called with the database's time, in seconds since the epoch, now and then.
         """
@@ -69,6 +72,7 @@ class Membership:
         self._read = read
         self._change = change
         self._freed = freed
+        self._reach = reach
         self._fence = lease * FENCE
         self._lease = lease
         self._on_clock = on_clock
@@ -88,7 +92,7 @@ class Membership:
     def beat_age(self) -> float:
         """Return how old the last acknowledged beat is, in seconds; 0.0 before the first. From any thread."""
         beats = self._beats
-        return boot_time() - beats.acknowledged if beats is not None and beats.acknowledged else 0.0
+        return boot_time() - beats.last if beats is not None and beats.last else 0.0
 
     @property
     def fresh(self) -> bool:
@@ -97,7 +101,7 @@ class Membership:
         return beats is None or boot_time() - beats.acknowledged < self._fence
 
     async def hold(self) -> None:
-        """Wait until `fresh`. StoreUnavailableError after PATIENCE seconds."""
+        """Wait until `fresh`. StoreUnreadableError after PATIENCE seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         while not self.fresh and self._beats is not None:
@@ -108,7 +112,7 @@ class Membership:
                 async with asyncio.timeout_at(deadline):
                     await holder
             except TimeoutError:
-                raise StoreUnavailableError("the database does not take this replica's beats") from None
+                raise StoreUnreadableError("the database does not take this replica's beats") from None
 
     async def outwait(self) -> None:
         """Wait until the replica that a run was taken from by force has heard of it, or answers from memory no more.
@@ -120,7 +124,7 @@ class Membership:
     async def join(self, address: str, versions: Mapping[str, str]) -> None:
         """Become a replica, and begin to beat."""
         loop = asyncio.get_running_loop()
-        reports = Reports(self._seen, self._refused, self._died, self._heard, self._beaten)
+        reports = Reports(self._seen, self._refused, self._died, self._heard, self._beaten, self._lost, self._found)
         self._joined = loop.create_future()
         self._beats = Beats(self._dsn, address, versions, self._lease, reports, loop)
         self._beats.start()
@@ -258,6 +262,12 @@ class Membership:
         for holder in holders:
             if not holder.done():
                 holder.set_result(None)
+
+    def _lost(self, failure: StoreError) -> None:
+        self._reach.lost(Source.BEAT, failure)
+
+    def _found(self) -> None:
+        self._reach.found(Source.BEAT)
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
@@ -11,14 +10,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
 
 import asyncpg
 
 from stepwire.server import failpoints
 from stepwire.server.store.aging import Aging
 from stepwire.server.store.damage import Damage
-from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError, StoreUnavailableError
+from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
 from stepwire.server.store.postgres import claiming, list_queries, removal, run_queries, work_queries
@@ -28,15 +26,15 @@ from stepwire.server.store.postgres.connections import (
     PATIENCE,
     WriteConnection,
     not_accepted,
-    open_pool,
     refused,
-    unavailable,
     unreachable,
 )
 from stepwire.server.store.postgres.membership import LEASE, Membership
 from stepwire.server.store.postgres.migration import migrate
 from stepwire.server.store.postgres.promises import weaknesses
+from stepwire.server.store.postgres.reach import Reach
 from stepwire.server.store.postgres.schema import CHANNEL
+from stepwire.server.store.postgres.statements import Statements
 from stepwire.server.store.postgres.upkeep import Upkeep
 from stepwire.server.store.postgres.writer import Writer
 from stepwire.server.store.records import (
@@ -59,11 +57,6 @@ from stepwire.server.store.thinning import unneeded_commits
 from stepwire.server.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
-
-READERS: Final = 6
-"""Connections for reads and for statements besides commits."""
-LISTERS: Final = 2
-"""Connections for lists and upkeep: loads must not wait for them."""
 
 
 class PostgresStore:
@@ -92,13 +85,14 @@ class PostgresStore:
         """
         self._dsn = dsn
         self._aging = Aging(clock)
-        self._writer = Writer(dsn, self._explain, metrics)
-        self.cluster = Membership(dsn, self._read, self._change, self._freed, lease, on_clock)
+        self._reach = reach = Reach()
+        self._statements = statements = Statements(dsn, reach)
+        self._read, self._list, self._change = statements.read, statements.list, statements.change
+        self._writer = Writer(dsn, self._explain, reach, metrics)
+        self.cluster = Membership(dsn, self._read, self._change, self._freed, reach, lease, on_clock)
         self._writer.owner = lambda: self.cluster.me or None
         self._released: list[Claim] = []
         self._releasing: asyncio.Task[None] | None = None
-        self._reads: asyncpg.Pool[Any] | None = None
-        self._lists: asyncpg.Pool[Any] | None = None
         self._going: list[DeletionListener] = []
         self._gone: list[DeletionListener] = []
         self.damage = Damage()
@@ -115,8 +109,7 @@ class PostgresStore:
         while True:
             try:
                 await migrate(self._dsn)
-                self._reads = await open_pool(self._dsn, READERS)
-                self._lists = await open_pool(self._dsn, LISTERS, lists=True)
+                await self._statements.open()
                 break
             except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
                 raise not_accepted(error) from error
@@ -138,25 +131,20 @@ class PostgresStore:
         await self.cluster.leave()
         await self._upkeep.stop()
         await self._writer.stop()
-        for pool in (self._reads, self._lists):
-            if pool is not None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(pool.close(), 2.0)
-                pool.terminate()
-        self._reads = self._lists = None
+        await self._statements.close()
 
     @property
     def failure(self) -> StoreError | None:
         """Return why the last write failed; None while writing works."""
-        return self._writer.failure
+        return self._reach.failure
 
     def on_failure(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when writing begins to fail, and when it works again."""
-        self._writer.on_failure = callback
+        self._reach.on_change = callback
 
     async def probe(self) -> None:
         """Write something that changes nothing, to see whether writing works."""
-        await self._change("UPDATE probe SET written = written + 1")
+        await self._writer.probe()
 
     def listen(self, listener: CommitListener) -> None:
         """Have `listener` called with each durable commit."""
@@ -356,37 +344,6 @@ class PostgresStore:
         await self._change("INSERT INTO secrets VALUES ($1, $2) ON CONFLICT DO NOTHING", name, new)
         (row,) = await self._read("SELECT value FROM secrets WHERE name = $1", name)
         return bytes(row[0])
-
-    # -- statements -----------------------------------------------------------------------------------------------
-
-    async def _read(self, statement: str, *values: Any) -> Sequence[Any]:
-        return await self._fetch(lambda: self._reads, statement, values)
-
-    async def _list(self, statement: str, *values: Any) -> Sequence[Any]:
-        return await self._fetch(lambda: self._lists, statement, values)
-
-    async def _change(self, statement: str, *values: Any) -> Sequence[Any]:
-        """Execute a statement that may be executed again: it deletes, or sets what it would set again."""
-        return await asyncio.shield(self._fetch(lambda: self._lists, statement, values))
-
-    async def _fetch(
-        self, pool: Callable[[], asyncpg.Pool[Any] | None], statement: str, values: Sequence[Any]
-    ) -> Sequence[Any]:
-        deadline = monotonic() + PATIENCE
-        while True:
-            found = pool()
-            if found is None:
-                raise StoreUnavailableError("the store is not open")
-            try:
-                return list(await found.fetch(statement, *values))
-            except LOST as error:
-                if monotonic() > deadline:
-                    raise unavailable(error) from error
-                await asyncio.sleep(random.uniform(0.05, 0.25))
-            except asyncpg.CharacterNotInRepertoireError:
-                return []  # a text with a NUL: nothing that is stored has one
-            except asyncpg.PostgresError as error:
-                raise refused(error) from error
 
     async def _explain(self, connection: WriteConnection, row: Row) -> StoreError:
         """Return why a new run was not written."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from functools import partial
 from typing import Final
 
 from stepwire.server.store.aging import GAP_SECONDS, Aging, Gap
-from stepwire.server.store.errors import StoreError
+from stepwire.server.store.errors import StoreError, level_of
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.postgres import removal
 from stepwire.server.store.postgres.run_queries import Fetch
@@ -49,9 +50,10 @@ class Upkeep:
             try:
                 await work()
             except StoreError as error:
-                log.warning("upkeep of the store (%s) failed, and is tried again later: %s", name, error)
+                log.log(level_of(error), "upkeep of the store (%s) failed, and is tried again later: %s", name, error)
 
-        task = start_task(guarded(), name=f"stepwire-store-{name}")
+        # Whatever call or run led to it, it is done for all: its log lines must not name them.
+        task = start_task(guarded(), name=f"stepwire-store-{name}", context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

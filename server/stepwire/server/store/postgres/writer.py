@@ -13,7 +13,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -26,12 +26,13 @@ from stepwire.server.store.port import CommitListener
 from stepwire.server.store.postgres.commit_statements import Row, statement_for
 from stepwire.server.store.postgres.connections import (
     LOST,
-    PATIENCE,
+    Patience,
     WriteConnection,
     connect_for_writes,
     refused,
     unavailable,
 )
+from stepwire.server.store.postgres.reach import Reach, Source
 from stepwire.server.store.records import Claim, Commit
 from stepwire.server.telemetry.metrics import StoreMetrics
 from stepwire.workflow.hosting import start_task
@@ -49,6 +50,8 @@ ENDED_KEPT: Final = 4096
 """Ended runs whose versions are kept: the answer to a request may be committed after the end."""
 _PAUSE: Final = (0.05, 0.25)
 """Seconds between tries to connect, at random: many processes reconnect at the same moment."""
+
+_PROBE: Final = "UPDATE probe SET written = written + 1"
 
 Refusal = Callable[[WriteConnection, Row], Any]
 
@@ -85,12 +88,11 @@ class Item:
 
 
 class Writer:
-    """The lanes of a store. `explain` finds out why a first commit was not written."""
+    """The lanes of a store. `explain` finds out why a first commit was not written, `reach` hears how commits go."""
 
-    def __init__(self, dsn: str, explain: Refusal, metrics: StoreMetrics | None = None) -> None:
+    def __init__(self, dsn: str, explain: Refusal, reach: Reach, metrics: StoreMetrics | None = None) -> None:
         self.listeners: list[CommitListener] = []
-        self.on_failure: Callable[[], None] | None = None
-        self.failure: StoreError | None = None
+        self._reach = reach
         self._dsn = dsn
         self._explain = explain
         self._metrics = metrics or StoreMetrics()
@@ -118,6 +120,24 @@ class Writer:
         if self._lanes:
             await asyncio.wait(self._lanes)
         self._lanes = []
+
+    async def probe(self) -> None:
+        """Write something that changes nothing, as durably as a commit. StoreError when that fails.
+
+        Its connection is its own: those of the lanes may hang, and a lane without commits has none.
+        """
+        connection: WriteConnection | None = None
+        try:
+            connection = WriteConnection(await connect_for_writes(self._dsn))
+            await connection.fetch(_PROBE)
+        except LOST as error:
+            raise unavailable(error) from error
+        except asyncpg.PostgresError as error:
+            raise refused(error) from error
+        finally:
+            if connection is not None:
+                connection.drop()
+        self._reach.found(Source.COMMIT)
 
     def claimed(self, claim: Claim, version: int, sequence: int) -> None:
         """Take in that a run was claimed: its commits go on from this version and this sequence."""
@@ -217,12 +237,13 @@ class Writer:
             self._metrics.queued -= len(group)
 
     async def _write(self, connection: WriteConnection | None, group: list[Item]) -> WriteConnection | None:
-        deadline = monotonic() + PATIENCE
+        patience = Patience()
         unknown = False
         while True:
             try:
                 if connection is None or connection.closed:
-                    connection = WriteConnection(await connect_for_writes(self._dsn))
+                    connection = WriteConnection(await connect_for_writes(self._dsn, patience.left()))
+                connection.seconds = patience.left()
                 if unknown:
                     if failpoints.ACTIVE:
                         failpoints.hit("resend.before")
@@ -238,8 +259,8 @@ class Writer:
                     connection.drop()
                     connection = None
                 failure = unavailable(error)
-                self._tell(failure)
-                if monotonic() > deadline:
+                self._reach.lost(Source.COMMIT, failure)
+                if patience.is_over():
                     self._metrics.failures += 1
                     for item in group:
                         resolve(item.future, failure)
@@ -257,10 +278,13 @@ class Writer:
                         await self._missing(connection, item)
                     return connection
                 self._metrics.failures += 1
-                self._refuse(group[0], refused(error))
+                refusal = refused(error)
+                if isinstance(refusal, StoreUnavailableError):  # it has no room: the next commit finds none either
+                    self._reach.lost(Source.COMMIT, refusal)
+                self._refuse(group[0], refusal)
                 return connection
             else:
-                self._tell(None)
+                self._reach.found(Source.COMMIT)
                 written: dict[int, int] = dict(map(tuple, found))
                 for n, item in enumerate(group):
                     if n in written:
@@ -274,7 +298,7 @@ class Writer:
 
         First comes a write: what it is told to be durable, at a standby too, implies all that was written before.
         """
-        await connection.fetch("UPDATE probe SET written = written + 1")
+        await connection.fetch(_PROBE)
         new = [item for item in group if item.row.commit.claim is None]
         there: dict[int, int] = {}
         if new:
@@ -325,12 +349,6 @@ class Writer:
         self._metrics.seconds.observe(perf_counter() - item.at)
         notify(asyncio.get_running_loop(), self.listeners, commit)
         resolve(item.future, claim)
-
-    def _tell(self, failure: StoreError | None) -> None:
-        changed = (failure is None) != (self.failure is None)
-        self.failure = failure
-        if changed and self.on_failure is not None:
-            self.on_failure()
 
 
 def _stale(commit: Commit) -> StaleClaimError:

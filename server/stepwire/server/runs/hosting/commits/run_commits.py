@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from stepwire.server.store import (
     StartRequestExistsError,
     Status,
     StoreError,
+    level_of,
 )
 from stepwire.workflow.hosting import FailureReport, progress
 
@@ -280,7 +282,7 @@ class RunCommits:
         if error is not None:
             # A failed commit is a crash of this run: drop it, the next call loads it again.
             if not isinstance(error, RunExistsError | StartRequestExistsError):  # a start that came twice is no failure
-                self._reports.log("a commit failed: %s", error)
+                self._reports.log("a commit failed: %s", error, level=level_of(error, logging.ERROR))
             if waiters is not None:
                 waiters.refuse(as_runs_error(error))
             run.leave(error)

@@ -12,7 +12,7 @@ from stepwire.server.runs.errors import RunsError
 from stepwire.server.runs.fitness import UNFINISHED, unfinished
 from stepwire.server.runs.hosting.loading.load_crashes import LoadCrashes
 from stepwire.server.runs.hosting.pool import RunPool
-from stepwire.server.store import RunRecord, Status, StoreCorruptError, StoredSnapshot, StoreError, code_of
+from stepwire.server.store import RunRecord, Status, StoreCorruptError, StoredSnapshot, StoreError, code_of, level_of
 from stepwire.workflow.hosting import Context, run_of
 
 __all__ = ["blocked_lines", "find_misfits"]
@@ -44,7 +44,7 @@ async def find_misfits(pool: RunPool) -> None:
                     tried += 1
                     await _try(pool, served, record)
         except StoreError as error:
-            logger.warning("cannot look for runs of %s that do not fit: %s", served.name, error)
+            logger.log(level_of(error), "cannot look for runs of %s that do not fit: %s", served.name, error)
     await _report(pool, tried)
 
 

@@ -17,7 +17,7 @@ from stepwire.server.runs.hosting.replicas.routes import Routes
 from stepwire.server.runs.hosting.slots.concurrency import RunSlots
 from stepwire.server.runs.hosting.slots.shared_slots import SharedSlots
 from stepwire.server.runs.log.feed import Feeds
-from stepwire.server.store import Cluster, News, RunKey, StaleClaimError, StoreError
+from stepwire.server.store import Cluster, News, RunKey, StaleClaimError, StoreError, TakenForDeadError, level_of
 from stepwire.workflow.hosting import start_task
 
 __all__ = ["PeerNews"]
@@ -75,8 +75,11 @@ class PeerNews:
     def _taken_for_dead(self) -> None:
         """Drop all runs: other replicas may have them."""
         self._pool.routes.clear()
-        for run in self._pool:
-            run.commits.abandon(StaleClaimError("the other replicas took this one for dead"))
+        runs = list(self._pool)
+        for run in runs:
+            run.commits.abandon(TakenForDeadError())
+        if runs:
+            logger.warning("%d runs left memory, for the other replicas may have them", len(runs))
 
     def _deleted(self, news: News) -> None:
         self._pool.routes.forget(news.key)
@@ -117,7 +120,7 @@ class PeerNews:
         try:
             changed = await self._pool.pauses.refresh()
         except StoreError as error:
-            logger.warning("cannot read which workflows are paused: %s", error)
+            logger.log(level_of(error), "cannot read which workflows are paused: %s", error)
             return
         for namespace, workflow in changed:
             self._pool.hold(namespace, workflow)

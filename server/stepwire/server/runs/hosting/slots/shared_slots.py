@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context
 
 from stepwire.server.registry import Registry
 from stepwire.server.runs.hosting.commits.record import WAS_QUEUED
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.slots.concurrency import has_slot_above
-from stepwire.server.store import Cluster, RunKey, RunStore, Status, StoreError
+from stepwire.server.store import Cluster, RunKey, RunStore, Status, StoreError, level_of
 from stepwire.workflow.hosting import start_task
 
 __all__ = ["SharedSlots"]
@@ -80,7 +81,9 @@ class SharedSlots:
         if workflow in self._looking:
             self._again.add(workflow)
             return
-        task = self._looking[workflow] = start_task(self._keep_looking(workflow), name="stepwire-places")
+        task = self._looking[workflow] = start_task(
+            self._keep_looking(workflow), name="stepwire-places", context=Context()
+        )
         task.add_done_callback(lambda _: self._looked(workflow))
 
     def _looked(self, workflow: str) -> None:
@@ -96,7 +99,7 @@ class SharedSlots:
         try:
             placed = await self._cluster.take_places(workflow, self._limits[workflow], list(queued))
         except StoreError as error:
-            logger.warning("cannot ask for places of workflow %s: %s", workflow, error)
+            logger.log(level_of(error), "cannot ask for places of workflow %s: %s", workflow, error)
             return
         for key in placed:
             run = queued.pop(key, None)
