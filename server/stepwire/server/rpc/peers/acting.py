@@ -23,6 +23,7 @@ from stepwire.server.runs.errors import (
     DrainingError,
     LimitError,
     PeerRefusedError,
+    PeerSilentError,
     RunElsewhereError,
     RunsError,
     StoreDownError,
@@ -69,7 +70,9 @@ def _told(error: RunsError) -> dict[str, Any]:
     """Return the answer that says why something was not done."""
     if isinstance(error, RunElsewhereError):
         return {"elsewhere": error.address, "replica": error.replica}
-    if isinstance(error, StoreDownError | DrainingError | WrongReplicaError):
+    if isinstance(error, WrongReplicaError):
+        return {"again": str(error), "answered_by": error.replica}
+    if isinstance(error, StoreDownError | DrainingError):
         return {"again": str(error)}
     if isinstance(error, LimitError) and error.retry_after is not None:
         return {"limit": [str(error), error.retry_after]}
@@ -96,13 +99,14 @@ class Actor:
             RunElsewhereError: It names the replica that has to; the address may be empty.
             LimitError: A limit is reached, and says after how long it may not be any more.
             PeerRefusedError: It refuses.
-            StoreDownError: It does not answer, or may do it later.
+            PeerSilentError: It does not answer, or another one does.
+            StoreDownError: It may do it later.
         """
         data = json.dumps([what, given]).encode()
         metadata = tuple(self._signer.sign_to(replica, ACT))
         call = self._links.unary(address, ACT)(data, metadata=metadata, timeout=_SECONDS)
         self._links.begin(address, call)
-        silent = StoreDownError(f"The replica at {address} does not answer")
+        silent = PeerSilentError(f"The replica at {address} does not answer")
         try:
             answer = json.loads(await call)
         except grpc.aio.AioRpcError as error:
@@ -124,6 +128,8 @@ def _result_of(answer: dict[str, Any]) -> Any:
     """Return what another replica answered, or raise what kept it from it."""
     if "elsewhere" in answer:
         raise RunElsewhereError(answer["elsewhere"], replica=answer.get("replica", 0))
+    if "answered_by" in answer:
+        raise PeerSilentError(answer["again"])
     if "again" in answer:
         raise StoreDownError(answer["again"])
     if "limit" in answer:
