@@ -3,41 +3,29 @@
 Exits 1 when a ratio is more than 15 % worse than the committed one (benchmarks/baseline.json).
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cluster, engine, foreign, memory, peers, report, search, served, store, web
-from benchmarks.harness import Bench, Row, Skipped
+from benchmarks import cluster, foreign, memory, peers, report, search, served, store, web
+from benchmarks.harness import Bench, Figure, Row, Skipped
 from rich.console import Console
+from rich.markdown import Markdown
 
-FIGURES: dict[str, Callable[[Bench], Coroutine[Any, Any, list[Row]]]] = {
-    **{each.key: each for each in served.SERVED},
-    "commit_latency": served.commit_latency,
-    "web": web.web,
-    "idle_streams": memory.idle_streams,
-    "waiting_runs": memory.waiting_runs,
-    "released_runs": memory.released_runs,
-    "recovery": memory.recovery,
-    "growing_run": memory.growing_run,
-    "store": store.store,
-    "search": search.search,
-    "cluster": cluster.cluster,
-    "execution_log": served.execution_log,
-    "foreign": foreign.foreign,
-    "engine": engine.engine,
-    "peer_server": peers.peer_server,
-    "agents": peers.agents,
-}
+_OTHERS: tuple[Figure, ...] = (
+    *(served.commit_latency, web.web, memory.idle_streams, memory.waiting_runs, memory.released_runs, memory.recovery),
+    *(memory.growing_run, store.store, search.search, cluster.cluster, served.execution_log, foreign.foreign),
+    *(peers.engine, peers.peer_server, peers.agents),
+)
+FIGURES: dict[str, Figure] = {each.key: each for each in served.SERVED} | {each.__name__: each for each in _OTHERS}
 
 
 def parse() -> argparse.Namespace:
@@ -59,33 +47,32 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure(bench: Bench, figures: Sequence[str], kept: Path | None, console: Console) -> list[Row]:
-    """Measure the figures one after the other; note what was skipped, and what failed. `kept` has what is measured."""
+async def measured(bench: Bench, name: str) -> dict[str, Any]:
+    """Return the rows of a figure, and the notes of what of it was skipped."""
+    rows, bench.notes = [], []
+    try:
+        rows = [asdict(row) async for row in FIGURES[name](bench)]
+    except Skipped as missing:
+        bench.notes.append(f"{name}: {missing}")
+    return {"rows": rows, "notes": bench.notes}
+
+
+def measure(bench: Bench, figures: Sequence[str], kept: Path | None) -> tuple[list[Row], bool]:
+    """Measure the figures one after the other, but those that `kept` has; return rows, and whether a figure failed."""
     done: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept and kept.is_file() else {}
-    with console.status("starting") as status:
-        for number, name in enumerate(figures, 1):
-
-            def say(text: str, place: str = f"[{number}/{len(figures)}]") -> None:
-                status.update(f"{place} {text}")
-                if not console.is_terminal:
-                    print(f"{place} {text}", file=sys.stderr, flush=True)
-
-            if name not in done:
-                bench.say, bench.notes = say, []
-                rows = []
-                try:
-                    rows = [asdict(row) for row in asyncio.run(FIGURES[name](bench))]
-                except Skipped as missing:
-                    bench.notes.append(f"{name}: {missing}")
-                except Exception as error:  # noqa: BLE001 - a figure that fails must not lose the others
-                    bench.failures.append(f"{name}: no figure: {type(error).__name__}: {error}")
-                    continue
-                done[name] = {"rows": rows, "notes": bench.notes}
-                if kept:
-                    kept.write_text(json.dumps(done), "utf-8")
+    failures: list[str] = []
+    for number, name in enumerate(figures, 1):
+        if name not in done:
+            bench.say = partial(print, f"[{number}/{len(figures)}]", file=sys.stderr, flush=True)
+            try:
+                done[name] = asyncio.run(measured(bench, name))
+            except Exception as error:  # noqa: BLE001 - a figure that fails must not lose the others
+                failures.append(f"{name}: no figure: {type(error).__name__}: {error}")
+            if kept:
+                kept.write_text(json.dumps(done), "utf-8")
     found = [done[name] for name in figures if name in done]
-    bench.notes = [note for each in found for note in each["notes"]] + bench.failures
-    return [Row(**row) for each in found for row in each["rows"]]
+    bench.notes = [note for each in found for note in each["notes"]] + failures
+    return [Row(**row) for each in found for row in each["rows"]], bool(failures)
 
 
 def main() -> int:
@@ -97,8 +84,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="stepwire-bench-", dir=options.dir) as directory:
         rounds, length = options.repeats or repeats, options.seconds or seconds
         bench = Bench(Path(directory), rounds, length, options.quick, options.beside and options.beside.resolve())
-        rows = measure(bench, options.figures, options.resume, console)
-    report.show(console, rows, bench.notes)
+        rows, failed = measure(bench, options.figures, options.resume)
+    console.print(Markdown("\n".join([report.tables(rows), *(f"- {note}" for note in bench.notes)])))
     if options.write_docs:
         report.write_page(bench, rows, (before, os.getloadavg()[0]))
         report.write_plot(rows)
@@ -111,10 +98,8 @@ def main() -> int:
         report.write_baseline(rows, mode)
     elif worse:
         console.print("\nWorse than the committed table by more than 15 %:", style="red")
-        for line in worse:
-            console.print(f"- {line}")
-        return 1
-    return int(bool(bench.failures))
+        console.print("\n".join(f"- {line}" for line in worse))
+    return int(failed or (bool(worse) and not options.write_baseline))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """Figures of memory and growth: idle streams, waiting and released runs, recovery, a run with a very long log."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
 
 import grpc.aio
 from benchmarks.harness import Bench, Row, Sample, cost, row
-from benchmarks.load import OPTIONS, Caller, event, shared
-from benchmarks.servers import RAW, SQLITE, Server, Side, server, stepwire_server
+from benchmarks.load import OPTIONS, Caller, event
+from benchmarks.peer.loads import together
+from benchmarks.servers import RAW, SQLITE, Server, server, stepwire_server
 
 from stepwire.v1 import run_service_pb2 as runs
 
@@ -26,127 +26,124 @@ RELEASED = 64.0
 NONE = f"{RELEASED:g} B for 0"
 FLAT = 1.2
 """What counts as flat: an operation costs at most this much more."""
-RECOVERY_SECONDS = 10.0
 CACHES = "resident size, in which SQLite's page caches grow too"
 
 
-async def idle_streams(bench: Bench) -> list[Row]:
+async def idle_streams(bench: Bench) -> AsyncIterator[Row]:
     """Open Converse streams that say nothing: the server's memory of each."""
     count = bench.scaled(10_000, 2_000)
     sizes: dict[str, float] = {}
     for kind in (RAW, SQLITE):
-        async with server(kind, bench).called() as (process, caller):
-            ids = await caller.start_many("Wait", STREAMS_PER_CHANNEL)
+        async with server(kind, bench).called() as process:
+            ids = await process.caller.start_many("Wait", STREAMS_PER_CHANNEL)
             await _open_streams(bench, process, ids, STREAMS_PER_CHANNEL)  # what the first streams of all cost
             sizes[kind] = await _open_streams(bench, process, ids, count)
     title, note = f"server memory of an idle Converse stream ({count:,})", f"raw grpc.aio {sizes[RAW] / KIB:.1f} KiB"
-    return [row("idle_streams", title, "B", "30 KiB", sizes[SQLITE], 30 * KIB, target=1, note=note)]
+    yield row("idle_streams", title, "B", "30 KiB", sizes[SQLITE], 30 * KIB, target=1, note=note)
 
 
 async def _open_streams(bench: Bench, process: Server, ids: list[str], count: int) -> float:
     """Return the bytes of each of so many open streams."""
+
+    async def attach(caller: Caller, run_id: str) -> Any:
+        call = caller.runs.Converse()
+        await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id, options=OPTIONS)))
+        if await call.read() is grpc.aio.EOF:
+            raise RuntimeError("a conversation ended early")
+        return call
+
     before = await process.settled()
     calls: list[Any] = []
     async with AsyncExitStack() as stack:
         for first in range(0, count, STREAMS_PER_CHANNEL):
             bench.say(f"idle streams: {first:,} of {count:,}")
-            caller = await stack.enter_async_context(Caller.open(process.address))
-            calls += await asyncio.gather(*(_attach(caller, run_id) for run_id in ids))
-        size = (await process.settled() - before) / len(calls)
-        for call in calls:
-            call.cancel()
-    return size
+            caller = await stack.enter_async_context(aclosing(Caller(process.address)))
+            calls += await asyncio.gather(*(attach(caller, run_id) for run_id in ids))
+        return (await process.settled() - before) / len(calls)
 
 
-async def _attach(caller: Caller, run_id: str) -> Any:
-    call = caller.runs.Converse()
-    await call.write(runs.ConverseRequest(attach=runs.ConverseAttach(run_id=run_id, options=OPTIONS)))
-    if await call.read() is grpc.aio.EOF:
-        raise RuntimeError("a conversation ended early")
-    return call
-
-
-async def waiting_runs(bench: Bench) -> list[Row]:
+async def waiting_runs(bench: Bench) -> AsyncIterator[Row]:
     """Start runs that wait for an answer: the server's memory of each, and what a run costs once they are there."""
     count, sample, data = bench.scaled(100_000, 5_000), bench.scaled(2_000, 500), bench.data()
     with stepwire_server(bench.data()) as process:
         empty = await process.settled()
-    async with stepwire_server(data).called() as side:
-        await _cpu_of_trivial(side, 500)  # connections, caches
-        few = await _cpu_of_trivial(side, sample)
-        before = await side.server.settled()
+    async with stepwire_server(data).called() as process:
+        await _cpu_of_trivial(process, 500)  # connections, caches
+        few = await _cpu_of_trivial(process, sample)
+        before = await process.settled()
         bench.say(f"waiting runs: starting {count:,}")
         began = time.perf_counter()
-        one, *_ = await side.caller.start_many("Wait", count)
+        one, *_ = await process.caller.start_many("Wait", count)
         note = f"started in {time.perf_counter() - began:.0f} s"
-        size = (await side.server.settled() - before) / count
-        many = await _cpu_of_trivial(side, sample)
+        size = (await process.settled() - before) / count
+        many = await _cpu_of_trivial(process, sample)
+    title, limit = f"server memory of a waiting run ({count:,})", "10 KiB"
+    yield row("waiting_runs", title, "B", limit, size, 10 * KIB, target=1, note=note)
+    title = f"server CPU of a trivial run, with {count:,} waiting runs"
+    yield row("growth_runs", title, "s", "with none", many, few, target=FLAT)
     bench.say("waiting runs: starting again beside them")
-    async with stepwire_server(data).called() as (process, caller):
+    began = time.perf_counter()
+    async with stepwire_server(data).called() as process:
+        note = f"started in {time.perf_counter() - began:.1f} s"
         beside = max(0.0, (await process.settled() - empty) / count)
         began = time.perf_counter()
-        await caller.send(one, event("Answer", b"{}"))
-        await caller.ended(one)
-        answered = f"started in {process.seconds:.1f} s; an answer to its end {time.perf_counter() - began:.3f} s"
-    waiting, restarted = (f"server memory of a waiting run{told} ({count:,})" for told in ("", " after a restart"))
-    growth = f"server CPU of a trivial run, with {count:,} waiting runs"
-    return [
-        row("waiting_runs", waiting, "B", "10 KiB", size, 10 * KIB, target=1, note=note),
-        row("released_restarted", restarted, "B", NONE, beside, RELEASED, target=1, note=answered, guarded=False),
-        row("growth_runs", growth, "s", "with none", many, few, target=FLAT),
-    ]
+        await process.caller.send(one, event("Answer", b"{}"))
+        await process.caller.ended(one)
+        note += f"; an answer to its end {time.perf_counter() - began:.3f} s"
+    title = f"server memory of a waiting run after a restart ({count:,})"
+    yield row("released_restarted", title, "B", NONE, beside, RELEASED, target=1, note=note, guarded=False)
 
 
-async def _cpu_of_trivial(side: Side, count: int) -> float:
+async def _cpu_of_trivial(process: Server, count: int) -> float:
     """Return the seconds of server CPU of a trivial run."""
-    return (await cost(side.server, partial(shared, side.caller.run_to_end(), count))).cpu or 0.0
+    return (await cost(process.cpu, partial(together, process.caller.run_to_end(), range(count)))).cpu or 0.0
 
 
-async def released_runs(bench: Bench) -> list[Row]:
+async def released_runs(bench: Bench) -> AsyncIterator[Row]:
     """Start waves of runs that wait, let each be released: what the server's memory grows by after the first."""
     wave = bench.scaled(8_000, 2_000)
     levels: list[int] = []
-    async with stepwire_server(bench.data(), idle_after=f"{IDLE:g}s").called() as (process, caller):
+    async with stepwire_server(bench.data(), idle_after=f"{IDLE:g}s").called() as process:
         for number in range(1, WAVES + 1):
             bench.say(f"released runs: wave {number} of {WAVES}, {wave:,} each")
-            await caller.start_many("Wait", wave)
+            await process.caller.start_many("Wait", wave)
             await asyncio.sleep(2 * IDLE)  # what is measured is the state after this time
             levels.append(await process.settled())
     # The first wave shows what the allocator keeps anyway.
     left = max(0.0, (levels[-1] - levels[0]) / (wave * (WAVES - 1)))
     title = f"server memory that a released run leaves ({WAVES} waves of {wave:,})"
-    return [row("released_runs", title, "B", NONE, left, RELEASED, target=1, note=CACHES, guarded=False)]
+    yield row("released_runs", title, "B", NONE, left, RELEASED, target=1, note=CACHES, guarded=False)
 
 
-async def growing_run(bench: Bench) -> list[Row]:
+async def growing_run(bench: Bench) -> AsyncIterator[Row]:
     """One run writes very many events while a client reads: server CPU of an event, late beside early."""
     count = bench.scaled(1_000_000, 50_000)
     window = max(10_000, count // 20)
     marks = json.dumps({"marks": [1_000, 1_000 + window, count - window, count]}).encode()
-    early: list[Sample] = []
-    late: list[Sample] = []
+    early, late = [], []
     for number in range(bench.scaled(3, 2)):
         bench.say(f"one run of {count:,} events: {number + 1}")
-        async with stepwire_server(bench.data()).called() as (_, caller):
-            run_id = await caller.start("Talk", marks)
-            await caller.read(run_id)
+        async with stepwire_server(bench.data()).called() as process:
+            run_id = await process.caller.start("Talk", marks)
+            await process.caller.read(run_id)
             # A client reads more slowly than the server writes: the server's CPU is noted by the step itself.
-            first, second, third, last = json.loads((await caller.ended(run_id)).outcome.result.json)
+            first, second, third, last = json.loads((await process.caller.ended(run_id)).outcome.result.json)
         early.append(Sample((second - first) / window))
         late.append(Sample((last - third) / window))
     title = f"server CPU of an event, the last {window:,} of {count:,}"
-    return [row("growth_events", title, "s", f"after the first 1,000: {window:,}", late, early, target=FLAT)]
+    yield row("growth_events", title, "s", f"after the first 1,000: {window:,}", late, early, target=FLAT)
 
 
-async def recovery(bench: Bench) -> list[Row]:
+async def recovery(bench: Bench) -> AsyncIterator[Row]:
     """Kill a server whose runs are all at work: how long the next one takes until it has them at work again."""
     count, data = bench.scaled(10_000, 1_000), bench.data()
     bench.say(f"recovery: starting {count:,} runs")
-    async with stepwire_server(data).called() as (process, caller):
-        await caller.start_many("Busy", count)
+    async with stepwire_server(data).called() as process:
+        await process.caller.start_many("Busy", count)
         process.kill()
     bench.say("recovery: starting again")
-    with stepwire_server(data) as process:  # it listens once it has taken up everything that has work
-        seconds = process.seconds
-    title, limit = f"start that takes up {count:,} unfinished runs", f"{RECOVERY_SECONDS:g} s"
-    return [row("recovery", title, "s", limit, seconds, RECOVERY_SECONDS, target=1, guarded=False)]
+    began = time.perf_counter()
+    with stepwire_server(data):  # it listens once it has taken up everything that has work
+        seconds = time.perf_counter() - began
+    title = f"start that takes up {count:,} unfinished runs"
+    yield row("recovery", title, "s", "10 s", seconds, 10.0, target=1, guarded=False)

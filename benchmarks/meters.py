@@ -3,16 +3,14 @@
 Counted are the threads of the event loop and of the store, not those of gRPC itself, which run nothing of Python.
 """
 
-from __future__ import annotations
-
+import re
 import sys
 import threading
 import time
-from collections import Counter
-from contextvars import copy_context
+from collections import Counter, defaultdict
 from functools import cache
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 NATIVE: Final = "gRPC and event loop, native"
 """What runs while no function of Python does, on the thread of the event loop."""
@@ -49,13 +47,13 @@ _MODULES: Final = {
 }
 LAYERS: Final = (*dict.fromkeys((*_FILES.values(), *_MODULES.values())), REST)
 
-LOOP = {
-    "create_task": "tasks",
-    "create_future": "futures",
-    "_run_once": "loop iterations",
-    "copy_context": "context copies",
+LOOP: Final = {
+    "tasks": r"event loop: \S*\bcreate_task$|runner: \S*\bstart_body$",  # it makes the task by itself
+    "futures": r"event loop: \S*\bcreate_future$",
+    "loop iterations": r"event loop: \S*\b_run_once$",
+    "context copies": r": (copy_context|Context\.copy) in ",
 }
-"""What is counted of the event loop, by the function that makes it."""
+"""What is counted of the event loop, by the functions that make it."""
 _STORE_THREAD: Final = "stepwire-store-writer"
 _CALIBRATED: Final = 20_000
 
@@ -73,22 +71,35 @@ def layer_of_function(function: Any) -> str | None:
     return _MODULES.get(module)
 
 
+class Costs(dict[str, float]):
+    """What one operation cost: times by layer; opcodes by layer, and calls by `layer: function`, as counts."""
+
+    @property
+    def layers(self) -> Counter[str]:
+        """Return the counts by layer."""
+        found: defaultdict[str, float] = defaultdict(float)
+        for name, count in self.items():
+            found[name.partition(": ")[0]] += count
+        return Counter({layer: round(count) for layer, count in found.items()})
+
+    @property
+    def loop(self) -> dict[str, int]:
+        """Return what the event loop did."""
+        calls = self.items()
+        return {what: round(sum(n for name, n in calls if re.search(made, name))) for what, made in LOOP.items()}
+
+
+def _serves(thread: threading.Thread) -> bool:
+    return thread is threading.main_thread() or thread.name == _STORE_THREAD
+
+
 class _Place(threading.local):
-    """Whether a thread is measured; which layer it is in, and since when, which is 0 while nothing is measured."""
+    """Whether a thread is measured; which layer it is in, and since when in nanoseconds of its processor time."""
 
     def __init__(self) -> None:
+        self.serves = _serves(threading.current_thread())
         self.layer = NATIVE
-        self.since = 0
-        thread = threading.current_thread()
-        self.serves = thread is threading.main_thread() or thread.name == _STORE_THREAD
-
-
-class Counted(NamedTuple):
-    """What one operation cost: calls or opcodes by layer; with calls what the loop did, and calls by function."""
-
-    layers: Counter[str]
-    loop: Counter[str]
-    functions: Counter[str]
+        self.since = time.thread_time_ns()
 
 
 class Counts:
@@ -101,71 +112,39 @@ class Counts:
     def __init__(self, *, opcodes: bool = False) -> None:
         self.profile = None if opcodes else self._profile
         self.trace = self._trace if opcodes else None
-        self._on = False
         self._place = _Place()
-        self._found = Counted(Counter(), Counter(), Counter())
+        self._counts: Counter[str] = Counter()
 
-    def begin(self) -> None:
-        """Begin anew."""
-        for counts in self._found:
-            counts.clear()
-        self._on = True
-
-    def end(self, times: int) -> Counted:
-        """Return what one of so many operations cost."""
-        self._on = False
-        return Counted(
-            *(Counter({name: round(count / times) for name, count in counts.items()}) for counts in self._found)
-        )
+    def found(self) -> dict[str, float]:
+        """Return what was counted so far."""
+        return dict(self._counts)
 
     def _profile(self, frame: FrameType, what: str, arg: Any) -> None:
         """Note one call."""
-        if not self._on or what not in ("call", "c_call") or not self._place.serves:
-            return
-        layers, loop, functions = self._found
-        code = frame.f_code
-        layer = layer_of_file(code.co_filename)
-        layers[layer] += 1
-        if what == "call":
-            functions[f"{layer}: {code.co_qualname}"] += 1
-            if layer == "event loop" and code.co_name in LOOP:
-                loop[LOOP[code.co_name]] += 1
-            elif layer == "runner" and code.co_name == "start_body":  # it makes the task by itself
-                loop[LOOP["create_task"]] += 1
-        else:
-            if arg is copy_context or getattr(arg, "__qualname__", "") == "Context.copy":
-                loop[LOOP["copy_context"]] += 1
-            functions[f"{layer}: {getattr(arg, '__qualname__', arg)} in {code.co_qualname}"] += 1
+        if what in ("call", "c_call") and self._place.serves:
+            code = frame.f_code
+            called = "" if what == "call" else f"{getattr(arg, '__qualname__', arg)} in "
+            self._counts[f"{layer_of_file(code.co_filename)}: {called}{code.co_qualname}"] += 1
 
     def _trace(self, frame: FrameType, what: str, arg: Any) -> Any:
         """Note one instruction."""
         layer = layer_of_file(frame.f_code.co_filename)
         if what == "call":
             frame.f_trace_opcodes, frame.f_trace_lines = layer != "event loop", False
-        elif what == "opcode" and self._on and self._place.serves:
-            self._found.layers[layer] += 1
+        elif what == "opcode" and self._place.serves:
+            self._counts[layer] += 1
         return self._trace
 
 
 class WholeTime:
-    """Measure the microseconds of processor time that an operation costs, without a hook."""
+    """Measure the processor time of the threads, without a hook."""
 
     profile = trace = None
-    _before = 0.0
 
-    def begin(self) -> None:
-        """Begin."""
-        self._before = self._seconds()
-
-    def end(self, times: int) -> float:
-        """Return the microseconds of one of so many operations."""
-        return (self._seconds() - self._before) / times * 1e6
-
-    @staticmethod
-    def _seconds() -> float:
-        threads = [threading.main_thread(), *(each for each in threading.enumerate() if each.name == _STORE_THREAD)]
-        idents = [thread.ident for thread in threads if thread.ident is not None]
-        return sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in idents)
+    def found(self) -> dict[str, float]:
+        """Return the microseconds so far."""
+        idents = [thread.ident for thread in threading.enumerate() if _serves(thread) and thread.ident]
+        return {"all": sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in idents) * 1e6}
 
 
 class LayerClock:
@@ -177,22 +156,16 @@ class LayerClock:
     trace = None
 
     def __init__(self) -> None:
-        self._on = False
-        self._times: Counter[str] = Counter()
+        self._place = _Place()
+        self._spent: Counter[str] = Counter()
         """Nanoseconds by layer."""
         self._events: Counter[str] = Counter()
-        """Calls and returns by layer: measuring each adds some time to the layer."""
-        self._place = _Place()
-        self._cost = 0.0
-        """Nanoseconds that measuring one call or return adds."""
+        """Calls and returns by layer: measuring each adds `_cost` nanoseconds to the layer."""
         sys.setprofile(self.profile)
-        self.begin()
         for _ in range(_CALIBRATED):
             _nothing()
-        spent = self.end(1)
         sys.setprofile(None)
-        self._cost = sum(spent.values()) * 1e3 / sum(self._events.values())
-        self._place.since = 0
+        self._cost = self._spent.total() / self._events.total()
 
     def profile(self, frame: FrameType, what: str, arg: Any) -> None:
         """Charge the time since the last call or return."""
@@ -200,28 +173,20 @@ class LayerClock:
         place = self._place
         if not place.serves:
             return
-        if self._on and place.since:
-            self._times[place.layer] += now - place.since
-            self._events[place.layer] += 1
+        self._spent[place.layer] += now - place.since
+        self._events[place.layer] += 1
         if what == "return":
             place.layer = NATIVE if frame.f_back is None else layer_of_file(frame.f_back.f_code.co_filename)
         elif what == "c_call":
             place.layer = layer_of_function(arg) or layer_of_file(frame.f_code.co_filename)
         else:
             place.layer = layer_of_file(frame.f_code.co_filename)
-        place.since = time.thread_time_ns() if self._on else 0
+        place.since = time.thread_time_ns()
 
-    def begin(self) -> None:
-        """Begin anew."""
-        self._times.clear()
-        self._events.clear()
-        self._on = True
-
-    def end(self, times: int) -> dict[str, float]:
-        """Return the microseconds of one of so many operations, by layer."""
-        self._on = False
-        costs = {layer: self._cost * count for layer, count in self._events.items()}
-        return {layer: max(0.0, spent - costs[layer]) / times / 1e3 for layer, spent in self._times.items()}
+    def found(self) -> dict[str, float]:
+        """Return the microseconds by layer so far."""
+        events = dict(self._events)
+        return {layer: (self._spent[layer] - self._cost * count) / 1e3 for layer, count in events.items()}
 
 
 def _nothing() -> None:
@@ -229,3 +194,4 @@ def _nothing() -> None:
 
 
 Meter = Counts | WholeTime | LayerClock
+"""Has hooks, `profile` and `trace`, that are set on all threads, and tells what it `found` since it was made."""

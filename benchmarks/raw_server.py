@@ -8,8 +8,6 @@ The id of a run says how many events its stream has: "raw-100000". With a file o
 every stream has those frames, and nothing else is served.
 """
 
-from __future__ import annotations
-
 import asyncio
 import marshal
 import sys

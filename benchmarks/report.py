@@ -1,7 +1,5 @@
 """What a run of the benchmarks leaves: the table, the guard, docs/performance.md, its plot, the README's figures."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import os
@@ -14,17 +12,12 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks.harness import Bench, Row
-from rich.console import Console
-from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
 BASELINE = HERE / "baseline.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 TOLERANCE = 0.15
-
-# -- the table --------------------------------------------------------------------------------------------------------
-
-HEADINGS = ["figure", "ours", "limit", "ratio", "target", "", "server CPU per operation", "note"]
+HEADINGS = ["figure", "ours", "limit", "ratio", "target", "target met", "server CPU per operation", "note"]
 
 
 def _figure(value: float, unit: str) -> str:
@@ -46,31 +39,26 @@ def _cells(row: Row) -> list[str]:
     cpu = "" if row.cpu is None else _figure(row.cpu, "s")
     if row.cpu is not None and row.raw_cpu:
         cpu += f" ({row.cpu / row.raw_cpu:.2f} times {_figure(row.raw_cpu, 's')})"
-    met = {None: "", True: "met", False: "not met"}[row.met]
+    met = {None: "", True: "met", False: "**not met**"}[row.met]
     return [row.title, _figure(row.ours, row.unit), limit, ratio, _target(row), met, cpu, row.note]
 
 
-def show(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Print the table."""
-    table = Table(title="Medians; ratios to the limit measured in the same run (lowest-highest round)")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("ours", "ratio", "target") else "left")
+def tables(rows: Sequence[Row]) -> str:
+    """Return the tables of all groups, in Markdown."""
+    parts = []
     for group, members in groupby(rows, lambda row: row.group):
-        table.add_section()
-        table.add_row(group, style="bold")
-        for row in members:
-            table.add_row(*_cells(row), style="red" if row.met is False else None)
-    console.print(table)
-    for note in notes:
-        console.print(f"- {note}")
+        parts.append(f"## {group[0].upper()}{group[1:]}\n\n{markdown(HEADINGS, [_cells(row) for row in members])}\n")
+    return "\n".join(parts)
 
 
-# -- the guard --------------------------------------------------------------------------------------------------------
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))
 
 
 def regressions(rows: Sequence[Row], mode: str) -> list[str]:
     """Return what is worse than the committed table by more than 15 %."""
-    committed = _baseline().get(mode, {})
+    committed = json.loads(BASELINE.read_text("utf-8")).get(mode, {})
     found: list[str] = []
     for row in rows:
         if row.guarded and (before := committed.get(row.key)) is not None:
@@ -82,27 +70,15 @@ def regressions(rows: Sequence[Row], mode: str) -> list[str]:
 
 def write_baseline(rows: Sequence[Row], mode: str) -> None:
     """Make these ratios the committed ones."""
-    baseline = _baseline()
+    baseline = json.loads(BASELINE.read_text("utf-8"))
     baseline.setdefault(mode, {}).update({row.key: round(row.ratio, 3) for row in rows if row.guarded})
     BASELINE.write_text(json.dumps(baseline, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _baseline() -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = json.loads(BASELINE.read_text("utf-8")) if BASELINE.is_file() else {}
-    return found
-
-
-# -- the page and its plot --------------------------------------------------------------------------------------------
 
 
 def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float]) -> None:
     """Write the table with what it was measured on; `load` is the load average at the beginning and the end."""
     parts = [(HERE / "introduction.md").read_text("utf-8"), _machine(bench, load)]
-    parts.append("![Ratios to the targets](performance.png)\n")
-    for group, members in groupby(rows, lambda row: row.group):
-        headings = [heading or "target met" for heading in HEADINGS]
-        lines = [["**not met**" if cell == "not met" else cell for cell in _cells(row)] for row in members]
-        parts += [f"## {group[0].upper()}{group[1:]}\n", markdown(headings, lines) + "\n"]
+    parts += ["![Ratios to the targets](performance.png)\n", tables(rows)]
     if missed := [row for row in rows if row.met is False]:
         parts.append("## Targets that are not met\n")
         parts.append("".join(f"- {row.title}: {row.ratio:.2f}, to be {_target(row)}\n" for row in missed))
@@ -110,11 +86,6 @@ def write_page(bench: Bench, rows: Sequence[Row], load: Sequence[float]) -> None
     if bench.notes:
         parts += ["## Skipped\n", "".join(f"- {note}\n" for note in bench.notes)]
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-
-
-def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))
 
 
 def _machine(bench: Bench, load: Sequence[float]) -> str:
@@ -145,17 +116,14 @@ def write_plot(rows: Sequence[Row]) -> None:
     figure.savefig(PAGE.with_suffix(".png"), dpi=110)
 
 
-# -- the README -------------------------------------------------------------------------------------------------------
-
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
-OURS = "The engine in process"
 OTHER = "The same with llama-index-workflows "
-PEER = "Beside the peer, each by its own Python client"
+# What the README calls a figure, and its title in the tables, without a size.
 IN_PROCESS = {
-    "a step of a chain": "a step of a chain (",
-    "fan-out over 8 workers and collect, an event": "fan-out over 8 workers, collected, an event (",
-    "a run of one step": "a trivial run, one after the other (",
+    "a step of a chain": "a step of a chain",
+    "fan-out over 8 workers and collect, an event": "fan-out over 8 workers, collected, an event",
+    "a run of one step": "a trivial run, one after the other",
     "memory of a run that waits": "memory of a parked run",
 }
 SERVED = {
@@ -167,30 +135,20 @@ SERVED = {
 
 def figures_of(page: str) -> str:
     """Return the README's figures as `page` has them. LookupError when it lacks one."""
-    tables = {
-        heading.strip(): body.splitlines() for heading, body in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", page)
-    }
+    tables: dict[str, dict[str, tuple[str, str, str]]] = {}
+    for heading, body in re.findall(r"(?ms)^## (.*?)$(.*?)(?=^## |\Z)", page):
+        found = re.findall(r"(?m)^\| (.*?)(?: \([\d,]+\))? \| (.*?) \| (.*?)(?:, ([^,|]*))? \|", body)
+        tables[heading] = {title: (ours, limit, name) for title, ours, limit, name in found}
+    engine, peer = tables["The engine in process"], tables["Beside the peer, each by its own Python client"]
     others = [heading for heading in tables if heading.startswith(OTHER)]
-    if not others:
-        raise LookupError(OTHER)
+    engines = [engine, *(tables[heading] for heading in others)]
+    inside = [[told, *(each[title][0] for each in engines)] for told, title in IN_PROCESS.items()]
+    served = [[told, *peer[title][:2]] for told, title in SERVED.items()]
     names = [f"LlamaIndex Workflows {heading.removeprefix(OTHER)}" for heading in others]
-    lines = [
-        [title, *(_find(tables[heading], start)[1] for heading in (OURS, *others))]
-        for title, start in IN_PROCESS.items()
-    ]
-    found = {title: _find(tables[PEER], start) for title, start in SERVED.items()}
-    served = [[title, row[1], row[2].rpartition(", ")[0]] for title, row in found.items()]
-    peer = next(iter(found.values()))[2].rpartition(", ")[2]
-    text = markdown(["in process", "Stepwire", *names], lines)
-    text += f"\n\n{markdown(['served, on SQLite', 'Stepwire', peer], served)}\n"
+    name = peer[next(iter(SERVED.values()))][2]
+    text = markdown(["in process", "Stepwire", *names], inside)
+    text += f"\n\n{markdown(['served, on SQLite', 'Stepwire', name], served)}\n"
     return text.replace(" 1/s", " a second").replace(" events/s", " a second")
-
-
-def _find(lines: list[str], start: str) -> list[str]:
-    for line in lines:
-        if line.startswith(f"| {start}"):
-            return [cell.strip() for cell in line.strip("|").split("|")]
-    raise LookupError(start)
 
 
 def figures_in(readme: str) -> str:

@@ -1,15 +1,14 @@
 """ListRuns over many runs: the server's CPU for the first page, by every filter."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
 from statistics import median_high
 from typing import Any
 
 from benchmarks.harness import Bench, Row, row
-from benchmarks.servers import Processes, stepwire_server
+from benchmarks.servers import cpu_of, stepwire_server
 from google.protobuf.timestamp_pb2 import Timestamp
 from tests.postgres import MISSING, PostgresServer, programs
 from tests.unit.contract.support import first, record
@@ -19,27 +18,23 @@ from stepwire.server.store.postgres import PostgresStore
 from stepwire.v1 import run_service_pb2 as runs
 from stepwire.v1 import types_pb2 as types
 
-LIMIT = 0.05
-"""Seconds of server CPU that a first page may take."""
-PAGE = 100
 CALLS = 30
 """Calls whose CPU is measured together: a process's CPU time is counted in hundredths of a second."""
 GROUP = 2000
-ERRORS = ("ValueError", "ConnectionError", "KeyError")
+"""Runs that are written together."""
 
 
-async def search(bench: Bench) -> list[Row]:
+async def search(bench: Bench) -> AsyncIterator[Row]:
     """List the first page of many runs by each filter, and by pairs of them; tell of the dearest one of each store."""
     data = bench.data()
-    found = [await _dearest(bench, "search", "SQLite", SqliteStore(data), str(data))]
+    yield await _dearest(bench, "search", "SQLite", SqliteStore(data), str(data))
     if programs() is None:
         bench.notes.append(f"search: {MISSING}")
-        return found
+        return
     # The work of autovacuum and of a checkpoint on what was just written is no filter's. So there are no statistics.
     with PostgresServer(["fsync=off", "autovacuum=off"]) as database:
         store = PostgresStore(database.dsn)
-        found.append(await _dearest(bench, "search_postgres", "PostgreSQL", store, database.dsn, database))
-    return found
+        yield await _dearest(bench, "search_postgres", "PostgreSQL", store, database.dsn, database)
 
 
 async def _dearest(
@@ -53,37 +48,26 @@ async def _dearest(
     if database is not None:
         database.sql("CHECKPOINT")
     costs: dict[str, float] = {}
-    async with stepwire_server(data).called() as (process, caller):
-        used = Processes(process.pid, *([database.pid] if database else []))
-        await _at_rest(used)  # the server looks through all runs when it starts
+    async with stepwire_server(data).called() as process:
+        pids = [process.pid, *([database.pid] if database else [])]
+        await process.settled(1.0, *pids[1:])  # the server looks through all runs when it starts
         for told, fields in _filters(count, began).items():
             bench.say(f"search, {name}: {told}")
-            request = runs.ListRunsRequest(page_size=PAGE, **fields)
-            await caller.runs.ListRuns(request)
-            before = used.cpu()
+            request = runs.ListRunsRequest(page_size=100, **fields)
+            await process.caller.runs.ListRuns(request)
+            before = cpu_of(*pids)
             for _ in range(CALLS):
-                await caller.runs.ListRuns(request)
-            costs[told] = (used.cpu() - before) / CALLS
+                await process.caller.runs.ListRuns(request)
+            costs[told] = (cpu_of(*pids) - before) / CALLS
     dearest = max(costs, key=costs.__getitem__)
     title = f"ListRuns, first page of {count:,} runs, the dearest of {len(costs)} filters ({name})"
     note = f"{dearest}; the median {median_high(costs.values()) * 1000:.1f} ms"
-    return row(key, title, "s", "50 ms of server CPU", costs[dearest], LIMIT, target=1, note=note)
-
-
-async def _at_rest(used: Processes) -> None:
-    """Wait until nothing takes CPU, a minute at most."""
-    for _ in range(60):
-        before = used.cpu()
-        await asyncio.sleep(1.0)
-        if used.cpu() - before < 0.1:
-            return
+    return row(key, title, "s", "50 ms of server CPU", costs[dearest], 0.05, target=1, note=note)
 
 
 def _filters(count: int, began: float) -> dict[str, dict[str, Any]]:
     def at(n: int) -> Timestamp:
-        stamp = Timestamp()
-        stamp.FromNanoseconds(int((began + n) * 1e9))
-        return stamp
+        return Timestamp(seconds=int(began + n))
 
     failed, waiting = [types.RUN_STATUS_FAILED], [types.RUN_STATUS_WAITING]
     return {
@@ -131,7 +115,7 @@ def _record(n: int, at: float, chance: random.Random) -> RunRecord:
     if status == Status.WAITING:
         terms += ["event=Approval", f"step={step}"]
     elif status == Status.FAILED:
-        failure = {"step": step, "error_type": chance.choice(ERRORS)}
+        failure = {"step": step, "error_type": chance.choice(["ValueError", "ConnectionError", "KeyError"])}
         terms += [f"error={failure['error_type']}", f"step={step}"]
         info["outcome"] = {"status": status, "event_type": "WorkflowFailedEvent", "failure": failure}
     else:

@@ -1,14 +1,11 @@
 """The servers that are measured: start them, call them, ask what they use, stop them."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import psutil
 from benchmarks.harness import Bench
@@ -21,60 +18,44 @@ WARM = 0.3
 """Seconds of calls before anything is measured: connections, caches."""
 
 
-class Processes:
-    """Processes and their children, as one that uses CPU."""
-
-    def __init__(self, *pids: int) -> None:
-        self._processes = [psutil.Process(pid) for pid in pids]
-
-    def cpu(self) -> float:
-        """Return the seconds of CPU that they have used. Those of a child that has ended are its parent's."""
-        used = 0.0
-        for process in self._processes:
-            used += sum(process.cpu_times()[:4])
-            for child in process.children():
-                with suppress(psutil.NoSuchProcess):  # autovacuum's processes come and go
-                    used += sum(child.cpu_times()[:2])
-        return used
+def cpu_of(*pids: int) -> float:
+    """Return the seconds of CPU of processes and their children. Those of a child that has ended are its parent's."""
+    used = 0.0
+    for process in map(psutil.Process, pids):
+        used += sum(process.cpu_times()[:4])
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):  # autovacuum's processes come and go
+                used += sum(child.cpu_times()[:2])
+    return used
 
 
 class Server(ServerProcess):
-    """A server in a process of its own, as a context manager; `seconds` is how long it took until it listened."""
+    """A server in a process of its own, as a context manager; `called` has its client."""
 
     raw = False
+    caller: Caller
 
-    def start(self) -> Self:
-        """Start it and wait until it listens."""
-        began = time.perf_counter()
-        super().start()
-        self.seconds = time.perf_counter() - began
-        self.cpu = Processes(self.pid).cpu
-        return self
+    def cpu(self) -> float:
+        """Return the seconds of CPU that it has used."""
+        return cpu_of(self.pid)
 
     @asynccontextmanager
-    async def called(self) -> AsyncIterator[Side]:
+    async def called(self) -> AsyncIterator[Self]:
         """Start it, and open channels to it."""
         with self:
-            async with Caller.open(self.address, self.raw) as caller:
-                yield Side(self, caller)
+            async with aclosing(Caller(self.address, self.raw)) as self.caller:
+                yield self
 
-    async def settled(self, quiet: float = 0.5) -> int:
-        """Return its resident bytes once they and its CPU have come to rest for `quiet` seconds."""
-        process, memory = psutil.Process(self.pid), 0
+    async def settled(self, quiet: float = 0.5, *others: int) -> int:
+        """Return its resident bytes once they, its CPU and that of other processes rest for `quiet` seconds."""
+        memory = 0
         for _ in range(60):
-            cpu, before = self.cpu(), memory
+            cpu, before = cpu_of(self.pid, *others), memory
             await asyncio.sleep(quiet)  # what is measured is whether anything happens meanwhile
-            memory = int(process.memory_info().rss)
-            if self.cpu() - cpu < 0.05 * quiet and abs(memory - before) < 64 * 1024:
+            memory = int(psutil.Process(self.pid).memory_info().rss)
+            if cpu_of(self.pid, *others) - cpu < 0.05 * quiet and abs(memory - before) < 64 * 1024:
                 break
         return memory
-
-
-class Side(NamedTuple):
-    """A server and its client."""
-
-    server: Server
-    caller: Caller
 
 
 def stepwire_server(
@@ -102,12 +83,11 @@ def server(kind: str, bench: Bench) -> Server:
 
 
 @asynccontextmanager
-async def running(bench: Bench, servers: Mapping[str, Server]) -> AsyncIterator[dict[str, Side]]:
+async def running(bench: Bench, servers: Mapping[str, Server]) -> AsyncIterator[Mapping[str, Server]]:
     """Start servers and call each for a moment."""
     async with AsyncExitStack() as stack:
-        sides = {}
         for name, each in servers.items():
             bench.say(f"starting a server: {name}")
-            sides[name] = await stack.enter_async_context(each.called())
-            await saturate(sides[name].caller.run_to_end(), WARM)
-        yield sides
+            await stack.enter_async_context(each.called())
+            await saturate(each.caller.run_to_end(), WARM)
+        yield servers

@@ -1,22 +1,21 @@
 """Commits: of bare SQLite, which is what the disk costs, and of the store alone."""
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
-from statistics import mean, median
-from typing import Self
 
-from benchmarks.harness import Bench, Measure, Row, Sample, alternate, row
-from benchmarks.load import IN_FLIGHT, saturate
+from benchmarks.harness import Bench, Row, alternate, row
+from benchmarks.load import Call, saturate
+from benchmarks.peer.loads import IN_FLIGHT
 from tests.unit.contract.support import first, later, record
 
 from stepwire.server.store import Chunk, SqliteStore
 
-PART = b"x" * 400
+_PART = b"x" * 400
 """A delta, and a chunk."""
 
 _SETTINGS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;"
@@ -31,73 +30,58 @@ CREATE INDEX log_run ON log (run, first);
 _UPDATE = "UPDATE runs SET status = ?, updated_at = ?, last_sequence = ? WHERE pk = ? AND token = 1"
 
 
-class BareCommits:
-    """Commit with WAL and `synchronous=FULL` into a database of its own; a context manager.
+@contextmanager
+def bare_commits(directory: Path, *, runs: int = 0, part: bytes = b"x" * 200) -> Iterator[Call]:
+    """Have a database with WAL and `synchronous=FULL`; the call commits to it.
 
     A commit has what one of each of `runs` runs has: its record anew, a delta and a chunk of the log, each found by an
     index; without runs, one small row.
     """
-
-    def __init__(self, directory: Path, *, runs: int = 0, part: bytes = b"x" * 200) -> None:
-        self._database = sqlite3.connect(directory / "bare.db", isolation_level=None)
-        self._database.executescript(_SETTINGS + (_SAME_ROWS if runs else _ONE_ROW))
-        self._runs, self._part, self._number = runs, part, 0
+    numbers = count(1)
+    with closing(sqlite3.connect(directory / "bare.db", isolation_level=None)) as database:
+        execute = database.execute
+        database.executescript(_SETTINGS + (_SAME_ROWS if runs else _ONE_ROW))
         for run in range(runs):
-            self._database.execute("INSERT INTO runs VALUES (?, 1, 'RUNNING', 0, 0)", (run,))
+            execute("INSERT INTO runs VALUES (?, 1, 'RUNNING', 0, 0)", (run,))
 
-    def commit(self) -> None:
-        """Commit once."""
-        execute, part = self._database.execute, self._part
-        self._number += 1
-        execute("BEGIN IMMEDIATE")
-        for run in range(self._runs):
-            execute(_UPDATE, ("RUNNING", time.time(), self._number, run))
-            execute("INSERT INTO commits (run, sequence, delta) VALUES (?, ?, ?)", (run, self._number, part))
-            execute("INSERT INTO log (run, first, public) VALUES (?, ?, ?)", (run, self._number, part))
-        if not self._runs:
-            execute("INSERT INTO log (part) VALUES (?)", (part * 2,))
-        execute("COMMIT")
+        async def commit(caller: int) -> None:
+            number = next(numbers)
+            execute("BEGIN IMMEDIATE")
+            for run in range(runs):
+                execute(_UPDATE, ("RUNNING", time.time(), number, run))
+                execute("INSERT INTO commits (run, sequence, delta) VALUES (?, ?, ?)", (run, number, part))
+                execute("INSERT INTO log (run, first, public) VALUES (?, ?, ?)", (run, number, part))
+            if not runs:
+                execute("INSERT INTO log (part) VALUES (?)", (part * 2,))
+            execute("COMMIT")
 
-    def measure(self, seconds: float, value: Callable[[Sequence[float]], float] = median) -> Measure:
-        """Return what commits for some seconds, and measures a value of the seconds of each commit."""
-
-        async def sample() -> Sample:
-            times: list[float] = []
-            end = time.perf_counter() + seconds
-            while (began := time.perf_counter()) < end:
-                self.commit()
-                times.append(time.perf_counter() - began)
-            return Sample(value(times))
-
-        return sample
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._database.close()
+        yield commit
 
 
-async def store(bench: Bench) -> list[Row]:
+async def store(bench: Bench) -> AsyncIterator[Row]:
     """Commit 64 runs again and again, each once its last commit is durable, by the store and by the bare loop."""
 
-    async def ours() -> Sample:
+    async def ours() -> tuple[float, int]:
         kept = SqliteStore(bench.data() / "store")
         await kept.open()
-        claims = [await kept.commit(first(record(f"run-{number}"), delta=PART)) for number in range(IN_FLIGHT)]
+        claims = [await kept.commit(first(record(f"run-{number}"), delta=_PART)) for number in range(IN_FLIGHT)]
         sequences: Counter[int] = Counter()
 
         async def commit(run: int) -> None:
             sequences[run] += 1
-            chunk = Chunk(sequences[run], sequences[run], PART, None)
-            await kept.commit(later(record(f"run-{run}"), claims[run], sequences[run], PART, chunks=[chunk]))
+            chunk = Chunk(sequences[run], sequences[run], _PART, None)
+            await kept.commit(later(record(f"run-{run}"), claims[run], sequences[run], _PART, chunks=[chunk]))
 
-        rate, _ = await saturate(commit, bench.seconds)
+        found = await saturate(commit, bench.seconds)
         await kept.close()
-        return Sample(rate)
+        return found
 
-    with BareCommits(bench.data(), runs=IN_FLIGHT, part=PART) as commits:
-        bare = commits.measure(bench.seconds, lambda times: IN_FLIGHT / mean(times))
-        samples = await alternate(bench, "the store's commits", {"bare loop": bare, "store": ours})
-    title = "commits of the store alone, 64 runs"
-    return [row("store", title, "1/s", "bare SQLite loop", samples["store"], samples["bare loop"])]
+    with bare_commits(bench.data(), runs=IN_FLIGHT, part=_PART) as commit_all:
+
+        async def bare() -> tuple[float, int]:
+            rate, commits = await saturate(commit_all, bench.seconds)
+            return rate * IN_FLIGHT, commits
+
+        works = {"bare loop": (None, bare), "store": (None, ours)}
+        limits, rates = (await alternate(bench, "the store's commits", works)).values()
+    yield row("store", "commits of the store alone, 64 runs", "1/s", "bare SQLite loop", rates, limits)

@@ -1,23 +1,15 @@
 """An agent whose model needs no memory: on SQLite their server forgets what an agent remembers between two steps."""
 
-import importlib.util
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from examples import agents
 from llama_index.core.agent.workflow import FunctionAgent
 
-AGENTS = Path(__file__).resolve().parents[2] / "examples" / "agents.py"
-_spec = importlib.util.spec_from_file_location("bench_team", AGENTS)
-example = importlib.util.module_from_spec(_spec)
-sys.modules["bench_team"] = example
-_spec.loader.exec_module(example)
-
-team = example.team
+team = agents.team
 
 
-class Refunding(example.Scripted):
+class Refunding(agents.Scripted):
     """Refund, and say so."""
 
     def _next(self, messages: Sequence[Any]) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
@@ -26,4 +18,4 @@ class Refunding(example.Scripted):
         return "", [("refund", {"order": "A-17"})]
 
 
-approver = FunctionAgent(tools=[example.refund], llm=Refunding(part="refunds"))
+approver = FunctionAgent(tools=[agents.refund], llm=Refunding(part="refunds"))

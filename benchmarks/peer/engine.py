@@ -5,8 +5,6 @@ Runs under any interpreter that has the engine; it needs nothing else of this pr
     python benchmarks/peer/engine.py PACKAGE CASE SIZE      PACKAGE: stepwire.workflow or workflows
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import itertools
@@ -36,6 +34,10 @@ class Bare(BaseModel):
     number: int
 
 
+async def bare_step(ev: Bare) -> Bare:
+    return Bare(number=ev.number + 1)
+
+
 def made(kind: type, **attributes: Any) -> Any:
     flow = kind(timeout=3600)
     for name, value in attributes.items():
@@ -43,29 +45,26 @@ def made(kind: type, **attributes: Any) -> Any:
     return flow
 
 
-async def compared(size: int, ours: Any, bare: Any) -> dict[str, float]:
-    """Return the medians of both, for one operation, and of the rounds' ratios.
+async def compared(size: int, ours: Any, bare: Any) -> dict[str, list[float]]:
+    """Return the time of one operation in each round of both.
 
     Times are CPU seconds of this process: nothing here waits, and others use the machine too.
     """
-    times: dict[Any, list[float]] = {ours: [], bare: []}
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
     began = time.perf_counter()
     for number in range(ROUNDS):
         if number and time.perf_counter() - began > ENOUGH:
             break
-        for work in (ours, bare) if number % 2 else (bare, ours):
+        turns = [("bare", bare), ("ours", ours)]
+        for name, work in reversed(turns) if number % 2 else turns:
             gc.collect()
             start = time.process_time()
             await work()
-            times[work].append((time.process_time() - start) / size)
-    ratio = statistics.median(a / b for a, b in zip(times[ours], times[bare], strict=True))
-    return {"ours": statistics.median(times[ours]), "bare": statistics.median(times[bare]), "ratio": ratio}
+            times[name].append((time.process_time() - start) / size)
+    return times
 
 
-async def chain(size: int) -> dict[str, float]:
-    async def bare_step(ev: Bare) -> Bare:
-        return Bare(number=ev.number + 1)
-
+async def chain(size: int) -> dict[str, list[float]]:
     async def bare() -> None:
         ev = Bare(number=0)
         for _ in range(size):
@@ -77,17 +76,14 @@ async def chain(size: int) -> dict[str, float]:
     return await compared(size, ours, bare)
 
 
-async def fan_out(size: int) -> dict[str, float]:
-    async def bare_work(ev: Bare) -> Bare:
-        return Bare(number=ev.number)
-
+async def fan_out(size: int) -> dict[str, list[float]]:
     async def bare_collect(ev: Bare, found: list[Bare]) -> None:
         found.append(ev)
 
     async def bare() -> None:
         found: list[Bare] = []
         for first in range(0, size, 8):
-            tasks = [asyncio.create_task(bare_work(Bare(number=number))) for number in range(first, first + 8)]
+            tasks = [asyncio.create_task(bare_step(Bare(number=number))) for number in range(first, first + 8)]
             for task in tasks:
                 await asyncio.create_task(bare_collect(await task, found))
 
@@ -97,15 +93,15 @@ async def fan_out(size: int) -> dict[str, float]:
     return await compared(size, ours, bare)
 
 
-async def trivial(size: int) -> dict[str, float]:
-    async def bare_step() -> str:
+async def trivial(size: int) -> dict[str, list[float]]:
+    flow = made(Trivial)
+
+    async def bare_run() -> str:
         return "done"
 
     async def bare() -> None:
         for _ in range(size):
-            await asyncio.create_task(bare_step())
-
-    flow = made(Trivial)
+            await asyncio.create_task(bare_run())
 
     async def ours() -> None:
         for _ in range(size):
@@ -114,7 +110,7 @@ async def trivial(size: int) -> dict[str, float]:
     return await compared(size, ours, bare)
 
 
-async def stream(size: int) -> dict[str, float]:
+async def stream(size: int) -> dict[str, list[float]]:
     async def write(queue: asyncio.Queue[Any]) -> None:
         for number in range(1, size + 1):
             queue.put_nowait(Token())
@@ -149,6 +145,7 @@ async def parked_runs(steps: int = 0, count: int = 1) -> list[Any]:
         while "wait" not in await handler.ctx.running_steps():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
+    KEPT.append(handlers)
     return handlers
 
 
@@ -159,7 +156,6 @@ async def snapshot(size: int) -> dict[str, float]:
         began = time.process_time()
         data = handler.ctx.to_dict()
         times.append(time.process_time() - began)
-    KEPT.append([handler])
     return {"seconds": statistics.median(times), "bytes": len(json.dumps(data, default=str))}
 
 
@@ -167,13 +163,13 @@ async def grown(steps: int = 0, count: int = 1) -> int:
     """Return the bytes that so many more runs take once they are parked."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    KEPT.append(await parked_runs(steps, count))
+    await parked_runs(steps, count)
     gc.collect()
     return tracemalloc.get_traced_memory()[0] - before
 
 
 async def parked(size: int) -> dict[str, float]:
-    KEPT.append(await parked_runs(count=50))
+    await parked_runs(count=50)
     tracemalloc.start()
     return {"bytes": await grown(count=size) / size}
 
@@ -194,7 +190,7 @@ async def main() -> None:
     # Runs that were cancelled end now, and what they raise is nobody's.
     await asyncio.sleep(0.1)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    print(json.dumps({"size": SIZE, **found}))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 stepwire serve benchmarks/peer/flows.py
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import os
 import time
-from typing import Optional, Union
 
 PACKAGE = os.environ.get("BENCH_ENGINE", "stepwire.workflow")
 engine = importlib.import_module(PACKAGE)
@@ -27,19 +24,11 @@ class Number(Event):
     number: int = 0
 
 
-class Hop(Number):
-    pass
-
-
 class Work(Number):
     pass
 
 
 class Done(Number):
-    pass
-
-
-class Parked(Number):
     pass
 
 
@@ -106,7 +95,7 @@ class Talk(Workflow):
     """
 
     @step
-    async def talk(self, ctx: Context, ev: StartEvent) -> Optional[StopEvent]:
+    async def talk(self, ctx: Context, ev: StartEvent) -> StopEvent | None:
         marks = ev.get("marks", [ev.get("count", 1)])
         seconds: list[float] = []
         for before, mark in zip([0, *marks], marks, strict=False):
@@ -140,7 +129,7 @@ class Quiz(Workflow):
         return Question(number=0)
 
     @step
-    async def go_on(self, ctx: Context, ev: Answer) -> Union[Question, StopEvent]:
+    async def go_on(self, ctx: Context, ev: Answer) -> Question | StopEvent:
         if ev.number + 1 >= await ctx.store.get("count"):
             return StopEvent(result="done")
         return Question(number=ev.number + 1)
@@ -150,13 +139,13 @@ class Survey(Workflow):
     """Ask `count` questions at once, each in a step of its own."""
 
     @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Optional[Work]:
+    async def begin(self, ctx: Context, ev: StartEvent) -> Work | None:
         for number in range(ev.count):
             ctx.send_event(Work(number=number))
         return None
 
     @step
-    async def ask(self, ctx: Context, ev: Work) -> Optional[StopEvent]:
+    async def ask(self, ctx: Context, ev: Work) -> StopEvent | None:
         required = {"number": ev.number}
         await ctx.wait_for_event(Answer, None, f"question-{ev.number}", required, timeout=None)
         return None
@@ -180,17 +169,17 @@ class Chain(Workflow):
     parks = False
 
     @step
-    async def begin(self, ev: StartEvent) -> Hop:
-        return Hop(number=ev.steps)
+    async def begin(self, ev: StartEvent) -> Work:
+        return Work(number=ev.steps)
 
     @step
-    async def hop(self, ev: Hop) -> Union[Hop, Parked, StopEvent]:
+    async def hop(self, ev: Work) -> Work | Done | StopEvent:
         if ev.number > 1:
-            return Hop(number=ev.number - 1)
-        return Parked() if self.parks else StopEvent(result="done")
+            return Work(number=ev.number - 1)
+        return Done() if self.parks else StopEvent(result="done")
 
     @step
-    async def wait(self, ctx: Context, ev: Parked) -> StopEvent:
+    async def wait(self, ctx: Context, ev: Done) -> StopEvent:
         return StopEvent(result=(await ctx.wait_for_event(Answer, timeout=3600)).number)
 
 
@@ -200,7 +189,7 @@ class FanOut(Workflow):
     expected = ()
 
     @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Optional[Work]:
+    async def begin(self, ctx: Context, ev: StartEvent) -> Work | None:
         for number in range(len(self.expected)):
             ctx.send_event(Work(number=number))
         return None
@@ -210,6 +199,6 @@ class FanOut(Workflow):
         return Done(number=ev.number)
 
     @step
-    async def collect(self, ctx: Context, ev: Done) -> Optional[StopEvent]:
+    async def collect(self, ctx: Context, ev: Done) -> StopEvent | None:
         found = ctx.collect_events(ev, self.expected)
         return None if found is None else StopEvent(result=len(found))

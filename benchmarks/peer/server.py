@@ -5,8 +5,6 @@ Runs under the interpreter of its own venv, started like `stepwire serve`, of wh
     python benchmarks/peer/server.py serve … --data DATABASE|:memory: …
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.meters import Counted, Counts
-from benchmarks.operations import Client, Operation, measured
+from benchmarks.budget import Client, Operation, measured
+from benchmarks.meters import Costs, Counts
 
 from stepwire.server.app import Server
 
@@ -18,7 +18,7 @@ _NEARLY = 1.02
 """A counted call may have met a timer of ours."""
 
 
-async def count_calls(data: Path, questions: tuple[int, ...] = (), *, web: bool = False) -> dict[str, Counted]:
+async def count_calls(data: Path, questions: tuple[int, ...] = (), *, web: bool = False) -> dict[str, Costs]:
     return await measured(data, Counts(), lambda server: Client(server.address).operations(questions), web=web)
 
 
