@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -159,11 +160,11 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 	}
 	end, _ := ctx.Deadline()
 	repeatable := prepare(method, request) && !c.options.NoRepeats
-	runID := runOf(request)
+	runID, unanswered := runOf(request), 0
 	for failures := 1; ; failures++ {
 		index, limit := c.replicas.pick(runID), time.Until(end)
-		if repeatable && len(c.replicas.addresses) > 1 {
-			limit = max(limit/2, min(limit, time.Second)) // another address could take it in the rest of the time
+		if repeatable {
+			limit = c.replicas.limit(unanswered, limit, silent.MatchString(method))
 		}
 		attempt, cancel := context.WithTimeout(ctx, limit)
 		var trailer metadata.MD
@@ -178,7 +179,10 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 		if !failure.lost() || ctx.Err() != nil {
 			return failure
 		}
-		c.replicas.failed(runID, index)
+		if failure.Code() == codes.DeadlineExceeded {
+			unanswered++
+		}
+		c.replicas.failed(index)
 		if !repeatable || !c.replicas.pause(ctx, failures, failure.RetryAfter) {
 			return failure
 		}
@@ -194,6 +198,9 @@ func (c *Client) NewStream(
 
 // harmless are the methods of which a repeat changes nothing.
 var harmless = regexp.MustCompile(`/(Get|List|Wait|Who|Cancel|Pause|Resume)\w+$`)
+
+// silent are the methods that are long without an answer for good reason.
+var silent = regexp.MustCompile(`/Wait\w+$`)
 
 // prepare makes the request_id of a request that has such a field, and says whether the call may be repeated.
 func prepare(method string, request any) bool {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,6 +250,86 @@ func TestADeadAddressIsPassedOver(t *testing.T) {
 	stepwire.Must(run.Answer(ctx, question, map[string]any{"verdict": "approve", "by": "grace"}))
 	if result, err := stepwire.Result[string](ctx, run); err != nil || result != "approved by grace" {
 		t.Fatal(result, err)
+	}
+}
+
+// stalling forwards connections to a server until stall is called. Then it takes them and says nothing, as the kernel of
+// a replica does that hangs.
+func stalling(t *testing.T, target string) (address string, stall func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	var stalled atomic.Bool
+	forward := func(to, from net.Conn) {
+		buffer := make([]byte, 1<<16)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				to.Close()
+				return
+			}
+			if !stalled.Load() {
+				to.Write(buffer[:n])
+			}
+		}
+	}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", target)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			go forward(near, far)
+			go forward(far, near)
+		}
+	}()
+	return listener.Addr().String(), func() { stalled.Store(true) }
+}
+
+func TestAnAddressThatHangsIsLeftWithinSeconds(t *testing.T) {
+	_, direct := serve(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	address := os.Getenv("STEPWIRE_ADDRESS")
+	first, stall := stalling(t, address)
+	client := stepwire.Must(stepwire.New(first+","+address, stepwire.Options{}))
+	defer client.Close()
+	run, question := asked(ctx, t, client)
+	ended := make(chan time.Duration)
+	begun := make(chan struct{})
+	var stalledAt time.Time
+	go func() {
+		for event, err := range run.Events(ctx) {
+			if err != nil {
+				t.Error(err)
+			} else if event.Type == "ApprovalQuestion" {
+				close(begun)
+			}
+		}
+		ended <- time.Since(stalledAt)
+	}()
+	<-begun
+	stalledAt = time.Now()
+	stall()
+	stepwire.Must(run.Info(ctx))
+	if took := time.Since(stalledAt); took > 7*time.Second { // 3 to 5 of patience; half of 30 without it
+		t.Error("the call took", took)
+	}
+	if _, err := direct.Run(run.ID).Answer(ctx, question, map[string]any{"verdict": "approve", "by": "grace"}); err != nil {
+		t.Fatal(err)
+	}
+	if took := <-ended; took > 20*time.Second { // 10 until a ping and 5 for its answer; 32 until heartbeats are missed
+		t.Error("the stream took", took)
+	} else {
+		t.Log("the stream took", took)
 	}
 }
 

@@ -44,12 +44,17 @@ func openReplicas(addresses string, o Options) (*replicas, error) {
 	if o.TLS != nil {
 		transport = credentials.NewTLS(o.TLS)
 	}
-	patience := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second}
+	patience := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+	connect, pings := 5*time.Second, keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+	if strings.Contains(addresses, ",") {
+		// Another address could take the calls of a replica that hangs. gRPC for Go pings every 10 seconds at most.
+		connect, pings = 3*time.Second, keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
+	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(pings),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: connect}),
 	}
 	if o.Token != nil {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(o)))
@@ -99,9 +104,29 @@ func (r *replicas) heard(runID string, trailer metadata.MD) {
 	}
 }
 
-// failed turns away from an address that did not answer.
-func (r *replicas) failed(runID string, index int) {
-	r.owners.Delete(runID)
+// limit returns how long an attempt may take, after so many that got no answer. Where another address could take the
+// call, it is a few seconds, with some chance in it, then twice that, then all that is left: a call that takes long
+// itself comes through, and replicas that are all slow get three calls for one at most.
+// What is silent for good reason gets half of the time that is left.
+func (r *replicas) limit(unanswered int, left time.Duration, silent bool) time.Duration {
+	if unanswered >= min(2, len(r.addresses)-1) {
+		return left
+	}
+	patience := (3*time.Second + rand.N(2*time.Second)) << unanswered
+	if silent {
+		patience = left
+	}
+	return min(left, max(time.Second, min(patience, left/2)))
+}
+
+// failed turns away from an address that did not answer, and forgets the runs there.
+func (r *replicas) failed(index int) {
+	r.owners.Range(func(run, owner any) bool {
+		if owner == index {
+			r.owners.Delete(run)
+		}
+		return true
+	})
 	r.current.CompareAndSwap(int64(index), int64((index+1)%len(r.addresses)))
 }
 
@@ -117,7 +142,11 @@ func (r *replicas) close() (err error) {
 func (r *replicas) pause(ctx context.Context, failures int, asked time.Duration) bool {
 	var delay time.Duration
 	if round := failures/len(r.addresses) - 1; round >= 0 {
-		full := min(5*time.Second, 100*time.Millisecond<<min(round, 10))
+		most := 5 * time.Second
+		if r.connections[r.current.Load()].GetState() == connectivity.TransientFailure {
+			most = time.Second // a server that is down bears no load, and should be found soon when it is back
+		}
+		full := min(most, 100*time.Millisecond<<min(round, 10))
 		delay = max(asked, full/2+rand.N(full/2))
 	}
 	if end, ok := ctx.Deadline(); ok && time.Until(end) <= delay {

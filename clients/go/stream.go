@@ -146,7 +146,7 @@ func (s *Stream) lost(err error) error {
 		s.lostAt = time.Now()
 		options.Logger.Warn("connection lost", "run", s.attach.RunId, "after", s.attach.AfterSequence, "error", failure.Message())
 	}
-	replicas.failed(s.attach.RunId, s.index)
+	replicas.failed(s.index)
 	again := time.Since(s.lostAt) <= options.Reconnect && replicas.pause(s.ctx, s.failures, failure.RetryAfter)
 	if again || s.ctx.Err() != nil {
 		return nil // the end of a context shows at the next attempt

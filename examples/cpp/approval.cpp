@@ -113,13 +113,25 @@ struct Talk {
   }
 };
 
+// Returns a channel that finds a server out which hangs, while it connects or by pings.
+std::shared_ptr<grpc::Channel> open(const std::string& address) {
+  grpc::ChannelArguments settings;
+  settings.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 3000);  // in spite of its name the time to connect
+  settings.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  settings.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 3000);
+  settings.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
+  settings.SetInt("grpc.http2.ping_timeout_ms", 5000);  // newer versions keep to this one
+  settings.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), settings);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::istringstream addresses(argc > 1 ? argv[1] : "127.0.0.1:50051");
   std::vector<std::unique_ptr<sw::RunService::Stub>> replicas;
   for (std::string address; std::getline(addresses, address, ',');) {
-    replicas.push_back(sw::RunService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())));
+    replicas.push_back(sw::RunService::NewStub(open(address)));
   }
   Talk talk;
   talk.request_id = "start-" + std::to_string(std::chrono::system_clock::now().time_since_epoch().count());

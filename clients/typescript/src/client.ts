@@ -7,7 +7,7 @@ import {
   type MessageShape,
   create,
 } from "@bufbuild/protobuf";
-import { type Interceptor } from "@connectrpc/connect";
+import { Code, type Interceptor } from "@connectrpc/connect";
 
 import { StepwireError } from "./errors.js";
 import { RunIdConflictPolicy, RunService } from "./gen/stepwire/v1/run_service_pb.js";
@@ -148,11 +148,11 @@ export class Client {
     const request = create(method.input, init) as MessageShape<I> & Named;
     const repeatable = prepare(method.name, request) && this.options.repeats;
     const end = Date.now() + timeout;
-    for (let failures = 1; ; failures++) {
+    const silent = method.name.startsWith("Wait"); // long without an answer for good reason
+    for (let failures = 1, unanswered = 0; ; failures++) {
       const index = this.replicas.pick(request.runId ?? "");
       const left = end - Date.now();
-      // Where another address could take the call, this one gets half of the time that is left.
-      const limit = repeatable && this.replicas.several ? Math.max(left / 2, Math.min(left, 1000)) : left;
+      const limit = repeatable ? this.replicas.limit(unanswered, left, silent) : left;
       try {
         const { transport } = this.replicas.connections[index]!;
         const { message, trailer } = await transport.unary(
@@ -164,8 +164,9 @@ export class Client {
       } catch (thrown) {
         const error = StepwireError.from(thrown);
         if (signal?.aborted || !error.lost) throw error;
-        this.replicas.failed(request.runId ?? "", index);
-        const again = repeatable && (await this.replicas.pause(failures, error.retryAfter, end - Date.now(), signal));
+        if (error.code === Code.DeadlineExceeded) unanswered++;
+        this.replicas.failed(index);
+        const again = repeatable && (await this.replicas.pause(failures, error, end - Date.now(), signal));
         if (!again) throw error;
       }
     }
@@ -178,7 +179,7 @@ export class Client {
         return await update();
       } catch (error) {
         if (!(error instanceof StepwireError) || error.reason !== "ETAG_MISMATCH" || attempt === MOST_UPDATES) throw error;
-        await this.replicas.pause(attempt, 0, Infinity, options?.signal);
+        await this.replicas.pause(attempt, error, Infinity, options?.signal);
       }
     }
   }

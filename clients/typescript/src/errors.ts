@@ -37,7 +37,8 @@ export class StepwireError extends Error {
     for (const { retryDelay } of error.findDetails(RetryInfoSchema)) {
       this.retryAfter = retryDelay ? durationMs(retryDelay) : 0;
     }
-    const fields = this.violations.map(({ field, description }) => `\n  ${field}: ${description}`);
+    const untold = this.violations.filter(({ description }) => !error.rawMessage.includes(description));
+    const fields = untold.map(({ field, description }) => `\n  ${field}: ${description}`);
     this.message = (this.reason ? `${this.reason}: ` : "") + error.rawMessage + fields.join("");
   }
 
@@ -50,7 +51,7 @@ export class StepwireError extends Error {
   static refused(field: string, description: string, cause: unknown): StepwireError {
     const info = { desc: ErrorInfoSchema, value: { reason: "INVALID_REQUEST", domain: "stepwire" } };
     const bad = { desc: BadRequestSchema, value: { fieldViolations: [{ field, description }] } };
-    return new StepwireError(new ConnectError("The request is not valid", Code.InvalidArgument, undefined, [info, bad], cause));
+    return new StepwireError(new ConnectError(`The request is not valid: ${field}: ${description}`, Code.InvalidArgument, undefined, [info, bad], cause));
   }
 
   /** Return a google.rpc.Status, such as that of a refused send. */

@@ -2,6 +2,8 @@
 
 import type { Transport } from "@connectrpc/connect";
 
+import type { StepwireError } from "./errors.js";
+
 /** The metadata in which a server says at which address a run lives. */
 const OWNER = "stepwire-owner";
 /** What a client remembers of where runs live, at most. */
@@ -21,10 +23,6 @@ export class Replicas {
 
   constructor(readonly connections: Connection[]) {}
 
-  get several(): boolean {
-    return this.connections.length > 1;
-  }
-
   /** Return the number of the connection for a run; "" is a call about no run that is known. */
   pick(runId: string): number {
     return this.#owners.get(runId) ?? this.#current;
@@ -38,9 +36,21 @@ export class Replicas {
     this.#owners.set(runId, index);
   }
 
-  /** Turn away from an address that did not answer. */
-  failed(runId: string, index: number): void {
-    this.#owners.delete(runId);
+  /**
+   * Return how many milliseconds an attempt may take, after so many that got no answer. Where another address could take
+   * the call, they are a few seconds, with some chance in them, then twice that, then all that is left: a call that takes
+   * long itself comes through, and replicas that are all slow get three calls for one at most. What is silent for good
+   * reason gets half of the time that is left.
+   */
+  limit(unanswered: number, left: number, silent: boolean): number {
+    if (unanswered >= Math.min(2, this.connections.length - 1)) return left;
+    const patience = silent ? left : (3000 + 2000 * Math.random()) * 2 ** unanswered;
+    return Math.min(left, Math.max(1000, Math.min(patience, left / 2)));
+  }
+
+  /** Turn away from an address that did not answer, and forget the runs there. */
+  failed(index: number): void {
+    for (const [run, owner] of this.#owners) if (owner === index) this.#owners.delete(run);
     if (this.#current === index) this.#current = (index + 1) % this.connections.length;
   }
 
@@ -48,10 +58,12 @@ export class Replicas {
    * Wait before the next attempt: not at all while there are addresses that were not tried, then ever longer. Return
    * false when there is no time left, or the client was closed.
    */
-  async pause(failures: number, asked: number, left: number, signal?: AbortSignal): Promise<boolean> {
+  async pause(failures: number, error: StepwireError, left: number, signal?: AbortSignal): Promise<boolean> {
     const round = Math.floor(failures / this.connections.length) - 1;
-    const full = Math.min(5000, 100 * 2 ** Math.min(round, 10));
-    const delay = round < 0 ? 0 : Math.max(asked, full * (0.5 + Math.random() / 2));
+    // A server that is down bears no load, and should be found soon when it is back.
+    const most = error.reason || !/ECONNREFUSED|fetch failed/.test(error.message) ? 5000 : 1000;
+    const full = Math.min(most, 100 * 2 ** Math.min(round, 10));
+    const delay = round < 0 ? 0 : Math.max(error.retryAfter, full * (0.5 + Math.random() / 2));
     const ends = AbortSignal.any([this.#closed.signal, ...(signal ? [signal] : [])]);
     if (delay >= left || ends.aborted) return false;
     return await new Promise((resolve) => {

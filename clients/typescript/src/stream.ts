@@ -96,13 +96,13 @@ export class Frames implements AsyncIterable<Frame> {
         const error = StepwireError.from(thrown);
         if (signal?.aborted || !error.lost) throw error;
         if (++failures === 1) lostAt = Date.now();
-        replicas.failed(this.#runId, index);
+        replicas.failed(index);
         const left = Math.min(this.#end - Date.now(), lostAt + options.reconnect - Date.now());
         if (left <= 0) throw error;
         if (failures === 1) {
           options.log(`connection lost, going on after sequence ${this.#cursor} of run ${this.#runId}: ${error.message}`);
         }
-        if (!(await replicas.pause(failures, error.retryAfter, left, signal))) throw error;
+        if (!(await replicas.pause(failures, error, left, signal))) throw error;
       } finally {
         signal?.removeEventListener("abort", cut);
         this.#output = undefined;

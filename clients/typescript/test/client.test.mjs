@@ -2,6 +2,7 @@
 // (tests/system/clients starts it, with examples/approval.py and examples/trip.py).
 
 import assert from "node:assert/strict";
+import { createConnection, createServer } from "node:net";
 import { test } from "node:test";
 
 import { Code, NotOpenError, RunError, StepwireError, connect } from "@stepwire/client/node";
@@ -163,6 +164,52 @@ test("a dead address is passed over", { skip: !address }, async () => {
   await run.answer(question, approve);
   assert.equal(await run.result(), "approved by grace");
   client.close();
+});
+
+/** Forward connections to a server until `stall` is called: then take them and say nothing, as a hung replica's kernel. */
+const stalling = async (target) => {
+  let stalled = false;
+  const [host, port] = target.split(":");
+  const sockets = [];
+  const server = createServer((near) => {
+    const far = createConnection(Number(port), host);
+    sockets.push(near, far);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      from.on("data", (data) => stalled || to.write(data));
+      from.on("error", () => {});
+      from.on("close", () => to.destroy());
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const close = () => (sockets.forEach((socket) => socket.destroy()), server.close());
+  return { address: `127.0.0.1:${server.address().port}`, stall: () => (stalled = true), close };
+};
+
+test("an address that hangs is left within seconds", { skip: !address, timeout: 60_000 }, async () => {
+  const first = await stalling(address);
+  const direct = connect(address);
+  const client = connect(`${first.address},${address}`, { log: () => {} });
+  try {
+    const { run, question } = await asked(client);
+    let begun;
+    const begins = new Promise((resolve) => (begun = resolve));
+    const ends = (async () => {
+      for await (const event of run.events()) if (event.type === "ApprovalQuestion") begun();
+      return performance.now();
+    })();
+    await begins;
+    first.stall();
+    const began = performance.now();
+    await run.info();
+    const call = (performance.now() - began) / 1000;
+    assert.ok(call < 7, `the call took ${call} s`); // 3 to 5 of patience; half of 30 without it
+    await direct.run(run.id).answer(question, approve);
+    const stream = ((await ends) - began) / 1000;
+    assert.ok(stream < 14, `the stream took ${stream} s`); // 3 until a ping and 5 for its answer; 32 for heartbeats
+    console.log(`call ${call} s, stream ${stream} s`);
+  } finally {
+    for (const each of [client, direct, first]) each.close();
+  }
 });
 
 test("a closed client tries nothing again", { timeout: 60_000 }, async () => {

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,3 +149,16 @@ async def test_a_slow_replica_gets_one_call_more_and_no_stampede(monkeypatch: py
         async with Client([each.address for each in found], timeout=20.0) as client:
             await client.get_run("r")
         assert [len(each.calls) for each in found] == [1, 1, 1]
+
+
+async def test_a_replica_whose_event_loop_stands_still_keeps_its_streams(tmp_path: Path) -> None:
+    """It answers pings without Python: a step that blocks sends no callers to the other replicas."""
+    server = ServerProcess(tmp_path, ["tests.integration.cluster.flows:Blocking=blocking"]).start()
+    try:
+        async with replicas(1) as others, Client([server.address, others[0].address]) as client:
+            run = await client.start_run("blocking", seconds=10.0)
+            found = [event.type async for event in run.events()]
+            assert found == ["StopEvent"]
+            assert client._transport.replicas.pick() == 0
+    finally:
+        server.kill()

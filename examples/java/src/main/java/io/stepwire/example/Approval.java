@@ -38,7 +38,7 @@ public final class Approval {
     String addresses = args.length > 0 ? args[0] : "127.0.0.1:50051";
     List<ManagedChannel> channels =
         Stream.of(addresses.split(","))
-            .map(address -> Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build())
+            .map(Approval::open)
             .toList();
     try {
       follow(channels.stream().map(RunServiceGrpc::newBlockingStub).toList());
@@ -47,6 +47,14 @@ public final class Approval {
         channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
       }
     }
+  }
+
+  /** Opens a channel that finds a server out which hangs. gRPC for Java pings every 10 seconds at most. */
+  private static ManagedChannel open(String address) {
+    return Grpc.newChannelBuilder(address, InsecureChannelCredentials.create())
+        .keepAliveTime(10, TimeUnit.SECONDS)
+        .keepAliveTimeout(5, TimeUnit.SECONDS)
+        .build();
   }
 
   private static void follow(List<RunServiceBlockingStub> replicas) throws InterruptedException {
