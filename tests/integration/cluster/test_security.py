@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.integration.cluster.conftest import Start
+from tests.integration.cluster.conftest import FLOWS, Start
+from tests.integration.cluster.test_operating import doctor
 from tests.ports import free_port
 from tests.system.security.test_tls import Authority
 
@@ -21,10 +23,12 @@ async def test_the_identity_of_a_certificate_travels_between_replicas(start: Sta
     access.write_text('[[certificates]]\nsubject = "ann"\nname = "ann"\nnamespace = "team"\nscopes = ["write"]\n')
     tls = ["--tls-cert", cert, "--tls-key", key, "--client-ca", authority.cert, "--api-keys", access]
     addresses, database = [], None
+    replicas = []
     for _ in range(2):
         address = f"localhost:{free_port()}"
-        _, database = start(1, ["--address", address, "--advertise", address, *map(str, tls)])
+        (made,), database = start(1, ["--address", address, "--advertise", address, *map(str, tls)])
         addresses.append(address)
+        replicas.append(made)
     assert database is not None
 
     ann_cert, ann_key = authority.issue("ann")
@@ -43,6 +47,20 @@ async def test_the_identity_of_a_certificate_travels_between_replicas(start: Sta
             if any(entry.type == "Pong" for entry in frame.events.entries):
                 break
         assert database.sql(f"SELECT namespace FROM runs WHERE run_id = '{run_id}'") == "team"
+
+    # Each of them, and doctor, can ask who answers at an address.
+    asked = (*FLOWS, "--data", database.dsn, "--address", "127.0.0.1:0")
+    _, checks = await asyncio.to_thread(doctor, *asked, *tls)
+    assert checks["advertise"]["status"] == "ok", checks["advertise"]
+    _, checks = await asyncio.to_thread(doctor, *asked)
+    assert checks["advertise"]["status"] == "warning", "asked without TLS"
+    wrong_key = tmp_path / "another.key"
+    wrong_key.write_text("0123456789abcdef" * 4)
+    wrong_key.chmod(0o600)
+    _, checks = await asyncio.to_thread(doctor, *asked, *tls, "--cluster-key", wrong_key)
+    assert "does not take the signature" in checks["advertise"]["message"]
+    assert "is not reached" not in "".join(each.log for each in replicas)
+    assert "does not reach itself" not in "".join(each.log for each in replicas)
 
     # The replica's own certificate identifies no caller.
     replica = grpc.ssl_channel_credentials(authority.cert.read_bytes(), key.read_bytes(), cert.read_bytes())

@@ -18,6 +18,7 @@ from stepwire.server.runs.errors import (
     InvalidError,
     LimitError,
     PeerRefusedError,
+    PeerSilentError,
     RunElsewhereError,
     RunsError,
     StoreDownError,
@@ -70,7 +71,7 @@ async def test_another_replica_than_the_one_that_is_meant_does_nothing() -> None
     async def use(replica: Replica) -> None:
         await replica.actor.act(replica.address, "do", {"n": 1}, ME)
         await replica.actor.act(replica.address, "do", {"n": 2})
-        with pytest.raises(StoreDownError):
+        with pytest.raises(PeerSilentError):
             await replica.actor.act(replica.address, "do", {"n": 3}, ME + 1)
 
     await with_replica(do, use)

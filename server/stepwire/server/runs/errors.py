@@ -344,6 +344,10 @@ class StoreDownError(RunsError):
     reason = "STORE_UNAVAILABLE"
 
 
+class PeerSilentError(StoreDownError):
+    """Another replica does not answer at its address, or a third one does."""
+
+
 class RunLeftError(StoreDownError):
     """The run left memory between the look-up and now, before anything was done; a repeat loads it again."""
 

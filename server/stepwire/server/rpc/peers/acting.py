@@ -16,13 +16,16 @@ import grpc
 from stepwire.server.rpc.errors import abort, status_of
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.handlers import Handlers
+from stepwire.server.rpc.peers.content import fits, json_of
 from stepwire.server.rpc.peers.following import INTERNAL
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.runs.errors import (
     DrainingError,
+    InvalidError,
     LimitError,
     PeerRefusedError,
+    PeerSilentError,
     RunElsewhereError,
     RunsError,
     StoreDownError,
@@ -35,7 +38,12 @@ __all__ = ["ACT", "Actor", "Do", "add_act"]
 ACT: Final = INTERNAL + "Act"
 _SECONDS: Final = 30.0
 """How long another replica may take."""
-_REFUSED: Final = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.PERMISSION_DENIED)
+_REFUSED: Final = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+)
 """What a replica answers that will not do it the next time either."""
 
 Do = Callable[..., Awaitable[Any]]
@@ -50,10 +58,17 @@ def add_act(server: Handlers, does: Callable[[str], Do | None], signer: HopSigne
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This method is for replicas")
         try:
             signer.check_addressee(context.invocation_metadata() or ())
-            what, given = json.loads(request)
+            what, given = _asked(request)
             if (do := does(what)) is None:  # asked by a replica of another version
                 raise StoreDownError(f"This replica does not know how to {what}")
+            if not fits(do, given):
+                raise InvalidError("MALFORMED_MESSAGE", f"To {what} takes other arguments")
             return json.dumps({"result": await do(**given)}).encode()
+        except InvalidError as error:
+            if error.code_reason != "MALFORMED_MESSAGE":
+                return json.dumps(_told(error)).encode()
+            await abort(context, status_of(error, ACT, metrics))
+            return b""
         except RunsError as error:
             return json.dumps(_told(error)).encode()
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a status
@@ -65,11 +80,24 @@ def add_act(server: Handlers, does: Callable[[str], Do | None], signer: HopSigne
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(INTERNAL.strip("/"), handlers),))
 
 
+def _asked(request: bytes) -> tuple[str, Any]:
+    """Return what is to be done, and its arguments. InvalidError (MALFORMED_MESSAGE) if the bytes do not say it."""
+    try:
+        what, given = json_of(request)
+    except (ValueError, TypeError):
+        what, given = None, None
+    if not isinstance(what, str) or not isinstance(given, dict):
+        raise InvalidError("MALFORMED_MESSAGE", "This does not say what is to be done")
+    return what, given
+
+
 def _told(error: RunsError) -> dict[str, Any]:
     """Return the answer that says why something was not done."""
     if isinstance(error, RunElsewhereError):
         return {"elsewhere": error.address, "replica": error.replica}
-    if isinstance(error, StoreDownError | DrainingError | WrongReplicaError):
+    if isinstance(error, WrongReplicaError):
+        return {"again": str(error), "answered_by": error.replica}
+    if isinstance(error, StoreDownError | DrainingError):
         return {"again": str(error)}
     if isinstance(error, LimitError) and error.retry_after is not None:
         return {"limit": [str(error), error.retry_after]}
@@ -96,13 +124,14 @@ class Actor:
             RunElsewhereError: It names the replica that has to; the address may be empty.
             LimitError: A limit is reached, and says after how long it may not be any more.
             PeerRefusedError: It refuses.
-            StoreDownError: It does not answer, or may do it later.
+            PeerSilentError: It does not answer, or another one does.
+            StoreDownError: It may do it later.
         """
         data = json.dumps([what, given]).encode()
         metadata = tuple(self._signer.sign_to(replica, ACT))
         call = self._links.unary(address, ACT)(data, metadata=metadata, timeout=_SECONDS)
         self._links.begin(address, call)
-        silent = StoreDownError(f"The replica at {address} does not answer")
+        silent = PeerSilentError(f"The replica at {address} does not answer")
         try:
             answer = json.loads(await call)
         except grpc.aio.AioRpcError as error:
@@ -124,6 +153,8 @@ def _result_of(answer: dict[str, Any]) -> Any:
     """Return what another replica answered, or raise what kept it from it."""
     if "elsewhere" in answer:
         raise RunElsewhereError(answer["elsewhere"], replica=answer.get("replica", 0))
+    if "answered_by" in answer:
+        raise PeerSilentError(answer["again"])
     if "again" in answer:
         raise StoreDownError(answer["again"])
     if "limit" in answer:

@@ -10,6 +10,7 @@ from stepwire.server.principal import Principal
 from stepwire.server.rpc.peers.acting import Actor, Do
 from stepwire.server.runs.errors import (
     PeerRefusedError,
+    PeerSilentError,
     RunBlockedError,
     RunElsewhereError,
     RunNotFoundError,
@@ -102,10 +103,15 @@ class PeerCalls:
             if not address:
                 break
             try:
-                return await self._actor.act(address, what, given, replica)
+                done = await self._actor.act(address, what, given, replica)
+                self._routes.answered(key)
+                return done
             except RunElsewhereError as error:
                 self._routes.forget(key)
                 address, replica = error.address, error.replica
+            except PeerSilentError:
+                self._routes.unanswered(key)
+                raise
             except StoreDownError:
                 self._routes.forget(key)
                 raise

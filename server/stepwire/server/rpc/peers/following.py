@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -12,6 +11,7 @@ import grpc
 
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.handlers import Handlers
+from stepwire.server.rpc.peers.content import json_of, texts
 from stepwire.server.rpc.peers.frames import Frame, FrameWriter
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.runs.errors import RunsError, WrongReplicaError
@@ -39,8 +39,8 @@ def add_follow(server: Handlers, pool: RunPool, signer: HopSigner) -> None:
         except WrongReplicaError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         try:
-            namespace, run_id = json.loads(request)
-        except (ValueError, TypeError):
+            namespace, run_id = texts(json_of(request), 2)
+        except ValueError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "This names no run")
         found = False
         async for frame in _commits(pool, RunKey(namespace, run_id)):

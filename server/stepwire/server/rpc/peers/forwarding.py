@@ -19,7 +19,7 @@ from stepwire.server.rpc.local import RefusedError
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.runs.errors import RunElsewhereError, RunLeftError, StoreDownError
-from stepwire.server.runs.hosting.replicas.routes import Routes
+from stepwire.server.runs.hosting.replicas.routes import FORCE_SECONDS, Routes
 from stepwire.server.store import Owner, RunKey
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.tracing import CARRIER
@@ -34,8 +34,6 @@ OWNER: Final = "stepwire-owner"
 
 PATIENCE: Final = 15.0
 """Seconds for which the replica that has a run is looked up again."""
-FORCE_SECONDS: Final = 3.0
-"""Seconds after which a run is taken from an owner that lives but cannot be reached from here."""
 _PAUSE: Final = 0.05
 """Seconds between two looks."""
 _AGAIN: Final = frozenset({"RUN_ELSEWHERE", "STORE_UNAVAILABLE", "DRAINING"})

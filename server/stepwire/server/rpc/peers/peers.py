@@ -54,6 +54,7 @@ class Peers:
         self._relays = Relays(self._links, self.signer, pool.metrics)
         self._relayed: Relayed | None = None
         self.reach = Reach(pool.cluster, self._links, self.signer, lease)
+        pool.routes.unreached = self.reach.missing
         self.forwarder = Forwarder(pool.routes, self._relays, self.signer, pool.metrics, self.reach.doubt)
         self._actor = Actor(self._links, self.signer)
         family.reach(PeerCalls(family.local, pool.routes, self._actor))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,6 +62,10 @@ class Reach:
     def unreached(self) -> int:
         """Return how many of the living replicas are not reached for a while. From any thread."""
         return sum(trouble.told is not None for trouble in tuple(self._troubles.values()))
+
+    def missing(self) -> Collection[int]:
+        """Return the ids of the replicas that the last look did not reach."""
+        return {replica.id for replica in self._troubles}
 
     def open(self, address: str) -> None:
         """Watch from now on; `address` is that of this replica."""

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from stepwire.server.rpc.peers.content import json_of
+
 __all__ = ["PART_BYTES", "Item", "Outbox", "read_frame"]
 
 PART_BYTES: Final = 64 << 10
@@ -140,9 +142,11 @@ class Outbox:
 def read_frame(frame: bytes) -> tuple[int, list[Item]]:
     """Return how many calls are under way, and the items. ValueError or TypeError if the bytes are no frame."""
     end = 4 + int.from_bytes(frame[:4], "big")
-    under_way, head = json.loads(frame[4:end])[:2]
+    under_way, head = json_of(frame[4:end])[:2]
     items = []
     for size, left, call, *said in head:
+        if not isinstance(call, int):
+            raise ValueError("a call is a number")
         items.append(Item(frame[end : end + size], left, call, said))
         end += size
     return under_way, items

@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.local import LocalCalls, RefusedError
+from stepwire.server.rpc.peers.content import drop, texts
 from stepwire.server.rpc.peers.following import INTERNAL
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relay_frames import Item, Outbox, read_frame
@@ -64,6 +65,7 @@ class Relayed:
 
     async def _serve(self, requests: AsyncIterator[bytes], context: Context) -> None:
         if self._signer.verify(context.invocation_metadata() or (), RELAY) is None:
+            await drop(requests)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This method is for replicas")
         if self._ending:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "This replica stops")
@@ -80,6 +82,7 @@ class Relayed:
         except grpc.aio.InternalError:
             pass  # a write failed because the other replica left
         except (ValueError, TypeError):
+            await drop(requests)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "This is no frame of calls")
         finally:
             del self._streams[task]
@@ -127,7 +130,10 @@ class _Stream:
         if item.left:
             raise ValueError("a request in parts: this version sends long ones alone")
         method, metadata, timeout = item.said[:3]
-        carried = self._carry(item.call, str(method), item.data, metadata, timeout)
+        if not isinstance(method, str) or not isinstance(timeout, int | float | None):
+            raise ValueError("this is no method and no time")
+        headers = [(name, value) for name, value in (texts(each, 2) for each in metadata)]
+        carried = self._carry(item.call, method, item.data, headers, timeout)
         self._calls[item.call] = start_task(carried, name="stepwire-relay")
 
     async def _carry(self, call: int, method: str, data: bytes, metadata: Any, timeout: float | None) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from time import monotonic
 from zlib import crc32
 
 from stepwire.server.registry import OWN, Served
 from stepwire.server.runs.errors import RunElsewhereError, as_runs_error
 from stepwire.server.store import Cluster, Owner, RunKey, RunRecord, StoreError, code_of
 
-__all__ = ["Routes"]
+__all__ = ["FORCE_SECONDS", "Routes"]
 
+FORCE_SECONDS = 3.0
+"""Seconds after which a run is taken from an owner that lives but cannot be reached from here."""
+_AGAIN_SECONDS = 60.0
+"""Seconds between two calls that were not answered, after which the owner may have been reached meanwhile."""
 _KEPT = 65_536
 """Runs whose owner is remembered: about 20 MB."""
 
@@ -23,6 +28,10 @@ class Routes:
         self._cluster = cluster
         self._known: OrderedDict[RunKey, Owner] = OrderedDict()
         self._forced: set[RunKey] = set()
+        self._unanswered: OrderedDict[RunKey, tuple[float, float]] = OrderedDict()
+        """When the first and the last call to the owner of a run was not answered, of runs with such calls."""
+        self.unreached: Callable[[], Collection[int]] = tuple
+        """Tells which living replicas are not reached at their address."""
 
     def follow(self, key: RunKey) -> None:
         """Raise RunElsewhereError if the owner of a run is known."""
@@ -50,6 +59,28 @@ class Routes:
         self._forced.add(key)
         self._known.pop(key, None)
 
+    def unanswered(self, key: RunKey) -> None:
+        """Look the owner of a run up again, which did not answer; force the run if it has not for a while.
+
+        It is for calls that are made again later. A call that waits counts the time by itself.
+        """
+        self.forget(key)
+        now = monotonic()
+        first, last = self._unanswered.get(key, (now, now))
+        if now - last > _AGAIN_SECONDS:
+            first = now
+        if now - first >= FORCE_SECONDS:
+            self.answered(key)
+            self.force(key)
+            return
+        self._unanswered[key] = first, now
+        if len(self._unanswered) > _KEPT:
+            self._unanswered.popitem(last=False)
+
+    def answered(self, key: RunKey) -> None:
+        """Note that the owner of a run has answered."""
+        self._unanswered.pop(key, None)
+
     def forced(self, key: RunKey) -> bool:
         """Tell whether a load takes the run from its owner; the next one does not."""
         if key in self._forced:
@@ -68,7 +99,7 @@ class Routes:
             return
         try:
             owner = (await self._cluster.owners([key])).get(key)
-            fitting = await self._cluster.serving(record.workflow, code)
+            fitting = self._reached(await self._cluster.serving(record.workflow, code))
         except StoreError as error:
             raise as_runs_error(error) from error
         if owner is not None:
@@ -96,9 +127,14 @@ class Routes:
         """Tell whether another replica serves a workflow that callers can name, and takes runs."""
         return not workflow.startswith(OWN) and bool(self._serving(workflow))
 
-    def _serving(self, workflow: str) -> list[Owner]:
+    def _serving(self, workflow: str) -> Sequence[Owner]:
         taking = (peer for peer in self._cluster.peers if not peer.draining and workflow in peer.versions)
-        return [Owner(peer.id, peer.address) for peer in taking]
+        return self._reached([Owner(peer.id, peer.address) for peer in taking])
+
+    def _reached(self, found: Sequence[Owner]) -> Sequence[Owner]:
+        """Leave out the replicas that are not reached, unless none is."""
+        unreached = self.unreached() if found else ()
+        return [each for each in found if each.id not in unreached] or found
 
 
 def _chosen(replicas: Sequence[Owner], run_id: str) -> Owner:

@@ -1,0 +1,86 @@
+"""Which replica has a run or is to have it, when replicas are not reached at their addresses."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from tests.unit.server.others import Others
+
+from stepwire.server.principal import ANONYMOUS
+from stepwire.server.rpc.peers.acting import Actor
+from stepwire.server.rpc.peers.family_calls import PeerCalls
+from stepwire.server.runs.errors import PeerSilentError, RunElsewhereError, StoreDownError
+from stepwire.server.runs.family.calls import FamilyCalls
+from stepwire.server.runs.hosting.replicas import routes as routing
+from stepwire.server.runs.hosting.replicas.routes import Routes
+from stepwire.server.store import Peer, RunKey
+
+KEY = RunKey("default", "r1")
+
+
+def chosen(routes: Routes, run_id: str) -> int:
+    with pytest.raises(RunElsewhereError) as elsewhere:
+        routes.for_start("orders", run_id)
+    return elsewhere.value.replica
+
+
+def test_a_run_is_started_at_a_replica_that_is_reached_if_there_is_one() -> None:
+    others = Others()
+    others.alive = [Peer(id_, f"there:{id_}", {"orders": "1"}) for id_ in (1, 2, 3)]
+    routes = Routes(others)
+    unreached: set[int] = set()
+    routes.unreached = lambda: unreached
+    runs = [f"r{number}" for number in range(50)]
+    assert {chosen(routes, run) for run in runs} == {1, 2, 3}
+    unreached = {1, 3}
+    assert {chosen(routes, run) for run in runs} == {2}
+    unreached = {1, 2, 3}
+    assert {chosen(routes, run) for run in runs} == {1, 2, 3}
+
+
+class Silent:
+    """Other replicas, none of which does what it is asked for."""
+
+    error: Exception | None = PeerSilentError("there is nobody")
+
+    async def act(self, *given: Any) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class Elsewhere:
+    """What a family does here: nothing, because another replica has the run."""
+
+    async def cancel(self, *given: Any) -> None:
+        raise RunElsewhereError("there:1", KEY, 1)
+
+
+async def test_a_family_takes_a_run_whose_owner_has_not_answered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(routing, "monotonic", lambda: now)
+    routes, silent = Routes(Others()), Silent()
+    calls = PeerCalls(cast(FamilyCalls, Elsewhere()), routes, cast(Actor, silent))
+
+    async def cancel(error: Exception | None) -> bool:
+        silent.error = error
+        if error is None:
+            await calls.cancel(ANONYMOUS, "r1", "why")
+        else:
+            with pytest.raises(StoreDownError):
+                await calls.cancel(ANONYMOUS, "r1", "why")
+        return routes.forced(KEY)
+
+    assert not await cancel(PeerSilentError("1"))
+    now += 2.0
+    assert not await cancel(PeerSilentError("2"))
+    now += 0.5
+    assert not await cancel(None)  # it has answered: the time begins anew
+    now += 1.0
+    assert not await cancel(PeerSilentError("3"))
+    now += 5.0
+    assert not await cancel(StoreDownError("it may do it later"))
+    assert await cancel(PeerSilentError("4"))
+    assert not await cancel(PeerSilentError("5"))
+    now += 100.0
+    assert not await cancel(PeerSilentError("6")), "nobody had called it for long"
