@@ -99,7 +99,7 @@ class ChildRuns:
         seconds = None if timeout is None else float(timeout)
         call = ChildCall(workflow, data, run_id, dict(labels or {}), parent_close, seconds, from_run)
         self._host.check_call(call)
-        return self._run.do(lambda: self._started(execution, call))
+        return self._run.do(self._started, execution, call)
 
     def _started(self, execution: Execution, call: ChildCall) -> ChildHandler:
         broker = self._run.broker
@@ -154,19 +154,18 @@ class ChildHandler(WorkflowHandler):
         children = broker.children
         assert children is not None
         future = Told(execution)
-        notify = future.tell
         holds_worker = execution.delivery.status == RUNNING
         if child.outcome is None:
-            children.wait(child, execution, notify)
+            children.wait(child, execution, future)
         else:  # it has ended, and that is not durable yet
-            broker.work.resume(notify, _OVER)
+            broker.work.resume(future, _OVER)
         if holds_worker or child.outcome is not None:
             self._parent.pump()  # another delivery may have the worker
         try:
             answer = await future
         except asyncio.CancelledError:
             back = Told(execution)
-            regains = children.give_up(child, execution, notify, back.tell)
+            regains = children.give_up(child, execution, future, back)
             self._parent.pump()
             if regains:
                 await back

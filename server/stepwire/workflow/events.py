@@ -119,7 +119,11 @@ class Event(DynamicFields, BaseModel, metaclass=AdoptingMeta):  # type: ignore[m
     def __init__(self, /, **params: Any) -> None:
         if not params or self.__private_names__.isdisjoint(params):
             self.__pydantic_validator__.validate_python(params, self_instance=self)
-            return
+        else:
+            self._init_with_private(params)
+
+    def _init_with_private(self, params: dict[str, Any]) -> None:
+        """Validate fields, and set what else was given: private attributes, and fields by a name that is not theirs."""
         misnamed = self.__misnamed__ & params.keys()
         private = {name: params.pop(name) for name in (self.__private_names__ - misnamed) & params.keys()}
         self.__pydantic_validator__.validate_python(params, self_instance=self)

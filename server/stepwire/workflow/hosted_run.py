@@ -209,7 +209,7 @@ class HostedRun:
 
     def expire(self) -> None:
         """Do what is due by now; the alarm calls it, and a host whose clock is not that of the process."""
-        self._runner.expire()
+        self._runner()
 
     def take_changes(self, *, everything: bool = False) -> Changes:
         """Take what changed since the last call, encoded, for one commit; with `everything` take all parts.

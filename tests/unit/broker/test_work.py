@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from tests.unit.broker.support import Owner, enqueue, start, work
 
@@ -53,7 +55,7 @@ def test_retiring_gives_back_what_the_delivery_holds(status: str) -> None:
     if status == READY:
         unpark(made, delivery)
     made.retire(execution)
-    assert (made.queues["a"].running, made.parked, len(made.queues), made.executions) == (0, 0, 0, {})
+    assert (made.queues["a"].running, made.parked, len(made.queues), list(made.executions)) == (0, 0, 0, [])
 
 
 def test_a_killed_execution_tells_what_waits_in_it_and_is_cancelled() -> None:
@@ -61,10 +63,10 @@ def test_a_killed_execution_tells_what_waits_in_it_and_is_cancelled() -> None:
     enqueue(made)
     execution = start(made)
     cancelled: list[bool] = []
-    execution.cancel = lambda: cancelled.append(True)
+    execution.body = SimpleNamespace(end=lambda: cancelled.append(True))
     execution.settle(lambda answer: None, DeadAttemptError("x"))
     made.kill_all()
-    assert (execution.dead, cancelled, made.executions) == (True, [True], {})
+    assert (execution.dead, cancelled, list(made.executions)) == (True, [True], [])
     ((_, answer),) = made.take_resumed()
     assert isinstance(answer, DeadAttemptError)
     assert execution.delivery.status == RUNNING, "its delivery is left as it was"

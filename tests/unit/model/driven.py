@@ -116,7 +116,7 @@ class Driven(RuleBasedStateMachine):
         return [work for work in self.model.works.values() if work.live]
 
     def execution(self, work: Work | None) -> Execution | None:
-        return None if work is None else self.broker.executions[work.id]
+        return None if work is None else self.broker.deliveries[work.id].execution
 
     def settle_up(self) -> None:
         """Let both clocks stop or go on, and hand over what waits were told."""

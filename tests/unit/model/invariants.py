@@ -62,7 +62,9 @@ class Checked(Driven):
             assert (delivery.execution is not None) == work.live
             held = sorted(item.number for item in delivery.collected())
             assert held == sorted(item.number for item in work.held())
-        assert broker.executions.keys() == {work.id for work in model.works.values() if work.live}
+        assert {each.delivery.id for each in broker.executions} == {
+            work.id for work in model.works.values() if work.live
+        }
 
     def within_workers(self) -> None:
         for name, queue in self.broker.queues.items():

@@ -324,7 +324,7 @@ def _undone_to_the_last_commit(right: Wrapped) -> Wrapped:
 
 def _state_in_place_lost(right: Wrapped) -> Wrapped:
     def encode_state(self: Journal) -> Any:
-        for execution in self._executions.values():
+        for execution in self._executions:
             execution.lent = None
         return right(self)
 

@@ -185,7 +185,7 @@ async def test_an_attempt_after_a_lost_one_gets_what_came() -> None:
 
     run = DurableRun(Loses(disable_validation=True)).start()
     await began.wait()
-    (execution,) = run.broker.executions.values()
+    (execution,) = run.broker.executions
     assert execution.delivery.event == Bag(xs=[0])
     (task,) = (task for task in asyncio.all_tasks() if getattr(task, "owner", None) is execution)
     task.cancel()

@@ -153,7 +153,7 @@ async def test_a_question_that_a_step_returns_is_asked_too(how: str) -> None:
 
 
 def nested_of(run: DurableRun) -> Any:
-    (execution,) = run.broker.executions.values()
+    (execution,) = run.broker.executions
     assert execution.nested
     return execution.nested[0]
 

@@ -20,7 +20,7 @@ from stepwire.workflow.broker.changes.undo import Undos
 from stepwire.workflow.broker.children.child import ChildHost
 from stepwire.workflow.broker.children.children import Children
 from stepwire.workflow.broker.children.nesting import OuterStep
-from stepwire.workflow.broker.deliveries.attempts import note
+from stepwire.workflow.broker.deliveries.attempts import dead, note
 from stepwire.workflow.broker.deliveries.buffers import Buffers
 from stepwire.workflow.broker.deliveries.delivery import (
     NO_EVENT,
@@ -38,7 +38,7 @@ from stepwire.workflow.broker.deliveries.executions import (
 )
 from stepwire.workflow.broker.deliveries.fan_in import FanIn
 from stepwire.workflow.broker.deliveries.lineage import caught_lineage, sent_lineage
-from stepwire.workflow.broker.deliveries.work import Work, dead
+from stepwire.workflow.broker.deliveries.work import Work
 from stepwire.workflow.broker.ledger import TIMED_OUT, WRITTEN, Answer
 from stepwire.workflow.broker.log.entries import RECEIVED, SENT, STREAM, TERMINAL
 from stepwire.workflow.broker.log.journal import Journal
@@ -271,7 +271,7 @@ class Broker:
             if status == COMPLETED and (damaged := self.journal.encode_state()[1]):
                 outcome = damage(damaged)
             if self.journal.attempts:
-                for execution in self.work.executions.values():
+                for execution in self.work.executions:
                     if execution.outcome == "abandoned":  # else the failure is logged that ends the run
                         note(self, execution.delivery, CANCELLED)
             # `accept` has checked the size of an event that a step ended the run with.
@@ -461,10 +461,9 @@ class Broker:
             if journal is None:
                 self.stream.append(event)
         waits = self._waits
-        matching = waits.matching(event) if to_waiters and waits is not None and waits.by_type else ()
+        matching = waits.matching(event) if to_waiters and waits is not None and waits.open else ()
         if matching and targets:
-            waiting = {each.delivery.step for each in matching if each.delivery is not None}
-            targets = [name for name in targets if name not in waiting or not self.work.own_waits(name)]
+            targets = self._not_waiting(targets, matching)
         if kind == RECEIVED and self.questions and targets and not matching and isinstance(event, HumanResponseEvent):
             self.questions -= 1
         delivered = len(targets) + len(matching)
@@ -483,6 +482,11 @@ class Broker:
             self.waits.settle(waiter, event, sole=sole and delivered == 1)
         return Receipt(sequence, delivered)
 
+    def _not_waiting(self, targets: Sequence[str], matching: Sequence[Waiter]) -> Sequence[str]:
+        """Return the steps that get an event beside these waiters: not those whose own waits it answers."""
+        waiting = {each.delivery.step for each in matching if each.delivery is not None}
+        return [name for name in targets if name not in waiting or not self.work.own_waits(name)]
+
     # -- executions ---------------------------------------------------------------------------------------------------
 
     def encode_output(self, event: Event) -> EncodedOutput:
@@ -500,7 +504,7 @@ class Broker:
         if execution.dead or self.outcome is not None or self.frozen:
             self.check(execution)
         journal = self.journal
-        encoded = None if journal is None else [self.encode_output(event) for event in outputs]
+        encoded = None if journal is None else list(map(self.encode_output, outputs))
         step, number = execution.delivery.step, execution.delivery.id
         lineage = self._retire(execution)
         receipts: list[Receipt] = []
@@ -748,7 +752,7 @@ class Broker:
             else:
                 late.append(item)
         if is_late and self.outcome is None:
-            steps = sorted({execution.delivery.step for execution in self.executions.values()})
+            steps = sorted({execution.delivery.step for execution in self.executions})
             self.end(ENDED_TIMED_OUT, WorkflowTimedOutEvent(timeout=self.limit.seconds, active_steps=steps))
         return late
 

@@ -11,7 +11,7 @@ __all__ = ["has_stalled", "is_at_work", "is_idle", "may_leave", "pauses", "tick"
 
 def is_at_work(broker: Broker) -> bool:
     """Tell whether the body of a step runs, rather than waits."""
-    return any(each.delivery.status == RUNNING for each in broker.executions.values())
+    return any(each.delivery.status == RUNNING for each in broker.executions)
 
 
 def is_idle(broker: Broker) -> bool:
@@ -27,7 +27,7 @@ def may_leave(broker: Broker) -> bool:
 
     What a nested run has finished would be lost: its steps would run again.
     """
-    nested = (each for execution in broker.executions.values() for each in execution.nested or ())
+    nested = (each for execution in broker.executions for each in execution.nested or ())
     return (
         is_idle(broker)
         and not any(each.finished_steps for each in nested)

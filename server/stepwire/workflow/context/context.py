@@ -22,7 +22,7 @@ from stepwire.workflow.context.blocking import BlockingContext
 from stepwire.workflow.context.dict_form import StreamingQueue, restore_form, saved_form
 from stepwire.workflow.context.run import Run, RunHandle
 from stepwire.workflow.context.step_info import StepInfo
-from stepwire.workflow.context.waiting import default_waiter_id, wait
+from stepwire.workflow.context.waiting import NO_REQUIREMENTS, default_waiter_id, wait
 from stepwire.workflow.definition.plan import Planned, plan_of
 from stepwire.workflow.errors import ChildRunError, SnapshotError, WorkflowRuntimeError
 from stepwire.workflow.events import EVENTS, Event
@@ -103,7 +103,7 @@ class Context(Generic[StateT]):
         if (runner := self._run.runner) is not None and (stepwise := runner.stepwise) is not None:
             return runner.on_loop(partial(self._send_stepwise, runner, stepwise, message, step, execution, kind))
         sole = execution is not None and is_sole(message, 1)
-        return self._run.do(lambda: self._broker.accept(message, step, execution, kind, sole=sole))
+        return self._run.do(self._broker.accept, message, step, execution, kind, sole=sole)
 
     def _send_stepwise(
         self,
@@ -140,7 +140,7 @@ class Context(Generic[StateT]):
             # A step that writes makes nothing possible that the runner had to act on.
             broker.put(ev, execution, sole=sole)
         else:
-            self._run.do(lambda: broker.put(ev, execution, sole=sole))
+            self._run.do(broker.put, ev, execution, sole=sole)
 
     def collect_events(
         self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
@@ -155,7 +155,7 @@ class Context(Generic[StateT]):
         if buffer_id is not None:
             buffer_id = name_of("collect_events: buffer_id", buffer_id)
         execution = current_execution(self._broker)
-        return self._run.do(lambda: self._broker.collect(ev, expected, buffer_id, execution))
+        return self._run.do(self._broker.collect, ev, expected, buffer_id, execution)
 
     async def wait_for_event(
         self,
@@ -173,7 +173,7 @@ class Context(Generic[StateT]):
         if in_edit_state():
             raise WorkflowRuntimeError("wait_for_event cannot be awaited inside edit_state")
         check_wait(event_type, waiter_event, requirements, timeout)
-        required = dict(requirements or {})
+        required = dict(requirements) if requirements else NO_REQUIREMENTS
         if isinstance(waiter_event, dict):
             warnings.warn(
                 "a dict as waiter_event is taken as the fields of an Event; pass an event",
@@ -195,7 +195,7 @@ class Context(Generic[StateT]):
             raise WorkflowRuntimeError("sleep cannot be awaited inside edit_state")
         if not is_seconds(seconds):
             raise WorkflowRuntimeError(f"sleep takes a number of seconds, not {kind_of(seconds)}")
-        await wait(self._run, "sleep", None, {}, None, max(0.0, seconds))
+        await wait(self._run, "sleep", None, NO_REQUIREMENTS, None, max(0.0, seconds))
 
     def _opened(self, waiter: Waiter, execution: Execution) -> bool:
         """Look at a wait that a step has just opened; tell whether it has been answered."""
@@ -268,7 +268,7 @@ class Context(Generic[StateT]):
 
     async def running_steps(self) -> list[str]:
         """Return the names of the steps whose bodies run or wait now."""
-        return sorted({ex.delivery.step for ex in self._broker.executions.values()})
+        return sorted({ex.delivery.step for ex in self._broker.executions})
 
     def get_result(self) -> Any:
         """Return the result of the run. WorkflowRuntimeError while it has none."""

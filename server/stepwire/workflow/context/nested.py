@@ -21,6 +21,7 @@ from stepwire.workflow.broker.log.stream import EventStream
 from stepwire.workflow.broker.progress import is_idle, pauses
 from stepwire.workflow.errors import DeadAttemptError, WorkflowError
 from stepwire.workflow.events import Event, HumanResponseEvent, InputRequiredEvent
+from stepwire.workflow.runner.tasks import task_of
 
 __all__ = ["Outer"]
 
@@ -147,7 +148,7 @@ class Outer:
     @property
     def tasks(self) -> list[object]:
         """Return the tasks of the nested steps."""
-        return [getattr(each.cancel, "__self__", None) for each in self._run.broker.executions.values()]
+        return [task_of(each) for each in self._run.broker.executions]
 
     def abandon(self) -> None:
         """Cancel the nested run: the attempt that has started it was abandoned."""

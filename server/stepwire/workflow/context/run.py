@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from functools import partial
 from threading import get_ident
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from stepwire.workflow.broker.broker import Broker
 from stepwire.workflow.broker.changes.state_hooks import GONE, IN_PROCESS, DurableHooks
@@ -24,6 +25,7 @@ from stepwire.workflow.runner.runner import Runner
 
 __all__ = ["MOST_NESTED", "ChildStarts", "Run", "RunHandle"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 MOST_NESTED: Final = 100
@@ -184,11 +186,11 @@ class Run:
         if broker.outcome is not None or not broker.started:
             return
         if isinstance(answer, Event):
-            self.do(lambda: broker.accept(answer, kind=RECEIVED))
+            self.do(broker.accept, answer, kind=RECEIVED)
         elif isinstance(answer, BaseException):
             text = str(answer)
             failed = WorkflowFailedEvent(step=None, error_type=type(answer).__name__, message=text, attempts=0)
-            self.do(lambda: broker.end(FAILED, failed, answer))
+            self.do(broker.end, FAILED, failed, answer)
 
     def leave(self) -> None:
         """Cut what refers back, of a durable run that has left memory: its state takes no change any more.
@@ -201,27 +203,23 @@ class Run:
 
     # -- transitions ----------------------------------------------------------------------------------------------
 
-    def do(self, transition: Callable[[], T]) -> T:
-        """Make a transition on the run's loop, from any thread, and let the runner act on it."""
+    def do(self, transition: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a transition on the run's loop, from any thread, and let the runner act on it.
+
+        It takes arguments because a closure would cost each call a cell for each of them.
+        """
         runner = self.runner
         if runner is None:
             try:
-                return transition()
+                return transition(*args, **kwargs)
             finally:
                 self.pump()
-        if runner.thread == get_ident():  # as most often: without a closure
+        if runner.thread == get_ident():
             try:
-                return transition()
+                return transition(*args, **kwargs)
             finally:
                 runner.pump()
-
-        def call() -> T:
-            try:
-                return transition()
-            finally:
-                runner.pump()
-
-        return runner.on_loop(call)
+        return runner.on_loop(partial(_then_pump, runner, partial(transition, *args, **kwargs)))
 
     def pump(self) -> None:
         """Do what the last transition made possible: the runner does, or, without one, waits are told."""
@@ -249,3 +247,10 @@ class Run:
             return future.result()
         except concurrent.futures.CancelledError:  # an Exception, unlike asyncio's
             raise DeadAttemptError("the event loop of the run is being closed") from None
+
+
+def _then_pump(runner: Runner, transition: Callable[[], T]) -> T:
+    try:
+        return transition()
+    finally:
+        runner.pump()

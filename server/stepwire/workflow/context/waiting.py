@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from stepwire.workflow.broker.current import current_execution
 from stepwire.workflow.broker.deliveries.delivery import Execution, Waiter
@@ -16,7 +16,10 @@ from stepwire.workflow.context.run import Run
 from stepwire.workflow.events import Event
 from stepwire.workflow.runner.other_threads import await_on
 
-__all__ = ["default_waiter_id", "wait", "waiter_id_of"]
+__all__ = ["NO_REQUIREMENTS", "default_waiter_id", "wait", "waiter_id_of"]
+
+NO_REQUIREMENTS: Final[dict[str, Any]] = {}
+"""What most waits require. Nobody changes it."""
 
 
 def default_waiter_id(event_type: type[Event], requirements: dict[str, Any]) -> str:
@@ -69,9 +72,9 @@ async def wait(
     """
     runner = run.runner
     if runner is not None and not runner.here:  # an event loop of its own waits
-        return await await_on(
-            runner.loop, lambda: wait(run, waiter_id, event_type, requirements, prompt, timeout, opened)
-        )
+        # No lambda: each variable that it took would cost every wait a cell.
+        there = partial(wait, run, waiter_id, event_type, requirements, prompt, timeout, opened)
+        return await await_on(runner.loop, there)
     broker = run.broker
     execution = current_execution(broker)
     # Outside the steps a wait is this task's alone, also when no run drives the broker: it keeps its own time.
@@ -81,7 +84,7 @@ async def wait(
     if not isinstance(found, Waiter):
         return found
     future = Told(execution)
-    notify = found.notify = future.tell
+    found.notify = future
     answered = False
     if opened is not None and execution is not None and broker.work.numbers != numbers:
         answered = opened(found, execution)
@@ -91,7 +94,7 @@ async def wait(
     if outer is not None and event_type is not None and outer.takes(event_type, prompt):
         broker.waits.disarm(found)  # the outer wait has the deadline
         question = outer.ask(waiter_id, event_type, requirements, prompt, timeout, partial(_answered, run, found))
-    timer = None if own_timeout is None else future.get_loop().call_later(own_timeout, notify, TIMED_OUT)
+    timer = None if own_timeout is None else future.get_loop().call_later(own_timeout, future, TIMED_OUT)
     try:
         answer = await future
     except asyncio.CancelledError:
@@ -104,7 +107,7 @@ async def wait(
         if timer is not None:
             timer.cancel()
     if answer is TIMED_OUT and execution is None:
-        broker.waits.abandon(found, None, notify)
+        broker.waits.abandon(found, None, future)
     if isinstance(answer, BaseException):
         raise answer
     return answer
@@ -116,7 +119,7 @@ def _answered(run: Run, waiter: Waiter, answer: Answer) -> None:
     if isinstance(answer, Event):
         run.take_answer(answer)
     elif answer is TIMED_OUT and waits.get(waiter.number) is waiter:
-        run.do(lambda: waits.settle(waiter, TIMED_OUT))
+        run.do(waits.settle, waiter, TIMED_OUT)
     elif waiter.notify is not None:
         waiter.notify(answer)
 
@@ -124,7 +127,7 @@ def _answered(run: Run, waiter: Waiter, answer: Answer) -> None:
 async def _give_up(run: Run, waiter: Waiter, execution: Execution | None) -> None:
     """Remove a waiter whose await was cancelled; its step goes on once it has a worker again."""
     future = Told(execution)
-    regains = run.broker.waits.abandon(waiter, execution, future.tell)
+    regains = run.broker.waits.abandon(waiter, execution, future)
     run.pump()
     if regains:
         await future

@@ -56,11 +56,13 @@ class Routing:
         """Return the names of the steps that accept an event of this type, in order of definition."""
         targets = self._targets.get(event_type)
         if targets is None:
-            targets = tuple(
-                name for name, config in self.steps.items() if config.catches is None and config.accepts(event_type)
-            )
-            self._targets[event_type] = targets
+            targets = self._targets[event_type] = self._find_targets(event_type)
         return targets
+
+    def _find_targets(self, event_type: type[Event]) -> tuple[str, ...]:
+        return tuple(
+            name for name, config in self.steps.items() if config.catches is None and config.accepts(event_type)
+        )
 
     def target(self, step: str, event_type: type[Event]) -> tuple[str]:
         """Return the one step that an event is for. Raise UnknownStepError or StepDoesNotAcceptError."""

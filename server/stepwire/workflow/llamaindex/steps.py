@@ -88,13 +88,13 @@ def adopt_step(
         @functools.wraps(function)
         def call(**given: Any) -> Any:
             event, context = given[_EVENT], given[_CONTEXT]
-            worker = run_of(context).do(lambda: context.internal.begins(name, event))
+            worker = run_of(context).do(context.internal.begins, name, event)
             result: Any = FAILED
             try:
                 result = _checked(name, function(**arguments(given)), config)
             finally:
-                run_of(context).do(lambda: context.internal.ends(name, worker, event, result))
-                run_of(context).do(lambda: _passed(context))
+                run_of(context).do(context.internal.ends, name, worker, event, result)
+                run_of(context).do(_passed, context)
             return result
 
     set_step_config(

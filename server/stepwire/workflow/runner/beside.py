@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from stepwire.workflow.broker.deliveries.delivery import PARKED, Execution
 from stepwire.workflow.broker.log.stream import Progress, Told
+from stepwire.workflow.runner.tasks import task_of
 
 __all__ = ["works_beside"]
 
@@ -37,8 +38,8 @@ def works_beside(execution: Execution) -> bool:
     True also when that cannot be seen: what works must not be stopped, what waits may stay in memory. A sync step is
     in one wait at a time, in its thread. A body that awaits a run that it has started waits while that run does.
     """
-    main = getattr(execution.cancel, "__self__", None)
-    if not isinstance(main, asyncio.Task) or not execution.is_async:
+    main = task_of(execution)
+    if main is None or not execution.is_async:
         return False
     if execution.nested:
         return _with_nested(execution, main)

@@ -20,7 +20,7 @@ from stepwire.workflow.broker.broker import SLICE, Broker
 from stepwire.workflow.broker.children.child import Child
 from stepwire.workflow.broker.children.sends import ChildSend
 from stepwire.workflow.broker.current import enter_execution
-from stepwire.workflow.broker.deliveries.delivery import PARKED, Execution
+from stepwire.workflow.broker.deliveries.delivery import PARKED, Delivery, Execution
 from stepwire.workflow.broker.deliveries.losses import lose
 from stepwire.workflow.broker.host import Host
 from stepwire.workflow.broker.ledger import Answer, Notify
@@ -29,6 +29,7 @@ from stepwire.workflow.broker.progress import tick
 from stepwire.workflow.broker.receipts import EncodedOutput, Receipt
 from stepwire.workflow.broker.timing.timers import Alarm, Timer
 from stepwire.workflow.definition.plan import Plan
+from stepwire.workflow.definition.step_call import StepCall
 from stepwire.workflow.errors import (
     StepTimeoutError,
 )
@@ -266,15 +267,15 @@ class Runner:
             self._alarm.cancel(timer)
             self._timer = None
         if due is not None:
-            self._timer = self._alarm.set(due, self.expire)
+            self._timer = self._alarm.set(due, self)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._alarm.cancel(self._timer)
             self._timer = None
 
-    def expire(self) -> None:
-        """Do what is due by now."""
+    def __call__(self) -> None:
+        """Do what is due by now: an alarm calls its runner."""
         if self._timer is None or self.broker.frozen:
             return
         self._timer = None
@@ -312,17 +313,11 @@ class Runner:
             print(f"Running step {delivery.step}")  # noqa: T201 - what `verbose` is for
         try:
             call = self.plan.calls[delivery.step]
-            kwargs = call.arguments(
-                event_for(self.broker, delivery, call.config, hosted=host is not None), self.context
-            )
-            if call.injected:
-                await call.inject(self._services, self._resources, kwargs)
-            if call.config.is_async:
-                result = await call.function(**kwargs)
+            if call.config.is_async and not call.injected:
+                # No variable keeps the arguments while the body waits.
+                result = await call.function(**call.arguments(self._event_of(delivery, call), self.context))
             else:
-                bound = partial(contextvars.copy_context().run, call_sync, call.function, kwargs)
-                execution.is_async = False
-                result = await self.loop.run_in_executor(self._executor, bound)
+                result = await self._call(execution, call)
             # Most steps return an event, which needs no call.
             list_returns = call.config.list_returns
             outputs = [result] if EVENTS[type(result)] else outputs_of(delivery.step, result, list_returns)
@@ -339,7 +334,7 @@ class Runner:
         except asyncio.CancelledError as error:
             if execution.dead:
                 raise
-            execution.cancel = None
+            execution.body = None
             if self._host is not None and is_taken(execution):
                 lose(self.broker.work, execution)
                 self.pump()
@@ -349,7 +344,7 @@ class Runner:
             if isinstance(error, GeneratorExit) and not runs_now(execution):
                 raise  # the loop is gone and the body is closed: it raised nothing
             # A step may raise anything, also what is no Exception: none of it may take its host down.
-            execution.cancel = None
+            execution.body = None
             self._failed(execution, error)
             if self._host is None and isinstance(error, KeyboardInterrupt):
                 self.pump()
@@ -364,13 +359,27 @@ class Runner:
                 self._host.executed(delivery.step, execution.outcome, time.perf_counter() - began)
         self.pump()
 
+    def _event_of(self, delivery: Delivery, call: StepCall) -> Event:
+        return event_for(self.broker, delivery, call.config, hosted=self._host is not None)
+
+    async def _call(self, execution: Execution, call: StepCall) -> Any:
+        """Call a body that needs services or resources, or a thread."""
+        kwargs = call.arguments(self._event_of(execution.delivery, call), self.context)
+        if call.injected:
+            await call.inject(self._services, self._resources, kwargs)
+        if call.config.is_async:
+            return await call.function(**kwargs)
+        bound = partial(contextvars.copy_context().run, call_sync, call.function, kwargs)
+        execution.is_async = False
+        return await self.loop.run_in_executor(self._executor, bound)
+
     def _finished(self, execution: Execution, outputs: list[Event], encoded: list[EncodedOutput] | None = None) -> None:
         step = execution.delivery.step
         if self._verbose:
             names = ", ".join(type(event).__name__ for event in outputs)
             produced = f"event {names}" if names else "no event"
             print(f"Step {step} produced {produced}")  # noqa: T201 - what `verbose` is for
-        execution.cancel = None
+        execution.body = None
         try:
             if encoded is not None:
                 self.broker.finish_in_slices(execution, encoded)

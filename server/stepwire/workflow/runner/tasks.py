@@ -25,6 +25,7 @@ __all__ = [
     "runs_now",
     "start_body",
     "start_task",
+    "task_of",
     "watch_tasks",
 ]
 
@@ -67,6 +68,27 @@ class StepTask(HostTask):
     """A task of a step: its body, or one that its body has started."""
 
     __slots__ = ("is_body", "owner")
+
+
+class _BodyTask(asyncio.Task[Any]):
+    """The task of a body on an event loop that hosts no durable runs."""
+
+    __slots__ = ()
+
+    end = asyncio.Task.cancel
+
+
+class _ForeignBody:
+    """A task that somebody else's factory has made for a body."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+
+    def end(self) -> bool:
+        """Cancel the task."""
+        return self.task.cancel()
 
 
 class _TaskFactory:
@@ -154,23 +176,30 @@ def outside(call: Callable[[], T]) -> T:
 def start_body(loop: asyncio.AbstractEventLoop, body: Any, context: Context, execution: Execution) -> None:
     """Start the task that runs the body of an execution, and note how the engine cancels it.
 
-    The bound method keeps the task alive as long as the execution lives.
+    The execution keeps the task alive. A name spares the making of one.
     """
     factory: Any = loop.get_task_factory()
+    name = execution.delivery.step
     if isinstance(factory, _TaskFactory) and factory.makes_own:
-        task = StepTask(body, loop=loop, context=context)
+        task = StepTask(body, loop=loop, context=context, name=name)
         task.owner, task.is_body = execution, True
-        execution.cancel = task.end
+        execution.body = task
     elif factory is None:  # as `create_task` does
-        execution.cancel = asyncio.Task(body, loop=loop, context=context).cancel
+        execution.body = _BodyTask(body, loop=loop, context=context, name=name)
     else:
-        execution.cancel = loop.create_task(body, context=context).cancel
+        execution.body = _ForeignBody(loop.create_task(body, context=context))
+
+
+def task_of(execution: Execution) -> asyncio.Task[Any] | None:
+    """Return the task that runs the body of an execution; None when there is none."""
+    body: Any = execution.body
+    return body.task if isinstance(body, _ForeignBody) else body
 
 
 def runs_now(execution: Execution) -> bool:
     """Tell whether the task that runs the body of an execution is running, rather than being closed from outside."""
     try:
-        return asyncio.current_task() is getattr(execution.cancel, "__self__", None)
+        return asyncio.current_task() is task_of(execution)
     except RuntimeError:
         return False
 

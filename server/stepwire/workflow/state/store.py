@@ -39,6 +39,7 @@ class InMemoryStateStore(Generic[S]):
         state_type: The class of the state.
         version: How many changes were made, from 0.
         locked: Whether an `edit_state()` is open.
+        made: Whether there is a state: an empty one is made when it is first used.
         hooks: Lets the run refuse changes, and tells it of them; None if the store belongs to no run.
         notes: Is told what is about to change, so that the run can put it back; None as well.
         watched: The keys whose readers `notes` wants to know; None for none.
@@ -49,6 +50,7 @@ class InMemoryStateStore(Generic[S]):
     # A short run pays for each attribute that is set.
     version = 0
     locked = False
+    made = False
     _lock: asyncio.Lock | None = None
     hooks: StateHooks | None = None
     notes: StateNotes | None = None
@@ -60,6 +62,7 @@ class InMemoryStateStore(Generic[S]):
     def __init__(self, initial_state: S) -> None:
         self.state_type: type[S] = type(initial_state)
         self._state = initial_state
+        self.made = True
 
     @classmethod
     def empty(cls) -> InMemoryStateStore[DictState]:
@@ -70,12 +73,8 @@ class InMemoryStateStore(Generic[S]):
 
     @cached_property
     def _state(self) -> S:
+        self.made = True
         return self.state_type()
-
-    @property
-    def made(self) -> bool:
-        """Whether there is a state: an empty one is made when it is first used."""
-        return "_state" in self.__dict__
 
     @property
     def lock(self) -> asyncio.Lock:
@@ -238,7 +237,7 @@ class InMemoryStateStore(Generic[S]):
 
         Also tell the hooks of keys that were added or removed through the live state that `get("")` returned.
         """
-        if "_state" not in self.__dict__:
+        if not self.made:
             return {}
         values = values_of(self._state)
         self.look_at_keys()
@@ -254,7 +253,7 @@ class InMemoryStateStore(Generic[S]):
     def saved(self) -> dict[str, Any]:
         """Return what has to be saved: the values, and after them the private attributes of a typed state."""
         values = self.values()
-        if "_state" in self.__dict__ and self._state.__pydantic_private__:
+        if self.made and self._state.__pydantic_private__:
             values.update(self._state.__pydantic_private__)
         return values
 
@@ -314,7 +313,7 @@ class InMemoryStateStore(Generic[S]):
 
     def adopt(self, state: S) -> None:
         """Make a state that was restored the state as it is; calls no hook."""
-        self._state, self._root_keys = state, None
+        self._state, self._root_keys, self.made = state, None, True
         self.version += 1
 
     # --- for edit_state() ---------------------------------------------------------------------
@@ -340,7 +339,7 @@ class InMemoryStateStore(Generic[S]):
             self.notes.setting(self, values, keys, ())
         self._check(values)
         draft.keep_unchanged(live, keys)
-        self._state, self._root_keys = edited, None
+        self._state, self._root_keys, self.made = edited, None, True
         if keys:
             self._changed(keys)
 
@@ -349,7 +348,7 @@ class InMemoryStateStore(Generic[S]):
         if self.notes is not None:
             self.notes.setting(self, new, old.keys() | new.keys(), ())
         self._check(new)
-        self._state, self._root_keys = state, None
+        self._state, self._root_keys, self.made = state, None, True
         self._changed(old.keys() | new.keys())
 
     def _see(self, keys: _Keys) -> None:

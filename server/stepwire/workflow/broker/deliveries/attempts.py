@@ -1,11 +1,12 @@
-"""Log how attempts at deliveries begin and end, if the journal of their run wants to know."""
+"""How attempts at deliveries begin and end: logged if the journal of their run wants to know; what dead ones raise."""
 
 from __future__ import annotations
 
-from stepwire.workflow.broker.deliveries.delivery import Delivery, RunBroker
+from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution, RunBroker
 from stepwire.workflow.broker.deliveries.executions import LOG_ALL, STARTED, Attempted, AttemptFailure, is_failure
+from stepwire.workflow.errors import DeadAttemptError
 
-__all__ = ["note", "note_start"]
+__all__ = ["dead", "note", "note_start"]
 
 
 def note_start(run: RunBroker, delivery: Delivery) -> None:
@@ -49,3 +50,8 @@ def note(
     run.sequence += 1
     attempted = Attempted(delivery.id, status, delivery.attempt, delivery.sequence, seconds, failure, next_at)
     journal.log_attempt(run.sequence, now, delivery.step, attempted)
+
+
+def dead(execution: Execution) -> DeadAttemptError:
+    """Return the error of a call by an attempt that was abandoned."""
+    return DeadAttemptError(f"step '{execution.delivery.step}' goes on after its attempt was abandoned")

@@ -138,7 +138,9 @@ class Buffers:
         for cls, count in counted.items():
             if len(by_type.get(cls, ())) < count:
                 return None
-        taken = [by_type[cls].popleft() for cls in expected]
+        taken: list[Buffered] = []
+        for cls in expected:
+            taken.append(by_type[cls].popleft())
         for cls in counted:
             if not by_type[cls]:
                 del by_type[cls]

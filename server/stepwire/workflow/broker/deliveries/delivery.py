@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple, Protocol
 
 from stepwire.workflow.broker.children.nesting import Nested
+from stepwire.workflow.broker.deliveries.body import Body
 from stepwire.workflow.broker.deliveries.executions import AttemptFailure, AttemptJournal
 from stepwire.workflow.broker.ledger import Answer, Buffered, Ledger, Notify, effects_by_digest, has_fields
 from stepwire.workflow.broker.snapshot.former_names import FormerNames
@@ -225,8 +226,8 @@ class Execution:
         "awaiting",
         "began",
         "beside",
+        "body",
         "broker",
-        "cancel",
         "children",
         "collects",
         "context",
@@ -240,6 +241,7 @@ class Execution:
         "nested",
         "open_waits",
         "outcome",
+        "place",
         "remaining",
         "replay",
         "returned",
@@ -299,7 +301,9 @@ class Execution:
         self.lent: set[str] | None = None
         self.lent_before: dict[str, Any] | None = None
         """What values of the state were when it got them as mutable objects, as long as nobody else holds them."""
-        self.cancel: Callable[[], object] | None = None
+        self.body: Body | None = None
+        self.place = -1
+        """Its index among the executions of its run; -1 when it is none of them."""
         self.timer: Timer[Any] | None = None
 
     @property

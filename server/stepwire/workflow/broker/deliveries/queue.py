@@ -85,10 +85,12 @@ class StepQueue:
 class Queues:
     """The queues of all steps by name, and which of them to look at: a look at each would cost every transition."""
 
-    __slots__ = ("_steps", "crowded", "hot")
+    __slots__ = ("_queues", "_steps", "crowded", "hot")
 
     def __init__(self, steps: Mapping[str, StepConfig]) -> None:
-        self._steps = {name: StepQueue(config.num_workers) for name, config in steps.items()}
+        self._steps = steps
+        self._queues: dict[str, StepQueue] = {}
+        """Made at the first need: few steps of a run have work at a time."""
         self.hot: dict[str, None] = {}
         """The steps whose queues may have work for a free worker."""
         self.crowded: list[Delivery] | None = None
@@ -96,7 +98,9 @@ class Queues:
 
     def append(self, delivery: Delivery) -> None:
         """Queue a new delivery behind the others of its step."""
-        queue = self._steps[delivery.step]
+        queue = self._queues.get(delivery.step)
+        if queue is None:
+            queue = self[delivery.step]
         if self.crowded is not None and queue.running + len(queue) >= queue.num_workers:
             self.crowded.append(delivery)
         queue.append(delivery)
@@ -105,16 +109,16 @@ class Queues:
 
     def push(self, delivery: Delivery) -> None:
         """Queue a delivery at its place by id."""
-        self._steps[delivery.step].push(delivery)
+        self[delivery.step].push(delivery)
         self.hot[delivery.step] = None
 
     def remove(self, delivery: Delivery) -> None:
         """Take out a delivery that was started before."""
-        self._steps[delivery.step].remove(delivery)
+        self._queues[delivery.step].remove(delivery)
 
     def give_back(self, step: str) -> None:
         """Note that a worker of a step is free again."""
-        queue = self._steps[step]
+        queue = self._queues[step]
         queue.running -= 1
         if queue.first is not None or queue.again:
             self.hot[step] = None
@@ -127,7 +131,7 @@ class Queues:
         hot = self.hot
         while hot:
             name = next(iter(hot))
-            queue = self._steps[name]
+            queue = self._queues[name]
             delivery = queue.pop(again_only)
             if delivery is not None:
                 queue.running += 1
@@ -139,24 +143,28 @@ class Queues:
 
     def look_again(self) -> None:
         """Have `take` look at every queue, also those that it passed over with `again_only`."""
-        self.hot = {name: None for name, queue in self._steps.items() if len(queue)}
+        self.hot = {name: None for name in self._steps if len(self._queues.get(name, ()))}
 
     def clear(self) -> None:
         """Take out all deliveries; no worker is busy."""
-        for queue in self._steps.values():
+        for queue in self._queues.values():
             queue.clear()
         self.hot.clear()
 
     def items(self) -> ItemsView[str, StepQueue]:
-        """Return the queues by step."""
-        return self._steps.items()
+        """Return the queues by step, of the steps that have had work."""
+        return self._queues.items()
 
     def values(self) -> ValuesView[StepQueue]:
-        """Return the queues."""
-        return self._steps.values()
+        """Return the queues of the steps that have had work."""
+        return self._queues.values()
 
     def __getitem__(self, step: str) -> StepQueue:
-        return self._steps[step]
+        """Return the queue of a step. KeyError when there is no such step."""
+        queue = self._queues.get(step)
+        if queue is None:
+            queue = self._queues[step] = StepQueue(self._steps[step].num_workers)
+        return queue
 
     def __contains__(self, step: object) -> bool:
         return step in self._steps
@@ -166,4 +174,4 @@ class Queues:
 
     def __len__(self) -> int:
         """Count the deliveries that wait for a worker."""
-        return sum(map(len, self._steps.values()))
+        return sum(map(len, self._queues.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stepwire.workflow.broker.changes.undo import Undos
-from stepwire.workflow.broker.deliveries.attempts import note_start
+from stepwire.workflow.broker.deliveries.attempts import dead, note_start
 from stepwire.workflow.broker.deliveries.delivery import (
     BACKOFF,
     NO_EVENT,
@@ -27,7 +27,6 @@ from stepwire.workflow.broker.snapshot import parts
 from stepwire.workflow.broker.timing.clock import CLOCK, Clock
 from stepwire.workflow.broker.timing.timers import TimerQueue
 from stepwire.workflow.definition.step_config import StepConfig
-from stepwire.workflow.errors import DeadAttemptError
 from stepwire.workflow.events import Event
 
 __all__ = ["Work", "dead"]
@@ -38,7 +37,7 @@ class Work:
 
     Attributes:
         deliveries: The deliveries that are not through, by id.
-        executions: The attempts under way, by the id of their delivery.
+        executions: The attempts under way, in no order; a list takes a third of what a dict does.
         queues: The deliveries that wait for a worker.
         delivery_ids: The last id given to a delivery.
         made_timers: What falls due; None before the first.
@@ -84,7 +83,7 @@ class Work:
         self._steps = steps
         self.broad = broad
         self.deliveries: dict[int, Delivery] = {}
-        self.executions: dict[int, Execution] = {}
+        self.executions: list[Execution] = []
         self.queues = Queues(steps)
         self.delivery_ids = 0
         self.numbers = 0
@@ -236,7 +235,9 @@ class Work:
                 delivery.attempt += 1
                 if delivery.first_started is None:
                     delivery.first_started = now or self.clock.now()
-                delivery.execution = self.executions[delivery.id] = execution = Execution(broker, delivery)
+                delivery.execution = execution = Execution(broker, delivery)
+                execution.place = len(self.executions)
+                self.executions.append(execution)
                 timeout = self._steps[delivery.step].timeout
                 if timeout is not None:
                     execution.remaining = timeout
@@ -287,13 +288,22 @@ class Work:
         elif delivery.status == READY:
             self.queues.remove(delivery)
         self._kill(execution)
-        self.executions.pop(delivery.id, None)
+        self._take_off(execution)
 
     def kill_all(self) -> None:
         """End every execution; the deliveries stay as they are."""
-        for execution in list(self.executions.values()):
+        for execution in list(self.executions):
+            execution.place = -1
             self._kill(execution)
         self.executions.clear()
+
+    def _take_off(self, execution: Execution) -> None:
+        """Take an execution off those under way: the last one gets its place."""
+        if execution.place >= 0:
+            last = self.executions.pop()
+            if last is not execution:
+                self.executions[execution.place], last.place = last, execution.place
+            execution.place = -1
 
     def _kill(self, execution: Execution) -> None:
         """Make an execution dead: its calls raise from now on, its task is cancelled."""
@@ -330,9 +340,9 @@ class Work:
             for notify, _ in execution.settled:
                 self.resume(notify, dead(execution))
             execution.settled = None
-        if execution.cancel is not None:
-            execution.cancel()
-            execution.cancel = None
+        if execution.body is not None:
+            execution.body.end()
+            execution.body = None
 
     def end(self, drop: Callable[[Delivery], None] | None) -> bool:
         """End every execution and drop every delivery, by `drop`; return whether a body was at work.
@@ -361,7 +371,7 @@ class Work:
 
     def _mark_at_work(self, status: str) -> list[Execution]:
         """Give the deliveries whose bodies are at work a status; a body that works beside its waits is at work."""
-        at_work = [each for each in self.executions.values() if each.delivery.status == RUNNING]
+        at_work = [each for each in self.executions if each.delivery.status == RUNNING]
         if self.unsure and self.works is not None:
             at_work += filter(self.works, self.unsure.values())
         for execution in at_work:
@@ -393,8 +403,3 @@ class Work:
     def _start_clock(self, execution: Execution) -> None:
         if execution.remaining is not None:
             execution.timer = self.timers.add(self.clock.now() + execution.remaining, execution)
-
-
-def dead(execution: Execution) -> DeadAttemptError:
-    """Return the error of a call by an attempt that was abandoned."""
-    return DeadAttemptError(f"step '{execution.delivery.step}' goes on after its attempt was abandoned")

@@ -61,7 +61,7 @@ class Journal:
         self._changed = changed
         self.bounds = bounds
         self._store: InMemoryStateStore[Any] | None = None
-        self._executions: Mapping[int, Execution] = {}
+        self._executions: Collection[Execution] = ()
         self._scheduled = False
         self._checked: Set[str] = _NONE
         """Names of the values that were encoded for the change that is being made."""
@@ -80,7 +80,7 @@ class Journal:
         self.lent: LentValues | None = None
         """Values of the state that steps hold or held as mutable objects; None before the first."""
 
-    def watch(self, store: InMemoryStateStore[Any], executions: Mapping[int, Execution]) -> None:
+    def watch(self, store: InMemoryStateStore[Any], executions: Collection[Execution]) -> None:
         """Find changes of this state, also those that attempts under way make in place."""
         self._store = store
         self._executions = executions
@@ -218,7 +218,7 @@ class Journal:
         set_now = None if self._encoded is None else self._encoded.get(name)
         if set_now is not None and set_now[0] is store.value_of(name):
             known = set_now[1]
-        if known is not None and self.lent.may_differ(name, self._executions.values()):
+        if known is not None and self.lent.may_differ(name, self._executions):
             known = None
         clean = name not in self.lent and parts.state(name) not in self.dirty
         if clean or (wanted and known is None):
@@ -299,7 +299,7 @@ class Journal:
         """Return the names of the values that steps may have changed in place since the last commit."""
         if self.lent is None:
             return _NONE
-        held = (execution.lent for execution in self._executions.values() if execution.lent is not None)
+        held = (execution.lent for execution in self._executions if execution.lent is not None)
         return self.lent.returned.union(*held)
 
     def _encode_values(

@@ -33,7 +33,7 @@ class Told(asyncio.Future[Answer]):
         super().__init__(loop=asyncio.get_running_loop())
         self.execution = execution
 
-    def tell(self, answer: Answer) -> None:
+    def __call__(self, answer: Answer) -> None:
         """Tell the answer, unless there is one."""
         complete(self, answer)
 

@@ -72,7 +72,10 @@ def known_digest(
     digest = digest_of(call, event, data)
     if former is None or not replay or data is None or replay[digest] > 0:
         return digest
-    return next((each for each in former.digests(call, event, data) if replay[each] > 0), digest)
+    for each in former.digests(call, event, data):
+        if replay[each] > 0:
+            return each
+    return digest
 
 
 def with_former_type(saved: Any, old: str, new: str) -> Any:

@@ -91,6 +91,7 @@ def any_works(work: Work) -> bool:
         if execution.beside:
             execution.beside = False
             work.touch(execution.delivery)
+    work.unsure = None
     return False
 
 

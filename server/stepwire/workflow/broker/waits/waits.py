@@ -20,27 +20,29 @@ from stepwire.workflow.state.own import own
 __all__ = ["Waits"]
 
 _FEW: Final = 8
-"""Waiters for one type of event that are looked at one by one."""
+"""Waiters that are looked at one by one: of all types, and of one type."""
 
 Ask = Callable[[Event, None, str, int], object]
 """Writes a question to the stream; the step that asks and its delivery are the last arguments."""
 
 
 class Waits:
-    """Open waiters by event type (None: durable sleeps), each in the order of opening.
+    """Open waiters in the order of opening.
 
     Args:
         work: The deliveries that wait: parked while a wait is open, queued again when it is answered.
 
     Attributes:
-        by_type: The open waiters; looked at for each event, which asking `bool(waits)` makes slow.
+        open: The open waiters; looked at for each event, which asking `bool(waits)` makes slow.
     """
 
-    __slots__ = ("_indexes", "_work", "by_type")
+    __slots__ = ("_by_type", "_indexes", "_work", "open")
 
     def __init__(self, work: Work) -> None:
-        self.by_type: dict[type[Event] | None, list[Waiter]] = {}
+        self.open: list[Waiter] = []
         self._work = work
+        self._by_type: dict[type[Event] | None, list[Waiter]] | None = None
+        """The open ones by the type that they wait for (None: durable sleeps), once they have been many."""
         self._indexes: dict[type[Event], WaiterIndex] | None = None
         """Of types that many wait for; None as long as there are none."""
 
@@ -206,7 +208,9 @@ class Waits:
 
     def add(self, waiter: Waiter) -> None:
         """Add an open waiter; to its delivery too."""
-        self.by_type.setdefault(waiter.event_type, []).append(waiter)
+        self.open.append(waiter)
+        if self._by_type is not None:
+            self._by_type.setdefault(waiter.event_type, []).append(waiter)
         if self._indexes and waiter.event_type is not None and (index := self._indexes.get(waiter.event_type)):
             index.add(waiter)
         delivery = waiter.delivery
@@ -217,16 +221,21 @@ class Waits:
 
     def remove(self, waiter: Waiter) -> None:
         """Forget a waiter that was resolved, timed out or cancelled."""
-        of_type = self.by_type.get(waiter.event_type)
-        if of_type is None or (place := _place(of_type, waiter.number)) is None:
+        place = _place(self.open, waiter.number)
+        if place is None:
             return
-        del of_type[place]
-        if self._indexes and waiter.event_type is not None and (index := self._indexes.get(waiter.event_type)):
-            index.remove(waiter)
+        del self.open[place]
+        if self._by_type is not None:
+            of_type = self._by_type[waiter.event_type]
+            del of_type[bisect_left(of_type, waiter.number, key=_number)]
+            if self._indexes and waiter.event_type is not None and (index := self._indexes.get(waiter.event_type)):
+                index.remove(waiter)
+                if not of_type:
+                    del self._indexes[waiter.event_type]
             if not of_type:
-                del self._indexes[waiter.event_type]
-        if not of_type:
-            del self.by_type[waiter.event_type]
+                del self._by_type[waiter.event_type]
+            if not self.open:
+                self._by_type = None
         if waiter.delivery is not None and waiter.delivery.waiters is not None:
             waiter.delivery.waiters.remove(waiter)
 
@@ -276,7 +285,7 @@ class Waits:
 
         Steps whose waits are their own share no ids.
         """
-        of_type: Sequence[Waiter] = self.by_type.get(type(event), ())
+        of_type = self._of_type(type(event))
         if len(of_type) > _FEW:
             of_type = self._candidates(event, of_type)
         if self._work.broad:
@@ -304,11 +313,25 @@ class Waits:
 
     def expects(self, event_type: type[Event]) -> bool:
         """Tell whether a waiter is open for events of this type."""
-        return event_type in self.by_type or (bool(self._work.broad) and any(self._broad(event_type)))
+        return bool(self._of_type(event_type)) or (bool(self._work.broad) and any(self._broad(event_type)))
+
+    def _of_type(self, event_type: type[Event]) -> Sequence[Waiter]:
+        """Return the waiters for exactly this type, in the order of opening."""
+        if self._by_type is None and len(self.open) <= _FEW:
+            return [waiter for waiter in self.open if waiter.event_type is event_type]
+        return self._types().get(event_type, ())
+
+    def _types(self) -> dict[type[Event] | None, list[Waiter]]:
+        """Return the open waiters by type; kept from the first time that it is called."""
+        if self._by_type is None:
+            self._by_type = {}
+            for waiter in self.open:
+                self._by_type.setdefault(waiter.event_type, []).append(waiter)
+        return self._by_type
 
     def _broad(self, event_type: type[Event]) -> Iterator[Waiter]:
         """Give the waiters for a base of this type that take subclasses."""
-        for cls, waiters in self.by_type.items():
+        for cls, waiters in self._types().items():
             if cls is not None and cls is not event_type and issubclass(event_type, cls):
                 for waiter in waiters:
                     if waiter.delivery is not None and waiter.delivery.step in self._work.broad:
@@ -317,33 +340,28 @@ class Waits:
     @property
     def outside(self) -> bool:
         """Whether a waiter is open that an event can answer: one that is no durable sleep."""
-        return len(self.by_type) > (None in self.by_type)
+        if self._by_type is None and len(self.open) <= _FEW:
+            return any(waiter.event_type is not None for waiter in self.open)
+        return len(self._types()) > (None in self._types())
 
     def prompted(self, waiter_id: str, prompt: Event) -> bool:
         """Tell whether an open waiter of this id has an equal prompt."""
-        return any(
-            waiter.id == waiter_id and waiter.prompt == prompt
-            for of_type in self.by_type.values()
-            for waiter in of_type
-        )
+        return any(waiter.id == waiter_id and waiter.prompt == prompt for waiter in self.open)
 
     def __iter__(self) -> Iterator[Waiter]:
         """Give the waiters in the order of opening."""
-        found = [waiter for of_type in self.by_type.values() for waiter in of_type]
-        return iter(sorted(found, key=_number) if len(self.by_type) > 1 else found)
+        return iter(self.open)
 
     def __bool__(self) -> bool:
-        return bool(self.by_type)
+        return bool(self.open)
 
     def __len__(self) -> int:
-        return sum(map(len, self.by_type.values()))
+        return len(self.open)
 
     def get(self, number: int) -> Waiter | None:
         """Return the open waiter of this number."""
-        for of_type in self.by_type.values():
-            if (place := _place(of_type, number)) is not None:
-                return of_type[place]
-        return None
+        place = _place(self.open, number)
+        return None if place is None else self.open[place]
 
 
 def _place(waiters: list[Waiter], number: int) -> int | None:

@@ -209,11 +209,11 @@ def _question(served: Served, waiter: Waiter | None) -> dict[str, Any] | None:
     """Describe an open question; None for a durable sleep, and for what is not open any more."""
     if waiter is None or waiter.event_type is None or waiter.delivery is None:
         return None
-    names = served.names
+    names, required = served.names, waiter.requirements
     return {
         "waiter_id": waiter.id,
         "event_type": names.name_of(waiter.event_type),
-        "requirements": from_json(value_to_json(on_wire(waiter.event_type, waiter.requirements))),
+        "requirements": required and from_json(value_to_json(on_wire(waiter.event_type, required))),
         "prompt_type": names.name_of(type(waiter.prompt)) if waiter.prompt is not None else "",
         "prompt": event_to_json(waiter.prompt).decode() if waiter.prompt is not None else "",
         "deadline": waiter.due,
