@@ -149,7 +149,7 @@ def test_whatever_prevents_a_start_fails_the_child(monkeypatch: pytest.MonkeyPat
         violations = [Violation("labels", "are wrong"), Violation("run_id", "is wrong")]
         for error, says in (
             (KeyError("secret"), "it could not be started; the log of the server says why"),
-            (InvalidError("INVALID_REQUEST", "No", violations), r"No \(labels: are wrong; run_id: is wrong\)"),
+            (InvalidError("INVALID_REQUEST", "No", violations), r"No: labels: are wrong; run_id: is wrong"),
         ):
             GATE["says"] = says
             monkeypatch.setattr(runs_of(server).family.starts.calls, "start", fail(error))
