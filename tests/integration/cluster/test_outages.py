@@ -17,7 +17,7 @@ from tests.postgres import MISSING, PostgresServer, programs
 from tests.serving import ServerProcess
 
 from stepwire.v1 import run_service_pb2 as pb
-from stepwire.v1 import run_service_pb2_grpc
+from stepwire.v1 import run_service_pb2_grpc, state_service_pb2, state_service_pb2_grpc
 
 READ = pb.GetRunRequest(run_id="nowhere")
 
@@ -145,9 +145,12 @@ async def test_calls_that_are_under_way_lend_the_log_of_an_outage_neither_their_
 async def test_calls_say_within_the_time_that_the_docs_tell_what_to_do(
     server: PostgresServer, replicas: Sequence[ServerProcess]
 ) -> None:
-    async with connected(replicas[0]) as channel:
+    async with connected(replicas[0]) as channel, connected(replicas[1]) as another:
         stub = run_service_pb2_grpc.RunServiceStub(channel)
+        other = state_service_pb2_grpc.StateServiceStub(another)
         run = (await stub.StartRun(pb.StartRunRequest(workflow="chat"))).run.run_id
+        passed_on = other.GetState(state_service_pb2.GetStateRequest(run_id=run))
+        await passed_on  # so that the other replica knows which one has the run
         before = [len(each.log.splitlines()) for each in replicas]
         server.pause()
         began = time.monotonic()
@@ -156,6 +159,7 @@ async def test_calls_say_within_the_time_that_the_docs_tell_what_to_do(
             commit = stub.CancelRun(pb.CancelRunRequest(run_id=run), timeout=60)
             calls = [stub.GetRun(READ, timeout=60), stub.ListRuns(pb.ListRunsRequest(), timeout=60)]
             calls += [stub.StartRun(start, timeout=60), commit]
+            calls.append(other.GetState(state_service_pb2.GetStateRequest(run_id=run), timeout=60))
             elsewhere = asyncio.create_task(read(replicas[1]))
             ends = await asyncio.gather(*calls, elsewhere, return_exceptions=True)
             assert 29.0 < time.monotonic() - began < 36.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -34,12 +35,17 @@ OWNER: Final = "stepwire-owner"
 
 PATIENCE: Final = 15.0
 """Seconds for which the replica that has a run is looked up again."""
+HOP_SECONDS: Final = 35.0
+"""Seconds that a replica which is asked may take: it may wait for its database, for 30, and is to say so then. One that
+hangs is taken for dead much earlier."""
 _PAUSE: Final = 0.05
 """Seconds between two looks."""
 _AGAIN: Final = frozenset({"RUN_ELSEWHERE", "STORE_UNAVAILABLE", "DRAINING"})
 """Reasons of a peer for which the call is looked up again: nothing was done, or the request_id finds out."""
 _CANCELLED: Final[int] = grpc.StatusCode.CANCELLED.value[0]
 _UNAVAILABLE: Final[int] = grpc.StatusCode.UNAVAILABLE.value[0]
+_LATE: Final[int] = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+_SILENT: Final = "The replica that has the run does not answer; the outcome is unknown, retry with the same request_id"
 
 
 _NOBODY: Final = Owner(0, "")
@@ -148,7 +154,8 @@ class Forwarder:
         key: RunKey | None,
     ) -> tuple[T | bytes | dict[str, Any], str]:
         time = asyncio.get_running_loop().time
-        end = time() + (PATIENCE if remaining is None else min(PATIENCE, remaining))
+        deadline = inf if remaining is None else time() + remaining
+        end = min(time() + PATIENCE, deadline)
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = f"hop-{uuid4().hex}"
         data, waits = request.SerializeToString(), _waits(request)
@@ -163,17 +170,22 @@ class Forwarder:
                 if failpoints.ACTIVE:
                     failpoints.hit("forward.before")
                 began = time()
-                left = remaining if waits else end - began
+                left = remaining if waits else min(HOP_SECONDS, deadline - began)
                 try:
                     answer = await self._hop(owner, method, data, call, left, key, getattr(request, "request_id", ""))
                     self._metrics.forwards["answered"] += 1
                     return answer, owner.address
                 except RefusedError as error:
                     told = _told_by(error.status)
+                    if error.status.code == _LATE and time() < deadline:  # it is not the caller's deadline
+                        self._metrics.forwards["failed"] += 1
+                        raise StoreDownError(_SILENT) from None
                     if not _may_be_elsewhere(error.status, told.reason):
                         self._metrics.forwards["refused"] += 1
                         raise PassedOnError(error.status) from None
-                    last = StoreDownError("The replica that has the run does not answer; the outcome is unknown, retry")
+                    last = StoreDownError(_SILENT)
+                    if told.reason == "STORE_UNAVAILABLE":  # it knows better what to do
+                        last = PassedOnError(error.status)
                 if not told.reached:
                     self._doubt()
                 if run is not None:
