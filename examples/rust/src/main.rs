@@ -126,7 +126,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let addresses = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:50051".into());
     let mut replicas = Vec::new();
     for address in addresses.split(',') {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(Duration::from_secs(5));
+        // Pings find a server out that hangs.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            .connect_timeout(Duration::from_secs(3))
+            .http2_keep_alive_interval(Duration::from_secs(3))
+            .keep_alive_timeout(Duration::from_secs(5));
         replicas.push(RunServiceClient::new(endpoint.connect_lazy()));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
