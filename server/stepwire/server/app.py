@@ -19,7 +19,7 @@ from stepwire.server.gauges import Gauges
 from stepwire.server.health import HealthKeeper
 from stepwire.server.listener import Listener
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import Calls, Peers, ServerFacts, open_audit
+from stepwire.server.rpc import Calls, Lull, Peers, ServerFacts, open_audit
 from stepwire.server.runs import Runs
 from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes
 from stepwire.server.runs.hosting.overview import locate
@@ -27,6 +27,7 @@ from stepwire.server.runs.scheduling.declared import apply_declared, declared_sp
 from stepwire.server.runs.scheduling.spec import ScheduleSpec
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.server.telemetry.observing import Observing
+from stepwire.server.telemetry.probes import Probes
 from stepwire.server.telemetry.readiness import DRAINING
 from stepwire.server.wiring import (
     advertised,
@@ -83,11 +84,12 @@ class Server:
         self.runs: Runs | None = None
         """The runs, once the server has started."""
         self._store = store_of(settings, self.metrics, clock)
-        self._listener = Listener(settings)
+        self._listener = Listener(settings, self._probed)
         self._health = HealthKeeper(self._store, self._listener.set_serving)
         unready = self._health.readiness.why_not
+        self._probes = Probes(unready)
         self._gauges = Gauges(self.calls, directory_of(settings), unready)
-        self.observing = Observing(self.metrics, self._gauges.read, unready, self._gauges.details)
+        self.observing = Observing(self.metrics, self._gauges.read, self._probes.answer, self._gauges.details)
         self._hastened = asyncio.Event()
         self._web: WebServer | None = None
         self._peers: Peers | None = None
@@ -273,6 +275,9 @@ class Server:
         if self._peers is not None:
             await self._peers.close()
 
+    def _probed(self, refused: bool) -> None:
+        self._probes.note(refused=refused)
+
     def refuse_work(self) -> None:
         """Answer from now on that the server takes no work: a stop is near. From any thread."""
         self._health.readiness.phase = DRAINING
@@ -286,7 +291,13 @@ class Server:
         if self.runs is None:
             return True
         self.runs.schedules.stop()
-        committed = await self.runs.keeper.drain(self.settings.grace, self._hastened)
+        self._probes.begin()
+        lull = Lull(self.calls)
+
+        def unused() -> bool:
+            return lull.lasted() and self._probes.heard
+
+        committed = await self.runs.keeper.drain(self.settings.grace, self._hastened, unused)
         self.runs.pool.end_readers()
         return committed
 

@@ -13,6 +13,7 @@ from stepwire.server.config import Settings
 from stepwire.server.rpc import (
     SERVICES,
     Calls,
+    CheckedHealth,
     Gate,
     Gatekeeper,
     Handlers,
@@ -50,11 +51,17 @@ has not handed over by then, and it hands over one in each round of the event lo
 class Listener:
     """Serve the contract on one address."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, probed: Callable[[bool], None] = lambda refused: None) -> None:
+        """Make a listener.
+
+        Args:
+            settings: The settings of the server.
+            probed: Called when a health check was answered, with whether it was told that the server takes no work.
+        """
         self.port = 0
         """The port that it got; 0 for a unix socket."""
         self._settings = settings
-        self._health = health.aio.HealthServicer()
+        self._health = CheckedHealth(probed)
         self._server: grpc.aio.Server | None = None
         self._local: LocalCalls | None = None
 

@@ -6,15 +6,19 @@ import asyncio
 import itertools
 import json
 import signal
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from datetime import timedelta
 from uuid import uuid4
 
 import grpc
 import pytest
 from tests.integration.cluster.conftest import Start, Trio, begin
-from tests.integration.cluster.support import first, until
+from tests.integration.cluster.support import alive, first, until
 from tests.serving import ServerProcess
 
 from stepwire.client import Client, Every, ScheduleSpec
@@ -133,6 +137,49 @@ async def test_a_stopped_replica_hands_its_runs_over_at_once(start: Start) -> No
         assert database.sql("SELECT count(*) FROM replicas") == "1"
         await other.run(working.run_id).context.send_event(("Answer", {"text": "end"}))
         assert await other.run(working.run_id).result() == "end"
+
+
+async def test_a_replica_that_nobody_calls_does_not_wait_for_its_grace(start: Start) -> None:
+    (a, b), database = start(2, ["--grace", "100s"])
+    async with Client(b.address) as client:
+        run = await client.start_run("ask")
+        await run.context.wait_for_event("Question")
+    began = time.monotonic()
+    assert await asyncio.to_thread(a.stop) == 0
+    assert time.monotonic() - began < 20.0
+    await asyncio.to_thread(a.start)  # its port is free
+    alive(database, 2)
+    assert database.owner_of(run.run_id) == b.address
+
+
+async def test_a_replica_that_stops_goes_on_while_it_is_called_or_probed(start: Start) -> None:
+    (a, _), database = start(2, ["--grace", "100s", "--admin-address", "127.0.0.1:0"])
+    admin = a.hear(r"admin port on (\S+)")
+    ready = f"http://{admin}/readyz"
+
+    def probe() -> int:
+        try:
+            return int(urllib.request.urlopen(ready, timeout=60).status)
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
+    assert await asyncio.to_thread(probe) == 200
+    async with Client(a.address) as client:
+        run = await client.start_run("chat")
+        async with aclosing(run.events()) as events:
+            reading = asyncio.ensure_future(anext(events))
+            a.signal(signal.SIGTERM)
+            await until(lambda: database.sql("SELECT count(*) FROM replicas") == "1")
+            await asyncio.sleep(1.5)  # a second without a call: the stream is open
+            assert a.running
+            await client.run(run.run_id).context.send_event(("Note", {"n": 1}))
+            await reading
+    for _ in range(2):
+        assert await asyncio.to_thread(probe) == 503
+    await asyncio.sleep(1.5)  # nobody calls, but a load balancer may not have heard yet
+    assert a.running
+    assert await asyncio.to_thread(probe) == 503
+    assert await asyncio.to_thread(a.wait) == 0
 
 
 async def test_a_step_that_outlives_the_grace_runs_again_elsewhere(trio: Trio) -> None:

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2
@@ -52,11 +53,11 @@ async def test_a_draining_server_is_alive_but_not_ready() -> None:
         gate = asyncio.Event()
         drain = rpc.keeper.drain
 
-        async def slowly(grace: float, hastened: asyncio.Event | None = None) -> bool:
+        async def slowly(grace: float, *given: Any) -> bool:
             await gate.wait()
-            return await drain(grace, hastened)
+            return await drain(grace, *given)
 
-        rpc.keeper.drain = slowly  # type: ignore[method-assign]
+        rpc.keeper.drain = slowly  # type: ignore[method-assign, assignment]
         stopping = asyncio.create_task(rpc.server.stop())
         try:
             await until(lambda: is_draining(rpc))

@@ -1,6 +1,7 @@
 """Serve the contract over gRPC: admit calls, convert messages, call the runs, and turn errors into statuses."""
 
 from stepwire.server.rpc.addresses import is_free
+from stepwire.server.rpc.checked_health import CheckedHealth
 from stepwire.server.rpc.entry_codec import CODEC
 from stepwire.server.rpc.gate.address import CLIENT, vouch
 from stepwire.server.rpc.gate.admission import Gate
@@ -9,6 +10,7 @@ from stepwire.server.rpc.gate.call import CALL
 from stepwire.server.rpc.gate.calls import Calls
 from stepwire.server.rpc.gate.gatekeeper import Gatekeeper
 from stepwire.server.rpc.gate.limits import Limits
+from stepwire.server.rpc.gate.lull import Lull
 from stepwire.server.rpc.gate.method_scopes import RULES
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.local import LocalCalls, LocalStream, RefusedError
@@ -31,6 +33,7 @@ __all__ = [
     "Answer",
     "Calls",
     "Certificates",
+    "CheckedHealth",
     "Gate",
     "Gatekeeper",
     "Handlers",
@@ -39,6 +42,7 @@ __all__ = [
     "LinkSecurity",
     "LocalCalls",
     "LocalStream",
+    "Lull",
     "Peers",
     "RefusedError",
     "ServerFacts",

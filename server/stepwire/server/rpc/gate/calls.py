@@ -38,6 +38,8 @@ class Calls:
         """Calls that are neither streams nor waits."""
         self._usages = Usages(limits.events_per_second)
         self._long: set[Call] = set()
+        self.ended = 0
+        """Calls that have ended, of all kinds."""
         self._refused = self._served = 0
         """Calls since the last sweep."""
         self._retry_after = _SOONEST
@@ -62,6 +64,11 @@ class Calls:
     def waiters(self) -> int:
         """The number of calls that wait for a run or an event."""
         return sum(usage.waiters for _, usage in self._usages)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way, of whatever kind."""
+        return not self.under_way and not self._long
 
     def open(self) -> Counter[str]:
         """Count the calls under way by kind. Safe from any thread."""
@@ -101,6 +108,7 @@ class Calls:
 
     def leave(self, call: Call) -> None:
         """Count a call as ended."""
+        self.ended += 1
         if call.kind == "unary":
             self.under_way -= 1
             self._served += 1

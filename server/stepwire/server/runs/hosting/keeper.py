@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from stepwire.server.runs.errors import (
@@ -256,10 +256,16 @@ class PoolKeeper:
 
     # -- draining -----------------------------------------------------------------------------------------------------
 
-    async def drain(self, grace: float, hastened: asyncio.Event | None = None) -> bool:
+    async def drain(
+        self,
+        grace: float,
+        hastened: asyncio.Event | None = None,
+        unused: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Refuse new work, give running steps `grace` seconds, then freeze every run and commit.
 
-        `hastened` cuts the grace when it is set.
+        `hastened` cuts the grace when it is set. Where other replicas take the runs over, this one goes on answering
+        until the grace ends, or `unused` tells that nobody calls it any more.
         Return False when the store does not commit in time; the callers that wait for it get StoreDownError.
         """
         self._pool.draining = True
@@ -267,7 +273,7 @@ class PoolKeeper:
         time = asyncio.get_running_loop().time
         deadline = time() + grace
         if any(not peer.draining for peer in self._pool.cluster.peers):
-            return await hand_over(self._pool, deadline, hastened or asyncio.Event())
+            return await hand_over(self._pool, deadline, hastened or asyncio.Event(), unused)
         if await self._give_grace(deadline, hastened or asyncio.Event()):
             deadline = time()
         await self._pool.loads.done(_LAST_LOAD_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stepwire.server import failpoints
 from stepwire.server.runs.hosting.live_run import LiveRun
@@ -19,13 +19,15 @@ logger = logging.getLogger("stepwire.runs")
 _AT_ONCE = 64
 """Runs that are handed over in one go: the others load them meanwhile."""
 _LOOK_SECONDS = 0.05
-"""How often runs whose steps are at work are looked at."""
+"""How often runs whose steps are at work are looked at, and whether anybody calls."""
 _LAST_COMMIT_SECONDS = 2.0
 """Beyond the grace: how long the last commits may take."""
 
 
-async def hand_over(pool: RunPool, deadline: float, hastened: asyncio.Event) -> bool:
-    """Hand all runs over, and sign off; then go on answering, through the other replicas, until the deadline.
+async def hand_over(
+    pool: RunPool, deadline: float, hastened: asyncio.Event, unused: Callable[[], bool] = lambda: False
+) -> bool:
+    """Hand all runs over, and sign off; then go on answering, through the other replicas, until nobody calls any more.
 
     A run leaves as soon as no step of it is at work; at the deadline the steps are cancelled, and run again elsewhere.
 
@@ -33,6 +35,7 @@ async def hand_over(pool: RunPool, deadline: float, hastened: asyncio.Event) -> 
         pool: The runs; it is draining.
         deadline: When the grace ends, by the clock of the event loop.
         hastened: Ends the grace when it is set.
+        unused: Tells whether nobody calls this replica any more; asked after it has signed off, until the deadline.
 
     Returns:
         False when the store does not commit in time.
@@ -58,9 +61,9 @@ async def hand_over(pool: RunPool, deadline: float, hastened: asyncio.Event) -> 
         for run in list(pool):
             run.commits.abandon(StoreUnavailableError("the store did not commit in time"))
     await pool.cluster.leave()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout_at(deadline):
-            await hastened.wait()
+    while time() < deadline and not hastened.is_set() and not unused():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hastened.wait(), min(_LOOK_SECONDS, deadline - time()))
     return committed
 
 
