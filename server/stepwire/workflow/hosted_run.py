@@ -82,7 +82,7 @@ class HostedRun:
             self._run.children = ChildRuns(self._run, children, run_id)
         self.broker: Broker = self._run.broker
         self.broker.work.clock = clock
-        self.journal = Journal(names, host.changed, bounds, executions)
+        self.journal = Journal(names, host, bounds, executions)
         self._runner = Runner(
             plan_of(workflow),
             self.context,

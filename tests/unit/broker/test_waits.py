@@ -123,7 +123,7 @@ def test_steps_whose_waits_are_their_own_share_no_ids() -> None:
     opened = []
     for number, step in enumerate(("a", "a", "b", "c"), 1):
         made.enqueue(step, Item(), number, None, None)
-        made.queues.hot.clear()
+        made.queues.hot = None
         delivery = made.deliveries[made.delivery_ids]
         waiter = Waiter(number, "q", Item, {}, None, None, delivery, 0)
         waits.add(waiter)

@@ -90,7 +90,7 @@ class Driven(RuleBasedStateMachine):
         if parts is not None:
             parsed = {key: json.loads(part) for key, part in parts.items()}
             restore(self.broker, parsed, NAMES, saved_at=saved_at, fork=fork, retry_of=retry_of)
-        self.journal = Journal(NAMES, lambda: None)
+        self.journal = Journal(NAMES)
         run_of(context).make_durable(self.journal)
         self.store = context.store
         self.listening: dict[int, int] = {}

@@ -46,7 +46,7 @@ def delivery_of(name: str, *, hosted: bool) -> tuple[Event, Delivery, Event]:
     delivery = Delivery(1, name, event, 1)
     if hosted:
         types = TypeRegistry.of(Steps, {each: getattr(Steps, each) for each in ROUTING.steps})
-        broker.keep(Journal(types, lambda: None))
+        broker.keep(Journal(types))
         assert broker.journal is not None
         delivery.encoded = broker.journal.encode(event)
     return event, delivery, event_for(broker, delivery, ROUTING.steps[name], hosted=hosted)

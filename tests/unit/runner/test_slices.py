@@ -44,7 +44,7 @@ STEPS: dict[str, Callable[..., Any]] = {"split": Split.split, "take": Split.take
 def split() -> tuple[Broker, Execution]:
     """Return a run with a journal, and the attempt that is about to return very much."""
     broker = Broker(Routing(STEPS), InMemoryStateStore.empty())
-    broker.keep(Journal(TypeRegistry.of(Split, STEPS), lambda: None))
+    broker.keep(Journal(TypeRegistry.of(Split, STEPS)))
     broker.begin(None, None)
     broker.accept(Order(), kind=RECEIVED)
     execution = broker.work.start_next(broker)

@@ -89,7 +89,7 @@ async def test_a_large_event_that_cannot_be_saved_is_refused() -> None:
 
 
 async def test_the_journal_takes_what_was_made() -> None:
-    journal = Journal(NAMES, lambda: None)
+    journal = Journal(NAMES)
     large = await receive(Rows, json.dumps({"rows": [1] * INLINE_VALUES}).encode(), NAMES)
     journal.received = large
     assert journal.wire(large.event) is large.wire

@@ -184,7 +184,9 @@ class Context(Generic[StateT]):
             waiter_id = default_waiter_id(event_type, required)
         else:
             waiter_id = name_of("wait_for_event: waiter_id", waiter_id)
-        answer = await wait(self._run, waiter_id, event_type, required, waiter_event, timeout, self._opened)
+        waiting = wait(self._run, waiter_id, event_type, required, waiter_event, timeout, self._opened)
+        del waiter_event, requirements  # a wait may take days, and the run keeps a copy of its question
+        answer = await waiting
         if answer is TIMED_OUT:
             raise TimeoutError(f"no {event_type.__name__} within {timeout} seconds")
         return cast(EventT, answer)

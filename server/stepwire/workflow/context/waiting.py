@@ -94,6 +94,7 @@ async def wait(
     if outer is not None and event_type is not None and outer.takes(event_type, prompt):
         broker.waits.disarm(found)  # the outer wait has the deadline
         question = outer.ask(waiter_id, event_type, requirements, prompt, timeout, partial(_answered, run, found))
+    opened = prompt = None  # a wait may take days
     timer = None if own_timeout is None else future.get_loop().call_later(own_timeout, future, TIMED_OUT)
     try:
         answer = await future

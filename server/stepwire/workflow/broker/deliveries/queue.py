@@ -91,8 +91,8 @@ class Queues:
         self._steps = steps
         self._queues: dict[str, StepQueue] = {}
         """Made at the first need: few steps of a run have work at a time."""
-        self.hot: dict[str, None] = {}
-        """The steps whose queues may have work for a free worker."""
+        self.hot: dict[str, None] | None = None
+        """The steps whose queues may have work for a free worker; None when there are none."""
         self.crowded: list[Delivery] | None = None
         """New deliveries that found no free worker, for who tells of them; None where nobody does."""
 
@@ -105,12 +105,12 @@ class Queues:
             self.crowded.append(delivery)
         queue.append(delivery)
         if queue.running < queue.num_workers:  # else `give_back` tells
-            self.hot[delivery.step] = None
+            self._heat(delivery.step)
 
     def push(self, delivery: Delivery) -> None:
         """Queue a delivery at its place by id."""
         self[delivery.step].push(delivery)
-        self.hot[delivery.step] = None
+        self._heat(delivery.step)
 
     def remove(self, delivery: Delivery) -> None:
         """Take out a delivery that was started before."""
@@ -121,6 +121,12 @@ class Queues:
         queue = self._queues[step]
         queue.running -= 1
         if queue.first is not None or queue.again:
+            self._heat(step)
+
+    def _heat(self, step: str) -> None:
+        if self.hot is None:
+            self.hot = {step: None}
+        else:
             self.hot[step] = None
 
     def take(self, again_only: bool = False) -> Delivery | None:
@@ -137,8 +143,11 @@ class Queues:
                 queue.running += 1
                 if (queue.first is None and not queue.again) or queue.running >= queue.num_workers:
                     del hot[name]
+                    if not hot:
+                        self.hot = None  # an empty table takes 184 bytes of each waiting run
                 return delivery
             del hot[name]
+        self.hot = None
         return None
 
     def look_again(self) -> None:
@@ -149,7 +158,7 @@ class Queues:
         """Take out all deliveries; no worker is busy."""
         for queue in self._queues.values():
             queue.clear()
-        self.hot.clear()
+        self.hot = None
 
     def items(self) -> ItemsView[str, StepQueue]:
         """Return the queues by step, of the steps that have had work."""

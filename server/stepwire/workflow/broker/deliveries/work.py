@@ -360,7 +360,7 @@ class Work:
                     drop(delivery)
             self.queues.clear()
             self.parked = 0
-        self.queues.hot.clear()
+        self.queues.hot = None
         return at_work
 
     def freeze(self) -> list[Execution]:

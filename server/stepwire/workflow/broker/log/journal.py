@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any, Final
 
 from stepwire.workflow.broker.bounds import UNBOUNDED, Bounds
 from stepwire.workflow.broker.changes.lent_values import LentValues
 from stepwire.workflow.broker.deliveries.delivery import Execution
 from stepwire.workflow.broker.deliveries.executions import LOG_NONE, Attempted
+from stepwire.workflow.broker.host import Host
 from stepwire.workflow.broker.log.entries import CHILD, EXECUTION, ChildNews, LogEntry
 from stepwire.workflow.broker.log.received import Received
 from stepwire.workflow.broker.snapshot import parts
@@ -27,10 +28,10 @@ class Journal:
     """Collect the keys of parts that changed, and log entries, until a commit takes them."""
 
     __slots__ = (
-        "_changed",
         "_checked",
         "_encoded",
         "_executions",
+        "_host",
         "_scheduled",
         "_store",
         "ahead",
@@ -46,19 +47,19 @@ class Journal:
     )
 
     def __init__(
-        self, names: Names, changed: Callable[[], None], bounds: Bounds = UNBOUNDED, attempts: int = LOG_NONE
+        self, names: Names, host: Host | None = None, bounds: Bounds = UNBOUNDED, attempts: int = LOG_NONE
     ) -> None:
         """Make an empty journal.
 
         Args:
             names: The names of the types that may be saved.
-            changed: Called at the first change since the last `take`.
+            host: Told of the first change since the last `take`; None for nobody.
             bounds: What the run may hold.
             attempts: Which attempts at deliveries get entries in the log: LOG_NONE, LOG_FAILURES or LOG_ALL.
         """
         self.names = names
         self.attempts = attempts
-        self._changed = changed
+        self._host = host
         self.bounds = bounds
         self._store: InMemoryStateStore[Any] | None = None
         self._executions: Collection[Execution] = ()
@@ -121,11 +122,12 @@ class Journal:
         """Tell the host, once until the next `take`."""
         if not self._scheduled:
             self._scheduled = True
-            self._changed()
+            if self._host is not None:
+                self._host.changed()
 
     def leave(self) -> None:
         """Forget the host: the run has left memory."""
-        self._changed = _nothing
+        self._host = None
 
     def take(self) -> tuple[dict[str, None], list[LogEntry]]:
         """Hand over the keys and entries since the last call."""
@@ -394,7 +396,3 @@ class Journal:
 
 
 _NONE: Final[frozenset[str]] = frozenset()
-
-
-def _nothing() -> None:
-    """Take the place of the host of a run that has left memory."""
