@@ -120,10 +120,10 @@ async def measured(
 ) -> dict[str, Costs]:
     """Return what the meter says of operations once caches are filled, on a server that runs on the running event loop.
 
-    The server has the benchmarks' workflows, SQLite and no watchdog; with `web` it serves the web too.
+    The server has the benchmarks' workflows, SQLite, no watchdog, and releases no run; with `web` it serves the web.
     """
     served = {kind.__name__: kind(timeout=None) for kind in (flows.Trivial, flows.Park, flows.Talk, flows.Survey)}
-    settings: dict[str, Any] = {"watchdog": 0, "web_address": "127.0.0.1:0" if web else "off"}
+    settings: dict[str, Any] = {"watchdog": 0, "idle_after": 86_400, "web_address": "127.0.0.1:0" if web else "off"}
 
     def measure(server: Server) -> dict[str, Costs]:
         sys.setprofile(None)
