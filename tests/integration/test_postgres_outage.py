@@ -102,6 +102,34 @@ async def test_reads_and_changes_end_when_the_database_hangs(
     assert await store.get(record().key) is None
 
 
+@pytest.mark.parametrize("for_writes", [True, False])
+async def test_a_database_that_hangs_once_it_is_connected_is_not_waited_for(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch, for_writes: bool
+) -> None:
+    monkeypatch.setattr(connections, "_CONNECT_SECONDS", 0.5)
+    connect = connections.connect
+    made: list[Any] = []
+
+    async def and_hang(*args: Any) -> Any:
+        made.append(await connect(server.dsn, 5.0))
+        server.pause()
+        return made[0]
+
+    monkeypatch.setattr(connections, "connect", and_hang)
+
+    async def for_lists(dsn: str) -> None:
+        await connections.for_lists(await and_hang(dsn))
+
+    begin: Any = connections.connect_for_writes if for_writes else for_lists
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(connections.LOST):
+                await begin(server.dsn)
+    finally:
+        server.resume()
+    assert made[0].is_closed()
+
+
 async def test_no_connection_knows_the_call_that_opened_it(
     server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

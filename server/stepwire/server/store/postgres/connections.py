@@ -146,15 +146,25 @@ async def connect_for_writes(dsn: str, seconds: float = _CONNECT_SECONDS) -> asy
     it has no newer statistics. One of `LOST` when it cannot be opened, or not within so many seconds.
     """
     connection = await connect(dsn, seconds)
+    await _set_up(
+        connection,
+        "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;"
+        " SET enable_mergejoin = off; SET jit = off; SET plan_cache_mode = force_generic_plan",
+        seconds,
+    )
+    return connection
+
+
+async def _set_up(connection: Any, statements: str, seconds: float) -> None:
+    """Execute the first statements of a connection, and drop it if they fail, take too long or are cancelled."""
+    alarm = asyncio.get_running_loop().call_later(min(seconds, _CONNECT_SECONDS), connection.terminate)
     try:
-        await connection.execute(
-            "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;"
-            " SET enable_mergejoin = off; SET jit = off; SET plan_cache_mode = force_generic_plan"
-        )
+        await connection.execute(statements)
     except BaseException:  # also when it is cancelled: nobody else knows the connection
         connection.terminate()
         raise
-    return connection
+    finally:
+        alarm.cancel()
 
 
 class WriteConnection:
@@ -277,7 +287,7 @@ def _drop_unused(task: asyncio.Task[Any]) -> None:
 
 async def for_lists(connection: Any) -> None:
     """Have a session plan as `list_queries` needs it: compiling, too, takes longer than reading a page."""
-    await connection.execute("SET enable_bitmapscan = off; SET jit = off")
+    await _set_up(connection, "SET enable_bitmapscan = off; SET jit = off", _CONNECT_SECONDS)
 
 
 async def _keep(connection: Any) -> None:

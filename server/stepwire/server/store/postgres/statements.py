@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, Final
 
 import asyncpg
@@ -30,7 +31,8 @@ _ANSWER_SECONDS: Final = 20.0
 _WAITING_SECONDS: Final = 300.0
 """How long a change may wait for a standby or a lock. If its connection were dropped, its process in PostgreSQL would
 wait on, and the next try would take another one, until there are no more."""
-_LATE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 1.0
+_LATE_SECONDS: Final = 3.0
 """How much longer a caller waits than its statement is tried for."""
 _CLOSE_SECONDS: Final = 2.0
 
@@ -41,7 +43,7 @@ class Statements:
     def __init__(self, dsn: str, reach: Reach) -> None:
         """Use a database; `open` makes the pools. `reach` knows whether it was lost meanwhile."""
         self._dsn = dsn
-        self._reach = reach
+        self._late = _Late(reach)
         self._reads: asyncpg.Pool[Any] | None = None
         self._lists: asyncpg.Pool[Any] | None = None
 
@@ -111,36 +113,66 @@ class Statements:
         asyncpg's own timeout would send a request to cancel the statement, which must not be sent for a write, and
         which a database that hangs does not take: the connection is dropped instead.
         """
-        async with asyncio.timeout(min(seconds, _ACQUIRE_SECONDS)):
+        if pool.get_idle_size():
             connection = await pool.acquire()
-        alarm = _Alarm(connection, min(seconds, _ANSWER_SECONDS), self._reach if changes else None)
+        else:
+            async with asyncio.timeout(min(seconds, _ACQUIRE_SECONDS)):
+                connection = await pool.acquire()
+        answer = self._late.watch(connection, min(seconds, _ANSWER_SECONDS), changes=changes)
         try:
             return list(await connection.fetch(statement, *values))
         finally:
-            alarm.timer.cancel()
+            self._late.forget(answer)
             await pool.release(connection)
 
 
-class _Alarm:
-    """Drop a connection whose answer takes too long. A change may wait while its database lives: see `reach`."""
+class _Answer:
+    """An answer that is waited for, until when, and how often the database was lost before."""
 
-    __slots__ = ("_connection", "_last", "_losses", "_reach", "timer")
+    __slots__ = ("changes", "connection", "due", "last", "losses")
 
-    def __init__(self, connection: Any, seconds: float, reach: Reach | None) -> None:
-        loop = asyncio.get_running_loop()
-        self.timer = loop.call_later(seconds, self._late)
-        """Cancel it when the answer has come."""
-        self._connection = connection
+    def __init__(self, connection: Any, due: float, last: float, losses: int, *, changes: bool) -> None:
+        self.connection = connection
+        self.due = due
+        self.last = last
+        self.losses = losses
+        self.changes = changes
+
+
+class _Late:
+    """Drop connections whose answers take too long. A change may wait while its database lives.
+
+    It looks every second: timers for each statement made a short read cost half as much again.
+    """
+
+    def __init__(self, reach: Reach) -> None:
         self._reach = reach
-        self._losses = 0 if reach is None else reach.losses
-        self._last = loop.time() + _WAITING_SECONDS
+        self._answers: set[_Answer] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def _late(self) -> None:
+    def watch(self, connection: Any, seconds: float, *, changes: bool) -> _Answer:
+        """Wait for an answer on a connection for so many seconds from now; return what to forget when it is there."""
         loop = asyncio.get_running_loop()
-        if self._reach is not None and self._reach.losses == self._losses and loop.time() < self._last:
-            self.timer = loop.call_later(_ANSWER_SECONDS, self._late)  # it waits for a standby or a lock
-        else:
-            self._connection.terminate()
+        now = loop.time()
+        answer = _Answer(connection, now + seconds, now + _WAITING_SECONDS, self._reach.losses, changes=changes)
+        self._answers.add(answer)
+        if self._timer is None:
+            self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop, context=Context())
+        return answer
+
+    def forget(self, answer: _Answer) -> None:
+        """Wait for an answer no more."""
+        self._answers.discard(answer)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for answer in [each for each in self._answers if each.due <= now]:
+            if answer.changes and self._reach.losses == answer.losses and now < answer.last:
+                answer.due = now + _ANSWER_SECONDS  # it waits for a standby or a lock
+            else:
+                self._answers.discard(answer)
+                answer.connection.terminate()
+        self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop, context=Context()) if self._answers else None
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
