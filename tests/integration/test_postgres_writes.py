@@ -12,7 +12,7 @@ import pytest
 from tests.postgres import PostgresServer
 from tests.unit.contract.support import answered, create, first, later, record
 
-from stepwire.server.store import Chunk, Claim, Commit, RunExistsError, StaleClaimError, Status
+from stepwire.server.store import Chunk, Claim, Commit, Quota, RunExistsError, StaleClaimError, Status
 from stepwire.server.store.encoding import encode_commit
 from stepwire.server.store.postgres import PostgresStore
 from stepwire.server.store.postgres.commit_statements import Row, statement_for
@@ -41,12 +41,16 @@ OF_ONE_THAT_ASKS = first(record("asks"), pending={1: QUESTION})
 
 
 def _rows(*commits: Commit) -> list[Row]:
-    return [Row(commit, *encode_commit(commit)[:2], version=2, nonce=n, asked=True) for n, commit in enumerate(commits)]
+    return [
+        Row(commit, *encode_commit(commit)[:2], 2, n, asked=True, quota=commit.quota)
+        for n, commit in enumerate(commits)
+    ]
 
 
 CLAIM = Claim(record().key, 1, 7)
 GROUPS: dict[str, Sequence[Commit]] = {
     "new": [first(record("new"))],
+    "new, counted": [replace(first(record("new")), quota=Quota(30, None))],
     "later": [later(record(), CLAIM, 1, b"x")],
     "an end": [later(ENDED, CLAIM, 1, b"x")],
     "all": [
@@ -72,7 +76,7 @@ async def test_rows_are_looked_up_in_their_indexes(database: PostgresServer, gro
         assert "Seq Scan" not in plan
         assert "Hash" not in plan
         assert "JIT" not in plan
-        assert ("using runs_pkey" in plan) == (group != "new")
+        assert ("using runs_pkey" in plan) == ("new" not in group)
         assert ("requests" in plan) == ("questions_pkey on questions q_1" in plan) == (group == "all")
     finally:
         await connection.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 import pytest
 from tests.integration.cluster.conftest import Start, Trio
 from tests.integration.cluster.support import Database, until
 
-from stepwire.client import Client, RunStatus
+from stepwire.client import Client, ResourceExhaustedError, Run, RunStatus
 
 ONE = ["tests.integration.cluster.flows_one:Approval=approval"]
 TWO = ["tests.integration.cluster.flows_two:Approval=approval"]
@@ -94,6 +95,27 @@ async def test_places_are_never_exceeded_and_go_in_order_over_replicas_and_their
     finally:
         for client in clients:
             await client.close()
+
+
+@pytest.mark.slow
+async def test_a_burst_at_all_replicas_does_not_exceed_the_unfinished_runs_of_a_caller(start: Start) -> None:
+    replicas, database = start(3, ["--max-runs", "30"])
+    clients = [Client(each.address, timeout=60) for each in replicas]
+    try:
+        starts = [clients[n % 3].start_run("ask", run_id=f"r{n}") for n in range(90)]
+        done = await asyncio.gather(*starts, return_exceptions=True)
+        assert Counter(getattr(each, "reason", "") for each in done) == {"": 30, "LIMIT_EXCEEDED": 60}
+        assert database.sql("SELECT count(*) FROM runs") == "30"
+        with pytest.raises(ResourceExhaustedError):
+            await clients[0].start_run("ask")
+        await next(each for each in done if isinstance(each, Run)).cancel()
+        await clients[1].start_run("ask")
+        with pytest.raises(ResourceExhaustedError):
+            await clients[2].start_run("ask")
+    finally:
+        for client in clients:
+            await client.close()
+    assert "failed" not in "".join(each.log for each in replicas)
 
 
 @pytest.mark.slow

@@ -290,17 +290,6 @@ async def test_places_are_given_in_the_order_of_creation_and_never_more(join) ->
     assert set(await one.cluster.take_places("orders", 3, keys)) == {keys[0], keys[2], keys[3]}
 
 
-async def test_unfinished_runs_of_a_caller_are_counted_over_all_replicas(join) -> None:
-    one, other = await join("one:1"), await join("other:1")
-    for number in range(4):
-        await create((one, other)[number % 2], f"r{number}", info={"principal": "ann"})
-    await create(one, "b", info={"principal": "bob"})
-    assert await other.cluster.count_unfinished("default", "ann", 10) == 4
-    assert await other.cluster.count_unfinished("default", "ann", 3) == 3
-    assert await other.cluster.count_unfinished("default", "bob", 10) == 1
-    assert await other.cluster.count_unfinished("else", "ann", 10) == 0
-
-
 async def test_the_clock_is_that_of_the_database(postgres: PostgresServer, join) -> None:
     told: list[float] = []
     store = PostgresStore(postgres.dsn, on_clock=told.append)

@@ -363,6 +363,8 @@ def as_runs_error(error: BaseException) -> RunsError:
         return RunIdTakenError("A run with this run_id exists")
     if isinstance(error, store.StartRequestExistsError):
         return RequestIdReusedError("This request_id came before with another request")
+    if isinstance(error, store.QuotaExceededError):
+        return LimitError(f"At most {error.most} runs of a caller may be unfinished", limit="runs")
     if isinstance(error, store.OwnedElsewhereError):
         return RunElsewhereError(error.address, replica=error.replica)
     if isinstance(error, store.StoreCorruptError):

@@ -35,7 +35,7 @@ from stepwire.server.runs.payloads import parse_input, unsaved
 from stepwire.server.runs.renamed import merged, under_other_names
 from stepwire.server.runs.requests import StartRequest, WaitResult
 from stepwire.server.runs.snapshots import RunSnapshots
-from stepwire.server.store import TERMINAL, RunKey, RunQuery, RunRecord, Status, StoreError, code_of
+from stepwire.server.store import TERMINAL, Quota, RunKey, RunQuery, RunRecord, Status, StoreError, code_of
 from stepwire.workflow.hosting import SerializationError, SnapshotError, parts
 
 
@@ -89,10 +89,9 @@ class RunLifecycle:
             return await self._taken(caller, served, request, fingerprint, existing)
         while True:
             try:
-                if self._quota.shared:
-                    await self._count(caller)
+                quota = await self._admit(caller) if self._quota.shared else None
                 with self._quota.starting(caller):
-                    run = await self._new(caller, served, request, fingerprint)
+                    run = await self._new(caller, served, request, fingerprint, quota)
                     if not wait or self._quota.counts_starts:
                         await run.commits.wait()
                 if wait:
@@ -109,9 +108,9 @@ class RunLifecycle:
                     return await self._taken(caller, served, request, fingerprint, existing)
                 # The other start with this id failed before it was durable, so the id is free.
 
-    async def _count(self, caller: Principal) -> None:
+    async def _admit(self, caller: Principal) -> Quota:
         try:
-            await self._quota.count(caller)
+            return await self._quota.admit(caller)
         except StoreError as error:
             raise as_runs_error(error) from error
 
@@ -159,7 +158,12 @@ class RunLifecycle:
         return run.record if run is not None and run.commits.created else known
 
     async def _new(
-        self, caller: Principal, served: Served, request: StartRequest, fingerprint: Fingerprint | None
+        self,
+        caller: Principal,
+        served: Served,
+        request: StartRequest,
+        fingerprint: Fingerprint | None,
+        quota: Quota | None,
     ) -> LiveRun:
         snapshot = request.snapshot
         if request.from_run is not None:
@@ -229,7 +233,7 @@ class RunLifecycle:
                 run.encode_start(received)
             except SerializationError as error:
                 raise unsaved(error, "INVALID_INPUT", "The input") from error
-        self._pool.add(run)
+        self._pool.add(run, quota)
         if received is not None:
             if run.broker.outcome is not None:
                 run.broker.prepare()

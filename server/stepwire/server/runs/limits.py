@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +12,18 @@ from typing import Final
 
 from stepwire.server.principal import Principal
 from stepwire.server.runs.errors import InvalidError, LimitError, Violation
-from stepwire.server.store import TERMINAL, Cluster, Commit, RunKey, RunQuery, RunRecord, RunStore, Status
+from stepwire.server.store import (
+    TERMINAL,
+    Allowance,
+    Cluster,
+    Commit,
+    Quota,
+    RunKey,
+    RunQuery,
+    RunRecord,
+    RunStore,
+    Status,
+)
 from stepwire.workflow.hosting import is_text
 
 MAX_ID: Final = 128
@@ -44,8 +56,8 @@ _PAGE = 10_000
 
 _UNCOUNTED: Final = nullcontext()
 
-_ALLOWANCE_SECONDS = 2.0
-"""How long a replica starts runs of a caller without counting those of the others."""
+_NEAR_SECONDS: Final = 2.0
+"""How long starts of a caller near the limit are left to the count in the transaction that creates the run."""
 
 
 def refuse(violations: list[Violation]) -> None:
@@ -112,8 +124,8 @@ class RunQuota:
     """Count the unfinished runs of each principal. A `limit` of 0 counts nothing.
 
     It listens to the store's commits, so it counts what is durable, and the starts in progress. Where other replicas
-    start runs too, the database counts: `count` gets an allowance from it, which is a part of what is left. So a few
-    starts at a time on several replicas may exceed the limit by as many.
+    start runs too, the database counts: far from the limit it gives allowances, by which a replica starts runs without
+    a count; near it, it counts in the transaction that creates a run.
     """
 
     def __init__(self, limit: int) -> None:
@@ -121,8 +133,11 @@ class RunQuota:
         self._runs: defaultdict[tuple[str, str], set[RunKey]] = defaultdict(set)
         self._starting: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._cluster: Cluster | None = None
-        self._allowances: dict[tuple[str, str], tuple[int, float]] = {}
-        """How many runs of each caller may be started before the database must count again, and until when."""
+        self._allowances: dict[tuple[str, str], Allowance] = {}
+        """By what runs of each caller may be started without a count."""
+        self._near: dict[tuple[str, str], tuple[int, float]] = {}
+        """How many starts of callers near the limit are not refused before they are counted, and until when."""
+        self._asking: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def open(self, store: RunStore) -> None:
         """Count the runs of a store, and listen to its commits."""
@@ -146,29 +161,52 @@ class RunQuota:
 
     @property
     def shared(self) -> bool:
-        """Whether `count` must be called before a start."""
+        """Whether a new run needs what `admit` returns."""
         return self._cluster is not None
 
-    async def count(self, caller: Principal) -> None:
-        """Have the database count the caller's runs, unless it did so a moment ago and there were few.
+    async def admit(self, caller: Principal) -> Quota:
+        """Return what the first commit of a caller's new run is to be held against, where `shared`.
 
         Raises:
             LimitError: The caller has as many unfinished runs as it may have.
             StoreError: The database cannot count.
         """
-        if self._cluster is None:
-            return
-        owner, now = (caller.namespace, caller.name), monotonic()
-        left, until = self._allowances.get(owner, (0, 0.0))
-        if left <= 0 or now > until:
-            unfinished = await self._cluster.count_unfinished(*owner, self._limit)
-            if unfinished >= self._limit:
-                self._allowances.pop(owner, None)
-                raise LimitError(f"At most {self._limit} runs of a caller may be unfinished", limit="runs")
-            if len(self._allowances) > _PAGE:
-                self._allowances.clear()
-            left, until = max(1, (self._limit - unfinished) // (4 * self._cluster.size)), now + _ALLOWANCE_SECONDS
-        self._allowances[owner] = left - 1, until
+        assert self._cluster is not None
+        owner = (caller.namespace, caller.name)
+        if (quota := self._at_hand(owner)) is not None:
+            return quota
+        async with self._asking.setdefault(owner, asyncio.Lock()):
+            while (quota := self._at_hand(owner)) is None:
+                await self._ask(self._cluster, owner)
+        return quota
+
+    def _at_hand(self, owner: tuple[str, str]) -> Quota | None:
+        """Use what the database has told of a caller; None if it must be asked."""
+        allowance = self._allowances.get(owner)
+        if allowance is not None and not allowance.revoked and allowance.runs > 0:
+            allowance.runs -= 1
+            return Quota(self._limit, allowance)
+        left, until = self._near.get(owner, (0, 0.0))
+        if left > 0 and monotonic() < until:
+            self._near[owner] = left - 1, until
+            return Quota(self._limit, None)
+        return None
+
+    async def _ask(self, cluster: Cluster, owner: tuple[str, str]) -> None:
+        """Have the database count the runs of a caller. LimitError if it may have no more."""
+        room = await cluster.room_for(*owner, self._limit)
+        for told in (self._allowances, self._near):
+            told.pop(owner, None)
+            if len(told) > _PAGE:
+                told.clear()
+        if len(self._asking) > _PAGE:
+            self._asking = {each: lock for each, lock in self._asking.items() if lock.locked()}
+        if room.allowance is not None:
+            self._allowances[owner] = room.allowance
+        elif room.left > 0:
+            self._near[owner] = max(1, room.left // cluster.size), monotonic() + _NEAR_SECONDS
+        else:
+            raise LimitError(f"At most {self._limit} runs of a caller may be unfinished", limit="runs")
 
     def starting(self, caller: Principal) -> AbstractContextManager[None]:
         """Count a run while it is being started.

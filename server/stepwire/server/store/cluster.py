@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from stepwire.server.store.records import RunKey
+from stepwire.server.store.records import Allowance, RunKey
 
-__all__ = ["ChangeListener", "Cluster", "News", "NewsListener", "Owner", "Peer", "Solo"]
+__all__ = ["ChangeListener", "Cluster", "News", "NewsListener", "Owner", "Peer", "Room", "Solo"]
 
 
 class Peer(NamedTuple):
@@ -40,6 +40,18 @@ class Owner(NamedTuple):
 
     id: int
     address: str
+
+
+class Room(NamedTuple):
+    """How many runs a caller may start.
+
+    Attributes:
+        left: How many, as counted now; 0 or less: none.
+        allowance: Those of them that this replica may start without having them counted; None if there are few.
+    """
+
+    left: int
+    allowance: Allowance | None
 
 
 class News(NamedTuple):
@@ -162,8 +174,8 @@ class Cluster(Protocol):
     async def adopt_places(self, workflow: str) -> None:
         """Give places to the runs of a workflow that are under way without one: it had no limit when they began."""
 
-    async def count_unfinished(self, namespace: str, principal: str, most: int) -> int:
-        """Return how many runs of a caller have not ended, over all replicas; `most` if there are more."""
+    async def room_for(self, namespace: str, principal: str, most: int) -> Room:
+        """Return how many runs a caller may start that may have `most` unfinished ones over all replicas."""
 
 
 class Solo:
@@ -220,6 +232,6 @@ class Solo:
     async def adopt_places(self, workflow: str) -> None:
         """Do nothing: the process counts by itself."""
 
-    async def count_unfinished(self, namespace: str, principal: str, most: int) -> int:
+    async def room_for(self, namespace: str, principal: str, most: int) -> Room:
         """Refuse: the process counts by itself."""
         raise NotImplementedError("runs are counted in memory")

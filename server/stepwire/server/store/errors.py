@@ -3,6 +3,7 @@
 StoreError
 ├── RunExistsError
 ├── StartRequestExistsError
+├── QuotaExceededError
 ├── StaleClaimError
 │   └── TakenForDeadError
 ├── OwnedElsewhereError
@@ -39,6 +40,18 @@ class StartRequestExistsError(StoreError):
     def __init__(self, record: RunRecord | PrunedStart) -> None:
         super().__init__("the request_id was used to start another run")
         self.record = record
+
+
+class QuotaExceededError(StoreError):
+    """The caller of a first commit has as many unfinished runs as it may have.
+
+    Attributes:
+        most: How many that is.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the caller has {most} unfinished runs, as many as it may have")
+        self.most = most
 
 
 class StaleClaimError(StoreError):

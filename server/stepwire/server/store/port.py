@@ -112,6 +112,7 @@ class RunStore(Protocol):
         Raises:
             RunExistsError: From the future of a first commit.
             StartRequestExistsError: From the future of a first commit.
+            QuotaExceededError: From the future of a first commit with a quota, where other replicas start runs, too.
             StaleClaimError: From the future of a later commit.
             CommitTooLargeError: From the future: the commit has more than MAX_COMMIT_BYTES, or would not
                 fit on the disk if that were empty.

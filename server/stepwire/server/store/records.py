@@ -148,6 +148,33 @@ class Claim(NamedTuple):
     handle: int
 
 
+@dataclass(slots=True, eq=False)
+class Allowance:
+    """Runs of one caller that a replica may start without having them counted, until the storage takes it back.
+
+    Attributes:
+        id: Its name in the storage.
+        runs: How many more runs may be started by it.
+        revoked: Whether the storage was found to have taken it back.
+    """
+
+    id: int
+    runs: int
+    revoked: bool = False
+
+
+class Quota(NamedTuple):
+    """What a first commit is held against: it is refused if its caller would have more unfinished runs than `most`.
+
+    Attributes:
+        most: How many runs a caller may have.
+        allowance: By what the run may be started without a count; None: the storage counts.
+    """
+
+    most: int
+    allowance: Allowance | None
+
+
 @dataclass(slots=True)
 class Commit:
     """What a run did since its last commit; written in one transaction or not at all.
@@ -163,6 +190,7 @@ class Commit:
         pending: The questions that were asked or changed, by number, and None for those that were
             answered or withdrawn. So a commit costs what changed, however many questions are open. A
             record that has ended has none, whatever this says.
+        quota: How many runs its caller may have, if the storage is to see to it; of a first commit.
     """
 
     record: RunRecord
@@ -172,6 +200,7 @@ class Commit:
     chunks: Sequence[Chunk] = ()
     requests: Sequence[RequestRecord] = ()
     pending: Mapping[int, dict[str, Any] | None] = field(default_factory=dict)
+    quota: Quota | None = None
 
 
 class StoredSnapshot(NamedTuple):

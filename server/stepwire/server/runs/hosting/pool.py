@@ -31,6 +31,8 @@ from stepwire.server.store import (
     TERMINAL,
     Claim,
     Commit,
+    Quota,
+    QuotaExceededError,
     RunExistsError,
     RunKey,
     RunRecord,
@@ -247,8 +249,10 @@ class RunPool:
         """Make a run; `add` brings it in."""
         return LiveRun(served, record, claim, self._around)
 
-    def add(self, run: LiveRun) -> None:
-        """Hold a run from here on."""
+    def add(self, run: LiveRun, quota: Quota | None = None) -> None:
+        """Hold a run from here on; the first commit of a new one is held against a quota."""
+        if quota is not None:
+            self._around.quotas[run.key] = quota
         self._live[run.key] = run
         run.hold()
 
@@ -297,7 +301,7 @@ class RunPool:
             self.slots.unload(run)
         if error is not None:
             # A first commit that was refused left nothing. After any other failure the run may be in the store.
-            if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError):
+            if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError | QuotaExceededError):
                 self.loads.dropped(run.key, error)
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:

@@ -12,7 +12,7 @@ from stepwire.server.runs.hosting.pauses import WorkflowPauses
 from stepwire.server.runs.hosting.run_scope import RunScope
 from stepwire.server.runs.hosting.slots.step_threads import StepThreads
 from stepwire.server.runs.log.chunks import EntryCodec
-from stepwire.server.store import Cluster, Commit, RunRecord, RunStore
+from stepwire.server.store import Cluster, Commit, Quota, RunKey, RunRecord, RunStore
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.workflow.hosting import CLOCK, Alarm, Bounds, ChildHost, Clock, Host, HostedRun, executions
 
@@ -35,6 +35,7 @@ class Surroundings:
         cluster: The replicas that share the store; None if no other process can.
         executions: Which attempts get entries in their logs: `LOG_NONE`, `LOG_FAILURES` or `LOG_ALL`.
         alarm: One timer of the event loop for all of them; None before the pool is open.
+        quotas: How many runs the callers of new runs may have, where the store sees to it: until the first commit.
         variables: The context variables of commits: those of no call and no step.
         on_commit: Called with each durable commit.
         on_gone: Called once when a run leaves memory, with the LiveRun and the error of a failed commit; with None
@@ -53,6 +54,7 @@ class Surroundings:
     cluster: Cluster | None = None
     executions: int = executions.LOG_ALL
     alarm: Alarm | None = None
+    quotas: dict[RunKey, Quota] = field(default_factory=dict)
     variables: contextvars.Context = field(default_factory=contextvars.Context)
     on_commit: Callable[[Commit], None]
     on_gone: Callable[[Any, BaseException | None], None]

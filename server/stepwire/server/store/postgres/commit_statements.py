@@ -25,7 +25,7 @@ from stepwire.server.store.encoding import (
     record_checksum,
     request_checksum,
 )
-from stepwire.server.store.records import Commit, code_of
+from stepwire.server.store.records import Commit, Quota, code_of
 
 __all__ = ["RUN", "Row", "statement_for"]
 
@@ -45,6 +45,7 @@ class Row(NamedTuple):
         owner: The replica that creates a run.
         again: Whether the commit before it has the same sequence.
         asked: Whether the run may have rows of questions.
+        quota: How many unfinished runs the caller of a new run may have; None for no bound.
     """
 
     commit: Commit
@@ -55,6 +56,7 @@ class Row(NamedTuple):
     owner: int | None = None
     again: bool = False
     asked: bool = False
+    quota: Quota | None = None
 
 
 class _Column(NamedTuple):
@@ -68,6 +70,7 @@ class _Shape(NamedTuple):
     """Which parts a group needs: those for new runs, later commits, further chunks of a commit, and so on."""
 
     new: bool
+    quotas: bool
     later: bool
     chunks: bool
     requests: bool
@@ -120,6 +123,11 @@ _NEW = (
     _Column("owner", "int8", lambda n, item: None if item.row.ended_at is not None else item.owner),
     _Column("principal", "text", lambda n, item: item.commit.record.info.get("principal", "")),
 )
+_NEW_COUNTED = (
+    *_NEW,
+    _Column("most", "int8", lambda n, item: item.quota and item.quota.most),
+    _Column("allowance", "int8", lambda n, item: item.quota and item.quota.allowance and item.quota.allowance.id),
+)
 _LATER = (
     *_BOTH,
     _Column("pk", "int8", lambda n, item: item.commit.claim.handle),
@@ -140,9 +148,23 @@ _KEPT: Final = """nonce, version, namespace, run_id, workflow, status, created_a
         last_sequence, first_available, labels, start_request_id, start_digest, info, terms, began, checksum, owner,
         principal, code"""
 # A subquery for a value is looked up in the index; NOT EXISTS may be planned as a hash of the whole table.
-_NEW_RUNS: Final = f"""i AS (SELECT nextval('runs_pk_seq') AS pk, false AS again, i.* FROM {{rows}}
-        WHERE start_request_id = '' OR (SELECT true FROM pruned_starts p
-            WHERE p.namespace = i.namespace AND p.request_id = i.start_request_id) IS NULL),
+_NOT_PRUNED: Final = """start_request_id = '' OR (SELECT true FROM pruned_starts p
+            WHERE p.namespace = i.namespace AND p.request_id = i.start_request_id) IS NULL"""
+_GIVEN: Final = f"i AS (SELECT nextval('runs_pk_seq') AS pk, false AS again, i.* FROM {{rows}} WHERE {_NOT_PRUNED}),"
+# Locks are taken in one order, and for a count before those for allowances, or two groups could wait for each other.
+_COUNTED: Final = f"""given AS MATERIALIZED (SELECT i.*,
+            row_number() OVER (PARTITION BY namespace, principal, allowance ORDER BY n) AS place,
+            count(*) OVER (PARTITION BY namespace, principal, allowance) AS wanted
+        FROM {{rows}} WHERE {_NOT_PRUNED}),
+    callers AS MATERIALIZED (SELECT namespace, principal, allowance, most, wanted FROM given
+        WHERE most IS NOT NULL AND place = 1
+        ORDER BY hashtext(namespace || '/' || principal), namespace, principal, allowance NULLS FIRST),
+    rooms AS MATERIALIZED (SELECT namespace, principal, allowance,
+        may_start(namespace, principal, most, wanted, allowance) AS room FROM callers),
+    i AS (SELECT nextval('runs_pk_seq') AS pk, false AS again, g.* FROM given g WHERE most IS NULL OR place <=
+        (SELECT room FROM rooms x WHERE x.namespace = g.namespace AND x.principal = g.principal
+            AND x.allowance IS NOT DISTINCT FROM g.allowance)),"""
+_NEW_RUNS: Final = f"""{{given}}
     r AS (INSERT INTO runs (pk, token, label_set, {_KEPT}) OVERRIDING SYSTEM VALUE
         SELECT pk, 1, labels::jsonb, {_KEPT} FROM i)"""
 _CHANGED: Final = "version, status, updated_at, ended_at, wake_at, last_sequence, labels, info, terms, checksum, code"
@@ -186,12 +208,13 @@ def statement_for(group: Sequence[Row]) -> tuple[str, list[list[Any]]]:
             closing.append((n,))
     later.sort(key=_pk)
     arrays: list[list[Any]] = []
-    for columns, rows in ((_NEW, new), (_LATER, later)):
+    quotas = any(item.quota is not None for _, item in new)
+    for columns, rows in ((_NEW_COUNTED if quotas else _NEW, new), (_LATER, later)):
         if rows:
             arrays += [[column.value(n, item) for n, item in rows] for column in columns]
     for some in (chunks, requests, questions, closing):
         arrays += [list(column) for column in zip(*some, strict=True)]
-    shape = _Shape(*map(bool, (new, later, chunks, requests, questions, closing)))
+    shape = _Shape(*map(bool, (new, quotas, later, chunks, requests, questions, closing)))
     return _statement(shape), arrays
 
 
@@ -218,7 +241,9 @@ class _Arrays:
 @cache
 def _statement(shape: _Shape) -> str:
     arrays, parts = _Arrays(), []
-    for part, columns, wanted in ((_NEW_RUNS, _NEW, shape.new), (_LATER_COMMITS, _LATER, shape.later)):
+    new = _NEW_RUNS.format(given=_COUNTED if shape.quotas else _GIVEN)
+    new_columns = _NEW_COUNTED if shape.quotas else _NEW
+    for part, columns, wanted in ((new, new_columns, shape.new), (_LATER_COMMITS, _LATER, shape.later)):
         if wanted:
             parts.append(part.format(rows=arrays.unnest("i", [(column.name, column.type) for column in columns])))
     written = ["i"] * shape.new + ["w"] * shape.later

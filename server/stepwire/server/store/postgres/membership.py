@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Owner, Peer
+from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Owner, Peer, Room
 from stepwire.server.store.errors import AddressTakenError, StoreError, StoreUnavailableError, StoreUnreadableError
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
@@ -17,7 +17,7 @@ from stepwire.server.store.postgres.reach import Reach, Source
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
 from stepwire.server.store.postgres.takeovers import Takeovers
-from stepwire.server.store.records import RunKey
+from stepwire.server.store.records import Allowance, RunKey
 
 __all__ = ["LEASE", "Membership"]
 
@@ -28,6 +28,8 @@ LEASE: Final = 3.0
 FENCE: Final = 0.3
 """The share of the lease for which an acknowledged beat proves that no other replica can have taken a run. A replica
 whose session has ended is taken for dead after a third."""
+LEAST_ALLOWED: Final = 32
+"""The fewest runs of an allowance: below, the database counts in each group of new runs, which costs less."""
 _JOIN_SECONDS: Final = 35.0
 """How long joining may take: a database that is not there is waited for."""
 _LEAVE_SECONDS: Final = 2.0
@@ -210,16 +212,12 @@ class Membership:
             workflow,
         )
 
-    async def count_unfinished(self, namespace: str, principal: str, most: int) -> int:
-        """Return how many runs of a caller have not ended; `most` if there are more."""
-        rows = await self._read(
-            """SELECT count(*) FROM (SELECT 1 FROM runs WHERE namespace = $1 AND principal = $2 AND ended_at IS NULL
-            LIMIT $3) AS found""",
-            namespace,
-            principal,
-            most,
+    async def room_for(self, namespace: str, principal: str, most: int) -> Room:
+        """Return how many runs a caller may start, and take an allowance if these are many."""
+        ((left, allowance, runs),) = await self._change(
+            "SELECT room, allowance, runs FROM allow_runs($1, $2, $3, $4)", namespace, principal, most, LEAST_ALLOWED
         )
-        return int(rows[0][0])
+        return Room(left, None if allowance is None else Allowance(allowance, runs))
 
     async def announce(self, kind: str, keys: Sequence[RunKey], first: int = 0) -> None:
         """Tell the other replicas what was done to runs."""

@@ -47,6 +47,11 @@ async def get(fetch: Fetch, key: RunKey) -> RunRecord | None:
     return read_record(rows[0]) if rows else None
 
 
+async def exists(fetch: Fetch, key: RunKey) -> bool:
+    """Tell whether there is a run."""
+    return bool(await fetch("SELECT 1 FROM runs WHERE namespace = $1 AND run_id = $2", *key))
+
+
 async def records(fetch: Fetch, keys: Collection[RunKey]) -> dict[RunKey, RunRecord]:
     """Return the records of those of these runs that there are, undamaged."""
     rows = await fetch(

@@ -9,6 +9,9 @@ from stepwire.server.store.limits import LONG_LOG
 LOCK: Final = 0x53545057
 """The key of the advisory lock under which one process at a time migrates."""
 
+QUOTA_LOCK: Final = LOCK + 1
+"""With the hash of a caller the key of the advisory lock under which its runs are counted."""
+
 CHANNEL: Final = "stepwire"
 """The channel on which replicas tell each other what they did to runs."""
 
@@ -300,6 +303,55 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     DROP TRIGGER runs_terms_new ON runs;
     CREATE TRIGGER runs_terms_new AFTER INSERT ON runs REFERENCING NEW TABLE AS added FOR EACH STATEMENT
         EXECUTE FUNCTION keep_new_terms();
+    """,
+    # 9. Quotas of unfinished runs hold exactly. Functions count, because each of their statements sees what was
+    # committed before it got the lock. An allowance lets a replica start so many runs without a count: whoever finds
+    # too little room beside the allowances takes them back. Starts by an allowance share the lock, so that a count
+    # sees all of them or takes back what they start by.
+    f"""
+    CREATE TABLE allowances (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        namespace text COLLATE "C" NOT NULL,
+        principal text COLLATE "C" NOT NULL,
+        runs bigint NOT NULL
+    );
+    CREATE INDEX allowances_principal ON allowances (namespace, principal);
+
+    CREATE FUNCTION room_for_runs(space text, caller text, most bigint, wanted bigint) RETURNS bigint
+    LANGUAGE plpgsql AS $$
+    DECLARE room bigint; allowed bigint;
+    BEGIN
+        PERFORM pg_advisory_xact_lock({QUOTA_LOCK}, hashtext(space || '/' || caller));
+        room := most - (SELECT count(*) FROM (SELECT 1 FROM runs
+            WHERE namespace = space AND principal = caller AND ended_at IS NULL LIMIT most) AS found);
+        allowed := (SELECT coalesce(sum(runs), 0) FROM allowances WHERE namespace = space AND principal = caller);
+        IF allowed > 0 AND room - allowed < wanted THEN
+            DELETE FROM allowances WHERE namespace = space AND principal = caller;
+            allowed := 0;
+        END IF;
+        RETURN room - allowed;
+    END $$;
+
+    CREATE FUNCTION allow_runs(
+        space text, caller text, most bigint, fewest bigint, OUT room bigint, OUT allowance bigint, OUT runs bigint
+    ) LANGUAGE plpgsql AS $$
+    BEGIN
+        room := room_for_runs(space, caller, most, 4 * fewest);
+        IF room >= 4 * fewest THEN
+            INSERT INTO allowances (namespace, principal, runs) VALUES (space, caller, room / 4)
+                RETURNING id, allowances.runs INTO allowance, runs;
+        END IF;
+    END $$;
+
+    CREATE FUNCTION may_start(space text, caller text, most bigint, wanted bigint, allowed bigint) RETURNS bigint
+    LANGUAGE plpgsql AS $$
+    BEGIN
+        IF allowed IS NULL THEN
+            RETURN room_for_runs(space, caller, most, wanted);
+        END IF;
+        PERFORM pg_advisory_xact_lock_shared({QUOTA_LOCK}, hashtext(space || '/' || caller));
+        RETURN CASE WHEN EXISTS (SELECT FROM allowances WHERE id = allowed) THEN wanted ELSE 0 END;
+    END $$;
     """,
 )
 """Migration n brings the schema from version n to n + 1. Never change one that was released; add another."""

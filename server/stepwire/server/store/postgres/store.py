@@ -16,7 +16,7 @@ import asyncpg
 from stepwire.server import failpoints
 from stepwire.server.store.aging import Aging
 from stepwire.server.store.damage import Damage
-from stepwire.server.store.errors import RunExistsError, StartRequestExistsError, StoreError
+from stepwire.server.store.errors import QuotaExceededError, RunExistsError, StartRequestExistsError, StoreError
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
 from stepwire.server.store.postgres import claiming, list_queries, removal, run_queries, work_queries
@@ -350,6 +350,8 @@ class PostgresStore:
         request_id = row.row.start_request_id
         if request_id and (found := await run_queries.find_start(connection.fetch, row.row.namespace, request_id)):
             return StartRequestExistsError(found)
+        if row.quota is not None and not await run_queries.exists(connection.fetch, row.commit.record.key):
+            return QuotaExceededError(row.quota.most)
         return RunExistsError(f"run {row.row.run_id} exists")
 
     def _tell(self, listeners: Sequence[DeletionListener], keys: Sequence[RunKey]) -> None:

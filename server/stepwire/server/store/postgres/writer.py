@@ -161,7 +161,7 @@ class Writer:
             return future
         asks = any(question is not None for question in pending.values())
         if commit.claim is None:
-            new = Row(commit, row, pending, 1, random.getrandbits(62), self.owner(), asked=asks)
+            new = Row(commit, row, pending, 1, random.getrandbits(62), self.owner(), asked=asks, quota=commit.quota)
         else:
             known = self._known.get(commit.claim.handle, _UNKNOWN)
             if known.token != commit.claim.token:
@@ -286,12 +286,15 @@ class Writer:
             else:
                 self._reach.found(Source.COMMIT)
                 written: dict[int, int] = dict(map(tuple, found))
+                uncounted = []
                 for n, item in enumerate(group):
                     if n in written:
                         self._done(item, written[n])
+                    elif _without_allowance(item):
+                        uncounted.append(item)
                     else:
                         await self._missing(connection, item)
-                return connection
+                return await self._write(connection, uncounted) if uncounted else connection
 
     async def _confirm(self, connection: WriteConnection, group: list[Item]) -> list[Item]:
         """Resolve what was written although its answer was lost; return the rest.
@@ -349,6 +352,16 @@ class Writer:
         self._metrics.seconds.observe(perf_counter() - item.at)
         notify(asyncio.get_running_loop(), self.listeners, commit)
         resolve(item.future, claim)
+
+
+def _without_allowance(item: Item) -> bool:
+    """Have a new run counted whose allowance was taken back; return False if it had none."""
+    quota = item.row.quota
+    if quota is None or quota.allowance is None:
+        return False
+    quota.allowance.revoked = True
+    item.row = item.row._replace(quota=quota._replace(allowance=None))
+    return True
 
 
 def _stale(commit: Commit) -> StaleClaimError:

@@ -21,6 +21,7 @@ from stepwire.server.store import (
     Claim,
     Cluster,
     Commit,
+    QuotaExceededError,
     RequestRecord,
     RunExistsError,
     StartRequestExistsError,
@@ -267,6 +268,8 @@ class RunCommits:
             self._reports.log("a commit could not be made", error=error)
             run.leave(error)
             return
+        if self.claim is None:
+            commit.quota = self._around.quotas.pop(commit.record.key, None)
         if commit.record.status in TERMINAL:
             self.hosted.act()  # a limit, or a damaged value of the state, may have ended the run just now
         waiters, self._waiters = self._waiters, None
@@ -281,7 +284,7 @@ class RunCommits:
         error = future.exception()
         if error is not None:
             # A failed commit is a crash of this run: drop it, the next call loads it again.
-            if not isinstance(error, RunExistsError | StartRequestExistsError):  # a start that came twice is no failure
+            if not isinstance(error, RunExistsError | StartRequestExistsError | QuotaExceededError):  # refused starts
                 self._reports.log("a commit failed: %s", error, level=level_of(error, logging.ERROR))
             if waiters is not None:
                 waiters.refuse(as_runs_error(error))
