@@ -53,9 +53,9 @@ class SyncClient:
         channel: grpc.Channel | None = None,
     ) -> None:
         endpoint = Endpoint.of(address, token=token, tls=tls, keepalive=keepalive)
-        count = len(endpoint.addresses) if channel is None else 1
-        self._transport = SyncTransport(endpoint, channel, FirstContact(connect_timeout, addresses=count))
-        self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), count)
+        addresses = endpoint.addresses if channel is None else ("",)
+        self._transport = SyncTransport(endpoint, channel, FirstContact(connect_timeout, addresses=addresses))
+        self._settings = Settings(timeout, reconnect_timeout, EventTypes(events), len(addresses))
         self._calls = ClientCalls(self._settings)
         self.schedules = SyncSchedules(self._transport, ScheduleCalls(self._settings))
 

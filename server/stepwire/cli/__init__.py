@@ -38,7 +38,9 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         # The base install is the client library alone.
-        sys.exit(f"error: {error.name} is not installed: pip install 'stepwire[cli]', or 'stepwire[server]' to serve")
+        from stepwire.server.extras import not_installed
+
+        sys.exit(f"error: {not_installed(error, 'cli')}; the extra 'server' has what serves, too")
     except KeyboardInterrupt:  # the imports take a moment
         sys.exit(130)
     _prepare_streams()

@@ -94,8 +94,13 @@ def seconds(text: str) -> float:
     return found
 
 
-def moment(text: str) -> datetime:
-    """Return a time that is given in ISO 8601 (local when it has no zone), or as a time span ago."""
+def moment(text: str, otherwise: str = "a time span ago") -> datetime:
+    """Return a time that is given in ISO 8601 (local when it has no zone), or as a time span ago.
+
+    Args:
+        text: What was typed.
+        otherwise: What may be typed instead of a time, for the message.
+    """
     if _SPAN.fullmatch(text.strip()):
         try:
             return datetime.now(UTC) - timedelta(seconds=seconds(text))
@@ -104,7 +109,7 @@ def moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (OverflowError, ValueError):
-        raise typer.BadParameter(f"{text!r} is neither a time (2026-01-31T12:00) nor a time span ago (2h)") from None
+        raise typer.BadParameter(f"{text!r} is neither a time (2026-01-31T12:00) nor {otherwise} (2h)") from None
 
 
 def run_and_sequence(text: str) -> str | tuple[str, int]:

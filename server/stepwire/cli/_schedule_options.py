@@ -14,7 +14,7 @@ from stepwire.client.schedules import When
 
 __all__ = ["ScheduleOptions"]
 
-_POLICIES = ", ".join(str(each).replace("_", "-") for each in Overlap)
+_POLICIES = ", ".join(str(each) for each in Overlap)
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class ScheduleOptions:
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label of the schedule and its runs.")
     ] = None
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="No due time before this: an ISO time.")] = None
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="No due time from this one on.")] = None
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="No due time before this: an ISO time, or 2h (from now).")
+    ] = None
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="No due time from this one on: likewise.")] = None
     timeout: Annotated[
         str | None, typer.Option(metavar="SPAN", help="How long a run may take. Default: as the workflow says.")
     ] = None
@@ -91,7 +93,7 @@ class ScheduleOptions:
                 changes[name] = timedelta(seconds=seconds(span))
         for name, time in (("start_time", self.start), ("end_time", self.end)):
             if time is not None:
-                changes[name] = moment(time)
+                changes[name] = _ahead(time)
         if self.label is not None:
             changes["labels"] = labels(self.label)
         if self.description is not None:
@@ -102,9 +104,11 @@ class ScheduleOptions:
 def _ahead(text: str) -> datetime:
     """Return a time that is given in ISO 8601, or as a time span from now."""
     now = datetime.now(UTC)
-    past = moment(text)
     try:
         span = timedelta(seconds=seconds(text))
     except typer.BadParameter:
-        return past
-    return now + span
+        return moment(text, "a time span from now")
+    try:
+        return now + span
+    except OverflowError:
+        raise typer.BadParameter(f"{text!r} from now is after the year 9999") from None

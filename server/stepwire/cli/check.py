@@ -19,6 +19,7 @@ from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
 from stepwire.cli.render.ticker import Ticker
 from stepwire.client import Client, NotFoundError
+from stepwire.server.extras import not_installed
 
 if TYPE_CHECKING:
     from stepwire.server.registry import Registry
@@ -81,7 +82,7 @@ def check(
         from stepwire.server.runs.fitness import Findings
         from stepwire.server.workflow_loading import LoadError, load_all
     except ModuleNotFoundError as error:
-        _fail(output, f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
+        _fail(output, not_installed(error, "server"), ERROR)
     bound = seconds(within)
     registry = Registry()
     try:

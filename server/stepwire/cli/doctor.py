@@ -13,6 +13,7 @@ from stepwire.cli._help import examples
 from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
+from stepwire.server.extras import not_installed
 
 if TYPE_CHECKING:
     from stepwire.server.doctor import Check
@@ -55,7 +56,7 @@ def doctor(
         from stepwire.server.doctor import Check, examine, examine_environment
         from stepwire.server.registry import Registry
     except ModuleNotFoundError as error:
-        output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
+        output.note(f"error: {not_installed(error, 'server')}", style="red")
         raise typer.Exit(ERROR) from None
     registry = Registry()
     found: list[Check] = []

@@ -18,6 +18,7 @@ from stepwire.cli._targets import TargetError, check_target, writing
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
 from stepwire.client import Client, WorkflowInfo
+from stepwire.server.extras import how_to_install
 
 __all__ = ["register"]
 
@@ -117,7 +118,7 @@ def _loaded(spec: str, output: Output) -> WorkflowInfo:
         from stepwire.server.registry import Registry
         from stepwire.server.workflow_loading import LoadError, load_all
     except ModuleNotFoundError as error:
-        told = f"error: {error.name} is not installed, which code needs: pip install 'stepwire[server]'"
+        told = f"error: {error.name} is not installed, which code needs: {how_to_install('server')}"
         output.note(told, style="red")
         raise typer.Exit(USAGE) from None
     registry = Registry()

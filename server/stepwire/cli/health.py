@@ -16,6 +16,7 @@ from stepwire.cli._help import examples
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
 from stepwire.client import TlsConfig
+from stepwire.server.extras import not_installed
 
 __all__ = ["register"]
 
@@ -96,7 +97,7 @@ def health(
     try:
         status = _status(server, tls, service, timeout)
     except ModuleNotFoundError as error:
-        output.note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
+        output.note(f"error: {not_installed(error, 'server')}", style="red")
         raise typer.Exit(ERROR) from None
     except (ValueError, OSError) as error:  # unreadable files, or a certificate without its key
         output.note(f"error: {clean(str(error), keep='')}", style="red")

@@ -19,6 +19,7 @@ from stepwire.cli._groups import Commands, Subcommands
 from stepwire.cli._help import examples
 from stepwire.cli._parsing import seconds
 from stepwire.cli.render.terminal import Output
+from stepwire.server.extras import not_installed
 
 if TYPE_CHECKING:
     from stepwire.server.auth import AccessFile
@@ -68,7 +69,7 @@ def new(
     try:
         from stepwire.server.auth import AccessFile, AccessFileError, new_key
     except ModuleNotFoundError as error:
-        Output().note(f"error: {error.name} is not installed: pip install 'stepwire[server]'", style="red")
+        Output().note(f"error: {not_installed(error, 'server')}", style="red")
         raise typer.Exit(ERROR) from None
     made = new_key()
     lines = [

@@ -13,6 +13,7 @@ from stepwire.cli._help import examples
 from stepwire.cli.render.terminal import Output
 from stepwire.cli.render.text import clean
 from stepwire.cli.render.ticker import Ticker
+from stepwire.server.extras import not_installed
 
 __all__ = ["register"]
 
@@ -53,7 +54,7 @@ def move(
         from stepwire.server.rpc.signing import KEY_FILE, key_of_file
         from stepwire.server.store import StoreError, moving
     except ModuleNotFoundError as error:
-        output.note(f"error: {error.name} is not installed: pip install 'stepwire[server,postgres]'", style="red")
+        output.note(f"error: {not_installed(error, 'server,postgres')}", style="red")
         raise typer.Exit(ERROR) from None
     ticker = Ticker(output, "connecting")
     try:

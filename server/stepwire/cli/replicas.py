@@ -12,6 +12,7 @@ from stepwire.cli._arguments import Json
 from stepwire.cli._exit_codes import ERROR, USAGE
 from stepwire.cli._help import examples
 from stepwire.cli.render.terminal import Output
+from stepwire.server.extras import not_installed
 
 if TYPE_CHECKING:
     from stepwire.server.store.postgres.inspection import ReplicaInspection
@@ -53,7 +54,7 @@ def replicas(
         from stepwire.server.store.errors import StoreError
         from stepwire.server.store.postgres.inspection import inspect_database
     except ModuleNotFoundError as error:
-        output.note(f"error: {error.name} is not installed: pip install 'stepwire[postgres]'", style="red")
+        output.note(f"error: {not_installed(error, 'postgres')}", style="red")
         raise typer.Exit(ERROR) from None
     try:
         found: list[ReplicaInspection] = list(asyncio.run(inspect_database(data)).replicas)

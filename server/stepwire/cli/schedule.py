@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Final
 
 import typer
 
@@ -15,11 +16,13 @@ from stepwire.cli._parsing import labels, moment
 from stepwire.cli._schedule_options import ScheduleOptions
 from stepwire.cli.render.schedules import schedule_page, schedule_record, schedules_table
 from stepwire.cli.render.terminal import Output
-from stepwire.client import Client, Schedule
+from stepwire.client import Client, NotFoundError, Schedule
 
 __all__ = ["register"]
 
 _NONE = ScheduleOptions()
+_RUNS_SHOWN: Final = 10
+"""Runs of a schedule whose status is asked for: each is a call."""
 
 ScheduleId = Annotated[str, typer.Argument(metavar="SCHEDULE", help="The id of the schedule.", show_default=False)]
 Inputs = Annotated[
@@ -39,7 +42,7 @@ def register(app: typer.Typer) -> None:
     )
     lines = (
         "stepwire schedule create nightly orders --cron '0 7 * * 1-5' --tz Europe/Oslo item=tea",
-        "stepwire schedule create poll feeds --every 5m --overlap queue-one",
+        "stepwire schedule create poll feeds --every 5m --overlap queue_one",
         "stepwire schedule create once report --at 2026-12-31T23:00 --input @report.json",
     )
     group.command("create", epilog=examples(*lines))(create)
@@ -70,7 +73,7 @@ def create(
     spec = options.spec(workflow, inputs or [])
 
     async def body(client: Client) -> None:
-        _show(output, await client.schedules.create(schedule_id, spec, paused=paused))
+        await _show(client, output, await client.schedules.create(schedule_id, spec, paused=paused))
 
     call(server, output, body)
 
@@ -106,7 +109,7 @@ def show(schedule_id: ScheduleId, server: Server = DEFAULT_SERVER, as_json: Json
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
-        _show(output, await client.schedules.get(schedule_id))
+        await _show(client, output, await client.schedules.get(schedule_id))
 
     call(server, output, body)
 
@@ -130,7 +133,7 @@ def update(
     async def body(client: Client) -> None:
         found = await client.schedules.get(schedule_id)
         spec = options.update(found.spec, inputs or [])
-        _show(output, await client.schedules.update(schedule_id, spec, etag=found.etag))
+        await _show(client, output, await client.schedules.update(schedule_id, spec, etag=found.etag))
 
     call(server, output, body)
 
@@ -145,7 +148,7 @@ def pause(
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
-        _show(output, await client.schedules.pause(schedule_id, reason))
+        await _show(client, output, await client.schedules.pause(schedule_id, reason))
 
     call(server, output, body)
 
@@ -155,7 +158,7 @@ def resume(schedule_id: ScheduleId, server: Server = DEFAULT_SERVER, as_json: Js
     output = Output(json=as_json)
 
     async def body(client: Client) -> None:
-        _show(output, await client.schedules.resume(schedule_id))
+        await _show(client, output, await client.schedules.resume(schedule_id))
 
     call(server, output, body)
 
@@ -214,8 +217,17 @@ def backfill(
     call(server, output, body)
 
 
-def _show(output: Output, schedule: Schedule) -> None:
+async def _show(client: Client, output: Output, schedule: Schedule) -> None:
     if output.json:
         output.document(schedule_record(schedule))
-    else:
-        output.show(schedule_page(schedule))
+        return
+    ids = schedule.running[-_RUNS_SHOWN:]
+    statuses = await asyncio.gather(*(_status(client, run_id) for run_id in ids))
+    output.show(schedule_page(schedule, dict(zip(ids, statuses, strict=True))))
+
+
+async def _status(client: Client, run_id: str) -> str:
+    try:
+        return str((await client.get_run(run_id)).status)
+    except NotFoundError:
+        return "deleted"

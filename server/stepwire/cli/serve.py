@@ -15,6 +15,7 @@ from stepwire.cli._handover import serve_when_told
 from stepwire.cli._help import examples
 from stepwire.cli._reloading import Reloader, command, with_port
 from stepwire.cli._settings import CONTEXT, ConfigFile, add_settings
+from stepwire.server.extras import not_installed
 from stepwire.server.process.init import supervise_as_init
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def serve(
         from stepwire.server.telemetry import logs
         from stepwire.server.workflow_loading import LoadError, load_all, package_of
     except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed: pip install 'stepwire[server]'", ERROR)
+        _fail(not_installed(error, "server"), ERROR)
     registry = Registry()
 
     def ready(server: Server) -> None:
@@ -126,7 +127,7 @@ def _serve_reloading(
         from stepwire.server.config import Settings
         from stepwire.server.config_errors import ConfigError
     except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed: pip install 'stepwire[reload]'", ERROR)
+        _fail(not_installed(error, "reload"), ERROR)
     try:
         chosen = Settings.load(config, **settings)
     except ConfigError as error:

@@ -79,8 +79,8 @@ def retry(
     """Go on from what failed: start runs that continue ended ones.
 
     The new run takes over what a run that failed, timed out or was cancelled had in progress, with new retry budgets
-    and a new timeout. Steps that have finished do not run again. A second retry of the same run starts nothing: it
-    shows the run that the first one started.
+    and a new timeout. Steps that have finished do not run again. A second retry of the same run from the same
+    moment starts nothing: it shows the run that the first one started. With another --at it starts another run.
     """
     output = Output(json=as_json)
     many.check(run_id, filters)

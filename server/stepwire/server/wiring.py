@@ -13,6 +13,7 @@ from stepwire.server.addresses import is_loopback
 from stepwire.server.auth import Authenticator
 from stepwire.server.config import Settings
 from stepwire.server.config_errors import ConfigError
+from stepwire.server.extras import not_installed
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import CODEC, Certificates, Limits, LinkSecurity, Peers, Signer, TlsError, key_of_file
 from stepwire.server.runs import Runs
@@ -71,7 +72,7 @@ def store_of(settings: Settings, metrics: Metrics, clock: Clock = CLOCK) -> RunS
         try:
             from stepwire.server.store.postgres import PostgresStore  # its driver is an extra
         except ModuleNotFoundError as error:
-            raise ConfigError(f"data: {error.name} is not installed: pip install 'stepwire[postgres]'") from None
+            raise ConfigError(f"data: {not_installed(error, 'postgres')}") from None
         return PostgresStore(settings.data, metrics.store, clock.now, lease=settings.lease, on_clock=clock.follow)
     directory = directory_of(settings)
     return MemoryStore(clock.now) if directory is None else SqliteStore(directory, metrics.store, clock.now)
@@ -83,7 +84,7 @@ def reading_of(settings: Settings) -> SqliteReading | PostgresReading:
         try:
             from stepwire.server.store.postgres.reading import PostgresReading  # its driver is an extra
         except ModuleNotFoundError as error:
-            raise ConfigError(f"data: {error.name} is not installed: pip install 'stepwire[postgres]'") from None
+            raise ConfigError(f"data: {not_installed(error, 'postgres')}") from None
         return PostgresReading(settings.data)
     directory = directory_of(settings)
     if directory is None:
@@ -265,7 +266,7 @@ def web_of(settings: Settings, grpc_port: int) -> WebServer | None:
         # Imported here: a server without the web starts 0.3 seconds earlier.
         from stepwire.server.web import WebServer, WebSettings
     except ModuleNotFoundError as error:
-        raise ConfigError(f"web_address: {error.name} is not installed: pip install 'stepwire[server]'") from None
+        raise ConfigError(f"web_address: {not_installed(error, 'server')}") from None
     hosts = _listed(settings.web_hosts)
     return WebServer(
         WebSettings(

@@ -53,6 +53,8 @@ class Spec:
         if not found:
             rest, served = text, ""
         elif not _NAME.fullmatch(served):
+            if _NAME.fullmatch(rest) and ":" in served:
+                raise LoadError(f"{text}: the served name comes last: did you mean {served}={rest}?")
             raise LoadError(f"{text}: a served name has letters, digits, '.', '_' and '-' only: MODULE:NAME=name")
         module, name = rest, ""
         if not rest.endswith(".py"):
@@ -108,11 +110,21 @@ def load_all(registry: Registry, specs: Iterable[str]) -> None:
                 registry.add(name, item)
             except (WorkflowConfigurationError, WorkflowValidationError) as error:
                 where = _where(item, getattr(error, "step", ""))
-                hint = f"; serve it as {spec}=other-name" if "two workflows are named" in str(error) else ""
+                hint = f"; serve it as {_renamed(spec, item)}" if "two workflows are named" in str(error) else ""
                 raise LoadError(f"{name} ({where}) cannot be served: {error}{hint}") from error
             except Exception as error:  # the author's __init__ and schemas may raise anything
                 where = _line_of(error) or _where(item)
                 raise LoadError(f"{name} cannot be constructed: {_say(error)} ({where})") from error
+
+
+def _renamed(spec: str, item: Loadable) -> str:
+    """Return the spec that serves an item under another name; that of a module does not say which item it is."""
+    bare = spec.rpartition("=")[0] or spec
+    parts = Spec.parse(bare)
+    if not parts.name:
+        found = [name for name, each in _defined(_import(parts.module)) if each is item]
+        bare = ":".join([bare, *found])
+    return f"{bare}=other-name"
 
 
 def _import(name: str) -> ModuleType:
@@ -129,12 +141,12 @@ def _import(name: str) -> ModuleType:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise LoadError(_no_module(name, error.name)) from error
         hint = "install it, or add its directory to PYTHONPATH"
-        raise LoadError(f"cannot import {name}: {_say(error)} ({_line_of(error)}): {hint}") from error
+        raise LoadError(f"cannot import {name}: {_say(error)}{_at(error)}: {hint}") from error
     except SystemExit as error:
         hint = 'put what the script does under if __name__ == "__main__":'
-        raise LoadError(f"{name} exits when it is imported ({_line_of(error)}): {hint}") from error
+        raise LoadError(f"{name} exits when it is imported{_at(error)}: {hint}") from error
     except Exception as error:  # a module may raise anything
-        raise LoadError(f"cannot import {name}: {_say(error)} ({_line_of(error)})") from error
+        raise LoadError(f"cannot import {name}: {_say(error)}{_at(error)}") from error
     loaded = getattr(module, "__file__", None)
     if path is not None and (loaded is None or Path(loaded).resolve() != path):
         raise LoadError(f"{name} would be module {module_name}, which is {loaded or 'built in'}: rename the file")
@@ -230,6 +242,12 @@ def _line_of(error: BaseException) -> str:
     return f"{_short(frame.filename)}:{frame.lineno}"
 
 
+def _at(error: BaseException) -> str:
+    """Return the line of an error in parentheses; "" when no code raised it, as for a file that cannot be read."""
+    line = _line_of(error)
+    return f" ({line})" if line else ""
+
+
 def _where(item: Any, step: str = "") -> str:
     """Return the file and line of a class or function, or of one of its steps; "" when unknown."""
     target = item if inspect.isclass(item) or inspect.isroutine(item) else type(item)
@@ -254,15 +272,15 @@ def _short(file: str) -> str:
 
 
 def _no_module(name: str, missing: str) -> str:
-    package, _, _ = missing.rpartition(".")
+    package, _, last = missing.rpartition(".")
     if package:
         parent = sys.modules.get(package)
+        if missing == name and hasattr(parent, last):
+            return f"{package} has no module {last}: did you mean {package}:{last}?"
         path = list(getattr(parent, "__path__", []))
     else:
         path = [str(Path.cwd())]
-    near = difflib.get_close_matches(
-        missing.rpartition(".")[2], [item.name for item in pkgutil.iter_modules(path)], n=3, cutoff=0.6
-    )
+    near = difflib.get_close_matches(last, [item.name for item in pkgutil.iter_modules(path)], n=3, cutoff=0.6)
     if near:
         hint = f"did you mean {' or '.join(f'{package}.{item}' if package else item for item in near)}?"
     else:

@@ -11,6 +11,8 @@ import pytest
 import typer
 
 from stepwire.cli._parsing import fields, json_object, labels, moment, pairs, run_and_sequence, seconds, value
+from stepwire.cli._schedule_options import ScheduleOptions
+from stepwire.client import At
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,20 @@ def test_run_and_sequence() -> None:
     for bad in ("r@", "@3", "r@x", "r@-1"):
         with pytest.raises(typer.BadParameter):
             run_and_sequence(bad)
+
+
+def test_a_time_of_a_schedule_is_ahead() -> None:
+    def at(text: str) -> datetime:
+        when = ScheduleOptions(at=text).spec("w", []).when
+        assert isinstance(when, At)
+        return when.time
+
+    before = datetime.now(UTC)
+    assert before <= at("2h") - timedelta(hours=2) <= datetime.now(UTC)
+    end = ScheduleOptions(every="5m", end="30d").spec("w", []).end_time
+    assert end is not None
+    assert before <= end - timedelta(days=30) <= datetime.now(UTC)
+    with pytest.raises(typer.BadParameter, match="nor a time span from now"):
+        at("gestern")
+    with pytest.raises(typer.BadParameter, match="is after the year 9999"):
+        at("3650000d")

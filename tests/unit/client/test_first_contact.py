@@ -51,12 +51,27 @@ def test_a_refusal_long_after_another_begins_anew() -> None:
 
 def test_no_refusal_is_final_before_each_address_was_tried() -> None:
     clock = Clock()
-    contact = FirstContact(3.0, clock, addresses=3)
+    contact = FirstContact(3.0, clock, addresses=("a:1", "b:1", "c:1"))
     final = []
     for seconds, index in ((0.0, 0), (3.0, 1), (3.0, 0), (3.0, 2)):
         clock.now += seconds
         final.append(isinstance(contact.judge(REFUSED, index), api.NotConnectedError))
     assert final == [False, False, False, True]
+
+
+def test_an_address_without_a_port_is_named() -> None:
+    for address, told in (
+        ("10.0.0.1", "10.0.0.1 has no port: is it 10.0.0.1:50051?"),
+        ("10.0.0.1:443", ""),
+        ("dns:///stepwire", ""),
+        ("unix:socket", ""),
+        ("[::1]", ""),
+    ):
+        refused = api.UnavailableError(REFUSED.message, code=REFUSED.code)
+        assert FirstContact(3.0, Clock(), addresses=(address,)).judge(refused).advice == told
+        final = FirstContact(0.0, Clock(), addresses=(address,)).judge(refused)
+        assert isinstance(final, api.NotConnectedError)
+        assert final.advice == told
 
 
 def test_without_a_timeout_no_refusal_is_final() -> None:

@@ -185,11 +185,52 @@ def test_a_workflow_that_cannot_run_names_its_line(write: Write) -> None:
     assert "flows_k.py:16" in message
 
 
+def test_a_step_without_self(write: Write) -> None:
+    write(
+        "flows_m.py",
+        HEAD
+        + "class Flow(Workflow):\n    @step\n    async def go(ev: StartEvent) -> StopEvent: ...\n"
+        + "class Static(Workflow):\n    @staticmethod\n    @step\n    async def go(ev: StartEvent) -> StopEvent: ...\n"
+        + "class This(Workflow):\n    @step\n    async def go(this, ev: StartEvent) -> StopEvent: ...\n",
+    )
+    message = refusal("flows_m:Flow")
+    assert "Step 'go' is a method without self: write it as go(self, ev…)" in message
+    assert "flows_m.py:3" in message
+    load_all(Registry(), ["flows_m:Static", "flows_m:This"])
+
+
 def test_two_of_one_name(write: Write) -> None:
     write("flows_l.py", HEAD + FLOW.format(name="Flow"))
     message = refusal("flows_l:Flow", "flows_l:Flow")
     assert "'Flow'" in message
-    assert "flows_l:Flow=other-name" in message
+    assert message.endswith("serve it as flows_l:Flow=other-name")
+    assert refusal("flows_l:Flow=a", "flows_l:Flow=a").endswith("serve it as flows_l:Flow=other-name")
+    assert refusal("flows_l:Flow=a", "flows_l=a").endswith("serve it as flows_l:Flow=other-name")
+
+
+def test_the_served_name_first(write: Write) -> None:
+    write("flows_n.py", HEAD + FLOW.format(name="Flow"))
+    assert refusal("orders=flows_n:Flow").endswith("did you mean flows_n:Flow=orders?")
+
+
+def test_a_dot_where_a_colon_belongs(write: Write) -> None:
+    write("flows_o.py", HEAD + FLOW.format(name="Flow"))
+    write("pack_o/__init__.py", "")
+    write("pack_o/flows.py", HEAD + FLOW.format(name="Flow"))
+    assert refusal("flows_o.Flow").endswith("did you mean flows_o:Flow?")
+    assert refusal("pack_o.flows.Flow").endswith("did you mean pack_o.flows:Flow?")
+
+
+def test_a_file_that_cannot_be_read(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("flows_p.py", HEAD)
+
+    def refuse(_: str) -> None:
+        raise PermissionError(13, "Permission denied", "flows_p.py")
+
+    monkeypatch.setattr("stepwire.server.workflow_loading.importlib.import_module", refuse)
+    message = refusal("flows_p.py")
+    assert message.startswith("cannot import flows_p.py: PermissionError:")
+    assert "()" not in message
 
 
 @pytest.mark.parametrize("spec", ["", ":Flow", "flows:", "flows:a b", "flows:Flow=a/b", "flows:Flow=", "=x"])

@@ -20,6 +20,9 @@ __all__ = ["TlsConfig", "Token"]
 Token = str | Callable[[], str]
 """A bearer token, or a function that returns the present one. The function is called for every call."""
 
+DEFAULT_PORT = 50051
+"""Where a server listens unless it is told otherwise."""
+
 # Seconds. Servers end connections that ping more often: gRPC calls it "too many pings".
 MIN_KEEPALIVE = 10.0
 # Seconds between pings while calls are open, when another address could take them. Ours allow one a second. A server
@@ -164,6 +167,13 @@ def split_addresses(address: str | Sequence[str]) -> tuple[str, ...]:
     if address.startswith(("ipv4:", "ipv6:")):
         return (address,)
     return tuple(each.strip() for each in address.split(","))
+
+
+def port_advice(address: str) -> str:
+    """Return what to do about an address that is a host alone, for which gRPC takes the port of HTTPS; else ""."""
+    if not address or set(address) & set(":/"):
+        return ""
+    return f"{address} has no port: is it {address}:{DEFAULT_PORT}?"
 
 
 def is_local(address: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from stepwire.client._core.backoff import Clock
+from stepwire.client._core.channel import port_advice
 from stepwire.client._core.reconnect import is_connection_loss
 from stepwire.client._core.status import says_no_connection
 from stepwire.client.errors import NotConnectedError, StepwireError
@@ -19,10 +21,10 @@ class FirstContact:
     Args:
         timeout: Seconds of refusals after which there is no server; None to go on as with a lost one.
         clock: Monotonic seconds.
-        addresses: How many addresses there are: each must have refused.
+        addresses: The addresses: each must have refused.
     """
 
-    def __init__(self, timeout: float | None, clock: Clock = time.monotonic, addresses: int = 1) -> None:
+    def __init__(self, timeout: float | None, clock: Clock = time.monotonic, addresses: Sequence[str] = ("",)) -> None:
         if timeout is not None and timeout < 0:
             raise ValueError(f"connect_timeout must be 0 or more, not {timeout:g}")
         self._timeout = timeout
@@ -45,6 +47,7 @@ class FirstContact:
             return error
         if not says_no_connection(error):
             return error
+        error.advice = port_advice(self._addresses[index])
         now = self._clock()
         first, last = self._refused or (now, now)
         if now - last > _APART:
@@ -52,6 +55,6 @@ class FirstContact:
             self._refusing.clear()
         self._refused = (first, now)
         self._refusing.add(index)
-        if self._timeout is None or now - first < self._timeout or len(self._refusing) < self._addresses:
+        if self._timeout is None or now - first < self._timeout or len(self._refusing) < len(self._addresses):
             return error
-        return NotConnectedError(error.message, code=error.code)
+        return NotConnectedError(error.message, code=error.code, advice=error.advice)

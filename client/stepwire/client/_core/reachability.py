@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from stepwire.client._core.call import Call
+from stepwire.client._core.channel import port_advice
 from stepwire.client._core.reconnect import is_connection_loss
 from stepwire.client.errors import DeadlineError, StepwireError, UnavailableError
 from stepwire.v1 import workflow_service_pb2 as workflows
@@ -23,6 +24,7 @@ def check_reached(error: StepwireError, address: str, timeout: float) -> None:
     """Raise UnavailableError when the error of a probe means that the server was not reached."""
     if isinstance(error, DeadlineError):
         text = f"{address} does not answer within {timeout:g} s"
-        raise UnavailableError(text, code=grpc.StatusCode.UNAVAILABLE) from None
+        advice = port_advice(address)
+        raise UnavailableError(text, code=grpc.StatusCode.UNAVAILABLE, advice=advice) from None
     if is_connection_loss(error) and not error.reason:
         raise error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
-from stepwire.cli.render.pages import Page, pause_text
+from stepwire.cli.render.pages import Page
 from stepwire.cli.render.records import pause_record, time_text
 from stepwire.cli.render.tables import new_table, table_width
 from stepwire.cli.render.text import clean, compact, exact, fields_text, since, until
-from stepwire.client import At, Cron, DueTime, Every, Schedule, ScheduleSpec
+from stepwire.client import At, Cron, DueTime, Every, Pause, Schedule, ScheduleSpec
 
 __all__ = ["schedule_page", "schedule_record", "schedules_table"]
 
@@ -58,8 +58,14 @@ def _row(schedule: Schedule, now: datetime | None, *, soon: bool) -> tuple[Text,
     return (*shown, status, Text(following), Text(last))
 
 
-def schedule_page(schedule: Schedule, now: datetime | None = None) -> Text:
-    """Return everything about a schedule."""
+def schedule_page(schedule: Schedule, statuses: Mapping[str, str], now: datetime | None = None) -> Text:
+    """Return everything about a schedule.
+
+    Args:
+        schedule: The schedule.
+        statuses: The present status of each run in `schedule.running`, which has what the schedule saw last.
+        now: What time it is; None for the time of the machine.
+    """
     spec, page = schedule.spec, Page()
     page.row("schedule", schedule.schedule_id)
     page.row("about", spec.description)
@@ -69,17 +75,17 @@ def schedule_page(schedule: Schedule, now: datetime | None = None) -> Text:
     page.row("from", _moment(spec.start_time, spec))
     page.row("until", _moment(spec.end_time, spec))
     page.row("input", compact(spec.input, 200) if spec.input is not None else "")
-    page.row("overlap", str(spec.overlap).replace("_", "-"))
+    page.row("overlap", str(spec.overlap))
     page.row("catch up", exact(spec.catch_up_window.total_seconds()))
     page.row("timeout", exact(spec.run_timeout.total_seconds()) if spec.run_timeout is not None else "")
     page.row("labels", fields_text(spec.labels))
     page.row("runs as", schedule.created_by)
     page.row("declared", "in the code of the workflow" if schedule.declared else "")
-    page.row("paused", pause_text(schedule.pause, now), "magenta")
+    page.row("paused", _paused(schedule.pause, spec, now), "magenta")
     page.row("due times", ", ".join(f"{number} {name}" for name, number in asdict(schedule.counts).items() if number))
     page.row("waiting", f"{schedule.queued} due times" if schedule.queued else "")
-    for run_id in schedule.running[-10:]:
-        page.row("running", run_id)
+    for run_id, status in statuses.items():
+        page.row("run", f"{run_id}  {status}")
     for each in schedule.last:
         page.row("last", _acted(each, spec), "red" if each.reason else "")
     failure = schedule.last_failure
@@ -119,6 +125,13 @@ def schedule_record(schedule: Schedule) -> dict[str, Any]:
         "running": list(schedule.running),
         "queued": schedule.queued,
     }
+
+
+def _paused(pause: Pause | None, spec: ScheduleSpec, now: datetime | None) -> str:
+    if pause is None:
+        return ""
+    told = f"{_moment(pause.time, spec)} ({since(pause.time, now)} ago) by {pause.by}"
+    return f"{told}: {pause.reason}" if pause.reason else told
 
 
 def _timing(spec: ScheduleSpec) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from stepwire.server.config import Settings
 from stepwire.server.doctor.check import Check, ok, problem, warning
 from stepwire.server.doctor.peer_addresses import peer_addresses
 from stepwire.server.doctor.unfinished import unfinished_runs
+from stepwire.server.extras import how_to_install
 from stepwire.server.registry import Registry
 from stepwire.server.store import StoreError
 
@@ -27,7 +28,7 @@ def database(settings: Settings, registry: Registry) -> Generator[Check, None, f
     try:
         from stepwire.server.store.postgres.inspection import inspect_database  # its driver is an extra
     except ModuleNotFoundError as error:
-        yield problem("data", f"{error.name} is not installed", "pip install 'stepwire[postgres]'")
+        yield problem("data", f"{error.name} is not installed", how_to_install("postgres"))
         return None
     try:
         found = asyncio.run(inspect_database(settings.data))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from stepwire.server.doctor.check import Check, ok, problem
+from stepwire.server.extras import how_to_install
 from stepwire.server.registry import Registry
 from stepwire.server.workflow_loading import LoadError, load_all
 
@@ -36,7 +37,7 @@ def packages() -> Check:
     try:
         needed = requires("stepwire") or []
     except PackageNotFoundError:
-        return problem("packages", "stepwire is not installed", "pip install 'stepwire[server]'")
+        return problem("packages", "stepwire is not installed", how_to_install("server"))
     for requirement in needed:
         what, _, marker = requirement.partition(";")
         match = _REQUIREMENT.match(what.strip())
@@ -52,7 +53,9 @@ def packages() -> Check:
         if match[2] and _numbers(found) < _numbers(match[2]):
             wrong.append(f"{match[1]} {found} is older than {match[2]}")
     if wrong:
-        return problem("packages", "; ".join(wrong), "pip install --upgrade 'stepwire[server]'")
+        return problem(
+            "packages", "; ".join(wrong), how_to_install("server").replace("install", "install --upgrade", 1)
+        )
     return ok("packages", ", ".join(f"{name} {version(name)}" for name in _TOLD))
 
 

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stepwire.server.auth import AccessFile, Authenticator
 from stepwire.server.config import Settings
 from stepwire.server.doctor.check import Check, ok, problem, warning
+from stepwire.server.extras import how_to_install
 from stepwire.server.registry import Registry
 from stepwire.server.rpc import Certificates, TlsError, is_free, validity_of
 
@@ -80,7 +81,7 @@ def traces(settings: Settings) -> Iterator[Check]:
     try:
         import opentelemetry.exporter.otlp.proto.grpc.trace_exporter  # noqa: F401 - an optional dependency
     except ImportError as error:
-        yield problem("traces", f"{error.name} is not installed", "pip install 'stepwire[otel]'")
+        yield problem("traces", f"{error.name} is not installed", how_to_install("otel"))
         return
     url = urlsplit(settings.otlp_endpoint)
     try:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
+from stepwire.server.extras import not_installed
+
 _trace: Any = None
 with contextlib.suppress(ImportError):  # an optional dependency
     from opentelemetry import trace as _trace
@@ -102,7 +104,7 @@ def setup(endpoint: str | None) -> Callable[[], None] | None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise TracingError(f"{error.name} is not installed: pip install 'stepwire[otel]'") from None
+        raise TracingError(not_installed(error, "otel")) from None
     resource = Resource.create({} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "stepwire"})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint) if endpoint is not None else OTLPSpanExporter()

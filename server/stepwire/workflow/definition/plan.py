@@ -6,6 +6,8 @@ events, and the type of the state. Nothing below this room sees the workflow its
 
 from __future__ import annotations
 
+import inspect
+from types import MethodType
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 from stepwire.workflow.checks import kind_of
 from stepwire.workflow.definition.routing import Routing
 from stepwire.workflow.definition.step_call import StepCall
-from stepwire.workflow.definition.step_config import StepFunction
+from stepwire.workflow.definition.step_config import StepConfig, StepFunction
 from stepwire.workflow.definition.validation import (
     context_state_type,
     start_event_class,
@@ -21,7 +23,7 @@ from stepwire.workflow.definition.validation import (
     stop_event_class,
     validate_graph,
 )
-from stepwire.workflow.errors import WorkflowConfigurationError, WorkflowRuntimeError
+from stepwire.workflow.errors import SignatureError, WorkflowConfigurationError, WorkflowRuntimeError
 from stepwire.workflow.events import StartEvent, StopEvent
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.service import ServiceManager
@@ -82,6 +84,7 @@ class Plan:
     Raises:
         WorkflowConfigurationError: The class has no steps; or not exactly one StartEvent class is accepted and one
             StopEvent class returned; or the steps name different states, or one whose fields have no defaults.
+        SignatureError: A step is a method without `self`.
     """
 
     __slots__ = (
@@ -112,6 +115,8 @@ class Plan:
             name: function if function in free else getattr(workflow, name) for name, function in functions.items()
         }
         self.routing = Routing(self.steps)
+        for name, function in self.steps.items():
+            _check_self(name, function, self.routing.steps[name])
         self.calls = {name: StepCall(function, self.routing.steps[name]) for name, function in self.steps.items()}
         # The names of the services that `validate` last succeeded with.
         self._services: frozenset[str] | None = None
@@ -165,6 +170,21 @@ def settings_of(workflow: Planned) -> Settings:
         workflow._service_manager,
         workflow._resource_manager,
     )
+
+
+def _check_self(name: str, function: StepFunction, config: StepConfig) -> None:
+    """Raise SignatureError for a method whose first parameter is one that the engine passes, so that it has no self."""
+    if not isinstance(function, MethodType):
+        return
+    code = getattr(inspect.unwrap(function.__func__), "__code__", None)
+    first = code.co_varnames[0] if code is not None and code.co_argcount else ""
+    passed = {config.event_name, config.context_parameter}
+    passed.update(each.name for each in (*config.resources, *config.requested_services))
+    if first and first in passed:
+        raise SignatureError(
+            f"Step {name!r} is a method without self: write it as {name}(self, {first}…), or add @staticmethod",
+            step=name,
+        )
 
 
 def _state_type(name: str, functions: dict[str, StepFunction]) -> type[Any]:

@@ -22,7 +22,7 @@ def unfit(why: str = "") -> WorkflowConfigurationError:
     reason = f" ({why})" if why else ""
     return WorkflowConfigurationError(
         f"{found}; workflows are adopted from {TESTED[0]} on, and tested with {' and '.join(TESTED)}{reason}:"
-        " pip install 'stepwire[llamaindex]'"
+        " pip install 'stepwire[llamaindex]', in a checkout '.[llamaindex]'"
     )
 
 

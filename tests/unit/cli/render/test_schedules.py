@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.unit.cli.render.things import NOW, shown
 
-from stepwire.cli.render.schedules import schedules_table
+from stepwire.cli.render.schedules import schedule_page, schedules_table
 from stepwire.client import Cron, DueOutcome, DueTime, Every, Pause, Schedule, ScheduleCounts, ScheduleSpec
 
 WEEKDAYS = ScheduleSpec("orders", Cron("0 7 * * 1-5", tz="Europe/Oslo"))
@@ -64,3 +64,19 @@ def test_a_terminal_that_is_wide_enough_shows_the_time() -> None:
         [schedule(spec=ScheduleSpec("orders", Every(timedelta(seconds=90))), last=())], NOW, width=80
     )
     assert "2026-02-01 06:00:00 UTC" in shown(table, width=80)
+
+
+def test_the_page_of_a_schedule_has_the_present_status_of_its_runs() -> None:
+    page = shown(schedule_page(schedule(running=("r1", "r2")), {"r1": "completed", "r2": "waiting"}, NOW)).splitlines()
+    assert [line.split() for line in page if "r1" in line or "r2" in line][-3:-1] == [
+        ["run", "r1", "completed"],
+        ["r2", "waiting"],
+    ]
+    assert not any(line.startswith("running") for line in page)
+
+
+def test_the_page_of_a_schedule_has_all_times_in_its_zone() -> None:
+    page = shown(schedule_page(schedule(pause=Pause(time=NOW, by="ada", reason="holidays", workflow=False)), {}, NOW))
+    assert "paused      2026-01-31 13:00:00 CET (0.0s ago) by ada: holidays" in page
+    assert "UTC" not in page
+    assert "+00:00" not in page
