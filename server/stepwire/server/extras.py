@@ -10,6 +10,6 @@ def how_to_install(extra: str) -> str:
     return f"pip install 'stepwire[{extra}]', or '.[{extra}]' in a checkout of Stepwire"
 
 
-def not_installed(error: ModuleNotFoundError, extra: str) -> str:
+def not_installed(error: ImportError, extra: str) -> str:
     """Return the message about a package that is missing because an extra is not installed."""
     return f"{error.name} is not installed: {how_to_install(extra)}"
