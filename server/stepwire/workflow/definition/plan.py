@@ -179,7 +179,7 @@ def _check_self(name: str, function: StepFunction, config: StepConfig) -> None:
     code = getattr(inspect.unwrap(function.__func__), "__code__", None)
     first = code.co_varnames[0] if code is not None and code.co_argcount else ""
     passed = {config.event_name, config.context_parameter}
-    passed.update(each.name for each in (*config.resources, *config.requested_services))
+    passed |= {each.name for each in config.resources} | {each.name for each in config.requested_services}
     if first and first in passed:
         raise SignatureError(
             f"Step {name!r} is a method without self: write it as {name}(self, {first}…), or add @staticmethod",
