@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     )
     advertise: Address | None = Field(
         None,
-        description="Where other replicas on the same PostgreSQL reach this one, HOST:PORT. Unset: where it listens.",
+        description="Where replicas on the same PostgreSQL reach this one and no other, HOST:PORT."
+        " Unset: where it listens.",
     )
     cluster_key: File | None = Field(
         None,
