@@ -93,7 +93,9 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", (), "Groups of commits that were sent to PostgreSQL again after a lost connection."
     ),
     "stepwire_replicas": Family("gauge", (), "Living replicas, with this one."),
-    "stepwire_beat_age_seconds": Family("gauge", (), "How old this replica's last acknowledged beat is."),
+    "stepwire_beat_age_seconds": Family(
+        "gauge", (), "How old this replica's last acknowledged beat is; it grows while the database is away."
+    ),
     "stepwire_runs_owned": Family("gauge", (), "Runs that this replica has in memory and no other may change."),
     "stepwire_replicas_unreached": Family(
         "gauge", (), "Living replicas that this one does not reach at their address."

@@ -24,6 +24,8 @@ class WakeList:
         self._retry_at = 0.0
         self._next_look = 0.0
         self._news = asyncio.Event()
+        self._look = False
+        """Whether someone asked for a look since the last one began."""
 
     def add_lost(self, key: RunKey) -> None:
         """Note a run that must be loaded again once the store works."""
@@ -41,7 +43,8 @@ class WakeList:
             self._news.set()
 
     def look_now(self) -> None:
-        """End the `wait` in progress."""
+        """End the `wait` in progress, or the next one if runs are being looked for now."""
+        self._look = True
         self._news.set()
 
     async def wait(self, due: float | None) -> None:
@@ -51,8 +54,10 @@ class WakeList:
         if self._lost:
             wait = min(wait, max(0.01, self._retry_at - at))
         self._next_look = at + wait
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), wait)
+        if not self._look:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), wait)
+        self._look = False
 
     def begin(self) -> None:
         """Forget the news: what is noted from here on ends the next `wait`."""
