@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections import Counter
 from functools import partial
 
@@ -48,6 +49,43 @@ async def test_no_version_blocks_what_another_one_that_is_up_can_go_on_with(star
             await two.run(old[1].run_id).context.send_event(("Answer", {"text": "d"}))
             assert await two.run(old[1].run_id).result() == "one d"
     assert "blocked" not in a.log + b.log
+
+
+@pytest.mark.slow
+async def test_runs_that_no_code_fits_any_more_are_blocked_once_the_code_that_wrote_them_is_gone(start: Start) -> None:
+    idle = ["--idle-after", "50ms", "--admin-address", "127.0.0.1:0"]
+    (a,), database = start(1, idle, ONE)
+    async with Client(a.address) as one:
+        for _ in range(3):
+            await one.start_run("approval")
+        await until(lambda: database.sql("SELECT count(*) FROM runs WHERE owner IS NOT NULL") == "0")
+        (b,), _ = start(1, idle, TWO)
+        told = b.hear(r".*3 runs of approval of other code would not go on here: .*wait.*")
+        assert "Replicas that serve that code go on with them" in told
+        assert "all would go on" not in b.log
+        later = await one.start_run("approval")
+        await until(lambda: database.sql("SELECT count(*) FROM runs WHERE owner IS NOT NULL") == "0")
+        admin = b.hear(r"admin port on (\S+)")
+        assert await asyncio.to_thread(ready, admin) == "ok"
+        # One that is back soon goes on.
+        await asyncio.to_thread(a.restart)
+    async with Client(a.address) as one:
+        await one.run(later.run_id).context.send_event(("Answer", {"text": "a"}))
+        assert await one.run(later.run_id).result() == "one a"
+    assert database.sql("SELECT count(*) FROM runs WHERE status = 'BLOCKED'") == "0"
+    await asyncio.to_thread(a.stop)
+    await until(lambda: database.sql("SELECT count(*) FROM runs WHERE status = 'BLOCKED'") == "3", 90)
+    b.hear("3 runs of approval are blocked: ")
+    await until(lambda: ready(admin) == "ok\nblocked: 3 runs of approval", 30)
+    await asyncio.to_thread(a.start)
+    await until(lambda: database.sql("SELECT count(*) FROM runs WHERE status = 'WAITING'") == "3")
+
+
+def ready(admin: str) -> str:
+    """Return what a server says of itself."""
+    with urllib.request.urlopen(f"http://{admin}/readyz", timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text.strip()
 
 
 def held(database: Database) -> list[str]:

@@ -18,7 +18,7 @@ from stepwire.server.runs.errors import (
 )
 from stepwire.server.runs.hosting.commits.record import RunPause
 from stepwire.server.runs.hosting.live_run import LiveRun
-from stepwire.server.runs.hosting.loading.new_code import find_misfits
+from stepwire.server.runs.hosting.loading.new_code import Misfits
 from stepwire.server.runs.hosting.loading.waking import RETRY_SECONDS
 from stepwire.server.runs.hosting.pool import RunPool
 from stepwire.server.runs.hosting.replicas.hand_over import hand_over
@@ -196,7 +196,7 @@ class PoolKeeper:
                 if not self.taken_up.is_set():
                     await self._take_up()
                     self.taken_up.set()
-                    self._spawn(find_misfits(pool), "new-code")
+                    self._spawn(Misfits(pool).keep(), "new-code")
                     if self._family is not None:
                         self._spawn(self._family.keep(), "family")
                 await self._load_resumed()
