@@ -30,10 +30,12 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
 
 
 async def probe(*arguments: str, code: int) -> str:
+    """Return what the command wrote: to its output, or else to its errors, where advice goes too."""
     result = await asyncio.to_thread(CliRunner().invoke, app, ["health", *arguments])
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
-    return result.output.strip()
+    assert ("stepwire serve starts a server" in result.stderr) == (result.stdout.strip() == "UNREACHABLE")
+    return (result.stdout or result.stderr).strip()
 
 
 async def test_health_says_whether_a_server_serves():
