@@ -25,6 +25,7 @@ _OPTIONS: Final = (
     # A machine that is gone without a word is found out within 2.5 seconds.
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 1500),
+    ("grpc.http2.ping_timeout_ms", 1500),  # gRPC 1.85 goes by this one, by default a minute
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
 )
