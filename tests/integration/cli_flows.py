@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 from stepwire.workflow import (
     Context,
@@ -93,6 +94,18 @@ class Parcels(Workflow):
     @step
     async def order(self, ev: StartEvent) -> StopEvent:
         return StopEvent(result=await Order(timeout=None).run())
+
+
+class Parcel(Event): ...
+
+
+class Lost(Workflow):
+    """Return an event that the step does not name and nothing takes."""
+
+    @step
+    async def pack(self, ev: StartEvent) -> StopEvent:
+        lost: Any = Parcel()
+        return lost  # type: ignore[no-any-return]
 
 
 class Fail(Workflow):

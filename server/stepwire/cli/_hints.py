@@ -20,6 +20,8 @@ _REASONS = {
     "STEP_DOES_NOT_ACCEPT": "stepwire workflows NAME shows what each step takes",
     "SCHEDULE_NOT_FOUND": "stepwire schedule list lists the schedules",
     "SNAPSHOT_NOT_FOUND": "stepwire snapshot RUN --list lists the snapshots of a run",
+    "INVALID_SNAPSHOT": "that key is the file snapshot.key in the data directory of the server that it comes from,"
+    " or what its --snapshot-key names (docs/operations.md, Take a run to another server)",
     "PATH_NOT_FOUND": "stepwire state get RUN shows the whole state",
     "RUN_ENDED": "stepwire result RUN shows how it ended; stepwire fork RUN starts another one from its past",
     "RUN_NOT_ENDED": "stepwire cancel RUN ends it",
@@ -56,10 +58,27 @@ def hint(error: StepwireError, server: str, *, tls: bool, token: bool, given: Co
         if token:
             return "the token in STEPWIRE_TOKEN was refused: set it to an API key or a token that this server knows"
         return "set STEPWIRE_TOKEN to an API key or a token"
+    if wrong := _about_input(error):
+        return wrong
     if misspelled := _misspelled(error, given):
         return misspelled
     told = _REASONS.get(error.reason)
+    if error.reason == "INVALID_SNAPSHOT" and "not signed" not in error.message:
+        return None
     return told.replace("NAME", error.metadata.get("workflow", "NAME")) if told else None
+
+
+def _about_input(error: StepwireError) -> str:
+    """Return what to do when a start from a snapshot lacks an input, or has one too many."""
+    for each in error.field_violations:
+        if error.reason == "INVALID_REQUEST" and each.field == "input":
+            if each.description.startswith("is missing"):
+                return (
+                    "give the fields of its start event as KEY=VALUE, or '--input {}' for none; or name an earlier"
+                    " sequence, to go on from there: stepwire snapshot RUN --list lists them"
+                )
+            return "leave out KEY=VALUE and --input"
+    return ""
 
 
 def _misspelled(error: StepwireError, given: Collection[str]) -> str:

@@ -109,7 +109,11 @@ def send(
     server: Server = DEFAULT_SERVER,
     as_json: Json = False,
 ) -> None:
-    """Send an event to a run, or answer its question."""
+    """Send an event to a run, or answer its question.
+
+    Exits with 0 also when nothing takes the event, which is in the run's log then: --json tells a script, by
+    "delivered": 0.
+    """
     output = Output(json=as_json)
     given = fields(values or (), document) or {}
 

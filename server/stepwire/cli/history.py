@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from stepwire.cli._arguments import DEFAULT_SERVER, Json, JsonLines, RunId, Server
+from stepwire.cli._arguments import DEFAULT_SERVER, FieldsDocument, Json, JsonLines, RunId, Server
 from stepwire.cli._calling import call
 from stepwire.cli._help import examples
 from stepwire.cli._log import log_beginning
@@ -85,6 +85,7 @@ def fork(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Fields of the start event, only for a run that had ended."),
     ] = None,
+    document: FieldsDocument = None,
     new_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The id of the new run. Default: the server chooses.")
     ] = None,
@@ -96,11 +97,10 @@ def fork(
 ) -> None:
     """Start another run from a moment of a run's past. The run itself stays as it is."""
     output = Output(json=as_json)
-    given = fields(values or (), None) or {}
+    start = fields(values or (), document)
 
     async def body(client: Client) -> None:
         original = await client.get_run(await whole_id(client, run_id))
-        start = given if values else None
         forked = await client.start_run(
             original.workflow, start, run_id=new_id, from_run=(original.run_id, at), fresh_budgets=fresh_budgets
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def serve(
         from stepwire.server.log_context import log_fields
         from stepwire.server.process.serving import serve as run_server
         from stepwire.server.registry import Registry
-        from stepwire.server.store import StoreError
+        from stepwire.server.store import StoreCorruptError, StoreError
         from stepwire.server.telemetry import logs
         from stepwire.server.workflow_loading import LoadError, load_all, package_of
     except ModuleNotFoundError as error:
@@ -108,6 +109,12 @@ def serve(
         code = run_server(registry, chosen, ready)
     except (ConfigError, LoadError) as error:
         _fail(error, USAGE, debug)
+    except StoreCorruptError as error:
+        if "://" in chosen.data:  # a database's address may have a password
+            _fail(f"{error}; stepwire doctor looks at the database", ERROR, debug)
+        look = f"stepwire doctor --data {shlex.quote(chosen.data)}"
+        message = f"the database in {chosen.data} is damaged: {error}; {look} looks at it"
+        _fail(f"{message}, docs/deployment.md says how to restore a backup", ERROR)
     except (StoreError, OSError) as error:
         _fail(error, ERROR, debug)
     except KeyboardInterrupt:  # before the server took over the signals

@@ -14,6 +14,7 @@ from stepwire.cli._many import Many, act_on_many
 from stepwire.cli._parsing import labels
 from stepwire.cli._run_ids import whole_id
 from stepwire.cli._showing import show_run
+from stepwire.cli.render.records import run_record
 from stepwire.cli.render.terminal import Output
 from stepwire.client import Client
 
@@ -79,8 +80,9 @@ def retry(
     """Go on from what failed: start runs that continue ended ones.
 
     The new run takes over what a run that failed, timed out or was cancelled had in progress, with new retry budgets
-    and a new timeout. Steps that have finished do not run again. A second retry of the same run from the same
-    moment starts nothing: it shows the run that the first one started. With another --at it starts another run.
+    and a new timeout. Steps that have finished do not run again. The command writes the id of the new run. A second
+    retry of the same run from the same moment starts nothing: it writes the id of the run that the first one started.
+    With another --at it starts another run.
     """
     output = Output(json=as_json)
     many.check(run_id, filters)
@@ -92,8 +94,13 @@ def retry(
     added = labels(add_label or ())
 
     async def body(client: Client) -> None:
-        retried = await client.run(await whole_id(client, run_id)).retry(at or 0, labels=added)
-        await show_run(client, output, await retried.info())
+        original = await whole_id(client, run_id)
+        retried = await client.run(original).retry(at or 0, labels=added)
+        if as_json:
+            output.document(run_record(await retried.info()))
+            return
+        output.text(retried.run_id)
+        output.note(f"retries {original}; follow it: stepwire events {retried.run_id} --follow")
 
     call(server, output, body)
 

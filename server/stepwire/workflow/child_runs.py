@@ -243,6 +243,7 @@ class ChildHandler(WorkflowHandler):
         journal = broker.journal
         if journal is not None and len(data) > (largest := journal.bounds.event_bytes):
             message = f"{type_name} has {len(data)} bytes as JSON, and an event may have at most {largest}"
+            message += " (max_entry_bytes)"
             raise EventTooLargeError(message, keys=[type_name], size=len(data), largest=largest)
 
         def send() -> None:

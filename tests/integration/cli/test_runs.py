@@ -185,7 +185,9 @@ def test_a_fork_may_ask_for_fresh_budgets(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_workflows() -> None:
-    assert [item["name"] for item in document("workflows")] == ["Confirm", "Fail", "Greet", "Name", "Order", "Parcels"]
+    assert [item["name"] for item in document("workflows")] == [
+        "Confirm", "Fail", "Greet", "Lost", "Name", "Order", "Parcels",
+    ]  # fmt: skip
     assert "Greet someone." in cli("workflows").stdout
     page = cli("workflows", "Order").stdout
     assert "order: StartEvent -> StopEvent" in page
@@ -281,3 +283,59 @@ def test_pause_tells_how_to_answer_as_runs_does() -> None:
     assert answer in cli("pause", run).stdout
     assert answer in cli("resume", run).stdout
     cli("cancel", run)
+
+
+def test_fork_says_what_is_missing_and_where_else_there_is_a_snapshot() -> None:
+    run = asking()
+    cli("send", run, "Approval", 'order="7"', "approved=true", "parcels=1", "speed=fast")
+    cli("result", run)
+    refused = cli("fork", run, code=1).stderr
+    assert refused.count("had ended") == 1
+    assert "KEY=VALUE" in refused
+    assert "stepwire snapshot RUN --list" in refused
+    kept = [each["sequence"] for each in document("snapshot", run, "--list")]
+    missing = next(each for each in range(kept[0], kept[-1], -1) if each not in kept)
+    nearest = next(each for each in kept if each < missing)
+    refused = cli("fork", run, "--at", str(missing), code=1).stderr
+    assert f"No snapshot is kept at sequence {missing}; the nearest one before it is at {nearest}" in refused
+    refused = cli("fork", run, "--at", str(nearest), "--input", "{}", code=1).stderr
+    assert "must be empty" in refused
+    assert "leave out KEY=VALUE" in refused
+
+
+def test_misspelled_names_are_guessed() -> None:
+    assert "Ordr; did you mean Order?" in cli("run", "Ordr", code=1).stderr
+    run = asking()
+    assert "Aproval; did you mean Approval?" in cli("send", run, "Aproval", code=1).stderr
+    gone = cli("schedule", "show", "nightly", code=1).stderr.splitlines()[0]
+    assert gone == "error: SCHEDULE_NOT_FOUND: There is no such schedule: nightly"
+    gone = cli("runs", "0" * 32, code=1).stderr.splitlines()[0]
+    assert gone == f"error: RUN_NOT_FOUND: There is no such run: {'0' * 32}"
+
+
+def test_a_run_that_stalls_names_the_event_that_nothing_took() -> None:
+    run = start("Lost")
+    while document("runs", run)["status"] != "waiting":
+        pass
+    page = cli("runs", run).stdout
+    assert "the run waits for an event, or is stalled" in page
+    assert "no step takes Parcel, the last event that was sent" in page
+    name = start("Name")
+    while document("runs", name)["status"] != "waiting":
+        pass
+    assert "no step takes" not in cli("runs", name).stdout
+
+
+def test_retry_writes_the_id_of_the_new_run() -> None:
+    failed = start("Fail")
+    cli("result", failed, code=3)
+    first = cli("retry", failed)
+    again = first.stdout.strip()
+    assert document("runs", again)["retried_from"]["run_id"] == failed
+    assert f"stepwire events {again} --follow" in first.stderr
+    assert cli("retry", failed).stdout.strip() == again
+    kept = [each["sequence"] for each in document("snapshot", failed, "--list")]
+    earlier = cli("retry", failed, "--at", str(kept[-1])).stdout.strip()
+    assert earlier != again
+    page = cli("runs", failed).stdout
+    assert page.index(f"retried as  {again}") < page.index(f"retried as  {earlier}")

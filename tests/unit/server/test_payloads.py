@@ -14,8 +14,11 @@ from pydantic import ValidationError
 from stepwire.server.config import Settings
 from stepwire.server.rpc.gate.limits import Limits
 from stepwire.server.runs import payloads
-from stepwire.server.runs.errors import InvalidError
+from stepwire.server.runs.errors import InvalidError, LimitError
 from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, parse_input, weight
+from stepwire.v1 import run_service_pb2 as pb_runs
+from stepwire.v1 import state_service_pb2 as pb_state
+from stepwire.v1 import types_pb2 as pb
 from stepwire.workflow import StartEvent
 from stepwire.workflow.errors import SerializationError
 from stepwire.workflow.hosting import MAX_DEPTH
@@ -83,3 +86,26 @@ async def test_an_input_that_a_library_refuses_is_told_what_is_wrong(
     served: Any = SimpleNamespace(workflow=SimpleNamespace(start_event_class=StartEvent), names=None)
     with pytest.raises(InvalidError, match=told):
         await parse_input(served, data)
+
+
+def test_a_limit_says_what_is_too_large_its_size_and_the_setting() -> None:
+    limits = Limits(event_bytes=10, state_bytes=20, message_bytes=30, snapshot_bytes=40, depth=1)
+    large = pb.Payload(json=b'"0123456789"')
+    deep = pb.Payload(json=b"[[[]]]")
+    path = pb_state.PathValue(path="cart", value=pb.Payload(json=b"0" * 21))
+    for check, told in (
+        (lambda: limits.check_message(31), "The message has 31 bytes, and may have at most 30 (max_message_bytes)"),
+        (lambda: limits.check_event(large), "The event has 12 bytes, and may have at most 10 (max_event_bytes)"),
+        (
+            lambda: limits.check_request(pb_runs.StartRunRequest(input=large)),
+            "The input has 12 bytes, and may have at most 10 (max_event_bytes)",
+        ),
+        (
+            lambda: limits.check_request(pb_state.SetStateRequest(values=[path])),
+            "The value of cart has 21 bytes, and may have at most 20 (max_state_bytes)",
+        ),
+        (lambda: limits.check_event(deep), "The event may be nested at most 1 levels (max_depth)"),
+    ):
+        with pytest.raises(LimitError) as caught:
+            check()
+        assert str(caught.value) == told

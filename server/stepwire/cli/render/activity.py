@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from stepwire.cli.render.text import duration, since
 from stepwire.client import ActiveDelivery, DeliveryStatus, Failure, RunInfo, RunStatus
 
-__all__ = ["Row", "activity_rows", "activity_text", "delivery_states", "failure_text"]
+__all__ = ["Row", "activity_rows", "activity_text", "delivery_states", "failure_text", "may_have_stalled"]
 
 _MOST: Final = 20
 """Deliveries that are shown one by one; the rest is counted."""
@@ -30,8 +30,8 @@ class Row(NamedTuple):
     style: str = ""
 
 
-def activity_rows(info: RunInfo, now: datetime | None = None) -> Iterator[Row]:
-    """Yield what a run is doing, the queued deliveries as counts."""
+def activity_rows(info: RunInfo, now: datetime | None = None, untaken: str = "") -> Iterator[Row]:
+    """Yield what a run is doing, the queued deliveries as counts; `untaken` is as for `run_page`."""
     now = now or datetime.now(UTC)
     shown = [each for each in info.active_deliveries if each.status is not DeliveryStatus.QUEUED or each.last_error]
     width = max((len(each.step) for each in shown[:_MOST]), default=0)
@@ -48,8 +48,17 @@ def activity_rows(info: RunInfo, now: datetime | None = None) -> Iterator[Row]:
         yield Row("queued", _counted(queued), "blue")
     if info.partial and info.active_deliveries:
         yield Row("", "and more")
-    if not info.active_deliveries and not info.pending_waiters and info.status is RunStatus.WAITING:
+    if may_have_stalled(info):
         yield Row("step", "none is at work and nothing is asked: the run waits for an event, or is stalled", "yellow")
+        if untaken:
+            yield Row("", f"no step takes {untaken}, the last event that was sent", "yellow")
+
+
+def may_have_stalled(info: RunInfo) -> bool:
+    """Tell whether nothing goes on in a run and nothing is asked: it waits for an event, or for ever."""
+    children = info.children is not None and info.children.unfinished
+    idle = not info.active_deliveries and not info.pending_waiters and not children
+    return idle and info.status is RunStatus.WAITING
 
 
 def activity_text(info: RunInfo, now: datetime | None = None) -> str:

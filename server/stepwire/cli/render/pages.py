@@ -42,8 +42,15 @@ _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _QUESTIONS = ("question", "prompt", "prefix", "message", "text", "msg")
 
 
-def run_page(info: RunInfo, now: datetime | None = None, schemas: Schemas | None = None) -> Text:
-    """Return everything about a run. The schemas tell which fields the answers to its questions have."""
+def run_page(info: RunInfo, now: datetime | None = None, schemas: Schemas | None = None, untaken: str = "") -> Text:
+    """Return everything about a run.
+
+    Args:
+        info: The run.
+        now: What time it is; None for the time of the machine.
+        schemas: They tell which fields the answers to its questions have.
+        untaken: The type of the event that nothing took, if the run may have stalled because of it.
+    """
     page = Page()
     page.row("run", info.run_id)
     page.row("workflow", _versioned(info.workflow, info.workflow_version))
@@ -67,13 +74,13 @@ def run_page(info: RunInfo, now: datetime | None = None, schemas: Schemas | None
     if info.retried_from:
         page.row("retries", f"{info.retried_from[0]} at {info.retried_from[1]}")
     for retry in info.retried_as:
-        page.row("retried as", retry)
+        page.row("retried as", retry, again=True)
     if info.parent is not None:
         page.row("parent", f"{info.parent.run_id}, step {info.parent.step}")
     page.row("children", children_text(info.children))
     for child in info.blocked_children:
         page.row("blocked", f"child {child.run_id} of {clean(child.workflow, keep='')}: {clean(child.reason)}", "red")
-    for row in activity_rows(info, now):
+    for row in activity_rows(info, now, untaken):
         page.row(*row)
     stuck = {child.run_id for child in info.blocked_children}
     for waiter in info.pending_waiters:
@@ -239,12 +246,12 @@ class Page:
         self.text = Text()
         self._last = ""
 
-    def row(self, name: str, value: str, style: str = "") -> None:
-        """Add a row."""
+    def row(self, name: str, value: str, style: str = "", *, again: bool = False) -> None:
+        """Add a row; `again` writes its name though the row before has the same."""
         if not value:
             return
         if self.text:
             self.text.append("\n")
-        self.text.append(f"{'' if name == self._last else name:<12}", style="bold")
+        self.text.append(f"{'' if name == self._last and not again else name:<12}", style="bold")
         self.text.append(clean(value).replace("\n", "\n" + " " * 12), style=style)
         self._last = name

@@ -26,8 +26,7 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 def error_text(error: StepwireError) -> str:
     """Return `error: REASON: message`, a line for each field that the server refused, and the reference."""
     reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
-    about = error.metadata.get({"RUN_NOT_FOUND": "run_id", "SCHEDULE_NOT_FOUND": "schedule_id"}.get(reason, ""), "")
-    lines = [indented(f"error: {reason}: {error.message}{about and f': {about}'}")]
+    lines = [indented(f"error: {reason}: {error.message}")]
     lines += [
         f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.unnamed_violations
     ]

@@ -70,7 +70,11 @@ class Signer:
     def verify(self, snapshot: pb.ContextSnapshot) -> None:
         """Raise InvalidError (INVALID_SNAPSHOT) unless this key signed exactly this snapshot."""
         if snapshot.key_id != self.key_id:
-            raise InvalidError("INVALID_SNAPSHOT", "The snapshot was not signed with this server's key")
+            raise InvalidError(
+                "INVALID_SNAPSHOT",
+                "The snapshot was not signed with this server's key: serve with the key of the one that it comes from"
+                " (--snapshot-key)",
+            )
         if not hmac.compare_digest(snapshot.signature, self._digest(snapshot)):
             raise InvalidError("INVALID_SNAPSHOT", "The snapshot was altered: its signature does not fit")
 

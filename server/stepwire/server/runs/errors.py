@@ -38,6 +38,8 @@ The engine and the store have errors of their own, with other names. `as_runs_er
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar, NamedTuple
 
 from stepwire.server import store
@@ -72,13 +74,21 @@ class RunsError(Exception):
         return str(self)
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the name of `known` that a misspelled one is nearest to; "" if none is near."""
+    near = get_close_matches(name[:128], list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class WorkflowNotFoundError(RunsError):
     """No workflow of this name is served."""
 
     reason = "WORKFLOW_NOT_FOUND"
 
-    def __init__(self, workflow: str, what: str = "No workflow of this name is served") -> None:
-        super().__init__(f"{what}: {workflow[:128]}", workflow=workflow[:128])
+    def __init__(
+        self, workflow: str, what: str = "No workflow of this name is served", *, known: Iterable[str] = ()
+    ) -> None:
+        super().__init__(f"{what}: {workflow[:128]}{did_you_mean(workflow, known)}", workflow=workflow[:128])
 
 
 class RunNotFoundError(RunsError):
@@ -87,7 +97,7 @@ class RunNotFoundError(RunsError):
     reason = "RUN_NOT_FOUND"
 
     def __init__(self, run_id: str) -> None:
-        super().__init__("There is no such run", run_id=run_id[:128])
+        super().__init__(f"There is no such run: {run_id[:128]}", run_id=run_id[:128])
 
 
 class ScheduleNotFoundError(RunsError):
@@ -96,7 +106,7 @@ class ScheduleNotFoundError(RunsError):
     reason = "SCHEDULE_NOT_FOUND"
 
     def __init__(self, schedule_id: str) -> None:
-        super().__init__("There is no such schedule", schedule_id=schedule_id[:128])
+        super().__init__(f"There is no such schedule: {schedule_id[:128]}", schedule_id=schedule_id[:128])
 
 
 class StepNotFoundError(RunsError):
@@ -253,6 +263,11 @@ class LimitError(RunsError):
         self.limit = limit
         self.retry_after = retry_after
         self.refusal = "limit", limit
+
+
+def too_large(what: str, size: int, largest: int, limit: str) -> LimitError:
+    """Return the error for something that has too many bytes: what it is, its size, and the setting `max_…`."""
+    return LimitError(f"{what} has {size} bytes, and may have at most {largest} (max_{limit})", limit=limit)
 
 
 class DamagedError(RunsError):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from stepwire.server.principal import Principal
 from stepwire.server.registry import Served
-from stepwire.server.runs.errors import RunBlockedError, RunFinishedError, UnknownEventTypeError
+from stepwire.server.runs.errors import RunBlockedError, RunFinishedError, UnknownEventTypeError, did_you_mean
 from stepwire.server.runs.events import check_room, take_event
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
@@ -84,7 +84,8 @@ class EventWaits:
             query = query._replace(type_name=served.names.current(query.type_name))
         if served is not None and query.type_name not in served.names.events():
             raise UnknownEventTypeError(
-                f"The workflow has no event type of this name: {query.type_name[:128]}",
+                f"Workflow {served.name} has no event type of this name: {query.type_name[:128]}"
+                f"{did_you_mean(query.type_name, served.names.events())}",
                 workflow=served.name,
                 type=query.type_name[:128],
             )

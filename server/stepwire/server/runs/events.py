@@ -252,10 +252,11 @@ def check_room(run: LiveRun, limits: RunLimits) -> None:
     """
     broker = run.broker
     if len(broker.deliveries) >= limits.queued_events:
-        message = f"A run may have at most {limits.queued_events} events to work on"
+        message = f"A run may have at most {limits.queued_events} events to work on (max_queued_events)"
         raise LimitError(message, limit="queued_events", retry_after=1.0)
     if broker.sequence - run.record.first_available + 1 >= limits.log_entries:
-        raise LimitError(f"The log of a run may have at most {limits.log_entries} entries", limit="log_entries")
+        message = f"The log of a run may have at most {limits.log_entries} entries (max_log_entries)"
+        raise LimitError(message, limit="log_entries")
 
 
 def take_event(run: LiveRun, received: Received, method: str, step: str = "") -> Receipt:

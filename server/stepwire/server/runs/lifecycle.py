@@ -81,7 +81,7 @@ class RunLifecycle:
         if served is None or not caller.scopes.sees(request.workflow):
             if served is None and caller.scopes.sees(request.workflow):
                 self._pool.routes.for_start(request.workflow, request.run_id or request.request_id)
-            raise WorkflowNotFoundError(request.workflow)
+            raise WorkflowNotFoundError(request.workflow, known=filter(caller.scopes.sees, self._pool.registry.names()))
         fingerprint = Fingerprint.of_start(request) if request.request_id else None
         if (known := await self._repeated(caller, served, request, fingerprint)) is not None:
             return known
@@ -171,15 +171,16 @@ class RunLifecycle:
         received = None
         if snapshot is not None:
             if snapshot.workflow != served.name:
-                raise SnapshotMismatchError("The snapshot is of another workflow", workflow=served.name)
+                message = f"The snapshot is of workflow {snapshot.workflow[:128]}, not of {served.name}"
+                raise SnapshotMismatchError(message, workflow=served.name, snapshot_workflow=snapshot.workflow[:128])
             ended = "outcome" in snapshot.parts.get(parts.HEAD, {}) and not request.retry
             if ended != (request.input is not None):
                 message = (
-                    "A run that had ended starts anew and needs an input"
+                    "is missing: the run of this snapshot had ended, so another one starts anew"
                     if ended
-                    else "A run goes on from this snapshot and takes no input"
+                    else "must be empty: the run of this snapshot had not ended, so another one goes on from there"
                 )
-                raise InvalidError("INVALID_REQUEST", message, [Violation("input", message)])
+                raise InvalidError("INVALID_REQUEST", "The request is not valid", [Violation("input", message)])
         if snapshot is None or request.input is not None:
             received = await parse_input(served, request.input or b"")
         self._check_new(key := caller.key(request.run_id or os.urandom(16).hex()), served.name)

@@ -206,7 +206,7 @@ class RunQuota:
         elif room.left > 0:
             self._near[owner] = max(1, room.left // cluster.size), monotonic() + _NEAR_SECONDS
         else:
-            raise LimitError(f"At most {self._limit} runs of a caller may be unfinished", limit="runs")
+            raise LimitError(f"At most {self._limit} runs of a caller may be unfinished (max_runs)", limit="runs")
 
     def starting(self, caller: Principal) -> AbstractContextManager[None]:
         """Count a run while it is being started.
@@ -220,7 +220,7 @@ class RunQuota:
     def _counted(self, caller: Principal) -> Iterator[None]:
         owner = (caller.namespace, caller.name)
         if len(self._runs.get(owner, ())) + self._starting[owner] >= self._limit:
-            raise LimitError(f"At most {self._limit} runs of a caller may be unfinished", limit="runs")
+            raise LimitError(f"At most {self._limit} runs of a caller may be unfinished (max_runs)", limit="runs")
         self._starting[owner] += 1
         try:
             yield

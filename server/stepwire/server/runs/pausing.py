@@ -75,4 +75,4 @@ class RunPauses:
 
     def _check_seen(self, caller: Principal, workflow: str) -> None:
         if self._pool.registry.get(workflow) is None or not caller.scopes.sees(workflow):
-            raise WorkflowNotFoundError(workflow)
+            raise WorkflowNotFoundError(workflow, known=filter(caller.scopes.sees, self._pool.registry.names()))

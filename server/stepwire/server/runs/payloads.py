@@ -20,6 +20,8 @@ from stepwire.server.runs.errors import (
     LimitError,
     UnknownEventTypeError,
     Violation,
+    did_you_mean,
+    too_large,
 )
 from stepwire.workflow.hosting import (
     Event,
@@ -128,7 +130,8 @@ async def parse_event(served: Served, type_name: str, data: bytes) -> Received:
                 type=type_name[:128],
             )
         raise UnknownEventTypeError(
-            f"Workflow {served.name} has no event type of this name that can be sent: {type_name[:128]}",
+            f"Workflow {served.name} has no event type of this name that can be sent: {type_name[:128]}"
+            f"{did_you_mean(type_name, served.sendable)}",
             workflow=served.name,
             type=type_name[:128],
         )
@@ -181,7 +184,7 @@ def _invalid(
 def unsaved(error: SerializationError, reason: str, what: str) -> InvalidError | LimitError:
     """Return what a client is told of an event that cannot be saved, or is too large; arguments as for `_invalid`."""
     if isinstance(error, EventTooLargeError):
-        return LimitError(f"An event may have at most {error.largest} bytes", limit="entry_bytes")
+        return too_large("The event", error.size, error.largest, "entry_bytes")
     return InvalidError(reason, f"{what} cannot be saved", [Violation(key, "cannot be saved") for key in error.keys])
 
 

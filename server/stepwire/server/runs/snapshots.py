@@ -59,10 +59,20 @@ class RunSnapshots:
             if found is None:
                 raise RunNotFoundError(record.key.run_id)
             _check_sequence(found, sequence)
-            raise SnapshotNotFoundError("No snapshot is kept at this sequence", sequence=sequence)
+            raise SnapshotNotFoundError(await self._not_kept(record, sequence), sequence=sequence)
         version = record.info.get("version", "")
         parts = await self._pool.restorer.fold(stored)
         return SnapshotData(record.workflow, version, record.key.run_id, stored.sequence, stored.at, parts)
+
+    async def _not_kept(self, record: RunRecord, sequence: int) -> str:
+        """Say that no snapshot is kept at a sequence, and where the nearest one before it is."""
+        try:
+            found = await self._pool.store.snapshots(record.key, sequence, 1)
+        except StoreError as error:
+            raise as_runs_error(error) from error
+        near = found[0].sequence if found else 0
+        told = f"the nearest one before it is at {near}" if near else "none before it, either"
+        return f"No snapshot is kept at sequence {sequence}; {told}"
 
     async def last_context(self, record: RunRecord) -> Context[Any]:
         """Build a context from the last committed snapshot of a run, without loading the run.

@@ -16,11 +16,11 @@ from stepwire.server.registry import Served
 from stepwire.server.runs.errors import (
     EtagMismatchError,
     InvalidError,
-    LimitError,
     PathNotFoundError,
     RunFinishedError,
     RunLeftError,
     Violation,
+    too_large,
 )
 from stepwire.server.runs.hosting.live_run import LiveRun
 from stepwire.server.runs.hosting.pool import RunPool
@@ -168,7 +168,7 @@ class RunState:
         if known + size > limit:
             size = sum(weight(value_to_json(value)) for _, value in values)
         if known + size > limit:
-            raise LimitError(f"The state of a run may have at most {limit} bytes", limit="state_bytes")
+            raise too_large("The state of the run", known + size, limit, "state_bytes")
         self._sizes[store] = known + size
 
     async def _write(

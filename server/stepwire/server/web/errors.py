@@ -141,7 +141,9 @@ class Explain(MetadataInterceptor[None]):
         else:
             found: Exception = error
             if isinstance(error, ConnectError) and error.code is Code.RESOURCE_EXHAUSTED:
-                found = LimitError(f"A message may have at most {self._max_bytes} bytes", limit="message_bytes")
+                found = LimitError(
+                    f"A message may have at most {self._max_bytes} bytes (max_message_bytes)", limit="message_bytes"
+                )
             status = self._calls.status_of(found, f"/{ctx.method.service_name}/{ctx.method.name}")
         raise connect_error(status) from None
 

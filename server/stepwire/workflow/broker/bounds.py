@@ -29,8 +29,8 @@ class Bounds(NamedTuple):
     def reached(self, *, log: bool) -> str:
         """Say which bound the steps of a run have reached: that of its log, or that of its deliveries."""
         if log:
-            return f"the log of a run may have at most {self.entries} entries"
-        return f"a run may have at most {self.deliveries} events to work on"
+            return f"the log of a run may have at most {self.entries} entries (max_log_entries)"
+        return f"a run may have at most {self.deliveries} events to work on (max_queued_events)"
 
 
 UNBOUNDED: Final = Bounds()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stepwire.server.runs.errors import LimitError
+from stepwire.server.runs.errors import LimitError, too_large
 from stepwire.server.runs.limits import check_count, refuse
 from stepwire.server.runs.payloads import VALUE_BYTES, deeper_than, weight
 from stepwire.v1 import run_service_pb2 as runs
@@ -49,12 +49,12 @@ class Limits:
     def check_message(self, size: int) -> None:
         """Raise LimitError if a message is too long to be parsed."""
         if size > self.message_bytes:
-            raise LimitError(f"A message may have at most {self.message_bytes} bytes", limit="message_bytes")
+            raise too_large("The message", size, self.message_bytes, "message_bytes")
 
     def check_plain(self, size: int) -> None:
         """Raise LimitError if a request without a payload is too long to be parsed: each of its items costs time."""
         if size > _PLAIN_BYTES:
-            message = f"A request of this method may have at most {_PLAIN_BYTES} bytes"
+            message = f"The request has {size} bytes, and one of this method may have at most {_PLAIN_BYTES}"
             raise LimitError(message, limit="message_bytes")
 
     def check_held(self, kind: str, size: int) -> None:
@@ -64,32 +64,36 @@ class Limits:
         """
         largest = _HELD_BYTES + (2 * self.event_bytes if kind == "wait" else 0)
         if size > largest:
-            raise LimitError(f"A request that is held may have at most {largest} bytes", limit="message_bytes")
+            message = f"The request has {size} bytes, and one that is held may have at most {largest}"
+            raise LimitError(message, limit="message_bytes")
 
-    def check_payload(self, payload: pb.Payload, largest: int, limit: str) -> None:
-        """Raise LimitError if a payload is too long or too deep to be parsed."""
+    def check_payload(self, what: str, payload: pb.Payload, largest: int, limit: str) -> None:
+        """Raise LimitError, which says what it is, if a payload is too long or too deep to be parsed."""
         which = payload.WhichOneof("encoding")
         if which == "json":
             data = payload.json
             if len(data) > largest:
-                raise LimitError(f"This may have at most {largest} bytes", limit=limit)
+                raise too_large(what, len(data), largest, limit)
             if deeper_than(data, self.depth):
-                raise LimitError(f"Payloads may be nested at most {self.depth} levels", limit="depth")
+                raise LimitError(f"{what} may be nested at most {self.depth} levels (max_depth)", limit="depth")
         elif which == "value":
-            if payload.value.ByteSize() > largest:
-                raise LimitError(f"This may have at most {largest} bytes", limit=limit)
+            if (size := payload.value.ByteSize()) > largest:
+                raise too_large(what, size, largest, limit)
             if self.depth < _DEEPEST_VALUE and _value_deeper(payload.value, self.depth):
-                raise LimitError(f"Payloads may be nested at most {self.depth} levels", limit="depth")
+                raise LimitError(f"{what} may be nested at most {self.depth} levels (max_depth)", limit="depth")
 
-    def check_event(self, payload: pb.Payload) -> None:
-        """Raise LimitError if an event's payload is too long or too deep."""
-        self.check_payload(payload, self.event_bytes, "event_bytes")
+    def check_event(self, payload: pb.Payload, what: str = "The event") -> None:
+        """Raise LimitError if an event's payload, or an input, is too long or too deep."""
+        self.check_payload(what, payload, self.event_bytes, "event_bytes")
 
-    def check_state(self, payload: pb.Payload) -> None:
+    def check_state(self, payload: pb.Payload, what: str = "The state") -> None:
         """Raise LimitError if values of a state are too long, too many or too deep."""
-        self.check_payload(payload, self.state_bytes, "state_bytes")
+        self.check_payload(what, payload, self.state_bytes, "state_bytes")
         if payload.WhichOneof("encoding") == "json" and weight(payload.json, self.state_bytes) > self.state_bytes:
-            message = f"A state may have at most {self.state_bytes} bytes, and each value counts for {VALUE_BYTES}"
+            message = (
+                f"{what} may have at most {self.state_bytes} bytes (max_state_bytes), and each value counts for"
+                f" {VALUE_BYTES}"
+            )
             raise LimitError(message, limit="state_bytes")
 
     def check_request(self, request: Any) -> None:
@@ -118,13 +122,15 @@ def _value_deeper(value: Any, depth: int) -> bool:
 
 
 def _start(limits: Limits, request: Any) -> None:
-    limits.check_event(request.input)
-    if request.WhichOneof("source") == "snapshot" and request.snapshot.ByteSize() > limits.snapshot_bytes:
-        raise LimitError(f"A snapshot may have at most {limits.snapshot_bytes} bytes", limit="snapshot_bytes")
+    limits.check_event(request.input, "The input")
+    if request.WhichOneof("source") != "snapshot":
+        return
+    if (size := request.snapshot.ByteSize()) > limits.snapshot_bytes:
+        raise too_large("The snapshot", size, limits.snapshot_bytes, "snapshot_bytes")
 
 
 def _spec(limits: Limits, request: Any) -> None:
-    limits.check_event(request.spec.input)
+    limits.check_event(request.spec.input, "The input")
 
 
 def _event(limits: Limits, request: Any) -> None:
@@ -132,14 +138,14 @@ def _event(limits: Limits, request: Any) -> None:
 
 
 def _wait(limits: Limits, request: Any) -> None:
-    limits.check_event(request.requirements)
+    limits.check_event(request.requirements, "The object of requirements")
     limits.check_event(request.waiter_event.payload)
 
 
 def _set(limits: Limits, request: Any) -> None:
     refuse(check_count("values", len(request.values)))
     for item in request.values:
-        limits.check_state(item.value)
+        limits.check_state(item.value, f"The value of {item.path[:128]}")
 
 
 def _replace(limits: Limits, request: Any) -> None:

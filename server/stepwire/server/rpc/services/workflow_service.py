@@ -46,7 +46,7 @@ class WorkflowService(grpc_code.WorkflowServiceServicer):
         served = self._registry.get(request.name)
         caller = caller_of_call()
         if served is None or not caller.scopes.sees(request.name):
-            raise WorkflowNotFoundError(request.name)
+            raise WorkflowNotFoundError(request.name, known=filter(caller.scopes.sees, self._registry.names()))
         message = convert.workflow(served)
         if (pause := self._paused.get(caller.namespace, request.name)) is not None:
             message.pause.CopyFrom(workflow_pause(pause))

@@ -121,8 +121,10 @@ class RunChildren:
         if fields is None:
             return None
         data = _input_of(None if served is None else served.workflow, workflow, fields)
-        if len(data) > self._family.limits.input_bytes:
-            raise ChildRunError(f"the input of a run may have at most {self._family.limits.input_bytes} bytes as JSON")
+        if len(data) > (largest := self._family.limits.input_bytes):
+            raise ChildRunError(
+                f"the input has {len(data)} bytes as JSON, and an input may have at most {largest} (max_entry_bytes)"
+            )
         return data
 
     def check_call(self, call: ChildCall) -> None:

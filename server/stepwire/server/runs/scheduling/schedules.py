@@ -286,5 +286,5 @@ class Schedules:
             except RunElsewhereError:
                 return
         if served is None or not sees:
-            raise WorkflowNotFoundError(spec.workflow)
+            raise WorkflowNotFoundError(spec.workflow, known=filter(caller.scopes.sees, self._pool.registry.names()))
         await parse_input(served, (spec.input or "").encode())

@@ -65,7 +65,9 @@ class DirectoryLock:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = (self._directory / LOCK).open("a+", encoding="utf-8")
         except OSError as error:
-            raise StoreUnavailableError(f"cannot use the data directory {self._directory}: {error.strerror}") from error
+            file_there = isinstance(error, FileExistsError)
+            why = "it is a file; --data names a directory" if file_there else error.strerror
+            raise StoreUnavailableError(f"cannot use the data directory {self._directory}: {why}") from error
         try:
             _lock(file)
         except OSError as error:

@@ -326,8 +326,8 @@ class Journal:
         if (size := sum(map(len, written.values()))) > self.bounds.state_bytes:
             names, largest = sorted(written), self.bounds.state_bytes
             message = (
-                f"{', '.join(names)} would have {size} bytes as JSON, and a state may have at most {largest}:"
-                " keep large data elsewhere, and set a reference to it"
+                f"{', '.join(names)} would have {size} bytes as JSON, and a state may have at most {largest}"
+                " (max_state_bytes): keep large data elsewhere, and set a reference to it"
             )
             raise StateTooLargeError(message, keys=names, size=size, largest=largest)
 
@@ -383,8 +383,8 @@ class Journal:
         if len(data) > self.bounds.event_bytes:
             name, largest = type(event).__name__, self.bounds.event_bytes
             message = (
-                f"{name} has {len(data)} bytes as JSON, and an event may have at most {largest}: keep large data"
-                " elsewhere, and send a reference to it"
+                f"{name} has {len(data)} bytes as JSON, and an event may have at most {largest}"
+                " (max_entry_bytes): keep large data elsewhere, and send a reference to it"
             )
             raise EventTooLargeError(message, keys=[name], size=len(data), largest=largest)
         return data

@@ -157,7 +157,8 @@ class CommitBuilder:
         """Return whether the whole state is within its bound; fail the run if not. The hooks bound single values."""
         size = sum(len(all_of_it.get(parts.state(name), b"")) for name in broker.store.saved())
         if size > self._state_bytes:
-            broker.exceed(f"the state of a run may have at most {self._state_bytes} bytes as JSON; it has {size}")
+            most = f"the state of a run may have at most {self._state_bytes} bytes as JSON (max_state_bytes)"
+            broker.exceed(f"{most}; it has {size}")
         return size <= self._state_bytes
 
 
