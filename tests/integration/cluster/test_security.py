@@ -69,3 +69,48 @@ async def test_the_identity_of_a_certificate_travels_between_replicas(start: Sta
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.SendEvent(pb.SendEventRequest(run_id=run_id, event=event))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_replica_that_cannot_verify_the_others_takes_none_of_their_runs_and_tells(
+    start: Start, tmp_path: Path
+) -> None:
+    authority, wrong = Authority(tmp_path), Authority(tmp_path, "wrong")
+    cert, key = authority.issue("replica", dns="localhost")
+    replicas, database = [], None
+    for ca in (authority, authority, wrong):
+        address = f"localhost:{free_port()}"
+        tls = ["--tls-cert", str(cert), "--tls-key", str(key), "--peer-ca", str(ca.cert), "--lease", "1s"]
+        (made,), database = start(1, ["--address", address, "--advertise", address, *tls])
+        replicas.append(made)
+    assert database is not None
+    fault = r"its certificate is not accepted: no CA that this replica trusts has signed it"
+    for number, each in enumerate(replicas[:2], 1):
+        told = (
+            rf"replica {number} beats, but is not reached at {each.address}: {fault} .*Its runs are not taken from it"
+        )
+        await asyncio.to_thread(replicas[2].hear, told)
+
+    credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes())
+    async with (
+        grpc.aio.secure_channel(replicas[0].address, credentials) as one,
+        grpc.aio.secure_channel(replicas[2].address, credentials) as other,
+    ):
+        here, there = (run_service_pb2_grpc.RunServiceStub(channel) for channel in (one, other))
+        run_id = (await here.StartRun(pb.StartRunRequest(workflow="chat"))).run.run_id
+        event = types_pb2.Event(type="Note", payload=types_pb2.Payload(json=b'{"n": 1}'))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await there.SendEvent(pb.SendEventRequest(run_id=run_id, event=event))
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "is not reached from this one, and this replica reaches none of the others" in str(
+            refused.value.details()
+        )
+        assert database.owner_of(run_id) == replicas[0].address
+        # The others reach that one, and each other.
+        run_id = (await there.StartRun(pb.StartRunRequest(workflow="chat"))).run.run_id
+        assert (await here.SendEvent(pb.SendEventRequest(run_id=run_id, event=event))).delivered == 1
+    assert "by force" not in "".join(each.log for each in replicas)
+    asked = (*FLOWS, "--data", database.dsn, "--address", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+    _, checks = await asyncio.to_thread(doctor, *asked, "--peer-ca", wrong.cert)
+    assert f"replica 1 at {replicas[0].address}: its certificate is not accepted" in checks["advertise"]["message"]
+    _, checks = await asyncio.to_thread(doctor, *asked, "--peer-ca", authority.cert)
+    assert checks["advertise"]["status"] == "ok"

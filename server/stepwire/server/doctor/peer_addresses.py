@@ -11,7 +11,7 @@ import grpc
 
 from stepwire.server.config import Settings
 from stepwire.server.doctor.check import Check, ok, problem, warning
-from stepwire.server.rpc import WHO, Answer, HopSigner, ask, key_of_file
+from stepwire.server.rpc import WHO, Answer, HopSigner, LinkSecurity, ask_over, key_of_file
 from stepwire.server.wiring import link_security_of
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ def peer_addresses(found: DatabaseInspection, settings: Settings) -> Iterator[Ch
         return
     try:
         key = found.cluster_key if settings.cluster_key is None else key_of_file(settings.cluster_key)
-        credentials = link_security_of(settings).credentials()
+        security = link_security_of(settings)
+        security.credentials()
     except (OSError, ValueError) as error:
         yield warning(_NAME, f"no replica was asked: {error}", "correct the file")
         return
     if key is None:
         yield warning(_NAME, "no replica was asked: their key is in a file", "give it: --cluster-key")
         return
-    answers = asyncio.run(_ask_all(alive, HopSigner(key), credentials))
+    answers = asyncio.run(_ask_all(alive, HopSigner(key), security))
     yield _judged(alive, answers)
 
 
@@ -57,15 +58,15 @@ def _judged(replicas: Sequence[ReplicaInspection], answers: Sequence[Answer]) ->
     return ok(_NAME, "each replica answers at its address")
 
 
-async def _ask_all(
-    replicas: Sequence[ReplicaInspection], signer: HopSigner, credentials: grpc.ChannelCredentials | None
-) -> list[Answer]:
+async def _ask_all(replicas: Sequence[ReplicaInspection], signer: HopSigner, security: LinkSecurity) -> list[Answer]:
+    credentials = security.credentials()
+
     async def one(address: str) -> Answer:
         if credentials is None:
             channel = grpc.aio.insecure_channel(address)
         else:
             channel = grpc.aio.secure_channel(address, credentials)
         async with channel:
-            return await ask(channel.unary_unary(WHO), signer)
+            return await ask_over(channel.unary_unary(WHO), signer, address, security)
 
     return list(await asyncio.gather(*(one(each.address) for each in replicas)))

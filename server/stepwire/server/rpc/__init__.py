@@ -15,7 +15,7 @@ from stepwire.server.rpc.gate.method_scopes import RULES
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.local import LocalCalls, LocalStream, RefusedError
 from stepwire.server.rpc.peers.hop import HopSigner
-from stepwire.server.rpc.peers.identity import WHO, Answer, ask
+from stepwire.server.rpc.peers.identity import WHO, Answer, ask_over
 from stepwire.server.rpc.peers.links import LinkSecurity
 from stepwire.server.rpc.peers.peers import Peers
 from stepwire.server.rpc.services import SERVICES, ServerFacts, add_services
@@ -50,7 +50,7 @@ __all__ = [
     "TlsError",
     "Validity",
     "add_services",
-    "ask",
+    "ask_over",
     "is_free",
     "key_of_file",
     "open_audit",

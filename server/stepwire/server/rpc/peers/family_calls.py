@@ -110,7 +110,7 @@ class PeerCalls:
                 self._routes.forget(key)
                 address, replica = error.address, error.replica
             except PeerSilentError:
-                self._routes.unanswered(key)
+                self._routes.unanswered(key, replica)
                 raise
             except StoreDownError:
                 self._routes.forget(key)

@@ -65,6 +65,11 @@ class _Told(NamedTuple):
     reached: bool
 
 
+async def _take(replica: int) -> str | None:
+    """Have every run taken from a replica that is not reached."""
+    return None
+
+
 class Forwarder:
     """Carry calls out here, or pass them on. One for each server."""
 
@@ -75,6 +80,7 @@ class Forwarder:
         signer: HopSigner,
         metrics: Metrics,
         doubt: Callable[[], None] = lambda: None,
+        why_not_take: Callable[[int], Awaitable[str | None]] = _take,
     ) -> None:
         """Make a forwarder.
 
@@ -84,8 +90,10 @@ class Forwarder:
             signer: Signs what is passed on.
             metrics: Counts it.
             doubt: Called when a replica was not reached at its address.
+            why_not_take: Says why no run is to be taken from a replica that is not reached; see `Reach`.
         """
         self._doubt = doubt
+        self._why_not_take = why_not_take
         self._routes = routes
         self._relays = relays
         self._signer = signer
@@ -192,7 +200,12 @@ class Forwarder:
                     self._routes.forget(run)
                     silent_since = None if told.reached else began if silent_since is None else silent_since
                     if silent_since is not None and time() - silent_since >= FORCE_SECONDS:
-                        self._routes.force(run)
+                        reason = await self._why_not_take(owner.id)
+                        if reason is None:
+                            self._routes.force(run)
+                        elif reason:
+                            self._metrics.forwards["failed"] += 1
+                            raise _not_reached(owner, reason)
                 owner = told.owner if told.owner.address != owner.address else _NOBODY
                 if owner.address and owner.address not in asked:
                     continue
@@ -245,6 +258,13 @@ class Forwarder:
         """Resolve a send that was passed on: the commit that holds its answer has come from the other replica."""
         if (news := self._awaited.get((key, request_id))) is not None:
             _resolve(news, response)
+
+
+def _not_reached(owner: Owner, reason: str) -> StoreDownError:
+    return StoreDownError(
+        f"Replica {owner.id}, which has the run, lives, but is not reached from this one, and {reason}; call another"
+        " replica with the same request_id"
+    )
 
 
 def _waits(request: Any) -> bool:

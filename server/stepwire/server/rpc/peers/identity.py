@@ -16,9 +16,11 @@ import grpc
 from stepwire.server.rpc.grpc_types import Context
 from stepwire.server.rpc.handlers import Handlers
 from stepwire.server.rpc.peers.following import INTERNAL
+from stepwire.server.rpc.peers.handshakes import tls_fault
 from stepwire.server.rpc.peers.hop import HopSigner
+from stepwire.server.rpc.peers.links import LinkSecurity
 
-__all__ = ["ANSWER_SECONDS", "WHO", "Answer", "add_who", "ask"]
+__all__ = ["ANSWER_SECONDS", "WHO", "Answer", "add_who", "ask", "ask_over"]
 
 WHO: Final = INTERNAL + "Who"
 ANSWER_SECONDS: Final = 2.0
@@ -33,10 +35,12 @@ class Answer(NamedTuple):
     Attributes:
         replica: The replica that answers there; 0 if that is not known.
         fault: Why nobody could tell; empty also for a replica of an earlier version, which answers and cannot tell.
+        unverified: Whether the two do not accept each other's certificates, and either may be at fault.
     """
 
     replica: int = 0
     fault: str = ""
+    unverified: bool = False
 
     def fault_for(self, replica: int) -> str:
         """Return what is wrong with the address if it is to be a replica's; empty if nothing is."""
@@ -53,6 +57,21 @@ def add_who(server: Handlers, signer: HopSigner, me: Callable[[], int]) -> None:
 
     handlers: dict[str, Any] = {WHO.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(who)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(INTERNAL.strip("/"), handlers),))
+
+
+async def ask_over(who: Any, signer: HopSigner, address: str, security: LinkSecurity) -> Answer:
+    """Ask which replica answers at an address; if none does because of TLS, say what is wrong with that.
+
+    Args:
+        who: As for `ask`.
+        signer: As for `ask`.
+        address: The address.
+        security: How replicas reach each other.
+    """
+    answer = await ask(who, signer)
+    if answer.fault and (found := await tls_fault(address, security)) is not None:
+        return Answer(fault=found.reason, unverified=not found.expired)
+    return answer
 
 
 async def ask(who: Any, signer: HopSigner, seconds: float = ANSWER_SECONDS) -> Answer:

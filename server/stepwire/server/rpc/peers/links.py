@@ -54,11 +54,15 @@ class LinkSecurity(NamedTuple):
 
 
 class Links:
-    """Open and close connections to other replicas."""
+    """Open and close connections to other replicas.
+
+    Attributes:
+        security: How they are made.
+    """
 
     def __init__(self, cluster: Cluster, security: LinkSecurity) -> None:
         self._cluster = cluster
-        self._security = security
+        self.security = security
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._stubs: dict[tuple[str, str], Any] = {}
         self._calls: defaultdict[str, set[Any]] = defaultdict(set)
@@ -87,7 +91,7 @@ class Links:
         return stub
 
     def _open(self, address: str) -> grpc.aio.Channel:
-        credentials = self._security.credentials()
+        credentials = self.security.credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(address, options=_OPTIONS)
         return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)

@@ -55,7 +55,10 @@ class Peers:
         self._relayed: Relayed | None = None
         self.reach = Reach(pool.cluster, self._links, self.signer, lease)
         pool.routes.unreached = self.reach.missing
-        self.forwarder = Forwarder(pool.routes, self._relays, self.signer, pool.metrics, self.reach.doubt)
+        pool.routes.own_fault = self.reach.own_fault
+        self.forwarder = Forwarder(
+            pool.routes, self._relays, self.signer, pool.metrics, self.reach.doubt, self.reach.why_not_take
+        )
         self._actor = Actor(self._links, self.signer)
         family.reach(PeerCalls(family.local, pool.routes, self._actor))
         self._subscriptions = Subscriptions(pool, self._links, self.signer, self.forwarder)

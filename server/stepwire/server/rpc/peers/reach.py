@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from stepwire.server.rpc.peers.hop import HopSigner
-from stepwire.server.rpc.peers.identity import WHO, Answer, ask
+from stepwire.server.rpc.peers.identity import WHO, Answer, ask_over
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.store import Cluster, Owner
 from stepwire.workflow.hosting import start_task
@@ -34,6 +35,7 @@ _TELL_SECONDS: Final = 60.0
 @dataclass(slots=True)
 class _Trouble:
     since: float
+    unverified: bool = False
     told: float | None = None
 
 
@@ -57,6 +59,8 @@ class Reach:
         self._own: str | None = None
         """The address of this replica until it was asked with success, or the log has told that it cannot be."""
         self._doubts = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._looked_at = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     def unreached(self) -> int:
@@ -66,6 +70,37 @@ class Reach:
     def missing(self) -> Collection[int]:
         """Return the ids of the replicas that the last look did not reach."""
         return {replica.id for replica in self._troubles}
+
+    async def why_not_take(self, replica: int) -> str | None:
+        """Look again, and say why no run is to be taken from a replica that lives; None if that is right.
+
+        It is empty if it is too early to tell: the replica is reached now, or may be dead, which is known soon.
+        """
+        async with self._turn:
+            if asyncio.get_running_loop().time() - self._looked_at > _PAUSE:
+                await self._look()
+        if not any(peer.id == replica for peer in self._cluster.peers):
+            return None
+        trouble = next((trouble for each, trouble in self._troubles.items() if each.id == replica), None)
+        if trouble is None:
+            return ""
+        reason = self.own_fault(replica)
+        early = asyncio.get_running_loop().time() - trouble.since < self._patience
+        return "" if reason and early else reason
+
+    def own_fault(self, replica: int) -> str | None:
+        """Say why it may be this replica's fault that it does not reach another one; None if that is not likely.
+
+        A replica that reaches nobody is cut off itself, and the others, which reach each other, go on with their runs.
+        Two replicas cannot tell which of them is cut off: then each takes what it has calls for, unless it is the
+        certificates that are wrong, which no waiting mends.
+        """
+        missing = self.missing()
+        others = [peer.id for peer in self._cluster.peers]
+        if len(others) > 1:
+            return None if any(each not in missing for each in others) else "this replica reaches none of the others"
+        unverified = any(each.id == replica and trouble.unverified for each, trouble in self._troubles.items())
+        return "either of the two may have the wrong certificate or --peer-ca" if unverified else None
 
     def open(self, address: str) -> None:
         """Watch from now on; `address` is that of this replica."""
@@ -93,6 +128,7 @@ class Reach:
                     await self._doubts.wait()
 
     async def _look(self) -> None:
+        self._looked_at = asyncio.get_running_loop().time()
         asked = [Owner(peer.id, peer.address) for peer in self._cluster.peers]
         if self._own is not None and self._cluster.me:
             asked.append(Owner(self._cluster.me, self._own))
@@ -101,7 +137,9 @@ class Reach:
         self._take(list(zip(asked, answers, strict=True)), now)
 
     async def _ask(self, replica: Owner) -> Answer:
-        return await ask(self._links.unary(replica.address, WHO), self._signer)
+        return await ask_over(
+            self._links.unary(replica.address, WHO), self._signer, replica.address, self._links.security
+        )
 
     def _take(self, found: Sequence[tuple[Owner, Answer]], now: float) -> None:
         """Note what came of a look. A replica that is gone meanwhile is forgotten."""
@@ -119,22 +157,25 @@ class Reach:
                     self._own = None
             elif replica.id in alive:
                 trouble = self._troubles.setdefault(replica, _Trouble(now))
+                trouble.unverified = answer.unverified
                 if now - trouble.since < self._patience:
                     continue
                 if trouble.told is None or now - trouble.told >= _TELL_SECONDS:
                     trouble.told = now
-                    _tell(replica, fault, own=own)
+                    _tell(replica, fault, own=own, own_fault=self.own_fault(replica.id))
                 if own:  # it may not be reached from itself alone, behind NAT: told once
                     self._own = None
                     del self._troubles[replica]
 
 
-def _tell(replica: Owner, fault: str, *, own: bool) -> None:
+def _tell(replica: Owner, fault: str, *, own: bool, own_fault: str | None) -> None:
     if own:
         text = "this replica, %d, does not reach itself at %s: %s. If the others do not either, see its --advertise"
+        log.warning(text, replica.id, replica.address, fault)
+        return
+    if own_fault is None:
+        then = "Its runs are taken from it when they are called for"
     else:
-        text = (
-            "replica %d beats, but is not reached at %s: %s. Its runs are taken from it when they are called for; see"
-            " its --advertise and the network"
-        )
-    log.warning(text, replica.id, replica.address, fault)
+        then = f"Its runs are not taken from it, and calls for them fail here, because {own_fault}"
+    text = "replica %d beats, but is not reached at %s: %s. %s; see its --advertise, the certificates and the network"
+    log.warning(text, replica.id, replica.address, fault, then)

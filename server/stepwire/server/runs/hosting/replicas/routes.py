@@ -32,6 +32,8 @@ class Routes:
         """When the first and the last call to the owner of a run was not answered, of runs with such calls."""
         self.unreached: Callable[[], Collection[int]] = tuple
         """Tells which living replicas are not reached at their address."""
+        self.own_fault: Callable[[int], str | None] = lambda replica: None
+        """Says why it may be this replica's fault that it does not reach another one; None if that is not likely."""
 
     def follow(self, key: RunKey) -> None:
         """Raise RunElsewhereError if the owner of a run is known."""
@@ -59,7 +61,7 @@ class Routes:
         self._forced.add(key)
         self._known.pop(key, None)
 
-    def unanswered(self, key: RunKey) -> None:
+    def unanswered(self, key: RunKey, replica: int = 0) -> None:
         """Look the owner of a run up again, which did not answer; force the run if it has not for a while.
 
         It is for calls that are made again later. A call that waits counts the time by itself.
@@ -69,7 +71,7 @@ class Routes:
         first, last = self._unanswered.get(key, (now, now))
         if now - last > _AGAIN_SECONDS:
             first = now
-        if now - first >= FORCE_SECONDS:
+        if now - first >= FORCE_SECONDS and self.own_fault(replica) is None:
             self.answered(key)
             self.force(key)
             return
