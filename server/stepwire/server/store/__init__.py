@@ -1,6 +1,6 @@
 """Durable storage of runs: the port, and its adapters in memory and on SQLite."""
 
-from stepwire.server.store.cluster import Cluster, News, Owner, Peer, Solo
+from stepwire.server.store.cluster import Cluster, Differences, News, Owner, Peer, Solo
 from stepwire.server.store.errors import (
     AddressTakenError,
     CommitTooLargeError,
@@ -61,6 +61,7 @@ __all__ = [
     "Commit",
     "CommitListener",
     "CommitTooLargeError",
+    "Differences",
     "DueRun",
     "EndedRun",
     "Inspection",

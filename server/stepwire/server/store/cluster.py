@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from stepwire.server.store.records import Allowance, RunKey
+from stepwire.server.store.records import Allowance, Claim, RunKey
 
-__all__ = ["ChangeListener", "Cluster", "News", "NewsListener", "Owner", "Peer", "Room", "Solo"]
+__all__ = ["ChangeListener", "Cluster", "Differences", "News", "NewsListener", "Owner", "Peer", "Room", "Solo"]
 
 
 class Peer(NamedTuple):
@@ -52,6 +52,21 @@ class Room(NamedTuple):
 
     left: int
     allowance: Allowance | None
+
+
+class Differences(NamedTuple):
+    """How the runs that the storage gives a replica differ from those that it holds.
+
+    Attributes:
+        lost: The handles of runs that are held, but not by what the storage says.
+        undone: Of these, those of which something is gone that was acknowledged, with the last sequence that is there;
+            -1 for a run that is gone altogether, or that is another one now.
+        strays: The claims of runs that are this replica's in the storage, and that it does not hold.
+    """
+
+    lost: Collection[int] = ()
+    undone: Mapping[int, int] = {}
+    strays: Collection[Claim] = ()
 
 
 class News(NamedTuple):
@@ -162,6 +177,14 @@ class Cluster(Protocol):
         Unlike `peers` it asks the storage: another replica may have joined a moment ago.
         """
 
+    async def compare(self, held: Collection[Claim], *, anew: bool = False) -> Differences:
+        """Compare the runs that this replica holds with those that the storage says are its own.
+
+        Args:
+            held: The claims of runs in memory.
+            anew: Ask over a new connection: the storage may have moved.
+        """
+
     async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
         """Give the free places of a workflow to its queued runs, first in, first out; return which of `keys` have one.
 
@@ -224,6 +247,10 @@ class Solo:
     async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
         """Return nothing."""
         return ()
+
+    async def compare(self, held: Collection[Claim], *, anew: bool = False) -> Differences:
+        """Find no difference: nobody else changes what the storage says."""
+        return Differences()
 
     async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
         """Refuse: the process counts by itself."""

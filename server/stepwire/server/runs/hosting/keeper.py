@@ -123,6 +123,7 @@ class PoolKeeper:
         self._spawn(self.retention.keep(self._pool), "retention")
         if self._pool.cluster.shared:
             self._spawn(self._keep_counting(), "counts")
+            self._spawn(self._pool.holdings.keep(), "holdings")
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = start_task(work, name=f"stepwire-{name}")

@@ -19,6 +19,7 @@ from stepwire.server.runs.hosting.loading.single_loads import SingleLoads
 from stepwire.server.runs.hosting.loading.trials import Trials
 from stepwire.server.runs.hosting.loading.waking import WakeList
 from stepwire.server.runs.hosting.pauses import WorkflowPauses
+from stepwire.server.runs.hosting.replicas.holdings import Holdings
 from stepwire.server.runs.hosting.replicas.peer_news import PeerNews
 from stepwire.server.runs.hosting.replicas.routes import Routes
 from stepwire.server.runs.hosting.slots.concurrency import RunSlots
@@ -40,6 +41,7 @@ from stepwire.server.store import (
     StaleClaimError,
     StartRequestExistsError,
     StoreError,
+    TakenForDeadError,
     level_of,
 )
 from stepwire.server.telemetry.metrics import Metrics
@@ -152,6 +154,8 @@ class RunPool:
         self._loader = RunLoader(store, self.metrics, self.notes, self.restorer, self.host, clock)
         self.loads = SingleLoads(self, self._loader)
         self._peer_news = PeerNews(self)
+        self.holdings = Holdings(self)
+        """Keeps the runs in memory the same as those that the store says are this replica's."""
 
     async def open(self) -> None:
         """Set the pool to work on the running event loop. Raises StoreError."""
@@ -236,6 +240,10 @@ class RunPool:
         """Return a run if it is in memory, also one whose first commit is still in flight."""
         return self._live.get(key)
 
+    def is_loading(self, key: RunKey) -> bool:
+        """Tell whether a run is being loaded."""
+        return self.loads.under_way(key) is not None
+
     def __iter__(self) -> Iterator[LiveRun]:
         """Iterate over the runs in memory, as they are now. From any thread."""
         return iter(list(self._live.values()))
@@ -300,8 +308,11 @@ class RunPool:
         elif run.queued:
             self.slots.unload(run)
         if error is not None:
-            # A first commit that was refused left nothing. After any other failure the run may be in the store.
-            if not isinstance(error, StaleClaimError | RunExistsError | StartRequestExistsError | QuotaExceededError):
+            # A first commit that was refused left nothing. After any other failure the run may be in the store, and
+            # where the storage is shared it may be this replica's still, although its claim does not hold.
+            left = RunExistsError | StartRequestExistsError | QuotaExceededError
+            left |= TakenForDeadError if self._shared else StaleClaimError
+            if not isinstance(error, left):
                 self.loads.dropped(run.key, error)
                 self.wakes.add_lost(run.key)
         elif record.status in TERMINAL:

@@ -6,18 +6,20 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from stepwire.server.store.cluster import ChangeListener, News, NewsListener, Owner, Peer, Room
+import asyncpg
+
+from stepwire.server.store.cluster import ChangeListener, Differences, News, NewsListener, Owner, Peer, Room
 from stepwire.server.store.errors import AddressTakenError, StoreError, StoreUnavailableError, StoreUnreadableError
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
-from stepwire.server.store.postgres.connections import PATIENCE
+from stepwire.server.store.postgres.connections import LOST, PATIENCE, connect, refused, unavailable
 from stepwire.server.store.postgres.reach import Reach, Source
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
 from stepwire.server.store.postgres.takeovers import Takeovers
-from stepwire.server.store.records import Allowance, RunKey
+from stepwire.server.store.records import Allowance, Claim, RunKey
 
 __all__ = ["LEASE", "Membership"]
 
@@ -33,6 +35,8 @@ LEAST_ALLOWED: Final = 32
 _JOIN_SECONDS: Final = 35.0
 """How long joining may take: a database that is not there is waited for."""
 _LEAVE_SECONDS: Final = 2.0
+_ANEW_SECONDS: Final = 10.0
+"""How long a query over a connection of its own may take."""
 _KEPT: Final = 256
 """Addresses to remember, also of replicas that are gone."""
 
@@ -48,6 +52,7 @@ class Membership:
         read: Fetch,
         change: Fetch,
         freed: Callable[[], Awaitable[None]],
+        version_of: Callable[[Claim], int],
         reach: Reach,
         lease: float,
         on_clock: Callable[[float], None],
@@ -59,6 +64,7 @@ class Membership:
             read: Executes queries.
             change: Executes statements that may be executed again.
             freed: Waits until the runs that were released are free.
+            version_of: Returns how many commits of a run were acknowledged under its claim; 0 if that is not known.
             reach: Hears how beats go.
             lease: Seconds without a beat after which a replica is taken for dead.
             on_clock: Called with the database's time, in seconds since the epoch, now and then.
@@ -74,6 +80,7 @@ class Membership:
         self._read = read
         self._change = change
         self._freed = freed
+        self._version_of = version_of
         self._reach = reach
         self._fence = lease * FENCE
         self._lease = lease
@@ -190,6 +197,25 @@ class Membership:
             code,
         )
         return [Owner(*row) for row in rows]
+
+    async def compare(self, held: Collection[Claim], *, anew: bool = False) -> Differences:
+        """Compare the runs that this replica holds with those that the database says are its own."""
+        fetch = self._read_anew if anew else self._read
+        return await claiming.compare(fetch, self.me, held, self._version_of)
+
+    async def _read_anew(self, query: str, *values: Any) -> Sequence[Any]:
+        """Execute a query over a connection of its own: others may still lead to the primary of before."""
+        try:
+            async with asyncio.timeout(_ANEW_SECONDS):
+                connection = await connect(self._dsn)
+                try:
+                    return list(await connection.fetch(query, *values))
+                finally:
+                    connection.terminate()
+        except LOST as error:
+            raise unavailable(error) from error
+        except asyncpg.PostgresError as error:
+            raise refused(error) from error
 
     async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
         """Give the free places of a workflow to its queued runs; return which of `keys` have one."""

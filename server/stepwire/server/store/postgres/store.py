@@ -89,7 +89,9 @@ class PostgresStore:
         self._statements = statements = Statements(dsn, reach)
         self._read, self._list, self._change = statements.read, statements.list, statements.change
         self._writer = Writer(dsn, self._explain, reach, metrics)
-        self.cluster = Membership(dsn, self._read, self._change, self._freed, reach, lease, on_clock)
+        self.cluster = Membership(
+            dsn, self._read, self._change, self._freed, self._writer.version_of, reach, lease, on_clock
+        )
         self._writer.owner = lambda: self.cluster.me or None
         self._released: list[Claim] = []
         self._releasing: asyncio.Task[None] | None = None

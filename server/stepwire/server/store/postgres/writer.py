@@ -143,6 +143,11 @@ class Writer:
         """Take in that a run was claimed: its commits go on from this version and this sequence."""
         self._known[claim.handle] = Known(claim.token, version, sequence, True)
 
+    def version_of(self, claim: Claim) -> int:
+        """Return how many commits of a run were acknowledged under its claim; 0 if that is not known."""
+        known = self._known.get(claim.handle, _UNKNOWN)
+        return known.version if known.token == claim.token else 0
+
     def forget(self, handles: Sequence[int]) -> None:
         """Forget runs that were deleted or released."""
         for handle in handles:
