@@ -213,6 +213,13 @@ def test_a_backup_takes_no_file_for_the_log_of_its_copy(data: Path, run_id: str,
     assert (tmp_path / "copy-wal").read_text() == "precious"
 
 
+def test_a_backup_of_a_database_is_for_its_own_tools(tmp_path: Path) -> None:
+    arguments = ["backup", str(tmp_path / "copy"), "--data", "postgres://postgres@127.0.0.1:1/web"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "backup copies data directories; of a PostgreSQL database pg_dump makes a copy" in result.output
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
 def test_a_snapshot_can_go_into_a_pipe(
     server: ServerProcess, data: Path, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

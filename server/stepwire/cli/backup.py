@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 def backup(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.", show_default=False)],
     data: Annotated[
-        Path, typer.Option("--data", envvar="STEPWIRE_DATA", metavar="DIR", help="The data directory of the server.")
-    ] = Path("stepwire-data"),
+        str, typer.Option("--data", envvar="STEPWIRE_DATA", metavar="DIR", help="The data directory of the server.")
+    ] = "stepwire-data",
     force: Annotated[
         bool, typer.Option("--force", help="Replace FILE if it exists; never one in use or in a data directory.")
     ] = False,
@@ -40,9 +40,12 @@ def backup(
     from stepwire.server.store import backup_directory
 
     output = Output()
+    if data.startswith(("postgres://", "postgresql://")):
+        output.note("error: backup copies data directories; of a PostgreSQL database pg_dump makes a copy", style="red")
+        raise typer.Exit(ERROR)
     try:
         path = check_target(target, force=force)
-        size = backup_directory(data, path, replace=force)
+        size = backup_directory(Path(data), path, replace=force)
     except (StoreError, TargetError) as error:
         output.note(f"error: {error}", style="red")
         raise typer.Exit(ERROR) from None

@@ -176,6 +176,26 @@ async def test_the_replica_that_takes_a_call_audits_its_caller_and_the_owner_che
     assert (denied["principal"], denied["result"]) == ("eve", "PERMISSION_DENIED")
 
 
+async def test_a_call_that_the_owner_refuses_is_recorded_once_where_it_came(start: Start, tmp_path: Path) -> None:
+    ann, bob = new_key(), new_key()
+    known = [f'[[keys]]\nid = "{key.id}"\nname = "{name}"\nhash = "{key.hash}"\nscopes = ["write"]\n'
+             for name, key in (("ann", ann), ("bob", bob))]  # fmt: skip
+    (tmp_path / "a.toml").write_text(known[0])
+    (tmp_path / "b.toml").write_text("".join(known))
+    logs = [tmp_path / "a.log", tmp_path / "b.log"]
+    (a,), _ = start(1, ["--api-keys", str(tmp_path / "a.toml"), "--audit-log", str(logs[0])])
+    (b,), _ = start(1, ["--api-keys", str(tmp_path / "b.toml"), "--audit-log", str(logs[1])])
+    async with Client(a.address, token=ann.key) as client, stub_of(b.address) as there:
+        run = await client.start_run("chat")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await there.SendEvent(note(run.run_id, 1), metadata=(("authorization", f"Bearer {bob.key}"),))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    of_a, of_b = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs if log.exists())
+    assert not [record for record in of_a if record["method"] == "SendEvent"]
+    (record,) = [record for record in of_b if record["method"] == "SendEvent"]
+    assert (record["principal"], record["result"]) == ("bob", "UNAUTHENTICATED")
+
+
 async def relayed(address: str, metadata: Any, method: str, request: Any) -> tuple[int, bytes]:
     """Make a call on a stream of one's own; return what the answer says, and its bytes."""
     begun = asyncio.Event()

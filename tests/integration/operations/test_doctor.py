@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.serving import ServerProcess
 from tests.system.security.support import Keys
+from tests.system.security.test_tls import Authority
 from typer.testing import CliRunner
 
 from stepwire.cli import app
@@ -172,3 +173,10 @@ def test_tls_and_access_files_that_are_wrong(tmp_path: Path) -> None:
     code, checks = doctor("--data", tmp_path, "--api-keys", tmp_path / "none")
     assert code == 1
     assert "there is no file" in checks["settings"]["message"]
+
+
+def test_a_certificate_that_expires_soon_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cert, key = Authority(tmp_path).issue("server", days=(-1.0, 3.0))
+    _, checks = doctor("--data", tmp_path, "--address", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+    assert checks["tls"]["status"] == "warning"
+    assert not caplog.records

@@ -107,7 +107,7 @@ def tls(settings: Settings) -> Iterator[Check]:
     if settings.tls_cert is None or settings.tls_key is None:
         return
     try:
-        Certificates(settings.tls_cert, settings.tls_key, settings.client_ca).credentials()
+        Certificates(settings.tls_cert, settings.tls_key, settings.client_ca).check()
     except TlsError as error:
         yield problem("tls", str(error), "give a certificate chain and its key, unencrypted, in PEM")
         return

@@ -84,7 +84,12 @@ class Certificates:
         """Return gRPC's credentials. With a client CA, clients must present a certificate. TlsError."""
         required = self._client_ca is not None
         first, fetch = self._read(), self._fetch
+        self._tell_validity()
         return grpc.dynamic_ssl_server_credentials(first, fetch, required)  # type: ignore[arg-type]  # None: no change
+
+    def check(self) -> None:
+        """Raise TlsError if the files cannot be used. It does not look at how long they are valid."""
+        self._read()
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         cert, key = self._read_one(self._cert), self._read_one(self._key)
@@ -102,7 +107,6 @@ class Certificates:
             except (ssl.SSLError, ValueError) as error:
                 reason = getattr(error, "reason", None) or "no certificate in it"
                 raise TlsError(f"client_ca {self._client_ca.path}: {reason}") from None
-        self._tell_validity()
         return grpc.ssl_server_certificate_configuration([(key, cert)], roots)
 
     def _tell_validity(self) -> None:
@@ -140,5 +144,6 @@ class Certificates:
         except TlsError as error:
             logger.error("the TLS files changed and are not used: %s", error)
             return None
+        self._tell_validity()
         logger.info("read the TLS files again")
         return found

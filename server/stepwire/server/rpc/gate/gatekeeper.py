@@ -189,7 +189,7 @@ class Gatekeeper(grpc.GenericRpcHandler):
             began, error = perf_counter(), _REFUSAL.get()
             assert error is not None
             refusal = status_of(error, method, self._calls.metrics)
-            if self._audit is not None:
+            if self._audit is not None and (self._hops is None or _HOP.get() is None):  # of a hop the caller's replica
                 self._audit.refused(method, _CALLER.get()[0] or ANONYMOUS, *address_of(context), refusal)
             counted.done(refusal.code, perf_counter() - began)
             _REFUSAL.set(None)

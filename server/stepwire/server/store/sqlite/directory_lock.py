@@ -53,8 +53,8 @@ class DirectoryLock:
         self._directory = directory
         self._file: IO[str] | None = None
 
-    def acquire(self) -> None:
-        """Take the lock without waiting; make the directory when there is none.
+    def acquire(self, advice: str = "--data names another") -> None:
+        """Take the lock without waiting; make the directory when there is none. `advice` ends the refusal.
 
         Raises:
             StoreLockedError: Another process has it; the message says which.
@@ -73,9 +73,7 @@ class DirectoryLock:
         except OSError as error:
             holder = _holder(file)
             file.close()
-            raise StoreLockedError(
-                f"the data directory {self._directory} is in use by {holder}; --data names another"
-            ) from error
+            raise StoreLockedError(f"the data directory {self._directory} is in use by {holder}; {advice}") from error
         if not self._is_lock(file):
             file.close()
             raise StoreError(

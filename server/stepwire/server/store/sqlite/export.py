@@ -112,7 +112,7 @@ class Export:
         path = self._directory / DATABASE
         if not path.is_file():
             raise StoreError(f"{self._directory} holds no database of a server")
-        self._lock.acquire()
+        self._lock.acquire("stop it first")
         try:
             self._writer = connect_writer(path)
             self._reader = connect_reader(path)
