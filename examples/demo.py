@@ -62,9 +62,9 @@ class Demo:
             sys.exit(1)
         self._checked += 1
 
-    def end(self) -> None:
-        """Say what came of it, and where to go from here."""
-        print(f"\n{paint(f'All {self._checked} checks hold.', '1')} Next: docs/quickstart.md", flush=True)
+    def end(self, following: str = "docs/quickstart.md") -> None:
+        """Say what came of it, and what to read next."""
+        print(f"\n{paint(f'All {self._checked} checks hold.', '1')} Next: {following}", flush=True)
 
 
 class Server:

@@ -199,6 +199,7 @@ async def show(demo: Demo, cluster: Cluster, folder: Path, package: str) -> None
 
     demo.part("Stop the last replica")
     demo.check(await last.end(kill=False) == 0, "it stopped cleanly")
+    demo.end("docs/cluster.md")
 
 
 async def collect(events: Any, last: Any) -> list[Any]:

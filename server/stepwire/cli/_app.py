@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -101,6 +101,14 @@ def _commands_of(module: str) -> Mapping[str, Any]:
     return typer.main.get_group(made).commands
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from stepwire.cli.version import version
+
+        version()
+        raise typer.Exit
+
+
 def make_app() -> typer.Typer:
     """Return the command line."""
     made = typer.Typer(
@@ -113,8 +121,15 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    made.callback()(_no_options)
+    made.callback()(_options)
     return made
 
 
 def _no_options() -> None: ...
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="As the command version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None: ...

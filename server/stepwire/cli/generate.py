@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -45,8 +45,8 @@ def generate(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.", show_default=False)],
     language: Annotated[
-        Literal["typescript", "go", "python"],
-        typer.Option("--language", "-l", help="The language.", show_default=False),
+        str,
+        typer.Option("--language", "-l", metavar="go|python|typescript", help="The language.", show_default=False),
     ],
     server: Server = DEFAULT_SERVER,
     force: Force = False,
@@ -54,6 +54,8 @@ def generate(
     """Write types for a workflow's events, input, state and result."""
     from stepwire.cli.generating import LANGUAGES, GeneratorError, Shapes
 
+    if language not in LANGUAGES:
+        raise typer.BadParameter(f"{language!r} is not one of {', '.join(LANGUAGES)}", param_hint="--language")
     output = Output(json=False)
     info = _loaded(workflow, output) if _is_code(workflow) else _described(workflow, server, output)
     try:

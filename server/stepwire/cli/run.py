@@ -135,7 +135,12 @@ def result(
     wait = seconds(timeout) if timeout is not None else None
 
     async def body(client: Client) -> None:
-        output.result(await client.run(await whole_id(client, run_id)).result(wait))
+        try:
+            found = await whole_id(client, run_id)
+            output.result(await client.run(found).result(wait))
+        except asyncio.CancelledError:
+            output.note(f"\nleft; run {run_id} goes on")
+            raise
 
     call(server, output, body)
 

@@ -215,3 +215,16 @@ def test_a_token_that_is_refused_is_named() -> None:
     refused = UnauthenticatedError("The token is not valid")
     assert "STEPWIRE_TOKEN was refused" in str(hint(refused, "h:1", tls=False, token=True))
     assert "set STEPWIRE_TOKEN" in str(hint(refused, "h:1", tls=False, token=False))
+
+
+def test_version_is_an_option_too() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, CliRunner().invoke(app, ["version"]).output)
+    assert result.output.startswith("stepwire ")
+
+
+def test_a_language_that_no_types_are_written_in_is_refused_in_plain_words() -> None:
+    result = CliRunner().invoke(app, ["generate", "Order", "out", "--language", "java"])
+    assert result.exit_code == 2
+    assert "'java' is not one of go, python, typescript" in result.output
+    assert "Value error" not in result.output
