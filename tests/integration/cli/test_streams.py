@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -11,6 +12,8 @@ import subprocess
 import pytest
 from tests.integration.cli.support import asking, cli, following, start
 from tests.serving import COMMAND
+
+from stepwire.client import Run
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +57,15 @@ def test_a_signal_leaves_and_says_how_to_come_back(number: signal.Signals, code:
         _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"left; come back: stepwire events {run} --follow --after" in said
+
+
+def test_a_signal_to_a_wait_for_the_result_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError  # what a signal does to the command's task
+
+    run = asking()
+    monkeypatch.setattr(Run, "result", cancelled)
+    assert f"left; run {run} goes on" in cli("result", run, code=143).stderr
 
 
 def test_a_reader_that_goes_away() -> None:

@@ -16,6 +16,11 @@ export class CallError extends Error {
       if (detail.type === "google.rpc.BadRequest") this.fields = shown?.fieldViolations ?? violations(detail.value);
     }
   }
+
+  /** Those of some fields that the message does not tell: it names the first ones of an INVALID_REQUEST itself. */
+  untold(fields = this.fields) {
+    return fields.filter((each) => !this.message.includes(each.description));
+  }
 }
 
 export function token() {

@@ -188,7 +188,7 @@ export function schemaForm(schema, { submit, verb, start = {}, extra = false, ex
           await submit(value);
         } catch (error) {
           const rest = part.mark(error.fields ?? []);
-          show(problem, error.message, rest.map((each) => h("span", null, ` ${each.field}: ${each.description}.`)));
+          show(problem, error.message, (error.untold?.(rest) ?? rest).map((each) => h("span", null, ` ${each.field}: ${each.description}.`)));
         } finally {
           button.disabled = false;
         }

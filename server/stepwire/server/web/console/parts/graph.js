@@ -8,6 +8,7 @@ const GAP_X = 156; // room for a label of LABEL characters
 const LABEL = 18;
 const GAP_Y = 30;
 const PAD = 16;
+const LINE = 13; // from a label to the one above it
 const LANE = 40; // above the steps for arrows over others, below them for arrows back
 const SMALLEST = 0.8; // a picture that is too wide becomes as small as this; then it scrolls
 
@@ -61,7 +62,9 @@ export function graph(workflow) {
   const total = { width: PAD * 2 + layers.length * WIDTH + (layers.length - 1) * GAP_X, height: PAD * 2 + tallest * HEIGHT + (tallest - 1) * GAP_Y };
   const columns = new Map(layers.flatMap((layer, column) => layer.map((node) => [node, column])));
   const lengths = edges.map((edge) => columns.get(edge.target) - columns.get(edge.source));
-  const above = lengths.some((length) => length > 1) ? LANE : 12; // labels stand above their arrows
+  // Labels stand above their arrows, those of one arrow in a stack.
+  const stacked = (wanted) => Math.max(0, ...edges.filter((_, index) => wanted(lengths[index])).map((edge) => edges.filter((each) => each.source === edge.source && each.target === edge.target).length - 1)) * LINE;
+  const above = lengths.some((length) => length > 1) ? LANE + stacked((length) => length > 1) : 12 + Math.max(0, stacked((length) => length === 1) - LINE);
   total.height += above + (lengths.some((length) => length <= 0) ? LANE : 0);
   const at = new Map();
   layers.forEach((layer, column) => {
@@ -97,7 +100,7 @@ export function graph(workflow) {
       const list = labels.get(type) ?? [];
       list.push(count);
       labels.set(type, list);
-      return svg("text", { x: middle.x, y: middle.y - index * 13, class: "edge-label" }, type.length > LABEL && !back && !over ? `${type.slice(0, LABEL - 1)}…` : type, count, svg("title", null, type));
+      return svg("text", { x: middle.x, y: middle.y - index * LINE, class: "edge-label" }, type.length > LABEL && !back && !over ? `${type.slice(0, LABEL - 1)}…` : type, count, svg("title", null, type));
     });
     return svg("g", { class: "edge" }, svg("path", { d: path, "marker-end": "url(#arrow)" }), texts);
   });

@@ -66,7 +66,7 @@ export async function runPage(place, [runId], signal) {
         h("span", { class: "actions" },
           over
             ? [
-              endedBadly(run.status) && may("write", run.workflow) && h("button", run.retriedAs?.length ? { type: "button", class: "plain", title: "Opens the run that retries this one", onclick: retry } : { type: "button", class: "primary", onclick: retry }, "Retry"),
+              endedBadly(run.status) && may("write", run.workflow) && h("button", run.retriedAs?.length ? { type: "button", title: "Opens the run that retries this one", onclick: retry } : { type: "button", class: "primary", onclick: retry }, "Retry"),
               may("admin", run.workflow) && h("button", { type: "button", class: "danger", onclick: remove }, "Delete"),
             ]
             : may("write", run.workflow) && [

@@ -49,6 +49,7 @@ export function statePanel(body, model, signal) {
     const more = keys.length > limit ? h("button", { type: "button", onclick: () => { limit += SHOWN; paint(); } }, `${keys.length - limit} more`) : null;
     arrange(holder, keys.length ? [...elements, more].filter(Boolean) : [h("p", { class: "quiet" }, "The state is empty.")]);
     add.disabled = !editable;
+    add.title = editable ? "" : ended(model.run?.status) ? "The run has ended: its state does not change any more" : "You may not change this state";
   }
 
   function change(path, value, isNew = false) {
@@ -75,7 +76,7 @@ export function statePanel(body, model, signal) {
         await read();
       } catch (error) {
         if (error.code !== "aborted") {
-          show(problem, error.message, (error.fields ?? []).map((each) => ` ${each.field}: ${each.description}.`));
+          show(problem, error.message, (error.untold?.() ?? []).map((each) => ` ${each.field}: ${each.description}.`));
           return;
         }
         await read();
