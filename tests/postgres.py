@@ -133,6 +133,16 @@ class PostgresServer:
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "stepwire", "-d", database]
         return self._run("psql", "-qAtX", *address, "-c", statement)
 
+    def copy(self, database: str, name: str) -> None:
+        """Make a database that is a copy of another one, which may be in use."""
+        self.sql(f"CREATE DATABASE {name}", database="postgres")
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "stepwire"]
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+            Path(file.name).chmod(0o644)
+            file.write(self._run("pg_dump", *address, database))
+            file.flush()
+            self._run("psql", "-qX", "-v", "ON_ERROR_STOP=1", *address, "-d", name, "-f", file.name)
+
     def empty(self) -> None:
         """Make the database as new. Tables that are there stay, emptied: to make them again takes twice the time."""
         self.sql(_EMPTY)

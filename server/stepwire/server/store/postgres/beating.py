@@ -41,6 +41,11 @@ _MOST_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 2.5
 """How late a beat may be until the database counts as lost. Health waits for 5 seconds in all."""
 
+_MEET_SECONDS: Final = 2.0
+"""How long a replica is looked at more often that has a session and was not seen to beat yet."""
+_MEET_PAUSE: Final = 0.05
+"""Seconds between two such looks."""
+
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 _BEAT: Final = f"""WITH mine AS (UPDATE replicas SET beat = beat + 1, beat_at = clock_timestamp()
@@ -135,6 +140,12 @@ class Beats(threading.Thread):
         self._asked = False
         self._draining = False
         self._seen: dict[int, _Seen] = {}
+        self._met: set[int] = set()
+        """Replicas whose counter was seen to change. What is in the table alone does not live: the database may be a
+        copy of the one that they beat in."""
+        self._strangers: dict[int, float] = {}
+        """Since when the other ones are there, by `boot_time`."""
+        self._meeting_now = False
         self._looked = 0.0
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
@@ -237,7 +248,7 @@ class Beats(threading.Thread):
                 if not self.me:
                     return
                 continue
-            await self._pause(self.interval)
+            await self._pause(_MEET_PAUSE if self._meeting_now else self.interval)
 
     async def _join(self, connection: asyncpg.Connection[Any]) -> None:
         fetch = partial(self._fetch, connection)
@@ -256,16 +267,26 @@ class Beats(threading.Thread):
             self._asked = False
             self._tell(self._reports.beaten)
         dead = await self._observe(connection, rows)
+        self._meeting_now = self._meeting(rows)
+        if self._meeting_now and not self._told:
+            return True  # the first that is told of this replica includes the others
         replicas = tuple(
             Peer(row[0], row[1], json.loads(row[3]), row[4] or (row[0] == self.me and self._draining))
             for row in rows
-            if row[0] not in dead
+            if row[0] == self.me or (row[0] in self._met and row[0] not in dead)
         )
         told = (self.me, *((each.id, each.draining) for each in replicas))
         if told != self._told or sent - self._told_at > 10 * self._lease:
             self._told, self._told_at = told, sent
             self._tell(self._reports.seen, Sight(self.me, replicas, rows[0][7] if rows else 0.0))
         return True
+
+    def _meeting(self, rows: Any) -> bool:
+        """Tell whether there are replicas that are likely to live and were not seen to beat yet."""
+        now = boot_time()
+        strangers = {row[0]: self._strangers.get(row[0], now) for row in rows if row[0] not in (self.me, *self._met)}
+        self._strangers = strangers
+        return any(row[5] and now - strangers[row[0]] < _MEET_SECONDS for row in rows if row[0] in strangers)
 
     def _succeed(self) -> None:
         """Take in that a beat was acknowledged."""
@@ -304,10 +325,13 @@ class Beats(threading.Thread):
         dead = set()
         present = {row[0] for row in rows}
         self._seen = {id_: seen for id_, seen in self._seen.items() if id_ in present}
+        self._met &= present
         for id_, address, beat, _, _, locked, _, _, lease in rows:
             if id_ == self.me:
                 continue
             seen = self._seen.get(id_)
+            if seen is not None and seen.beat != beat:
+                self._met.add(id_)
             if seen is None or seen.beat != beat:
                 seen = self._seen[id_] = _Seen(beat, now, seen is not None and seen.held)
             if locked:

@@ -25,8 +25,9 @@ Pause = Callable[[float], Awaitable[bool]]
 """Waits so many seconds; returns whether this process stops."""
 
 SESSION: Final = f"""EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK}
-    AND objid = (id % 2147483648)::oid AND objsubid = 2)"""
-"""Of a replica: whether the session of its beats is there."""
+    AND objid = (id % 2147483648)::oid AND objsubid = 2
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+"""Of a replica: whether the session of its beats is there. `pg_locks` shows those in other databases, too."""
 
 HOLD: Final = "SELECT pg_try_advisory_lock($1, ($2::int8 % 2147483648)::int4)"
 """Have the session show that a replica lives."""

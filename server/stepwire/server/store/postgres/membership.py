@@ -15,6 +15,7 @@ from stepwire.server.store.errors import AddressTakenError, StoreError, StoreUna
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
 from stepwire.server.store.postgres.connections import LOST, PATIENCE, connect, refused, unavailable
+from stepwire.server.store.postgres.meeting import Meeting
 from stepwire.server.store.postgres.reach import Reach, Source
 from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
@@ -186,17 +187,33 @@ class Membership:
 
     async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, Owner]:
         """Return the living owners of runs, other than this replica."""
-        return await claiming.owners(self._read, keys, self.me)
+        meeting = Meeting(self)
+        while True:
+            found = await claiming.owners(self._read, keys, self.me)
+            if await meeting.over(owner.id for owner in found.values()):
+                return {key: owner for key, owner in found.items() if self.knows(owner.id)}
+
+    def knows(self, replica: int) -> bool:
+        """Tell whether a replica was seen to beat, and lives."""
+        return any(peer.id == replica for peer in self.peers)
+
+    def look(self) -> None:
+        """Have a look at the other replicas at once."""
+        if self._beats is not None:
+            self._beats.wanted()
 
     async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
         """Return the other replicas that take runs and serve this very code of a workflow."""
-        rows = await self._read(
-            "SELECT id, address FROM replicas WHERE NOT draining AND id <> $1 AND versions ->> $2 = $3 ORDER BY id",
-            self.me,
-            workflow,
-            code,
-        )
-        return [Owner(*row) for row in rows]
+        meeting = Meeting(self)
+        while True:
+            rows = await self._read(
+                "SELECT id, address FROM replicas WHERE NOT draining AND id <> $1 AND versions ->> $2 = $3 ORDER BY id",
+                self.me,
+                workflow,
+                code,
+            )
+            if await meeting.over(row[0] for row in rows):
+                return [Owner(*row) for row in rows if self.knows(row[0])]
 
     async def compare(self, held: Collection[Claim], *, anew: bool = False) -> Differences:
         """Compare the runs that this replica holds with those that the database says are its own."""

@@ -16,7 +16,14 @@ import asyncpg
 from stepwire.server import failpoints
 from stepwire.server.store.aging import Aging
 from stepwire.server.store.damage import Damage
-from stepwire.server.store.errors import QuotaExceededError, RunExistsError, StartRequestExistsError, StoreError
+from stepwire.server.store.errors import (
+    OwnedElsewhereError,
+    QuotaExceededError,
+    RunExistsError,
+    StartRequestExistsError,
+    StoreError,
+    StoreUnavailableError,
+)
 from stepwire.server.store.limits import REQUEST_AGE
 from stepwire.server.store.port import CommitListener, DeletionListener
 from stepwire.server.store.postgres import claiming, list_queries, removal, run_queries, work_queries
@@ -29,6 +36,7 @@ from stepwire.server.store.postgres.connections import (
     refused,
     unreachable,
 )
+from stepwire.server.store.postgres.meeting import Meeting
 from stepwire.server.store.postgres.membership import LEASE, Membership
 from stepwire.server.store.postgres.migration import migrate
 from stepwire.server.store.postgres.promises import weaknesses
@@ -160,7 +168,16 @@ class PostgresStore:
         """Claim a run with a new token."""
         if failpoints.ACTIVE:
             failpoints.hit("claim.before")
-        found = await claiming.claim(self._change, key, self.cluster.me or None, force=force)
+        meeting = Meeting(self.cluster)
+        while True:
+            try:
+                found = await claiming.claim(self._change, key, self.cluster.me or None, force=force)
+                break
+            except OwnedElsewhereError as error:
+                if await meeting.over([error.replica]):
+                    if self.cluster.me and not self.cluster.knows(error.replica):
+                        raise StoreUnavailableError("the owner of the run was not seen to beat yet") from error
+                    raise
         if found is None:
             return None
         self.cluster.claimed(key, found.taken_from)
