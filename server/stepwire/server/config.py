@@ -86,6 +86,10 @@ class Settings(BaseSettings):
         description="The key with which replicas sign what they pass on to each other; at least 32 bytes."
         " Unset: one that the database keeps.",
     )
+    accept_cluster_key: File | None = Field(
+        None,
+        description="Another key that is accepted from replicas, while they change to another `cluster_key`.",
+    )
     snapshot_key: File | None = Field(
         None,
         description="The key that signs snapshots, at least 32 bytes. Unset: one in the data directory or database.",
@@ -297,7 +301,17 @@ class Settings(BaseSettings):
             raise ValueError("must be http://HOST:PORT, or https")
         return value
 
-    @field_validator("tls_cert", "tls_key", "client_ca", "api_keys", "jwks", "cluster_key", "snapshot_key", "peer_ca")
+    @field_validator(
+        "tls_cert",
+        "tls_key",
+        "client_ca",
+        "api_keys",
+        "jwks",
+        "cluster_key",
+        "snapshot_key",
+        "peer_ca",
+        "accept_cluster_key",
+    )
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():

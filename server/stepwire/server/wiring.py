@@ -15,7 +15,17 @@ from stepwire.server.config import Settings
 from stepwire.server.config_errors import ConfigError
 from stepwire.server.extras import not_installed
 from stepwire.server.registry import Registry
-from stepwire.server.rpc import CODEC, Certificates, Limits, LinkSecurity, Peers, Signer, TlsError, key_of_file
+from stepwire.server.rpc import (
+    CODEC,
+    Certificates,
+    HopSigner,
+    Limits,
+    LinkSecurity,
+    Peers,
+    Signer,
+    TlsError,
+    key_of_file,
+)
 from stepwire.server.runs import Runs
 from stepwire.server.runs.family.run_children import ChildLimits
 from stepwire.server.runs.hosting.loading.crash_notes import CrashNotes
@@ -124,7 +134,13 @@ async def peers_of(settings: Settings, store: RunStore, runs: Runs) -> Peers | N
 
         assert isinstance(store, PostgresStore)
         key = await store.secret("cluster key", os.urandom(32))
-    return Peers(runs.pool, runs.family, key, link_security_of(settings), settings.lease)
+    accepted = settings.accept_cluster_key
+    signer = HopSigner(
+        key,
+        me=lambda: store.cluster.me,
+        accepted=() if accepted is None else [_key_of("accept_cluster_key", accepted)],
+    )
+    return Peers(runs.pool, runs.family, signer, link_security_of(settings), settings.lease)
 
 
 def link_security_of(settings: Settings) -> LinkSecurity:

@@ -114,3 +114,43 @@ async def test_a_replica_that_cannot_verify_the_others_takes_none_of_their_runs_
     assert f"replica 1 at {replicas[0].address}: its certificate is not accepted" in checks["advertise"]["message"]
     _, checks = await asyncio.to_thread(doctor, *asked, "--peer-ca", authority.cert)
     assert checks["advertise"]["status"] == "ok"
+
+
+async def test_replicas_with_different_keys_tell_and_call_nobody_unauthenticated(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("replica", dns="localhost")
+    access = tmp_path / "access.toml"
+    access.write_text('[[certificates]]\nsubject = "ann"\nname = "ann"\nnamespace = "team"\nscopes = ["write"]\n')
+    files = []
+    for name in ("old", "new"):
+        files.append(tmp_path / f"{name}.key")
+        files[-1].write_text(name * 16)
+        files[-1].chmod(0o600)
+    tls = ["--tls-cert", cert, "--tls-key", key, "--client-ca", authority.cert, "--api-keys", access, "--lease", "1s"]
+    replicas, database = [], None
+    addresses = [f"localhost:{free_port()}" for _ in range(2)]
+    for address, file in zip(addresses, files, strict=True):
+        (made,), database = start(
+            1, ["--address", address, "--advertise", address, "--cluster-key", str(file), *map(str, tls)]
+        )
+        replicas.append(made)
+    assert database is not None
+    for each, number, address in ((replicas[0], 2, addresses[1]), (replicas[1], 1, addresses[0])):
+        told = rf"replica {number} beats, but is not reached at {address}: .*another --cluster-key"
+        await asyncio.to_thread(each.hear, told)
+    ann_cert, ann_key = authority.issue("ann")
+    credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes(), ann_key.read_bytes(), ann_cert.read_bytes())
+    event = types_pb2.Event(type="Note", payload=types_pb2.Payload(json=b'{"n": 1}'))
+    async with (
+        grpc.aio.secure_channel(addresses[0], credentials) as one,
+        grpc.aio.secure_channel(addresses[1], credentials) as other,
+    ):
+        here, there = (run_service_pb2_grpc.RunServiceStub(channel) for channel in (one, other))
+        run_id = (await here.StartRun(pb.StartRunRequest(workflow="chat"))).run.run_id
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await there.SendEvent(pb.SendEventRequest(run_id=run_id, event=event))
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "either of the two may have the wrong certificate, --peer-ca or --cluster-key" in str(
+            refused.value.details()
+        )
+        assert database.owner_of(run_id) == addresses[0]

@@ -56,6 +56,16 @@ def test_an_altered_header_is_refused() -> None:
     assert signer.verify([(name, f"{forged}.{digest}")], METHOD) is None
 
 
+def test_a_second_key_is_accepted_while_the_key_is_changed() -> None:
+    old, new = b"o" * 32, b"n" * 32
+    both = HopSigner(old, accepted=[new])
+    for signer in (HopSigner(old), HopSigner(new), both):
+        assert both.verify([signer.sign(METHOD)], METHOD) == Hop()
+    assert HopSigner(old).verify([both.sign(METHOD)], METHOD) == Hop()
+    assert HopSigner(new).verify([both.sign(METHOD)], METHOD) is None
+    assert both.verify([HopSigner(b"x" * 32).sign(METHOD)], METHOD) is None
+
+
 def record(**fields: object) -> RunRecord:
     values: dict[str, object] = {"workflow": "w", "status": "RUNNING", "created_at": 1.0, "updated_at": 2.0}
     return RunRecord(key=RunKey("default", "r"), **{**values, **fields})  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ def _runs(replica: ReplicaInspection) -> str:
 
 
 def _keys(settings: Settings) -> Generator[Check, None, None]:
-    for name in ("cluster_key", "snapshot_key"):
+    for name in ("cluster_key", "accept_cluster_key", "snapshot_key"):
         path = getattr(settings, name)
         if path is None:
             continue

@@ -55,8 +55,8 @@ class HopReader(Protocol):
     def verify(self, metadata: Metadata, method: str) -> Any:
         """Return what another replica says of a call that it passes on (`identities`); None for a client's call."""
 
-    def check_addressee(self, metadata: Metadata) -> None:
-        """Raise WrongReplicaError if a call that another replica passes on is for a third one."""
+    def check_addressee(self, metadata: Metadata, *, signed: bool) -> None:
+        """Raise WrongReplicaError if a call that another replica passes on is for a third one, or not signed."""
 
     def around(self, handler: Any, method: str) -> Any:
         """Return a handler that passes calls on to other replicas where need be."""
@@ -205,13 +205,13 @@ class Gatekeeper(grpc.GenericRpcHandler):
         Raises:
             CredentialError, PermissionDeniedError: The certificate identifies nobody who may call the method.
             LimitError: Too many calls are under way.
-            WrongReplicaError: It was passed on for another replica.
+            WrongReplicaError: It was passed on for another replica, or by one with another key.
         """
         calls = self._calls
         caller, authorization = _CALLER.get()
         hop = _HOP.get() if self._hops is not None else None
-        if hop is not None and self._hops is not None:
-            self._hops.check_addressee(context.invocation_metadata() or ())
+        if self._hops is not None:
+            self._hops.check_addressee(context.invocation_metadata() or (), signed=hop is not None)
         identities: Sequence[str] = ()
         if caller is None:
             assert calls.authenticator is not None

@@ -44,19 +44,26 @@ class Hop(NamedTuple):
 class HopSigner:
     """Sign and verify the header of a hop with HMAC-SHA256."""
 
-    def __init__(self, key: bytes, clock: Callable[[], float] = time.time, me: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        clock: Callable[[], float] = time.time,
+        me: Callable[[], int] = lambda: 0,
+        accepted: Iterable[bytes] = (),
+    ) -> None:
         """Make a signer.
 
         Args:
             key: The key.
             clock: Returns seconds since the epoch.
             me: Returns the id of this replica; 0 while it has none.
+            accepted: Further keys with which other replicas may have signed, while the key is changed.
         """
         self._me = me
         self._signed: dict[tuple[str, tuple[str, ...]], tuple[float, str]] = {}
         self._verified: dict[tuple[str, str], tuple[float, Hop]] = {}
         """What was signed and verified a moment ago: the same header serves for all calls of a second."""
-        self._key = hashlib.sha256(b"stepwire hop" + key).digest()
+        self._key, *self._accepted = [hashlib.sha256(b"stepwire hop" + each).digest() for each in (key, *accepted)]
         self._clock = clock
 
     def sign(self, method: str, identities: Sequence[str] = ()) -> tuple[str, str]:
@@ -65,7 +72,7 @@ class HopSigner:
         at, header = self._signed.get(what, (0.0, ""))
         if abs(now - at) > _SAME_SECONDS:
             text = json.dumps([round(now, 3), method, list(identities)], separators=(",", ":")).encode()
-            header = f"{base64.urlsafe_b64encode(text).decode()}.{self._digest(text)}"
+            header = f"{base64.urlsafe_b64encode(text).decode()}.{_digest(self._key, text)}"
             if len(self._signed) >= _KEPT:
                 self._signed.clear()
             self._signed[what] = now, header
@@ -76,11 +83,15 @@ class HopSigner:
         signed = [self.sign(method, identities)]
         return [*signed, (TO, str(replica))] if replica else signed
 
-    def check_addressee(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Raise WrongReplicaError if a call is for a replica with another id than this one has."""
+    def check_addressee(self, metadata: Iterable[tuple[str, str | bytes]], *, signed: bool = True) -> None:
+        """Raise WrongReplicaError if a call that is passed on is not for this replica, or not signed with its key.
+
+        Without a valid signature, which `signed` tells, it must not be taken for a call of the replica that passes it
+        on: that one's certificate identifies no caller.
+        """
         me = self._me()
         for name, value in metadata:
-            if name == TO and me and value != str(me):
+            if name == TO and me and (not signed or value != str(me)):
                 raise WrongReplicaError(me)
 
     def verify(self, metadata: Iterable[tuple[str, str | bytes]], method: str) -> Hop | None:
@@ -95,7 +106,8 @@ class HopSigner:
         encoded, _, digest = value.partition(".")
         try:
             text = base64.urlsafe_b64decode(encoded)
-            if not hmac.compare_digest(digest.encode(), self._digest(text).encode()):
+            signed = (_digest(key, text) for key in (self._key, *self._accepted))
+            if not any(hmac.compare_digest(digest.encode(), each.encode()) for each in signed):
                 return None
             at, signed_method, identities = json.loads(text)
         except (ValueError, TypeError):
@@ -111,5 +123,6 @@ class HopSigner:
     def _valid(self, at: float) -> bool:
         return abs(self._clock() - at) <= SECONDS
 
-    def _digest(self, text: bytes) -> str:
-        return hmac.digest(self._key, text, "sha256").hex()
+
+def _digest(key: bytes, text: bytes) -> str:
+    return hmac.digest(key, text, "sha256").hex()

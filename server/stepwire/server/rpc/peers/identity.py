@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     Attributes:
         replica: The replica that answers there; 0 if that is not known.
         fault: Why nobody could tell; empty also for a replica of an earlier version, which answers and cannot tell.
-        unverified: Whether the two do not accept each other's certificates, and either may be at fault.
+        unverified: Whether the two do not accept each other's certificates or keys, and either may be at fault.
     """
 
     replica: int = 0
@@ -85,7 +85,7 @@ async def ask(who: Any, signer: HopSigner, seconds: float = ANSWER_SECONDS) -> A
     try:
         return Answer(int(json.loads(await who(b"{}", metadata=(signer.sign(WHO),), timeout=seconds))["replica"]))
     except grpc.aio.AioRpcError as error:
-        return Answer(fault=_fault(error, seconds))
+        return Answer(fault=_fault(error, seconds), unverified=error.code() is grpc.StatusCode.PERMISSION_DENIED)
     except (ValueError, TypeError, KeyError):
         return Answer(fault="something else than a replica answers there")
     except asyncio.CancelledError:

@@ -37,17 +37,17 @@ class Peers:
         signer: Signs and verifies what goes between replicas.
     """
 
-    def __init__(self, pool: RunPool, family: Family, key: bytes, security: LinkSecurity, lease: float) -> None:
+    def __init__(self, pool: RunPool, family: Family, signer: HopSigner, security: LinkSecurity, lease: float) -> None:
         """Use a pool of runs.
 
         Args:
             pool: The runs of this replica.
             family: Its parents and children.
-            key: The key that all replicas share.
+            signer: Signs and verifies with the key that all replicas share.
             security: How replicas reach each other.
             lease: Seconds without a beat after which a replica is taken for dead.
         """
-        self.signer = HopSigner(key, me=lambda: pool.cluster.me)
+        self.signer = signer
         self._pool = pool
         self._family = family
         self._links = Links(pool.cluster, security)
@@ -72,9 +72,9 @@ class Peers:
         """Return what another replica says of a call that it passes on; None for a client's call."""
         return self.signer.verify(metadata, method)
 
-    def check_addressee(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Raise WrongReplicaError if a call that was passed on is for another replica."""
-        self.signer.check_addressee(metadata)
+    def check_addressee(self, metadata: Iterable[tuple[str, str | bytes]], *, signed: bool) -> None:
+        """Raise WrongReplicaError if a call that was passed on is for another replica, or not signed."""
+        self.signer.check_addressee(metadata, signed=signed)
 
     def around(self, handler: Any, method: str) -> Any:
         """Return a handler that passes calls on to other replicas where need be."""

@@ -93,14 +93,14 @@ class Reach:
 
         A replica that reaches nobody is cut off itself, and the others, which reach each other, go on with their runs.
         Two replicas cannot tell which of them is cut off: then each takes what it has calls for, unless it is the
-        certificates that are wrong, which no waiting mends.
+        certificates or keys that are wrong, which no waiting mends.
         """
         missing = self.missing()
         others = [peer.id for peer in self._cluster.peers]
         if len(others) > 1:
             return None if any(each not in missing for each in others) else "this replica reaches none of the others"
         unverified = any(each.id == replica and trouble.unverified for each, trouble in self._troubles.items())
-        return "either of the two may have the wrong certificate or --peer-ca" if unverified else None
+        return "either of the two may have the wrong certificate, --peer-ca or --cluster-key" if unverified else None
 
     def open(self, address: str) -> None:
         """Watch from now on; `address` is that of this replica."""
