@@ -192,6 +192,10 @@ def test_workflows() -> None:
     page = cli("workflows", "Order").stdout
     assert "order: StartEvent -> StopEvent" in page
     assert "Approval(order: string, approved: boolean, parcels: integer, speed: Speed)" in page
+    [others] = [line for line in page.splitlines() if line.startswith("others")]
+    assert "Tick" in others
+    assert "Approval" not in others
+    assert "Tick(" not in page
     assert cli("workflows", "Order", "--mermaid").stdout.startswith("flowchart TD\n")
     found = document("describe", "Order")
     assert found["$defs"]["Approval"]["properties"]["speed"] == {"$ref": "#/$defs/Speed"}

@@ -167,14 +167,19 @@ def workflow_page(info: WorkflowInfo) -> Text:
         page.row(
             "step", f"{step.name}: {_names(step.accepts)} -> {_names(step.returns) or 'nothing'}{_was(step.aliases)}"
         )
-    in_steps = {name for step in info.steps for name in (*step.accepts, *step.returns)}
+    named = {name for step in info.steps for name in (*step.accepts, *step.returns)}
+    named |= {edge.event_type for edge in info.edges if edge.event_type not in _ENGINE_EVENTS}
+    others = []
     for item in info.types:
-        # Every workflow has the engine's own events: list them only where a step names them.
-        if item.is_event and (item.name in in_steps or (item.sendable and item.name not in _ENGINE_EVENTS)):
+        if item.is_event and item.name in named:
             marks = ("sendable" * item.sendable, "internal" * item.internal)
             notes = [note for note in (_role(info, item.name, str(item.role)), *marks) if note]
             shown = f"  [{', '.join(notes)}]" if notes else ""
             page.row("event", f"{item.name}({signature(item.json_schema)}){shown}{_was(item.aliases)}")
+        elif item.is_event and item.sendable and item.name not in _ENGINE_EVENTS:
+            others.append(item.name)
+    # Those of the module: a step may wait for one of them, but they may belong to another workflow.
+    page.row("others", f"{', '.join(others)}  [sendable, but no step names them]" if others else "")
     return page.text
 
 
