@@ -6,12 +6,12 @@ others; `Solo` is the cluster of a process that has the storage for itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from stepwire.server.store.records import Allowance, Claim, RunKey
 
-__all__ = ["ChangeListener", "Cluster", "Differences", "News", "NewsListener", "Owner", "Peer", "Room", "Solo"]
+__all__ = ["ChangeListener", "Check", "Cluster", "Differences", "News", "NewsListener", "Owner", "Peer", "Room", "Solo"]
 
 
 class Peer(NamedTuple):
@@ -76,18 +76,19 @@ class News(NamedTuple):
         kind: `claimed`: it owns the run now; `deleted`: the run is gone; `trimmed`: its log begins later; `placed`: it
             may go, one of the places of `num_concurrent_runs` is its own; `paused`: a workflow was paused or resumed;
             `missed`: news may have been lost, of
-            whatever run.
+            whatever run; `undone`: the storage has lost what it had acknowledged of the run.
         key: The run; of `paused` the namespace and the workflow, of `missed` an empty one.
-        first: Where the log begins, if it was trimmed.
+        first: Where the log begins, if it was trimmed; where it ends, if something was undone.
     """
 
-    kind: Literal["claimed", "deleted", "trimmed", "placed", "paused", "missed"]
+    kind: Literal["claimed", "deleted", "trimmed", "placed", "paused", "missed", "undone"]
     key: RunKey
     first: int = 0
 
 
 ChangeListener = Callable[[], None]
 NewsListener = Callable[[News], None]
+Check = Callable[[], Awaitable[None]]
 
 
 class Cluster(Protocol):
@@ -165,6 +166,12 @@ class Cluster(Protocol):
     def on_death(self, listener: ChangeListener) -> None:
         """Have a listener called when the others took this replica for dead: all its runs may be owned by others."""
 
+    def on_return(self, check: Check) -> None:
+        """Have something awaited when the storage was lost and is found again, before memory is answered from.
+
+        It may be another one, which has less. What is raised is a StoreError, and then it is awaited again.
+        """
+
     def on_news(self, listener: NewsListener) -> None:
         """Have a listener called with what other replicas did to runs."""
 
@@ -184,6 +191,9 @@ class Cluster(Protocol):
             held: The claims of runs in memory.
             anew: Ask over a new connection: the storage may have moved.
         """
+
+    async def undone(self, ends: Mapping[RunKey, int]) -> None:
+        """Tell the other replicas at which sequences logs end, earlier than they did; -1: the run is gone."""
 
     async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
         """Give the free places of a workflow to its queued runs, first in, first out; return which of `keys` have one.
@@ -237,6 +247,9 @@ class Solo:
     def on_death(self, listener: ChangeListener) -> None:
         """Never call it."""
 
+    def on_return(self, check: Check) -> None:
+        """Never await it."""
+
     def on_news(self, listener: NewsListener) -> None:
         """Never call it."""
 
@@ -251,6 +264,9 @@ class Solo:
     async def compare(self, held: Collection[Claim], *, anew: bool = False) -> Differences:
         """Find no difference: nobody else changes what the storage says."""
         return Differences()
+
+    async def undone(self, ends: Mapping[RunKey, int]) -> None:
+        """Do nothing."""
 
     async def take_places(self, workflow: str, most: int, keys: Collection[RunKey]) -> Collection[RunKey]:
         """Refuse: the process counts by itself."""

@@ -21,6 +21,7 @@ from stepwire.server.rpc.peers.frames import Frame, FrameReader
 from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.links import Links
 from stepwire.server.runs.hosting.pool import RunPool
+from stepwire.server.runs.log.feed import went_back
 from stepwire.server.store import TERMINAL, Claim, Commit, News, Owner, RunKey, StoreError, level_of
 from stepwire.workflow.hosting import outside, start_task
 
@@ -144,6 +145,7 @@ class Subscriptions:
 
     async def _look(self, keys: list[RunKey]) -> bool:
         """Tell the feeds what the store says of runs; return whether one of them goes on."""
+        before = {key: feed.record for key in keys if (feed := self._pool.feeds.of(key)) is not None}
         found = await self._pool.store.records(keys)
         goes_on = False
         for key in keys:
@@ -153,6 +155,8 @@ class Subscriptions:
             elif record is None:
                 if await self._pool.store.get(key) is None:
                     self._pool.feeds.deleted(key)
+            elif (known := before.get(key)) is not None and went_back(known, record):
+                self._pool.feeds.undone(key, record.last_sequence)
             else:
                 self._pool.feeds.found(record)
                 goes_on |= record.status not in TERMINAL

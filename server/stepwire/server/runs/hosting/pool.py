@@ -162,6 +162,7 @@ class RunPool:
         self._around.alarm = Alarm(asyncio.get_running_loop(), self.clock)
         self.records.open()
         self._peer_news.open()
+        self.holdings.open()
         self.notes.open()
         await self.pauses.open()
         try:

@@ -32,6 +32,8 @@ class Feed:
     def __init__(self) -> None:
         self.record: RunRecord | None = None
         self.deleted = False
+        self.end: int | None = None
+        """Where the log ends, if the store has lost entries that were read here: then all readers begin anew."""
         self.readers = 0
         self._recent: deque[Chunk] = deque()
         self._bytes = 0
@@ -157,6 +159,25 @@ class Feeds:
             if self.remote is not None:
                 self.remote.closed(key)
 
+    def undone(self, key: RunKey, end: int) -> None:
+        """Note that the store has lost what it acknowledged of a run: the log ends at sequence `end`; -1: it is gone.
+
+        Readers that are further get SequenceOutOfRangeError, also when the log has grown again meanwhile.
+        """
+        if end < 0:
+            self.deleted(key)
+            return
+        feed = self._feeds.get(key)
+        if feed is None or feed.record is None or feed.record.last_sequence <= end:
+            return
+        del self._feeds[key]
+        feed.end = end
+        for follower in list(feed.followers):
+            follower(None)
+        feed.wake()
+        if self.remote is not None:
+            self.remote.closed(key)
+
     def left(self, key: RunKey) -> None:
         """Note that a run left the memory of this process, before its end or after it."""
         if self.remote is not None and (feed := self._feeds.get(key)) is not None:
@@ -194,8 +215,11 @@ class Feeds:
             if feed.record is None or feed.record.status in TERMINAL or self.remote is not None:
                 # Commits are pushed to this feed already, so none is lost between this look and the next commit. One of
                 # another replica may have been acknowledged before it comes here, so the store is asked.
+                before = feed.record
                 found = await self._find(key)
-                if found is None:
+                if self.remote is not None and before is not None and found is not None and went_back(before, found):
+                    self.undone(key, found.last_sequence)
+                elif found is None:
                     self.deleted(key)
                 elif feed.record is None:
                     feed.record = found
@@ -206,6 +230,9 @@ class Feeds:
         except BaseException:  # also a cancelled reader: the feed must not stay open for nobody
             self.close(key, feed)
             raise
+        if feed.end is not None:
+            self.close(key, feed)
+            return await self.open(key)
         return feed
 
     def close(self, key: RunKey, feed: Feed) -> None:
@@ -221,10 +248,16 @@ class Feeds:
 
         Raises:
             RunNotFoundError: The run was deleted.
-            DrainingError: The server is stopping.
+            DrainingError: The server is stopping, or the store has lost entries behind `after`.
+            SequenceOutOfRangeError: It has lost entries up to `after`.
         """
         if feed.deleted or feed.record is None:
             raise RunNotFoundError(key.run_id)
+        if feed.end is not None:
+            if after > feed.end:
+                lost = "The server's database has lost acknowledged entries up to this sequence"
+                raise SequenceOutOfRangeError(lost, feed.record.first_available, feed.end)
+            raise DrainingError("The log has changed; resume after this sequence", resume_sequence=after)
         if self._closing:
             raise DrainingError("The server is stopping; resume after this sequence", resume_sequence=after)
         return feed.record
@@ -302,6 +335,11 @@ class Feeds:
 def _no_news(news: asyncio.Future[Any]) -> None:
     if not news.done():
         news.set_result(False)
+
+
+def went_back(before: RunRecord, now: RunRecord) -> bool:
+    """Tell whether the store has lost entries of a run, by a record that was known before the store was asked."""
+    return before.created_at == now.created_at and now.last_sequence < before.last_sequence
 
 
 def check_cursor(record: RunRecord, after: int) -> None:

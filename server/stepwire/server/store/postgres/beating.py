@@ -77,6 +77,8 @@ class Reports(NamedTuple):
         died: Called when the others have taken this replica for dead.
         heard: Called with what another replica told; with None when news may have been lost.
         beaten: Called after a beat for which `Beats.wanted` asked.
+        opened: Called with the number of a session in the database, before its first beat: the database may be another
+            one than before.
         lost: Called with the reason when beats begin to fail, and when the reason is another one.
         found: Called when they succeed again.
     """
@@ -86,6 +88,7 @@ class Reports(NamedTuple):
     died: Callable[[], None]
     heard: Callable[[str | None], None]
     beaten: Callable[[], None]
+    opened: Callable[[int], None]
     lost: Callable[[StoreError], None]
     found: Callable[[], None]
 
@@ -126,6 +129,8 @@ class Beats(threading.Thread):
         """When the last acknowledged beat was sent, by `boot_time`; 0.0 while the session is lost."""
         self.last = 0.0
         """When the last acknowledged beat was sent, by `boot_time`; 0.0 before the first."""
+        self.session = 0
+        """The number of the session in the database."""
         self.interval = min(lease / 6, _MOST_SECONDS)
         self.me = 0
         self._dsn = dsn
@@ -220,6 +225,8 @@ class Beats(threading.Thread):
         await self._fetch(connection, "SET synchronous_commit = off")
         await connection.add_listener(CHANNEL, self._listener)
         self._seen.clear()  # if the database was away, the others get as long as this one to come back
+        self.session += 1
+        self._tell(self._reports.opened, self.session)
         self._tell(self._reports.heard, None)
         if not self.me:
             await self._join(connection)

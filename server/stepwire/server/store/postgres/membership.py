@@ -10,8 +10,14 @@ from typing import Any, Final
 
 import asyncpg
 
-from stepwire.server.store.cluster import ChangeListener, Differences, News, NewsListener, Owner, Peer, Room
-from stepwire.server.store.errors import AddressTakenError, StoreError, StoreUnavailableError, StoreUnreadableError
+from stepwire.server.store.cluster import ChangeListener, Check, Differences, News, NewsListener, Owner, Peer, Room
+from stepwire.server.store.errors import (
+    AddressTakenError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnreadableError,
+    level_of,
+)
 from stepwire.server.store.postgres import claiming
 from stepwire.server.store.postgres.beating import Beats, Reports, Sight, boot_time
 from stepwire.server.store.postgres.connections import LOST, PATIENCE, connect, refused, unavailable
@@ -21,6 +27,7 @@ from stepwire.server.store.postgres.run_queries import Fetch
 from stepwire.server.store.postgres.schema import CHANNEL
 from stepwire.server.store.postgres.takeovers import Takeovers
 from stepwire.server.store.records import Allowance, Claim, RunKey
+from stepwire.workflow.hosting import start_task
 
 __all__ = ["LEASE", "Membership"]
 
@@ -36,6 +43,7 @@ LEAST_ALLOWED: Final = 32
 _JOIN_SECONDS: Final = 35.0
 """How long joining may take: a database that is not there is waited for."""
 _LEAVE_SECONDS: Final = 2.0
+_CHECK_PAUSE: Final = 0.2
 _ANEW_SECONDS: Final = 10.0
 """How long a query over a connection of its own may take."""
 _KEPT: Final = 256
@@ -91,6 +99,10 @@ class Membership:
         self._holders: list[asyncio.Future[None]] = []
         self._changes: list[ChangeListener] = []
         self._deaths: list[ChangeListener] = []
+        self._checks: list[Check] = []
+        self._checked = 0
+        """The session of the beats for which what memory holds was compared with the database."""
+        self._checking: asyncio.Task[None] | None = None
         self._news: list[NewsListener] = []
 
     @property
@@ -106,9 +118,15 @@ class Membership:
 
     @property
     def fresh(self) -> bool:
-        """Whether the last acknowledged beat is so young that no other replica can have taken a run."""
+        """Whether what memory holds is true.
+
+        The last acknowledged beat is so young that no other replica can have taken a run, and memory was compared with
+        the database since the session of the beats began.
+        """
         beats = self._beats
-        return beats is None or boot_time() - beats.acknowledged < self._fence
+        if beats is None:
+            return True
+        return self._checked == beats.session and boot_time() - beats.acknowledged < self._fence
 
     async def hold(self) -> None:
         """Wait until `fresh`. StoreUnreadableError after PATIENCE seconds."""
@@ -117,7 +135,8 @@ class Membership:
         while not self.fresh and self._beats is not None:
             holder: asyncio.Future[None] = loop.create_future()
             self._holders.append(holder)
-            self._beats.wanted()
+            if self._checked == self._beats.session:
+                self._beats.wanted()
             try:
                 async with asyncio.timeout_at(deadline):
                     await holder
@@ -134,7 +153,9 @@ class Membership:
     async def join(self, address: str, versions: Mapping[str, str]) -> None:
         """Become a replica, and begin to beat."""
         loop = asyncio.get_running_loop()
-        reports = Reports(self._seen, self._refused, self._died, self._heard, self._beaten, self._lost, self._found)
+        reports = Reports(
+            self._seen, self._refused, self._died, self._heard, self._beaten, self._opened, self._lost, self._found
+        )
         self._joined = loop.create_future()
         self._beats = Beats(self._dsn, address, versions, self._lease, reports, loop)
         self._beats.start()
@@ -168,6 +189,8 @@ class Membership:
         beats = self._beats
         if beats is None:
             return
+        if self._checking is not None:
+            self._checking.cancel()
         beats.stop()
         await asyncio.to_thread(beats.join, _LEAVE_SECONDS)
         self._beats = None
@@ -180,6 +203,10 @@ class Membership:
     def on_death(self, listener: ChangeListener) -> None:
         """Have a listener called when the others took this replica for dead."""
         self._deaths.append(listener)
+
+    def on_return(self, check: Check) -> None:
+        """Have something awaited when the database was found, or found again."""
+        self._checks.append(check)
 
     def on_news(self, listener: NewsListener) -> None:
         """Have a listener called with what other replicas did to runs."""
@@ -268,6 +295,11 @@ class Membership:
             texts = [json.dumps([kind, self.me, *key, first]) for key in keys]
             await self._change("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS t (text)", CHANNEL, texts)
 
+    async def undone(self, ends: Mapping[RunKey, int]) -> None:
+        """Tell the other replicas that logs end earlier than they did; -1 for a run that is gone."""
+        texts = [json.dumps(["undone" if end >= 0 else "deleted", self.me, *key, end]) for key, end in ends.items()]
+        await self._change("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS t (text)", CHANNEL, texts)
+
     # -- what the thread reports --------------------------------------------------------------------------------------
 
     def _seen(self, sight: Sight) -> None:
@@ -303,6 +335,24 @@ class Membership:
         for holder in holders:
             if not holder.done():
                 holder.set_result(None)
+
+    def _opened(self, session: int) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+        self._checking = start_task(self._check(session), name="stepwire-check")
+
+    async def _check(self, session: int) -> None:
+        """Have what memory holds compared with the database, whatever comes; then it may be answered from again."""
+        while True:
+            try:
+                for check in self._checks:
+                    await check()
+                break
+            except StoreError as error:
+                log.log(level_of(error), "cannot compare the runs in memory with the database: %s", error)
+                await asyncio.sleep(_CHECK_PAUSE)
+        self._checked = session
+        self._beaten()
 
     def _lost(self, failure: StoreError) -> None:
         self._reach.lost(Source.BEAT, failure)

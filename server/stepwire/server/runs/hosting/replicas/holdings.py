@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from stepwire.server.runs.hosting.live_run import LiveRun
+from stepwire.server.runs.log.feed import Feeds
 from stepwire.server.store import TERMINAL, Claim, Cluster, RunKey, RunStore, StaleClaimError, StoreError, level_of
 
 __all__ = ["Holdings"]
@@ -24,12 +25,18 @@ _LOOK_SECONDS: Final = 10.0
 _AGAIN_SECONDS: Final = 2.0
 """Seconds until the next look when there are runs that this one does not hold: they may be coming or going."""
 
+_UNDONE: Final = (
+    "the database has lost acknowledged commits %s: was a standby promoted that had not received them? These runs go on"
+    " from what the database has (docs/cluster.md)"
+)
+
 
 class Pool(Protocol):
     """The runs that are held."""
 
     store: RunStore
     cluster: Cluster
+    feeds: Feeds
 
     def __iter__(self) -> Iterator[LiveRun]: ...
     def in_memory(self, key: RunKey) -> LiveRun | None:
@@ -47,6 +54,15 @@ class Holdings:
         self._strays: set[Claim] = set()
         """What the last look found that is not held."""
 
+    def open(self) -> None:
+        """Look whenever the storage was lost and is found again."""
+        self._pool.cluster.on_return(self._returned)
+
+    async def _returned(self) -> None:
+        """Look before anything is answered from memory again."""
+        if any(True for _ in self._pool):
+            await self.check(anew=True)
+
     async def keep(self) -> None:
         """Look again and again."""
         while True:
@@ -56,18 +72,33 @@ class Holdings:
             except StoreError as error:
                 logger.log(level_of(error), "cannot compare the runs in memory with those in the store: %s", error)
 
-    async def check(self) -> None:
-        """Drop what is not this replica's, and give up what is and is not held. Raises StoreError."""
+    async def check(self, *, anew: bool = False) -> None:
+        """Drop what is not this replica's, and give up what is and is not held. Raises StoreError.
+
+        Args:
+            anew: Ask over a new connection.
+        """
         pool, cluster = self._pool, self._pool.cluster
         me = cluster.me
         held = {claim.handle: (run, claim) for run in pool if (claim := run.commits.claim) is not None}
-        found = await cluster.compare([claim for _, claim in held.values()])
+        found = await cluster.compare([claim for _, claim in held.values()], anew=anew)
         if not me or cluster.me != me:
             return  # taken for dead meanwhile: all runs are dropped
+        ends = {}
+        for handle, end in found.undone.items():
+            run, claim = held[handle]
+            if self._holds(run, claim):
+                ends[run.key] = end
+        if ends:
+            runs = "of 1 run" if len(ends) == 1 else f"of {len(ends)} runs"
+            logger.error(_UNDONE, runs)
+            await cluster.undone(ends)  # before one of these runs goes on
         for handle in found.lost:
             run, claim = held[handle]
             if self._holds(run, claim):
                 run.commits.abandon(StaleClaimError("the run is not this replica's any more"))
+        for key, end in ends.items():
+            pool.feeds.undone(key, end)
         strays = {
             claim for claim in found.strays if pool.in_memory(claim.key) is None and not pool.is_loading(claim.key)
         }

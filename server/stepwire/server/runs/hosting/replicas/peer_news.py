@@ -61,6 +61,7 @@ class PeerNews:
             "placed": self._placed,
             "paused": self._paused,
             "missed": self._missed,
+            "undone": self._undone,
         }
 
     def open(self) -> None:
@@ -84,6 +85,9 @@ class PeerNews:
     def _deleted(self, news: News) -> None:
         self._pool.routes.forget(news.key)
         self._pool.feeds.deleted(news.key)
+
+    def _undone(self, news: News) -> None:
+        self._pool.feeds.undone(news.key, news.first)
 
     def _trimmed(self, news: News) -> None:
         self._pool.trimmed(news.key, news.first)
