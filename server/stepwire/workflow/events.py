@@ -119,13 +119,10 @@ class Event(DynamicFields, BaseModel, metaclass=AdoptingMeta):  # type: ignore[m
     def __init__(self, /, **params: Any) -> None:
         if not params or self.__private_names__.isdisjoint(params):
             self.__pydantic_validator__.validate_python(params, self_instance=self)
-        else:
-            self._init_with_private(params)
-
-    def _init_with_private(self, params: dict[str, Any]) -> None:
-        """Validate fields, and set what else was given: private attributes, and fields by a name that is not theirs."""
+            return
         misnamed = self.__misnamed__ & params.keys()
-        private = {name: params.pop(name) for name in (self.__private_names__ - misnamed) & params.keys()}
+        names = (self.__private_names__ - misnamed) & params.keys()
+        private = dict(zip(names, map(params.pop, names), strict=True))  # no comprehension: it would make a cell
         self.__pydantic_validator__.validate_python(params, self_instance=self)
         if misnamed and self.__pydantic_extra__ is not None:
             raise extra_forbidden(type(self).__name__, sorted(misnamed))
@@ -233,8 +230,7 @@ class StopEvent(Event):
 
 
 def _computed_result(self: StopEvent, name: str) -> Any:
-    # Only classes that override _get_result pay for this; `result` stays a plain field of all
-    # others.
+    # Only classes that override _get_result pay for this; `result` stays a plain field of all others.
     return self._get_result() if name == "result" else object.__getattribute__(self, name)
 
 

@@ -18,7 +18,7 @@ from stepwire.workflow.events import StepFailedEvent, WorkflowFailedEvent
 from stepwire.workflow.jsonable import readable
 from stepwire.workflow.runner.results import is_final, may_be_retried, text_of
 
-__all__ = ["fail", "give_up_lost"]
+__all__ = ["fail", "give_up_lost", "timed_out"]
 
 logger = logging.getLogger("stepwire.workflow")
 
@@ -137,3 +137,10 @@ def _report(host: Host | None, delivery: Delivery, error: BaseException, next_at
     if len(message) > _MESSAGE_CHARACTERS:
         message = f"{message[:_MESSAGE_CHARACTERS]}… ({len(message)} characters)"
     return report._replace(message=readable(message))
+
+
+def timed_out(broker: Broker, execution: Execution) -> StepTimeoutError:
+    """Return the error of an attempt that took longer than its step may."""
+    delivery = execution.delivery
+    text = f"the attempt took longer than {broker.routing.steps[delivery.step].timeout} seconds"
+    return StepTimeoutError(text, step=delivery.step, attempts=delivery.failures + 1)

@@ -37,7 +37,7 @@ from stepwire.workflow.events import EVENTS, Event, WorkflowCancelledEvent
 from stepwire.workflow.resource import ResourceManager
 from stepwire.workflow.runner.beside import works_beside
 from stepwire.workflow.runner.bodies import call_sync, event_for
-from stepwire.workflow.runner.failures import fail, give_up_lost
+from stepwire.workflow.runner.failures import fail, give_up_lost, timed_out
 from stepwire.workflow.runner.other_threads import call_on
 from stepwire.workflow.runner.results import outputs_of
 from stepwire.workflow.runner.slices import encode_in_slices, take_the_rest
@@ -281,13 +281,7 @@ class Runner:
         self._timer = None
         for execution in self.broker.expire():
             if not execution.dead:
-                timeout = self.broker.routing.steps[execution.delivery.step].timeout
-                error = StepTimeoutError(
-                    f"the attempt took longer than {timeout} seconds",
-                    step=execution.delivery.step,
-                    attempts=execution.delivery.failures + 1,
-                )
-                self._failed(execution, error)
+                self._failed(execution, timed_out(self.broker, execution))
         self.pump()
 
     # -- executions -----------------------------------------------------------------------------------------------

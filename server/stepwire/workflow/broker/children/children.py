@@ -49,8 +49,7 @@ class Children:
         sends: What the host is to send to children once it is durable.
         to_close: How many lived, and were to be cancelled, when the run ended.
         to_start: How many were to go on when the run ended, and were not started yet.
-        unsure: The ids and workflows of those to close that the host had been asked to start, and had not said yet
-            that it has.
+        unsure: The ids and workflows of those to close whose start the host had been asked for, and had not confirmed.
     """
 
     __slots__ = (

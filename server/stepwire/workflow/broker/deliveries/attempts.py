@@ -6,7 +6,7 @@ from stepwire.workflow.broker.deliveries.delivery import Delivery, Execution, Ru
 from stepwire.workflow.broker.deliveries.executions import LOG_ALL, STARTED, Attempted, AttemptFailure, is_failure
 from stepwire.workflow.errors import DeadAttemptError
 
-__all__ = ["dead", "note", "note_start"]
+__all__ = ["dead", "note", "note_start", "take_off"]
 
 
 def note_start(run: RunBroker, delivery: Delivery) -> None:
@@ -55,3 +55,12 @@ def note(
 def dead(execution: Execution) -> DeadAttemptError:
     """Return the error of a call by an attempt that was abandoned."""
     return DeadAttemptError(f"step '{execution.delivery.step}' goes on after its attempt was abandoned")
+
+
+def take_off(executions: list[Execution], execution: Execution) -> None:
+    """Take an execution off those under way, if it is one of them: the last one gets its place."""
+    if execution.place >= 0:
+        last = executions.pop()
+        if last is not execution:
+            executions[execution.place], last.place = last, execution.place
+        execution.place = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stepwire.workflow.broker.changes.undo import Undos
-from stepwire.workflow.broker.deliveries.attempts import dead, note_start
+from stepwire.workflow.broker.deliveries.attempts import dead, note_start, take_off
 from stepwire.workflow.broker.deliveries.delivery import (
     BACKOFF,
     NO_EVENT,
@@ -288,7 +288,7 @@ class Work:
         elif delivery.status == READY:
             self.queues.remove(delivery)
         self._kill(execution)
-        self._take_off(execution)
+        take_off(self.executions, execution)
 
     def kill_all(self) -> None:
         """End every execution; the deliveries stay as they are."""
@@ -296,14 +296,6 @@ class Work:
             execution.place = -1
             self._kill(execution)
         self.executions.clear()
-
-    def _take_off(self, execution: Execution) -> None:
-        """Take an execution off those under way: the last one gets its place."""
-        if execution.place >= 0:
-            last = self.executions.pop()
-            if last is not execution:
-                self.executions[execution.place], last.place = last, execution.place
-            execution.place = -1
 
     def _kill(self, execution: Execution) -> None:
         """Make an execution dead: its calls raise from now on, its task is cancelled."""
