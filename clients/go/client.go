@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -160,16 +159,16 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 	}
 	end, _ := ctx.Deadline()
 	repeatable := prepare(method, request) && !c.options.NoRepeats
-	runID, unanswered := runOf(request), 0
+	runID := runOf(request)
 	for failures := 1; ; failures++ {
 		index, limit := c.replicas.pick(runID), time.Until(end)
-		if repeatable {
-			limit = c.replicas.limit(unanswered, limit, silent.MatchString(method))
+		if repeatable && !silent.MatchString(method) {
+			limit = c.replicas.limit(failures-1, limit)
 		}
 		attempt, cancel := context.WithTimeout(ctx, limit)
 		var trailer metadata.MD
-		err := c.replicas.connections[index].Invoke(
-			attempt, method, request, response, append(options, grpc.Trailer(&trailer))...)
+		connection, told := c.replicas.connections[index], append(options, grpc.Trailer(&trailer))
+		err := connection.Invoke(attempt, method, request, response, told...)
 		cancel()
 		c.replicas.heard(cmp.Or(runID, runOf(response)), trailer)
 		if err == nil {
@@ -178,9 +177,6 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 		failure := errorOf(err)
 		if !failure.lost() || ctx.Err() != nil {
 			return failure
-		}
-		if failure.Code() == codes.DeadlineExceeded {
-			unanswered++
 		}
 		c.replicas.failed(index)
 		if !repeatable || !c.replicas.pause(ctx, failures, failure.RetryAfter) {
@@ -191,15 +187,14 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 
 // NewStream opens a plain stream on the present connection; Converse opens streams that resume.
 func (c *Client) NewStream(
-	ctx context.Context, description *grpc.StreamDesc, method string, options ...grpc.CallOption,
-) (grpc.ClientStream, error) {
-	return c.replicas.connections[c.replicas.pick("")].NewStream(ctx, description, method, options...)
+	ctx context.Context, of *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	return c.replicas.connections[c.replicas.pick("")].NewStream(ctx, of, method, options...)
 }
 
 // harmless are the methods of which a repeat changes nothing.
 var harmless = regexp.MustCompile(`/(Get|List|Wait|Who|Cancel|Pause|Resume)\w+$`)
 
-// silent are the methods that are long without an answer for good reason.
+// silent are the methods that are long without an answer for good reason: pings tell whether their server hangs.
 var silent = regexp.MustCompile(`/Wait\w+$`)
 
 // prepare makes the request_id of a request that has such a field, and says whether the call may be repeated.

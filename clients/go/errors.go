@@ -38,10 +38,9 @@ func (e *Error) Error() string {
 		text = fmt.Sprintf("%s: %s", e.Reason, text)
 	}
 	for _, violation := range e.Violations {
-		if strings.Contains(e.Message(), violation.Description) {
-			continue
+		if !strings.Contains(e.Message(), violation.Description) {
+			text += fmt.Sprintf("\n  %s: %s", violation.Field, violation.Description)
 		}
-		text += fmt.Sprintf("\n  %s: %s", violation.Field, violation.Description)
 	}
 	return text
 }

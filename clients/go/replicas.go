@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -25,17 +24,14 @@ import (
 // ownerKey is the metadata in which a server says at which address a run lives.
 const ownerKey = "stepwire-owner"
 
-// mostOwners bounds what a client remembers of where runs live.
-const mostOwners = 10_000
-
 // replicas has a connection to each address, and knows which one to use. An address that a server names is only ever
 // a choice among those that the caller gave: no credential goes anywhere else.
 type replicas struct {
 	addresses   []string
 	connections []*grpc.ClientConn
-	current     atomic.Int64
 	owners      sync.Map // run id to the index of an address
-	learned     atomic.Int64
+	// The index of the address for other calls; how often `owners` was written.
+	current, learned atomic.Int64
 }
 
 func openReplicas(addresses string, o Options) (*replicas, error) {
@@ -45,16 +41,13 @@ func openReplicas(addresses string, o Options) (*replicas, error) {
 		transport = credentials.NewTLS(o.TLS)
 	}
 	patience := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
-	connect, pings := 5*time.Second, keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
-	if strings.Contains(addresses, ",") {
-		// Another address could take the calls of a replica that hangs. gRPC for Go pings every 10 seconds at most.
-		connect, pings = 3*time.Second, keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
-	}
+	// A server that hangs is found out, though its kernel keeps the connection. gRPC for Go pings every 10 seconds at most.
+	pings := keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
 		grpc.WithKeepaliveParams(pings),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: connect}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: 3 * time.Second}),
 	}
 	if o.Token != nil {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(o)))
@@ -97,36 +90,27 @@ func (r *replicas) pick(runID string) int {
 func (r *replicas) heard(runID string, trailer metadata.MD) {
 	index := slices.Index(r.addresses, strings.Join(trailer.Get(ownerKey), ""))
 	if index >= 0 && runID != "" {
-		if r.learned.Add(1)%mostOwners == 0 {
+		if r.learned.Add(1)%10_000 == 0 { // bounds what a client remembers
 			r.owners.Clear()
 		}
 		r.owners.Store(runID, index)
 	}
 }
 
-// limit returns how long an attempt may take, after so many that got no answer. Where another address could take the
+// limit returns how long an attempt may take, after so many that failed. Where another address could take the
 // call, it is a few seconds, with some chance in it, then twice that, then all that is left: a call that takes long
 // itself comes through, and replicas that are all slow get three calls for one at most.
-// What is silent for good reason gets half of the time that is left.
-func (r *replicas) limit(unanswered int, left time.Duration, silent bool) time.Duration {
-	if unanswered >= min(2, len(r.addresses)-1) {
+func (r *replicas) limit(failed int, left time.Duration) time.Duration {
+	if failed >= min(2, len(r.addresses)-1) {
 		return left
 	}
-	patience := (3*time.Second + rand.N(2*time.Second)) << unanswered
-	if silent {
-		patience = left
-	}
+	patience := (3*time.Second + rand.N(2*time.Second)) << failed
 	return min(left, max(time.Second, min(patience, left/2)))
 }
 
-// failed turns away from an address that did not answer, and forgets the runs there.
+// failed turns away from an address that did not answer, and forgets where runs are: answers tell anew.
 func (r *replicas) failed(index int) {
-	r.owners.Range(func(run, owner any) bool {
-		if owner == index {
-			r.owners.Delete(run)
-		}
-		return true
-	})
+	r.owners.Clear()
 	r.current.CompareAndSwap(int64(index), int64((index+1)%len(r.addresses)))
 }
 

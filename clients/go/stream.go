@@ -19,18 +19,18 @@ import (
 // Stream is Converse over as many connections as it takes. It opens again where it was, and repeats the sends that have
 // no result yet under their request_id. One goroutine may receive while others send.
 type Stream struct {
-	ctx      context.Context
-	client   *Client
-	first    *pb.ConverseRequest
-	attach   *pb.ConverseAttach // the run, and how far it was read
-	opened   bool               // the run is known
-	open     bool               // there is a connection
-	ended    error
-	interval time.Duration // of heartbeats
-	index    int           // of the address
-	failures int
-	lostAt   time.Time
-	hangUp   context.CancelFunc
+	ctx    context.Context
+	client *Client
+	first  *pb.ConverseRequest
+	attach *pb.ConverseAttach // the run, and how far it was read
+	// The run is known; there is a connection.
+	opened, open bool
+	ended        error
+	interval     time.Duration // of heartbeats
+	// The number of the address, and how often in turn it failed.
+	index, failures int
+	lostAt          time.Time
+	hangUp          context.CancelFunc
 
 	mutex   sync.Mutex
 	calls   pb.RunService_ConverseClient // the last that was opened
@@ -203,9 +203,7 @@ func (e Event) String() string {
 type EventOption func(*pb.ConverseAttach)
 
 // After begins after a sequence. The default, 0, is the beginning of the log.
-func After(sequence int64) EventOption {
-	return func(a *pb.ConverseAttach) { a.AfterSequence = sequence }
-}
+func After(last int64) EventOption { return func(a *pb.ConverseAttach) { a.AfterSequence = last } }
 
 // Types carries only events of these types, and the terminal one.
 func Types(types ...string) EventOption {

@@ -7,7 +7,7 @@ import {
   type MessageShape,
   create,
 } from "@bufbuild/protobuf";
-import { Code, type Interceptor } from "@connectrpc/connect";
+import { type Interceptor } from "@connectrpc/connect";
 
 import { StepwireError } from "./errors.js";
 import { RunIdConflictPolicy, RunService } from "./gen/stepwire/v1/run_service_pb.js";
@@ -65,11 +65,7 @@ export class Client {
   readonly options: Required<Omit<Options, "token" | "interceptors">>;
 
   /** `bidirectional`: the transport has streams in both directions. */
-  constructor(
-    connections: Connection[],
-    options: Options = {},
-    readonly bidirectional = false,
-  ) {
+  constructor(connections: Connection[], options: Options = {}, readonly bidirectional = false) {
     this.replicas = new Replicas(connections);
     const { timeout = 30_000, reconnect = 120_000, repeats = true, log = console.warn } = options;
     this.options = { timeout, reconnect, repeats, log };
@@ -148,11 +144,10 @@ export class Client {
     const request = create(method.input, init) as MessageShape<I> & Named;
     const repeatable = prepare(method.name, request) && this.options.repeats;
     const end = Date.now() + timeout;
-    const silent = method.name.startsWith("Wait"); // long without an answer for good reason
-    for (let failures = 1, unanswered = 0; ; failures++) {
+    for (let failures = 1; ; failures++) {
       const index = this.replicas.pick(request.runId ?? "");
       const left = end - Date.now();
-      const limit = repeatable ? this.replicas.limit(unanswered, left, silent) : left;
+      const limit = repeatable ? this.replicas.limit(failures - 1, left, method.name.startsWith("Wait")) : left;
       try {
         const { transport } = this.replicas.connections[index]!;
         const { message, trailer } = await transport.unary(
@@ -164,7 +159,6 @@ export class Client {
       } catch (thrown) {
         const error = StepwireError.from(thrown);
         if (signal?.aborted || !error.lost) throw error;
-        if (error.code === Code.DeadlineExceeded) unanswered++;
         this.replicas.failed(index);
         const again = repeatable && (await this.replicas.pause(failures, error, end - Date.now(), signal));
         if (!again) throw error;

@@ -6,8 +6,6 @@ import type { StepwireError } from "./errors.js";
 
 /** The metadata in which a server says at which address a run lives. */
 const OWNER = "stepwire-owner";
-/** What a client remembers of where runs live, at most. */
-const MOST_OWNERS = 10_000;
 
 /** A connection to one address. */
 export type Connection = { address: string; transport: Transport; close: () => void };
@@ -32,19 +30,19 @@ export class Replicas {
   heard(runId: string, trailer: Headers): void {
     const index = this.connections.findIndex(({ address }) => address === trailer.get(OWNER));
     if (index < 0 || !runId) return;
-    if (this.#owners.size >= MOST_OWNERS) this.#owners.clear();
+    if (this.#owners.size >= 10_000) this.#owners.clear(); // bounds what a client remembers
     this.#owners.set(runId, index);
   }
 
   /**
-   * Return how many milliseconds an attempt may take, after so many that got no answer. Where another address could take
-   * the call, they are a few seconds, with some chance in them, then twice that, then all that is left: a call that takes
-   * long itself comes through, and replicas that are all slow get three calls for one at most. What is silent for good
-   * reason gets half of the time that is left.
+   * Return how many milliseconds an attempt may take, after so many that failed. Where another address could take the
+   * call, they are a few seconds, with some chance in them, then twice that, then all that is left: a call that takes long
+   * itself comes through, and replicas that are all slow get three calls for one at most. What is silent for good reason, a
+   * wait, gets half of the time that is left.
    */
-  limit(unanswered: number, left: number, silent: boolean): number {
-    if (unanswered >= Math.min(2, this.connections.length - 1)) return left;
-    const patience = silent ? left : (3000 + 2000 * Math.random()) * 2 ** unanswered;
+  limit(failed: number, left: number, silent: boolean): number {
+    if (failed >= Math.min(2, this.connections.length - 1)) return left;
+    const patience = silent ? left : (3000 + 2000 * Math.random()) * 2 ** failed;
     return Math.min(left, Math.max(1000, Math.min(patience, left / 2)));
   }
 
