@@ -41,12 +41,11 @@ func openReplicas(addresses string, o Options) (*replicas, error) {
 		transport = credentials.NewTLS(o.TLS)
 	}
 	patience := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
-	// A server that hangs is found out, though its kernel keeps the connection. gRPC for Go pings every 10 seconds at most.
-	pings := keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
-		grpc.WithKeepaliveParams(pings),
+		// A server that hangs is found out, though its kernel keeps the connection. gRPC for Go pings every 10 seconds at most.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: 3 * time.Second}),
 	}
 	if o.Token != nil {
