@@ -45,7 +45,8 @@ READ = {
     *("backup --data", "run --from-snapshot", "health --ca", "health --cert", "health --key"),
     *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("config", "data", "tls-cert", "tls-key")),
     *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("client-ca", "api-keys", "jwks")),
-    *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("cluster-key", "snapshot-key", "peer-ca")),
+    *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("cluster-key", "accept-cluster-key")),
+    *(f"{name} --{option}" for name in ("serve", "doctor") for option in ("snapshot-key", "peer-ca")),
 }
 """Parameters that name a file to read, or a data directory."""
 

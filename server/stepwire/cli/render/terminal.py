@@ -26,7 +26,9 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 def error_text(error: StepwireError) -> str:
     """Return `error: REASON: message`, a line for each field that the server refused, and the reference."""
     reason = error.reason or (error.code.name if error.code is not None else type(error).__name__)
-    lines = [indented(f"error: {reason}: {error.message}")]
+    # A server's text names no run: it would echo what anybody asked for.
+    run = f": {clean(error.metadata.get('run_id', ''), keep='')}" if reason == "RUN_NOT_FOUND" else ""
+    lines = [indented(f"error: {reason}: {error.message}{run}")]
     lines += [
         f"  {clean(item.field, keep='')}: {clean(item.description, keep='')}" for item in error.unnamed_violations
     ]

@@ -97,7 +97,7 @@ class RunNotFoundError(RunsError):
     reason = "RUN_NOT_FOUND"
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"There is no such run: {run_id[:128]}", run_id=run_id[:128])
+        super().__init__("There is no such run", run_id=run_id[:128])
 
 
 class ScheduleNotFoundError(RunsError):
