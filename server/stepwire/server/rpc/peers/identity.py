@@ -83,7 +83,8 @@ async def ask(who: Any, signer: HopSigner, seconds: float = ANSWER_SECONDS) -> A
         seconds: How long the answer may take.
     """
     try:
-        return Answer(int(json.loads(await who(b"{}", metadata=(signer.sign(WHO),), timeout=seconds))["replica"]))
+        found = int(json.loads(await who(b"{}", metadata=(signer.sign(WHO),), timeout=seconds))["replica"])
+        return Answer(found) if found else Answer(fault="a replica that was taken for dead answers there")
     except grpc.aio.AioRpcError as error:
         return Answer(fault=_fault(error, seconds), unverified=error.code() is grpc.StatusCode.PERMISSION_DENIED)
     except (ValueError, TypeError, KeyError):

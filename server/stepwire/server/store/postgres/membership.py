@@ -82,7 +82,9 @@ class Membership:
         self.peers: Sequence[Peer] = ()
         self.rank = 0
         self.size = 1
-        self.took_over = Takeovers()
+        self.took_over = Takeovers(self._lives)
+        self._anew = False
+        """Whether this replica was taken for dead, and has no number yet."""
         self._addresses: dict[int, str] = {}
         """Where replicas are or were reached, the last ones by id."""
         self._dsn = dsn
@@ -180,8 +182,10 @@ class Membership:
     def claimed(self, key: RunKey, owner: int | None) -> None:
         """Note that this replica claimed a run, and which other one had it."""
         if owner is not None:
-            lives = any(peer.id == owner for peer in self.peers)
-            self.took_over.note(key, owner, self._addresses.get(owner, ""), lives=lives)
+            self.took_over.note(key, owner, self._addresses.get(owner, ""), lives=self._lives(owner))
+
+    def _lives(self, replica: int) -> bool:
+        return any(peer.id == replica for peer in self.peers)
 
     async def leave(self) -> None:
         """Sign off, and stop beating."""
@@ -303,6 +307,9 @@ class Membership:
     # -- what the thread reports --------------------------------------------------------------------------------------
 
     def _seen(self, sight: Sight) -> None:
+        if self._anew and sight.me:
+            self._anew = False
+            log.info("this replica is replica %d now", sight.me)
         self.me = sight.me
         self.peers = tuple(each for each in sight.replicas if each.id != sight.me)
         self._addresses.update({each.id: each.address for each in self.peers})
@@ -326,7 +333,7 @@ class Membership:
             self._joined.set_exception(error)
 
     def _died(self) -> None:
-        self.me = 0
+        self.me, self._anew = 0, True
         for listener in self._deaths:
             listener()
 

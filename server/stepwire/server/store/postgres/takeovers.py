@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
+from contextvars import Context
 from typing import Final, NamedTuple
 
 from stepwire.server.store.records import RunKey
@@ -29,7 +31,9 @@ class _From(NamedTuple):
 class Takeovers:
     """Count takeovers. A line of the log tells of many runs from one replica; their ids are told at debug level."""
 
-    def __init__(self) -> None:
+    def __init__(self, lives: Callable[[int], bool]) -> None:
+        """Begin at 0; `lives` tells whether a replica lives."""
+        self._lives = lives
         self.count = 0
         """Runs that this replica took over from dead ones, or by force."""
         self._untold: Counter[_From] = Counter()
@@ -49,7 +53,7 @@ class Takeovers:
         self._untold[owner] += 1
         log.debug("took over run %s of replica %d", key.run_id, replica)
         if owner not in self._timers:
-            self._timers[owner] = asyncio.get_running_loop().call_later(_FIRST_SECONDS, self._tell, owner)
+            self._arm(owner, _FIRST_SECONDS)
 
     def close(self) -> None:
         """Tell of what was not told yet."""
@@ -58,9 +62,14 @@ class Takeovers:
             timer.cancel()
             self._say(owner)
 
+    def _arm(self, owner: _From, seconds: float) -> None:
+        # The line is about many runs, not about the call that took one of them.
+        loop = asyncio.get_running_loop()
+        self._timers[owner] = loop.call_later(seconds, self._tell, owner, context=Context())
+
     def _tell(self, owner: _From) -> None:
         if self._say(owner):
-            self._timers[owner] = asyncio.get_running_loop().call_later(_NEXT_SECONDS, self._tell, owner)
+            self._arm(owner, _NEXT_SECONDS)
         else:
             del self._timers[owner]
 
@@ -68,7 +77,7 @@ class Takeovers:
         """Log what was not told yet; return whether there was anything."""
         count = self._untold.pop(owner, 0)
         runs, where = f"{count} run{'' if count == 1 else 's'}", f" at {owner.address}" if owner.address else ""
-        if count and owner.lives:
+        if count and owner.lives and self._lives(owner.replica):  # it may have been dying then
             text = "took over %s of replica %d%s by force: it beats, but does not answer this replica's calls"
             log.warning(text, runs, owner.replica, where)
         elif count:
