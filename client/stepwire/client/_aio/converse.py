@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +13,8 @@ import grpc
 
 from stepwire.client._aio.alarm import Alarm
 from stepwire.client._aio.transport import AioTransport
-from stepwire.client._core.converse import METHOD, ConverseCore, FutureLike
+from stepwire.client._core.converse import METHOD, ConverseCore
+from stepwire.client._core.sends import FutureLike
 from stepwire.client._core.status import from_rpc_error
 from stepwire.client.errors import StepwireError
 from stepwire.client.events import EventLike
@@ -41,6 +44,8 @@ class Conversation:
         self._changed = asyncio.Event()
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._repeat_at = math.inf
 
     @property
     def run_id(self) -> str:
@@ -62,7 +67,8 @@ class Conversation:
     def send(self, event: EventLike, step: str | None = None) -> asyncio.Future[SendResult]:
         """Send an event to one step, or to all steps and waiters that take it; return the future result.
 
-        The future fails with the errors of `Context.send_event`, and the conversation goes on.
+        The future fails with the errors of `Context.send_event`, and the conversation goes on. As there, a send that is
+        refused in passing is repeated within the client's timeout, and takes effect once.
         """
         if self._task is None:
             raise RuntimeError("the conversation is not open")
@@ -74,9 +80,10 @@ class Conversation:
     def cancel(self, reason: str = "") -> None:
         """Cancel the run. Its terminal event and the end of the iteration follow.
 
-        A lost connection may lose the cancel: `Run.cancel` waits for the server's answer.
+        It is repeated after a lost connection within the client's timeout, as long as the conversation is not left:
+        `Run.cancel` waits for the server's answer.
         """
-        self._write(runs.ConverseRequest(cancel=runs.ConverseCancel(reason=reason)))
+        self._write(self._core.cancel(reason))
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -125,6 +132,8 @@ class Conversation:
     async def _stop(self) -> None:
         assert self._task is not None
         self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await asyncio.wait([self._task])
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
@@ -136,6 +145,21 @@ class Conversation:
         if frame is not None and self._outbox is not None:
             self._outbox.put_nowait(frame)
 
+    def _repeat(self) -> None:
+        """Write the frames whose repeat is due, and come back when others are."""
+        frames, at = self._core.repeats()
+        for frame in frames:
+            self._write(frame)
+        if at is not None and at < self._repeat_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._repeat_at = at
+            self._timer = asyncio.get_running_loop().call_later(at - time.monotonic(), self._repeat_later)
+
+    def _repeat_later(self) -> None:
+        self._repeat_at = math.inf
+        self._repeat()
+
     async def _pump(self) -> None:
         """Keep a connection open until the run has ended."""
         replicas = self._transport.replicas
@@ -143,6 +167,7 @@ class Conversation:
             index = replicas.pick(self.run_id)
             failure = await self._connection(index)
             if self._core.ended:
+                await self._transport.run(self._core.settle())
                 return
             delay = self._core.delay_after(failure)
             replicas.failed(self.run_id, index)
@@ -162,9 +187,12 @@ class Conversation:
                     self._core.receive(frame)
                     alarm.received()
                     self._write(self._core.ack())
+                    self._repeat()
                     self._changed.set()
                     if self._core.ended:
                         break
+                    if self._core.unserved is not None:
+                        return self._core.unserved
                     alarm.waiting()
         except asyncio.CancelledError:
             failure = alarm.loss()

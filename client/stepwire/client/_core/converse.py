@@ -2,23 +2,24 @@
 
 The drivers write the frames that `ConverseCore` returns and hand it the frames that arrive. After a lost connection it
 attaches again where the stream was, and repeats the sends that have no result yet. A repeated send keeps its
-`request_id`, so the server takes each once.
+`request_id`, so the server takes each once. `sends` tells when one that was refused is repeated.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from stepwire.client._core.answers import to_outcome, to_run_info, to_send_result
-from stepwire.client._core.call import new_request_id
+from stepwire.client._core.call import Operation, new_request_id
 from stepwire.client._core.cursor import Cursor
 from stepwire.client._core.event_types import EventTypes, encode_event
 from stepwire.client._core.heartbeats import Heartbeats
 from stepwire.client._core.reconnect import Reconnect
+from stepwire.client._core.sends import FutureLike, Sends
 from stepwire.client._core.status import from_status
 from stepwire.client.errors import FailedPreconditionError, StepwireError
 from stepwire.client.events import EventLike
@@ -28,19 +29,6 @@ from stepwire.v1 import types_pb2
 
 METHOD = "RunService.Converse"
 MAX_UNACKED = 256
-
-
-class FutureLike(Protocol):
-    """What the futures of asyncio and concurrent.futures have in common."""
-
-    def done(self) -> bool:
-        """Say whether it has a result or an exception, or was cancelled."""
-
-    def set_result(self, result: Any, /) -> None:
-        """Set the result."""
-
-    def set_exception(self, exception: Any, /) -> None:
-        """Set the exception."""
 
 
 class ConverseCore:
@@ -53,6 +41,7 @@ class ConverseCore:
         options: What the stream carries.
         max_unacked: How many entries may wait in this client before the server pauses.
         reconnect: Decides when to connect again.
+        sends: Decides when sends are repeated.
         new_future: Makes the driver's futures.
 
     Attributes:
@@ -69,6 +58,7 @@ class ConverseCore:
         options: runs.StreamOptions,
         max_unacked: int,
         reconnect: Reconnect,
+        sends: Sends,
         new_future: Callable[[], FutureLike],
     ) -> None:
         if max_unacked < 1:
@@ -84,7 +74,7 @@ class ConverseCore:
         self._entries: deque[types_pb2.LogEntry] = deque()
         self._acked = after
         self._consumed = after
-        self._sends: dict[str, tuple[runs.ConverseRequest, FutureLike]] = {}
+        self._sends = sends
         self._failure: BaseException | None = None
         self.info: RunInfo | None = None
         self.outcome: Outcome | None = None
@@ -97,7 +87,7 @@ class ConverseCore:
     @property
     def pending(self) -> list[Any]:
         """Return the futures of the sends that have no result yet."""
-        return [future for _, future in self._sends.values()]
+        return self._sends.pending
 
     def opening(self) -> list[runs.ConverseRequest]:
         """Return the first frames of a connection."""
@@ -108,19 +98,41 @@ class ConverseCore:
             options=self._options,
             max_unacked=self._max_unacked,
         )
-        resends = [frame for frame, _ in self._sends.values()]
-        return [runs.ConverseRequest(attach=attach), *resends]
+        return [runs.ConverseRequest(attach=attach), *self._sends.reopened()]
 
     def send(self, event: EventLike, step: str | None) -> tuple[Any, runs.ConverseRequest | None]:
-        """Return the future of a send and the frame to write. The frame is None when the conversation is over."""
+        """Return the future of a send and the frame to write.
+
+        The frame is None when the conversation is over, or when it is written later: `repeats` returns it then.
+        """
         message = runs.ConverseSend(request_id=new_request_id(), event=encode_event(event), step=step or "")
         frame = runs.ConverseRequest(send=message)
         future = self._new_future()
         if self._failure is not None:
             future.set_exception(self._failure)
             return future, None
-        self._sends[message.request_id] = (frame, future)
-        return future, frame
+        return future, frame if self._sends.add(frame, future) else None
+
+    def cancel(self, reason: str) -> runs.ConverseRequest | None:
+        """Return the frame of a cancel; None as for a send."""
+        frame = runs.ConverseRequest(cancel=runs.ConverseCancel(reason=reason))
+        return frame if self._failure is None and self._sends.add(frame, None) else None
+
+    def repeats(self) -> tuple[list[runs.ConverseRequest], float | None]:
+        """Return the held frames to write now, and when to ask again, by `time.monotonic`; None if that is not needed.
+
+        Ask after each frame that was received, too.
+        """
+        return self._sends.due()
+
+    @property
+    def unserved(self) -> StepwireError | None:
+        """Return the refusal of a send for which to go on at another address; None while there is none."""
+        return self._sends.unserved
+
+    def settle(self) -> Operation[None]:
+        """Find out the results of sends whose effect the end of the run left in doubt."""
+        return self._sends.settle()
 
     def receive(self, frame: runs.ConverseResponse) -> None:
         """Take in a frame."""
@@ -138,20 +150,22 @@ class ConverseCore:
             self._resolve(frame.send_result)
         elif kind == "finished":
             self.outcome = to_outcome(frame.finished.outcome)
-            self.fail(
-                FailedPreconditionError(
-                    f"run {self.run_id} has ended",
-                    code=grpc.StatusCode.FAILED_PRECONDITION,
-                    reason="RUN_ENDED",
-                )
+            self._failure = FailedPreconditionError(
+                f"run {self.run_id} has ended",
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                reason="RUN_ENDED",
             )
+            self._sends.fail(self._failure, doubtful=False)
 
     def _resolve(self, result: runs.ConverseSendResult) -> None:
-        _, future = self._sends.pop(result.request_id, (None, None))
-        if future is None or future.done():
+        error = from_status(result.error) if result.WhichOneof("result") == "error" else None
+        if error is not None and self._sends.refused(result.request_id, error):
+            return
+        future = self._sends.answered(result.request_id)
+        if future is None:
             return  # the answer to a repeat, or to a future that was cancelled
-        if result.WhichOneof("result") == "error":
-            future.set_exception(from_status(result.error))
+        if error is not None:
+            future.set_exception(error)
         else:
             future.set_result(to_send_result(result))
 
@@ -176,12 +190,10 @@ class ConverseCore:
 
     def delay_after(self, error: StepwireError | None) -> float:
         """Return the seconds to wait before the next connection. Raises `error` when none can help."""
-        return self._reconnect.delay_after(error)
+        delay = self._reconnect.delay_after(error)
+        return max(delay, self._sends.lost(error))
 
     def fail(self, error: BaseException) -> None:
         """Fail the sends that have no result yet, and all later ones."""
         self._failure = self._failure or error
-        for _, future in self._sends.values():
-            if not future.done():
-                future.set_exception(error)
-        self._sends.clear()
+        self._sends.fail(error)

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ValidationError
 from stepwire.client import errors, models
 from stepwire.client._core import answers
 from stepwire.client._core.call import Call, Pages, Settings, new_request_id
-from stepwire.client._core.converse import ConverseCore, FutureLike
+from stepwire.client._core.converse import ConverseCore
 from stepwire.client._core.event_types import EventTypes, describe, encode_event
 from stepwire.client._core.payload import JSON, from_payload
 from stepwire.client._core.places import Places
 from stepwire.client._core.reconnect import Reconnect
+from stepwire.client._core.sends import FutureLike, Sends
 from stepwire.client._core.stream import Follow, stream_options
 from stepwire.client.events import EventLike
 from stepwire.v1 import run_service_pb2 as runs
@@ -164,6 +165,7 @@ class RunCalls:
             options=stream_options(types, internal),
             max_unacked=max_unacked,
             reconnect=Reconnect(self.settings.reconnect_timeout, addresses=self.settings.addresses),
+            sends=Sends(self.run_id, self.settings.timeout, self.settings.addresses),
             new_future=new_future,
         )
 

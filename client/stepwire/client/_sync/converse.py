@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from types import TracebackType
@@ -11,7 +13,8 @@ from typing import Any, Self
 
 import grpc
 
-from stepwire.client._core.converse import METHOD, ConverseCore, FutureLike
+from stepwire.client._core.converse import METHOD, ConverseCore
+from stepwire.client._core.sends import FutureLike
 from stepwire.client._core.status import from_rpc_error
 from stepwire.client._sync.transport import SyncTransport
 from stepwire.client.errors import StepwireError
@@ -41,6 +44,8 @@ class SyncConversation:
         self._call: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._timer: threading.Timer | None = None
+        self._repeat_at = math.inf
 
     @property
     def run_id(self) -> str:
@@ -70,9 +75,9 @@ class SyncConversation:
         return result
 
     def cancel(self, reason: str = "") -> None:
-        """Cancel the run. A lost connection may lose the cancel: `SyncRun.cancel` waits for the server's answer."""
+        """Cancel the run, as `Conversation.cancel`. `SyncRun.cancel` waits for the server's answer."""
         with self._changed:
-            self._write(runs.ConverseRequest(cancel=runs.ConverseCancel(reason=reason)))
+            self._write(self._core.cancel(reason))
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -124,12 +129,32 @@ class SyncConversation:
             self._left.set()
             if self._call is not None:
                 self._call.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
         if self._thread is not None:
             self._thread.join()
 
     def _write(self, frame: runs.ConverseRequest | None) -> None:
         if frame is not None and self._outbox is not None:
             self._outbox.put(frame)
+
+    def _repeat(self) -> None:
+        """Write the frames whose repeat is due, and come back when others are. Called with the lock."""
+        frames, at = self._core.repeats()
+        for frame in frames:
+            self._write(frame)
+        if at is not None and at < self._repeat_at and not self._left.is_set():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._repeat_at = at
+            self._timer = threading.Timer(at - time.monotonic(), self._repeat_later)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _repeat_later(self) -> None:
+        with self._changed:
+            self._repeat_at = math.inf
+            self._repeat()
 
     def _pump(self) -> None:
         """Keep a connection open until the run has ended or the caller has left."""
@@ -144,6 +169,8 @@ class SyncConversation:
                 delay = self._core.delay_after(failure)
                 replicas.failed(self.run_id, index)
                 self._left.wait(delay)
+            if not self._left.is_set():
+                self._transport.run(self._core.settle())
         except BaseException as raised:  # noqa: BLE001 - the thread's caller gets it, in __next__
             error = raised
         with self._changed:
@@ -168,9 +195,12 @@ class SyncConversation:
                     with self._changed:
                         self._core.receive(frame)
                         self._write(self._core.ack())
+                        self._repeat()
                         self._changed.notify_all()
                         if self._core.ended:
                             break
+                        if self._core.unserved is not None:
+                            return self._core.unserved
                     alarm.received()
                     alarm.waiting()
         except grpc.RpcError as error:
