@@ -135,7 +135,7 @@ class Server:
             await self._open_runs(credentials)
             await self._listener.start()
             if self._peers is not None:
-                self._peers.reach.open(advertised(self.settings, self.address))
+                self._peers.open_at(advertised(self.settings, self.address))
                 self._gauges.unreached = self._peers.reach.unreached
             self.calls.start()
             if self._web is not None:

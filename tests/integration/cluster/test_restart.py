@@ -139,6 +139,26 @@ async def test_a_stopped_replica_hands_its_runs_over_at_once(start: Start) -> No
         assert await other.run(working.run_id).result() == "end"
 
 
+async def test_a_call_at_a_draining_replica_is_not_sent_back_to_it(start: Start) -> None:
+    (a, b), database = start(2, ["--grace", "200s"])
+    async with Client(a.address) as one, Client(b.address) as other:
+        runs = [await one.start_run("ask") for _ in range(4)]
+        for run in runs:
+            await run.context.wait_for_event("Question")
+            await other.run(run.run_id).context.send_event(("Note", {"n": 1}))  # b remembers who has the run
+        async with aclosing(runs[0].events()) as events:  # a goes on as long as it is open
+            await anext(events)
+            a.signal(signal.SIGTERM)
+            await until(lambda: all(database.owner_of(run.run_id) != a.address for run in runs))
+            async with asyncio.timeout(5.0):  # it would be looked up again for 15
+                await runs[0].context.send_event(("Note", {"n": 2}))
+                await until(lambda: database.sql("SELECT count(*) FROM replicas") == "1")
+                await runs[1].context.send_event(("Note", {"n": 2}))
+                async with runs[2].converse() as talk:
+                    await talk.send(("Note", {"n": 2}))
+    assert {database.owner_of(run.run_id) for run in runs[:3]} == {b.address}
+
+
 async def test_a_replica_that_nobody_calls_does_not_wait_for_its_grace(start: Start) -> None:
     (a, b), database = start(2, ["--grace", "100s"])
     async with Client(b.address) as client:

@@ -15,6 +15,7 @@ import pytest
 from tests.postgres import PostgresServer
 from tests.unit.contract.support import create, first, later, record
 
+from stepwire.server.runs.record_changes import amend
 from stepwire.server.store import (
     Chunk,
     Claim,
@@ -129,6 +130,33 @@ async def test_a_run_that_ended_belongs_to_nobody(join) -> None:
     await one.commit(later(ended, claim, 1, b"end"))
     assert await other.cluster.owners([KEY]) == {}
     assert await other.claim(KEY) is not None
+
+
+async def test_a_run_whose_record_stays_as_it_is_belongs_to_nobody(join) -> None:
+    one, other = await join("one:1"), await join("other:1")
+    one.release(await create(one))
+    await one.cluster.released()
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    await amend(one, KEY, nothing)
+    await one.cluster.released()
+    assert await other.claim(KEY) is not None
+    assert other.cluster.takeovers == 0
+
+
+async def test_nobody_waits_for_a_beat_of_a_replica_that_has_left(join) -> None:
+    one = await join("one:1")
+    await holds(lambda: one.cluster.fresh)
+    one.cluster._beats.acknowledged = 0.0
+    one.cluster._beats.wanted = lambda: None  # as if the replica left before that beat
+    waiting = asyncio.ensure_future(one.cluster.hold())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await one.cluster.leave()
+    async with asyncio.timeout(5.0):
+        await waiting
 
 
 async def test_a_replica_that_leaves_frees_its_runs_at_once(join) -> None:

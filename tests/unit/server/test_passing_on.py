@@ -8,6 +8,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from google.rpc.status_pb2 import Status
+from tests.unit.server.others import Others
 
 from stepwire.server.principal import ANONYMOUS
 from stepwire.server.rpc.errors import PassedOnError, status_of
@@ -19,12 +20,13 @@ from stepwire.server.rpc.peers.hop import HopSigner
 from stepwire.server.rpc.peers.relays import Relays
 from stepwire.server.runs.errors import RunElsewhereError, RunsError, StoreDownError
 from stepwire.server.runs.hosting.replicas.routes import Routes
-from stepwire.server.store import StoreUnreadableError
+from stepwire.server.store import Peer, RunKey, StoreUnreadableError
 from stepwire.server.telemetry.metrics import Metrics
 from stepwire.v1 import run_service_pb2
 
 START = "/stepwire.v1.RunService/StartRun"
 SEND = "/stepwire.v1.RunService/SendEvent"
+KEY = RunKey("default", "r1")
 
 
 class Refusing:
@@ -78,6 +80,39 @@ async def test_a_named_replica_is_asked_at_once_and_again_after_a_pause() -> Non
     relays = Naming(b=["c", None], c=["b"])
     assert await passed_on(relays, 10.0) == (b"answer", "b")
     assert relays.asked == ["b", "c", "b"]
+
+
+async def test_a_replica_calls_itself_not_when_it_is_named_but_looks_again() -> None:
+    relays = Naming(b=["a", None])
+    looks: list[str] = []
+
+    async def elsewhere() -> None:
+        looks.append("b")
+        raise RunElsewhereError("b")
+
+    forwarder = Forwarder(cast(Routes, None), cast(Relays, relays), HopSigner(b"k" * 32, time.time), Metrics())
+    forwarder.own = "a"
+    call = Call(SEND, "unary", ANONYMOUS, cast(Any, None), None)
+    assert await forwarder.carry(call, SEND, run_service_pb2.SendEventRequest(), elsewhere, 10.0) == (b"answer", "b")
+    assert relays.asked == looks == ["b", "b"]
+
+
+async def test_a_replica_looks_the_owner_up_after_it_has_refused_a_call_that_was_passed_on() -> None:
+    others = Others()
+    others.alive = [Peer(1, "a", {})]
+    routes = Routes(others)
+    routes.learn(KEY, RunElsewhereError("a", replica=1))
+
+    async def here() -> str:
+        routes.follow(KEY)
+        return "done"
+
+    forwarder = Forwarder(routes, cast(Relays, None), HopSigner(b"k" * 32, time.time), Metrics())
+    call = Call(SEND, "unary", ANONYMOUS, cast(Any, None), None, hop=True)
+    request = run_service_pb2.SendEventRequest()
+    with pytest.raises(RunElsewhereError):
+        await forwarder.carry(call, SEND, request, here, 10.0)
+    assert await forwarder.carry(call, SEND, request, here, 10.0) == ("done", "")
 
 
 LATE = Status(code=grpc.StatusCode.DEADLINE_EXCEEDED.value[0], message="Deadline Exceeded")

@@ -39,6 +39,20 @@ def test_a_run_is_started_at_a_replica_that_is_reached_if_there_is_one() -> None
     assert {chosen(routes, run) for run in runs} == {1, 2, 3}
 
 
+@pytest.mark.parametrize("left", [[], [Peer(1, "there:1", {}, draining=True)]])
+def test_the_owner_of_a_run_is_looked_up_when_it_drains_or_is_gone(left: list[Peer]) -> None:
+    others = Others()
+    others.alive = [Peer(1, "there:1", {})]
+    routes = Routes(others)
+    routes.learn(KEY, RunElsewhereError("there:1", replica=1))
+    with pytest.raises(RunElsewhereError):
+        routes.follow(KEY)
+    others.alive = left
+    routes.follow(KEY)
+    others.alive = [Peer(1, "there:1", {})]
+    routes.follow(KEY)  # it is forgotten
+
+
 class Silent:
     """Other replicas, none of which does what it is asked for."""
 

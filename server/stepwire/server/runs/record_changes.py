@@ -35,7 +35,7 @@ async def amend(store: RunStore, key: RunKey, change: Change) -> Amended:
     Args:
         store: Where the run is kept.
         key: The run.
-        change: Makes the commit, from the record as it is once the run is claimed.
+        change: Makes the commit, from the record as it is once the run is claimed. Without one the run is given up.
 
     Raises:
         StoreDownError: Other calls claimed the run again and again.
@@ -48,6 +48,7 @@ async def amend(store: RunStore, key: RunKey, change: Change) -> Amended:
             return Amended(None)
         commit = await change(record, claim)
         if commit is None:
+            store.release(claim)
             return Amended(record)
         try:
             await store.commit(commit)

@@ -99,6 +99,8 @@ class Forwarder:
         self._signer = signer
         self._metrics = metrics
         self._awaited: dict[tuple[RunKey, str], asyncio.Future[Any]] = {}
+        self.own = ""
+        """The address of this replica, which passes nothing on to itself."""
 
     def around(self, handler: Any, method: str) -> Any:
         """Return a handler of a unary method that passes calls on where need be."""
@@ -144,6 +146,8 @@ class Forwarder:
             return await act(), ""
         except (RunElsewhereError, RunLeftError) as error:
             if call.hop:
+                if isinstance(error, RunElsewhereError) and error.key is not None:
+                    self._routes.forget(error.key)  # if this was not true any more, both would say so for ever
                 raise  # the replica that took the call looks again
             found = error
         try:
@@ -206,7 +210,7 @@ class Forwarder:
                         elif reason:
                             self._metrics.forwards["failed"] += 1
                             raise _not_reached(owner, reason)
-                owner = told.owner if told.owner.address != owner.address else _NOBODY
+                owner = told.owner if told.owner.address not in (owner.address, self.own) else _NOBODY
                 if owner.address and owner.address not in asked:
                     continue
             if time() >= end:

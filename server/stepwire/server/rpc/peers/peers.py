@@ -100,6 +100,11 @@ class Peers:
         """Follow runs at other replicas from now on."""
         self._subscriptions.open()
 
+    def open_at(self, address: str) -> None:
+        """Watch the addresses of replicas from now on; `address` is that of this one."""
+        self.forwarder.own = address
+        self.reach.open(address)
+
     async def leave(self) -> None:
         """Answer what other replicas have passed on to this one, and take no more of it."""
         if self._relayed is not None:

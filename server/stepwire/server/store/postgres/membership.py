@@ -199,6 +199,7 @@ class Membership:
         await asyncio.to_thread(beats.join, _LEAVE_SECONDS)
         self._beats = None
         self.me = 0
+        self._beaten()  # no beat comes any more for which anybody could wait
 
     def on_change(self, listener: ChangeListener) -> None:
         """Have a listener called when replicas came or went, or when there may be runs to take."""

@@ -22,6 +22,8 @@ _LOOK_SECONDS = 0.05
 """How often runs whose steps are at work are looked at, and whether anybody calls."""
 _LAST_COMMIT_SECONDS = 2.0
 """Beyond the grace: how long the last commits may take."""
+_LAST_LOAD_SECONDS = 1.0
+"""How long loads that are under way may still take: they give up what they have claimed."""
 
 
 async def hand_over(
@@ -60,6 +62,11 @@ async def hand_over(
         committed = False
         for run in list(pool):
             run.commits.abandon(StoreUnavailableError("the store did not commit in time"))
+    if committed:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * _LAST_LOAD_SECONDS):
+                await pool.loads.done(_LAST_LOAD_SECONDS)
+                await _free(pool)
     await pool.cluster.leave()
     while time() < deadline and not hastened.is_set() and not unused():
         with contextlib.suppress(TimeoutError):
@@ -74,6 +81,11 @@ async def _leave(pool: RunPool, runs: Sequence[LiveRun]) -> None:
             failpoints.hit("hand_over.before")
         some = runs[start : start + _AT_ONCE]
         await asyncio.gather(*(run.hand_over() for run in some), return_exceptions=True)
-        with contextlib.suppress(StoreError):
-            await pool.cluster.released()
+        await _free(pool)
     await asyncio.sleep(0)
+
+
+async def _free(pool: RunPool) -> None:
+    """Wait until what was given up is free, and tell the others."""
+    with contextlib.suppress(StoreError):
+        await pool.cluster.released()

@@ -36,8 +36,14 @@ class Routes:
         """Says why it may be this replica's fault that it does not reach another one; None if that is not likely."""
 
     def follow(self, key: RunKey) -> None:
-        """Raise RunElsewhereError if the owner of a run is known."""
+        """Raise RunElsewhereError if the owner of a run is known, and keeps its runs.
+
+        One that drains or is gone is looked up: nobody tells that it has handed the run over.
+        """
         if self._known and (owner := self._known.get(key)) is not None and key not in self._forced:
+            if not any(peer.id == owner.id and not peer.draining for peer in self._cluster.peers):
+                self.forget(key)
+                return
             raise RunElsewhereError(owner.address, key, owner.id)
 
     def learn(self, key: RunKey, error: RunElsewhereError) -> None:
