@@ -146,7 +146,7 @@ async def test_a_call_at_a_draining_replica_is_not_sent_back_to_it(start: Start)
         for run in runs:
             await run.context.wait_for_event("Question")
             await other.run(run.run_id).context.send_event(("Note", {"n": 1}))  # b remembers who has the run
-        async with aclosing(runs[0].events()) as events:  # a goes on as long as it is open
+        async with aclosing(runs[1].events()) as events:  # a goes on as long as it is open
             await anext(events)
             a.signal(signal.SIGTERM)
             await until(lambda: all(database.owner_of(run.run_id) != a.address for run in runs))
@@ -156,6 +156,9 @@ async def test_a_call_at_a_draining_replica_is_not_sent_back_to_it(start: Start)
                 await runs[1].context.send_event(("Note", {"n": 2}))
                 async with runs[2].converse() as talk:
                     await talk.send(("Note", {"n": 2}))
+            async with asyncio.timeout(3.0):  # a hears of no claims any more
+                while (event := await anext(events)).type != "Pong" or event.n != 2:
+                    pass
     assert {database.owner_of(run.run_id) for run in runs[:3]} == {b.address}
 
 

@@ -33,6 +33,8 @@ _PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Seconds between tries to follow a run whose owner does not have it yet, or cannot be reached."""
 _LOOK_SECONDS: Final = 5.0
 """How often the store is asked for runs that are followed, in case that news of them were lost."""
+_LAST_LOOK_SECONDS: Final = 0.5
+"""How often it is asked while this replica stops: once it has signed off, no news of claims come any more."""
 _AT_ONCE: Final = 500
 """Runs that one such look reads."""
 
@@ -165,7 +167,10 @@ class Subscriptions:
     async def _keep_looking(self) -> None:
         """Ask the store for the runs that are followed, in case that news of them were lost."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            for _ in range(round(_LOOK_SECONDS / _LAST_LOOK_SECONDS)):
+                await asyncio.sleep(_LAST_LOOK_SECONDS)
+                if self._pool.draining:
+                    break
             keys = [key for key in self._pool.feeds if self._pool.in_memory(key) is None]
             try:
                 for start in range(0, len(keys), _AT_ONCE):
