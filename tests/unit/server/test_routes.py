@@ -98,3 +98,23 @@ async def test_a_family_takes_a_run_whose_owner_has_not_answered_for_a_while(mon
     assert not await cancel(PeerSilentError("5"))
     now += 100.0
     assert not await cancel(PeerSilentError("6")), "nobody had called it for long"
+
+
+async def test_a_family_does_itself_what_another_replica_names_this_one_for() -> None:
+    done: list[str] = []
+
+    class Released:
+        async def cancel(self, *given: Any) -> None:
+            done.append("here")
+            if len(done) == 1:
+                raise RunElsewhereError("there:1", KEY, 1)
+
+    class Naming:
+        async def act(self, address: str, *given: Any) -> None:
+            done.append(address)
+            raise RunElsewhereError("here:2", replica=2)
+
+    calls = PeerCalls(cast(FamilyCalls, Released()), Routes(Others()), cast(Actor, Naming()))
+    calls.own = "here:2"
+    await calls.cancel(ANONYMOUS, "r1", "why")
+    assert done == ["here", "there:1", "here"]

@@ -41,6 +41,8 @@ class PeerCalls:
         self._local = local
         self._routes = routes
         self._actor = actor
+        self.own = ""
+        """The address of this replica, which does itself what it is named for."""
 
     async def start(self, caller: Principal, request: StartRequest) -> None:
         """Start a child; return once it is durable."""
@@ -103,6 +105,8 @@ class PeerCalls:
             if not address:
                 break
             try:
+                if address == self.own:
+                    return await act()
                 done = await self._actor.act(address, what, given, replica)
                 self._routes.answered(key)
                 return done

@@ -60,7 +60,8 @@ class Peers:
             pool.routes, self._relays, self.signer, pool.metrics, self.reach.doubt, self.reach.why_not_take
         )
         self._actor = Actor(self._links, self.signer)
-        family.reach(PeerCalls(family.local, pool.routes, self._actor))
+        self._calls = PeerCalls(family.local, pool.routes, self._actor)
+        family.reach(self._calls)
         self._subscriptions = Subscriptions(pool, self._links, self.signer, self.forwarder)
 
     @property
@@ -102,7 +103,7 @@ class Peers:
 
     def open_at(self, address: str) -> None:
         """Watch the addresses of replicas from now on; `address` is that of this one."""
-        self.forwarder.own = address
+        self.forwarder.own = self._calls.own = address
         self.reach.open(address)
 
     async def leave(self) -> None:
