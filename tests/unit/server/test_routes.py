@@ -14,7 +14,7 @@ from stepwire.server.runs.errors import PeerSilentError, RunElsewhereError, Stor
 from stepwire.server.runs.family.calls import FamilyCalls
 from stepwire.server.runs.hosting.replicas import routes as routing
 from stepwire.server.runs.hosting.replicas.routes import Routes
-from stepwire.server.store import Peer, RunKey
+from stepwire.server.store import Owner, Peer, RunKey
 
 KEY = RunKey("default", "r1")
 
@@ -37,6 +37,20 @@ def test_a_run_is_started_at_a_replica_that_is_reached_if_there_is_one() -> None
     assert {chosen(routes, run) for run in runs} == {2}
     unreached = {1, 2, 3}
     assert {chosen(routes, run) for run in runs} == {1, 2, 3}
+
+
+async def test_a_replica_that_joined_a_moment_ago_can_start_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = Others()
+
+    async def serving(workflow: str, code: str | None) -> list[Owner]:
+        return [Owner(4, "there:4")] if (workflow, code) in (("orders", None), ("~own", None)) else []
+
+    monkeypatch.setattr(others, "serving", serving)
+    with pytest.raises(RunElsewhereError) as elsewhere:
+        await Routes(others).for_start_anywhere("orders", "r1")
+    assert (elsewhere.value.address, elsewhere.value.replica) == ("there:4", 4)
+    await Routes(others).for_start_anywhere("payments", "r1")
+    await Routes(others).for_start_anywhere("~own", "r1")  # no caller can name it
 
 
 @pytest.mark.parametrize("left", [[], [Peer(1, "there:1", {}, draining=True)]])

@@ -80,7 +80,7 @@ class RunLifecycle:
             served = None
         if served is None or not caller.scopes.sees(request.workflow):
             if served is None and caller.scopes.sees(request.workflow):
-                self._pool.routes.for_start(request.workflow, request.run_id or request.request_id)
+                await self._pool.routes.for_start_anywhere(request.workflow, request.run_id or request.request_id)
             raise WorkflowNotFoundError(request.workflow, known=filter(caller.scopes.sees, self._pool.registry.names()))
         fingerprint = Fingerprint.of_start(request) if request.request_id else None
         if (known := await self._repeated(caller, served, request, fingerprint)) is not None:

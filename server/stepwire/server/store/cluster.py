@@ -178,8 +178,8 @@ class Cluster(Protocol):
     async def owners(self, keys: Collection[RunKey]) -> Mapping[RunKey, Owner]:
         """Return the living owners of runs. A run that none of the *others* owns is left out."""
 
-    async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
-        """Return the other replicas that take runs and serve this very code of a workflow, as of now.
+    async def serving(self, workflow: str, code: str | None) -> Sequence[Owner]:
+        """Return the other replicas that take runs and serve this very code of a workflow (None: any), as of now.
 
         Unlike `peers` it asks the storage: another replica may have joined a moment ago.
         """
@@ -257,7 +257,7 @@ class Solo:
         """Return nothing."""
         return {}
 
-    async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
+    async def serving(self, workflow: str, code: str | None) -> Sequence[Owner]:
         """Return nothing."""
         return ()
 

@@ -282,7 +282,7 @@ class Schedules:
         sees = caller.scopes.sees(spec.workflow)
         if served is None and sees:
             try:
-                self._pool.routes.for_start(spec.workflow, "")
+                await self._pool.routes.for_start_anywhere(spec.workflow, "")
             except RunElsewhereError:
                 return
         if served is None or not sees:

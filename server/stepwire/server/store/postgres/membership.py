@@ -234,12 +234,13 @@ class Membership:
         if self._beats is not None:
             self._beats.wanted()
 
-    async def serving(self, workflow: str, code: str) -> Sequence[Owner]:
-        """Return the other replicas that take runs and serve this very code of a workflow."""
+    async def serving(self, workflow: str, code: str | None) -> Sequence[Owner]:
+        """Return the other replicas that take runs and serve this very code of a workflow; None: any code."""
         meeting = Meeting(self)
         while True:
             rows = await self._read(
-                "SELECT id, address FROM replicas WHERE NOT draining AND id <> $1 AND versions ->> $2 = $3 ORDER BY id",
+                "SELECT id, address FROM replicas WHERE NOT draining AND id <> $1"
+                " AND versions ->> $2 = coalesce($3, versions ->> $2) ORDER BY id",
                 self.me,
                 workflow,
                 code,

@@ -131,6 +131,13 @@ class Routes:
             chosen = _chosen(fitting, run_id)
             raise RunElsewhereError(chosen.address, replica=chosen.id)
 
+    async def for_start_anywhere(self, workflow: str, run_id: str) -> None:
+        """Raise RunElsewhereError as `for_start` does, for a replica that joined a moment ago too: the store knows it."""
+        self.for_start(workflow, run_id)
+        if not workflow.startswith(OWN) and (joined := await self._cluster.serving(workflow, None)):
+            chosen = _chosen(self._reached(joined), run_id)
+            raise RunElsewhereError(chosen.address, replica=chosen.id)
+
     def serves(self, workflow: str) -> bool:
         """Tell whether another replica serves a workflow that callers can name, and takes runs."""
         return not workflow.startswith(OWN) and bool(self._serving(workflow))
