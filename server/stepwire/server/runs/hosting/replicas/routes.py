@@ -132,7 +132,7 @@ class Routes:
             raise RunElsewhereError(chosen.address, replica=chosen.id)
 
     async def for_start_anywhere(self, workflow: str, run_id: str) -> None:
-        """Raise RunElsewhereError as `for_start` does, for a replica that joined a moment ago too: the store knows it."""
+        """As `for_start`, also for a replica that joined a moment ago: the store knows it."""
         self.for_start(workflow, run_id)
         if not workflow.startswith(OWN) and (joined := await self._cluster.serving(workflow, None)):
             chosen = _chosen(self._reached(joined), run_id)
