@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from tests.serving import ServerProcess
 
 from stepwire.client import Client, Run
@@ -29,6 +30,7 @@ async def converse(run: Run) -> None:
             pass
 
 
+@pytest.mark.slow
 async def test_streams_and_waits_go_on_soon_after_a_server_is_back(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, ["tests.integration.cluster.flows:Ask=ask"], args=["--grace", "0s"]).start()
     try:

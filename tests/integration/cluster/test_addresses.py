@@ -75,6 +75,7 @@ async def forwarding(port: int, to: str) -> AsyncIterator[None]:
         await connections.close()
 
 
+@pytest.mark.slow
 async def test_a_call_that_reaches_another_replica_than_the_owner_is_answered(start: Start) -> None:
     port = free_port()
     address = f"127.0.0.1:{port}"
@@ -108,6 +109,7 @@ async def test_a_call_that_reaches_another_replica_than_the_owner_is_answered(st
         assert await asyncio.to_thread(c.hear, by_force)
 
 
+@pytest.mark.slow
 async def test_an_address_at_which_nobody_answers_is_told_and_so_is_its_recovery(start: Start) -> None:
     port = free_port()
     address = f"127.0.0.1:{port}"

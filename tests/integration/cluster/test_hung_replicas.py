@@ -151,6 +151,7 @@ async def test_a_slow_replica_gets_one_call_more_and_no_stampede(monkeypatch: py
         assert [len(each.calls) for each in found] == [1, 1, 1]
 
 
+@pytest.mark.slow
 async def test_a_replica_whose_event_loop_stands_still_keeps_its_streams(tmp_path: Path) -> None:
     """It answers pings without Python: a step that blocks sends no callers to the other replicas."""
     server = ServerProcess(tmp_path, ["tests.integration.cluster.flows:Blocking=blocking"]).start()

@@ -31,6 +31,7 @@ async def test_a_working_run_whose_claim_the_database_has_lost_goes_on_at_its_ow
     assert "was claimed by another or deleted" in a.log
 
 
+@pytest.mark.slow
 async def test_a_run_whose_owner_lives_and_does_not_hold_it_is_given_up(start: Start) -> None:
     (a, b), database = start(2)
     async with Client(a.address) as client:
