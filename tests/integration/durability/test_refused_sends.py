@@ -26,17 +26,19 @@ async def answered(kind: str, rpc: Rpc, run_id: str) -> tuple[SendResult, SendRe
     note, answer = ("Note", {"text": "x"}), ("Answer", {"n": 1})
     if kind == "aio":
         async with Client(rpc.server.address) as client, client.run(run_id).converse() as talk:
-            first, second = talk.send(note), talk.send(answer)
+            first = await talk.send(note)  # an answer already on its way could overtake it, and end the run
+            second = talk.send(answer)
             async for _ in talk:
                 pass
-            return await first, await second
+            return first, await second
 
     def blocking() -> tuple[SendResult, SendResult]:
         with SyncClient(rpc.server.address) as client, client.run(run_id).converse() as talk:
-            first, second = talk.send(note), talk.send(answer)
+            first = talk.send(note).result(60)
+            second = talk.send(answer)
             for _ in talk:
                 pass
-            return first.result(60), second.result(60)
+            return first, second.result(60)
 
     return await asyncio.to_thread(blocking)
 
